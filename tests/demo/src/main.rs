@@ -1,0 +1,1 @@
+fn main(){ for c in whatsapp_operator::api::crd::all().unwrap(){ let n=c.metadata.name.clone().unwrap(); std::fs::write(format!("crds/{n}.yaml"), whatsapp_operator::api::crd::yaml(&c).unwrap()).unwrap(); } }
