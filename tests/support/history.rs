@@ -86,6 +86,11 @@ impl History {
         self.seen.lock().unwrap().iter().filter(|seen| seen.name == name).cloned().collect()
     }
 
+    /// Wakes up at every new version.
+    pub fn changes(&self) -> watch::Receiver<usize> {
+        self.changed.clone()
+    }
+
     /// Every instance ever seen.
     pub fn names(&self) -> BTreeSet<String> {
         self.seen.lock().unwrap().iter().map(|seen| seen.name.clone()).collect()

@@ -38,6 +38,11 @@ impl WhatsApp {
         Self { url: announcement.url.clone(), control: announcement.control.clone(), http: reqwest::Client::new() }
     }
 
+    /// Where its control API listens.
+    pub fn control(&self) -> &str {
+        &self.control
+    }
+
     async fn post(&self, path: &str, body: Value) -> Result<Value, String> {
         let answer = self.http.post(format!("{}{path}", self.control)).json(&body).send().await;
         let answer = answer.map_err(|error| error.to_string())?;

@@ -26,7 +26,7 @@ use super::{
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// The web version the bridge claims: given, because the simulated WhatsApp has no page to read it from.
-const VERSION: &str = "2.3000.1030000000";
+pub const VERSION: &str = "2.3000.1030000000";
 
 /// What the bridge announces.
 #[derive(Clone, Debug, Deserialize)]
@@ -91,55 +91,34 @@ impl World {
 
     /// Starts everything.
     pub async fn start_with(name: &str, wishes: Wishes) -> Self {
-        let plane = ControlPlane::shared().await;
+        let kubeconfig = ControlPlane::shared().await.kubeconfig();
         let dir = target_dir().join("acceptance").join(name);
         let _ = std::fs::remove_dir_all(&dir);
-        Self::start_in(plane.kubeconfig(), name, &dir, wishes).await
-    }
-
-    /// Starts everything against the API server of a kubeconfig, with files in `dir`.
-    pub async fn start_in(kubeconfig: &Path, name: &str, dir: &Path, wishes: Wishes) -> Self {
         let client = client(kubeconfig).await;
         create_namespace(&client, name).await;
         let history = History::watch(client.clone(), name).await;
 
-        let mut whatsapp_program = Program::new("simulated-whatsapp", dir)
-            .args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state-dir"])
-            .args([dir.join("whatsapp")]);
-        let announcement: Announcement = whatsapp_program.start().await;
-        // So that a restarted server is found again where it was.
-        whatsapp_program.set("--listen", host(&announcement.url));
-        whatsapp_program.set("--control", host(&announcement.control));
-        let whatsapp = WhatsApp::new(&announcement);
-
-        // Not a constant: the leak test looks for it in every log.
-        let token = format!("token-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let token_file = dir.join("bridge-token");
-        std::fs::write(&token_file, &token).unwrap();
-        let mut bridge = Program::new("whatsapp-bridge", dir)
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"])
+        let (whatsapp_program, whatsapp) = start_whatsapp(&dir).await;
+        let token = token();
+        let mut bridge = bridge_program(&dir, &token)
             .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION, "--resume-interval", "50ms"])
-            .args([Path::new("--token-file"), &token_file, Path::new("--data-dir"), &dir.join("bridge")])
             .args(wishes.bridge);
         if let Some(executable) = wishes.bridge_executable {
             bridge = bridge.executable(executable);
         }
         let bridge_address: BridgeAddress = bridge.start().await;
+        // So that a restarted bridge is found where it was.
         bridge.set("--listen", host(&bridge_address.http));
-
         create_bridge(&client, name, &bridge_address.http, &token).await;
 
-        let mut operator = Program::new("whatsapp-operator", dir)
-            .args(["controller", "--admin-listen", "127.0.0.1:0", "--log", "debug", "--log-format", "json"])
-            .args(["--watch-namespaces", name, "--lease-namespace", name, "--bridge-selector"])
-            .args([format!("world={name}"), "--kubeconfig".into(), kubeconfig.display().to_string()])
+        let mut operator = operator_program(&dir, kubeconfig, name)
+            .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
             .args(wishes.operator);
         let operator_address = operator.start().await;
 
         Self {
             name: name.to_owned(),
             client,
-            dir: dir.to_owned(),
             kubeconfig: kubeconfig.to_owned(),
             history,
             whatsapp,
@@ -149,6 +128,7 @@ impl World {
             operator,
             operator_address,
             token,
+            dir,
         }
     }
 
@@ -268,6 +248,40 @@ impl World {
             }
         }
     }
+}
+
+/// Starts a simulated WhatsApp that a restart finds again at the same addresses.
+pub async fn start_whatsapp(dir: &Path) -> (Program, WhatsApp) {
+    let mut program = Program::new("simulated-whatsapp", dir)
+        .args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state-dir"])
+        .args([dir.join("whatsapp")]);
+    let announcement: Announcement = program.start().await;
+    program.set("--listen", host(&announcement.url));
+    program.set("--control", host(&announcement.control));
+    (program, WhatsApp::new(&announcement))
+}
+
+/// A bridge with its data and token under `dir`, logging everything it has to say.
+pub fn bridge_program(dir: &Path, token: &str) -> Program {
+    let program = Program::new("whatsapp-bridge", dir);
+    let token_file = dir.join("bridge-token");
+    std::fs::write(&token_file, token).unwrap();
+    program
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"])
+        .args([Path::new("--token-file"), &token_file, Path::new("--data-dir"), &dir.join("bridge")])
+}
+
+/// An operator whose lease is in `namespace`, logging everything it has to say.
+pub fn operator_program(dir: &Path, kubeconfig: &Path, namespace: &str) -> Program {
+    Program::new("whatsapp-operator", dir)
+        .args(["controller", "--admin-listen", "127.0.0.1:0", "--log", "debug", "--log-format", "json"])
+        .args(["--lease-namespace", namespace, "--kubeconfig"])
+        .args([kubeconfig])
+}
+
+/// A bearer token that no other run has: the leak test looks for it in every log.
+pub fn token() -> String {
+    format!("token-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
 }
 
 /// Where cargo builds.
