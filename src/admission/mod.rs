@@ -12,6 +12,8 @@ mod review;
 mod server;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use ledgers::{LedgerError, Ledgers};

@@ -49,13 +49,18 @@ impl Served {
 
     /// Whether there is a certificate to show: part of being ready.
     pub fn is_loaded(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.shown().is_some()
+    }
+
+    /// What the next handshake gets to see.
+    pub(super) fn shown(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown()
     }
 }
 
