@@ -9,3 +9,4 @@
 pub mod api;
 pub mod bridge_api;
 pub mod model;
+pub mod plugin;
