@@ -221,7 +221,7 @@ mod tests {
 
     fn sentence(code: u16, named: &str, attempt: Attempt<'_>) -> String {
         let place = Place { context: "kind".into(), server: "https://127.0.0.1:6443/".into() };
-        let details = StatusDetails { name: named.into(), ..StatusDetails::default() };
+        let details: StatusDetails = serde_json::from_value(serde_json::json!({ "name": named })).unwrap();
         let status =
             Status::failure("must be connected to be set as primary", "Invalid").with_code(code).with_details(details);
         explain_status(&status, &place, attempt).to_string()

@@ -139,7 +139,7 @@ pub fn countdown(expires_at: Timestamp, now: Timestamp) -> String {
 /// Eight characters as WhatsApp shows them, four and four.
 fn grouped(code: &str) -> String {
     match code.split_at_checked(4) {
-        Some((first, second)) if code.len() == 8 => format!("{first}-{second}"),
+        Some((first, second)) if code.len() == 8 && code.is_ascii() => format!("{first}-{second}"),
         _ => code.to_owned(),
     }
 }
