@@ -1,0 +1,96 @@
+//! Condition types and reasons. A reason is stable API: troubleshooting is keyed by it.
+
+/// The instance is within its owner's limits and rules.
+pub const ACCEPTED: &str = "Accepted";
+/// The bridge that runs the session answers and can be used.
+pub const BRIDGE_AVAILABLE: &str = "BridgeAvailable";
+/// A device is linked to an account.
+pub const PAIRED: &str = "Paired";
+/// The session is connected to WhatsApp.
+pub const CONNECTED: &str = "Connected";
+/// The summary: the session can send now.
+pub const READY: &str = "Ready";
+
+/// The conditions of a `WhatsAppInstance`, in the order they are established. `Ready` summarizes the others.
+pub const ALL: [&str; 5] = [ACCEPTED, BRIDGE_AVAILABLE, PAIRED, CONNECTED, READY];
+
+/// Reasons, by the condition that usually carries them. `Ready` repeats the reason of whatever holds it back.
+pub mod reason {
+    /// Accepted: no rule speaks against it.
+    pub const ACCEPTED: &str = "Accepted";
+
+    /// BridgeAvailable: the shard answers.
+    pub const BRIDGE_READY: &str = "BridgeReady";
+    /// BridgeAvailable: `spec.bridgeRef` names no WhatsAppBridge.
+    pub const BRIDGE_NOT_FOUND: &str = "BridgeNotFound";
+    /// BridgeAvailable: no `spec.bridgeRef`, and no WhatsAppBridge is marked as the default.
+    pub const NO_DEFAULT_BRIDGE: &str = "NoDefaultBridge";
+    /// BridgeAvailable: the WhatsAppBridge does not admit this namespace.
+    pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
+    /// BridgeAvailable: the shard the session is bound to is no longer in the WhatsAppBridge's list.
+    pub const SHARD_NOT_FOUND: &str = "ShardNotFound";
+    /// BridgeAvailable: every shard holds as many sessions as it may.
+    pub const BRIDGE_FULL: &str = "BridgeFull";
+    /// BridgeAvailable: the credentials Secret or its key is missing.
+    pub const CREDENTIALS_NOT_FOUND: &str = "CredentialsNotFound";
+    /// BridgeAvailable: the bridge refused the token.
+    pub const BRIDGE_UNAUTHORIZED: &str = "BridgeUnauthorized";
+    /// BridgeAvailable: no connection to the shard, or no answer in time.
+    pub const BRIDGE_UNREACHABLE: &str = "BridgeUnreachable";
+    /// BridgeAvailable: the shard answered something that is not its API.
+    pub const BRIDGE_MALFORMED_ANSWER: &str = "BridgeMalformedAnswer";
+    /// BridgeAvailable: the bridge refused the request.
+    pub const BRIDGE_REFUSED: &str = "BridgeRefused";
+
+    /// Paired: a device is linked.
+    pub const PAIRED: &str = "Paired";
+    /// Paired: not yet started.
+    pub const NOT_STARTED: &str = "NotStarted";
+    /// Paired: waits for one of the bridge's pairing places.
+    pub const PAIRING_QUEUED: &str = "PairingQueued";
+    /// Paired: a code waits for the phone.
+    pub const AWAITING_PAIRING: &str = "AwaitingPairing";
+    /// Paired: the window passed unused.
+    pub const PAIRING_EXPIRED: &str = "PairingExpired";
+    /// Paired: WhatsApp wants a passkey.
+    pub const AWAITING_PASSKEY: &str = "AwaitingPasskey";
+    /// Paired: WhatsApp or the phone unlinked the device.
+    pub const LOGGED_OUT: &str = "LoggedOut";
+    /// Paired: the bridge no longer knows a session that had been paired; its keys are gone.
+    pub const SESSION_LOST: &str = "SessionLost";
+
+    /// Connected: yes.
+    pub const CONNECTED: &str = "Connected";
+    /// Connected: being established.
+    pub const CONNECTING: &str = "Connecting";
+    /// Connected: `spec.desiredState` is Disconnected.
+    pub const STOPPED: &str = "Stopped";
+    /// Connected: the connection was lost and is being made again.
+    pub const CONNECTION_LOST: &str = "ConnectionLost";
+    /// Connected: WhatsApp cannot be reached.
+    pub const SERVER_UNREACHABLE: &str = "ServerUnreachable";
+    /// Connected: WhatsApp accepts the connection but does not answer.
+    pub const SERVER_NOT_ANSWERING: &str = "ServerNotAnswering";
+    /// Connected: the server could not prove that it is WhatsApp.
+    pub const SERVER_NOT_TRUSTED: &str = "ServerNotTrusted";
+    /// Connected: WhatsApp refused the connection.
+    pub const SERVER_REFUSED: &str = "ServerRefused";
+    /// Connected: another client uses the same session's keys.
+    pub const STREAM_REPLACED: &str = "StreamReplaced";
+    /// Connected: WhatsApp no longer accepts this version of the client.
+    pub const CLIENT_OUTDATED: &str = "ClientOutdated";
+    /// Connected, Ready: the account is banned for a time.
+    pub const TEMPORARY_BAN: &str = "TemporaryBan";
+    /// Ready: connected, but WhatsApp forbids new chats for a time.
+    pub const REACHOUT_TIMELOCK: &str = "ReachoutTimelock";
+
+    /// Any: the object is being deleted.
+    pub const TERMINATING: &str = "Terminating";
+    /// Any: not known, because something before it stands in the way.
+    pub const UNKNOWN: &str = "Unknown";
+
+    /// WhatsAppBridge Ready: every shard answers.
+    pub const ALL_SHARDS_READY: &str = "AllShardsReady";
+    /// WhatsAppBridge Ready: the bridge holds sessions that no instance claims.
+    pub const UNCLAIMED_SESSIONS: &str = "UnclaimedSessions";
+}

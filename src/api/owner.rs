@@ -1,0 +1,95 @@
+//! `WhatsAppOwner`: what a ResourceQuota is to a namespace, for a person.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// The limit of one owner, and the ledger of what counts against it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "whatsapp-operator.dev",
+    version = "v1alpha1",
+    kind = "WhatsAppOwner",
+    plural = "whatsappowners",
+    singular = "whatsappowner",
+    shortname = "wao",
+    category = "whatsapp",
+    status = "WhatsAppOwnerStatus",
+    derive = "PartialEq",
+    selectable = ".spec.owner",
+    doc = "The limit of one owner of WhatsAppInstances, and the ledger of what counts against it.",
+    printcolumn(name = "Owner", json_path = ".spec.owner", type_ = "string", description = "Who."),
+    printcolumn(name = "Used", json_path = ".status.used", type_ = "integer", description = "Instances that count."),
+    printcolumn(name = "Max", json_path = ".status.max", type_ = "integer", description = "Instances allowed."),
+    printcolumn(name = "Connected", json_path = ".status.connected", type_ = "integer", description = "Instances connected."),
+    printcolumn(name = "Primary", json_path = ".status.primary.name", type_ = "string", description = "The primary instance."),
+    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date", description = "Time since creation.")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WhatsAppOwnerSpec {
+    /// The owner, as written in the instances' spec.owner. Immutable.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self == oldSelf", "spec.owner must not change; create a WhatsAppOwner for the other owner instead"))]
+    pub owner: String,
+
+    /// How many instances the owner may have across the cluster. The operator's default (10) when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub max_instances: Option<i64>,
+}
+
+/// What counts against the owner's limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WhatsAppOwnerStatus {
+    /// The ledger: every place taken, by an existing instance or one being created.
+    #[serde(default)]
+    #[schemars(length(max = 10_000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
+    pub instances: Vec<LedgerEntry>,
+
+    /// How many places are taken.
+    #[serde(default)]
+    pub used: i64,
+
+    /// How many places there are.
+    #[serde(default)]
+    pub max: i64,
+
+    /// How many of the instances are connected.
+    #[serde(default)]
+    pub connected: i64,
+
+    /// The owner's primary instance, which messages go through by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<InstanceRef>,
+}
+
+/// One place taken in an owner's ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerEntry {
+    /// Namespace of the instance.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Name of the instance.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The instance's spec.name, normalised for comparison.
+    #[schemars(length(max = 400))]
+    pub display_name: String,
+    /// When the place was taken, while the instance has not appeared yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_at: Option<Time>,
+}
+
+/// Names one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct InstanceRef {
+    /// Namespace of the instance.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Name of the instance.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
