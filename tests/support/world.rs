@@ -304,7 +304,7 @@ pub async fn create_namespace(client: &Client, name: &str) {
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {"world": name}}})).unwrap();
     match Api::all(client.clone()).create(&PostParams::default(), &namespace).await {
         Ok(_) => {}
-        Err(error) if error.is_already_exists() => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
         Err(error) => panic!("create the namespace: {error}"),
     }
 }
