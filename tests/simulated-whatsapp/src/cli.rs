@@ -149,7 +149,9 @@ impl Cli {
             Command::Replace(phone) => phone.verb("replace", &Sentence::default()).await,
             Command::Drop(phone) => phone.verb("drop", &Sentence::default()).await,
             Command::Unrestrict(phone) => phone.verb("unrestrict", &Sentence::default()).await,
-            Command::Restrict(timed) => timed.phone.verb("restrict", &Sentence { seconds: Some(timed.seconds), code: None }).await,
+            Command::Restrict(timed) => {
+                timed.phone.verb("restrict", &Sentence { seconds: Some(timed.seconds), code: None }).await
+            }
             Command::Ban(Ban { timed, code }) => {
                 timed.phone.verb("ban", &Sentence { seconds: Some(timed.seconds), code: Some(code) }).await
             }
@@ -178,7 +180,10 @@ impl Serve {
         let filter = tracing_subscriber::filter::Targets::new().with_target("simulated_whatsapp", self.log);
         use tracing_subscriber::layer::SubscriberExt as _;
         use tracing_subscriber::util::SubscriberInitExt as _;
-        tracing_subscriber::registry().with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).with(filter).init();
+        tracing_subscriber::registry()
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+            .with(filter)
+            .init();
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let server = Server::start(self.listen, self.control, &self.state_dir).await?;
         let line = server.announce(self.announce.as_deref())?;

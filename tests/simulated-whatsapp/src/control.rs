@@ -132,9 +132,9 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> 
             .await
             .map_err(|error: BytesRejection| Refusal::Invalid(format!("the request body cannot be read: {error}")))?;
         let bytes = if bytes.is_empty() { &b"{}"[..] } else { &bytes[..] };
-        Json::<T>::from_bytes(bytes)
-            .map(|Json(body)| Self(body))
-            .map_err(|error: JsonRejection| Refusal::Invalid(format!("the request body is not valid: {}", error.body_text())))
+        Json::<T>::from_bytes(bytes).map(|Json(body)| Self(body)).map_err(|error: JsonRejection| {
+            Refusal::Invalid(format!("the request body is not valid: {}", error.body_text()))
+        })
     }
 }
 

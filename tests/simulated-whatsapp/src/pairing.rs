@@ -79,7 +79,8 @@ impl Pairing {
     /// Handles what a companion answered to `pair-success`, and tells whether it is linked now.
     pub fn answered(&self, world: &World, iq: &NodeRef<'_>) -> bool {
         let kind = stanza::attr(iq, "type").unwrap_or_default();
-        let signature = iq.get_optional_child("pair-device-sign").and_then(|sign| stanza::child_bytes(sign, "device-identity"));
+        let signature =
+            iq.get_optional_child("pair-device-sign").and_then(|sign| stanza::child_bytes(sign, "device-identity"));
         if kind != "error" && signature.is_none() {
             return false; // the acknowledgement of pair-device
         }
@@ -87,7 +88,8 @@ impl Pairing {
         let outcome = match signature {
             Some(signature) => self.complete(world, &offer, signature),
             None => {
-                let code = iq.get_optional_child("error").and_then(|error| stanza::attr(error, "code")).unwrap_or_default();
+                let code =
+                    iq.get_optional_child("error").and_then(|error| stanza::attr(error, "code")).unwrap_or_default();
                 Err(Refusal::Rejected(format!("the companion refused the link with error {code}")))
             }
         };
@@ -119,7 +121,9 @@ impl Pairing {
 /// scanned already, [`Refusal::Rejected`] when the companion refuses.
 pub async fn scan(world: &World, code: &QrContent, phone: u64, push_name: &str) -> Result<Jid, Refusal> {
     let pairing = world.pairing(&code.reference).ok_or_else(|| {
-        Refusal::Unknown("no open pairing has this QR code: it is from another server or its client has gone".to_owned())
+        Refusal::Unknown(
+            "no open pairing has this QR code: it is from another server or its client has gone".to_owned(),
+        )
     })?;
     if !pairing.is_valid(&code.reference, Instant::now()) {
         return Err(Refusal::Conflict("this QR code has expired: scan the one the client shows now".to_owned()));

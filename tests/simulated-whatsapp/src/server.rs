@@ -100,7 +100,9 @@ impl Drop for Server {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: choose another port, or 0 for any free one"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another port, or 0 for any free one"))
 }
 
 /// Aborts the accepting task when dropped, so that aborting its owner closes the port as well.

@@ -58,6 +58,12 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Devices ever linked since the start.
     pub registrations: AtomicU64,
+    /// Handshakes begun as XX.
+    pub xx: AtomicU64,
+    /// Handshakes completed as IK.
+    pub ik: AtomicU64,
+    /// IK hellos answered with XX-fallback.
+    pub fallback: AtomicU64,
 }
 
 #[derive(Clone)]

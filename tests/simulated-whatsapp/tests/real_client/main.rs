@@ -8,6 +8,7 @@ use simulated_whatsapp::server::Server;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use whatsapp_rust::store::traits::Backend;
@@ -65,7 +66,8 @@ impl Scene {
     /// Stops the server and starts it again on the same ports, with what it kept.
     async fn restarted(self, forget: Option<&str>) -> Self {
         let Self { dir, server, store } = self;
-        let at = |url: &str| -> SocketAddr { url.split("//").nth(1).unwrap().split('/').next().unwrap().parse().unwrap() };
+        let at =
+            |url: &str| -> SocketAddr { url.split("//").nth(1).unwrap().split('/').next().unwrap().parse().unwrap() };
         let (listen, control) = (at(&server.announcement.url), at(&server.announcement.control));
         server.stop().await;
         let state = dir.path().join("state");
@@ -145,6 +147,8 @@ async fn a_restarted_server_resumes_its_devices() {
     let companion = scene.linked().await;
     let scene = scene.restarted(None).await;
     companion.connected().await;
+    let counters = &scene.server.world.counters;
+    assert_eq!((counters.ik.load(Relaxed), counters.xx.load(Relaxed)), (1, 0), "the kept static key allows IK");
     companion.stop().await;
     let again = Companion::start(scene.url(), open_store(scene.dir.path()).await).await;
     again.connected().await;
@@ -158,6 +162,7 @@ async fn a_server_with_new_keys_falls_back_from_ik() {
     let companion = scene.linked().await;
     let scene = scene.restarted(Some("server.json")).await;
     companion.connected().await;
+    assert_eq!(scene.server.world.counters.fallback.load(Relaxed), 1);
     assert_eq!(scene.stats().await["registered"], 1);
     companion.stop().await;
 }
@@ -240,7 +245,9 @@ async fn a_restricted_account_is_told_and_its_messages_to_strangers_are_nacked()
     assert_eq!(companion.client.mex().fetch_reachout_timelock().await.unwrap().is_active, Some(false));
     scene.phone("restrict", json!({ "seconds": 600 })).await;
     let pushed = |event: &Event| match event {
-        Event::MexNotification(push) => Some(push.payload["data"]["xwa2_notify_account_reachout_timelock"]["is_active"].clone()),
+        Event::MexNotification(push) => {
+            Some(push.payload["data"]["xwa2_notify_account_reachout_timelock"]["is_active"].clone())
+        }
         _ => None,
     };
     assert_eq!(companion.wait("time-lock push", pushed).await, json!(true));
@@ -303,7 +310,8 @@ async fn a_stalled_server_answers_nobody_until_it_recovers() {
     scene.call("/v1/mode", Some(json!({ "mode": "stall" }))).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(2), companion.client.mex().fetch_reachout_timelock()).await;
     assert!(answer.is_err(), "a stalled server must not answer");
-    let newcomer_store: Arc<dyn Backend> = Arc::new(SqliteStore::new(scene.dir.path().join("new.db").to_str().unwrap()).await.unwrap());
+    let newcomer_store: Arc<dyn Backend> =
+        Arc::new(SqliteStore::new(scene.dir.path().join("new.db").to_str().unwrap()).await.unwrap());
     let before = scene.stats().await["connectionsAccepted"].as_u64().unwrap();
     let newcomer = Companion::start(scene.url(), newcomer_store).await;
     while scene.stats().await["connectionsAccepted"].as_u64().unwrap() == before {
