@@ -3,6 +3,7 @@
 use crate::handshake::{self, AwaitingFinish, Established, Hello};
 use crate::iq::Session;
 use crate::login::{self, Intent};
+use crate::pair_code;
 use crate::pairing::Pairing;
 use crate::stanza;
 use crate::world::{Mode, World, now};
@@ -199,7 +200,7 @@ impl Connection {
                 let pairing = Arc::clone(pairing);
                 let kind = stanza::attr(&node, "type").unwrap_or_default();
                 if matches!(kind.as_str(), "get" | "set") {
-                    let answer = stanza::result(&node, []);
+                    let answer = pair_code::answer(&pairing, &node).unwrap_or_else(|| stanza::result(&node, []));
                     return self.send(&answer);
                 }
                 if pairing.answered(&self.world, &node) {

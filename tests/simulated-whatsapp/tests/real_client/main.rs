@@ -324,3 +324,28 @@ async fn a_stalled_server_answers_nobody_until_it_recovers() {
     newcomer.stop().await;
     companion.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_typed_into_the_phone_links_and_a_wrong_one_does_not() {
+    let scene = Scene::new().await;
+    let enter = |code: String| {
+        let body = json!({ "code": code, "phone": ALICE, "pushName": "Alice" });
+        let scene = &scene;
+        async move { scene.call("/v1/pair-code", Some(body)).await }
+    };
+    let nobody = enter("ABCD-EFGH".into()).await.unwrap_err().to_string();
+    assert!(nobody.contains("no client waits for a code"), "{nobody}");
+    let companion = Companion::start_with(scene.url(), Arc::clone(&scene.store), Some("15550001")).await;
+    let code = companion
+        .wait("pairing code", |event| match event {
+            Event::PairingCode(code) => Some(code.code.clone()),
+            _ => None,
+        })
+        .await;
+    let other = if code.starts_with('A') { "BBBBBBBB" } else { "AAAAAAAA" };
+    let wrong = enter(other.to_owned()).await.unwrap_err().to_string();
+    assert!(wrong.contains("this code is wrong"), "{wrong}");
+    assert_eq!(enter(code).await.unwrap()["jid"], "15550001:1@s.whatsapp.net");
+    companion.connected().await;
+    companion.stop().await;
+}
