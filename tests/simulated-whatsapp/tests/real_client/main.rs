@@ -1,9 +1,13 @@
 //! A real whatsapp-rust client against the simulation, over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod companion;
+mod program;
 
 use companion::Companion;
 use serde_json::{Value, json};
+use simulated_whatsapp::pairing::Pairing;
 use simulated_whatsapp::server::Server;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -348,4 +352,32 @@ async fn a_code_typed_into_the_phone_links_and_a_wrong_one_does_not() {
     assert_eq!(enter(code).await.unwrap()["jid"], "15550001:1@s.whatsapp.net");
     companion.connected().await;
     companion.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_have_their_own_status() {
+    let scene = Scene::new().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let scan = |qr: String| {
+        let body = json!({ "qr": qr, "phone": ALICE }).to_string();
+        let request = http.post(format!("{}/v1/scan", scene.server.announcement.control)).body(body);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    let key = "A".repeat(43) + "=";
+    let code = |reference: &str| format!("{reference},{key},{key},{key},1");
+    let (outbox, _inbox) = tokio::sync::mpsc::unbounded_channel();
+    let opened = Instant::now() - Duration::from_secs(75);
+    let pairing = Arc::new(Pairing::new(opened, [0; 32], outbox));
+    scene.server.world.open_pairing(&pairing);
+    assert_eq!(scan("nonsense".into()).await, 400);
+    assert_eq!(scan(code("2@unknown")).await, 404);
+    assert_eq!(scan(code(&pairing.references()[0])).await, 409, "the first code has expired after 75 s");
+    // The second code lives until 80 s: this scan gets as far as a companion that never answers.
+    let second = tokio::time::timeout(Duration::from_secs(1), scan(code(&pairing.references()[1]))).await;
+    assert!(second.is_err(), "{second:?}");
+    for path in ["/v1/phones/15550001/dance", "/v2"] {
+        let url = format!("{}{path}", scene.server.announcement.control);
+        assert_eq!(http.post(url).send().await.unwrap().status().as_u16(), 404);
+    }
 }
