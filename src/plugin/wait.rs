@@ -9,7 +9,7 @@ use super::{
     args::{InstanceName, Limit},
     client::Cluster,
     error::PluginError,
-    screen::{Screen, because, lags_behind},
+    screen::{Screen, because, command, lags_behind},
 };
 use crate::api::{Phase, WhatsAppInstance, WhatsAppInstanceStatus};
 
@@ -84,7 +84,7 @@ pub fn progress(goal: Goal, instance: &WhatsAppInstance) -> Progress {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
     let stands = || format!("\"{name}\" is {phase}{}", because(status));
     let pair = |how: &str| {
-        let words = format!("\"{name}\" has to be paired first: `kubectl whatsapp qr {name}{how}`");
+        let words = format!("\"{name}\" has to be paired first: `{}{how}`", command("qr", instance));
         Progress::Failed(PluginError::NeedsPairing(words))
     };
     let over = || Progress::Failed(PluginError::Ended(stands()));
