@@ -263,6 +263,7 @@ mod tests {
     fn a_reader_that_had_enough_is_not_an_error() {
         let closed = PluginError::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((closed.exit_code(), closed.sentence()), (0, None));
+        assert_eq!(PluginError::Interrupted.sentence(), None);
         let full = PluginError::from(io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(full.exit_code(), 1);
         assert!(full.sentence().unwrap().starts_with("error: cannot write to standard output"));

@@ -17,7 +17,7 @@ use super::{
     refresh,
     screen::{Code, End, Screen, command, next},
     terminal::{Ink, Painter, caption, extent, picture, svg},
-    wait::Gate,
+    wait::{Gate, Patience},
 };
 use crate::model::Sensitive;
 
@@ -48,12 +48,14 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut current = Screen::Waiting("asking the API server".to_owned());
-    let mut seen = false;
+    let mut patience = Patience::new(args.refresh);
+    let mut lost = false;
     loop {
         tokio::select! {
             change = changes.next() => match change {
                 Some(Ok(Some(instance))) => {
-                    seen = true;
+                    patience.renew();
+                    lost = false;
                     current = if gate.lets_through(&instance) { next(&instance) } else {
                         Screen::Waiting("asked for a new pairing window".to_owned())
                     };
@@ -69,9 +71,12 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
                 }
                 Some(Ok(None)) => return Err(cluster.not_found(&args.name)),
                 // A connection that breaks in the middle comes back by itself; one that was never there does not.
-                Some(Err(error)) if seen && error.is_passing() => {
+                Some(Err(error)) if patience.bears(&error) => {
                     view.clear()?;
-                    view.note(&format!("lost the connection, trying again: {error}"));
+                    // Once is enough: each attempt fails in its own words.
+                    if !std::mem::replace(&mut lost, true) {
+                        view.note(&format!("lost the connection and keeps trying: {error}"));
+                    }
                 }
                 Some(Err(error)) => return Err(error),
                 None => return Err(PluginError::Ended("the API server ended the watch; try again".to_owned())),
