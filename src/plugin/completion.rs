@@ -17,6 +17,8 @@ use super::{
 
 const SCRIPT: &str = include_str!("kubectl_complete-whatsapp");
 
+const PROGRAM: &str = "kubectl-whatsapp";
+
 /// Cobra's ShellCompDirectiveNoFileComp: do not offer file names.
 const NO_FILES: &str = ":4";
 /// Cobra's ShellCompDirectiveDefault: offer file names when there are no candidates.
@@ -43,11 +45,23 @@ fn generated(shell: Shell) -> String {
     // get a command with the program's own name and the verbs people may use.
     let root = Args::command();
     let verbs = root.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
-    let mut shown = Command::new("kubectl-whatsapp").args(root.get_arguments().cloned()).subcommands(verbs);
+    let mut shown = Command::new(PROGRAM).args(root.get_arguments().cloned()).subcommands(verbs);
+    shown = shown.disable_help_subcommand(true);
+    // clap_complete 4.6 names bash's states in two ways when the program's name has a dash, and then finds none of them.
+    let name = if shell == Shell::Bash { PROGRAM.replace('-', "_") } else { PROGRAM.to_owned() };
     // Into memory first: they panic when the reader goes away.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown, "kubectl-whatsapp", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    clap_complete::generate(shell, &mut shown, name.as_str(), &mut script);
+    let script = String::from_utf8_lossy(&script);
+    script.lines().map(|line| registered(line, &name) + "\n").collect()
+}
+
+/// The line that tells bash which program the script is for, with the program's real name.
+fn registered(line: &str, name: &str) -> String {
+    match line.strip_suffix(name) {
+        Some(registration) if line.trim_start().starts_with("complete ") => format!("{registration}{PROGRAM}"),
+        _ => line.to_owned(),
+    }
 }
 
 /// Answers kubectl's completion. A cluster that does not answer offers nothing: there is no place for an error.
