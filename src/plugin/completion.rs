@@ -45,7 +45,8 @@ fn generated(shell: Shell) -> String {
     // get a command with the program's own name and the verbs people may use.
     let root = Args::command();
     let verbs = root.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
-    let mut shown = Command::new(PROGRAM).args(root.get_arguments().cloned()).subcommands(verbs);
+    let mut shown =
+        Command::new(PROGRAM).version(env!("CARGO_PKG_VERSION")).args(root.get_arguments().cloned()).subcommands(verbs);
     shown = shown.disable_help_subcommand(true);
     // clap_complete 4.6 names bash's states in two ways when the program's name has a dash, and then finds none of them.
     let name = if shell == Shell::Bash { PROGRAM.replace('-', "_") } else { PROGRAM.to_owned() };
