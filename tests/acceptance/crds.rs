@@ -8,9 +8,7 @@ use kube::{
 use serde_json::{Value, json};
 use whatsapp_operator::api::{WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
 
-use crate::support::{
-    world::{cluster, create_namespace},
-};
+use crate::support::world::{cluster, create_namespace};
 
 async fn apply(client: &Client, kind: &ApiResource, object: Value) -> Result<DynamicObject, String> {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -124,7 +122,10 @@ async fn bridges_and_owners_are_checked_by_their_schemas() {
 
     bridge(with(json!([shard("a", "https://bridge-0.example:8443"), shard("b", "http://127.0.0.1:1")]))).await.unwrap();
     refused(bridge(json!({ "credentialsSecretRef": secret })).await, "spec must set exactly one of: builtin");
-    refused(bridge(json!({"builtin": {"shards": [shard("a", "http://a")]}})).await, "credentialsSecretRef: Required value");
+    refused(
+        bridge(json!({"builtin": {"shards": [shard("a", "http://a")]}})).await,
+        "credentialsSecretRef: Required value",
+    );
     refused(bridge(with(json!([]))).await, "should have at least 1 items");
     refused(bridge(with(json!([shard("a", "ftp://a")]))).await, "url must be an http or https URL");
     refused(bridge(with(json!([shard("A b", "http://a")]))).await, "should match");
@@ -145,7 +146,10 @@ async fn bridges_and_owners_are_checked_by_their_schemas() {
     };
     owner(json!({"owner": "alice@example.com", "maxInstances": 20})).await.unwrap();
     refused(owner(json!({"owner": "bob@example.com"})).await, "spec.owner must not change");
-    refused(owner(json!({"owner": "alice@example.com", "maxInstances": -1})).await, "should be greater than or equal to 0");
+    refused(
+        owner(json!({"owner": "alice@example.com", "maxInstances": -1})).await,
+        "should be greater than or equal to 0",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::support::{
-    world::{cluster, create_namespace},
-};
+use crate::support::world::{cluster, create_namespace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn examples_are_accepted() {

@@ -234,11 +234,12 @@ impl World {
                 secrets.extend(code.split(',').filter(|part| part.len() > 8).map(str::to_owned));
             }
         }
-        let mut places = BTreeMap::from([
-            ("the operator's log", self.operator.log()),
-            ("the bridge's log", self.bridge.log()),
-        ]);
-        for (place, url) in [("the operator's metrics", &self.operator_address.admin), ("the bridge's metrics", &self.bridge_address.admin)] {
+        let mut places =
+            BTreeMap::from([("the operator's log", self.operator.log()), ("the bridge's log", self.bridge.log())]);
+        for (place, url) in [
+            ("the operator's metrics", &self.operator_address.admin),
+            ("the bridge's metrics", &self.bridge_address.admin),
+        ] {
             let text = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
             assert!(text.contains("# TYPE"), "{place} are empty");
             places.insert(place, text);
@@ -270,9 +271,12 @@ pub fn bridge_program(dir: &Path, token: &str) -> Program {
     let program = Program::new("whatsapp-bridge", dir);
     let token_file = dir.join("bridge-token");
     std::fs::write(&token_file, token).unwrap();
-    program
-        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"])
-        .args([Path::new("--token-file"), &token_file, Path::new("--data-dir"), &dir.join("bridge")])
+    program.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"]).args([
+        Path::new("--token-file"),
+        &token_file,
+        Path::new("--data-dir"),
+        &dir.join("bridge"),
+    ])
 }
 
 /// An operator whose lease is in `namespace`, logging everything it has to say.
@@ -332,7 +336,8 @@ pub async fn install_crds(client: &Client) {
 
 /// Creates a namespace.
 pub async fn create_namespace(client: &Client, name: &str) {
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {"world": name}}})).unwrap();
+    let namespace: Namespace =
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"world": name}}})).unwrap();
     match Api::all(client.clone()).create(&PostParams::default(), &namespace).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}

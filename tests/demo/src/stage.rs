@@ -47,7 +47,7 @@ impl Stage {
         println!("==> starting etcd and kube-apiserver (about 5 s)");
         let plane = ControlPlane::start(&Default::default()).await.unwrap_or_else(|error| give_up(&error.to_string()));
         fs::copy(plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
-        let client = world::client(&plane.kubeconfig()).await;
+        let client = world::client(plane.kubeconfig()).await;
         world::install_crds(&client).await;
         world::create_namespace(&client, NAMESPACE).await;
         let history = History::watch(client.clone(), NAMESPACE).await;
@@ -73,7 +73,7 @@ impl Stage {
         bridges.patch(BRIDGE, &PatchParams::default(), &Patch::Merge(default)).await.expect("mark the default bridge");
 
         println!("==> starting the operator");
-        let mut operator = world::operator_program(&dir, &plane.kubeconfig(), NAMESPACE);
+        let mut operator = world::operator_program(&dir, plane.kubeconfig(), NAMESPACE);
         let operator_address: OperatorAddress = operator.start().await;
         let stage = Self { history, client, dir, whatsapp, bridge, operator, plane };
         stage.write_env(&address, &operator_address);
@@ -114,7 +114,10 @@ impl Stage {
         let text = fs::read_to_string(file).expect("read examples/instance.yaml");
         let object: Value = serde_saphyr::from_str(&text).expect("examples/instance.yaml is YAML");
         let name = object["metadata"]["name"].as_str().expect("the example has a name");
-        self.instances().patch(name, &PatchParams::apply("demo"), &Patch::Apply(&object)).await.expect("apply the example");
+        self.instances()
+            .patch(name, &PatchParams::apply("demo"), &Patch::Apply(&object))
+            .await
+            .expect("apply the example");
     }
 
     /// Connected or Disconnected.

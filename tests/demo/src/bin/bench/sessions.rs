@@ -40,19 +40,31 @@ pub async fn run(
     let (_whatsapp_program, whatsapp) = world::start_whatsapp(dir).await;
     let token = world::token();
     let pairings = (arguments.sessions + arguments.burst).to_string();
-    let mut bridge = world::bridge_program(dir, &token)
-        .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", world::VERSION, "--max-pairings", &pairings]);
+    let mut bridge = world::bridge_program(dir, &token).args([
+        "--whatsapp-url",
+        &whatsapp.url,
+        "--whatsapp-version",
+        world::VERSION,
+        "--max-pairings",
+        &pairings,
+    ]);
     bridge.set("--log", "info");
     let address: BridgeAddress = bridge.start().await;
     world::create_bridge(client, NAMESPACE, &address.http, &token).await;
-    let mut operator = world::operator_program(dir, &plane.kubeconfig(), NAMESPACE).args(["--watch-namespaces", NAMESPACE]);
+    let mut operator =
+        world::operator_program(dir, plane.kubeconfig(), NAMESPACE).args(["--watch-namespaces", NAMESPACE]);
     operator.set("--log", "info");
     let _: OperatorAddress = operator.start().await;
 
     let names: Vec<String> = (0..arguments.sessions).map(|n| format!("line-{n}")).collect();
     let waited = Instant::now();
     wait_for_codes(client, &history, &names).await;
-    report.row(&format!("{} instances: apply -> all show a QR code", names.len()), "s", waited.elapsed().as_secs_f64(), None);
+    report.row(
+        &format!("{} instances: apply -> all show a QR code", names.len()),
+        "s",
+        waited.elapsed().as_secs_f64(),
+        None,
+    );
 
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / arguments.rate));
     let mut scans = Vec::new();
@@ -64,7 +76,12 @@ pub async fn run(
     let rate = arguments.rate;
     let p50 = percentile(&samples, 50);
     report.row(&format!("scan -> .status Connected, {rate} scans a second"), "p50 ms", p50, Some(150.0));
-    report.row(&format!("scan -> .status Connected, {rate} scans a second"), "p99 ms", percentile(&samples, 99), Some(300.0));
+    report.row(
+        &format!("scan -> .status Connected, {rate} scans a second"),
+        "p99 ms",
+        percentile(&samples, 99),
+        Some(300.0),
+    );
     report.row("scan -> .status Connected, p50 against the floor", "times", p50 / floor, None);
     let versions: usize = names.iter().map(|name| history.of(name).len() - 1).sum();
     report.row("writes per instance, create to Connected", "writes", versions as f64 / names.len() as f64, Some(4.0));
