@@ -204,7 +204,9 @@ async fn namespaces(global: &Global) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    use crate::plugin::args::Verb;
 
     use super::{Args, Wanted, global_flags, wanted};
 
@@ -254,6 +256,16 @@ mod tests {
         assert_eq!(after("--context", ""), Wanted::Contexts);
         assert_eq!(after("list --kubeconfig", ""), Wanted::Files);
         assert!(names(after("completion", "")).contains(&"kubectl".into()));
+    }
+
+    #[test]
+    fn the_script_keeps_flags_from_being_read_as_its_own() {
+        let called = super::SCRIPT.lines().last().unwrap().replace("\"$@\"", "-n team qr --ref");
+        let line: Vec<&str> = called.split_whitespace().skip(1).collect();
+        let super::Args { verb: Verb::Complete { words }, global } = Args::try_parse_from(line).unwrap() else {
+            panic!()
+        };
+        assert_eq!((words.join(" ").as_str(), global.namespace), ("-n team qr --ref", None));
     }
 
     #[test]

@@ -18,5 +18,6 @@ mod examples;
 mod lifecycle;
 mod pairing_window;
 mod plugin;
+mod plugin_alone;
 mod quiet;
 mod strict_bridge;
