@@ -1,4 +1,16 @@
 //! The control API: what a tester does to the server and to the phones, as JSON over HTTP.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `POST /v1/scan` | [`ScanRequest`] | [`Linked`] |
+//! | `POST /v1/pair-code` | [`PairCodeRequest`] | [`Linked`] |
+//! | `GET /v1/devices` | | list of [`DeviceLine`] |
+//! | `GET /v1/stats` | | [`Stats`] |
+//! | `GET`, `POST /v1/mode` | [`ModeBody`] | [`ModeBody`] |
+//! | `POST /v1/phones/{phone}/{verb}` | [`Sentence`], may be empty | [`Touched`] |
+//!
+//! Verbs: `unlink`, `logout`, `replace`, `ban`, `restrict`, `unrestrict`, `drop`. A refusal is a [`RefusalBody`] with
+//! 400 (malformed), 404 (nothing there), 409 (too late or twice), 502 (the client said no) or 504 (it said nothing).
 
 use crate::phone::Ban;
 use crate::registry::DeviceKey;

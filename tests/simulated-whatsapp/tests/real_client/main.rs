@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use wacore::store::InMemoryBackend;
 use whatsapp_rust::store::traits::Backend;
 use whatsapp_rust::types::events::{ConnectFailureReason, Event};
 use whatsapp_rust::waproto::whatsapp as wa;
@@ -318,9 +319,12 @@ async fn a_stalled_server_answers_nobody_until_it_recovers() {
         Arc::new(SqliteStore::new(scene.dir.path().join("new.db").to_str().unwrap()).await.unwrap());
     let before = scene.stats().await["connectionsAccepted"].as_u64().unwrap();
     let newcomer = Companion::start(scene.url(), newcomer_store).await;
-    while scene.stats().await["connectionsAccepted"].as_u64().unwrap() == before {
-        tokio::task::yield_now().await;
-    }
+    let accepted = async {
+        while scene.stats().await["connectionsAccepted"].as_u64().unwrap() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), accepted).await.expect("a stalled server must accept connections");
     assert_eq!(scene.stats().await["pairingsOpen"], 0, "a stalled server accepts but does not shake hands");
     scene.call("/v1/mode", Some(json!({ "mode": "normal" }))).await.unwrap();
     companion.connected().await;
@@ -352,6 +356,29 @@ async fn a_code_typed_into_the_phone_links_and_a_wrong_one_does_not() {
     assert_eq!(enter(code).await.unwrap()["jid"], "15550001:1@s.whatsapp.net");
     companion.connected().await;
     companion.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_scans_at_once_all_connect_to_their_own_account() {
+    let scene = Scene::new().await;
+    let linked = (0..40).map(|number| {
+        let scene = &scene;
+        async move {
+            let companion = Companion::start(scene.url(), Arc::new(InMemoryBackend::new())).await;
+            let body = json!({ "qr": companion.qr().await, "phone": format!("+1555{number:04}"), "pushName": "A" });
+            let jid = scene.call("/v1/scan", Some(body)).await.unwrap();
+            assert_eq!(jid["jid"], format!("1555{number:04}:1@s.whatsapp.net"));
+            companion.connected().await;
+            companion
+        }
+    });
+    let companions = futures::future::join_all(linked).await;
+    let stats = scene.stats().await;
+    assert_eq!(
+        (&stats["registered"], &stats["connected"], &stats["pairingsOpen"]),
+        (&json!(40), &json!(40), &json!(0))
+    );
+    futures::future::join_all(companions.into_iter().map(Companion::stop)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
