@@ -172,9 +172,16 @@ async fn a_program_that_ends_at_start_is_reported_with_its_log() {
 
 #[test]
 fn the_tether_gives_the_exit_status_and_passes_sigterm_on() {
-    assert_eq!(tether(&["--", "sh", "-c", "exit 7"]).wait().unwrap().code(), Some(7));
-    assert_eq!(tether(&["--", "sh", "-c", "kill -9 $$"]).wait().unwrap().code(), Some(128 + 9));
-    assert_eq!(tether(&["--", "/no/such/program"]).wait().unwrap().code(), Some(127));
+    let status = |child: &mut Child| {
+        // Kept meanwhile: `wait` lets go of it, and then the command might be told to end first.
+        let rope = child.stdin.take();
+        let status = child.wait().unwrap().code();
+        drop(rope);
+        status
+    };
+    assert_eq!(status(&mut tether(&["--", "sh", "-c", "exit 7"])), Some(7));
+    assert_eq!(status(&mut tether(&["--", "sh", "-c", "kill -9 $$"])), Some(128 + 9));
+    assert_eq!(status(&mut tether(&["--", "/no/such/program"])), Some(127));
 
     let dir = tempfile::tempdir().unwrap();
     let ready = dir.path().join("ready");
@@ -182,7 +189,7 @@ fn the_tether_gives_the_exit_status_and_passes_sigterm_on() {
     let mut child = tether(&["--", "sh", "-c", &script]);
     until("ready", || ready.exists());
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(status(&mut child), Some(5));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::{
     fmt, fs, io,
-    io::Read,
+    io::{Read, Seek},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -257,7 +257,9 @@ fn kubeconfig_in(dir: &Path, user: &str) -> PathBuf {
 /// One program on its tether.
 struct Tethered {
     name: &'static str,
-    dir: PathBuf,
+    pid_file: PathBuf,
+    /// Open, because it can be read even after etcd's tether has removed the directory.
+    log: fs::File,
     child: Child,
 }
 
@@ -269,25 +271,29 @@ impl Tethered {
         tether: &[&std::ffi::OsStr],
         arguments: &[String],
     ) -> Result<Self, Error> {
-        let log =
-            fs::File::create(dir.join(format!("{name}.log"))).map_err(doing(format!("create the log of {name}")))?;
+        let log = dir.join(format!("{name}.log"));
+        let writing = fs::File::create(&log).map_err(doing(format!("create {}", log.display())))?;
+        let log = fs::File::open(&log).map_err(doing(format!("open {}", log.display())))?;
+        let pid_file = dir.join(format!("{name}.pid"));
         let child = Command::new(room().join("tether"))
             .arg("--pid-file")
-            .arg(dir.join(format!("{name}.pid")))
+            .arg(&pid_file)
             .args(tether)
             .arg("--")
             .arg(binaries.join(name))
             .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(log.try_clone().map_err(doing("share a log"))?)
-            .stderr(log)
+            .stdout(writing.try_clone().map_err(doing("share a log"))?)
+            .stderr(writing)
             .spawn()
             .map_err(doing(format!("start {name} by tests/control-plane/tether")))?;
-        Ok(Self { name, dir: dir.to_owned(), child })
+        Ok(Self { name, pid_file, log, child })
     }
 
     fn log(&self) -> String {
-        let bytes = fs::read(self.dir.join(format!("{}.log", self.name))).unwrap_or_default();
+        let (mut log, mut bytes) = (&self.log, Vec::new());
+        // What cannot be read is missing from an error's text, no more.
+        let _ = log.seek(io::SeekFrom::Start(0)).and_then(|_| log.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -309,7 +315,7 @@ impl Tethered {
     }
 
     fn pid(&self) -> u32 {
-        let text = fs::read_to_string(self.dir.join(format!("{}.pid", self.name))).unwrap_or_default();
+        let text = fs::read_to_string(&self.pid_file).unwrap_or_default();
         text.trim().parse().unwrap_or_default()
     }
 
