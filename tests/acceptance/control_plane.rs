@@ -83,6 +83,12 @@ async fn users_have_no_rights_and_writes_are_recorded() {
 
     let maps: Api<ConfigMap> = Api::namespaced(client(plane.kubeconfig()).await, "default");
     maps.create(&PostParams::default(), &config_map("recorded")).await.unwrap();
+    let kubectl = plane.kubectl().unwrap_or_else(|| "kubectl".into());
+    let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
+    let output =
+        Command::new(kubectl).args([&kubeconfig, "get", "configmap", "recorded", "-o", "name"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "configmap/recorded\n", "{output:?}");
+
     let log = fs::read_to_string(plane.audit_log().unwrap()).unwrap();
     let answers: Vec<(Value, Value)> = log
         .lines()
