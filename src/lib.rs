@@ -11,3 +11,4 @@
 pub mod api;
 pub mod bridge_api;
 pub mod model;
+pub mod plugin;

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use whatsapp_operator::api::{WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
 
 use crate::support::{
-    control_plane::ControlPlane,
-    world::{client, create_namespace},
+    world::{cluster, create_namespace},
 };
 
 async fn apply(client: &Client, kind: &ApiResource, object: Value) -> Result<DynamicObject, String> {
@@ -35,7 +34,7 @@ struct Instances {
 
 impl Instances {
     async fn in_namespace(namespace: &str) -> Self {
-        let client = client(ControlPlane::shared().await.kubeconfig()).await;
+        let (client, _) = cluster().await;
         create_namespace(&client, namespace).await;
         Self { client }
     }
@@ -107,7 +106,7 @@ async fn instances_are_checked_by_their_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bridges_and_owners_are_checked_by_their_schemas() {
-    let client = client(ControlPlane::shared().await.kubeconfig()).await;
+    let (client, _) = cluster().await;
     let bridge = |spec: Value| {
         let client = client.clone();
         async move {
@@ -151,7 +150,7 @@ async fn bridges_and_owners_are_checked_by_their_schemas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_have_columns_names_and_a_status_of_their_own() {
-    let client = client(ControlPlane::shared().await.kubeconfig()).await;
+    let (client, _) = cluster().await;
     let definitions: Api<CustomResourceDefinition> = Api::all(client);
     let instance = definitions.get("whatsappinstances.whatsapp-operator.dev").await.unwrap().spec;
     assert_eq!(instance.names.short_names.as_deref(), Some(&["wa".to_owned()][..]));

@@ -4,6 +4,7 @@
 //! whatever they like. They share one API server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code)] // the demo uses more of what is shared
 
 #[path = "../support/mod.rs"]
 mod support;

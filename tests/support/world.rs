@@ -6,17 +6,22 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::wait::{await_condition, conditions},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use whatsapp_operator::api::{Phase, WhatsAppBridge, WhatsAppInstance, labels};
 
 use super::{
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, room},
     history::{Ask, History},
     phone::{Announcement, WhatsApp},
     program::Program,
@@ -91,10 +96,9 @@ impl World {
 
     /// Starts everything.
     pub async fn start_with(name: &str, wishes: Wishes) -> Self {
-        let kubeconfig = ControlPlane::shared().await.kubeconfig();
+        let (client, kubeconfig) = cluster().await;
         let dir = target_dir().join("acceptance").join(name);
         let _ = std::fs::remove_dir_all(&dir);
-        let client = client(kubeconfig).await;
         create_namespace(&client, name).await;
         let history = History::watch(client.clone(), name).await;
 
@@ -111,7 +115,7 @@ impl World {
         bridge.set("--listen", host(&bridge_address.http));
         create_bridge(&client, name, &bridge_address.http, &token).await;
 
-        let mut operator = operator_program(&dir, kubeconfig, name)
+        let mut operator = operator_program(&dir, &kubeconfig, name)
             .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
             .args(wishes.operator);
         let operator_address = operator.start().await;
@@ -119,7 +123,7 @@ impl World {
         Self {
             name: name.to_owned(),
             client,
-            kubeconfig: kubeconfig.to_owned(),
+            kubeconfig,
             history,
             whatsapp,
             whatsapp_program,
@@ -291,12 +295,39 @@ pub fn target_dir() -> PathBuf {
     profile.parent().expect("a profile folder has a parent").to_owned()
 }
 
+/// The API server that all tests share, with the definitions installed: an administrator's client and kubeconfig.
+pub async fn cluster() -> (Client, PathBuf) {
+    static READY: OnceCell<PathBuf> = OnceCell::const_new();
+    let kubeconfig = READY.get_or_init(|| async {
+        let kubeconfig = ControlPlane::shared().await.kubeconfig();
+        install_crds(&client(&kubeconfig).await).await;
+        kubeconfig
+    });
+    // A client for each test: its connection belongs to the test's own runtime.
+    let kubeconfig = kubeconfig.await.clone();
+    (client(&kubeconfig).await, kubeconfig)
+}
+
 /// A client for a kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
     let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
     Client::try_from(config).unwrap()
+}
+
+/// Installs the committed CustomResourceDefinitions and waits until they are served.
+pub async fn install_crds(client: &Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let folder = room().join("../../crds");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let object: CustomResourceDefinition = serde_saphyr::from_str(&text).unwrap();
+        let name = object.name_any();
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+        let served = await_condition(api.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(SOON, served).await.expect("the definition is served").unwrap();
+    }
 }
 
 /// Creates a namespace.
