@@ -74,7 +74,6 @@ fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
 pub struct ControlPlane {
     dir: PathBuf,
     url: String,
-    kubeconfig: PathBuf,
     binaries: PathBuf,
     tokens: Vec<(String, String)>,
     audit: bool,
@@ -140,8 +139,7 @@ impl ControlPlane {
         let apiserver = Tethered::spawn("kube-apiserver", binaries, &dir, &[], &arguments)?;
         let url = format!("https://127.0.0.1:{secure}");
         let (binaries, audit) = (binaries.to_owned(), options.audit);
-        let kubeconfig = kubeconfig_in(&dir, ADMIN);
-        let mut plane = Self { dir, url, kubeconfig, binaries, tokens, audit, apiserver, etcd };
+        let mut plane = Self { dir, url, binaries, tokens, audit, apiserver, etcd };
         if !plane.until_ready(deadline).await? {
             return Ok(None);
         }
@@ -200,13 +198,15 @@ impl ControlPlane {
     }
 
     /// The administrator's kubeconfig. It names the certificate by its path, so it is good while the control plane runs.
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig_of(ADMIN)
     }
 
     /// The kubeconfig of one of `Options::users`.
     pub fn kubeconfig_of(&self, user: &str) -> PathBuf {
-        kubeconfig_in(&self.dir, user)
+        // A user name may hold anything, a file name may not.
+        let safe: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        self.dir.join(format!("{safe}.kubeconfig"))
     }
 
     /// The administrator's bearer token.
@@ -246,12 +246,6 @@ impl Drop for ControlPlane {
         self.apiserver.stop();
         self.etcd.stop();
     }
-}
-
-fn kubeconfig_in(dir: &Path, user: &str) -> PathBuf {
-    // A user name may hold anything, a file name may not.
-    let safe: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    dir.join(format!("{safe}.kubeconfig"))
 }
 
 /// One program on its tether.
