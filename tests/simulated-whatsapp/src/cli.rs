@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::client;
-use crate::control::{ModeBody, ScanRequest, Sentence};
+use crate::control::{ModeBody, PairCodeRequest, ScanRequest, Sentence};
 use crate::server::Server;
 use crate::world::Mode;
 use clap::{Args, Parser, Subcommand};
@@ -11,11 +11,11 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   simulated-whatsapp serve --state-dir /tmp/wa --announce /tmp/wa.json
-  simulated-whatsapp scan --control http://127.0.0.1:4001 --qr \"$QR\" --phone +15550001 --push-name Alice
-  simulated-whatsapp unlink --control http://127.0.0.1:4001 --phone +15550001
-  simulated-whatsapp ban --control http://127.0.0.1:4001 --phone +15550001 --seconds 600
-  simulated-whatsapp mode stall --control http://127.0.0.1:4001
-  simulated-whatsapp devices --control http://127.0.0.1:4001
+  simulated-whatsapp scan --control $URL --qr \"$QR\" --phone +15550001 --push-name Alice
+  simulated-whatsapp unlink --control $URL --phone +15550001
+  simulated-whatsapp ban --control $URL --phone +15550001 --seconds 600
+  simulated-whatsapp mode stall --control $URL
+  simulated-whatsapp devices --control $URL
 
 Every command but serve takes the control address from SIMULATED_WHATSAPP_CONTROL as well.";
 
@@ -33,6 +33,8 @@ enum Command {
     Serve(Serve),
     /// Scan a QR code with the phone of this number and link the client that shows it
     Scan(Scan),
+    /// Type the code a client shows into the phone of this number and link the client
+    PairCode(PairCode),
     /// The owner removes the linked devices in the phone's settings
     Unlink(Phone),
     /// The server logs the linked devices out
@@ -121,6 +123,18 @@ struct Scan {
 }
 
 #[derive(Args)]
+struct PairCode {
+    #[command(flatten)]
+    phone: Phone,
+    /// The eight characters, with or without the dash
+    #[arg(long)]
+    code: String,
+    /// The name of the phone's owner
+    #[arg(long, default_value = "", value_name = "NAME")]
+    push_name: String,
+}
+
+#[derive(Args)]
 struct ModeArgs {
     #[command(flatten)]
     control: Control,
@@ -143,6 +157,11 @@ impl Cli {
                 let Phone { control, phone } = scan.phone;
                 let body = ScanRequest { qr: scan.qr, phone, push_name: scan.push_name };
                 print(client::call(&control.control, "/v1/scan", Some(&body)).await?)
+            }
+            Command::PairCode(entered) => {
+                let Phone { control, phone } = entered.phone;
+                let body = PairCodeRequest { code: entered.code, phone, push_name: entered.push_name };
+                print(client::call(&control.control, "/v1/pair-code", Some(&body)).await?)
             }
             Command::Unlink(phone) => phone.verb("unlink", &Sentence::default()).await,
             Command::Logout(phone) => phone.verb("logout", &Sentence::default()).await,

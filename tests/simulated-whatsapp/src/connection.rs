@@ -3,6 +3,7 @@
 use crate::handshake::{self, AwaitingFinish, Established, Hello};
 use crate::iq::Session;
 use crate::login::{self, Intent};
+use crate::pair_code;
 use crate::pairing::Pairing;
 use crate::stanza;
 use crate::world::{Mode, World, now};
@@ -153,11 +154,14 @@ impl Connection {
                 self.established(established)
             }
             _ => match handshake::answer_hello(&self.world.identity, &frame)? {
-                Hello::AwaitingFinish { reply, awaiting } => {
+                Hello::AwaitingFinish { reply, awaiting, fallback } => {
+                    let counters = &self.world.counters;
+                    if fallback { &counters.fallback } else { &counters.xx }.fetch_add(1, Ordering::Relaxed);
                     self.phase = Phase::Finish(awaiting);
                     self.write(&reply)
                 }
                 Hello::Established { reply, established } => {
+                    self.world.counters.ik.fetch_add(1, Ordering::Relaxed);
                     self.write(&reply)?;
                     self.established(*established)
                 }
@@ -196,7 +200,7 @@ impl Connection {
                 let pairing = Arc::clone(pairing);
                 let kind = stanza::attr(&node, "type").unwrap_or_default();
                 if matches!(kind.as_str(), "get" | "set") {
-                    let answer = stanza::result(&node, []);
+                    let answer = pair_code::answer(&pairing, &node).unwrap_or_else(|| stanza::result(&node, []));
                     return self.send(&answer);
                 }
                 if pairing.answered(&self.world, &node) {

@@ -32,6 +32,19 @@ pub struct ScanRequest {
     pub push_name: String,
 }
 
+/// `POST /v1/pair-code`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PairCodeRequest {
+    /// What the client shows, with or without the dash.
+    pub code: String,
+    /// The phone it is typed into.
+    pub phone: String,
+    /// The name of its owner.
+    #[serde(default)]
+    pub push_name: String,
+}
+
 /// The linked device.
 #[derive(Serialize, Deserialize)]
 pub struct Linked {
@@ -144,6 +157,7 @@ type Shared = State<Arc<World>>;
 pub fn router(world: Arc<World>) -> Router {
     Router::new()
         .route("/v1/scan", post(scan))
+        .route("/v1/pair-code", post(pair_code))
         .route("/v1/devices", get(devices))
         .route("/v1/stats", get(stats))
         .route("/v1/mode", get(read_mode).post(set_mode))
@@ -155,6 +169,11 @@ pub fn router(world: Arc<World>) -> Router {
 async fn scan(State(world): Shared, Body(request): Body<ScanRequest>) -> Result<Json<Linked>, Refusal> {
     let code = qr::parse(&request.qr).map_err(|error| Refusal::Invalid(error.to_string()))?;
     let jid = pairing::scan(&world, &code, number(&request.phone)?, &request.push_name).await?;
+    Ok(Json(Linked { jid: jid.to_string() }))
+}
+
+async fn pair_code(State(world): Shared, Body(request): Body<PairCodeRequest>) -> Result<Json<Linked>, Refusal> {
+    let jid = crate::pair_code::enter(&world, &request.code, number(&request.phone)?, &request.push_name).await?;
     Ok(Json(Linked { jid: jid.to_string() }))
 }
 

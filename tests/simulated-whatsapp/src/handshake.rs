@@ -69,8 +69,8 @@ pub struct Established {
 pub enum Hello {
     /// IK: send `reply`, and the handshake is over.
     Established { reply: Vec<u8>, established: Box<Established> },
-    /// XX or XX-fallback: send `reply` and wait for the client's finish.
-    AwaitingFinish { reply: Vec<u8>, awaiting: Box<AwaitingFinish> },
+    /// XX, or XX-fallback after an IK hello: send `reply` and wait for the client's finish.
+    AwaitingFinish { reply: Vec<u8>, awaiting: Box<AwaitingFinish>, fallback: bool },
 }
 
 /// An XX handshake between our hello and the client's finish.
@@ -109,7 +109,8 @@ fn open_xx(identity: &ServerIdentity, pattern: &str, client_ephemeral: &[u8; 32]
     noise.mix_shared_secret(identity.noise.private(), client_ephemeral)?;
     let sealed_chain = noise.encrypt(&identity.chain.0)?;
     let reply = server_hello(&ephemeral, Some(sealed_static), sealed_chain);
-    Ok(Hello::AwaitingFinish { reply, awaiting: Box::new(AwaitingFinish { noise, ephemeral }) })
+    let fallback = pattern == NOISE_PATTERN_XXFALLBACK;
+    Ok(Hello::AwaitingFinish { reply, awaiting: Box::new(AwaitingFinish { noise, ephemeral }), fallback })
 }
 
 fn accept_ik(
@@ -187,7 +188,7 @@ mod tests {
         let identity = ServerIdentity::generate(1_800_000_000).unwrap();
         let client = Key::generate();
         let mut initiator = XxHandshakeState::new(client.0.clone(), b"payload".to_vec(), &WA_CONN_HEADER).unwrap();
-        let Hello::AwaitingFinish { reply, awaiting } =
+        let Hello::AwaitingFinish { reply, awaiting, fallback: false } =
             answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap()
         else {
             panic!("XX must wait for a finish")
@@ -226,7 +227,7 @@ mod tests {
         let client = Key::generate();
         let mut initiator =
             IkHandshakeState::new(client.0.clone(), older.noise.public(), b"login".to_vec(), &WA_CONN_HEADER).unwrap();
-        let Hello::AwaitingFinish { reply, awaiting } =
+        let Hello::AwaitingFinish { reply, awaiting, fallback: true } =
             answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap()
         else {
             panic!("an unreadable IK hello must be answered with XX-fallback")

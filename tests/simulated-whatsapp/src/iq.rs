@@ -95,7 +95,7 @@ impl Session {
                 self.removed = true;
                 self.send(stanza::result(iq, []));
             }
-            _ => self.send(stanza::result(iq, [])),
+            namespace => self.send(stanza::result(iq, settings(namespace))),
         }
         Ok(())
     }
@@ -170,6 +170,22 @@ async fn send_key_share(world: &World, outbox: &Outbox, key: DeviceKey, id: &str
     let Some(bundle) = bundle else { return Ok(()) };
     let _ = outbox.send(Command::Send(phone::app_state_key_share(&account, key, &bundle, id, now()).await?));
     Ok(())
+}
+
+/// The account's settings where nobody has changed any; nothing for a namespace that is not simulated.
+fn settings(namespace: &str) -> Option<Node> {
+    match namespace {
+        "abt" | "w" => Some(
+            NodeBuilder::new("props").attr("protocol", 1_u32).attr("hash", "sim").attr("refresh", 86_400_u32).build(),
+        ),
+        "privacy" => {
+            let names = ["readreceipts", "profile", "status", "online", "last", "groupadd", "calladd"];
+            let category = |name| NodeBuilder::new("category").attr("name", name).attr("value", "all").build();
+            Some(NodeBuilder::new("privacy").children(names.map(category)).build())
+        }
+        "blocklist" => Some(NodeBuilder::new("list").build()),
+        _ => None,
+    }
 }
 
 /// Empty collections: the account has no settings, contacts or mutes to synchronise.

@@ -2,6 +2,7 @@
 
 use crate::connection::{Command, Outbox};
 use crate::keys::{Bytes, random, to_hex};
+use crate::pair_code::LinkCode;
 use crate::phone::LinkOffer;
 use crate::qr::QrContent;
 use crate::registry::{Device, DeviceKey};
@@ -32,7 +33,8 @@ pub struct Pairing {
     references: Vec<String>,
     opened: Instant,
     pub(crate) noise: [u8; 32],
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
+    pub(crate) code: Mutex<Option<LinkCode>>,
     offer: Mutex<Option<Offer>>,
 }
 
@@ -48,7 +50,7 @@ impl Pairing {
     #[must_use]
     pub fn new(opened: Instant, noise: [u8; 32], outbox: Outbox) -> Self {
         let references = (0..REFERENCES).map(|_| format!("2@{}", to_hex(&random::<48>()))).collect();
-        Self { references, opened, noise, outbox, offer: Mutex::new(None) }
+        Self { references, opened, noise, outbox, code: Mutex::new(None), offer: Mutex::new(None) }
     }
 
     /// The references, in the order they are shown.
@@ -74,6 +76,7 @@ impl Pairing {
     /// Gives up an offer that will not be answered any more.
     pub fn abandon(&self) {
         lock(&self.offer).take();
+        lock(&self.code).take();
     }
 
     /// Handles what a companion answered to `pair-success`, and tells whether it is linked now.
