@@ -8,4 +8,8 @@
 
 pub mod api;
 pub mod bridge_api;
+pub mod cli;
+pub mod controller;
 pub mod model;
+pub mod platform;
+pub mod run;
