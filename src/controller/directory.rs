@@ -100,11 +100,6 @@ impl Directory {
         lock(&self.entries).synced = true;
     }
 
-    /// Every known uid.
-    pub fn uids(&self) -> Vec<String> {
-        lock(&self.entries).by_uid.keys().cloned().collect()
-    }
-
     /// The instance a session belongs to, when it is bound to that very shard.
     pub fn claimant(&self, session_id: &str, shard: &BridgeBinding) -> Option<InstanceRef> {
         let entries = lock(&self.entries);

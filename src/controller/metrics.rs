@@ -114,9 +114,9 @@ impl ReconcileMetrics {
             runtime.register("max_concurrent_reconciles", "Bound on concurrent reconciles", bound);
         });
         for result in ["success", "error", "requeue_after"] {
-            own.total.get_or_create(&ResultLabels { controller: CONTROLLER, result });
+            drop(own.total.get_or_create(&ResultLabels { controller: CONTROLLER, result }));
         }
-        own.errors.get_or_create(&LABEL);
+        drop(own.errors.get_or_create(&LABEL));
         own
     }
 

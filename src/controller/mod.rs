@@ -21,6 +21,8 @@ mod bridges;
 mod cleanup;
 mod context;
 mod decide;
+#[cfg(test)]
+mod decide_tests;
 mod directory;
 mod error;
 mod facts;
