@@ -10,5 +10,9 @@
 
 pub mod api;
 pub mod bridge_api;
+pub mod cli;
+pub mod controller;
 pub mod model;
+pub mod platform;
 pub mod plugin;
+pub mod run;

@@ -20,7 +20,12 @@ pub struct Args {
     pub admin_listen: SocketAddr,
 
     /// Where keys and sessions are kept; one process at a time
-    #[arg(long, env = "WHATSAPP_BRIDGE_DATA_DIR", value_name = "DIRECTORY", default_value = "/var/lib/whatsapp-bridge")]
+    #[arg(
+        long,
+        env = "WHATSAPP_BRIDGE_DATA_DIR",
+        value_name = "DIRECTORY",
+        default_value = "/var/lib/whatsapp-bridge"
+    )]
     pub data_dir: PathBuf,
 
     /// File with the token callers must show; read again when it changes
@@ -137,7 +142,9 @@ mod tests {
     #[test]
     fn bad_values_are_refused_with_what_would_do() {
         let parse = |flag: &str, value: &str| {
-            Args::try_parse_from(["whatsapp-bridge", "--token-file", "t", flag, value]).map(|_| ()).map_err(|error| error.to_string())
+            Args::try_parse_from(["whatsapp-bridge", "--token-file", "t", flag, value])
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         assert!(parse("--whatsapp-url", "http://x").unwrap_err().contains("must be a ws:// or wss:// URL"));
         assert!(parse("--whatsapp-version", "2.x").unwrap_err().contains("must be three numbers"));

@@ -50,12 +50,7 @@ impl DataDir {
         std::fs::create_dir_all(&sessions).map_err(unusable(&sessions))?;
         restrict(root).map_err(unusable(root))?;
         let path = root.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(unusable(&path))?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(unusable(&path))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { root: root.to_owned(), _lock: Arc::new(file) }),
             Err(TryLockError::WouldBlock) => Err(DataError::InUse { path: root.to_owned() }),

@@ -1,6 +1,11 @@
 //! The HTTP API (`whatsapp_operator::bridge_api` documents and types it), and the admin endpoints.
 
-use std::{convert::Infallible, sync::Arc, sync::atomic::{AtomicBool, Ordering}, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -49,10 +54,10 @@ pub fn api(api: Api) -> Router {
         .route("/v1/sessions/{id}", get(read).put(put).delete(delete))
         .route("/v1/events", get(events))
         .route("/v1/info", get(info))
-        .fallback(|| async { Failure::NotFound("there is no such path: see /v1/sessions, /v1/events and /v1/info".to_owned()) })
-        .method_not_allowed_fallback(|| async {
-            Failure::Invalid("this path does not know this method".to_owned())
+        .fallback(|| async {
+            Failure::NotFound("there is no such path: see /v1/sessions, /v1/events and /v1/info".to_owned())
         })
+        .method_not_allowed_fallback(|| async { Failure::Invalid("this path does not know this method".to_owned()) })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .with_state(api)
@@ -68,7 +73,11 @@ pub fn admin(api: Api) -> Router {
 }
 
 async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str) {
-    if api.ready.load(Ordering::Relaxed) { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n") }
+    if api.ready.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+    }
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
@@ -85,7 +94,8 @@ async fn metrics(State(api): State<Api>) -> Response {
 /// Counts the request, and lets it in when it shows the token.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let path = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let path =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.split_once(' '));
     let admitted = matches!(shown, Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && api.token.accepts(token.trim()));
@@ -125,7 +135,9 @@ fn not_a_spec(error: &serde_json::Error) -> String {
     let kind = match error.classify() {
         Category::Eof => "ends too early",
         Category::Syntax | Category::Io => "is not JSON",
-        Category::Data => "does not have the fields of a session spec (desiredState, pairing: method, phoneNumber, autoRefresh, window)",
+        Category::Data => {
+            "does not have the fields of a session spec (desiredState, pairing: method, phoneNumber, autoRefresh, window)"
+        }
     };
     format!("the body {kind}, at line {} column {}", error.line(), error.column())
 }
@@ -140,7 +152,11 @@ fn yes() -> bool {
     true
 }
 
-async fn delete(State(api): State<Api>, Path(id): Path<String>, query: Result<Query<Deletion>, axum::extract::rejection::QueryRejection>) -> Result<Response, Failure> {
+async fn delete(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+    query: Result<Query<Deletion>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Failure> {
     let Query(Deletion { unlink }) = query.map_err(|_| Failure::Invalid("unlink must be true or false".to_owned()))?;
     Ok(match api.registry.delete(&id, unlink).await? {
         Some(session) => (StatusCode::ACCEPTED, Json(session)).into_response(),
@@ -178,7 +194,9 @@ async fn events(
 fn encode(cursor: &Cursor, event: &Event) -> Result<sse::Event, Infallible> {
     let encoded = sse::Event::default().event(event.name()).id(cursor.to_string());
     // Our own types always serialize; if one day they do not, the reader learns to list again.
-    Ok(encoded.json_data(event).unwrap_or_else(|_| sse::Event::default().event(Event::Reset.name()).id(cursor.to_string()).data("{\"type\":\"reset\"}")))
+    Ok(encoded.json_data(event).unwrap_or_else(|_| {
+        sse::Event::default().event(Event::Reset.name()).id(cursor.to_string()).data("{\"type\":\"reset\"}")
+    }))
 }
 
 /// A request that failed.

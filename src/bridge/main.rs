@@ -84,8 +84,8 @@ fn start(args: Args) -> Result<(), Fatal> {
 /// The library behind the bridge logs pairing codes and numbers through the `log` crate; no bridge from there is
 /// installed, so whatever the filter says, only our own lines (and those of the HTTP stack) come out.
 fn log(args: &Args) -> Result<(), Fatal> {
-    let filter = EnvFilter::try_new(&args.log)
-        .map_err(|source| Fatal::LogFilter { filter: args.log.clone(), source })?;
+    let filter =
+        EnvFilter::try_new(&args.log).map_err(|source| Fatal::LogFilter { filter: args.log.clone(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // The builder's `init` would install the bridge from `log`; setting the default directly does not.
     let installed = match args.log_format {

@@ -65,9 +65,21 @@ impl Metrics {
             let mut registry = metrics.registry.write().unwrap_or_else(PoisonError::into_inner);
             registry.register("whatsapp_bridge_sessions", "Sessions by phase", metrics.sessions.clone());
             registry.register("whatsapp_bridge_pairings", "Devices linked", metrics.pairings.clone());
-            registry.register("whatsapp_bridge_pairing_windows_passed", "Pairing windows that passed unused", metrics.windows.clone());
-            registry.register("whatsapp_bridge_connections_lost", "Connections lost and made again", metrics.reconnects.clone());
-            registry.register("whatsapp_bridge_http_requests", "Requests by method, route and status code", metrics.requests.clone());
+            registry.register(
+                "whatsapp_bridge_pairing_windows_passed",
+                "Pairing windows that passed unused",
+                metrics.windows.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_connections_lost",
+                "Connections lost and made again",
+                metrics.reconnects.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_http_requests",
+                "Requests by method, route and status code",
+                metrics.requests.clone(),
+            );
         }
         metrics
     }
@@ -114,6 +126,11 @@ mod tests {
         let text = metrics.text(|phase| u32::from(phase == SessionPhase::Connected) * 3).unwrap();
         assert!(text.contains("whatsapp_bridge_sessions{phase=\"Connected\"} 3"), "{text}");
         assert!(text.contains("whatsapp_bridge_sessions{phase=\"Banned\"} 0"), "{text}");
-        assert!(text.contains("whatsapp_bridge_http_requests_total{method=\"PUT\",path=\"/v1/sessions/{id}\",code=\"200\"} 1"), "{text}");
+        assert!(
+            text.contains(
+                "whatsapp_bridge_http_requests_total{method=\"PUT\",path=\"/v1/sessions/{id}\",code=\"200\"} 1"
+            ),
+            "{text}"
+        );
     }
 }

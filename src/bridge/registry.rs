@@ -31,7 +31,9 @@ pub enum Refusal {
     #[error("a session id must be 1 to 64 characters out of A-Z a-z 0-9 . _ - and must not start with a dot")]
     BadId,
     /// A pairing code needs a number.
-    #[error("pairing.phoneNumber must be given in international form, such as +15551234567, for the pairing method Code")]
+    #[error(
+        "pairing.phoneNumber must be given in international form, such as +15551234567, for the pairing method Code"
+    )]
     NoPhoneNumber,
     /// No more sessions fit.
     #[error("this bridge holds {max} sessions, as many as --max-sessions allows: raise it, or use another bridge")]
@@ -158,7 +160,9 @@ impl Registry {
         entries.by_id.retain(|_, entry| !entry.task.is_finished());
         match entries.by_id.get(id) {
             Some(entry) => Ok(Some(entry.commands.clone())),
-            None if entries.by_id.len() >= self.limits.max_sessions => Err(Refusal::Full { max: self.limits.max_sessions }),
+            None if entries.by_id.len() >= self.limits.max_sessions => {
+                Err(Refusal::Full { max: self.limits.max_sessions })
+            }
             None => Ok(None),
         }
     }

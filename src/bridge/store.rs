@@ -31,7 +31,9 @@ pub enum StoreError {
     #[error("write a session in the bridge's database: {0}")]
     Write(String),
     /// The file was written by a later version.
-    #[error("the bridge's database has layout {found}, this version knows {LAYOUT}: use the version that wrote it, or a later one")]
+    #[error(
+        "the bridge's database has layout {found}, this version knows {LAYOUT}: use the version that wrote it, or a later one"
+    )]
     TooNew {
         /// Its layout.
         found: i64,
@@ -100,9 +102,8 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;")
         .map_err(failed("set up the file"))?;
-    let found: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(failed("read the layout"))?;
+    let found: i64 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed("read the layout"))?;
     if found > LAYOUT {
         return Err(StoreError::TooNew { found });
     }
@@ -116,9 +117,8 @@ fn prepare(connection: &Connection) -> Result<(), StoreError> {
 fn read(connection: &Connection) -> Result<Vec<Stored>, StoreError> {
     let doing = "read the sessions";
     let mut query = connection.prepare("SELECT id, kept FROM sessions ORDER BY id").map_err(failed(doing))?;
-    let rows = query
-        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
-        .map_err(failed(doing))?;
+    let rows =
+        query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).map_err(failed(doing))?;
     let mut sessions = Vec::new();
     for row in rows {
         let (id, kept) = row.map_err(failed(doing))?;
@@ -157,7 +157,9 @@ fn commit(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<()>
     for write in writes {
         match write {
             Write::Save { id, kept } => transaction
-                .prepare_cached("INSERT INTO sessions (id, kept) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET kept = ?2")?
+                .prepare_cached(
+                    "INSERT INTO sessions (id, kept) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET kept = ?2",
+                )?
                 .execute(params![id, kept])?,
             Write::Remove { id } => {
                 transaction.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute(params![id])?

@@ -27,7 +27,9 @@ pub enum TokenError {
         source: io::Error,
     },
     /// What it holds is not a token.
-    #[error("the token in {path} has {length} characters: it must have at least {MIN_LENGTH}, without white space inside")]
+    #[error(
+        "the token in {path} has {length} characters: it must have at least {MIN_LENGTH}, without white space inside"
+    )]
     TooShort {
         /// Which file.
         path: PathBuf,

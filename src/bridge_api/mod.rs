@@ -16,6 +16,8 @@
 //! ([`PairingSpec::window`]), and `DELETE` may be repeated until it answers 204. So a controller that crashed anywhere
 //! just says the same again. Everything the events tell stands in `GET` as well.
 
+mod client;
 mod types;
 
+pub use client::{BridgeClient, BridgeError, Deletion, Events};
 pub use types::*;

@@ -1,13 +1,16 @@
 //! The only file of the plugin that talks to the API server: kubeconfig and flags in, instances out.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, ready},
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::Value;
@@ -117,9 +120,9 @@ impl Cluster {
         let place = self.place.clone();
         let namespace = self.namespace.clone();
         let wanted = name.clone();
-        watcher::watch_object(self.instances(), name.as_str()).default_backoff().map(move |seen| {
+        watcher::watch_object(self.instances(), name.as_str()).default_backoff().filter_map(move |seen| {
             let attempt = |verb| Attempt { verb, namespace: Some(&namespace), name: Some(wanted.as_str()) };
-            match seen {
+            let seen = match seen {
                 Ok(Some(object)) => read(object).map(Box::new).map(Some),
                 Ok(None) => Ok(None),
                 Err(watcher::Error::InitialListFailed(error)) => Err(explain(&error, &place, attempt("list"))),
@@ -127,12 +130,11 @@ impl Cluster {
                     Err(explain(&error, &place, attempt("watch")))
                 }
                 // The server ends a watch that fell behind (410 Gone); the watcher lists again by itself.
-                Err(watcher::Error::WatchError(status)) if status.code == 410 => {
-                    Err(unreachable_server(&place, status.message.clone()))
-                }
+                Err(watcher::Error::WatchError(status)) if status.code == 410 => return ready(None),
                 Err(watcher::Error::WatchError(status)) => Err(explain_status(&status, &place, attempt("watch"))),
                 Err(error @ watcher::Error::NoResourceVersion) => Err(unreachable_server(&place, error.to_string())),
-            }
+            };
+            ready(Some(seen))
         })
     }
 
@@ -186,7 +188,7 @@ fn kubeconfig(global: &Global) -> Result<Kubeconfig, PluginError> {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
     };
-    read.map_err(|error| PluginError::Kubeconfig(error.to_string()))
+    read.map_err(|error| unusable(&error))
 }
 
 async fn configuration(global: &Global) -> Result<(Config, String), PluginError> {
@@ -201,10 +203,13 @@ async fn configuration(global: &Global) -> Result<(Config, String), PluginError>
     };
     let context = global.context.clone().or_else(|| kubeconfig.current_context.clone()).unwrap_or_default();
     let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| PluginError::Kubeconfig(error.to_string()))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?;
     Ok((config, context))
+}
+
+/// Only the first line: the YAML reader quotes the lines around the mistake after it, and a token may be among them.
+fn unusable(error: &KubeconfigError) -> PluginError {
+    PluginError::Kubeconfig(error.to_string().lines().next().unwrap_or_default().to_owned())
 }
 
 /// Escapes a value for a field selector, as k8s.io/apimachinery/pkg/fields `EscapeValue` does.
@@ -272,6 +277,10 @@ contexts:
         }
         let missing = Global { kubeconfig: Some(directory.path().join("none")), ..Global::default() };
         assert!(matches!(open(&missing).await, Err(PluginError::Kubeconfig(_))));
+        let broken = directory.path().join("broken");
+        std::fs::write(&broken, "users:\n- token: hush\n  x: [\n").unwrap();
+        let Err(error) = open(&Global { kubeconfig: Some(broken), ..Global::default() }).await else { panic!() };
+        assert!(!error.to_string().contains('\n') && !error.to_string().contains("hush"), "{error}");
         let groups = Global { as_group: vec!["g".into()], ..global(&directory, None) };
         assert!(matches!(open(&groups).await, Err(PluginError::Usage(_))));
     }

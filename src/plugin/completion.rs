@@ -17,6 +17,8 @@ use super::{
 
 const SCRIPT: &str = include_str!("kubectl_complete-whatsapp");
 
+const PROGRAM: &str = "kubectl-whatsapp";
+
 /// Cobra's ShellCompDirectiveNoFileComp: do not offer file names.
 const NO_FILES: &str = ":4";
 /// Cobra's ShellCompDirectiveDefault: offer file names when there are no candidates.
@@ -35,10 +37,32 @@ pub fn script(target: CompletionTarget) -> Result<(), PluginError> {
         CompletionTarget::PowerShell => Shell::PowerShell,
         CompletionTarget::Elvish => Shell::Elvish,
     };
-    // Into memory first: the generator panics when the reader goes away.
+    Ok(output::text(&generated(shell))?)
+}
+
+fn generated(shell: Shell) -> String {
+    // The generators mix up names when the usage has a space ("kubectl whatsapp"), and they offer hidden verbs. So they
+    // get a command with the program's own name and the verbs people may use.
+    let root = Args::command();
+    let verbs = root.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    let mut shown =
+        Command::new(PROGRAM).version(env!("CARGO_PKG_VERSION")).args(root.get_arguments().cloned()).subcommands(verbs);
+    shown = shown.disable_help_subcommand(true);
+    // clap_complete 4.6 names bash's states in two ways when the program's name has a dash, and then finds none of them.
+    let name = if shell == Shell::Bash { PROGRAM.replace('-', "_") } else { PROGRAM.to_owned() };
+    // Into memory first: they panic when the reader goes away.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "kubectl-whatsapp", &mut script);
-    Ok(output::text(&String::from_utf8_lossy(&script))?)
+    clap_complete::generate(shell, &mut shown, name.as_str(), &mut script);
+    let script = String::from_utf8_lossy(&script);
+    script.lines().map(|line| registered(line, &name) + "\n").collect()
+}
+
+/// The line that tells bash which program the script is for, with the program's real name.
+fn registered(line: &str, name: &str) -> String {
+    match line.strip_suffix(name) {
+        Some(registration) if line.trim_start().starts_with("complete ") => format!("{registration}{PROGRAM}"),
+        _ => line.to_owned(),
+    }
 }
 
 /// Answers kubectl's completion. A cluster that does not answer offers nothing: there is no place for an error.
@@ -180,7 +204,9 @@ async fn namespaces(global: &Global) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    use crate::plugin::args::Verb;
 
     use super::{Args, Wanted, global_flags, wanted};
 
@@ -192,6 +218,18 @@ mod tests {
     fn names(wanted: Wanted) -> Vec<String> {
         let Wanted::These(candidates) = wanted else { panic!("{wanted:?}") };
         candidates.iter().map(|candidate| candidate.split('\t').next().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_bash_script_knows_every_verb_it_recognises_and_no_hidden_one() {
+        let script = super::generated(clap_complete::Shell::Bash);
+        let states: Vec<&str> =
+            script.lines().filter_map(|line| line.trim().strip_prefix("cmd=\"")?.strip_suffix('"')).collect();
+        assert!(states.len() > 8, "{states:?}");
+        for state in states.iter().filter(|state| !state.is_empty()) {
+            assert!(script.lines().any(|line| line.trim() == format!("{state})")), "{state}");
+        }
+        assert!(!script.contains("__complete"));
     }
 
     #[test]
@@ -218,6 +256,16 @@ mod tests {
         assert_eq!(after("--context", ""), Wanted::Contexts);
         assert_eq!(after("list --kubeconfig", ""), Wanted::Files);
         assert!(names(after("completion", "")).contains(&"kubectl".into()));
+    }
+
+    #[test]
+    fn the_script_keeps_flags_from_being_read_as_its_own() {
+        let called = super::SCRIPT.lines().last().unwrap().replace("\"$@\"", "-n team qr --ref");
+        let line: Vec<&str> = called.split_whitespace().skip(1).collect();
+        let super::Args { verb: Verb::Complete { words }, global } = Args::try_parse_from(line).unwrap() else {
+            panic!()
+        };
+        assert_eq!((words.join(" ").as_str(), global.namespace), ("-n team qr --ref", None));
     }
 
     #[test]

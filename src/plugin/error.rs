@@ -79,12 +79,10 @@ pub enum PluginError {
         cause: String,
     },
     /// The pairing window passed.
-    #[error(
-        "the pairing window of \"{name}\" passed and its code no longer works; open a new one with `kubectl whatsapp qr {name} --refresh`"
-    )]
+    #[error("the pairing window passed and its code no longer works; open a new one with `{command}`")]
     PairingExpired {
-        /// The instance.
-        name: String,
+        /// What opens a new one.
+        command: String,
     },
     /// A phone is needed.
     #[error("{0}")]
@@ -139,7 +137,9 @@ impl PluginError {
 
     /// What to print on standard error, if anything.
     pub fn sentence(&self) -> Option<String> {
-        (self.exit_code() != 0).then(|| format!("error: {self}"))
+        // Who interrupts knows that it was interrupted.
+        let silent = matches!(self.exit_code(), 0 | 130);
+        (!silent).then(|| format!("error: {self}"))
     }
 
     /// Whether trying again later can help: the connection broke, as opposed to the server saying no.
@@ -263,6 +263,7 @@ mod tests {
     fn a_reader_that_had_enough_is_not_an_error() {
         let closed = PluginError::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((closed.exit_code(), closed.sentence()), (0, None));
+        assert_eq!(PluginError::Interrupted.sentence(), None);
         let full = PluginError::from(io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(full.exit_code(), 1);
         assert!(full.sentence().unwrap().starts_with("error: cannot write to standard output"));
@@ -272,7 +273,7 @@ mod tests {
     fn exit_codes_are_those_in_the_help() {
         use clap::CommandFactory;
         let help = super::super::args::Args::command().render_help().to_string();
-        let expired = PluginError::PairingExpired { name: "a".into() };
+        let expired = PluginError::PairingExpired { command: "a".into() };
         let late = PluginError::TimedOut { after: 1, last: String::new() };
         let phone = PluginError::NeedsPairing(String::new());
         for (error, words) in [

@@ -15,9 +15,9 @@ use super::{
     client::Cluster,
     error::PluginError,
     refresh,
-    screen::{Code, End, Screen, next},
-    terminal::{Ink, Painter, caption, picture, svg},
-    wait::Gate,
+    screen::{Code, End, Screen, command, next},
+    terminal::{Ink, Painter, caption, extent, picture, svg},
+    wait::{Gate, Patience},
 };
 use crate::model::Sensitive;
 
@@ -44,21 +44,24 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
     let name = args.name.as_str();
     let deadline = args.timeout.0.map(|limit| (limit, Instant::now() + limit));
     let mut changes = pin!(cluster.watch(&args.name));
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut current = Screen::Waiting("asking the API server".to_owned());
-    let mut seen = false;
+    let mut patience = Patience::new(args.refresh);
+    let mut lost = false;
     loop {
         tokio::select! {
             change = changes.next() => match change {
                 Some(Ok(Some(instance))) => {
-                    seen = true;
+                    patience.renew();
+                    lost = false;
                     current = if gate.lets_through(&instance) { next(&instance) } else {
                         Screen::Waiting("asked for a new pairing window".to_owned())
                     };
                     if let Screen::Ended(end) = &current {
                         view.clear()?;
-                        return finish(name, end, view);
+                        return finish(&command("qr", &instance), end, view);
                     }
                     view.show(name, &current)?;
                     if args.once && matches!(current, Screen::Code(_)) || view.output == QrOutput::Svg && view.shown {
@@ -68,7 +71,13 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
                 }
                 Some(Ok(None)) => return Err(cluster.not_found(&args.name)),
                 // A connection that breaks in the middle comes back by itself; one that was never there does not.
-                Some(Err(error)) if seen && error.is_passing() => view.note(&error.to_string()),
+                Some(Err(error)) if patience.bears(&error) => {
+                    view.clear()?;
+                    // Once is enough: each attempt fails in its own words.
+                    if !std::mem::replace(&mut lost, true) {
+                        view.note(&format!("lost the connection and keeps trying: {error}"));
+                    }
+                }
                 Some(Err(error)) => return Err(error),
                 None => return Err(PluginError::Ended("the API server ended the watch; try again".to_owned())),
             },
@@ -77,18 +86,18 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
                 let after = deadline.map_or(0, |(limit, _)| limit.as_secs());
                 return Err(PluginError::TimedOut { after, last: format!("nobody scanned a code of \"{name}\"; try again with a longer --timeout") });
             }
-            _ = tokio::signal::ctrl_c() => return Err(PluginError::Interrupted),
+            _ = &mut interrupted => return Err(PluginError::Interrupted),
         }
     }
 }
 
-fn finish(name: &str, end: &End, view: &View) -> Result<(), PluginError> {
+fn finish(again: &str, end: &End, view: &View) -> Result<(), PluginError> {
     match end {
         End::Connected { phone } => Ok(view.result(&connected(phone.as_ref()))?),
-        End::Expired => Err(PluginError::PairingExpired { name: name.to_owned() }),
-        End::LoggedOut => Err(PluginError::NeedsPairing(format!(
-            "the device of \"{name}\" was unlinked; pair it again with `kubectl whatsapp qr {name} --refresh`"
-        ))),
+        End::Expired => Err(PluginError::PairingExpired { command: format!("{again} --refresh") }),
+        End::LoggedOut => {
+            Err(PluginError::NeedsPairing(format!("the device was unlinked; pair it again with `{again} --refresh`")))
+        }
         End::Stopped(words) => Err(PluginError::Ended(words.clone())),
     }
 }
@@ -146,13 +155,7 @@ impl View {
                 return Ok(self.painter.paint(&mut io::stdout().lock(), &text)?);
             }
             self.painter.paint(&mut io::stdout().lock(), "")?;
-            let (columns, rows) = (
-                drawing
-                    .lines()
-                    .nth(1)
-                    .map_or(0, |line| line.chars().filter(|c| !c.is_ascii_graphic() && *c != '\x1b').count()),
-                text.lines().count() + 1,
-            );
+            let (columns, rows) = extent(&text);
             self.note(&format!("the window is too small for a live code; make it {columns} x {rows} characters or larger, or use a smaller font"));
         }
         if self.last.as_ref().is_some_and(|last| last.text == code.text) {

@@ -50,6 +50,7 @@ pub enum End {
 /// What to show for an instance in this state.
 pub fn next(instance: &WhatsAppInstance) -> Screen {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
+    let connect = command("connect", instance);
     if instance.metadata.deletion_timestamp.is_some() {
         return Screen::Ended(End::Stopped(format!("\"{name}\" is being deleted; there is nothing to pair")));
     }
@@ -69,12 +70,11 @@ pub fn next(instance: &WhatsAppInstance) -> Screen {
         Phase::PairingExpired => Screen::Ended(End::Expired),
         Phase::LoggedOut => Screen::Ended(End::LoggedOut),
         Phase::Disconnected if instance.spec.desired_state == DesiredState::Disconnected => {
-            stopped(format!("\"{name}\" is kept offline; bring it online with `kubectl whatsapp connect {name}`"))
+            stopped(format!("\"{name}\" is kept offline; bring it online with `{connect}`"))
         }
-        Phase::Disconnected => stopped(format!(
-            "\"{name}\" went offline{}; start it again with `kubectl whatsapp connect {name}`",
-            because(status)
-        )),
+        Phase::Disconnected => {
+            stopped(format!("\"{name}\" went offline{}; start it again with `{connect}`", because(status)))
+        }
         Phase::AwaitingPasskey => stopped(format!(
             "WhatsApp wants a passkey that only its own website can give, so \"{name}\" cannot be paired now{}",
             because(status)
@@ -83,6 +83,15 @@ pub fn next(instance: &WhatsAppInstance) -> Screen {
         Phase::Rejected => stopped(format!("\"{name}\" is not accepted{}", because(status))),
         Phase::Terminating => stopped(format!("\"{name}\" is being deleted; there is nothing to pair")),
         Phase::Pending | Phase::Connecting | Phase::Reconnecting | Phase::BridgeUnavailable => waiting(status, phase),
+    }
+}
+
+/// A command line for this instance that works whatever namespace the reader's context has.
+pub fn command(verb: &str, instance: &WhatsAppInstance) -> String {
+    let name = instance.metadata.name.as_deref().unwrap_or_default();
+    match &instance.metadata.namespace {
+        Some(namespace) => format!("kubectl whatsapp {verb} {name} -n {namespace}"),
+        None => format!("kubectl whatsapp {verb} {name}"),
     }
 }
 
@@ -202,7 +211,7 @@ mod tests {
     #[test]
     fn offline_by_wish_and_by_accident_say_what_to_do() {
         let wish = stopped(screen(json!({"desiredState": "Disconnected"}), json!({"phase": "Disconnected"})));
-        assert!(wish.contains("kept offline") && wish.contains("kubectl whatsapp connect shop"), "{wish}");
+        assert!(wish.contains("kept offline") && wish.contains("kubectl whatsapp connect shop -n team"), "{wish}");
         let ready = json!([{"type": "Ready", "status": "False", "reason": "StreamReplaced", "message": "Another client took over.", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         let accident = stopped(screen(json!({}), json!({"phase": "Disconnected", "conditions": ready})));
         assert!(accident.contains("went offline: Another client took over; start it again"), "{accident}");

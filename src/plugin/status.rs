@@ -7,6 +7,7 @@ use super::{
     client::{Cluster, read},
     error::PluginError,
     output::{self, age, printable, table},
+    screen::command,
 };
 use crate::api::{DesiredState, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions};
 
@@ -89,14 +90,13 @@ fn conditions_table(status: &WhatsAppInstanceStatus, now: Timestamp) -> String {
 }
 
 fn hint(instance: &WhatsAppInstance, status: &WhatsAppInstanceStatus) -> Option<String> {
-    let name = instance.metadata.name.as_deref().unwrap_or_default();
     let next = match status.phase? {
-        Phase::AwaitingPairing => format!("Show the code to scan: kubectl whatsapp qr {name}"),
-        Phase::PairingExpired | Phase::LoggedOut => format!("Pair it: kubectl whatsapp qr {name} --refresh"),
+        Phase::AwaitingPairing => format!("Show the code to scan: {}", command("qr", instance)),
+        Phase::PairingExpired | Phase::LoggedOut => format!("Pair it: {} --refresh", command("qr", instance)),
         Phase::Disconnected if instance.spec.desired_state == DesiredState::Connected => {
-            format!("Start it again: kubectl whatsapp connect {name}")
+            format!("Start it again: {}", command("connect", instance))
         }
-        Phase::Disconnected => format!("Bring it online: kubectl whatsapp connect {name}"),
+        Phase::Disconnected => format!("Bring it online: {}", command("connect", instance)),
         _ => return None,
     };
     Some(next)
@@ -132,7 +132,7 @@ mod tests {
         let qr = json!({"code": "2@secret", "expiresAt": "2026-01-01T00:00:20Z", "attempt": 1, "attempts": 6});
         let text = described(json!({"phase": "AwaitingPairing", "qr": qr}));
         assert!(text.contains("kubectl whatsapp qr shop") && !text.contains("secret"), "{text}");
-        assert!(described(json!({"phase": "PairingExpired"})).contains("qr shop --refresh"));
+        assert!(described(json!({"phase": "PairingExpired"})).contains("qr shop -n team --refresh"));
         assert!(described(json!({"phase": "Disconnected"})).contains("connect shop"));
         assert!(described(Value::Null).contains("(not looked at yet)"));
     }

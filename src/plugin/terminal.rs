@@ -166,11 +166,16 @@ impl Painter {
         Ok(())
     }
 
-    /// Whether text of this height can be repainted: lines that scrolled away cannot be reached any more.
-    pub fn fits(text: &str, size: (usize, usize)) -> bool {
-        let (columns, rows) = size;
-        text.lines().count() < rows && text.lines().all(|line| visible_width(line) <= columns)
+    /// Whether a text can be repainted: lines that scrolled away cannot be reached any more.
+    pub fn fits(text: &str, (columns, rows): (usize, usize)) -> bool {
+        let needed = extent(text);
+        needed.0 <= columns && needed.1 <= rows
     }
+}
+
+/// Columns and rows a text needs on a terminal, with the row the cursor is left on.
+pub fn extent(text: &str) -> (usize, usize) {
+    (text.lines().map(visible_width).max().unwrap_or(0), text.lines().count() + 1)
 }
 
 fn visible_width(line: &str) -> usize {

@@ -9,7 +9,7 @@ use super::{
     args::{InstanceName, Limit},
     client::Cluster,
     error::PluginError,
-    screen::{Screen, because, lags_behind},
+    screen::{Screen, because, command, lags_behind},
 };
 use crate::api::{Phase, WhatsAppInstance, WhatsAppInstanceStatus};
 
@@ -51,6 +51,37 @@ impl Gate {
     }
 }
 
+/// Refusals in a row that a watch which has worked before puts up with; with the watcher's back-off about half a minute.
+const REFUSALS: u32 = 5;
+
+/// Which errors of a watch to sit out. A server that restarts refuses connections, and for a moment also people and
+/// resources it knows; one that never answered is not worth waiting for.
+#[derive(Debug)]
+pub struct Patience {
+    proven: bool,
+    refusals: u32,
+}
+
+impl Patience {
+    /// `proven` when the cluster has already answered a request of this run.
+    pub fn new(proven: bool) -> Self {
+        Self { proven, refusals: 0 }
+    }
+
+    /// The watch works.
+    pub fn renew(&mut self) {
+        *self = Self::new(true);
+    }
+
+    /// Whether to go on watching after this error.
+    pub fn bears(&mut self, error: &PluginError) -> bool {
+        if !error.is_passing() {
+            self.refusals += 1;
+        }
+        self.proven && self.refusals < REFUSALS
+    }
+}
+
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
@@ -84,7 +115,7 @@ pub fn progress(goal: Goal, instance: &WhatsAppInstance) -> Progress {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
     let stands = || format!("\"{name}\" is {phase}{}", because(status));
     let pair = |how: &str| {
-        let words = format!("\"{name}\" has to be paired first: `kubectl whatsapp qr {name}{how}`");
+        let words = format!("\"{name}\" has to be paired first: `{}{how}`", command("qr", instance));
         Progress::Failed(PluginError::NeedsPairing(words))
     };
     let over = || Progress::Failed(PluginError::Ended(stands()));
@@ -121,7 +152,11 @@ pub async fn until(
     let mut last = "the operator has not reacted yet; is it running?".to_owned();
     let following = async {
         let mut changes = pin!(cluster.watch(name));
+        let mut patience = Patience::new(true);
         while let Some(change) = changes.next().await {
+            if change.is_ok() {
+                patience.renew();
+            }
             match change {
                 Ok(Some(instance)) if gate.lets_through(&instance) => match progress(goal, &instance) {
                     Progress::Reached(what) => return Ok(what),
@@ -130,7 +165,7 @@ pub async fn until(
                 },
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(cluster.not_found(name)),
-                Err(error) if error.is_passing() => last = error.to_string(),
+                Err(error) if patience.bears(&error) => last = error.to_string(),
                 Err(error) => return Err(error),
             }
         }
@@ -149,8 +184,8 @@ pub async fn until(
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Gate, Goal, Progress, progress};
-    use crate::plugin::fixtures::instance;
+    use super::{Gate, Goal, Patience, Progress, REFUSALS, progress};
+    use crate::plugin::{error::PluginError, fixtures::instance};
 
     fn code(goal: Goal, status: Value) -> Option<u8> {
         match progress(goal, &instance(json!({}), status)) {
@@ -196,6 +231,18 @@ mod tests {
         assert_eq!(code(Goal::Code, json!({"phase": "AwaitingPairing", "qr": qr})), Some(0));
         assert_eq!(code(Goal::Code, json!({"phase": "PairingExpired"})), None);
         assert_eq!(code(Goal::Code, json!({"phase": "Connected"})), Some(0));
+    }
+
+    #[test]
+    fn a_broken_connection_is_sat_out_and_a_lasting_refusal_is_not() {
+        let broken = PluginError::Unreachable { context: String::new(), server: String::new(), cause: String::new() };
+        let refused = PluginError::NotInstalled { context: String::new() };
+        assert!(!Patience::new(false).bears(&broken), "it never worked");
+        let mut patience = Patience::new(true);
+        assert!((0..100).all(|_| patience.bears(&broken)));
+        assert!((1..REFUSALS).all(|_| patience.bears(&refused)) && !patience.bears(&refused));
+        patience.renew();
+        assert!(patience.bears(&refused));
     }
 
     #[test]

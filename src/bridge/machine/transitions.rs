@@ -262,11 +262,8 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::Outdated => rest(state, Rest::Outdated, SessionReason::ClientOutdated, now),
         ClientEvent::Banned { code, for_ } => {
             let until = later(now, for_);
-            state.kept.restriction = Some(Restriction {
-                kind: RestrictionKind::TemporaryBan,
-                code: Some(code),
-                expires_at: Some(until),
-            });
+            state.kept.restriction =
+                Some(Restriction { kind: RestrictionKind::TemporaryBan, code: Some(code), expires_at: Some(until) });
             rest(state, Rest::Banned(until), SessionReason::TemporaryBan, now);
         }
         ClientEvent::Restricted(restriction) => state.kept.restriction = restriction,

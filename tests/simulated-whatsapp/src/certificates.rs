@@ -35,14 +35,26 @@ impl ServerIdentity {
     pub fn generate(now: u64) -> Result<Self, CurveError> {
         let (root, intermediate, noise) = (Key::generate(), Key::generate(), Key::generate());
         let chain = CertChain {
-            intermediate: buffa::MessageField::some(certificate(&root, ROOT_SERIAL, INTERMEDIATE_SERIAL, &intermediate, now)?),
+            intermediate: buffa::MessageField::some(certificate(
+                &root,
+                ROOT_SERIAL,
+                INTERMEDIATE_SERIAL,
+                &intermediate,
+                now,
+            )?),
             leaf: buffa::MessageField::some(certificate(&intermediate, INTERMEDIATE_SERIAL, LEAF_SERIAL, &noise, now)?),
         };
         Ok(Self { root, noise, chain: Bytes(chain.encode_to_vec()) })
     }
 }
 
-fn certificate(issuer: &Key, issuer_serial: u32, serial: u32, subject: &Key, now: u64) -> Result<NoiseCertificate, CurveError> {
+fn certificate(
+    issuer: &Key,
+    issuer_serial: u32,
+    serial: u32,
+    subject: &Key,
+    now: u64,
+) -> Result<NoiseCertificate, CurveError> {
     let details = Details {
         serial: Some(serial),
         issuer_serial: Some(issuer_serial),
@@ -85,7 +97,8 @@ mod tests {
     fn wacore_reads_the_same_chain() {
         // In this workspace the check against Meta's root constant is switched off; the structure is still checked.
         let identity = ServerIdentity::generate(1_800_000_000).unwrap();
-        let read = wacore_noise::HandshakeUtils::verify_server_cert(&identity.chain.0, &identity.noise.public()).unwrap();
+        let read =
+            wacore_noise::HandshakeUtils::verify_server_cert(&identity.chain.0, &identity.noise.public()).unwrap();
         assert_eq!(read.leaf_key, identity.noise.public());
         assert!(read.leaf_not_before < 1_800_000_000 && read.leaf_not_after > 1_800_000_000);
         assert!(wacore_noise::HandshakeUtils::verify_server_cert(&identity.chain.0, &[7; 32]).is_err());

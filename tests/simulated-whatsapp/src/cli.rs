@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::client;
-use crate::control::{ModeBody, ScanRequest, Sentence};
+use crate::control::{ModeBody, PairCodeRequest, ScanRequest, Sentence};
 use crate::server::Server;
 use crate::world::Mode;
 use clap::{Args, Parser, Subcommand};
@@ -11,11 +11,11 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   simulated-whatsapp serve --state-dir /tmp/wa --announce /tmp/wa.json
-  simulated-whatsapp scan --control http://127.0.0.1:4001 --qr \"$QR\" --phone +15550001 --push-name Alice
-  simulated-whatsapp unlink --control http://127.0.0.1:4001 --phone +15550001
-  simulated-whatsapp ban --control http://127.0.0.1:4001 --phone +15550001 --seconds 600
-  simulated-whatsapp mode stall --control http://127.0.0.1:4001
-  simulated-whatsapp devices --control http://127.0.0.1:4001
+  simulated-whatsapp scan --control $URL --qr \"$QR\" --phone +15550001 --push-name Alice
+  simulated-whatsapp unlink --control $URL --phone +15550001
+  simulated-whatsapp ban --control $URL --phone +15550001 --seconds 600
+  simulated-whatsapp mode stall --control $URL
+  simulated-whatsapp devices --control $URL
 
 Every command but serve takes the control address from SIMULATED_WHATSAPP_CONTROL as well.";
 
@@ -33,6 +33,8 @@ enum Command {
     Serve(Serve),
     /// Scan a QR code with the phone of this number and link the client that shows it
     Scan(Scan),
+    /// Type the code a client shows into the phone of this number and link the client
+    PairCode(PairCode),
     /// The owner removes the linked devices in the phone's settings
     Unlink(Phone),
     /// The server logs the linked devices out
@@ -121,6 +123,18 @@ struct Scan {
 }
 
 #[derive(Args)]
+struct PairCode {
+    #[command(flatten)]
+    phone: Phone,
+    /// The eight characters, with or without the dash
+    #[arg(long)]
+    code: String,
+    /// The name of the phone's owner
+    #[arg(long, default_value = "", value_name = "NAME")]
+    push_name: String,
+}
+
+#[derive(Args)]
 struct ModeArgs {
     #[command(flatten)]
     control: Control,
@@ -144,12 +158,19 @@ impl Cli {
                 let body = ScanRequest { qr: scan.qr, phone, push_name: scan.push_name };
                 print(client::call(&control.control, "/v1/scan", Some(&body)).await?)
             }
+            Command::PairCode(entered) => {
+                let Phone { control, phone } = entered.phone;
+                let body = PairCodeRequest { code: entered.code, phone, push_name: entered.push_name };
+                print(client::call(&control.control, "/v1/pair-code", Some(&body)).await?)
+            }
             Command::Unlink(phone) => phone.verb("unlink", &Sentence::default()).await,
             Command::Logout(phone) => phone.verb("logout", &Sentence::default()).await,
             Command::Replace(phone) => phone.verb("replace", &Sentence::default()).await,
             Command::Drop(phone) => phone.verb("drop", &Sentence::default()).await,
             Command::Unrestrict(phone) => phone.verb("unrestrict", &Sentence::default()).await,
-            Command::Restrict(timed) => timed.phone.verb("restrict", &Sentence { seconds: Some(timed.seconds), code: None }).await,
+            Command::Restrict(timed) => {
+                timed.phone.verb("restrict", &Sentence { seconds: Some(timed.seconds), code: None }).await
+            }
             Command::Ban(Ban { timed, code }) => {
                 timed.phone.verb("ban", &Sentence { seconds: Some(timed.seconds), code: Some(code) }).await
             }
@@ -178,7 +199,10 @@ impl Serve {
         let filter = tracing_subscriber::filter::Targets::new().with_target("simulated_whatsapp", self.log);
         use tracing_subscriber::layer::SubscriberExt as _;
         use tracing_subscriber::util::SubscriberInitExt as _;
-        tracing_subscriber::registry().with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).with(filter).init();
+        tracing_subscriber::registry()
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+            .with(filter)
+            .init();
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let server = Server::start(self.listen, self.control, &self.state_dir).await?;
         let line = server.announce(self.announce.as_deref())?;

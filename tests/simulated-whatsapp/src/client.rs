@@ -22,15 +22,14 @@ pub async fn call<B: Serialize + Sync>(control: &str, path: &str, body: Option<&
         Some(body) => client.post(&url).json(body),
         None => client.get(&url),
     };
-    let answer = request
-        .send()
-        .await
-        .map_err(reqwest::Error::without_url)
-        .with_context(|| format!("cannot reach the simulated WhatsApp at {control}: is it running, and is this its control address"))?;
+    let answer = request.send().await.map_err(reqwest::Error::without_url).with_context(|| {
+        format!("cannot reach the simulated WhatsApp at {control}: is it running, and is this its control address")
+    })?;
     let status = answer.status();
     let body = answer.bytes().await.map_err(reqwest::Error::without_url).context("the answer broke off")?;
     if status.is_success() {
-        return serde_json::from_slice(&body).with_context(|| format!("{control} is not a simulated WhatsApp: its answer is not JSON"));
+        return serde_json::from_slice(&body)
+            .with_context(|| format!("{control} is not a simulated WhatsApp: its answer is not JSON"));
     }
     match serde_json::from_slice::<RefusalBody>(&body) {
         Ok(refusal) => anyhow::bail!("{}", refusal.error),

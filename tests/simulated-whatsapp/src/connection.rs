@@ -3,6 +3,7 @@
 use crate::handshake::{self, AwaitingFinish, Established, Hello};
 use crate::iq::Session;
 use crate::login::{self, Intent};
+use crate::pair_code;
 use crate::pairing::Pairing;
 use crate::stanza;
 use crate::world::{Mode, World, now};
@@ -140,7 +141,10 @@ impl Connection {
 
     fn frame(&mut self, mut frame: BytesMut) -> anyhow::Result<()> {
         if let Some(ciphers) = &mut self.ciphers {
-            ciphers.inbound.decrypt_in_place_with_counter(ciphers.received, &mut frame).context("a frame cannot be decrypted")?;
+            ciphers
+                .inbound
+                .decrypt_in_place_with_counter(ciphers.received, &mut frame)
+                .context("a frame cannot be decrypted")?;
             ciphers.received = ciphers.received.checked_add(1).context("too many frames")?;
             return self.stanza(&frame);
         }
@@ -150,11 +154,14 @@ impl Connection {
                 self.established(established)
             }
             _ => match handshake::answer_hello(&self.world.identity, &frame)? {
-                Hello::AwaitingFinish { reply, awaiting } => {
+                Hello::AwaitingFinish { reply, awaiting, fallback } => {
+                    let counters = &self.world.counters;
+                    if fallback { &counters.fallback } else { &counters.xx }.fetch_add(1, Ordering::Relaxed);
                     self.phase = Phase::Finish(awaiting);
                     self.write(&reply)
                 }
                 Hello::Established { reply, established } => {
+                    self.world.counters.ik.fetch_add(1, Ordering::Relaxed);
                     self.write(&reply)?;
                     self.established(*established)
                 }
@@ -193,7 +200,7 @@ impl Connection {
                 let pairing = Arc::clone(pairing);
                 let kind = stanza::attr(&node, "type").unwrap_or_default();
                 if matches!(kind.as_str(), "get" | "set") {
-                    let answer = stanza::result(&node, []);
+                    let answer = pair_code::answer(&pairing, &node).unwrap_or_else(|| stanza::result(&node, []));
                     return self.send(&answer);
                 }
                 if pairing.answered(&self.world, &node) {
@@ -224,7 +231,10 @@ impl Connection {
     fn send(&mut self, node: &Node) -> anyhow::Result<()> {
         let Some(ciphers) = &mut self.ciphers else { return Ok(()) };
         let mut bytes = marshal_auto(node).context("a stanza cannot be written")?;
-        ciphers.outbound.encrypt_in_place_with_counter(ciphers.sent, &mut bytes).context("a frame cannot be encrypted")?;
+        ciphers
+            .outbound
+            .encrypt_in_place_with_counter(ciphers.sent, &mut bytes)
+            .context("a frame cannot be encrypted")?;
         ciphers.sent = ciphers.sent.checked_add(1).context("too many frames")?;
         self.write(&bytes)
     }

@@ -1,4 +1,16 @@
 //! The control API: what a tester does to the server and to the phones, as JSON over HTTP.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `POST /v1/scan` | [`ScanRequest`] | [`Linked`] |
+//! | `POST /v1/pair-code` | [`PairCodeRequest`] | [`Linked`] |
+//! | `GET /v1/devices` | | list of [`DeviceLine`] |
+//! | `GET /v1/stats` | | [`Stats`] |
+//! | `GET`, `POST /v1/mode` | [`ModeBody`] | [`ModeBody`] |
+//! | `POST /v1/phones/{phone}/{verb}` | [`Sentence`], may be empty | [`Touched`] |
+//!
+//! Verbs: `unlink`, `logout`, `replace`, `ban`, `restrict`, `unrestrict`, `drop`. A refusal is a [`RefusalBody`] with
+//! 400 (malformed), 404 (nothing there), 409 (too late or twice), 502 (the client said no) or 504 (it said nothing).
 
 use crate::phone::Ban;
 use crate::registry::DeviceKey;
@@ -26,6 +38,19 @@ pub struct ScanRequest {
     /// What the QR code says.
     pub qr: String,
     /// The phone that scans it.
+    pub phone: String,
+    /// The name of its owner.
+    #[serde(default)]
+    pub push_name: String,
+}
+
+/// `POST /v1/pair-code`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PairCodeRequest {
+    /// What the client shows, with or without the dash.
+    pub code: String,
+    /// The phone it is typed into.
     pub phone: String,
     /// The name of its owner.
     #[serde(default)]
@@ -132,9 +157,9 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> 
             .await
             .map_err(|error: BytesRejection| Refusal::Invalid(format!("the request body cannot be read: {error}")))?;
         let bytes = if bytes.is_empty() { &b"{}"[..] } else { &bytes[..] };
-        Json::<T>::from_bytes(bytes)
-            .map(|Json(body)| Self(body))
-            .map_err(|error: JsonRejection| Refusal::Invalid(format!("the request body is not valid: {}", error.body_text())))
+        Json::<T>::from_bytes(bytes).map(|Json(body)| Self(body)).map_err(|error: JsonRejection| {
+            Refusal::Invalid(format!("the request body is not valid: {}", error.body_text()))
+        })
     }
 }
 
@@ -144,6 +169,7 @@ type Shared = State<Arc<World>>;
 pub fn router(world: Arc<World>) -> Router {
     Router::new()
         .route("/v1/scan", post(scan))
+        .route("/v1/pair-code", post(pair_code))
         .route("/v1/devices", get(devices))
         .route("/v1/stats", get(stats))
         .route("/v1/mode", get(read_mode).post(set_mode))
@@ -155,6 +181,11 @@ pub fn router(world: Arc<World>) -> Router {
 async fn scan(State(world): Shared, Body(request): Body<ScanRequest>) -> Result<Json<Linked>, Refusal> {
     let code = qr::parse(&request.qr).map_err(|error| Refusal::Invalid(error.to_string()))?;
     let jid = pairing::scan(&world, &code, number(&request.phone)?, &request.push_name).await?;
+    Ok(Json(Linked { jid: jid.to_string() }))
+}
+
+async fn pair_code(State(world): Shared, Body(request): Body<PairCodeRequest>) -> Result<Json<Linked>, Refusal> {
+    let jid = crate::pair_code::enter(&world, &request.code, number(&request.phone)?, &request.push_name).await?;
     Ok(Json(Linked { jid: jid.to_string() }))
 }
 

@@ -69,8 +69,8 @@ pub struct Established {
 pub enum Hello {
     /// IK: send `reply`, and the handshake is over.
     Established { reply: Vec<u8>, established: Box<Established> },
-    /// XX or XX-fallback: send `reply` and wait for the client's finish.
-    AwaitingFinish { reply: Vec<u8>, awaiting: Box<AwaitingFinish> },
+    /// XX, or XX-fallback after an IK hello: send `reply` and wait for the client's finish.
+    AwaitingFinish { reply: Vec<u8>, awaiting: Box<AwaitingFinish>, fallback: bool },
 }
 
 /// An XX handshake between our hello and the client's finish.
@@ -84,7 +84,10 @@ pub struct AwaitingFinish {
 /// # Errors
 /// See [`HandshakeError`]. An IK hello for a key we no longer have is no error: it gets an XX-fallback hello.
 pub fn answer_hello(identity: &ServerIdentity, message: &[u8]) -> Result<Hello, HandshakeError> {
-    let hello = waproto::codec::handshake_message_decode(message)?.client_hello.into_option().ok_or(HandshakeError::Incomplete)?;
+    let hello = waproto::codec::handshake_message_decode(message)?
+        .client_hello
+        .into_option()
+        .ok_or(HandshakeError::Incomplete)?;
     let client_ephemeral: [u8; 32] =
         hello.ephemeral.as_deref().and_then(|key| key.try_into().ok()).ok_or(HandshakeError::Incomplete)?;
     let (Some(sealed_static), Some(sealed_payload)) = (hello.r#static, hello.payload) else {
@@ -106,10 +109,16 @@ fn open_xx(identity: &ServerIdentity, pattern: &str, client_ephemeral: &[u8; 32]
     noise.mix_shared_secret(identity.noise.private(), client_ephemeral)?;
     let sealed_chain = noise.encrypt(&identity.chain.0)?;
     let reply = server_hello(&ephemeral, Some(sealed_static), sealed_chain);
-    Ok(Hello::AwaitingFinish { reply, awaiting: Box::new(AwaitingFinish { noise, ephemeral }) })
+    let fallback = pattern == NOISE_PATTERN_XXFALLBACK;
+    Ok(Hello::AwaitingFinish { reply, awaiting: Box::new(AwaitingFinish { noise, ephemeral }), fallback })
 }
 
-fn accept_ik(identity: &ServerIdentity, client_ephemeral: &[u8; 32], sealed_static: &[u8], sealed_payload: &[u8]) -> Result<Hello, HandshakeError> {
+fn accept_ik(
+    identity: &ServerIdentity,
+    client_ephemeral: &[u8; 32],
+    sealed_static: &[u8],
+    sealed_payload: &[u8],
+) -> Result<Hello, HandshakeError> {
     let mut noise = NoiseHandshake::new(NOISE_PATTERN_IK, &WA_CONN_HEADER)?;
     noise.authenticate(&identity.noise.public());
     noise.authenticate(client_ephemeral);
@@ -133,7 +142,10 @@ impl AwaitingFinish {
     /// # Errors
     /// See [`HandshakeError`].
     pub fn finish(mut self, message: &[u8]) -> Result<Established, HandshakeError> {
-        let finish = waproto::codec::handshake_message_decode(message)?.client_finish.into_option().ok_or(HandshakeError::Incomplete)?;
+        let finish = waproto::codec::handshake_message_decode(message)?
+            .client_finish
+            .into_option()
+            .ok_or(HandshakeError::Incomplete)?;
         let client_static = key(self.noise.decrypt(&finish.r#static.ok_or(HandshakeError::Incomplete)?)?)?;
         self.noise.mix_shared_secret(self.ephemeral.private(), &client_static)?;
         let payload = self.noise.decrypt(&finish.payload.ok_or(HandshakeError::Incomplete)?)?;
@@ -176,7 +188,9 @@ mod tests {
         let identity = ServerIdentity::generate(1_800_000_000).unwrap();
         let client = Key::generate();
         let mut initiator = XxHandshakeState::new(client.0.clone(), b"payload".to_vec(), &WA_CONN_HEADER).unwrap();
-        let Hello::AwaitingFinish { reply, awaiting } = answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap() else {
+        let Hello::AwaitingFinish { reply, awaiting, fallback: false } =
+            answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap()
+        else {
             panic!("XX must wait for a finish")
         };
         let finish = initiator.read_server_hello_and_build_client_finish(&reply).unwrap();
@@ -191,13 +205,19 @@ mod tests {
     fn ik_completes_in_one_message() {
         let identity = ServerIdentity::generate(1_800_000_000).unwrap();
         let client = Key::generate();
-        let mut initiator = IkHandshakeState::new(client.0.clone(), identity.noise.public(), b"login".to_vec(), &WA_CONN_HEADER).unwrap();
-        let Hello::Established { reply, established } = answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap() else {
+        let mut initiator =
+            IkHandshakeState::new(client.0.clone(), identity.noise.public(), b"login".to_vec(), &WA_CONN_HEADER)
+                .unwrap();
+        let Hello::Established { reply, established } =
+            answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap()
+        else {
             panic!("IK must be accepted")
         };
         assert_eq!(established.client_static, client.public());
         assert_eq!(established.payload, b"login");
-        let IkServerHelloOutcome::Continue(theirs) = initiator.read_server_hello(&reply).unwrap() else { panic!("no fallback expected") };
+        let IkServerHelloOutcome::Continue(theirs) = initiator.read_server_hello(&reply).unwrap() else {
+            panic!("no fallback expected")
+        };
         talk(&established, (theirs.write_cipher, theirs.read_cipher));
     }
 
@@ -205,11 +225,16 @@ mod tests {
     fn ik_for_an_older_key_falls_back_to_xx() {
         let (older, identity) = (ServerIdentity::generate(1).unwrap(), ServerIdentity::generate(1).unwrap());
         let client = Key::generate();
-        let mut initiator = IkHandshakeState::new(client.0.clone(), older.noise.public(), b"login".to_vec(), &WA_CONN_HEADER).unwrap();
-        let Hello::AwaitingFinish { reply, awaiting } = answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap() else {
+        let mut initiator =
+            IkHandshakeState::new(client.0.clone(), older.noise.public(), b"login".to_vec(), &WA_CONN_HEADER).unwrap();
+        let Hello::AwaitingFinish { reply, awaiting, fallback: true } =
+            answer_hello(&identity, &initiator.build_client_hello().unwrap()).unwrap()
+        else {
             panic!("an unreadable IK hello must be answered with XX-fallback")
         };
-        let IkServerHelloOutcome::Fallback(inputs) = initiator.read_server_hello(&reply).unwrap() else { panic!("fallback expected") };
+        let IkServerHelloOutcome::Fallback(inputs) = initiator.read_server_hello(&reply).unwrap() else {
+            panic!("fallback expected")
+        };
         let mut fallback = XxFallbackHandshakeState::from_ik_failure(*inputs, &WA_CONN_HEADER).unwrap();
         let ours = awaiting.finish(&fallback.build_client_finish().unwrap()).unwrap();
         let theirs = fallback.finish().unwrap();

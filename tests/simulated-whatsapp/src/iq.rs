@@ -79,7 +79,11 @@ impl Session {
                 self.send(stanza::result(iq, []));
                 if iq.get_optional_child("active").is_some() {
                     // Nothing is queued yet, but the end of the backlog must be said: clients wait a minute for it.
-                    self.send(NodeBuilder::new("ib").children([NodeBuilder::new("offline").attr("count", 0_u32).build()]).build());
+                    self.send(
+                        NodeBuilder::new("ib")
+                            .children([NodeBuilder::new("offline").attr("count", 0_u32).build()])
+                            .build(),
+                    );
                     self.share_app_state_key(world);
                 }
             }
@@ -91,14 +95,18 @@ impl Session {
                 self.removed = true;
                 self.send(stanza::result(iq, []));
             }
-            _ => self.send(stanza::result(iq, [])),
+            namespace => self.send(stanza::result(iq, settings(namespace))),
         }
         Ok(())
     }
 
     fn message(&self, world: &Arc<World>, message: &NodeRef<'_>) {
         let account = world.registry.account(self.key.phone);
-        let to_self = message.attrs().optional_jid("to").and_then(|jid| world.account_of(&jid)).is_some_and(|to| to.phone == self.key.phone);
+        let to_self = message
+            .attrs()
+            .optional_jid("to")
+            .and_then(|jid| world.account_of(&jid))
+            .is_some_and(|to| to.phone == self.key.phone);
         let restricted = account.is_some_and(|account| account.restricted(now()).is_some()) && !to_self;
         let ack = stanza::ack(message, "message", now(), restricted.then_some(MISSING_TC_TOKEN));
         let delay = world.ack_delay();
@@ -116,7 +124,10 @@ impl Session {
     /// The phone's first message. It waits for the companion's keys and is repeated on each login until confirmed.
     fn share_app_state_key(&mut self, world: &Arc<World>) {
         let device = world.registry.device(self.key);
-        if self.key_share.is_some() || device.is_none_or(|device| device.has_app_state_key) || !world.registry.has_bundle(self.key) {
+        if self.key_share.is_some()
+            || device.is_none_or(|device| device.has_app_state_key)
+            || !world.registry.has_bundle(self.key)
+        {
             return;
         }
         let id = format!("3EB0{}", to_hex(&random::<9>()).to_uppercase());
@@ -159,6 +170,22 @@ async fn send_key_share(world: &World, outbox: &Outbox, key: DeviceKey, id: &str
     let Some(bundle) = bundle else { return Ok(()) };
     let _ = outbox.send(Command::Send(phone::app_state_key_share(&account, key, &bundle, id, now()).await?));
     Ok(())
+}
+
+/// The account's settings where nobody has changed any; nothing for a namespace that is not simulated.
+fn settings(namespace: &str) -> Option<Node> {
+    match namespace {
+        "abt" | "w" => Some(
+            NodeBuilder::new("props").attr("protocol", 1_u32).attr("hash", "sim").attr("refresh", 86_400_u32).build(),
+        ),
+        "privacy" => {
+            let names = ["readreceipts", "profile", "status", "online", "last", "groupadd", "calladd"];
+            let category = |name| NodeBuilder::new("category").attr("name", name).attr("value", "all").build();
+            Some(NodeBuilder::new("privacy").children(names.map(category)).build())
+        }
+        "blocklist" => Some(NodeBuilder::new("list").build()),
+        _ => None,
+    }
 }
 
 /// Empty collections: the account has no settings, contacts or mutes to synchronise.

@@ -2,6 +2,7 @@
 
 use crate::connection::{Command, Outbox};
 use crate::keys::{Bytes, random, to_hex};
+use crate::pair_code::LinkCode;
 use crate::phone::LinkOffer;
 use crate::qr::QrContent;
 use crate::registry::{Device, DeviceKey};
@@ -32,7 +33,8 @@ pub struct Pairing {
     references: Vec<String>,
     opened: Instant,
     pub(crate) noise: [u8; 32],
-    outbox: Outbox,
+    pub(crate) outbox: Outbox,
+    pub(crate) code: Mutex<Option<LinkCode>>,
     offer: Mutex<Option<Offer>>,
 }
 
@@ -48,7 +50,7 @@ impl Pairing {
     #[must_use]
     pub fn new(opened: Instant, noise: [u8; 32], outbox: Outbox) -> Self {
         let references = (0..REFERENCES).map(|_| format!("2@{}", to_hex(&random::<48>()))).collect();
-        Self { references, opened, noise, outbox, offer: Mutex::new(None) }
+        Self { references, opened, noise, outbox, code: Mutex::new(None), offer: Mutex::new(None) }
     }
 
     /// The references, in the order they are shown.
@@ -74,12 +76,14 @@ impl Pairing {
     /// Gives up an offer that will not be answered any more.
     pub fn abandon(&self) {
         lock(&self.offer).take();
+        lock(&self.code).take();
     }
 
     /// Handles what a companion answered to `pair-success`, and tells whether it is linked now.
     pub fn answered(&self, world: &World, iq: &NodeRef<'_>) -> bool {
         let kind = stanza::attr(iq, "type").unwrap_or_default();
-        let signature = iq.get_optional_child("pair-device-sign").and_then(|sign| stanza::child_bytes(sign, "device-identity"));
+        let signature =
+            iq.get_optional_child("pair-device-sign").and_then(|sign| stanza::child_bytes(sign, "device-identity"));
         if kind != "error" && signature.is_none() {
             return false; // the acknowledgement of pair-device
         }
@@ -87,7 +91,8 @@ impl Pairing {
         let outcome = match signature {
             Some(signature) => self.complete(world, &offer, signature),
             None => {
-                let code = iq.get_optional_child("error").and_then(|error| stanza::attr(error, "code")).unwrap_or_default();
+                let code =
+                    iq.get_optional_child("error").and_then(|error| stanza::attr(error, "code")).unwrap_or_default();
                 Err(Refusal::Rejected(format!("the companion refused the link with error {code}")))
             }
         };
@@ -119,7 +124,9 @@ impl Pairing {
 /// scanned already, [`Refusal::Rejected`] when the companion refuses.
 pub async fn scan(world: &World, code: &QrContent, phone: u64, push_name: &str) -> Result<Jid, Refusal> {
     let pairing = world.pairing(&code.reference).ok_or_else(|| {
-        Refusal::Unknown("no open pairing has this QR code: it is from another server or its client has gone".to_owned())
+        Refusal::Unknown(
+            "no open pairing has this QR code: it is from another server or its client has gone".to_owned(),
+        )
     })?;
     if !pairing.is_valid(&code.reference, Instant::now()) {
         return Err(Refusal::Conflict("this QR code has expired: scan the one the client shows now".to_owned()));

@@ -102,7 +102,13 @@ impl Account {
     ///
     /// # Errors
     /// When signing fails.
-    pub fn link(&self, device: u16, companion_identity: &[u8; 32], adv_secret: &[u8; 32], now: u64) -> anyhow::Result<LinkOffer> {
+    pub fn link(
+        &self,
+        device: u16,
+        companion_identity: &[u8; 32],
+        adv_secret: &[u8; 32],
+        now: u64,
+    ) -> anyhow::Result<LinkOffer> {
         let details = buffa::Message::encode_to_vec(&wa::ADVDeviceIdentity {
             raw_id: Some(self.raw_id),
             timestamp: Some(now),
@@ -186,14 +192,22 @@ impl LinkOffer {
 ///
 /// # Errors
 /// When the companion's keys cannot be used.
-pub async fn app_state_key_share(account: &Account, to: DeviceKey, bundle: &Bundle, id: &str, now: u64) -> anyhow::Result<Node> {
+pub async fn app_state_key_share(
+    account: &Account,
+    to: DeviceKey,
+    bundle: &Bundle,
+    id: &str,
+    now: u64,
+) -> anyhow::Result<Node> {
     let fingerprint = wa::message::AppStateSyncKeyFingerprint {
         raw_id: Some(account.raw_id),
         current_index: Some(u32::from(to.device)),
         device_indexes: vec![0, u32::from(to.device)],
     };
     let key = wa::message::AppStateSyncKey {
-        key_id: buffa::MessageField::some(wa::message::AppStateSyncKeyId { key_id: Some(account.app_state_key.0.0.clone()) }),
+        key_id: buffa::MessageField::some(wa::message::AppStateSyncKeyId {
+            key_id: Some(account.app_state_key.0.0.clone()),
+        }),
         key_data: buffa::MessageField::some(wa::message::AppStateSyncKeyData {
             key_data: Some(account.app_state_key.1.0.clone()),
             fingerprint: buffa::MessageField::some(fingerprint),
@@ -229,7 +243,8 @@ mod tests {
     #[test]
     fn a_link_is_accepted_by_a_real_companion_and_its_answer_by_us() {
         let account = Account::new(15_550_001).unwrap();
-        let device = DeviceState { identity_key: Key::generate().0, noise_key: Key::generate().0, adv_secret_key: random() };
+        let device =
+            DeviceState { identity_key: Key::generate().0, noise_key: Key::generate().0, adv_secret_key: random() };
         let identity: [u8; 32] = device.identity_key.public_key.public_key_bytes().try_into().unwrap();
         let offer = account.link(3, &identity, &device.adv_secret_key, 1_800_000_000).unwrap();
         let (answer, key_index) = PairUtils::do_pair_crypto(&device, &offer.container).unwrap();
@@ -244,7 +259,8 @@ mod tests {
     #[test]
     fn a_wrong_secret_is_noticed_by_the_companion() {
         let account = Account::new(15_550_001).unwrap();
-        let device = DeviceState { identity_key: Key::generate().0, noise_key: Key::generate().0, adv_secret_key: random() };
+        let device =
+            DeviceState { identity_key: Key::generate().0, noise_key: Key::generate().0, adv_secret_key: random() };
         let identity: [u8; 32] = device.identity_key.public_key.public_key_bytes().try_into().unwrap();
         let offer = account.link(1, &identity, &random(), 1).unwrap();
         assert_eq!(PairUtils::do_pair_crypto(&device, &offer.container).unwrap_err().code, 401);

@@ -77,7 +77,13 @@ impl Bundle {
             keys.push_back(PublicPreKey { id: u32::from_be_bytes(*id), value: value.try_into().ok()? });
         }
         let signed = keys.pop_front()?;
-        Some(Self { registration_id: u32::from_be_bytes(*registration_id), identity: *identity, signed, signature: *signature, one_time: keys })
+        Some(Self {
+            registration_id: u32::from_be_bytes(*registration_id),
+            identity: *identity,
+            signed,
+            signature: *signature,
+            one_time: keys,
+        })
     }
 
     /// Reads a bundle file; `None` when there is none.
@@ -87,7 +93,9 @@ impl Bundle {
     pub fn read(path: &Path) -> anyhow::Result<Option<Self>> {
         match std::fs::read(path) {
             Ok(bytes) => Self::decode(&bytes)
-                .with_context(|| format!("cannot understand {}: remove the state directory to start afresh", path.display()))
+                .with_context(|| {
+                    format!("cannot understand {}: remove the state directory to start afresh", path.display())
+                })
                 .map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -112,8 +120,11 @@ fn signed_prekey(node: &NodeRef<'_>) -> Option<(PublicPreKey, [u8; 64])> {
 pub fn answer(world: &World, key: DeviceKey, iq: &NodeRef<'_>) -> anyhow::Result<(Node, bool)> {
     let registry = &world.registry;
     if iq.get_optional_child("list").is_some() {
-        let Some(upload) = Bundle::from_upload(iq) else { return Ok((stanza::error(iq, 406, "not-acceptable"), false)) };
-        let known = registry.with_bundle(key, |bundle| (bundle.identity == upload.identity).then(|| bundle.one_time.clone()));
+        let Some(upload) = Bundle::from_upload(iq) else {
+            return Ok((stanza::error(iq, 406, "not-acceptable"), false));
+        };
+        let known =
+            registry.with_bundle(key, |bundle| (bundle.identity == upload.identity).then(|| bundle.one_time.clone()));
         let bundle = match known.flatten() {
             // A later upload tops the supply up; it does not withdraw what peers may already hold.
             Some(mut supply) => {
@@ -135,11 +146,17 @@ pub fn answer(world: &World, key: DeviceKey, iq: &NodeRef<'_>) -> anyhow::Result
     }
     if iq.get_optional_child("count").is_some() {
         let count = registry.with_bundle(key, |bundle| bundle.one_time.len()).unwrap_or(0);
-        return Ok((stanza::result(iq, [NodeBuilder::new("count").attr("value", u64::try_from(count)?).build()]), false));
+        return Ok((
+            stanza::result(iq, [NodeBuilder::new("count").attr("value", u64::try_from(count)?).build()]),
+            false,
+        ));
     }
     if iq.get_optional_child("digest").is_some() {
         let digest = registry.with_bundle(key, digest);
-        return Ok((digest.map_or_else(|| stanza::error(iq, 404, "item-not-found"), |digest| stanza::result(iq, [digest])), false));
+        return Ok((
+            digest.map_or_else(|| stanza::error(iq, 404, "item-not-found"), |digest| stanza::result(iq, [digest])),
+            false,
+        ));
     }
     if let Some(wanted) = iq.get_optional_child("key") {
         let mut users = Vec::new();

@@ -77,7 +77,8 @@ impl Registry {
     pub fn open(dir: &Path, now: u64) -> anyhow::Result<(Self, ServerIdentity)> {
         for part in ["accounts", "devices", "bundles"] {
             let part = dir.join(part);
-            std::fs::create_dir_all(&part).with_context(|| format!("cannot create the state directory {}", part.display()))?;
+            std::fs::create_dir_all(&part)
+                .with_context(|| format!("cannot create the state directory {}", part.display()))?;
         }
         let keys = dir.join("server.json");
         let identity = match read(&keys)? {
@@ -235,7 +236,9 @@ impl Registry {
 fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
-            .with_context(|| format!("cannot understand {}: remove the state directory to start afresh", path.display()))
+            .with_context(|| {
+                format!("cannot understand {}: remove the state directory to start afresh", path.display())
+            })
             .map(Some),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// How long a mode change waits for the port to be free again.
+/// How long a mode change or a stop waits for the port to be free again.
 const REBIND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where a running server can be reached, as announced on stdout and in the announce file.
@@ -38,6 +38,7 @@ pub struct Server {
     /// Its state, for tests in the same process.
     pub world: Arc<World>,
     tasks: Vec<JoinHandle<()>>,
+    listening: [SocketAddr; 2],
 }
 
 impl Server {
@@ -65,7 +66,7 @@ impl Server {
                 }
             }),
         ];
-        Ok(Self { announcement, world, tasks })
+        Ok(Self { announcement, world, tasks, listening: [clients_at, controls_at] })
     }
 
     /// Writes the announcement for whoever waits for it.
@@ -87,6 +88,11 @@ impl Server {
             task.abort();
             let _ = task.await;
         }
+        for address in self.listening {
+            if let Err(error) = rebind(address).await {
+                tracing::warn!("the port is still taken: {error:#}");
+            }
+        }
     }
 }
 
@@ -100,7 +106,9 @@ impl Drop for Server {
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}: choose another port, or 0 for any free one"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another port, or 0 for any free one"))
 }
 
 /// Aborts the accepting task when dropped, so that aborting its owner closes the port as well.

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use wacore::types::jid::JidExt as _;
 use wacore_libsignal::protocol::error::Result;
 use wacore_libsignal::protocol::{
-    CiphertextMessage, Direction, IdentityChange, IdentityKey, IdentityKeyPair, IdentityKeyStore, PreKeyBundle, ProtocolAddress, PublicKey,
-    SessionRecord, SessionStore, UsePQRatchet, message_encrypt, process_prekey_bundle,
+    CiphertextMessage, Direction, IdentityChange, IdentityKey, IdentityKeyPair, IdentityKeyStore, PreKeyBundle,
+    ProtocolAddress, PublicKey, SessionRecord, SessionStore, UsePQRatchet, message_encrypt, process_prekey_bundle,
 };
 
 struct Identity {
@@ -58,7 +58,12 @@ impl SessionStore for OneSession {
 ///
 /// # Errors
 /// When a key of the bundle is no key or its signature is wrong.
-pub async fn seal(account: &Account, to: DeviceKey, bundle: &Bundle, plaintext: &[u8]) -> anyhow::Result<(&'static str, Vec<u8>)> {
+pub async fn seal(
+    account: &Account,
+    to: DeviceKey,
+    bundle: &Bundle,
+    plaintext: &[u8],
+) -> anyhow::Result<(&'static str, Vec<u8>)> {
     let one_time = match bundle.one_time.front() {
         Some(key) => Some((key.id.into(), PublicKey::from_djb_public_key_bytes(&key.value)?)),
         None => None,
@@ -73,7 +78,8 @@ pub async fn seal(account: &Account, to: DeviceKey, bundle: &Bundle, plaintext: 
         IdentityKey::new(PublicKey::from_djb_public_key_bytes(&bundle.identity)?),
     )
     .context("the companion's keys make no bundle")?;
-    let pair = IdentityKeyPair::new(IdentityKey::new(account.identity.0.public_key), account.identity.0.private_key.clone());
+    let pair =
+        IdentityKeyPair::new(IdentityKey::new(account.identity.0.public_key), account.identity.0.private_key.clone());
     let mut identity = Identity { pair, registration_id: account.registration_id };
     let mut sessions = OneSession::default();
     let address = to.jid().to_protocol_address();

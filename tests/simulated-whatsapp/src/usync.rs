@@ -12,8 +12,13 @@ use wacore_binary::{Jid, Node, NodeRef};
 /// When a key index list cannot be signed.
 pub fn answer(world: &World, iq: &NodeRef<'_>, now: u64) -> anyhow::Result<Node> {
     let Some(query) = iq.get_optional_child("usync") else { return Ok(stanza::result(iq, [])) };
-    let protocols: Vec<String> =
-        query.get_optional_child("query").and_then(NodeRef::children).unwrap_or_default().iter().map(|child| child.tag.to_string()).collect();
+    let protocols: Vec<String> = query
+        .get_optional_child("query")
+        .and_then(NodeRef::children)
+        .unwrap_or_default()
+        .iter()
+        .map(|child| child.tag.to_string())
+        .collect();
     let mut users = Vec::new();
     for user in query.get_optional_child("list").and_then(NodeRef::children).unwrap_or_default() {
         users.push(answer_user(world, user, &protocols, now)?);
@@ -25,7 +30,8 @@ pub fn answer(world: &World, iq: &NodeRef<'_>, now: u64) -> anyhow::Result<Node>
         }
     }
     let outcome = protocols.iter().map(|tag| NodeBuilder::new_dynamic(tag.clone()).build());
-    let parts = [NodeBuilder::new("result").children(outcome).build(), NodeBuilder::new("list").children(users).build()];
+    let parts =
+        [NodeBuilder::new("result").children(outcome).build(), NodeBuilder::new("list").children(users).build()];
     Ok(stanza::result(iq, [usync.children(parts).build()]))
 }
 
@@ -64,7 +70,9 @@ fn devices(world: &World, account: &Account, now: u64) -> anyhow::Result<Node> {
     let companions = world.registry.devices(Some(account.phone));
     let mut list = vec![NodeBuilder::new("device").attr("id", 0_u16).build()];
     for companion in &companions {
-        list.push(NodeBuilder::new("device").attr("id", companion.key.device).attr("key-index", companion.key_index).build());
+        list.push(
+            NodeBuilder::new("device").attr("id", companion.key.device).attr("key-index", companion.key_index).build(),
+        );
     }
     let mut parts = vec![NodeBuilder::new("device-list").children(list).build()];
     if !companions.is_empty() {

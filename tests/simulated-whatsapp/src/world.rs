@@ -2,6 +2,7 @@
 
 use crate::certificates::ServerIdentity;
 use crate::connection::{Command, Outbox};
+use crate::pair_code::waits_for;
 use crate::pairing::Pairing;
 use crate::phone::Account;
 use crate::registry::{DeviceKey, Registry};
@@ -58,6 +59,12 @@ pub struct Counters {
     pub connections: AtomicU64,
     /// Devices ever linked since the start.
     pub registrations: AtomicU64,
+    /// Handshakes begun as XX.
+    pub xx: AtomicU64,
+    /// Handshakes completed as IK.
+    pub ik: AtomicU64,
+    /// IK hellos answered with XX-fallback.
+    pub fallback: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -137,6 +144,18 @@ impl World {
     #[must_use]
     pub fn pairing(&self, reference: &str) -> Option<Arc<Pairing>> {
         lock(&self.pairings).get(reference).cloned()
+    }
+
+    /// The latest pairing that waits for a code for this phone number.
+    #[must_use]
+    pub fn pairing_by_code(&self, phone: u64) -> Option<Arc<Pairing>> {
+        let pairings = lock(&self.pairings);
+        let opened = |pairing: &Pairing| {
+            let code = lock(&pairing.code);
+            code.as_ref().map(waits_for).filter(|(whose, _)| *whose == phone).map(|(_, opened)| opened)
+        };
+        let waiting = pairings.values().filter_map(|pairing| Some((opened(pairing)?, pairing)));
+        waiting.max_by_key(|(opened, _)| *opened).map(|(_, pairing)| Arc::clone(pairing))
     }
 
     /// How many companions wait to be linked.

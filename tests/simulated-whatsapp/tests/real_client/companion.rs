@@ -37,6 +37,9 @@ impl Companion {
 
     /// With a phone number, the client asks for a pairing code as well.
     pub async fn start_with(url: &str, store: Arc<dyn Backend>, phone: Option<&str>) -> Self {
+        // RUST_LOG=debug shows what the client thinks of the server.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let (tx, events) = mpsc::unbounded_channel();
         let mut builder = Bot::builder()
             .with_backend_arc(store)

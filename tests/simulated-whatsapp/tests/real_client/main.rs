@@ -1,15 +1,21 @@
 //! A real whatsapp-rust client against the simulation, over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod companion;
+mod program;
 
 use companion::Companion;
 use serde_json::{Value, json};
+use simulated_whatsapp::pairing::Pairing;
 use simulated_whatsapp::server::Server;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use wacore::store::InMemoryBackend;
 use whatsapp_rust::store::traits::Backend;
 use whatsapp_rust::types::events::{ConnectFailureReason, Event};
 use whatsapp_rust::waproto::whatsapp as wa;
@@ -65,7 +71,8 @@ impl Scene {
     /// Stops the server and starts it again on the same ports, with what it kept.
     async fn restarted(self, forget: Option<&str>) -> Self {
         let Self { dir, server, store } = self;
-        let at = |url: &str| -> SocketAddr { url.split("//").nth(1).unwrap().split('/').next().unwrap().parse().unwrap() };
+        let at =
+            |url: &str| -> SocketAddr { url.split("//").nth(1).unwrap().split('/').next().unwrap().parse().unwrap() };
         let (listen, control) = (at(&server.announcement.url), at(&server.announcement.control));
         server.stop().await;
         let state = dir.path().join("state");
@@ -145,6 +152,8 @@ async fn a_restarted_server_resumes_its_devices() {
     let companion = scene.linked().await;
     let scene = scene.restarted(None).await;
     companion.connected().await;
+    let counters = &scene.server.world.counters;
+    assert_eq!((counters.ik.load(Relaxed), counters.xx.load(Relaxed)), (1, 0), "the kept static key allows IK");
     companion.stop().await;
     let again = Companion::start(scene.url(), open_store(scene.dir.path()).await).await;
     again.connected().await;
@@ -158,6 +167,7 @@ async fn a_server_with_new_keys_falls_back_from_ik() {
     let companion = scene.linked().await;
     let scene = scene.restarted(Some("server.json")).await;
     companion.connected().await;
+    assert_eq!(scene.server.world.counters.fallback.load(Relaxed), 1);
     assert_eq!(scene.stats().await["registered"], 1);
     companion.stop().await;
 }
@@ -240,7 +250,9 @@ async fn a_restricted_account_is_told_and_its_messages_to_strangers_are_nacked()
     assert_eq!(companion.client.mex().fetch_reachout_timelock().await.unwrap().is_active, Some(false));
     scene.phone("restrict", json!({ "seconds": 600 })).await;
     let pushed = |event: &Event| match event {
-        Event::MexNotification(push) => Some(push.payload["data"]["xwa2_notify_account_reachout_timelock"]["is_active"].clone()),
+        Event::MexNotification(push) => {
+            Some(push.payload["data"]["xwa2_notify_account_reachout_timelock"]["is_active"].clone())
+        }
         _ => None,
     };
     assert_eq!(companion.wait("time-lock push", pushed).await, json!(true));
@@ -303,16 +315,96 @@ async fn a_stalled_server_answers_nobody_until_it_recovers() {
     scene.call("/v1/mode", Some(json!({ "mode": "stall" }))).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_secs(2), companion.client.mex().fetch_reachout_timelock()).await;
     assert!(answer.is_err(), "a stalled server must not answer");
-    let newcomer_store: Arc<dyn Backend> = Arc::new(SqliteStore::new(scene.dir.path().join("new.db").to_str().unwrap()).await.unwrap());
+    let newcomer_store: Arc<dyn Backend> =
+        Arc::new(SqliteStore::new(scene.dir.path().join("new.db").to_str().unwrap()).await.unwrap());
     let before = scene.stats().await["connectionsAccepted"].as_u64().unwrap();
     let newcomer = Companion::start(scene.url(), newcomer_store).await;
-    while scene.stats().await["connectionsAccepted"].as_u64().unwrap() == before {
-        tokio::task::yield_now().await;
-    }
+    let accepted = async {
+        while scene.stats().await["connectionsAccepted"].as_u64().unwrap() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), accepted).await.expect("a stalled server must accept connections");
     assert_eq!(scene.stats().await["pairingsOpen"], 0, "a stalled server accepts but does not shake hands");
     scene.call("/v1/mode", Some(json!({ "mode": "normal" }))).await.unwrap();
     companion.connected().await;
     newcomer.qr().await;
     newcomer.stop().await;
     companion.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_typed_into_the_phone_links_and_a_wrong_one_does_not() {
+    let scene = Scene::new().await;
+    let enter = |code: String| {
+        let body = json!({ "code": code, "phone": ALICE, "pushName": "Alice" });
+        let scene = &scene;
+        async move { scene.call("/v1/pair-code", Some(body)).await }
+    };
+    let nobody = enter("ABCD-EFGH".into()).await.unwrap_err().to_string();
+    assert!(nobody.contains("no client waits for a code"), "{nobody}");
+    let companion = Companion::start_with(scene.url(), Arc::clone(&scene.store), Some("15550001")).await;
+    let code = companion
+        .wait("pairing code", |event| match event {
+            Event::PairingCode(code) => Some(code.code.clone()),
+            _ => None,
+        })
+        .await;
+    let other = if code.starts_with('A') { "BBBBBBBB" } else { "AAAAAAAA" };
+    let wrong = enter(other.to_owned()).await.unwrap_err().to_string();
+    assert!(wrong.contains("this code is wrong"), "{wrong}");
+    assert_eq!(enter(code).await.unwrap()["jid"], "15550001:1@s.whatsapp.net");
+    companion.connected().await;
+    companion.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_scans_at_once_all_connect_to_their_own_account() {
+    let scene = Scene::new().await;
+    let linked = (0..40).map(|number| {
+        let scene = &scene;
+        async move {
+            let companion = Companion::start(scene.url(), Arc::new(InMemoryBackend::new())).await;
+            let body = json!({ "qr": companion.qr().await, "phone": format!("+1555{number:04}"), "pushName": "A" });
+            let jid = scene.call("/v1/scan", Some(body)).await.unwrap();
+            assert_eq!(jid["jid"], format!("1555{number:04}:1@s.whatsapp.net"));
+            companion.connected().await;
+            companion
+        }
+    });
+    let companions = futures::future::join_all(linked).await;
+    let stats = scene.stats().await;
+    assert_eq!(
+        (&stats["registered"], &stats["connected"], &stats["pairingsOpen"]),
+        (&json!(40), &json!(40), &json!(0))
+    );
+    futures::future::join_all(companions.into_iter().map(Companion::stop)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_have_their_own_status() {
+    let scene = Scene::new().await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let scan = |qr: String| {
+        let body = json!({ "qr": qr, "phone": ALICE }).to_string();
+        let request = http.post(format!("{}/v1/scan", scene.server.announcement.control)).body(body);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    let key = "A".repeat(43) + "=";
+    let code = |reference: &str| format!("{reference},{key},{key},{key},1");
+    let (outbox, _inbox) = tokio::sync::mpsc::unbounded_channel();
+    let opened = Instant::now() - Duration::from_secs(75);
+    let pairing = Arc::new(Pairing::new(opened, [0; 32], outbox));
+    scene.server.world.open_pairing(&pairing);
+    assert_eq!(scan("nonsense".into()).await, 400);
+    assert_eq!(scan(code("2@unknown")).await, 404);
+    assert_eq!(scan(code(&pairing.references()[0])).await, 409, "the first code has expired after 75 s");
+    // The second code lives until 80 s: this scan gets as far as a companion that never answers.
+    let second = tokio::time::timeout(Duration::from_secs(1), scan(code(&pairing.references()[1]))).await;
+    assert!(second.is_err(), "{second:?}");
+    for path in ["/v1/phones/15550001/dance", "/v2"] {
+        let url = format!("{}{path}", scene.server.announcement.control);
+        assert_eq!(http.post(url).send().await.unwrap().status().as_u16(), 404);
+    }
 }
