@@ -72,7 +72,6 @@ impl Actor {
     /// A session's task; `state` must be stored already.
     pub fn new(shared: Arc<Shared>, state: State) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
-        shared.board.show(state.view());
         Self { shared, state, inputs, loopback, orders: None, waiting_for_place: None, place: None }
     }
 
