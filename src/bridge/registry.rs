@@ -130,7 +130,7 @@ impl Registry {
                 continue;
             };
             let (answer, answered) = oneshot::channel();
-            if commands.send(Command::Put(spec.clone(), answer)).await.is_ok()
+            if commands.send(Command::Put(Box::new(spec.clone()), answer)).await.is_ok()
                 && let Ok(result) = answered.await
             {
                 return result?.ok_or(Refusal::Deleting);
