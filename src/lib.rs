@@ -6,10 +6,13 @@
 //! The bridge program is not a room of this library but a binary of its own (`src/bridge/main.rs`): it links the
 //! WhatsApp library, parts of which carry AGPL-3.0-only headers, and nothing here may.
 
+#![warn(missing_docs)]
+
 pub mod api;
 pub mod bridge_api;
 pub mod cli;
 pub mod controller;
 pub mod model;
 pub mod platform;
+pub mod plugin;
 pub mod run;

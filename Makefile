@@ -1,0 +1,71 @@
+# Everything a contributor or CI runs. `make` alone lists the commands.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# One feature set and one profile for everything that is built here: another set would compile the world again.
+CARGO_SET := --workspace --features simulated-whatsapp
+# Tests mostly wait for the programs they started; more of them than cores may do that side by side.
+TEST_THREADS ?= 8
+PLUGIN_REFERENCE := src/plugin/REFERENCE.md
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: programs ## show it: API server + simulated WhatsApp + bridge + operator, live, until Ctrl-C
+	@target/debug/demo
+
+.PHONY: demo-check
+demo-check: programs ## the demo without a person: a simulated phone scans; exit status 0 when all went well
+	@target/debug/demo --check
+
+.PHONY: run
+run: strict-bridge programs ## the same with the real WhatsApp: scan with your own phone
+	@target/debug/demo --real
+
+.PHONY: test
+test: strict-bridge programs control-plane ## everything that must pass on a fresh machine
+	@echo "==> tests (about 5 minutes: one of them watches a whole pairing window in real time)"
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(CARGO_SET)
+
+.PHONY: check
+check: lint deny test ## format, clippy, licences, then `make test`: what CI runs
+
+.PHONY: lint
+lint: ## format and clippy
+	cargo fmt --all --check
+	cargo clippy --locked $(CARGO_SET) --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## licences, bans and sources of all dependencies (uses cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo "make deny: cargo-deny is not installed: run 'cargo install --locked cargo-deny' (about 6 minutes)" >&2; exit 1; }
+	cargo deny --all-features check licenses bans sources
+
+.PHONY: bench
+bench: control-plane ## the benchmarks, release build; prints a table and writes target/bench.json
+	cargo build --locked --release $(CARGO_SET)
+	target/release/bench
+
+.PHONY: generate
+generate: programs ## write crds/ and the plugin's reference from the code
+	target/debug/whatsapp-operator crd --dir crds
+	target/debug/kubectl-whatsapp reference > $(PLUGIN_REFERENCE)
+
+.PHONY: programs
+programs:
+	@echo "==> programs (cold: 4 to 8 minutes; warm: seconds)"
+	cargo build --locked $(CARGO_SET)
+
+# The bridge as a release has it: it checks that the server is WhatsApp. A test proves that it refuses the simulated one.
+.PHONY: strict-bridge
+strict-bridge:
+	@echo "==> the bridge with certificate checks (cold: 4 to 8 minutes; warm: seconds)"
+	cargo build --locked --workspace --bin whatsapp-bridge --features bridge
+	@mkdir -p target/strict && cp target/debug/whatsapp-bridge target/strict/whatsapp-bridge
+
+.PHONY: control-plane
+control-plane:
+	@tests/control-plane/binaries >/dev/null

@@ -1,0 +1,88 @@
+//! Deleting removes the device, the keys and the object, and never hangs a namespace.
+
+use std::time::Duration;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, api::ListParams};
+use whatsapp_operator::api::{Phase, labels};
+
+use crate::support::{
+    history::Ask,
+    world::{SOON, Wishes, World},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_unlinks_the_device_and_deletes_the_keys() {
+    let world = World::start("delete").await;
+    let connected = world.connected("sales", "+15550100020").await;
+    let stopped = world.connected("support", "+15550100021").await;
+    world.patch_spec("support", serde_json::json!({"desiredState": "Disconnected"})).await;
+    world.history.until_phase("support", Phase::Disconnected, SOON).await;
+    assert_eq!(world.whatsapp.devices().await.len(), 2);
+
+    for instance in [connected, stopped] {
+        let name = instance.metadata.name.clone().unwrap();
+        assert!(instance.metadata.finalizers.iter().flatten().any(|f| f == labels::FINALIZER));
+        world.delete(&name).await;
+        world.history.until_gone(&name, SOON).await;
+        assert!(world.key_files(&instance).is_empty(), "keys of {name}");
+    }
+    assert!(world.whatsapp.devices().await.is_empty(), "the devices are unlinked, the offline one too");
+    assert!(world.sessions().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forget_leaves_the_device_linked() {
+    let world = World::start("forget").await;
+    world.apply("sales", serde_json::json!({"deletionPolicy": "Forget"})).await;
+    world.scan("sales", "+15550100022").await;
+    let instance = world.history.until_phase("sales", Phase::Connected, SOON).await;
+    world.delete("sales").await;
+    world.history.until_gone("sales", SOON).await;
+    assert!(world.key_files(&instance).is_empty());
+    assert_eq!(world.whatsapp.devices().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_waits_for_a_bridge_that_is_down() {
+    let mut world = World::start("delete-down").await;
+    world.connected("sales", "+15550100023").await;
+    world.bridge.kill();
+    world.delete("sales").await;
+    let waiting = world.history.until_phase("sales", Phase::Terminating, SOON).await;
+    assert!(waiting.metadata.deletion_timestamp.is_some());
+    world.restart_bridge().await;
+    world.history.until_gone("sales", Duration::from_secs(60)).await;
+    assert!(world.whatsapp.devices().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_gives_up_at_the_deadline_with_a_warning() {
+    let mut world = World::start_with(
+        "delete-deadline",
+        Wishes { operator: vec!["--deletion-deadline".into(), "6s".into()], ..Default::default() },
+    )
+    .await;
+    world.connected("sales", "+15550100024").await;
+    world.bridge.kill();
+    let deleted = jiff::Timestamp::now();
+    world.delete("sales").await;
+    world.history.until_gone("sales", SOON).await;
+    let waited = jiff::Timestamp::now().duration_since(deleted).as_secs_f64();
+    assert!(waited >= 5.0, "gave up after {waited} s already"); // deletionTimestamp has whole seconds
+
+    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.name);
+    let warnings = events.list(&ListParams::default()).await.unwrap().items;
+    let warning =
+        warnings.iter().find(|e| e.type_.as_deref() == Some("Warning") && e.reason.as_deref() == Some("UnlinkGaveUp"));
+    let note = warning.and_then(|event| event.note.clone()).unwrap_or_default();
+    assert!(note.contains("may still be linked"), "{note:?}");
+    assert_eq!(world.whatsapp.devices().await.len(), 1, "which is the truth");
+    assert!(
+        world
+            .history
+            .of("sales")
+            .iter()
+            .all(|seen| seen.instance.as_ref().is_none_or(|i| i.phase() != Some(Phase::LoggedOut)))
+    );
+}

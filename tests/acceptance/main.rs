@@ -1,0 +1,23 @@
+//! Acceptance tests: the real programs, a real etcd and kube-apiserver, the wire-level simulated WhatsApp.
+//!
+//! Each test has a `World` of its own (namespace, WhatsApp, bridge, operator), so all of them run side by side and may kill
+//! whatever they like. They share one API server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code)] // the demo uses more of what is shared
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_bridges;
+mod control_plane;
+mod crashes;
+mod crds;
+mod deletion;
+mod examples;
+mod lifecycle;
+mod pairing_window;
+mod plugin;
+mod plugin_alone;
+mod quiet;
+mod strict_bridge;

@@ -1,0 +1,54 @@
+//! One whole pairing window in real time: three minutes beside the other tests.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use whatsapp_operator::api::{Phase, conditions::PAIRED, conditions::reason};
+
+use crate::support::{history::Ask, world::World};
+
+/// WhatsApp shows six codes: the first for 60 s, the others for 20 s each.
+const CODES: usize = 6;
+const WINDOW: Duration = Duration::from_secs(160);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expiry_is_exact_for_every_code_and_the_window_ends() {
+    let world = World::start("window").await;
+    world.apply("sales", json!({})).await;
+    let patience = WINDOW + Duration::from_secs(20);
+    let expired = world.history.until_phase("sales", Phase::PairingExpired, patience).await;
+    assert!(expired.qr().is_none(), "the code is gone from status");
+    assert_eq!(expired.reason(PAIRED), reason::PAIRING_EXPIRED);
+
+    let mut shown: Vec<(Timestamp, Timestamp, String)> = Vec::new(); // seen at, expires at, code
+    let mut ended = None;
+    for seen in world.history.of("sales") {
+        let status = seen.instance.and_then(|instance| instance.status);
+        match status.and_then(|status| status.qr) {
+            Some(qr) if shown.last().is_none_or(|(_, _, code)| code != qr.code.reveal()) => {
+                assert_eq!(qr.attempts as usize, CODES);
+                assert_eq!(qr.attempt as usize, shown.len() + 1);
+                shown.push((seen.at, qr.expires_at.0, qr.code.reveal().to_owned()));
+            }
+            Some(_) => {}
+            None if !shown.is_empty() => {
+                ended.get_or_insert(seen.at);
+            }
+            None => {}
+        }
+    }
+    assert_eq!(shown.len(), CODES);
+    let changes = shown.iter().skip(1).map(|(at, ..)| *at).chain(ended);
+    for ((_, expires_at, _), changed) in shown.iter().zip(changes) {
+        let off = changed.duration_since(*expires_at).as_secs_f64();
+        assert!(off.abs() < 1.0, "a code changed {off} s after its expiresAt");
+    }
+
+    world.refresh("sales").await;
+    let fresh = world.qr("sales").await;
+    assert!(shown.iter().all(|(_, _, code)| *code != fresh), "a new window has new codes");
+    world.scan("sales", "+15550100010").await;
+    world.history.until_phase("sales", Phase::Connected, Duration::from_secs(30)).await;
+    world.nothing_leaked(&["+15550100010"]).await;
+}

@@ -1,0 +1,176 @@
+//! The demo's programs, and what it prints of them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use whatsapp_operator::{
+    api::{WhatsAppBridge, WhatsAppInstance, labels},
+    plugin::terminal::{Ink, Modules},
+};
+
+use crate::support::{
+    control_plane::ControlPlane,
+    history::{History, Seen},
+    phone::WhatsApp,
+    program::Program,
+    world::{self, BridgeAddress, OperatorAddress},
+};
+
+const NAMESPACE: &str = "default";
+const BRIDGE: &str = "builtin";
+
+/// Everything that runs.
+pub struct Stage {
+    pub history: History,
+    client: Client,
+    dir: PathBuf,
+    whatsapp: Option<(Program, WhatsApp)>,
+    bridge: Program,
+    operator: Program,
+    // Last, so that it outlives what talks to it.
+    plane: ControlPlane,
+}
+
+impl Stage {
+    /// Starts it all, saying what it is at.
+    pub async fn set(real: bool) -> Self {
+        let dir = world::target_dir().join("demo");
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("create target/demo");
+        println!("==> starting etcd and kube-apiserver (about 5 s)");
+        let plane = ControlPlane::start(&Default::default()).await.unwrap_or_else(|error| give_up(&error.to_string()));
+        fs::copy(plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
+        let client = world::client(plane.kubeconfig()).await;
+        world::install_crds(&client).await;
+        world::create_namespace(&client, NAMESPACE).await;
+        let history = History::watch(client.clone(), NAMESPACE).await;
+
+        let token = world::token();
+        let mut bridge = world::bridge_program(&dir, &token);
+        let whatsapp = if real {
+            println!("==> starting the bridge, towards the real WhatsApp");
+            bridge = bridge.executable(world::target_dir().join("strict/whatsapp-bridge"));
+            None
+        } else {
+            println!("==> starting the simulated WhatsApp and the bridge");
+            let (program, whatsapp) = world::start_whatsapp(&dir).await;
+            bridge = bridge.args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", world::VERSION]);
+            Some((program, whatsapp))
+        };
+        let address: BridgeAddress = bridge.start().await;
+        // The bridge's name and the namespace of its Secret are the same in create_bridge; the demo's are.
+        world::create_namespace(&client, BRIDGE).await;
+        world::create_bridge(&client, BRIDGE, &address.http, &token).await;
+        let default = json!({"metadata": {"annotations": {labels::IS_DEFAULT_BRIDGE: "true"}}});
+        let bridges: Api<WhatsAppBridge> = Api::all(client.clone());
+        bridges.patch(BRIDGE, &PatchParams::default(), &Patch::Merge(default)).await.expect("mark the default bridge");
+
+        println!("==> starting the operator");
+        let mut operator = world::operator_program(&dir, plane.kubeconfig(), NAMESPACE);
+        let operator_address: OperatorAddress = operator.start().await;
+        let stage = Self { history, client, dir, whatsapp, bridge, operator, plane };
+        stage.write_env(&address, &operator_address);
+        stage
+    }
+
+    /// For a person or a script that wants to join in.
+    fn write_env(&self, bridge: &BridgeAddress, operator: &OperatorAddress) {
+        let mut lines = vec![
+            format!("KUBECONFIG={}", self.dir.join("kubeconfig").display()),
+            format!("BRIDGE_URL={}", bridge.http),
+            format!("BRIDGE_ADMIN_URL={}", bridge.admin),
+            format!("BRIDGE_TOKEN_FILE={}", self.dir.join("bridge-token").display()),
+            format!("BRIDGE_PID={}", self.bridge.pid()),
+            format!("OPERATOR_ADMIN_URL={}", operator.admin),
+            format!("OPERATOR_PID={}", self.operator.pid()),
+        ];
+        if let Some((program, whatsapp)) = &self.whatsapp {
+            lines.push(format!("WHATSAPP_URL={}", whatsapp.url));
+            lines.push(format!("WHATSAPP_CONTROL_URL={}", whatsapp.control()));
+            lines.push(format!("WHATSAPP_PID={}", program.pid()));
+        }
+        fs::write(self.dir.join("env"), lines.join("\n") + "\n").expect("write target/demo/env");
+    }
+
+    /// The simulated WhatsApp.
+    pub fn whatsapp(&self) -> &WhatsApp {
+        &self.whatsapp.as_ref().expect("the demo runs with the simulated WhatsApp").1
+    }
+
+    fn instances(&self) -> Api<WhatsAppInstance> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// `kubectl apply -f examples/instance.yaml`.
+    pub async fn apply_example(&self) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/instance.yaml");
+        let text = fs::read_to_string(file).expect("read examples/instance.yaml");
+        let object: Value = serde_saphyr::from_str(&text).expect("examples/instance.yaml is YAML");
+        let name = object["metadata"]["name"].as_str().expect("the example has a name");
+        self.instances()
+            .patch(name, &PatchParams::apply("demo"), &Patch::Apply(&object))
+            .await
+            .expect("apply the example");
+    }
+
+    /// Connected or Disconnected.
+    pub async fn set_desired_state(&self, name: &str, state: &str) {
+        let patch = json!({"spec": {"desiredState": state}});
+        self.instances().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("patch the instance");
+    }
+
+    /// `kubectl delete`.
+    pub async fn delete(&self, name: &str) {
+        self.instances().delete(name, &DeleteParams::default()).await.expect("delete the instance");
+    }
+
+    /// What a person may do now.
+    pub fn print_how_to_join(&self, name: &str) {
+        let kubectl = self.plane.kubectl().map_or_else(|| "kubectl".to_owned(), |path| path.display().to_string());
+        println!("\nIn another terminal, from this folder:");
+        println!("  export KUBECONFIG=$PWD/target/demo/kubeconfig PATH=$PWD/target/debug:$PATH");
+        println!("  {kubectl} get whatsappinstances -o wide -w");
+        println!("  kubectl-whatsapp qr {name}");
+        if let Some((_, whatsapp)) = &self.whatsapp {
+            println!("Scan as the simulated phone:");
+            println!(
+                "  simulated-whatsapp scan --control {} --phone +15550001111 --push-name Alice --qr \"$(kubectl-whatsapp qr {name} --once -o raw)\"",
+                whatsapp.control()
+            );
+        } else {
+            println!("Scan with your phone: WhatsApp > Settings > Linked devices > Link a device.");
+        }
+        println!("Addresses, pids and logs are in target/demo. Ctrl-C stops everything.\n");
+    }
+}
+
+/// One version of the instance, as the demo shows it.
+pub fn screen(seen: &Seen) -> String {
+    let Some(instance) = &seen.instance else { return format!("{}: deleted", seen.name) };
+    let status = instance.status.clone().unwrap_or_default();
+    let phase = status.phase.map_or_else(|| "new".to_owned(), |phase| phase.to_string());
+    let mut lines = vec![format!("{}: {phase}", seen.name)];
+    if let Some(qr) = status.qr {
+        match Modules::of(qr.code.reveal()) {
+            Some(modules) => lines.push(modules.draw(Ink::Coloured, None)),
+            None => lines.push("the code is too long to be drawn".to_owned()),
+        }
+        lines.push(format!("code {} of {}, expires {}", qr.attempt, qr.attempts, qr.expires_at.0));
+    }
+    if let Some(phone) = status.phone_number {
+        lines.push(format!("linked to {}", phone.reveal()));
+    }
+    lines.join("\n")
+}
+
+fn give_up(error: &str) -> ! {
+    eprintln!("demo: {error}");
+    std::process::exit(1)
+}

@@ -1,0 +1,86 @@
+//! Drives the simulated WhatsApp through its control API: the phone in somebody's hand, and the weather.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The control side of one simulated WhatsApp.
+#[derive(Clone)]
+pub struct WhatsApp {
+    /// Where clients connect.
+    pub url: String,
+    control: String,
+    http: reqwest::Client,
+}
+
+/// What the simulated WhatsApp announces.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Announcement {
+    /// Where clients connect.
+    pub url: String,
+    /// The control API.
+    pub control: String,
+}
+
+/// A device in the server's table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Its account's number.
+    pub phone: String,
+}
+
+impl WhatsApp {
+    /// Talks to the one that announced itself.
+    pub fn new(announcement: &Announcement) -> Self {
+        Self { url: announcement.url.clone(), control: announcement.control.clone(), http: reqwest::Client::new() }
+    }
+
+    /// Where its control API listens.
+    pub fn control(&self) -> &str {
+        &self.control
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Result<Value, String> {
+        let answer = self.http.post(format!("{}{path}", self.control)).json(&body).send().await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let body: Value = answer.json().await.unwrap_or_default();
+        if status.is_success() { Ok(body) } else { Err(format!("{status}: {body}")) }
+    }
+
+    /// The phone scans a QR code.
+    pub async fn scan(&self, qr: &str, phone: &str, push_name: &str) -> Result<Value, String> {
+        self.post("/v1/scan", json!({"qr": qr, "phone": phone, "pushName": push_name})).await
+    }
+
+    /// Something happens to an account: unlink, logout, replace, ban, restrict, unrestrict, drop.
+    pub async fn happens(&self, phone: &str, what: &str) {
+        let digits = phone.trim_start_matches('+');
+        self.post(&format!("/v1/phones/{digits}/{what}"), json!({})).await.unwrap();
+    }
+
+    /// A ban or restriction that ends.
+    pub async fn happens_for(&self, phone: &str, what: &str, seconds: u64) {
+        let digits = phone.trim_start_matches('+');
+        self.post(&format!("/v1/phones/{digits}/{what}"), json!({ "seconds": seconds })).await.unwrap();
+    }
+
+    /// normal, refuse, stall or gone.
+    pub async fn weather(&self, mode: &str) {
+        self.post("/v1/mode", json!({ "mode": mode })).await.unwrap();
+    }
+
+    /// The registered devices.
+    pub async fn devices(&self) -> Vec<Device> {
+        let answer = self.http.get(format!("{}/v1/devices", self.control)).send().await.unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// The server's counters.
+    pub async fn stats(&self) -> Value {
+        self.http.get(format!("{}/v1/stats", self.control)).send().await.unwrap().json().await.unwrap()
+    }
+}

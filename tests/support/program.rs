@@ -1,0 +1,157 @@
+//! One of our programs, running as a child that cannot outlive us.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde::de::DeserializeOwned;
+
+/// How long a program may take until it has announced its addresses. Debug builds on a busy machine need a few seconds.
+const STARTUP: Duration = Duration::from_secs(60);
+
+/// A program that can be killed and started again with the same arguments.
+pub struct Program {
+    name: &'static str,
+    executable: PathBuf,
+    arguments: Vec<OsString>,
+    dir: PathBuf,
+    starts: u32,
+    child: Option<Child>,
+}
+
+impl Program {
+    /// Describes a program whose log, pid and announcement files live in `dir`. `start` starts it.
+    pub fn new(name: &'static str, dir: &Path) -> Self {
+        fs::create_dir_all(dir).expect("create the program's directory");
+        Self { name, executable: executable(name), arguments: Vec::new(), dir: dir.to_owned(), starts: 0, child: None }
+    }
+
+    /// Uses another executable than the one built beside the tests.
+    pub fn executable(mut self, path: PathBuf) -> Self {
+        self.executable = path;
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Replaces the value that follows `flag`, for the next start.
+    pub fn set(&mut self, flag: &str, value: impl Into<OsString>) {
+        let at = self.arguments.iter().position(|a| a == flag).expect("the flag was given at first");
+        self.arguments[at + 1] = value.into();
+    }
+
+    fn file(&self, suffix: &str) -> PathBuf {
+        self.dir.join(format!("{}.{suffix}", self.name))
+    }
+
+    /// Everything the program has logged, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read(self.file("log")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Starts the program and returns at once.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        let _ = fs::remove_file(self.file("announce"));
+        let _ = fs::remove_file(self.file("pid"));
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.file("log")).expect("open the log");
+        self.starts += 1;
+        let child = Command::new(tether())
+            .arg("--pid-file")
+            .arg(self.file("pid"))
+            .arg("--")
+            .arg(&self.executable)
+            .args(&self.arguments)
+            .arg("--announce")
+            .arg(self.file("announce"))
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("share the log"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {}: {error}", self.executable.display()));
+        self.child = Some(child);
+    }
+
+    /// Starts the program and waits for what it announces.
+    pub async fn start<T: DeserializeOwned>(&mut self) -> T {
+        self.spawn();
+        let deadline = Instant::now() + STARTUP;
+        loop {
+            if let Ok(text) = fs::read_to_string(self.file("announce")) {
+                return serde_json::from_str(&text).expect("the announcement is JSON");
+            }
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                panic!("{} ended at start ({status}):\n{}", self.name, tail(&self.log()));
+            }
+            assert!(Instant::now() < deadline, "{} announced nothing:\n{}", self.name, tail(&self.log()));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The program's own process id.
+    pub fn pid(&self) -> u32 {
+        fs::read_to_string(self.file("pid")).expect("the pid file").trim().parse().expect("a pid")
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").arg(signal).arg(self.pid().to_string()).status().expect("run kill");
+        assert!(status.success(), "kill {signal} {}", self.name);
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.signal("-KILL");
+        self.wait();
+    }
+
+    /// SIGTERM, and waits until it is gone.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        self.wait();
+    }
+
+    /// Waits for the program's end.
+    pub fn wait(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("wait for the child");
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Closing its standard input makes the tether end the program.
+        if let Some(mut child) = self.child.take() {
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The executable of this build, beside the running test or demo.
+pub fn executable(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("know our own path");
+    let profile = own.ancestors().find(|dir| dir.join(".cargo-lock").exists()).expect("run from a cargo target folder");
+    let path = profile.join(name);
+    assert!(path.exists(), "{name} is not built: run the tests with `make test`, which builds all programs first");
+    path
+}
+
+fn tether() -> PathBuf {
+    super::control_plane::room().join("tether")
+}
+
+/// The end of a log, for an error.
+pub fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
+}

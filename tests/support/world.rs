@@ -1,0 +1,389 @@
+//! One test's world: a namespace, a simulated WhatsApp, a bridge and an operator, all its own, on the shared API server.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::wait::{await_condition, conditions},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use whatsapp_operator::api::{Phase, WhatsAppBridge, WhatsAppInstance, labels};
+
+use super::{
+    control_plane::{ControlPlane, room},
+    history::{Ask, History},
+    phone::{Announcement, WhatsApp},
+    program::Program,
+};
+
+/// How long something that takes well under a second may take on a busy machine before a test calls it broken.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// The web version the bridge claims: given, because the simulated WhatsApp has no page to read it from.
+pub const VERSION: &str = "2.3000.1030000000";
+
+/// What the bridge announces.
+#[derive(Clone, Debug, Deserialize)]
+pub struct BridgeAddress {
+    /// The API.
+    pub http: String,
+    /// Health and metrics.
+    pub admin: String,
+}
+
+/// What the operator announces.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OperatorAddress {
+    /// Health and metrics.
+    pub admin: String,
+}
+
+/// One test's world.
+pub struct World {
+    /// The namespace, which is also the bridge's name and label.
+    pub name: String,
+    /// An administrator's client.
+    pub client: Client,
+    /// Where logs and data are.
+    pub dir: PathBuf,
+    /// The kubeconfig of the administrator.
+    pub kubeconfig: PathBuf,
+    /// What became of the instances.
+    pub history: History,
+    /// WhatsApp's control API.
+    pub whatsapp: WhatsApp,
+    /// The process behind it.
+    pub whatsapp_program: Program,
+    /// The bridge.
+    pub bridge: Program,
+    /// Its addresses.
+    pub bridge_address: BridgeAddress,
+    /// The operator.
+    pub operator: Program,
+    /// Its addresses.
+    pub operator_address: OperatorAddress,
+    /// The bridge's token.
+    pub token: String,
+}
+
+/// What a world may be told before it starts.
+#[derive(Default)]
+pub struct Wishes {
+    /// Further arguments of the operator.
+    pub operator: Vec<String>,
+    /// Further arguments of the bridge.
+    pub bridge: Vec<String>,
+    /// Another bridge executable.
+    pub bridge_executable: Option<PathBuf>,
+}
+
+impl World {
+    /// Starts everything, with defaults.
+    pub async fn start(name: &str) -> Self {
+        Self::start_with(name, Wishes::default()).await
+    }
+
+    /// Starts everything.
+    pub async fn start_with(name: &str, wishes: Wishes) -> Self {
+        let (client, kubeconfig) = cluster().await;
+        let dir = target_dir().join("acceptance").join(name);
+        let _ = std::fs::remove_dir_all(&dir);
+        create_namespace(&client, name).await;
+        let history = History::watch(client.clone(), name).await;
+
+        let (whatsapp_program, whatsapp) = start_whatsapp(&dir).await;
+        let token = token();
+        let mut bridge = bridge_program(&dir, &token)
+            .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION, "--resume-interval", "50ms"])
+            .args(wishes.bridge);
+        if let Some(executable) = wishes.bridge_executable {
+            bridge = bridge.executable(executable);
+        }
+        let bridge_address: BridgeAddress = bridge.start().await;
+        // So that a restarted bridge is found where it was.
+        bridge.set("--listen", host(&bridge_address.http));
+        create_bridge(&client, name, &bridge_address.http, &token).await;
+
+        let mut operator = operator_program(&dir, &kubeconfig, name)
+            .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
+            .args(wishes.operator);
+        let operator_address = operator.start().await;
+
+        Self {
+            name: name.to_owned(),
+            client,
+            kubeconfig,
+            history,
+            whatsapp,
+            whatsapp_program,
+            bridge,
+            bridge_address,
+            operator,
+            operator_address,
+            token,
+            dir,
+        }
+    }
+
+    /// The instances of this world.
+    pub fn instances(&self) -> Api<WhatsAppInstance> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// The bridges of the cluster.
+    pub fn bridges(&self) -> Api<WhatsAppBridge> {
+        Api::all(self.client.clone())
+    }
+
+    /// `kubectl apply` of an instance with these fields beside name and bridge.
+    pub async fn apply(&self, name: &str, more: Value) -> WhatsAppInstance {
+        let mut spec = json!({"name": name, "bridgeRef": {"name": self.name}});
+        merge(&mut spec, more);
+        let object = json!({
+            "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstance",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        self.instances().patch(name, &PatchParams::apply("test"), &Patch::Apply(object)).await.unwrap()
+    }
+
+    /// A merge patch of the spec.
+    pub async fn patch_spec(&self, name: &str, spec: Value) {
+        let patch = json!({ "spec": spec });
+        self.instances().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Asks for a new pairing window.
+    pub async fn refresh(&self, name: &str) {
+        let value = jiff::Timestamp::now().to_string();
+        let patch = json!({"metadata": {"annotations": {labels::REFRESH_QR: value}}});
+        self.instances().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// `kubectl delete --wait=false`.
+    pub async fn delete(&self, name: &str) {
+        self.instances().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits for a QR code and returns its text.
+    pub async fn qr(&self, name: &str) -> String {
+        let instance = self.history.until(name, "showing a QR code", SOON, |i| i.qr().is_some()).await;
+        instance.qr().unwrap()
+    }
+
+    /// The phone scans the code shown now.
+    pub async fn scan(&self, name: &str, phone: &str) {
+        let qr = self.qr(name).await;
+        self.whatsapp.scan(&qr, phone, "Alice").await.unwrap_or_else(|error| panic!("scan for {name}: {error}"));
+    }
+
+    /// An instance that is applied, scanned and connected.
+    pub async fn connected(&self, name: &str, phone: &str) -> WhatsAppInstance {
+        self.apply(name, json!({})).await;
+        self.scan(name, phone).await;
+        self.history.until_phase(name, Phase::Connected, SOON).await
+    }
+
+    /// The session's files on the bridge.
+    pub fn key_files(&self, instance: &WhatsAppInstance) -> Vec<PathBuf> {
+        let id = instance.uid().unwrap();
+        let mut found = Vec::new();
+        find(&self.dir.join("bridge"), &id, &mut found);
+        found
+    }
+
+    /// The ids of the sessions on the bridge.
+    pub async fn sessions(&self) -> Vec<String> {
+        let answer = reqwest::Client::new()
+            .get(format!("{}/v1/sessions", self.bridge_address.http))
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .unwrap();
+        let list: whatsapp_operator::bridge_api::SessionList = answer.json().await.unwrap();
+        list.items.into_iter().map(|session| session.id).collect()
+    }
+
+    /// Starts the bridge again where it was.
+    pub async fn restart_bridge(&mut self) {
+        self.bridge_address = self.bridge.start().await;
+    }
+
+    /// Starts the operator again.
+    pub async fn restart_operator(&mut self) {
+        self.operator_address = self.operator.start().await;
+    }
+
+    /// Every test's last word: nothing that was shown or used may stand in a log, an event or a metric.
+    pub async fn nothing_leaked(&self, phones: &[&str]) {
+        let mut secrets = vec![self.token.clone()];
+        secrets.extend(phones.iter().map(|phone| phone.trim_start_matches('+').to_owned()));
+        for name in self.history.names() {
+            for code in self.history.of(&name).into_iter().filter_map(|seen| seen.instance?.qr()) {
+                // The reference and the keys of a code are secret each for itself.
+                secrets.extend(code.split(',').filter(|part| part.len() > 8).map(str::to_owned));
+            }
+        }
+        let mut places =
+            BTreeMap::from([("the operator's log", self.operator.log()), ("the bridge's log", self.bridge.log())]);
+        for (place, url) in [
+            ("the operator's metrics", &self.operator_address.admin),
+            ("the bridge's metrics", &self.bridge_address.admin),
+        ] {
+            let text = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+            assert!(text.contains("# TYPE"), "{place} are empty");
+            places.insert(place, text);
+        }
+        let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.client.clone(), &self.name);
+        let events = events.list(&kube::api::ListParams::default()).await.unwrap();
+        places.insert("the Events", serde_json::to_string(&events.items).unwrap());
+        for (place, text) in places {
+            for secret in &secrets {
+                assert!(!text.contains(secret.as_str()), "{place} contain a secret of {} characters", secret.len());
+            }
+        }
+    }
+}
+
+/// Starts a simulated WhatsApp that a restart finds again at the same addresses.
+pub async fn start_whatsapp(dir: &Path) -> (Program, WhatsApp) {
+    let mut program = Program::new("simulated-whatsapp", dir)
+        .args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state-dir"])
+        .args([dir.join("whatsapp")]);
+    let announcement: Announcement = program.start().await;
+    program.set("--listen", host(&announcement.url));
+    program.set("--control", host(&announcement.control));
+    (program, WhatsApp::new(&announcement))
+}
+
+/// A bridge with its data and token under `dir`, logging everything it has to say.
+pub fn bridge_program(dir: &Path, token: &str) -> Program {
+    let program = Program::new("whatsapp-bridge", dir);
+    let token_file = dir.join("bridge-token");
+    std::fs::write(&token_file, token).unwrap();
+    program.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"]).args([
+        Path::new("--token-file"),
+        &token_file,
+        Path::new("--data-dir"),
+        &dir.join("bridge"),
+    ])
+}
+
+/// An operator whose lease is in `namespace`, logging everything it has to say.
+pub fn operator_program(dir: &Path, kubeconfig: &Path, namespace: &str) -> Program {
+    Program::new("whatsapp-operator", dir)
+        .args(["controller", "--admin-listen", "127.0.0.1:0", "--log", "debug", "--log-format", "json"])
+        .args(["--lease-namespace", namespace, "--kubeconfig"])
+        .args([kubeconfig])
+}
+
+/// A bearer token that no other run has: the leak test looks for it in every log.
+pub fn token() -> String {
+    format!("token-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+}
+
+/// Where cargo builds.
+pub fn target_dir() -> PathBuf {
+    let own = std::env::current_exe().expect("know our own path");
+    let profile = own.ancestors().find(|dir| dir.join(".cargo-lock").exists()).expect("run from a cargo target folder");
+    profile.parent().expect("a profile folder has a parent").to_owned()
+}
+
+/// The API server that all tests share, with the definitions installed: an administrator's client and kubeconfig.
+pub async fn cluster() -> (Client, PathBuf) {
+    static READY: OnceCell<PathBuf> = OnceCell::const_new();
+    let kubeconfig = READY.get_or_init(|| async {
+        let kubeconfig = ControlPlane::shared().await.kubeconfig().to_owned();
+        install_crds(&client(&kubeconfig).await).await;
+        kubeconfig
+    });
+    // A client for each test: its connection belongs to the test's own runtime.
+    let kubeconfig = kubeconfig.await.clone();
+    (client(&kubeconfig).await, kubeconfig)
+}
+
+/// A client for a kubeconfig.
+pub async fn client(kubeconfig: &Path) -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// Installs the committed CustomResourceDefinitions and waits until they are served.
+pub async fn install_crds(client: &Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let folder = room().join("../../crds");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let object: CustomResourceDefinition = serde_saphyr::from_str(&text).unwrap();
+        let name = object.name_any();
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+        let served = await_condition(api.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(SOON, served).await.expect("the definition is served").unwrap();
+    }
+}
+
+/// Creates a namespace.
+pub async fn create_namespace(client: &Client, name: &str) {
+    let namespace: Namespace =
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"world": name}}})).unwrap();
+    match Api::all(client.clone()).create(&PostParams::default(), &namespace).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => panic!("create the namespace: {error}"),
+    }
+}
+
+/// Creates a WhatsAppBridge with one shard, and the Secret with its token.
+pub async fn create_bridge(client: &Client, name: &str, url: &str, token: &str) {
+    let secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": name}, "stringData": {"token": token}})).unwrap();
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), name);
+    let apply = PatchParams::apply("test").force();
+    let mut object = serde_json::to_value(&secret).unwrap();
+    merge(&mut object, json!({"apiVersion": "v1", "kind": "Secret"}));
+    secrets.patch(name, &apply, &Patch::Apply(object)).await.unwrap();
+    let bridge = json!({
+        "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppBridge",
+        "metadata": {"name": name, "labels": {"world": name}},
+        "spec": {
+            "builtin": {"shards": [{"name": "shard-0", "url": url}]},
+            "credentialsSecretRef": {"namespace": name, "name": name},
+        },
+    });
+    let bridges: Api<WhatsAppBridge> = Api::all(client.clone());
+    bridges.patch(name, &apply, &Patch::Apply(bridge)).await.unwrap();
+}
+
+/// Merges `more` over `base`, one level deep.
+fn merge(base: &mut Value, more: Value) {
+    if let (Value::Object(base), Value::Object(more)) = (base, more) {
+        base.extend(more);
+    }
+}
+
+fn host(url: &str) -> String {
+    url.split("://").nth(1).unwrap().split('/').next().unwrap().to_owned()
+}
+
+fn find(dir: &Path, part: &str, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().contains(part) {
+            found.push(path);
+        } else if path.is_dir() {
+            find(&path, part, found);
+        }
+    }
+}
