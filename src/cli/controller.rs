@@ -36,8 +36,8 @@ pub struct ControllerArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
 
-    /// Only instances in these namespaces, separated by commas; all when empty. Sessions that no instance claims can only
-    /// be told when all are watched
+    /// Only instances in these namespaces, separated by commas; all when empty. Sessions that no instance claims are
+    /// then counted only together with --bridge-selector, which says that the bridges serve nobody else
     #[arg(long, env = "WHATSAPP_OPERATOR_WATCH_NAMESPACES", value_name = "A,B", value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
 

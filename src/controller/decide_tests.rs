@@ -248,6 +248,11 @@ fn a_paired_session_the_bridge_forgot_is_told_and_put_again_once() {
     assert!(status(&object).phone_number.is_none());
     let again = decide(&facts(&object, None));
     assert!(again.put.is_some() && again.status.is_none() && again.notices.is_empty());
+    let waiting = after(&object, &decide(&facts(&object, Some(session(SessionPhase::AwaitingPairing)))));
+    assert_eq!(condition(status(&waiting), conditions::PAIRED), ("False", reason::SESSION_LOST));
+    assert_eq!(condition(status(&waiting), conditions::READY), ("False", reason::AWAITING_PAIRING));
+    let linked = after(&waiting, &decide(&facts(&waiting, Some(session(SessionPhase::Connected)))));
+    assert_eq!(condition(status(&linked), conditions::PAIRED), ("True", reason::PAIRED));
 }
 
 #[test]

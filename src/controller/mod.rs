@@ -105,7 +105,8 @@ pub async fn run(
         links: Arc::clone(&links),
         listeners: listeners.clone(),
         recorder: recorder.clone(),
-        sees_all_instances: settings.namespaces.is_empty(),
+        // Bridges selected by label are this operator's own; others may serve instances of another operator's namespaces.
+        sees_all_instances: settings.namespaces.is_empty() || settings.bridge_selector.is_some(),
     });
     let context = Arc::new(Context {
         client: client.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{
@@ -119,6 +119,12 @@ fn was_paired(old: &WhatsAppInstanceStatus) -> bool {
     old.phone_number.is_some() || old.conditions.iter().any(|c| c.type_ == conditions::PAIRED && c.status == "True")
 }
 
+/// Whether the last word on the link is that the bridge lost it. It stays so until a device is linked again.
+fn is_lost(old: &WhatsAppInstanceStatus) -> bool {
+    let lost = |c: &Condition| c.type_ == conditions::PAIRED && c.status == "False" && c.reason == reason::SESSION_LOST;
+    old.conditions.iter().any(lost)
+}
+
 fn settled(
     facts: &Facts<'_>,
     old: &WhatsAppInstanceStatus,
@@ -131,7 +137,7 @@ fn settled(
         Outlook::Unknown => readings::not_started(false),
         Outlook::Absent if was_paired(old) => readings::lost(),
         Outlook::Absent => readings::not_started(true),
-        Outlook::Known(session, _) => readings::of_session(session, facts.now),
+        Outlook::Known(session, _) => readings::of_session(session, is_lost(old), facts.now),
     };
     let base = WhatsAppInstanceStatus {
         bridge: binding.cloned(),
