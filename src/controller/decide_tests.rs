@@ -204,8 +204,9 @@ fn a_restricted_account_is_still_connected_and_the_end_of_it_is_looked_for() {
     assert_eq!(condition(status(&object), conditions::READY), ("False", reason::REACHOUT_TIMELOCK));
     let known = facts(&object, Some(Session { restriction: Some(restriction), ..session(SessionPhase::Connected) }));
     assert_eq!(decide(&known).recheck, Some(end));
-    let lifted = decide(&Facts { now: end, ..known });
-    assert_eq!(lifted.status.unwrap().phase, Some(Phase::Connected));
+    let lifted = decide(&Facts { now: end, ..known }).status.unwrap();
+    assert_eq!(lifted.phase, Some(Phase::Connected));
+    assert!(lifted.restriction.is_none());
 }
 
 #[test]

@@ -186,7 +186,7 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
 
 fn timelocked(session: &Session, now: Timestamp) -> bool {
     session.restriction.as_ref().is_some_and(|restriction| {
-        restriction.kind == RestrictionKind::ReachoutTimelock && restriction.expires_at.is_none_or(|end| end > now)
+        restriction.kind == RestrictionKind::ReachoutTimelock && restriction.expires_at.is_none_or(|end| super::status::seconds(end).0 > now)
     })
 }
 

@@ -223,15 +223,16 @@ fn last_active(old: &WhatsAppInstanceStatus, connected_at: Option<&Time>, seen: 
     }
 }
 
-/// Removes codes past their end and says when the next one will be.
+/// Removes codes and restrictions past their end, and says when the next one will be.
 fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>, now: Timestamp) -> Next {
     let alive = |end: &Time| end.0 + STALE_CODE > now;
     status.qr = status.qr.filter(|qr| alive(&qr.expires_at));
     status.pairing_code = status.pairing_code.filter(|code| alive(&code.expires_at));
+    status.restriction = status.restriction.filter(|one| one.expires_at.as_ref().is_none_or(|end| end.0 > now));
     let codes = [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
     let codes = codes.into_iter().flatten().map(|end| end.0 + STALE_CODE);
     let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
-    let recheck = codes.chain(recheck).chain(lifted.filter(|end| *end > now)).min();
+    let recheck = codes.chain(recheck).chain(lifted).min();
     Next { status, recheck }
 }
 
