@@ -58,6 +58,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use self::metrics::ReconcileMetrics;
 use self::{
     bridges::Bridges,
     context::{Context, Failures, Written},
@@ -66,7 +67,6 @@ use self::{
     link::{Links, Listeners},
     watches::{Change, Keeper},
 };
-pub use self::metrics::ReconcileMetrics;
 use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance};
 
 /// Reconciles running at once. Each is a few short calls; more would only crowd the API server.
@@ -95,7 +95,8 @@ pub async fn run(
     let directory = Arc::new(Directory::new(metrics.phases()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory: Arc::clone(&directory) };
     let (instances, bridge_objects, namespaces) = (Keeper::new(), Keeper::new(), Keeper::new());
-    let (instance_store, bridge_store, namespace_store) = (instances.store(), bridge_objects.store(), namespaces.store());
+    let (instance_store, bridge_store, namespace_store) =
+        (instances.store(), bridge_objects.store(), namespaces.store());
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
     let recorder = Recorder::new(client.clone(), reporter);
@@ -152,9 +153,8 @@ pub async fn run(
 
     let triggers =
         futures::stream::unfold(triggers, |mut triggers| async { triggers.recv().await.map(|one| (one, triggers)) });
-    let requests = triggers
-        .map(|one| Ok::<_, watcher::Error>(ReconcileRequest::from(one)))
-        .take_until(stop.cancelled_owned());
+    let requests =
+        triggers.map(|one| Ok::<_, watcher::Error>(ReconcileRequest::from(one))).take_until(stop.cancelled_owned());
     // Once the requests end, the applier finishes the reconciles it has begun, and then ends too.
     applier(
         |instance, context| Box::pin(spawned(instance, context)),

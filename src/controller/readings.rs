@@ -135,7 +135,8 @@ pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Opti
     let text = format!("{cause} Deletion is retried until {until}, then goes on without unlinking the device.");
     Reading {
         phase: Phase::Terminating,
-        bridge: trouble.map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
+        bridge: trouble
+            .map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
         connected: Finding::new("Unknown", reason::TERMINATING, &*text),
         limited: Some(Finding::new("False", reason::TERMINATING, text)),
@@ -186,7 +187,8 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
 
 fn timelocked(session: &Session, now: Timestamp) -> bool {
     session.restriction.as_ref().is_some_and(|restriction| {
-        restriction.kind == RestrictionKind::ReachoutTimelock && restriction.expires_at.is_none_or(|end| super::status::seconds(end).0 > now)
+        restriction.kind == RestrictionKind::ReachoutTimelock
+            && restriction.expires_at.is_none_or(|end| super::status::seconds(end).0 > now)
     })
 }
 

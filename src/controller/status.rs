@@ -13,7 +13,8 @@ use super::{
 use crate::{
     api::{
         BridgeBinding, DesiredState, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus,
-        WhatsAppInstanceStatus, conditions::{self, reason},
+        WhatsAppInstanceStatus,
+        conditions::{self, reason},
     },
     bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
 };
@@ -95,8 +96,10 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
             let turning = match session.spec.desired_state {
                 DesiredState::Connected => session.phase == P::Stopped,
                 DesiredState::Disconnected => {
-                    matches!(session.phase, P::Connected | P::Connecting | P::Reconnecting | P::AwaitingPairing | P::Linking)
-                        || matches!(session.phase, P::Opening | P::Queued)
+                    matches!(
+                        session.phase,
+                        P::Connected | P::Connecting | P::Reconnecting | P::AwaitingPairing | P::Linking
+                    ) || matches!(session.phase, P::Opening | P::Queued)
                 }
             };
             if turning || session.phase == P::Deleting {
@@ -189,10 +192,11 @@ fn with_session(
             attempt: qr.attempt,
             attempts: qr.attempts,
         }),
-        pairing_code: session.pairing_code.as_ref().filter(|_| awaiting).map(|code| PairingCodeStatus {
-            code: code.code.clone(),
-            expires_at: seconds(code.expires_at),
-        }),
+        pairing_code: session
+            .pairing_code
+            .as_ref()
+            .filter(|_| awaiting)
+            .map(|code| PairingCodeStatus { code: code.code.clone(), expires_at: seconds(code.expires_at) }),
         restriction: session.restriction.as_ref().map(|restriction| RestrictionStatus {
             kind: kind(restriction.kind).into(),
             code: restriction.code,
@@ -229,7 +233,8 @@ fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>,
     status.qr = status.qr.filter(|qr| alive(&qr.expires_at));
     status.pairing_code = status.pairing_code.filter(|code| alive(&code.expires_at));
     status.restriction = status.restriction.filter(|one| one.expires_at.as_ref().is_none_or(|end| end.0 > now));
-    let codes = [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
+    let codes =
+        [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
     let codes = codes.into_iter().flatten().map(|end| end.0 + STALE_CODE);
     let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
     let recheck = codes.chain(recheck).chain(lifted).min();
