@@ -27,8 +27,10 @@ mod directory;
 mod error;
 mod facts;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod link;
+#[cfg(test)]
+mod link_tests;
 mod metrics;
 mod notices;
 mod observe;
