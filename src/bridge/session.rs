@@ -7,7 +7,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::AbortHandle,
 };
-use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionSpec};
+use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
 
 use crate::{
     backend::{Backend, News, Order},
@@ -134,7 +134,7 @@ impl Actor {
             self.orders = None;
         }
         let (next, effects) = step(&self.state, event, Timestamp::now());
-        let was = self.state.phase();
+        let was = (self.state.phase(), self.state.reason());
         if effects.contains(&Effect::Forget) {
             self.shared.store.remove(next.id()).await?;
         } else if next.kept != self.state.kept {
@@ -161,14 +161,16 @@ impl Actor {
         Ok(())
     }
 
-    fn note(&self, was: SessionPhase) {
-        let phase = self.state.phase();
-        if phase == was {
+    fn note(&self, was: (SessionPhase, Option<SessionReason>)) {
+        let (phase, reason) = (self.state.phase(), self.state.reason());
+        if (phase, reason) == was {
             return;
         }
-        let reason = self.state.view().reason.map(whatsapp_operator::bridge_api::SessionReason::as_str);
-        tracing::info!(session = self.state.id(), ?phase, reason, "session changed");
-        match (was, phase) {
+        tracing::info!(session = self.state.id(), ?phase, reason = reason.map(SessionReason::as_str), "session changed");
+        if phase == was.0 {
+            return;
+        }
+        match (was.0, phase) {
             (SessionPhase::Linking, SessionPhase::Connected) => self.shared.metrics.paired(),
             (SessionPhase::Connected, SessionPhase::Reconnecting) => self.shared.metrics.reconnecting(),
             (_, SessionPhase::PairingExpired) => self.shared.metrics.window_passed(),

@@ -28,7 +28,9 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn alive(pid: u32) -> bool {
-    Command::new("kill").args(["-0", &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success()
+    // A container's first process may never collect the orphans it inherits: a zombie is gone, though `kill -0` finds it.
+    let zombie = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+    !zombie && Command::new("kill").args(["-0", &pid.to_string()]).stderr(Stdio::null()).status().unwrap().success()
 }
 
 fn pid_in(file: &Path) -> Option<u32> {
@@ -58,9 +60,9 @@ async fn two_control_planes_run_side_by_side_and_leave_nothing() {
     assert_ne!(one.url(), two.url());
     assert_eq!(one.audit_log(), None, "recorded only when asked");
 
-    let maps: Api<ConfigMap> = Api::namespaced(client(one.kubeconfig()).await, "default");
+    let maps: Api<ConfigMap> = Api::namespaced(client(&one.kubeconfig()).await, "default");
     maps.create(&PostParams::default(), &config_map("only-in-one")).await.unwrap();
-    let others: Api<ConfigMap> = Api::namespaced(client(two.kubeconfig()).await, "default");
+    let others: Api<ConfigMap> = Api::namespaced(client(&two.kubeconfig()).await, "default");
     assert!(others.get_opt("only-in-one").await.unwrap().is_none(), "they share nothing");
 
     let pids: Vec<u32> = [one.pids(), two.pids()].concat();
@@ -81,8 +83,14 @@ async fn users_have_no_rights_and_writes_are_recorded() {
     let refusal = hers.create(&PostParams::default(), &config_map("refused")).await.unwrap_err();
     assert!(refusal.to_string().contains(alice), "RBAC knows her by her name: {refusal}");
 
-    let maps: Api<ConfigMap> = Api::namespaced(client(plane.kubeconfig()).await, "default");
+    let maps: Api<ConfigMap> = Api::namespaced(client(&plane.kubeconfig()).await, "default");
     maps.create(&PostParams::default(), &config_map("recorded")).await.unwrap();
+    let kubectl = plane.kubectl().unwrap_or_else(|| "kubectl".into());
+    let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig().display());
+    let output =
+        Command::new(kubectl).args([&kubeconfig, "get", "configmap", "recorded", "-o", "name"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "configmap/recorded\n", "{output:?}");
+
     let log = fs::read_to_string(plane.audit_log().unwrap()).unwrap();
     let answers: Vec<(Value, Value)> = log
         .lines()
@@ -172,9 +180,16 @@ async fn a_program_that_ends_at_start_is_reported_with_its_log() {
 
 #[test]
 fn the_tether_gives_the_exit_status_and_passes_sigterm_on() {
-    assert_eq!(tether(&["--", "sh", "-c", "exit 7"]).wait().unwrap().code(), Some(7));
-    assert_eq!(tether(&["--", "sh", "-c", "kill -9 $$"]).wait().unwrap().code(), Some(128 + 9));
-    assert_eq!(tether(&["--", "/no/such/program"]).wait().unwrap().code(), Some(127));
+    let status = |child: &mut Child| {
+        // Kept meanwhile: `wait` lets go of it, and then the command might be told to end first.
+        let rope = child.stdin.take();
+        let status = child.wait().unwrap().code();
+        drop(rope);
+        status
+    };
+    assert_eq!(status(&mut tether(&["--", "sh", "-c", "exit 7"])), Some(7));
+    assert_eq!(status(&mut tether(&["--", "sh", "-c", "kill -9 $$"])), Some(128 + 9));
+    assert_eq!(status(&mut tether(&["--", "/no/such/program"])), Some(127));
 
     let dir = tempfile::tempdir().unwrap();
     let ready = dir.path().join("ready");
@@ -182,7 +197,7 @@ fn the_tether_gives_the_exit_status_and_passes_sigterm_on() {
     let mut child = tether(&["--", "sh", "-c", &script]);
     until("ready", || ready.exists());
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(status(&mut child), Some(5));
 }
 
 #[test]

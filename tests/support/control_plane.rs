@@ -10,11 +10,15 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use tokio::sync::OnceCell;
+
+use tethered::Tethered;
+
+mod tethered;
 
 /// The user whose token `kubeconfig` holds; a member of `system:masters`.
 const ADMIN: &str = "admin";
@@ -74,7 +78,6 @@ fn doing(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
 pub struct ControlPlane {
     dir: PathBuf,
     url: String,
-    kubeconfig: PathBuf,
     binaries: PathBuf,
     tokens: Vec<(String, String)>,
     audit: bool,
@@ -140,8 +143,7 @@ impl ControlPlane {
         let apiserver = Tethered::spawn("kube-apiserver", binaries, &dir, &[], &arguments)?;
         let url = format!("https://127.0.0.1:{secure}");
         let (binaries, audit) = (binaries.to_owned(), options.audit);
-        let kubeconfig = kubeconfig_in(&dir, ADMIN);
-        let mut plane = Self { dir, url, kubeconfig, binaries, tokens, audit, apiserver, etcd };
+        let mut plane = Self { dir, url, binaries, tokens, audit, apiserver, etcd };
         if !plane.until_ready(deadline).await? {
             return Ok(None);
         }
@@ -200,13 +202,15 @@ impl ControlPlane {
     }
 
     /// The administrator's kubeconfig. It names the certificate by its path, so it is good while the control plane runs.
-    pub fn kubeconfig(&self) -> &Path {
-        &self.kubeconfig
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig_of(ADMIN)
     }
 
     /// The kubeconfig of one of `Options::users`.
     pub fn kubeconfig_of(&self, user: &str) -> PathBuf {
-        kubeconfig_in(&self.dir, user)
+        // A user name may hold anything, a file name may not.
+        let safe: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        self.dir.join(format!("{safe}.kubeconfig"))
     }
 
     /// The administrator's bearer token.
@@ -245,84 +249,6 @@ impl Drop for ControlPlane {
     fn drop(&mut self) {
         self.apiserver.stop();
         self.etcd.stop();
-    }
-}
-
-fn kubeconfig_in(dir: &Path, user: &str) -> PathBuf {
-    // A user name may hold anything, a file name may not.
-    let safe: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    dir.join(format!("{safe}.kubeconfig"))
-}
-
-/// One program on its tether.
-struct Tethered {
-    name: &'static str,
-    dir: PathBuf,
-    child: Child,
-}
-
-impl Tethered {
-    fn spawn(
-        name: &'static str,
-        binaries: &Path,
-        dir: &Path,
-        tether: &[&std::ffi::OsStr],
-        arguments: &[String],
-    ) -> Result<Self, Error> {
-        let log =
-            fs::File::create(dir.join(format!("{name}.log"))).map_err(doing(format!("create the log of {name}")))?;
-        let child = Command::new(room().join("tether"))
-            .arg("--pid-file")
-            .arg(dir.join(format!("{name}.pid")))
-            .args(tether)
-            .arg("--")
-            .arg(binaries.join(name))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().map_err(doing("share a log"))?)
-            .stderr(log)
-            .spawn()
-            .map_err(doing(format!("start {name} by tests/control-plane/tether")))?;
-        Ok(Self { name, dir: dir.to_owned(), child })
-    }
-
-    fn log(&self) -> String {
-        let bytes = fs::read(self.dir.join(format!("{}.log", self.name))).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// An error when the program has ended or the deadline has passed.
-    fn check(&mut self, deadline: Instant) -> Result<(), Error> {
-        let ended = self.child.try_wait().map_err(doing(format!("ask after {}", self.name)))?;
-        let what = match ended {
-            Some(status) => format!("{} ended at start ({status})", self.name),
-            None if Instant::now() > deadline => {
-                format!("{} is not ready after {} s", self.name, READY_WITHIN.as_secs())
-            }
-            None => return Ok(()),
-        };
-        Err(Error::NotReady(format!("{what}; the end of its log:\n{}", super::program::tail(&self.log()))))
-    }
-
-    fn lost_its_port(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_))) && self.log().contains("address already in use")
-    }
-
-    fn pid(&self) -> u32 {
-        let text = fs::read_to_string(self.dir.join(format!("{}.pid", self.name))).unwrap_or_default();
-        text.trim().parse().unwrap_or_default()
-    }
-
-    /// Lets go of the tether and waits until the program is gone.
-    fn stop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Tethered {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

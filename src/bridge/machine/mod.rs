@@ -15,7 +15,7 @@ mod tests;
 mod transitions;
 mod view;
 
-pub use state::{Kept, Rest, State, Timings};
+pub use state::{Kept, State, Timings};
 
 use std::time::Duration;
 

@@ -34,8 +34,9 @@ impl Default for Timings {
             connect: Duration::from_secs(30),
             link: Duration::from_secs(45),
             retry: Duration::from_secs(1),
-            // WhatsApp's own web client goes up to 15 minutes; two keep the way back short and are no load either.
-            retry_max: Duration::from_secs(120),
+            // WhatsApp's own web client goes up to 15 minutes; one keeps the way back short, and a thousand sessions then
+            // make 17 attempts a second.
+            retry_max: Duration::from_secs(60),
             reopen: Duration::from_secs(60),
             reopen_max: Duration::from_secs(3600),
         }
@@ -210,7 +211,9 @@ pub struct State {
     pub(super) erase_at: Option<Timestamp>,
     /// Connections that failed in a row.
     pub(super) failures: u32,
-    /// Of these, how many because the server was not trusted.
+    /// Connections in a row that were lost soon after the login.
+    pub(super) flaps: u32,
+    /// Of the failures, how many because the server was not trusted.
     pub(super) distrust: u32,
     pub(super) timings: Timings,
     seed: u64,
@@ -236,6 +239,7 @@ impl State {
             erasing: false,
             erase_at: None,
             failures: 0,
+            flaps: 0,
             distrust: 0,
             timings,
             // Zero is the one state a xorshift never leaves.

@@ -12,9 +12,11 @@ use super::{
 
 /// `status.lastActiveAt` may be written at most this often.
 const ACTIVITY_GRAIN: SignedDuration = SignedDuration::from_mins(15);
-/// A connection that held this long counts as good: the next failure starts the back-off anew. WhatsApp's own web
-/// client uses the same 30 s.
+/// A connection that held this long counts as stable; WhatsApp's own web client uses the same 30 s.
 const STABLE: SignedDuration = SignedDuration::from_secs(30);
+/// Connections that do not hold are made again more slowly, up to this many doublings: a server that accepts logins is
+/// there, so it is not left alone for as long as one that does not.
+const MAX_FLAPS: u32 = 3;
 /// The library announces the end of a window by itself; this much later we end it in its place.
 const WINDOW_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// WhatsApp gives no time for the passkey; this long a person may look for it.
@@ -281,6 +283,7 @@ fn connected(state: &mut State, now: Timestamp) {
     state.stage = Stage::Connected;
     state.shown = None;
     state.reason = None;
+    state.failures = 0;
     state.distrust = 0;
     state.was_connected = true;
     state.connected_at = Some(now);
@@ -340,8 +343,9 @@ fn ended(state: &mut State, generation: Generation, end: End, now: Timestamp) {
 
 /// The client is of no use any more, or will not be: try again later.
 fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
-    if state.connected_at.is_some_and(|since| now.duration_since(since) >= STABLE) {
-        state.failures = 0;
+    if let Some(since) = state.connected_at {
+        let flap = now.duration_since(since) < STABLE;
+        state.flaps = if flap { state.flaps.saturating_add(1) } else { 0 };
     }
     note_disconnect(state, reason, now);
     state.distrust = if reason == SessionReason::ServerNotTrusted { state.distrust + 1 } else { 0 };
@@ -349,7 +353,7 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
     // that fails once, and rightly so; the full handshake that follows tells.
     let excused = state.kept.paired && state.distrust == 1;
     state.reason = Some(if excused { SessionReason::ConnectionLost } else { reason });
-    let times = if excused { 0 } else { state.failures };
+    let times = if excused { 0 } else { state.failures.max(state.flaps.saturating_sub(1).min(MAX_FLAPS)) };
     let wait = state.back_off(state.timings.retry, state.timings.retry_max, times);
     let at = later(now, wait);
     state.failures = state.failures.saturating_add(1);

@@ -1,6 +1,6 @@
 //! What the API shows of a session.
 
-use whatsapp_operator::bridge_api::{PairingCode, PairingMethod, Qr, Session, SessionPhase};
+use whatsapp_operator::bridge_api::{PairingCode, PairingMethod, Qr, Session, SessionPhase, SessionReason};
 
 use super::state::{Place, Stage, State};
 
@@ -32,6 +32,11 @@ impl State {
             Stage::LoggedOut => P::LoggedOut,
             Stage::Unlinking { .. } | Stage::UnlinkLater { .. } | Stage::Erasing | Stage::Gone => P::Deleting,
         }
+    }
+
+    /// Why it is not connected, when there is something to say beyond the phase.
+    pub fn reason(&self) -> Option<SessionReason> {
+        self.reason
     }
 
     /// The session as callers see it.

@@ -46,8 +46,8 @@ impl Stage {
         fs::create_dir_all(&dir).expect("create target/demo");
         println!("==> starting etcd and kube-apiserver (about 5 s)");
         let plane = ControlPlane::start(&Default::default()).await.unwrap_or_else(|error| give_up(&error.to_string()));
-        fs::copy(plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
-        let client = world::client(plane.kubeconfig()).await;
+        fs::copy(&plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
+        let client = world::client(&plane.kubeconfig()).await;
         world::install_crds(&client).await;
         world::create_namespace(&client, NAMESPACE).await;
         let history = History::watch(client.clone(), NAMESPACE).await;
@@ -73,7 +73,7 @@ impl Stage {
         bridges.patch(BRIDGE, &PatchParams::default(), &Patch::Merge(default)).await.expect("mark the default bridge");
 
         println!("==> starting the operator");
-        let mut operator = world::operator_program(&dir, plane.kubeconfig(), NAMESPACE);
+        let mut operator = world::operator_program(&dir, &plane.kubeconfig(), NAMESPACE);
         let operator_address: OperatorAddress = operator.start().await;
         let stage = Self { history, client, dir, whatsapp, bridge, operator, plane };
         stage.write_env(&address, &operator_address);

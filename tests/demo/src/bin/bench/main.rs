@@ -47,7 +47,7 @@ async fn main() {
     std::fs::create_dir_all(&dir).unwrap();
     eprintln!("bench: starting etcd and kube-apiserver");
     let plane = ControlPlane::start(&Default::default()).await.unwrap();
-    let client = world::client(plane.kubeconfig()).await;
+    let client = world::client(&plane.kubeconfig()).await;
     world::install_crds(&client).await;
 
     let mut report = Report::default();

@@ -50,7 +50,7 @@ pub async fn run(arguments: &Arguments, plane: &ControlPlane, client: &Client, d
         .await;
 
     let mut operator =
-        world::operator_program(dir, plane.kubeconfig(), NAMESPACE).args(["--watch-namespaces", NAMESPACE]);
+        world::operator_program(dir, &plane.kubeconfig(), NAMESPACE).args(["--watch-namespaces", NAMESPACE]);
     operator.set("--log", "info");
     let up = Instant::now();
     let _: OperatorAddress = operator.start().await;
