@@ -1,1 +1,27 @@
-fn main(){}
+//! `whatsapp-operator`: install the TLS provider, parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use whatsapp_operator::{
+    cli::{Args, Command},
+    run,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    // kube and reqwest share it; it fails only when it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = match args.command {
+        Command::Controller(args) => run::controller(&args).await,
+        Command::Crd(args) => run::crds(args.dir.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("whatsapp-operator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -17,11 +17,37 @@ use serde::{Deserialize, Serialize};
     status = "WhatsAppBridgeStatus",
     derive = "PartialEq",
     doc = "A place where WhatsApp sessions run. The one annotated whatsapp-operator.dev/is-default: \"true\" serves instances without spec.bridgeRef.",
-    printcolumn(name = "Ready", json_path = ".status.conditions[?(@.type=='Ready')].status", type_ = "string", description = "Whether every shard answers."),
-    printcolumn(name = "Version", json_path = ".status.version", type_ = "string", description = "Version of the bridge program."),
-    printcolumn(name = "Sessions", json_path = ".status.sessions.total", type_ = "integer", description = "Sessions on all shards."),
-    printcolumn(name = "Reason", json_path = ".status.conditions[?(@.type=='Ready')].reason", type_ = "string", description = "Why it is or is not ready.", priority = 1),
-    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date", description = "Time since creation.")
+    printcolumn(
+        name = "Ready",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        type_ = "string",
+        description = "Whether every shard answers."
+    ),
+    printcolumn(
+        name = "Version",
+        json_path = ".status.version",
+        type_ = "string",
+        description = "Version of the bridge program."
+    ),
+    printcolumn(
+        name = "Sessions",
+        json_path = ".status.sessions.total",
+        type_ = "integer",
+        description = "Sessions on all shards."
+    ),
+    printcolumn(
+        name = "Reason",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        type_ = "string",
+        description = "Why it is or is not ready.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        json_path = ".metadata.creationTimestamp",
+        type_ = "date",
+        description = "Time since creation."
+    )
 )]
 #[x_kube(validation = ("has(self.builtin)", "spec must set exactly one of: builtin"))]
 #[serde(rename_all = "camelCase")]

@@ -22,15 +22,64 @@ use crate::model::Sensitive;
     selectable = ".spec.owner",
     doc = "One WhatsApp Web session: a device linked to a WhatsApp account, kept connected by a bridge.",
     printcolumn(name = "Name", json_path = ".spec.name", type_ = "string", description = "Display name."),
-    printcolumn(name = "Owner", json_path = ".spec.owner", type_ = "string", description = "Who the instance belongs to."),
-    printcolumn(name = "Primary", json_path = ".status.primary", type_ = "boolean", description = "Whether it is its owner's primary instance."),
-    printcolumn(name = "Phase", json_path = ".status.phase", type_ = "string", description = "Where the session stands."),
-    printcolumn(name = "Phone", json_path = ".status.phoneNumber", type_ = "string", description = "Number of the linked account."),
-    printcolumn(name = "Bridge", json_path = ".status.bridge.name", type_ = "string", description = "Bridge that runs the session.", priority = 1),
-    printcolumn(name = "Shard", json_path = ".status.bridge.shard", type_ = "string", description = "Shard of the bridge.", priority = 1),
-    printcolumn(name = "Session", json_path = ".status.sessionId", type_ = "string", description = "Session id on the bridge.", priority = 1),
-    printcolumn(name = "Reason", json_path = ".status.conditions[?(@.type=='Ready')].reason", type_ = "string", description = "Why it is or is not ready.", priority = 1),
-    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date", description = "Time since creation.")
+    printcolumn(
+        name = "Owner",
+        json_path = ".spec.owner",
+        type_ = "string",
+        description = "Who the instance belongs to."
+    ),
+    printcolumn(
+        name = "Primary",
+        json_path = ".status.primary",
+        type_ = "boolean",
+        description = "Whether it is its owner's primary instance."
+    ),
+    printcolumn(
+        name = "Phase",
+        json_path = ".status.phase",
+        type_ = "string",
+        description = "Where the session stands."
+    ),
+    printcolumn(
+        name = "Phone",
+        json_path = ".status.phoneNumber",
+        type_ = "string",
+        description = "Number of the linked account."
+    ),
+    printcolumn(
+        name = "Bridge",
+        json_path = ".status.bridge.name",
+        type_ = "string",
+        description = "Bridge that runs the session.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Shard",
+        json_path = ".status.bridge.shard",
+        type_ = "string",
+        description = "Shard of the bridge.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Session",
+        json_path = ".status.sessionId",
+        type_ = "string",
+        description = "Session id on the bridge.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        type_ = "string",
+        description = "Why it is or is not ready.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        json_path = ".metadata.creationTimestamp",
+        type_ = "date",
+        description = "Time since creation."
+    )
 )]
 #[x_kube(
     validation = ("has(self.owner) == has(oldSelf.owner) || !has(oldSelf.owner)", "spec.owner must not be removed"),

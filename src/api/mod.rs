@@ -10,8 +10,8 @@ mod owner;
 mod status;
 
 pub use bridge::{
-    AllowedNamespaces, BridgeCapacity, BridgeSessions, BuiltinBridge, NamespacesFrom, SecretKeyRef, Shard, WhatsAppBridge,
-    WhatsAppBridgeSpec, WhatsAppBridgeStatus,
+    AllowedNamespaces, BridgeCapacity, BridgeSessions, BuiltinBridge, NamespacesFrom, SecretKeyRef, Shard,
+    WhatsAppBridge, WhatsAppBridgeSpec, WhatsAppBridgeStatus,
 };
 pub use instance::{
     BridgeRef, DeletionPolicy, DesiredState, Pairing, PairingMethod, WhatsAppInstance, WhatsAppInstanceSpec,

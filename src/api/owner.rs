@@ -21,9 +21,24 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Owner", json_path = ".spec.owner", type_ = "string", description = "Who."),
     printcolumn(name = "Used", json_path = ".status.used", type_ = "integer", description = "Instances that count."),
     printcolumn(name = "Max", json_path = ".status.max", type_ = "integer", description = "Instances allowed."),
-    printcolumn(name = "Connected", json_path = ".status.connected", type_ = "integer", description = "Instances connected."),
-    printcolumn(name = "Primary", json_path = ".status.primary.name", type_ = "string", description = "The primary instance."),
-    printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date", description = "Time since creation.")
+    printcolumn(
+        name = "Connected",
+        json_path = ".status.connected",
+        type_ = "integer",
+        description = "Instances connected."
+    ),
+    printcolumn(
+        name = "Primary",
+        json_path = ".status.primary.name",
+        type_ = "string",
+        description = "The primary instance."
+    ),
+    printcolumn(
+        name = "Age",
+        json_path = ".metadata.creationTimestamp",
+        type_ = "date",
+        description = "Time since creation."
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WhatsAppOwnerSpec {

@@ -133,7 +133,7 @@ pub struct PairingCodeStatus {
 }
 
 /// Where a session runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BridgeBinding {
     /// Name of the WhatsAppBridge.
     pub name: String,

@@ -1,1 +1,143 @@
-fn main(){}
+//! `whatsapp-bridge`: runs WhatsApp Web sessions and offers them over the API that `whatsapp_operator::bridge_api` types.
+//!
+//! A binary of its own, not a room of the library: it links the WhatsApp library, parts of which carry AGPL-3.0-only
+//! headers.
+//!
+//! `main` -> [`http`] -> [`registry`] -> one [`session`] task each -> [`machine`] (pure) -> [`backend`] (the library),
+//! [`store`] (what survives), [`events`] (what is shown).
+
+mod args;
+mod backend;
+mod data;
+mod events;
+mod http;
+mod machine;
+mod metrics;
+mod registry;
+mod serve;
+mod session;
+mod store;
+mod tls;
+mod token;
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use clap::Parser;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::{Args, LogFormat},
+    backend::whatsapp::WhatsApp,
+    data::{DataDir, DataError},
+    events::Board,
+    http::Api,
+    machine::Timings,
+    metrics::Metrics,
+    registry::{Limits, Registry},
+    serve::ServeError,
+    session::Shared,
+    store::{Store, StoreError},
+    token::{Token, TokenError},
+};
+
+/// Why the bridge could not start or go on.
+#[derive(Debug, Error)]
+enum Fatal {
+    #[error("--log {filter:?} is not a log filter: {source}; try info, or whatsapp_bridge=debug")]
+    LogFilter { filter: String, source: tracing_subscriber::filter::ParseError },
+    #[error("cannot start the runtime: {0}")]
+    Runtime(std::io::Error),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+fn main() -> ExitCode {
+    match start(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("whatsapp-bridge: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: Args) -> Result<(), Fatal> {
+    log(&args)?;
+    // Nothing is read or opened before the lock is held.
+    let data = DataDir::lock(&args.data_dir)?;
+    let token = Token::read(&args.token_file)?;
+    // Whoever speaks TLS first would otherwise have to choose. An error means that it is chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(Fatal::Runtime)?;
+    runtime.block_on(run(args, data, token))
+}
+
+/// The library behind the bridge logs pairing codes and numbers through the `log` crate; no bridge from there is
+/// installed, so whatever the filter says, only our own lines (and those of the HTTP stack) come out.
+fn log(args: &Args) -> Result<(), Fatal> {
+    let filter =
+        EnvFilter::try_new(&args.log).map_err(|source| Fatal::LogFilter { filter: args.log.clone(), source })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The builder's `init` would install the bridge from `log`; setting the default directly does not.
+    let installed = match args.log_format {
+        LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().finish()),
+    };
+    debug_assert!(installed.is_ok(), "the log is set up once");
+    Ok(())
+}
+
+/// SQLite runs on these, for moments at a time. The default of 512 costs a burst of pairings hundreds of threads, and
+/// their memory afterwards.
+const BLOCKING_THREADS: usize = 8;
+
+async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
+    let (store, stored) = Store::open(&data.tables())?;
+    let listeners = serve::bind(&args).await?;
+    let shared = Arc::new(Shared {
+        backend: Arc::new(WhatsApp::new(data, args.whatsapp_url, args.whatsapp_version)),
+        store,
+        board: Board::new(incarnation()),
+        places: Arc::new(Semaphore::new(args.max_pairings)),
+        metrics: Metrics::new(),
+    });
+    let limits = Limits {
+        max_sessions: args.max_sessions,
+        resume_interval: args.resume_interval,
+        timings: Timings { connect: args.connect_timeout, ..Timings::default() },
+    };
+    let found = stored.len();
+    let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), sessions = found, "whatsapp-bridge started");
+    let api = Api {
+        registry,
+        shared,
+        token: Arc::new(token),
+        ready: Arc::new(AtomicBool::new(true)),
+        closing: CancellationToken::new(),
+    };
+    serve::until_told_to_stop(listeners, api).await?;
+    tracing::info!("whatsapp-bridge stopped");
+    Ok(())
+}
+
+/// A name for this run of the process: the time it started, which no other run on this data directory shares.
+fn incarnation() -> String {
+    format!("{:x}", jiff::Timestamp::now().as_nanosecond())
+}

@@ -16,6 +16,12 @@
 //! ([`PairingSpec::window`]), and `DELETE` may be repeated until it answers 204. So a controller that crashed anywhere
 //! just says the same again. Everything the events tell stands in `GET` as well.
 
+mod client;
+#[cfg(test)]
+mod client_tests;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod types;
 
+pub use client::{BridgeClient, BridgeError, Deletion, Events};
 pub use types::*;

@@ -63,7 +63,8 @@ async fn each_bad_bridge_has_its_reason_and_stops_nobody_else() {
     reason_of(&world, "malformed", reason::BRIDGE_MALFORMED_ANSWER).await;
 
     let private = second_bridge(&world, "private", &world.bridge_address.http, &world.token).await;
-    let others = json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"world": "another"}}}}});
+    let others =
+        json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"world": "another"}}}}});
     world.bridges().patch(&private, &PatchParams::default(), &Patch::Merge(others)).await.unwrap();
     world.apply("not-allowed", json!({"bridgeRef": {"name": private}})).await;
     reason_of(&world, "not-allowed", reason::NAMESPACE_NOT_ALLOWED).await;

@@ -8,10 +8,7 @@ use kube::{
 use serde_json::{Value, json};
 use whatsapp_operator::api::{WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
 
-use crate::support::{
-    control_plane::ControlPlane,
-    world::{client, create_namespace},
-};
+use crate::support::world::{cluster, create_namespace};
 
 async fn apply(client: &Client, kind: &ApiResource, object: Value) -> Result<DynamicObject, String> {
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
@@ -35,7 +32,7 @@ struct Instances {
 
 impl Instances {
     async fn in_namespace(namespace: &str) -> Self {
-        let client = client(ControlPlane::shared().await.kubeconfig()).await;
+        let (client, _) = cluster().await;
         create_namespace(&client, namespace).await;
         Self { client }
     }
@@ -107,12 +104,13 @@ async fn instances_are_checked_by_their_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bridges_and_owners_are_checked_by_their_schemas() {
-    let client = client(ControlPlane::shared().await.kubeconfig()).await;
+    let (client, _) = cluster().await;
     let bridge = |spec: Value| {
         let client = client.clone();
         async move {
             let kind = ApiResource::erase::<WhatsAppBridge>(&());
-            apply(&client, &kind, json!({"metadata": {"name": "schema"}, "spec": spec})).await.map(drop)
+            let name = format!("schema-{:08x}", fastrand::u32(..)); // each a new object: nothing to merge with
+            apply(&client, &kind, json!({"metadata": {"name": name}, "spec": spec})).await.map(drop)
         }
     };
     let secret = json!({"namespace": "whatsapp", "name": "bridge"});
@@ -125,11 +123,17 @@ async fn bridges_and_owners_are_checked_by_their_schemas() {
 
     bridge(with(json!([shard("a", "https://bridge-0.example:8443"), shard("b", "http://127.0.0.1:1")]))).await.unwrap();
     refused(bridge(json!({ "credentialsSecretRef": secret })).await, "spec must set exactly one of: builtin");
-    refused(bridge(json!({"builtin": {"shards": [shard("a", "http://a")]}})).await, "credentialsSecretRef: Required value");
+    refused(
+        bridge(json!({"builtin": {"shards": [shard("a", "http://a")]}})).await,
+        "credentialsSecretRef: Required value",
+    );
     refused(bridge(with(json!([]))).await, "should have at least 1 items");
     refused(bridge(with(json!([shard("a", "ftp://a")]))).await, "url must be an http or https URL");
     refused(bridge(with(json!([shard("A b", "http://a")]))).await, "should match");
-    refused(bridge(with(json!([shard("a", "http://a"), shard("a", "http://b")]))).await, "Duplicate value");
+    refused(
+        bridge(with(json!([shard("a", "http://a"), shard("a", "http://b")]))).await,
+        "duplicate entries for key [name=\"a\"]",
+    );
     let mut picky = with(json!([shard("a", "http://a")]));
     picky["allowedNamespaces"] = json!({"from": "Selector"});
     refused(bridge(picky).await, "allowedNamespaces.selector must be set when allowedNamespaces.from is Selector");
@@ -146,12 +150,15 @@ async fn bridges_and_owners_are_checked_by_their_schemas() {
     };
     owner(json!({"owner": "alice@example.com", "maxInstances": 20})).await.unwrap();
     refused(owner(json!({"owner": "bob@example.com"})).await, "spec.owner must not change");
-    refused(owner(json!({"owner": "alice@example.com", "maxInstances": -1})).await, "should be greater than or equal to 0");
+    refused(
+        owner(json!({"owner": "alice@example.com", "maxInstances": -1})).await,
+        "should be greater than or equal to 0",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_have_columns_names_and_a_status_of_their_own() {
-    let client = client(ControlPlane::shared().await.kubeconfig()).await;
+    let (client, _) = cluster().await;
     let definitions: Api<CustomResourceDefinition> = Api::all(client);
     let instance = definitions.get("whatsappinstances.whatsapp-operator.dev").await.unwrap().spec;
     assert_eq!(instance.names.short_names.as_deref(), Some(&["wa".to_owned()][..]));

@@ -73,9 +73,16 @@ async fn deletion_gives_up_at_the_deadline_with_a_warning() {
 
     let events: Api<Event> = Api::namespaced(world.client.clone(), &world.name);
     let warnings = events.list(&ListParams::default()).await.unwrap().items;
-    let warning = warnings.iter().find(|e| e.type_.as_deref() == Some("Warning") && e.reason.as_deref() == Some("UnlinkGaveUp"));
+    let warning =
+        warnings.iter().find(|e| e.type_.as_deref() == Some("Warning") && e.reason.as_deref() == Some("UnlinkGaveUp"));
     let note = warning.and_then(|event| event.note.clone()).unwrap_or_default();
     assert!(note.contains("may still be linked"), "{note:?}");
     assert_eq!(world.whatsapp.devices().await.len(), 1, "which is the truth");
-    assert!(world.history.of("sales").iter().all(|seen| seen.instance.as_ref().is_none_or(|i| i.phase() != Some(Phase::LoggedOut))));
+    assert!(
+        world
+            .history
+            .of("sales")
+            .iter()
+            .all(|seen| seen.instance.as_ref().is_none_or(|i| i.phase() != Some(Phase::LoggedOut)))
+    );
 }

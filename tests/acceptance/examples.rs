@@ -7,14 +7,11 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::support::{
-    control_plane::ControlPlane,
-    world::{client, create_namespace},
-};
+use crate::support::world::{cluster, create_namespace};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn examples_are_accepted() {
-    let client = client(ControlPlane::shared().await.kubeconfig()).await;
+    let (client, _) = cluster().await;
     create_namespace(&client, "examples").await;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let mut count = 0;

@@ -20,7 +20,8 @@ async fn a_scanned_instance_is_connected_within_four_writes() {
     let applied = jiff::Timestamp::now();
     world.apply("sales", json!({})).await;
     world.qr("sales").await;
-    let shown = world.history.of("sales").into_iter().find(|seen| seen.instance.as_ref().is_some_and(|i| i.qr().is_some()));
+    let shown =
+        world.history.of("sales").into_iter().find(|seen| seen.instance.as_ref().is_some_and(|i| i.qr().is_some()));
     let waited = shown.unwrap().at.duration_since(applied);
     assert!(waited.as_secs_f64() < 2.0, "the QR code took {waited:#}");
 
@@ -153,10 +154,7 @@ async fn server_gone_refusing_and_stalled_have_reasons_and_pass() {
 }
 
 async fn until_reason(world: &World, wanted: &str) -> WhatsAppInstance {
-    world
-        .history
-        .until("sales", wanted, Duration::from_secs(60), |instance| instance.reason(CONNECTED) == wanted)
-        .await
+    world.history.until("sales", wanted, Duration::from_secs(60), |instance| instance.reason(CONNECTED) == wanted).await
 }
 
 async fn connected_devices(world: &World) -> usize {

@@ -4,11 +4,14 @@
 //! whatever they like. They share one API server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code)] // the demo uses more of what is shared
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod bad_bridges;
+mod bridge;
+mod control_plane;
 mod crashes;
 mod crds;
 mod deletion;
@@ -16,5 +19,6 @@ mod examples;
 mod lifecycle;
 mod pairing_window;
 mod plugin;
+mod plugin_alone;
 mod quiet;
 mod strict_bridge;

@@ -6,17 +6,22 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::wait::{await_condition, conditions},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use whatsapp_operator::api::{Phase, WhatsAppBridge, WhatsAppInstance, labels};
 
 use super::{
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, room},
     history::{Ask, History},
     phone::{Announcement, WhatsApp},
     program::Program,
@@ -91,10 +96,9 @@ impl World {
 
     /// Starts everything.
     pub async fn start_with(name: &str, wishes: Wishes) -> Self {
-        let kubeconfig = ControlPlane::shared().await.kubeconfig();
+        let (client, kubeconfig) = cluster().await;
         let dir = target_dir().join("acceptance").join(name);
         let _ = std::fs::remove_dir_all(&dir);
-        let client = client(kubeconfig).await;
         create_namespace(&client, name).await;
         let history = History::watch(client.clone(), name).await;
 
@@ -111,7 +115,7 @@ impl World {
         bridge.set("--listen", host(&bridge_address.http));
         create_bridge(&client, name, &bridge_address.http, &token).await;
 
-        let mut operator = operator_program(&dir, kubeconfig, name)
+        let mut operator = operator_program(&dir, &kubeconfig, name)
             .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
             .args(wishes.operator);
         let operator_address = operator.start().await;
@@ -119,7 +123,7 @@ impl World {
         Self {
             name: name.to_owned(),
             client,
-            kubeconfig: kubeconfig.to_owned(),
+            kubeconfig,
             history,
             whatsapp,
             whatsapp_program,
@@ -230,11 +234,12 @@ impl World {
                 secrets.extend(code.split(',').filter(|part| part.len() > 8).map(str::to_owned));
             }
         }
-        let mut places = BTreeMap::from([
-            ("the operator's log", self.operator.log()),
-            ("the bridge's log", self.bridge.log()),
-        ]);
-        for (place, url) in [("the operator's metrics", &self.operator_address.admin), ("the bridge's metrics", &self.bridge_address.admin)] {
+        let mut places =
+            BTreeMap::from([("the operator's log", self.operator.log()), ("the bridge's log", self.bridge.log())]);
+        for (place, url) in [
+            ("the operator's metrics", &self.operator_address.admin),
+            ("the bridge's metrics", &self.bridge_address.admin),
+        ] {
             let text = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
             assert!(text.contains("# TYPE"), "{place} are empty");
             places.insert(place, text);
@@ -266,9 +271,12 @@ pub fn bridge_program(dir: &Path, token: &str) -> Program {
     let program = Program::new("whatsapp-bridge", dir);
     let token_file = dir.join("bridge-token");
     std::fs::write(&token_file, token).unwrap();
-    program
-        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"])
-        .args([Path::new("--token-file"), &token_file, Path::new("--data-dir"), &dir.join("bridge")])
+    program.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"]).args([
+        Path::new("--token-file"),
+        &token_file,
+        Path::new("--data-dir"),
+        &dir.join("bridge"),
+    ])
 }
 
 /// An operator whose lease is in `namespace`, logging everything it has to say.
@@ -291,6 +299,19 @@ pub fn target_dir() -> PathBuf {
     profile.parent().expect("a profile folder has a parent").to_owned()
 }
 
+/// The API server that all tests share, with the definitions installed: an administrator's client and kubeconfig.
+pub async fn cluster() -> (Client, PathBuf) {
+    static READY: OnceCell<PathBuf> = OnceCell::const_new();
+    let kubeconfig = READY.get_or_init(|| async {
+        let kubeconfig = ControlPlane::shared().await.kubeconfig().to_owned();
+        install_crds(&client(&kubeconfig).await).await;
+        kubeconfig
+    });
+    // A client for each test: its connection belongs to the test's own runtime.
+    let kubeconfig = kubeconfig.await.clone();
+    (client(&kubeconfig).await, kubeconfig)
+}
+
 /// A client for a kubeconfig.
 pub async fn client(kubeconfig: &Path) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -299,12 +320,27 @@ pub async fn client(kubeconfig: &Path) -> Client {
     Client::try_from(config).unwrap()
 }
 
+/// Installs the committed CustomResourceDefinitions and waits until they are served.
+pub async fn install_crds(client: &Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let folder = room().join("../../crds");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let object: CustomResourceDefinition = serde_saphyr::from_str(&text).unwrap();
+        let name = object.name_any();
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+        let served = await_condition(api.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(SOON, served).await.expect("the definition is served").unwrap();
+    }
+}
+
 /// Creates a namespace.
 pub async fn create_namespace(client: &Client, name: &str) {
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {"world": name}}})).unwrap();
+    let namespace: Namespace =
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"world": name}}})).unwrap();
     match Api::all(client.clone()).create(&PostParams::default(), &namespace).await {
         Ok(_) => {}
-        Err(error) if error.is_already_exists() => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
         Err(error) => panic!("create the namespace: {error}"),
     }
 }

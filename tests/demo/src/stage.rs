@@ -9,9 +9,11 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams},
 };
-use qrcode::{QrCode, render::unicode};
 use serde_json::{Value, json};
-use whatsapp_operator::api::{WhatsAppBridge, WhatsAppInstance, labels};
+use whatsapp_operator::{
+    api::{WhatsAppBridge, WhatsAppInstance, labels},
+    plugin::terminal::{Ink, Modules},
+};
 
 use crate::support::{
     control_plane::ControlPlane,
@@ -44,8 +46,9 @@ impl Stage {
         fs::create_dir_all(&dir).expect("create target/demo");
         println!("==> starting etcd and kube-apiserver (about 5 s)");
         let plane = ControlPlane::start(&Default::default()).await.unwrap_or_else(|error| give_up(&error.to_string()));
-        fs::copy(plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
-        let client = world::client(plane.kubeconfig()).await;
+        fs::copy(&plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
+        let client = world::client(&plane.kubeconfig()).await;
+        world::install_crds(&client).await;
         world::create_namespace(&client, NAMESPACE).await;
         let history = History::watch(client.clone(), NAMESPACE).await;
 
@@ -70,7 +73,7 @@ impl Stage {
         bridges.patch(BRIDGE, &PatchParams::default(), &Patch::Merge(default)).await.expect("mark the default bridge");
 
         println!("==> starting the operator");
-        let mut operator = world::operator_program(&dir, plane.kubeconfig(), NAMESPACE);
+        let mut operator = world::operator_program(&dir, &plane.kubeconfig(), NAMESPACE);
         let operator_address: OperatorAddress = operator.start().await;
         let stage = Self { history, client, dir, whatsapp, bridge, operator, plane };
         stage.write_env(&address, &operator_address);
@@ -111,7 +114,10 @@ impl Stage {
         let text = fs::read_to_string(file).expect("read examples/instance.yaml");
         let object: Value = serde_saphyr::from_str(&text).expect("examples/instance.yaml is YAML");
         let name = object["metadata"]["name"].as_str().expect("the example has a name");
-        self.instances().patch(name, &PatchParams::apply("demo"), &Patch::Apply(&object)).await.expect("apply the example");
+        self.instances()
+            .patch(name, &PatchParams::apply("demo"), &Patch::Apply(&object))
+            .await
+            .expect("apply the example");
     }
 
     /// Connected or Disconnected.
@@ -152,9 +158,9 @@ pub fn screen(seen: &Seen) -> String {
     let phase = status.phase.map_or_else(|| "new".to_owned(), |phase| phase.to_string());
     let mut lines = vec![format!("{}: {phase}", seen.name)];
     if let Some(qr) = status.qr {
-        match QrCode::new(qr.code.reveal()) {
-            Ok(code) => lines.push(code.render::<unicode::Dense1x2>().build()),
-            Err(error) => lines.push(format!("the code cannot be drawn: {error}")),
+        match Modules::of(qr.code.reveal()) {
+            Some(modules) => lines.push(modules.draw(Ink::Coloured, None)),
+            None => lines.push("the code is too long to be drawn".to_owned()),
         }
         lines.push(format!("code {} of {}, expires {}", qr.attempt, qr.attempts, qr.expires_at.0));
     }

@@ -1,0 +1,155 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+/// Runs WhatsApp Web sessions for whatsapp-operator and offers them over HTTP.
+///
+/// Every flag can be given as an environment variable instead: --data-dir as WHATSAPP_BRIDGE_DATA_DIR, and so on. A flag
+/// wins over its variable.
+#[derive(Debug, Parser)]
+#[command(name = "whatsapp-bridge", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Where the API listens
+    #[arg(long, env = "WHATSAPP_BRIDGE_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Where /healthz, /readyz and /metrics are served, without a token
+    #[arg(long, env = "WHATSAPP_BRIDGE_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    pub admin_listen: SocketAddr,
+
+    /// Where keys and sessions are kept; one process at a time
+    #[arg(
+        long,
+        env = "WHATSAPP_BRIDGE_DATA_DIR",
+        value_name = "DIRECTORY",
+        default_value = "/var/lib/whatsapp-bridge"
+    )]
+    pub data_dir: PathBuf,
+
+    /// File with the token callers must show; read again when it changes
+    #[arg(long, env = "WHATSAPP_BRIDGE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: PathBuf,
+
+    /// Certificate chain (PEM) to serve the API over TLS
+    #[arg(long, env = "WHATSAPP_BRIDGE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of that certificate
+    #[arg(long, env = "WHATSAPP_BRIDGE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// How many sessions this bridge may hold
+    #[arg(long, env = "WHATSAPP_BRIDGE_MAX_SESSIONS", value_name = "N", default_value_t = 1000)]
+    pub max_sessions: usize,
+
+    /// How many sessions may be in a pairing window at the same time; the others queue
+    #[arg(long, env = "WHATSAPP_BRIDGE_MAX_PAIRINGS", value_name = "N", default_value_t = 200, value_parser = places)]
+    pub max_pairings: usize,
+
+    /// Time between two sessions that connect again after a start
+    #[arg(long, env = "WHATSAPP_BRIDGE_RESUME_INTERVAL", value_name = "TIME", default_value = "50ms", value_parser = time)]
+    pub resume_interval: Duration,
+
+    /// How long a connection may take until its first code or its login
+    #[arg(long, env = "WHATSAPP_BRIDGE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub connect_timeout: Duration,
+
+    /// Connect there instead of to WhatsApp, for instance to a relay
+    #[arg(long, env = "WHATSAPP_BRIDGE_WHATSAPP_URL", value_name = "URL", value_parser = websocket)]
+    pub whatsapp_url: Option<String>,
+
+    /// Version of the web client to present, such as 2.3000.1026131876; asked from WhatsApp once a day when not given
+    #[arg(long, env = "WHATSAPP_BRIDGE_WHATSAPP_VERSION", value_name = "VERSION", value_parser = version)]
+    pub whatsapp_version: Option<(u32, u32, u32)>,
+
+    /// Write the addresses to this file once they are known: {"http": URL, "admin": URL}
+    #[arg(long, env = "WHATSAPP_BRIDGE_ANNOUNCE", value_name = "FILE")]
+    pub announce: Option<PathBuf>,
+
+    /// How log lines look
+    #[arg(long, env = "WHATSAPP_BRIDGE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or levels by module
+    #[arg(long, env = "WHATSAPP_BRIDGE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+const EXAMPLES: &str = "Examples:
+  whatsapp-bridge --data-dir /data --token-file /etc/whatsapp-bridge/token
+  whatsapp-bridge --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --announce /tmp/bridge.json \\
+      --data-dir /tmp/bridge --token-file /tmp/token --log debug";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a time such as 50ms, 30s or 2m".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+fn places(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        // The upper end is what the semaphore behind it can count.
+        Ok(number @ 1..=1_000_000) => Ok(number),
+        _ => Err("must be a number from 1 to 1000000".to_owned()),
+    }
+}
+
+fn websocket(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| format!("must be a ws:// or wss:// URL: {error}"))?;
+    if matches!(url.scheme(), "ws" | "wss") && url.has_host() {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a ws:// or wss:// URL".to_owned())
+    }
+}
+
+fn version(text: &str) -> Result<(u32, u32, u32), String> {
+    let numbers: Result<Vec<u32>, _> = text.split('.').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok([first, second, third]) => Ok((*first, *second, *third)),
+        _ => Err("must be three numbers such as 2.3000.1026131876".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_what_would_do() {
+        let parse = |flag: &str, value: &str| {
+            Args::try_parse_from(["whatsapp-bridge", "--token-file", "t", flag, value])
+                .map(|_| ())
+                .map_err(|error| error.to_string())
+        };
+        assert!(parse("--whatsapp-url", "http://x").unwrap_err().contains("must be a ws:// or wss:// URL"));
+        assert!(parse("--whatsapp-version", "2.x").unwrap_err().contains("must be three numbers"));
+        assert!(parse("--connect-timeout", "30").unwrap_err().contains("must be a time"));
+        assert!(parse("--max-pairings", "0").unwrap_err().contains("from 1 to"));
+        assert!(parse("--connect-timeout", "2m").is_ok());
+    }
+}

@@ -1,0 +1,286 @@
+//! The backend on the `whatsapp-rust` library: one client and one SQLite file of keys per session.
+//!
+//! The library's log lines are not forwarded anywhere: they contain pairing codes and account numbers, at levels down to
+//! `info`. That is why no bridge from the `log` crate to `tracing` is installed in this program.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use whatsapp_operator::{
+    bridge_api::{PairingMethod, Restriction, RestrictionKind, SessionReason},
+    model::Sensitive,
+};
+use whatsapp_rust::{
+    Client, TokioRuntime,
+    bot::{Bot, BotHandle},
+    pair_code::PairCodeOptions,
+    types::events::{Event, EventHandler, EventInterest, EventKind},
+};
+use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
+
+use super::{
+    Backend, EraseError, News, Order,
+    http::Http,
+    transport::{Log, LoggedFactory},
+};
+use crate::{
+    data::DataDir,
+    machine::{ClientEvent, End, Start},
+};
+
+/// The name of the operating system shown under "Linked devices" on the phone.
+const DEVICE_NAME: &str = "whatsapp-operator";
+
+/// WhatsApp, or whatever speaks its protocol at another address.
+pub struct WhatsApp {
+    data: DataDir,
+    url: Option<String>,
+    version: Option<(u32, u32, u32)>,
+    http: Http,
+}
+
+impl WhatsApp {
+    /// Clients that keep their keys in `data` and connect to `url` (WhatsApp itself without one), presenting themselves as
+    /// `version` of the web client (the current one, asked for over HTTP, without one).
+    pub fn new(data: DataDir, url: Option<String>, version: Option<(u32, u32, u32)>) -> Self {
+        Self { data, url, version, http: Http::default() }
+    }
+
+    async fn build(&self, id: &str, start: &Start, log: &Log, news: &News) -> Result<(Bot, Arc<Client>), Unbuilt> {
+        let path = self.data.keys(id);
+        tokio::fs::create_dir_all(self.data.session(id)).await.map_err(|_| Unbuilt)?;
+        let store = SqliteStore::with_config(&path.to_string_lossy(), store_config()).await.map_err(|_| Unbuilt)?;
+        let slot = Arc::new(std::sync::OnceLock::new());
+        let ear = Ear { news: news.clone(), log: log.clone(), client: Arc::clone(&slot) };
+        let mut builder = Bot::builder()
+            .with_backend(store)
+            .with_transport_factory(LoggedFactory::new(self.url.as_deref(), log.clone()))
+            .with_http_client(self.http.clone())
+            .with_runtime(TokioRuntime)
+            .with_device_props(wacore::store::device::DevicePropsOverride::new().with_os(DEVICE_NAME))
+            .skip_history_sync()
+            .with_event_handler(ear);
+        if let Some(version) = self.version {
+            builder = builder.with_version(version);
+        }
+        if let Some(name) = &start.push_name {
+            builder = builder.with_push_name(name.reveal());
+        }
+        if let Some(number) = &start.pair_with_code {
+            let phone_number = number.reveal().trim_start_matches('+').to_owned();
+            builder = builder.with_pair_code(PairCodeOptions { phone_number, ..PairCodeOptions::default() });
+        }
+        let bot = builder.build().await.map_err(|_| Unbuilt)?;
+        let client = bot.client();
+        // One connection per client: whether and when there is another one is the state machine's decision. Pairing turns
+        // this on for its own reconnection, see `Ear`.
+        client.enable_auto_reconnect.store(false, Ordering::Relaxed);
+        let _ = slot.set(Arc::downgrade(&client));
+        Ok((bot, client))
+    }
+}
+
+/// The client could not be made: its keys cannot be opened. The library's error may name a path or a statement and is
+/// not passed on.
+struct Unbuilt;
+
+fn store_config() -> SqliteStoreConfig {
+    // A quiet session reads a handful of rows a day; its page cache need not be large when there are hundreds of them.
+    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }
+}
+
+#[async_trait]
+impl Backend for WhatsApp {
+    async fn run(&self, id: &str, start: Start, mut orders: mpsc::Receiver<Order>, news: News) -> End {
+        let log = Log::default();
+        let Ok((bot, client)) = self.build(id, &start, &log, &news).await else {
+            tracing::error!(session = id, "the session's keys cannot be opened");
+            return End::Failed(SessionReason::ConnectionLost);
+        };
+        let mut handle: BotHandle = bot.spawn();
+        loop {
+            tokio::select! {
+                () = &mut handle => {
+                    // The run loop ended without flushing; the verdict is taken first, before we hang up ourselves.
+                    let reason = log.verdict();
+                    client.disconnect().await;
+                    return End::Failed(reason);
+                }
+                () = log.silence() => {
+                    handle.shutdown().await;
+                    return End::Failed(SessionReason::ServerNotAnswering);
+                }
+                order = orders.recv() => match order {
+                    Some(Order::Unlink) => { tokio::spawn(unlink(Arc::clone(&client), news.clone())); }
+                    Some(Order::Stop) | None => {
+                        handle.shutdown().await;
+                        return End::Stopped;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn erase(&self, id: &str) -> Result<(), EraseError> {
+        match tokio::fs::remove_dir_all(self.data.session(id)).await {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(EraseError { id: id.to_owned(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn unlink(client: Arc<Client>, news: News) {
+    use wacore::iq::devices::RemoveCompanionDeviceSpec;
+    let removed = match client.pn() {
+        Some(device) => client.execute(RemoveCompanionDeviceSpec::new(&device)).await.is_ok(),
+        None => false,
+    };
+    news.tell(ClientEvent::Unlinked(removed));
+}
+
+/// Turns the library's events into ours. Called by the library in the order things happen, and must not block.
+struct Ear {
+    news: News,
+    log: Log,
+    client: Arc<std::sync::OnceLock<std::sync::Weak<Client>>>,
+}
+
+impl Ear {
+    fn client(&self) -> Option<Arc<Client>> {
+        self.client.get()?.upgrade()
+    }
+
+    fn reconnects(&self, allowed: bool) {
+        if let Some(client) = self.client() {
+            client.enable_auto_reconnect.store(allowed, Ordering::Relaxed);
+        }
+    }
+
+    fn connected(&self) {
+        self.log.logged_in();
+        self.reconnects(false);
+        let Some(client) = self.client() else { return };
+        let name = client.push_name();
+        self.news.tell(ClientEvent::Connected {
+            phone_number: client.pn().map(|jid| Sensitive::new(format!("+{}", jid.user))),
+            push_name: (!name.is_empty()).then(|| Sensitive::new(name)),
+        });
+    }
+}
+
+impl EventHandler for Ear {
+    fn handle_event(&self, event: Arc<Event>) {
+        let news = match &*event {
+            Event::PairingQrCode(qr) => ClientEvent::Code {
+                method: PairingMethod::Qr,
+                code: Sensitive::new(qr.code.clone()),
+                valid_for: qr.timeout,
+            },
+            Event::PairingCode(code) => ClientEvent::Code {
+                method: PairingMethod::Code,
+                code: Sensitive::new(code.code.clone()),
+                valid_for: code.timeout,
+            },
+            // While a pairing code is out the window is as long as that code; the state machine ends it.
+            Event::PairingQrCodesExhausted(over) if over.disconnected => ClientEvent::WindowPassed,
+            Event::PairSuccess(_) => {
+                // The server closes the connection now, and the library has to make the next one at once.
+                self.reconnects(true);
+                ClientEvent::Paired
+            }
+            Event::PairPasskeyRequest(_) => ClientEvent::PasskeyWanted,
+            Event::Connected(_) => return self.connected(),
+            Event::SelfPushNameUpdated(update) => ClientEvent::PushName(Sensitive::new(update.new_name.clone())),
+            Event::LoggedOut(_) => ClientEvent::LoggedOut,
+            Event::StreamReplaced(_) => ClientEvent::Replaced,
+            Event::ClientOutdated(_) => ClientEvent::Outdated,
+            Event::TemporaryBan(ban) => ClientEvent::Banned {
+                code: i64::from(ban.code.code()),
+                for_: ban.expire.to_std().unwrap_or(Duration::ZERO),
+            },
+            Event::ConnectFailure(_) => return self.log.refused(),
+            Event::ServerAck(ack) if ack.error.as_deref() == Some("463") => {
+                ClientEvent::Restricted(Some(Restriction {
+                    kind: RestrictionKind::ReachoutTimelock,
+                    code: Some(463),
+                    expires_at: None,
+                }))
+            }
+            Event::MexNotification(update) if update.op_name.contains("ReachoutTimelock") => {
+                ClientEvent::Restricted(timelock(&update.payload))
+            }
+            Event::Messages(_) | Event::Receipt(_) | Event::ServerAck(_) => ClientEvent::Traffic,
+            _ => return,
+        };
+        self.news.tell(news);
+    }
+
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[
+            EventKind::PairingQrCode,
+            EventKind::PairingCode,
+            EventKind::PairingQrCodesExhausted,
+            EventKind::PairSuccess,
+            EventKind::PairPasskeyRequest,
+            EventKind::Connected,
+            EventKind::SelfPushNameUpdated,
+            EventKind::LoggedOut,
+            EventKind::StreamReplaced,
+            EventKind::ClientOutdated,
+            EventKind::TemporaryBan,
+            EventKind::ConnectFailure,
+            EventKind::ServerAck,
+            EventKind::MexNotification,
+            EventKind::Messages,
+            EventKind::Receipt,
+        ])
+    }
+}
+
+/// Reads the state of the reach-out timelock out of a notification: the object that has `is_active` in it, wherever it is.
+fn timelock(payload: &serde_json::Value) -> Option<Restriction> {
+    fn find(value: &serde_json::Value) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        match value {
+            serde_json::Value::Object(map) if map.contains_key("is_active") => Some(map),
+            serde_json::Value::Object(map) => map.values().find_map(find),
+            serde_json::Value::Array(items) => items.iter().find_map(find),
+            _ => None,
+        }
+    }
+    let lock = find(payload)?;
+    if lock.get("is_active")?.as_bool() != Some(true) {
+        return None;
+    }
+    // Seconds since 1970, as a number or as text, by whom it was sent.
+    let ends = lock.get("time_enforcement_ends").and_then(|at| match at {
+        serde_json::Value::String(text) => text.parse().ok(),
+        other => other.as_i64(),
+    });
+    Some(Restriction {
+        kind: RestrictionKind::ReachoutTimelock,
+        code: Some(463),
+        expires_at: ends.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timelock;
+    use serde_json::json;
+
+    #[test]
+    fn a_timelock_is_read_with_its_end_and_lifted_when_inactive() {
+        let active = json!({"data": {"xwa2_notify_account_reachout_timelock":
+            {"is_active": true, "time_enforcement_ends": "1800000000", "enforcement_type": "DEFAULT"}}});
+        let found = timelock(&active).unwrap();
+        assert_eq!(found.expires_at.map(jiff::Timestamp::as_second), Some(1_800_000_000));
+        assert_eq!(timelock(&json!({"data": {"x": {"is_active": false}}})), None);
+        assert_eq!(timelock(&json!(null)), None);
+    }
+}

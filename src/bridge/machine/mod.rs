@@ -1,0 +1,152 @@
+//! The life of one session as a pure function: `step(state, event, now)` gives the next state and what has to be done.
+//!
+//! No clock, no I/O, no task in here. Time enters as `now`; the caller calls again at [`State::wake_at`]. Randomness (for
+//! spreading retries) is part of the state. Three rules carry the weight:
+//!
+//! - An event changes the facts, then [`settle`](settle::settle) compares what is with what should be and asks for one
+//!   thing at a time. So "never two clients on one set of keys" holds in one place, not at every transition.
+//! - A client is over only when its end was reported. Until then nothing else starts and no key is deleted.
+//! - Whatever must survive a crash is in [`Kept`]; the caller stores it before it carries out the effects.
+
+mod settle;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transitions;
+mod view;
+
+pub use state::{Kept, State, Timings};
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use whatsapp_operator::{
+    bridge_api::{PairingMethod, Restriction, SessionReason, SessionSpec},
+    model::Sensitive,
+};
+
+/// Which client of a session something is about. Grows with every start, so late news of an old client are told apart.
+pub type Generation = u64;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The wanted state was put.
+    Put(SessionSpec),
+    /// The session is to be deleted; with `unlink` only after the device was removed from the account.
+    Delete {
+        /// Whether WhatsApp has to be told.
+        unlink: bool,
+    },
+    /// [`State::wake_at`] has come. Harmless at any other time.
+    Tick,
+    /// A pairing place was given.
+    PlaceGranted,
+    /// News from a client.
+    Client(Generation, ClientEvent),
+    /// A client is over: no task of it is left and nothing of it touches the keys.
+    ClientEnded(Generation, End),
+    /// The keys are deleted from the disk.
+    Erased,
+    /// They could not be deleted.
+    EraseFailed,
+}
+
+/// News from a client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientEvent {
+    /// A code to show; valid for this long from now.
+    Code {
+        /// QR or pairing code.
+        method: PairingMethod,
+        /// The code.
+        code: Sensitive,
+        /// How long WhatsApp accepts it.
+        valid_for: Duration,
+    },
+    /// The server's codes are used up.
+    WindowPassed,
+    /// WhatsApp wants a passkey.
+    PasskeyWanted,
+    /// The phone used the code: the keys belong to a linked device from here on.
+    Paired,
+    /// Logged in and ready.
+    Connected {
+        /// The account's number in international form.
+        phone_number: Option<Sensitive>,
+        /// The account's name.
+        push_name: Option<Sensitive>,
+    },
+    /// The account's name changed.
+    PushName(Sensitive),
+    /// Something other than keep-alive came or went.
+    Traffic,
+    /// The device was unlinked by the phone or the server.
+    LoggedOut,
+    /// Another client uses the keys.
+    Replaced,
+    /// WhatsApp does not accept this version of the client any more.
+    Outdated,
+    /// The account is banned for a time.
+    Banned {
+        /// WhatsApp's code for the cause.
+        code: i64,
+        /// For how long from now.
+        for_: Duration,
+    },
+    /// What the account may not do while it is connected; `None` lifts it.
+    Restricted(Option<Restriction>),
+    /// The answer to [`Effect::Unlink`]: whether the server removed the device.
+    Unlinked(bool),
+}
+
+/// How a client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop.
+    Stopped,
+    /// By itself.
+    Failed(SessionReason),
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Start a client.
+    Start(Start),
+    /// Tell this client to stop; its end is to be reported.
+    Stop(Generation),
+    /// Have this client's device removed from the account.
+    Unlink(Generation),
+    /// Ask for a pairing place.
+    RequestPlace,
+    /// Give the pairing place (or the request for one) back.
+    ReleasePlace,
+    /// Delete the keys.
+    Erase,
+    /// The session is gone: forget it and say so.
+    Forget,
+}
+
+/// What a client needs to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Which client.
+    pub generation: Generation,
+    /// The number to pair with by code, when that is the method and the session is not paired.
+    pub pair_with_code: Option<Sensitive>,
+    /// The account's name, when known: without it the library waits ten seconds for the phone before it is ready.
+    pub push_name: Option<Sensitive>,
+}
+
+/// The next state, and what to do once it is stored.
+pub fn step(state: &State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
+    let mut next = state.clone();
+    let mut effects = Vec::new();
+    transitions::apply(&mut next, event, now, &mut effects);
+    settle::settle(&mut next, now, &mut effects);
+    if next.phase() != state.phase() {
+        next.since = now;
+    }
+    (next, effects)
+}

@@ -1,0 +1,117 @@
+//! Brings what is in line with what should be.
+
+use jiff::Timestamp;
+
+use super::{
+    Effect, Start,
+    state::{Place, Rest, Slot, Stage, State, later},
+};
+use whatsapp_operator::bridge_api::PairingMethod;
+
+/// Asks for whatever is missing. Called after every event.
+pub(super) fn settle(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
+    places(state, now, effects);
+    match state.slot {
+        Slot::Live(generation) if !state.wants_client() => {
+            state.slot = Slot::Stopping(generation);
+            effects.push(Effect::Stop(generation));
+        }
+        Slot::Live(generation) => unlink(state, generation, effects),
+        Slot::Stopping(_) => {}
+        Slot::Empty => {
+            state.renew = false;
+            if state.kept.keys_doomed {
+                erase(state, effects);
+            } else if state.wants_client() {
+                start(state, now, effects);
+            }
+        }
+    }
+}
+
+fn places(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
+    if state.place == Place::Held && state.stage == Stage::Place {
+        state.stage = Stage::Opening { by: later(now, state.timings.connect) };
+    }
+    match (state.place, state.wants_place()) {
+        (Place::None, true) => {
+            state.place = Place::Requested;
+            effects.push(Effect::RequestPlace);
+        }
+        (Place::Requested | Place::Held, false) => {
+            state.place = Place::None;
+            effects.push(Effect::ReleasePlace);
+        }
+        _ => {}
+    }
+}
+
+fn unlink(state: &mut State, generation: u64, effects: &mut Vec<Effect>) {
+    if let Stage::Unlinking { ready: true, asked: asked @ false, .. } = &mut state.stage {
+        *asked = true;
+        effects.push(Effect::Unlink(generation));
+    }
+}
+
+fn erase(state: &mut State, effects: &mut Vec<Effect>) {
+    if !state.erasing && state.erase_at.is_none() {
+        state.erasing = true;
+        effects.push(Effect::Erase);
+    }
+}
+
+fn start(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
+    // The time a former client took to stop is not this one's.
+    let by = later(now, state.timings.connect);
+    match &mut state.stage {
+        Stage::Opening { by: due } | Stage::Connecting { by: due } | Stage::Unlinking { by: due, .. } => *due = by,
+        // Any other stage has lost its client and is left by the transition that said so.
+        _ => return,
+    }
+    state.generation += 1;
+    state.slot = Slot::Live(state.generation);
+    let pairing = &state.kept.spec.pairing;
+    let by_code = pairing.method == PairingMethod::Code && !state.kept.paired;
+    effects.push(Effect::Start(Start {
+        generation: state.generation,
+        pair_with_code: pairing.phone_number.clone().filter(|_| by_code),
+        push_name: state.kept.push_name.clone(),
+    }));
+}
+
+impl State {
+    /// The stage that leads to what is wanted, from a standstill.
+    pub(super) fn aim(&mut self, now: Timestamp) -> Stage {
+        use whatsapp_operator::bridge_api::DesiredState;
+        let by = later(now, self.timings.connect);
+        match self.kept.rest {
+            Rest::Erasing => {
+                self.kept.keys_doomed = true;
+                return Stage::Erasing;
+            }
+            Rest::Unlinking => return Stage::Unlinking { by, ready: false, asked: false },
+            Rest::LoggedOut if !self.kept.paired => return Stage::LoggedOut,
+            _ => {}
+        }
+        if self.kept.spec.desired_state == DesiredState::Disconnected {
+            return Stage::Stopped;
+        }
+        match self.kept.rest {
+            Rest::Replaced | Rest::Outdated => Stage::Ended,
+            Rest::Banned(until) => Stage::Banned { until },
+            Rest::Expired if !self.kept.paired => self.expired(now),
+            _ if self.kept.paired => Stage::Connecting { by },
+            _ => Stage::Place,
+        }
+    }
+
+    /// A window that passed, with the time it reopens by itself.
+    pub(super) fn expired(&mut self, now: Timestamp) -> Stage {
+        let reopen = self.kept.spec.pairing.auto_refresh.then(|| {
+            let (base, max) = (self.timings.reopen, self.timings.reopen_max);
+            let wait = self.back_off(base, max, self.kept.windows_passed.saturating_sub(1));
+            later(now, wait)
+        });
+        Stage::Expired { reopen }
+    }
+}

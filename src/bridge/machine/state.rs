@@ -1,0 +1,335 @@
+//! What is known of a session.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use whatsapp_operator::{
+    bridge_api::{LastDisconnect, PairingMethod, Restriction, SessionReason, SessionSpec},
+    model::Sensitive,
+};
+
+use super::Generation;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timings {
+    /// From the start of a client to its first code or its login.
+    pub connect: Duration,
+    /// From the use of a code to the login.
+    pub link: Duration,
+    /// First wait before a connection is made again; doubles up to `retry_max`.
+    pub retry: Duration,
+    /// Longest wait before a connection is made again.
+    pub retry_max: Duration,
+    /// First wait before a window reopens by itself; doubles up to `reopen_max`.
+    pub reopen: Duration,
+    /// Longest wait before a window reopens by itself.
+    pub reopen_max: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            link: Duration::from_secs(45),
+            retry: Duration::from_secs(1),
+            // WhatsApp's own web client goes up to 15 minutes; one keeps the way back short, and a thousand sessions then
+            // make 17 attempts a second.
+            retry_max: Duration::from_secs(60),
+            reopen: Duration::from_secs(60),
+            reopen_max: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// The part of a session that is stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What is wanted.
+    pub spec: SessionSpec,
+    /// Whether the keys belong to a linked device.
+    #[serde(default)]
+    pub paired: bool,
+    /// The linked account's number.
+    #[serde(default)]
+    pub phone_number: Option<Sensitive>,
+    /// The linked account's name.
+    #[serde(default)]
+    pub push_name: Option<Sensitive>,
+    /// What it rests in.
+    #[serde(default)]
+    pub rest: Rest,
+    /// The keys are worthless and must be deleted before anything else is done with the session.
+    #[serde(default)]
+    pub keys_doomed: bool,
+    /// What WhatsApp forbids for now.
+    #[serde(default)]
+    pub restriction: Option<Restriction>,
+    /// Why and when it last stopped being connected.
+    #[serde(default)]
+    pub last_disconnect: Option<LastDisconnect>,
+    /// How many windows in a row passed unused.
+    #[serde(default)]
+    pub windows_passed: u32,
+}
+
+impl Kept {
+    /// A session nobody has worked on yet.
+    pub fn new(spec: SessionSpec) -> Self {
+        Self {
+            spec,
+            paired: false,
+            phone_number: None,
+            push_name: None,
+            rest: Rest::None,
+            keys_doomed: false,
+            restriction: None,
+            last_disconnect: None,
+            windows_passed: 0,
+        }
+    }
+}
+
+/// States that only a wish, or the passing of time, ends: they survive a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rest {
+    /// None: whatever is wanted is being worked on.
+    #[default]
+    None,
+    /// The pairing window passed.
+    Expired,
+    /// Unlinked.
+    LoggedOut,
+    /// Another client uses the keys.
+    Replaced,
+    /// The client is too old for WhatsApp.
+    Outdated,
+    /// Banned until then.
+    Banned(Timestamp),
+    /// To be deleted once the device is removed from the account.
+    Unlinking,
+    /// To be deleted.
+    Erasing,
+}
+
+/// Where a session stands, with the moment something is due.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stage {
+    /// Offline by wish.
+    Stopped,
+    /// Starts when its turn after a restart of the bridge comes.
+    Turn { at: Timestamp },
+    /// Wants a pairing place.
+    Place,
+    /// A client runs and has no code yet.
+    Opening { by: Timestamp },
+    /// No client: the next try is due then.
+    OpeningLater { at: Timestamp },
+    /// A code is shown.
+    Awaiting { by: Timestamp },
+    /// The phone used the code.
+    Linking { by: Timestamp },
+    /// A passkey is wanted.
+    Passkey { by: Timestamp },
+    /// The window passed; it reopens by itself then.
+    Expired { reopen: Option<Timestamp> },
+    /// A client of a paired session runs and is not logged in yet.
+    Connecting { by: Timestamp },
+    /// Logged in.
+    Connected,
+    /// No client of a paired session: the next try is due then.
+    Later { at: Timestamp },
+    /// Replaced or outdated.
+    Ended,
+    /// Banned.
+    Banned { until: Timestamp },
+    /// Unlinked.
+    LoggedOut,
+    /// Deletion: a client runs to have the device removed; `asked` once the server was.
+    Unlinking { by: Timestamp, ready: bool, asked: bool },
+    /// Deletion: the next try is due then.
+    UnlinkLater { at: Timestamp },
+    /// Deletion: the keys go.
+    Erasing,
+    /// Deleted.
+    Gone,
+}
+
+/// The session's client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// There is none.
+    Empty,
+    /// It runs.
+    Live(Generation),
+    /// It was told to stop, and still may touch the keys.
+    Stopping(Generation),
+}
+
+/// The session's pairing place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Not wanted.
+    None,
+    /// Asked for.
+    Requested,
+    /// Given.
+    Held,
+}
+
+/// The code shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Shown {
+    pub(super) method: PairingMethod,
+    pub(super) code: Sensitive,
+    pub(super) expires_at: Timestamp,
+    pub(super) attempt: u32,
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub(super) id: String,
+    /// The part that is stored.
+    pub kept: Kept,
+    pub(super) stage: Stage,
+    pub(super) since: Timestamp,
+    pub(super) reason: Option<SessionReason>,
+    pub(super) connected_at: Option<Timestamp>,
+    pub(super) last_active_at: Option<Timestamp>,
+    pub(super) was_connected: bool,
+    pub(super) shown: Option<Shown>,
+    pub(super) slot: Slot,
+    pub(super) generation: Generation,
+    /// The running client is to be replaced by a fresh one.
+    pub(super) renew: bool,
+    pub(super) place: Place,
+    /// The keys are being deleted.
+    pub(super) erasing: bool,
+    /// Deleting them failed: next try.
+    pub(super) erase_at: Option<Timestamp>,
+    /// Connections that failed in a row.
+    pub(super) failures: u32,
+    /// Connections in a row that were lost soon after the login.
+    pub(super) flaps: u32,
+    /// Of the failures, how many because the server was not trusted.
+    pub(super) distrust: u32,
+    pub(super) timings: Timings,
+    seed: u64,
+}
+
+impl State {
+    /// A session that was put for the first time, or found in the store when the bridge started; its turn comes at `turn`.
+    pub fn new(id: String, kept: Kept, turn: Timestamp, timings: Timings, seed: u64, now: Timestamp) -> Self {
+        let mut state = Self {
+            id,
+            kept,
+            stage: Stage::Stopped,
+            since: now,
+            reason: None,
+            connected_at: None,
+            last_active_at: None,
+            was_connected: false,
+            shown: None,
+            slot: Slot::Empty,
+            generation: 0,
+            renew: false,
+            place: Place::None,
+            erasing: false,
+            erase_at: None,
+            failures: 0,
+            flaps: 0,
+            distrust: 0,
+            timings,
+            // Zero is the one state a xorshift never leaves.
+            seed: seed | 1,
+        };
+        state.stage = state.aim(now);
+        if turn > now && (state.wants_client() || state.stage == Stage::Place) {
+            state.stage = Stage::Turn { at: turn };
+        }
+        state.reason = match state.kept.rest {
+            Rest::Replaced => Some(SessionReason::StreamReplaced),
+            Rest::Outdated => Some(SessionReason::ClientOutdated),
+            Rest::Banned(_) => Some(SessionReason::TemporaryBan),
+            Rest::LoggedOut => Some(SessionReason::LoggedOut),
+            _ => None,
+        };
+        state
+    }
+
+    /// The id it was created with.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        matches!(self.kept.rest, Rest::Unlinking | Rest::Erasing)
+    }
+
+    /// Whether it is deleted.
+    pub fn is_gone(&self) -> bool {
+        self.stage == Stage::Gone
+    }
+
+    /// Whether its client may be started at all: not while the keys wait to be deleted.
+    pub(super) fn wants_client(&self) -> bool {
+        use Stage as S;
+        !self.kept.keys_doomed
+            && !self.renew
+            && matches!(
+                self.stage,
+                S::Opening { .. }
+                    | S::Awaiting { .. }
+                    | S::Linking { .. }
+                    | S::Passkey { .. }
+                    | S::Connecting { .. }
+                    | S::Connected
+                    | S::Unlinking { .. }
+            )
+    }
+
+    pub(super) fn wants_place(&self) -> bool {
+        use Stage as S;
+        matches!(self.stage, S::Place | S::Opening { .. } | S::Awaiting { .. } | S::Linking { .. } | S::Passkey { .. })
+    }
+
+    /// Whether what it shows is about to change by itself at once: not worth telling anybody, and for a logout not yet
+    /// true, because it promises that the keys are gone.
+    pub fn is_settling(&self) -> bool {
+        self.kept.keys_doomed && self.stage == Stage::LoggedOut
+    }
+
+    /// When [`Event::Tick`](super::Event::Tick) is due.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        use Stage as S;
+        let stage = match self.stage {
+            S::Turn { at } | S::OpeningLater { at } | S::Later { at } | S::UnlinkLater { at } => Some(at),
+            S::Opening { by } | S::Awaiting { by } | S::Linking { by } | S::Passkey { by } => Some(by),
+            S::Connecting { by } | S::Unlinking { by, .. } => Some(by),
+            S::Banned { until } => Some(until),
+            S::Expired { reopen } => reopen,
+            S::Stopped | S::Place | S::Connected | S::Ended | S::LoggedOut | S::Erasing | S::Gone => None,
+        };
+        let restriction = self.kept.restriction.as_ref().and_then(|restriction| restriction.expires_at);
+        [stage, restriction, self.erase_at].into_iter().flatten().min()
+    }
+
+    /// `base` doubled `times` times, at most `max`, spread by a tenth to either side.
+    pub(super) fn back_off(&mut self, base: Duration, max: Duration, times: u32) -> Duration {
+        let plain = base.saturating_mul(2_u32.saturating_pow(times.min(16))).min(max);
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        let permille = u32::try_from(900 + self.seed % 201).unwrap_or(1000);
+        plain.saturating_mul(permille) / 1000
+    }
+}
+
+/// `at` plus `wait`, or the end of time.
+pub(super) fn later(at: Timestamp, wait: Duration) -> Timestamp {
+    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,376 @@
+//! What each event does to the facts.
+
+use jiff::{SignedDuration, Timestamp};
+use whatsapp_operator::bridge_api::{
+    DesiredState, LastDisconnect, Restriction, RestrictionKind, SessionReason, SessionSpec,
+};
+
+use super::{
+    ClientEvent, Effect, End, Event, Generation,
+    state::{Place, Rest, Shown, Slot, Stage, State, later},
+};
+
+/// `status.lastActiveAt` may be written at most this often.
+const ACTIVITY_GRAIN: SignedDuration = SignedDuration::from_mins(15);
+/// A connection that held this long counts as stable; WhatsApp's own web client uses the same 30 s.
+const STABLE: SignedDuration = SignedDuration::from_secs(30);
+/// Connections that do not hold are made again more slowly, up to this many doublings: a server that accepts logins is
+/// there, so it is not left alone for as long as one that does not.
+const MAX_FLAPS: u32 = 3;
+/// The library announces the end of a window by itself; this much later we end it in its place.
+const WINDOW_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+/// WhatsApp gives no time for the passkey; this long a person may look for it.
+const PASSKEY: std::time::Duration = std::time::Duration::from_secs(300);
+
+pub(super) fn apply(state: &mut State, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {
+    match event {
+        Event::Put(spec) => put(state, spec, now),
+        Event::Delete { unlink } => delete(state, unlink, now),
+        Event::Tick => tick(state, now),
+        Event::PlaceGranted => {
+            if state.place == Place::Requested {
+                state.place = Place::Held;
+            } else {
+                effects.push(Effect::ReleasePlace);
+            }
+        }
+        Event::Client(generation, event) => client(state, generation, event, now),
+        Event::ClientEnded(generation, end) => ended(state, generation, end, now),
+        Event::Erased => erased(state, effects),
+        Event::EraseFailed => {
+            state.erasing = false;
+            state.erase_at = Some(later(now, state.timings.retry));
+        }
+    }
+}
+
+fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
+    if state.is_deleting() {
+        return;
+    }
+    let old = std::mem::replace(&mut state.kept.spec, spec);
+    let new = &state.kept.spec;
+    let opens = new.pairing.window != old.pairing.window;
+    let pairs_otherwise = !state.kept.paired
+        && (new.pairing.method != old.pairing.method || new.pairing.phone_number != old.pairing.phone_number);
+    let auto_refresh_turned = new.pairing.auto_refresh != old.pairing.auto_refresh;
+    let turned = (new.desired_state != old.desired_state).then_some(new.desired_state);
+
+    if opens {
+        state.kept.windows_passed = 0;
+        state.failures = 0;
+        if state.kept.rest != Rest::None {
+            state.kept.rest = Rest::None;
+            state.reason = None;
+        }
+    }
+    match turned {
+        Some(DesiredState::Disconnected) => {
+            // Going off and on again is the way to try once more after another client took over.
+            if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_)) {
+                state.kept.rest = Rest::None;
+            }
+            if state.kept.rest != Rest::LoggedOut {
+                state.reason = None;
+            }
+            go(state, now);
+        }
+        Some(DesiredState::Connected) => go(state, now),
+        None if opens => match state.stage {
+            Stage::Awaiting { .. } | Stage::Passkey { .. } => restart_window(state, now),
+            Stage::Place | Stage::Turn { .. } | Stage::Opening { .. } | Stage::Linking { .. } => {}
+            Stage::Connecting { .. } | Stage::Connected | Stage::Stopped => {}
+            _ => go(state, now),
+        },
+        None if pairs_otherwise => match state.stage {
+            Stage::Awaiting { .. } | Stage::Passkey { .. } | Stage::Opening { .. } => restart_window(state, now),
+            _ => {}
+        },
+        None => {
+            if auto_refresh_turned && matches!(state.stage, Stage::Expired { .. }) {
+                state.stage = state.expired(now);
+            }
+        }
+    }
+}
+
+fn restart_window(state: &mut State, now: Timestamp) {
+    state.shown = None;
+    state.renew = state.slot != Slot::Empty;
+    state.stage = Stage::Opening { by: later(now, state.timings.connect) };
+}
+
+/// Sets out for what is wanted.
+fn go(state: &mut State, now: Timestamp) {
+    state.shown = None;
+    state.connected_at = None;
+    state.stage = state.aim(now);
+    if state.stage == Stage::Stopped {
+        state.was_connected = false;
+    }
+    // A client that runs already belongs to a stage that was left: the new one gets its own.
+    if state.slot != Slot::Empty && matches!(state.stage, Stage::Opening { .. } | Stage::Connecting { .. }) {
+        state.renew = true;
+    }
+}
+
+fn delete(state: &mut State, unlink: bool, now: Timestamp) {
+    if matches!(state.stage, Stage::Gone | Stage::Erasing) {
+        return;
+    }
+    if !unlink || !state.kept.paired {
+        return erase_and_go(state);
+    }
+    if state.kept.rest == Rest::Unlinking {
+        return;
+    }
+    let ready = state.stage == Stage::Connected;
+    state.kept.rest = Rest::Unlinking;
+    state.shown = None;
+    state.stage = Stage::Unlinking { by: later(now, state.timings.connect), ready, asked: false };
+}
+
+fn erase_and_go(state: &mut State) {
+    state.kept.rest = Rest::Erasing;
+    state.kept.keys_doomed = true;
+    state.shown = None;
+    state.connected_at = None;
+    state.stage = Stage::Erasing;
+}
+
+fn erased(state: &mut State, effects: &mut Vec<Effect>) {
+    state.erasing = false;
+    state.erase_at = None;
+    state.kept.keys_doomed = false;
+    if state.stage == Stage::Erasing {
+        state.stage = Stage::Gone;
+        effects.push(Effect::Forget);
+    }
+}
+
+fn tick(state: &mut State, now: Timestamp) {
+    let due = |at: Timestamp| at <= now;
+    if state.erase_at.is_some_and(due) {
+        state.erase_at = None;
+    }
+    if state.kept.restriction.as_ref().and_then(|restriction| restriction.expires_at).is_some_and(due) {
+        state.kept.restriction = None;
+    }
+    match state.stage {
+        Stage::Turn { at } if due(at) => go(state, now),
+        Stage::OpeningLater { at } if due(at) => state.stage = Stage::Place,
+        Stage::Expired { reopen: Some(at) } if due(at) => {
+            state.kept.rest = Rest::None;
+            state.stage = Stage::Place;
+        }
+        Stage::Awaiting { by } | Stage::Passkey { by } if due(by) => window_passed(state, now),
+        Stage::Opening { by } | Stage::Linking { by } | Stage::Connecting { by } | Stage::Unlinking { by, .. }
+            if due(by) =>
+        {
+            failed(state, SessionReason::ServerNotAnswering, now);
+        }
+        Stage::Later { at } if due(at) => {
+            state.stage = Stage::Connecting { by: later(now, state.timings.connect) };
+        }
+        Stage::UnlinkLater { at } if due(at) => {
+            state.stage = Stage::Unlinking { by: later(now, state.timings.connect), ready: false, asked: false };
+        }
+        Stage::Banned { until } if due(until) => {
+            state.kept.rest = Rest::None;
+            state.kept.restriction = None;
+            go(state, now);
+        }
+        _ => {}
+    }
+}
+
+fn window_passed(state: &mut State, now: Timestamp) {
+    state.shown = None;
+    state.kept.rest = Rest::Expired;
+    state.kept.windows_passed = state.kept.windows_passed.saturating_add(1);
+    state.stage = state.expired(now);
+}
+
+fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Timestamp) {
+    match (state.slot, &event) {
+        (Slot::Live(live), _) if live == generation => {}
+        // Told to stop while the phone was using the code: the device is linked all the same.
+        (Slot::Stopping(live), ClientEvent::Paired) if live == generation => {
+            if !state.is_deleting() {
+                state.kept.paired = true;
+                state.kept.rest = Rest::None;
+                go(state, now);
+            }
+            return;
+        }
+        _ => return,
+    }
+    match event {
+        ClientEvent::Code { method, code, valid_for } => {
+            if method == state.kept.spec.pairing.method
+                && matches!(state.stage, Stage::Opening { .. } | Stage::Awaiting { .. })
+            {
+                let attempt = match &state.shown {
+                    Some(shown) if shown.code == code => shown.attempt,
+                    Some(shown) => shown.attempt + 1,
+                    None => 1,
+                };
+                let expires_at = later(now, valid_for);
+                state.shown = Some(Shown { method, code, expires_at, attempt });
+                state.stage = Stage::Awaiting { by: later(expires_at, WINDOW_GRACE) };
+                state.reason = None;
+                state.failures = 0;
+                state.distrust = 0;
+            }
+        }
+        ClientEvent::WindowPassed => {
+            if matches!(state.stage, Stage::Awaiting { .. } | Stage::Opening { .. } | Stage::Passkey { .. }) {
+                window_passed(state, now);
+            }
+        }
+        ClientEvent::PasskeyWanted => {
+            if matches!(state.stage, Stage::Awaiting { .. } | Stage::Opening { .. }) {
+                state.shown = None;
+                state.stage = Stage::Passkey { by: later(now, PASSKEY) };
+            }
+        }
+        ClientEvent::Paired => {
+            state.kept.paired = true;
+            state.kept.windows_passed = 0;
+            if matches!(state.stage, Stage::Awaiting { .. } | Stage::Opening { .. } | Stage::Passkey { .. }) {
+                state.stage = Stage::Linking { by: later(now, state.timings.link) };
+            }
+        }
+        ClientEvent::Connected { phone_number, push_name } => {
+            state.kept.paired = true;
+            state.kept.phone_number = phone_number.or(state.kept.phone_number.take());
+            state.kept.push_name = push_name.or(state.kept.push_name.take());
+            if let Stage::Unlinking { ready, .. } = &mut state.stage {
+                *ready = true;
+            } else {
+                connected(state, now);
+            }
+        }
+        ClientEvent::PushName(name) => state.kept.push_name = Some(name),
+        ClientEvent::Traffic => {
+            if state.last_active_at.is_none_or(|last| now.duration_since(last) >= ACTIVITY_GRAIN) {
+                state.last_active_at = Some(now);
+            }
+        }
+        ClientEvent::LoggedOut => logged_out(state, now),
+        ClientEvent::Replaced => rest(state, Rest::Replaced, SessionReason::StreamReplaced, now),
+        ClientEvent::Outdated => rest(state, Rest::Outdated, SessionReason::ClientOutdated, now),
+        ClientEvent::Banned { code, for_ } => {
+            let until = later(now, for_);
+            state.kept.restriction =
+                Some(Restriction { kind: RestrictionKind::TemporaryBan, code: Some(code), expires_at: Some(until) });
+            rest(state, Rest::Banned(until), SessionReason::TemporaryBan, now);
+        }
+        ClientEvent::Restricted(restriction) => state.kept.restriction = restriction,
+        ClientEvent::Unlinked(true) if matches!(state.stage, Stage::Unlinking { .. }) => {
+            state.kept.paired = false;
+            erase_and_go(state);
+        }
+        ClientEvent::Unlinked(_) => {
+            if matches!(state.stage, Stage::Unlinking { .. }) {
+                failed(state, SessionReason::ServerNotAnswering, now);
+            }
+        }
+    }
+}
+
+fn connected(state: &mut State, now: Timestamp) {
+    state.stage = Stage::Connected;
+    state.shown = None;
+    state.reason = None;
+    state.failures = 0;
+    state.distrust = 0;
+    state.was_connected = true;
+    state.connected_at = Some(now);
+    state.last_active_at = Some(now);
+    state.kept.rest = Rest::None;
+    if state.kept.restriction.as_ref().is_some_and(|found| found.kind == RestrictionKind::TemporaryBan) {
+        state.kept.restriction = None;
+    }
+}
+
+fn logged_out(state: &mut State, now: Timestamp) {
+    note_disconnect(state, SessionReason::LoggedOut, now);
+    state.kept.paired = false;
+    state.kept.phone_number = None;
+    state.kept.push_name = None;
+    state.kept.restriction = None;
+    state.shown = None;
+    if state.is_deleting() {
+        return erase_and_go(state);
+    }
+    state.kept.rest = Rest::LoggedOut;
+    state.kept.keys_doomed = true;
+    state.reason = Some(SessionReason::LoggedOut);
+    state.stage = Stage::LoggedOut;
+}
+
+/// Into a state that this client cannot leave.
+fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
+    note_disconnect(state, reason, now);
+    if state.is_deleting() {
+        return failed(state, reason, now);
+    }
+    state.kept.rest = rest;
+    state.shown = None;
+    state.reason = Some(reason);
+    state.stage = match rest {
+        Rest::Banned(until) => Stage::Banned { until },
+        _ => Stage::Ended,
+    };
+}
+
+fn ended(state: &mut State, generation: Generation, end: End, now: Timestamp) {
+    match state.slot {
+        Slot::Stopping(stopping) if stopping == generation => state.slot = Slot::Empty,
+        Slot::Live(live) if live == generation => {
+            state.slot = Slot::Empty;
+            let reason = match end {
+                End::Failed(reason) => reason,
+                // Nobody asked it to.
+                End::Stopped => SessionReason::ConnectionLost,
+            };
+            failed(state, reason, now);
+        }
+        _ => {}
+    }
+}
+
+/// The client is of no use any more, or will not be: try again later.
+fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
+    if let Some(since) = state.connected_at {
+        let flap = now.duration_since(since) < STABLE;
+        state.flaps = if flap { state.flaps.saturating_add(1) } else { 0 };
+    }
+    note_disconnect(state, reason, now);
+    state.distrust = if reason == SessionReason::ServerNotTrusted { state.distrust + 1 } else { 0 };
+    // A linked device first tries the short handshake with the certificate it remembers. When the server has a new one
+    // that fails once, and rightly so; the full handshake that follows tells.
+    let excused = state.kept.paired && state.distrust == 1;
+    state.reason = Some(if excused { SessionReason::ConnectionLost } else { reason });
+    let times = if excused { 0 } else { state.failures.max(state.flaps.saturating_sub(1).min(MAX_FLAPS)) };
+    let wait = state.back_off(state.timings.retry, state.timings.retry_max, times);
+    let at = later(now, wait);
+    state.failures = state.failures.saturating_add(1);
+    state.shown = None;
+    state.stage = match state.stage {
+        Stage::Opening { .. } | Stage::Awaiting { .. } | Stage::Passkey { .. } if !state.kept.paired => {
+            Stage::OpeningLater { at }
+        }
+        Stage::Opening { .. } | Stage::Awaiting { .. } | Stage::Passkey { .. } => Stage::Later { at },
+        Stage::Linking { .. } | Stage::Connecting { .. } | Stage::Connected => Stage::Later { at },
+        Stage::Unlinking { .. } => Stage::UnlinkLater { at },
+        other => other,
+    };
+}
+
+fn note_disconnect(state: &mut State, reason: SessionReason, now: Timestamp) {
+    if state.connected_at.take().is_some() {
+        state.kept.last_disconnect = Some(LastDisconnect { reason, at: now });
+    }
+}

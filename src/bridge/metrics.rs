@@ -1,0 +1,136 @@
+//! What is counted. No label names a session, and no value is secret.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use whatsapp_operator::bridge_api::SessionPhase;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Phase {
+    phase: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: String,
+    path: String,
+    code: u16,
+}
+
+/// The bridge's metrics.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<RwLock<Registry>>,
+    sessions: Family<Phase, Gauge>,
+    pairings: Counter,
+    windows: Counter,
+    reconnects: Counter,
+    requests: Family<Request, Counter>,
+}
+
+/// Every phase, so that a phase nobody is in reads 0 and not nothing.
+const PHASES: [SessionPhase; 14] = [
+    SessionPhase::Stopped,
+    SessionPhase::Queued,
+    SessionPhase::Opening,
+    SessionPhase::AwaitingPairing,
+    SessionPhase::Linking,
+    SessionPhase::PairingExpired,
+    SessionPhase::AwaitingPasskey,
+    SessionPhase::Connecting,
+    SessionPhase::Connected,
+    SessionPhase::Reconnecting,
+    SessionPhase::Ended,
+    SessionPhase::Banned,
+    SessionPhase::LoggedOut,
+    SessionPhase::Deleting,
+];
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let metrics = Self {
+            registry: Arc::default(),
+            sessions: Family::default(),
+            pairings: Counter::default(),
+            windows: Counter::default(),
+            reconnects: Counter::default(),
+            requests: Family::default(),
+        };
+        {
+            let mut registry = metrics.registry.write().unwrap_or_else(PoisonError::into_inner);
+            registry.register("whatsapp_bridge_sessions", "Sessions by phase", metrics.sessions.clone());
+            registry.register("whatsapp_bridge_pairings", "Devices linked", metrics.pairings.clone());
+            registry.register(
+                "whatsapp_bridge_pairing_windows_passed",
+                "Pairing windows that passed unused",
+                metrics.windows.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_connections_lost",
+                "Connections lost and made again",
+                metrics.reconnects.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_http_requests",
+                "Requests by method, route and status code",
+                metrics.requests.clone(),
+            );
+        }
+        metrics
+    }
+
+    /// A device was linked.
+    pub fn paired(&self) {
+        self.pairings.inc();
+    }
+
+    /// A window passed unused.
+    pub fn window_passed(&self) {
+        self.windows.inc();
+    }
+
+    /// A connection was lost.
+    pub fn reconnecting(&self) {
+        self.reconnects.inc();
+    }
+
+    /// A request was answered; `path` is the route, not what was asked for.
+    pub fn request(&self, method: &str, path: &str, code: u16) {
+        self.requests.get_or_create(&Request { method: method.to_owned(), path: path.to_owned(), code }).inc();
+    }
+
+    /// The exposition text, with the sessions counted now by `count`.
+    pub fn text(&self, count: impl Fn(SessionPhase) -> u32) -> Result<String, std::fmt::Error> {
+        for phase in PHASES {
+            self.sessions.get_or_create(&Phase { phase: format!("{phase:?}") }).set(i64::from(count(phase)));
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry.read().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_is_shown_and_nothing_names_a_session() {
+        let metrics = Metrics::new();
+        metrics.request("PUT", "/v1/sessions/{id}", 200);
+        let text = metrics.text(|phase| u32::from(phase == SessionPhase::Connected) * 3).unwrap();
+        assert!(text.contains("whatsapp_bridge_sessions{phase=\"Connected\"} 3"), "{text}");
+        assert!(text.contains("whatsapp_bridge_sessions{phase=\"Banned\"} 0"), "{text}");
+        assert!(
+            text.contains(
+                "whatsapp_bridge_http_requests_total{method=\"PUT\",path=\"/v1/sessions/{id}\",code=\"200\"} 1"
+            ),
+            "{text}"
+        );
+    }
+}

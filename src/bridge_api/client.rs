@@ -1,0 +1,269 @@
+//! The only way other rooms talk to a bridge.
+
+use std::{error::Error, fmt, pin::Pin, time::Duration};
+
+use eventsource_stream::{EventStreamError, Eventsource};
+use futures::{Stream, StreamExt};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::{Cursor, ErrorBody, ErrorCode, Event, Info, Session, SessionList, SessionSpec};
+use crate::{api::conditions::reason, model::Sensitive};
+
+/// A bridge is a neighbour in the cluster: a connection that takes longer is not coming.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// One request and its whole answer. Listing a full shard is the largest.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The bridge sends a keep-alive every 15 s; two missed ones and some slack mean the stream is dead.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Why a bridge could not be used. Policy matches on the variant; texts never carry tokens, codes or numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BridgeError {
+    /// The configured address is not one.
+    #[error("the address is not a valid http or https URL")]
+    Address,
+    /// The configured CA bundle is not PEM certificates.
+    #[error("caBundle holds no valid PEM certificates")]
+    CaBundle,
+    /// The bridge did not take the token (401, 403).
+    #[error("the bridge refused the token")]
+    Unauthorized,
+    /// The bridge does not know the session or the path.
+    #[error("the bridge answered: not found")]
+    NotFound,
+    /// No connection.
+    #[error("no connection: {cause}")]
+    Unreachable {
+        /// The innermost cause, for example "connection refused".
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The answer is not this API's.
+    #[error("the answer is not this API's (HTTP status {status})")]
+    Malformed {
+        /// The HTTP status it came with.
+        status: u16,
+    },
+    /// The bridge understood and refused.
+    #[error("the bridge refused: {code:?}")]
+    Refused {
+        /// Why.
+        code: ErrorCode,
+    },
+    /// The event stream ended.
+    #[error("the event stream ended")]
+    StreamEnded,
+}
+
+impl BridgeError {
+    /// The reason of condition `BridgeAvailable` that tells this error.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => reason::BRIDGE_UNAUTHORIZED,
+            Self::Address | Self::CaBundle | Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded => {
+                reason::BRIDGE_UNREACHABLE
+            }
+            Self::NotFound | Self::Malformed { .. } => reason::BRIDGE_MALFORMED_ANSWER,
+            Self::Refused { code: ErrorCode::Full } => reason::BRIDGE_FULL,
+            Self::Refused { .. } => reason::BRIDGE_REFUSED,
+        }
+    }
+
+    /// Whether trying again at once may help: the connection broke, nothing more is known.
+    pub fn may_be_brief(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded)
+    }
+
+    fn of_transport(error: &reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::TimedOut;
+        }
+        if error.is_decode() {
+            return Self::Malformed { status: error.status().map_or(200, |status| status.as_u16()) };
+        }
+        let mut cause: &dyn Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        Self::Unreachable { cause: cause.to_string() }
+    }
+}
+
+/// How a deletion stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The bridge is unlinking the device; ask again, or wait for its `deleted` event.
+    UnderWay,
+    /// The session is gone, or never was.
+    Gone,
+}
+
+/// The events of a bridge, each with the place it leaves off at.
+pub type Events = Pin<Box<dyn Stream<Item = Result<(Option<Cursor>, Event), BridgeError>> + Send>>;
+
+/// One shard of a bridge, as its callers see it. Cheap to clone: clones share connections.
+#[derive(Clone)]
+pub struct BridgeClient {
+    http: reqwest::Client,
+    base: Url,
+    token: Sensitive,
+}
+
+impl fmt::Debug for BridgeClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BridgeClient").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl BridgeClient {
+    /// A client of the shard at `url`. With `ca_bundle` (PEM) only its certificates are trusted, else the platform's.
+    ///
+    /// # Errors
+    /// [`BridgeError::Address`] and [`BridgeError::CaBundle`]: nothing is sent yet.
+    pub fn new(url: &str, token: Sensitive, ca_bundle: Option<&str>) -> Result<Self, BridgeError> {
+        let base = Url::parse(url).map_err(|_| BridgeError::Address)?;
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(BridgeError::Address);
+        }
+        // A proxy for the way to the internet must not see a neighbour's bearer token.
+        let mut http =
+            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none()).no_proxy();
+        if let Some(pem) = ca_bundle {
+            let certs = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| BridgeError::CaBundle)?;
+            if certs.is_empty() {
+                return Err(BridgeError::CaBundle);
+            }
+            http = http.tls_certs_only(certs);
+        }
+        let http = http.build().map_err(|_| BridgeError::CaBundle)?;
+        Ok(Self { http, base, token })
+    }
+
+    /// What the bridge says of itself.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn info(&self) -> Result<Info, BridgeError> {
+        decode(self.send(self.request(Method::GET, &["v1", "info"])?).await?).await
+    }
+
+    /// All sessions, with the cursor to follow events from.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn sessions(&self) -> Result<SessionList, BridgeError> {
+        decode(self.send(self.request(Method::GET, &["v1", "sessions"])?).await?).await
+    }
+
+    /// States everything that is wanted of a session; idempotent.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn put(&self, id: &str, spec: &SessionSpec) -> Result<Session, BridgeError> {
+        let request = self.request(Method::PUT, &["v1", "sessions", id])?.json(spec);
+        decode(self.send(request).await?).await
+    }
+
+    /// Deletes a session and its keys, `unlink`ing the device at WhatsApp first. Repeat until [`Deletion::Gone`].
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn delete(&self, id: &str, unlink: bool) -> Result<Deletion, BridgeError> {
+        let mut url = self.url(&["v1", "sessions", id])?;
+        url.query_pairs_mut().append_pair("unlink", if unlink { "true" } else { "false" });
+        let answer = self.send(self.http.request(Method::DELETE, url).bearer_auth(self.token.reveal())).await;
+        match answer {
+            Ok(answer) if answer.status() == StatusCode::NO_CONTENT => Ok(Deletion::Gone),
+            Ok(answer) => decode::<Session>(answer).await.map(|_| Deletion::UnderWay),
+            // Answering 404 for a session that never was is within the meaning of 204, from this API only.
+            Err(BridgeError::NotFound) => Ok(Deletion::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Follows the bridge's events after `since`. The stream ends after its first error; one silent for 40 s has failed.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn events(&self, since: &Cursor) -> Result<Events, BridgeError> {
+        let request = self.request(Method::GET, &["v1", "events"])?.header("Last-Event-ID", since.to_string());
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.execute(request)).await;
+        let answer = answer.map_err(|_| BridgeError::TimedOut)??;
+        let is_stream = answer
+            .headers()
+            .get("content-type")
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.starts_with("text/event-stream"));
+        if !is_stream {
+            return Err(BridgeError::Malformed { status: answer.status().as_u16() });
+        }
+        // Keep-alives are comments, which the parser swallows: idleness is judged on the bytes, below it.
+        let bytes = Box::pin(until_silent(answer.bytes_stream()));
+        Ok(Box::pin(bytes.eventsource().map(|item| match item {
+            Ok(item) => {
+                let event = serde_json::from_str(&item.data).map_err(|_| BridgeError::Malformed { status: 200 })?;
+                Ok((item.id.parse().ok(), event))
+            }
+            Err(EventStreamError::Transport(error)) => Err(error),
+            Err(_) => Err(BridgeError::Malformed { status: 200 }),
+        })))
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, BridgeError> {
+        let mut url = self.base.clone();
+        url.path_segments_mut().map_err(|()| BridgeError::Address)?.pop_if_empty().extend(path);
+        Ok(url)
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, BridgeError> {
+        Ok(self.http.request(method, self.url(path)?).bearer_auth(self.token.reveal()))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, BridgeError> {
+        self.execute(request.timeout(REQUEST_TIMEOUT)).await
+    }
+
+    async fn execute(&self, request: RequestBuilder) -> Result<Response, BridgeError> {
+        let answer = request.send().await.map_err(|error| BridgeError::of_transport(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(BridgeError::Unauthorized);
+        }
+        // Only a body of this API's shape is this API's refusal: a stray proxy answers 404 and 503 too.
+        match answer.json::<ErrorBody>().await.map(|body| body.error.code) {
+            Ok(ErrorCode::Unauthorized) => Err(BridgeError::Unauthorized),
+            Ok(ErrorCode::NotFound) => Err(BridgeError::NotFound),
+            Ok(code) => Err(BridgeError::Refused { code }),
+            Err(error) if error.is_timeout() => Err(BridgeError::TimedOut),
+            Err(_) => Err(BridgeError::Malformed { status: status.as_u16() }),
+        }
+    }
+}
+
+async fn decode<T: DeserializeOwned>(answer: Response) -> Result<T, BridgeError> {
+    let status = answer.status().as_u16();
+    let body = answer.bytes().await.map_err(|error| BridgeError::of_transport(&error))?;
+    serde_json::from_slice(&body).map_err(|_| BridgeError::Malformed { status })
+}
+
+/// Ends a stream of bytes with a typed error when it fails, ends or stays silent for [`STREAM_IDLE_TIMEOUT`].
+fn until_silent<B: Send>(
+    bytes: impl Stream<Item = Result<B, reqwest::Error>> + Send,
+) -> impl Stream<Item = Result<B, BridgeError>> + Send {
+    futures::stream::unfold(Some(Box::pin(bytes)), |bytes| async {
+        let mut bytes = bytes?;
+        match tokio::time::timeout(STREAM_IDLE_TIMEOUT, bytes.next()).await {
+            Ok(Some(Ok(chunk))) => Some((Ok(chunk), Some(bytes))),
+            Ok(Some(Err(error))) => Some((Err(BridgeError::of_transport(&error)), None)),
+            Ok(None) => Some((Err(BridgeError::StreamEnded), None)),
+            Err(_) => Some((Err(BridgeError::TimedOut), None)),
+        }
+    })
+}

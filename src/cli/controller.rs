@@ -1,0 +1,195 @@
+//! `whatsapp-operator controller`.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{ArgAction, Args};
+use jiff::SignedDuration;
+
+use crate::{
+    controller::Settings,
+    platform::{kubernetes::Cluster, telemetry::LogFormat},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  # In a pod, or with the current context of the kubeconfig
+  whatsapp-operator controller
+
+  # On a laptop, one namespace, no election, ports of its own
+  whatsapp-operator controller --kubeconfig ./kubeconfig --watch-namespaces team-a \\
+      --leader-elect=false --admin-listen 127.0.0.1:0 --announce /tmp/operator.json
+
+  # A second operator on the same cluster, for its own bridges
+  whatsapp-operator controller --bridge-selector operator=blue --lease-name whatsapp-operator-blue
+
+Every flag can be given as an environment variable (shown with it); the flag wins.";
+
+/// Arguments of `controller`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ControllerArgs {
+    /// Kubeconfig file; KUBECONFIG, ~/.kube/config or the pod's service account when not given
+    #[arg(long, env = "WHATSAPP_OPERATOR_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig; its current one when not given
+    #[arg(long, env = "WHATSAPP_OPERATOR_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// Only instances in these namespaces, separated by commas; all when empty. Sessions that no instance claims are
+    /// then counted only together with --bridge-selector, which says that the bridges serve nobody else
+    #[arg(long, env = "WHATSAPP_OPERATOR_WATCH_NAMESPACES", value_name = "A,B", value_delimiter = ',', value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+
+    /// Only WhatsAppBridges with these labels, for example 'operator=blue'; all when empty
+    #[arg(long, env = "WHATSAPP_OPERATOR_BRIDGE_SELECTOR", value_name = "K=V", value_parser = selector)]
+    pub bridge_selector: Option<String>,
+
+    /// Namespace of the Lease; the pod's namespace, else "default", when not given
+    #[arg(long, env = "WHATSAPP_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
+    pub lease_namespace: Option<String>,
+
+    /// Name of the Lease: operators of the same name take turns
+    #[arg(long, env = "WHATSAPP_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "whatsapp-operator", value_parser = name)]
+    pub lease_name: String,
+
+    /// Reconcile only while holding the Lease; required with more than one replica
+    #[arg(long, env = "WHATSAPP_OPERATOR_LEADER_ELECT", value_name = "BOOL", default_value_t = true,
+          action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub leader_elect: bool,
+
+    /// How long a deletion waits for its bridge to unlink the device before it gives up with a Warning Event
+    #[arg(long, env = "WHATSAPP_OPERATOR_DELETION_DEADLINE", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub deletion_deadline: SignedDuration,
+
+    /// Where to serve /healthz, /readyz and /metrics
+    #[arg(long, env = "WHATSAPP_OPERATOR_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
+    pub admin_listen: SocketAddr,
+
+    /// Write the addresses listened on to this file as JSON, once
+    #[arg(long, env = "WHATSAPP_OPERATOR_ANNOUNCE", value_name = "FILE")]
+    pub announce: Option<PathBuf>,
+
+    /// Log level (error, warn, info, debug, trace) or directives
+    #[arg(long, env = "WHATSAPP_OPERATOR_LOG", value_name = "LEVEL", default_value = "info")]
+    pub log: String,
+
+    /// How log lines look
+    #[arg(long, env = "WHATSAPP_OPERATOR_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+impl ControllerArgs {
+    /// What the controller is told.
+    pub fn settings(&self) -> Settings {
+        let namespaces = self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
+        Settings {
+            namespaces,
+            bridge_selector: self.bridge_selector.clone().filter(|selector| !selector.is_empty()),
+            deletion_deadline: self.deletion_deadline,
+        }
+    }
+
+    /// Which cluster.
+    pub fn cluster(&self) -> Cluster {
+        Cluster { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+    }
+}
+
+/// A DNS label, or nothing.
+fn namespace(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.len() <= 63 && text.chars().all(fits) && !text.starts_with('-') && !text.ends_with('-') {
+        Ok(text.into())
+    } else {
+        Err("a namespace must be lower case letters, digits and '-', at most 63".into())
+    }
+}
+
+/// A DNS subdomain.
+fn name(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.len() <= 253 && text.split('.').all(|part| !part.is_empty() && namespace(part).is_ok())
+    {
+        Ok(text.into())
+    } else {
+        Err("a name must be lower case letters, digits, '-' and '.', at most 253".into())
+    }
+}
+
+/// `k=v` pairs separated by commas, or nothing. The API server takes more, but refuses late and over and over.
+fn selector(text: &str) -> Result<String, String> {
+    let fits = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    let pair = |pair: &str| pair.split_once('=').is_some_and(|(k, v)| !k.is_empty() && fits(k) && fits(v));
+    if text.is_empty() || text.split(',').all(pair) {
+        Ok(text.into())
+    } else {
+        Err("it must look like key=value,key=value".into())
+    }
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    let must = || "it must be a duration such as 90s, 10m or 1h30m, and not negative".to_owned();
+    let duration = SignedDuration::from_str(text).map_err(|_| must())?;
+    if duration.is_negative() || duration > SignedDuration::from_hours(24 * 365) { Err(must()) } else { Ok(duration) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "it must be an IP address and a port, for example 0.0.0.0:8080 or 127.0.0.1:0".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    fn parsed(flags: &[&str]) -> Result<ControllerArgs, String> {
+        let argv = ["whatsapp-operator", "controller"].iter().chain(flags);
+        match crate::cli::Args::try_parse_from(argv) {
+            Ok(crate::cli::Args { command: crate::cli::Command::Controller(args) }) => Ok(*args),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        crate::cli::Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let args = parsed(&[
+            "--watch-namespaces",
+            "a,b",
+            "--bridge-selector",
+            "x=y",
+            "--deletion-deadline",
+            "90s",
+            "--leader-elect=false",
+        ]);
+        let args = args.unwrap();
+        assert_eq!(args.settings().namespaces, ["a", "b"]);
+        assert_eq!(args.settings().bridge_selector.as_deref(), Some("x=y"));
+        assert_eq!(args.settings().deletion_deadline, SignedDuration::from_secs(90));
+        assert!(!args.leader_elect);
+        let plain = parsed(&[]).unwrap();
+        assert!(plain.settings().namespaces.is_empty() && plain.leader_elect);
+        assert_eq!(plain.settings().deletion_deadline, SignedDuration::from_mins(10));
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_the_flag_and_what_it_must_be() {
+        for (flag, value, says) in [
+            ("--watch-namespaces", "A_b", "lower case"),
+            ("--bridge-selector", "nonsense", "key=value"),
+            ("--deletion-deadline", "soon", "10m"),
+            ("--deletion-deadline", "-5m", "10m"),
+            ("--admin-listen", "localhost", "127.0.0.1:0"),
+            ("--lease-name", "", "lower case"),
+            ("--log-format", "xml", "json"),
+        ] {
+            let error = parsed(&[&format!("{flag}={value}")]).unwrap_err();
+            assert!(error.contains(flag) && error.contains(says), "{flag}={value}: {error}");
+        }
+    }
+}

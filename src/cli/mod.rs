@@ -1,0 +1,24 @@
+//! Turns flags and environment into typed configuration; touches nothing else.
+
+pub mod controller;
+pub mod crd;
+
+use clap::{Parser, Subcommand};
+
+/// Manages WhatsApp Web sessions on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "whatsapp-operator", version, max_term_width = 100)]
+pub struct Args {
+    /// What to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands of `whatsapp-operator`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller: reconcile WhatsAppInstances until told to stop
+    Controller(Box<controller::ControllerArgs>),
+    /// Print the CustomResourceDefinitions, or write them into a directory
+    Crd(crd::CrdArgs),
+}

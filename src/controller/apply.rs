@@ -1,0 +1,199 @@
+//! Every write the reconcile makes: the finalizer, the status, Events, the bridge.
+
+use std::{future::Future, sync::Arc};
+
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::events::Event,
+};
+use serde_json::{Value, json};
+
+use super::{
+    binding::Choice,
+    context::Context,
+    decide::Plan,
+    directory::Directory,
+    error::{ReconcileError, describe},
+    notices::Notice,
+};
+use crate::{
+    api::{BridgeBinding, WhatsAppInstance, WhatsAppInstanceStatus, labels},
+    bridge_api::{BridgeError, Deletion, SessionSpec},
+    platform::kubernetes::CALL_TIMEOUT,
+};
+
+type Applied<T> = Result<T, ReconcileError>;
+
+/// Carries a plan out, in its order, and returns the object as it then is.
+pub async fn apply(instance: Arc<WhatsAppInstance>, plan: Plan, context: &Context) -> Applied<Arc<WhatsAppInstance>> {
+    let Plan { add_finalizer, bind, status, notices, put, recheck: _ } = plan;
+    let mut instance = instance;
+    if add_finalizer {
+        let mut finalizers = instance.finalizers().to_vec();
+        finalizers.push(labels::FINALIZER.into());
+        instance = set_finalizers(&instance, &finalizers, context).await?;
+    }
+    if let Some(status) = status {
+        let reservation = bind.as_ref().map(|choice| Reservation::take(&instance, choice, context)).transpose()?;
+        instance = write_status(&instance, &status, context).await?;
+        if let Some(reservation) = reservation {
+            reservation.keep();
+        }
+    }
+    for notice in &notices {
+        publish(&instance, notice, context).await;
+    }
+    if let Some(spec) = put {
+        put_session(&instance, &spec, context).await?;
+    }
+    Ok(instance)
+}
+
+/// Removes our finalizer, which lets the object go.
+pub async fn release(instance: &WhatsAppInstance, context: &Context) -> Applied<()> {
+    let others = instance.finalizers().iter().filter(|name| *name != labels::FINALIZER).cloned();
+    let others: Vec<String> = others.collect();
+    set_finalizers(instance, &others, context).await.map(drop)
+}
+
+/// Writes the status as its only manager, on the very object the decision was made from.
+pub async fn write_status(
+    instance: &WhatsAppInstance,
+    status: &WhatsAppInstanceStatus,
+    context: &Context,
+) -> Applied<Arc<WhatsAppInstance>> {
+    let body = json!({
+        "apiVersion": WhatsAppInstance::api_version(&()), "kind": WhatsAppInstance::kind(&()),
+        "metadata": {
+            "name": instance.name_any(), "uid": instance.uid(), "resourceVersion": instance.resource_version(),
+        },
+        "status": status,
+    });
+    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
+    let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Apply(body));
+    written(call("write the status", api.patch_status(&name, &params, &patch)).await?, context)
+}
+
+/// A failed Event changes nothing about the object; whoever must act reads the same in the status.
+pub async fn publish(instance: &WhatsAppInstance, notice: &Notice, context: &Context) {
+    let (event, reference) = (Event::from(notice), instance.object_ref(&()));
+    if let Err(error) = call("publish an Event", context.recorder.publish(&event, &reference)).await {
+        tracing::warn!(%error, reason = notice.reason, "could not publish an Event");
+    }
+}
+
+/// Tells the instance's shard to delete its session.
+pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: &Context) -> Applied<Deletion> {
+    let doing = "delete the session";
+    let uid = instance.uid().unwrap_or_default();
+    let outcome = match bound(instance).and_then(|bound| context.links.get(bound)) {
+        None => Err(BridgeError::Unreachable { cause: "there is no link to the shard".into() }),
+        Some(link) => match link.client() {
+            Err(error) => Err(error),
+            Ok(client) => {
+                let outcome = client.delete(&uid, unlink).await;
+                match &outcome {
+                    Ok(Deletion::Gone) => link.forget(&uid),
+                    Err(BridgeError::Unauthorized) => link.doubt_token(),
+                    _ => {}
+                }
+                outcome
+            }
+        },
+    };
+    context.failures.note(&uid, outcome.as_ref().err().cloned());
+    outcome.map_err(|source| ReconcileError::Bridge { doing, source })
+}
+
+async fn put_session(instance: &WhatsAppInstance, spec: &SessionSpec, context: &Context) -> Applied<()> {
+    let uid = instance.uid().unwrap_or_default();
+    // Without a link the shard has just been taken away; the next look says so.
+    let Some(link) = bound(instance).and_then(|bound| context.links.get(bound)) else { return Ok(()) };
+    let outcome = match link.client() {
+        Err(error) => Err(error),
+        Ok(client) => {
+            let revision = link.revision();
+            let outcome = client.put(&uid, spec).await;
+            match &outcome {
+                Ok(session) => link.learn(session.clone(), revision),
+                Err(BridgeError::Unauthorized) => link.doubt_token(),
+                Err(_) => {}
+            }
+            outcome
+        }
+    };
+    context.failures.note(&uid, outcome.as_ref().err().cloned());
+    outcome.map(drop).map_err(|source| ReconcileError::Bridge { doing: "put the session", source })
+}
+
+/// A place on a shard, given back unless the binding was recorded.
+struct Reservation<'a> {
+    directory: &'a Directory,
+    uid: String,
+    kept: bool,
+}
+
+impl<'a> Reservation<'a> {
+    fn take(instance: &WhatsAppInstance, choice: &Choice, context: &'a Context) -> Applied<Self> {
+        let uid = instance.uid().unwrap_or_default();
+        if !context.directory.reserve(&uid, &choice.binding, choice.places) {
+            return Err(ReconcileError::PlaceTaken);
+        }
+        Ok(Self { directory: &context.directory, uid, kept: false })
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.directory.unreserve(&self.uid);
+        }
+    }
+}
+
+async fn set_finalizers(
+    instance: &WhatsAppInstance,
+    finalizers: &[String],
+    context: &Context,
+) -> Applied<Arc<WhatsAppInstance>> {
+    // Finalizers are a list shared with others: the resourceVersion keeps us from undoing their changes.
+    let body: Value = json!({ "metadata": {
+        "finalizers": finalizers, "uid": instance.uid(), "resourceVersion": instance.resource_version(),
+    }});
+    let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Merge(body));
+    let params = PatchParams { field_manager: Some(labels::FIELD_MANAGER.into()), ..PatchParams::default() };
+    written(call("change the finalizers", api.patch(&name, &params, &patch)).await?, context)
+}
+
+fn written(mut instance: WhatsAppInstance, context: &Context) -> Applied<Arc<WhatsAppInstance>> {
+    instance.metadata.managed_fields = None;
+    context.directory.note(&instance);
+    let instance = Arc::new(instance);
+    context.written.note(&instance);
+    Ok(instance)
+}
+
+fn bound(instance: &WhatsAppInstance) -> Option<&BridgeBinding> {
+    instance.status.as_ref()?.bridge.as_ref()
+}
+
+fn api(instance: &WhatsAppInstance, context: &Context) -> Api<WhatsAppInstance> {
+    Api::namespaced(context.client.clone(), &instance.namespace().unwrap_or_default())
+}
+
+async fn call<T>(doing: &'static str, request: impl Future<Output = Result<T, kube::Error>>) -> Applied<T> {
+    match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => {
+            tracing::debug!(doing, reason = describe(&kube::Error::Api(status)), "decided on an older state");
+            Err(ReconcileError::Outdated { doing })
+        }
+        Ok(Err(source)) => Err(ReconcileError::Kubernetes { doing, source: Box::new(source) }),
+        Err(_) => Err(ReconcileError::Slow { doing }),
+    }
+}

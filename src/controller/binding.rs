@@ -1,0 +1,86 @@
+//! Which bridge and shard an instance goes to. Pure.
+
+use std::collections::BTreeMap;
+
+use kube::{
+    ResourceExt,
+    core::{Selector, SelectorExt},
+};
+
+use super::facts::{Candidate, Facts, LinkState, Trouble};
+use crate::api::{
+    BridgeBinding, NamespacesFrom, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels::IS_DEFAULT_BRIDGE,
+};
+
+/// A place for an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The bridge and shard.
+    pub binding: BridgeBinding,
+    /// How many instances may be bound to the shard.
+    pub places: usize,
+    /// How the link to the shard stands.
+    pub link: LinkState,
+}
+
+/// Chooses for good: a binding never changes, because two shards with one session's keys would destroy the session.
+///
+/// # Errors
+/// The trouble that keeps the instance unbound; it is tried again when bridges, namespaces or instances change.
+pub fn choose(facts: &Facts<'_>) -> Result<Choice, Trouble> {
+    let candidate = bridge_of(facts.instance, &facts.candidates)?;
+    let name = candidate.bridge.name_any();
+    admits(&candidate.bridge, &facts.namespace_labels)?;
+    let places = candidate.bridge.spec.capacity.sessions_per_shard as usize;
+    let free = candidate.shards.iter().filter(|shard| shard.bound < places);
+    // A shard that is down now serves a new session only when no other has room.
+    let shard = free.min_by_key(|shard| (matches!(shard.link, LinkState::Down(_)), shard.bound)).ok_or_else(|| {
+        Trouble::new(
+            reason::BRIDGE_FULL,
+            format!("Every shard of WhatsAppBridge {name} holds {places} sessions; add a shard, or delete instances."),
+        )
+    })?;
+    let binding = BridgeBinding { name, shard: shard.name.clone() };
+    Ok(Choice { binding, places, link: shard.link.clone() })
+}
+
+fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Result<&'a Candidate, Trouble> {
+    if let Some(wanted) = &instance.spec.bridge_ref {
+        return candidates.iter().find(|c| c.bridge.name_any() == wanted.name).ok_or_else(|| {
+            let text = format!(
+                "There is no WhatsAppBridge {}; create it, or recreate this instance for another.",
+                wanted.name
+            );
+            Trouble::new(reason::BRIDGE_NOT_FOUND, text)
+        });
+    }
+    candidates
+        .iter()
+        .filter(|c| c.bridge.annotations().get(IS_DEFAULT_BRIDGE).is_some_and(|value| value == "true"))
+        .min_by_key(|c| (c.bridge.creation_timestamp(), c.bridge.name_any()))
+        .ok_or_else(|| {
+            let text = format!(
+                "spec.bridgeRef is not set and no WhatsAppBridge is the default; annotate one with {IS_DEFAULT_BRIDGE}: \"true\"."
+            );
+            Trouble::new(reason::NO_DEFAULT_BRIDGE, text)
+        })
+}
+
+fn admits(bridge: &WhatsAppBridge, labels: &BTreeMap<String, String>) -> Result<(), Trouble> {
+    let allowed = &bridge.spec.allowed_namespaces;
+    let admitted = match (allowed.from, &allowed.selector) {
+        (NamespacesFrom::All, _) => true,
+        (NamespacesFrom::Selector, Some(selector)) => {
+            Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+        }
+        (NamespacesFrom::Selector, None) => false,
+    };
+    if admitted {
+        return Ok(());
+    }
+    let text = format!(
+        "WhatsAppBridge {} does not serve this namespace; ask the platform team to label the namespace for it.",
+        bridge.name_any()
+    );
+    Err(Trouble::new(reason::NAMESPACE_NOT_ALLOWED, text))
+}

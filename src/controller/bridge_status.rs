@@ -1,0 +1,180 @@
+//! The status of a WhatsAppBridge. Pure.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{
+    facts::{LinkState, Trouble},
+    link::Glance,
+};
+use crate::api::{
+    BridgeSessions, WhatsAppBridge, WhatsAppBridgeStatus,
+    conditions::{READY, reason},
+};
+
+/// Condition: every session on the bridge belongs to an instance.
+pub const SESSIONS_CLAIMED: &str = "SessionsClaimed";
+/// Its reason when not.
+pub const UNCLAIMED_REASON: &str = reason::UNCLAIMED_SESSIONS;
+
+/// The status to show, given a look at each shard that has a link. A shard still being connected to changes nothing.
+pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) -> WhatsAppBridgeStatus {
+    let old = bridge.status.clone().unwrap_or_default();
+    let generation = bridge.metadata.generation;
+    let down = shards.iter().filter_map(|(_, glance)| match &glance.state {
+        LinkState::Down(trouble) => Some(trouble.clone()),
+        _ => None,
+    });
+    let down: Vec<Trouble> = down.collect();
+    let settling = shards.is_empty() || shards.iter().any(|(_, glance)| glance.state == LinkState::Unknown);
+    if settling && down.is_empty() {
+        return if old.conditions.is_empty() {
+            let ready = condition(&old, READY, "Unknown", reason::UNKNOWN, "Not known yet.".into(), generation, now);
+            WhatsAppBridgeStatus { observed_generation: generation, conditions: vec![ready], ..old }
+        } else {
+            old
+        };
+    }
+    let ready = match down.first() {
+        None => {
+            condition(&old, READY, "True", reason::ALL_SHARDS_READY, "Every shard answers.".into(), generation, now)
+        }
+        Some(first) => {
+            let text = if down.len() == 1 {
+                first.message.clone()
+            } else {
+                format!("{} of {} shards cannot be used. {}", down.len(), shards.len(), first.message)
+            };
+            condition(&old, READY, "False", first.reason, text, generation, now)
+        }
+    };
+    let known = || shards.iter().filter_map(|(_, glance)| glance.info.as_ref());
+    let versions: BTreeSet<&str> = known().map(|info| info.version.as_str()).collect();
+    // Only what every shard can do is something the bridge can do.
+    let capabilities = known().map(|info| info.capabilities.iter().cloned().collect::<BTreeSet<String>>());
+    let capabilities = capabilities.reduce(|all, one| &all & &one).map(|all| all.into_iter().collect());
+    let total = shards.iter().map(|(_, glance)| glance.total).sum();
+    let unclaimed: Option<usize> = shards.iter().map(|(_, glance)| glance.unclaimed).sum();
+    let mut conditions = vec![ready];
+    conditions.extend(match unclaimed {
+        None => old.conditions.iter().find(|condition| condition.type_ == SESSIONS_CLAIMED).cloned(),
+        Some(0) => {
+            let text = "Every session belongs to an instance.".into();
+            Some(condition(&old, SESSIONS_CLAIMED, "True", "AllSessionsClaimed", text, generation, now))
+        }
+        Some(_) => {
+            let text = "The bridge holds sessions that no WhatsAppInstance claims (status.sessions.unclaimed). They are left \
+                        alone; delete them on the bridge if their instances are gone for good.";
+            Some(condition(&old, SESSIONS_CLAIMED, "False", UNCLAIMED_REASON, text.into(), generation, now))
+        }
+    });
+    WhatsAppBridgeStatus {
+        observed_generation: generation,
+        conditions,
+        version: if versions.is_empty() {
+            old.version
+        } else {
+            Some(versions.into_iter().collect::<Vec<_>>().join(", "))
+        },
+        capabilities: capabilities.unwrap_or(old.capabilities),
+        sessions: Some(BridgeSessions {
+            total: count(total),
+            unclaimed: unclaimed.map_or_else(|| old.sessions.unwrap_or_default().unclaimed, count),
+        }),
+    }
+}
+
+/// Whether the status says that every session is claimed.
+pub fn claimed(status: &WhatsAppBridgeStatus) -> Option<bool> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == SESSIONS_CLAIMED)
+        .map(|condition| condition.status == "True")
+}
+
+/// What to tell about sessions that are not.
+pub fn unclaimed_message(status: &WhatsAppBridgeStatus) -> Option<String> {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == SESSIONS_CLAIMED)?;
+    (condition.status == "False").then(|| condition.message.clone())
+}
+
+fn count(sessions: usize) -> u32 {
+    sessions.try_into().unwrap_or(u32::MAX)
+}
+
+fn condition(
+    old: &WhatsAppBridgeStatus,
+    kind: &str,
+    status: &str,
+    because: &str,
+    message: String,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let before = old.conditions.iter().find(|condition| condition.type_ == kind && condition.status == status);
+    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    Condition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: because.into(),
+        message,
+        observed_generation: generation,
+        last_transition_time: before.map_or(now, |before| before.last_transition_time.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bridge_api::Info, controller::fixtures};
+
+    fn up(total: usize, unclaimed: Option<usize>) -> Glance {
+        let info = Info { version: "0.1.0".into(), capabilities: vec!["qr".into(), "events".into()], sessions: 0 };
+        Glance { state: LinkState::Up, info: Some(info), total, unclaimed }
+    }
+
+    fn down() -> Glance {
+        Glance { state: LinkState::Down(Trouble::new(reason::BRIDGE_UNREACHABLE, "Gone.")), ..up(0, Some(0)) }
+    }
+
+    fn shown(shards: &[Glance]) -> WhatsAppBridgeStatus {
+        let named: Vec<_> = shards.iter().enumerate().map(|(n, glance)| (format!("s{n}"), glance.clone())).collect();
+        of(&fixtures::bridge("main", &["s0", "s1"]), &named, fixtures::now())
+    }
+
+    #[test]
+    fn one_shard_down_is_not_ready_and_says_which_trouble() {
+        let status = shown(&[up(3, Some(0)), down()]);
+        assert_eq!(
+            (status.conditions[0].status.as_str(), status.conditions[0].reason.as_str()),
+            ("False", "BridgeUnreachable")
+        );
+        assert_eq!(shown(&[up(3, Some(0)), up(2, Some(0))]).conditions[0].reason, "AllShardsReady");
+    }
+
+    #[test]
+    fn unclaimed_sessions_are_counted_and_do_not_make_it_unready() {
+        let status = shown(&[up(3, Some(1)), up(2, Some(1))]);
+        assert_eq!(status.sessions, Some(BridgeSessions { total: 5, unclaimed: 2 }));
+        assert_eq!(status.conditions[0].status, "True");
+        assert_eq!(claimed(&status), Some(false));
+        assert!(unclaimed_message(&status).is_some());
+    }
+
+    #[test]
+    fn nothing_is_called_unclaimed_before_every_instance_is_known() {
+        assert_eq!(claimed(&shown(&[up(3, None), up(2, Some(2))])), None);
+    }
+
+    #[test]
+    fn a_shard_being_connected_to_changes_nothing() {
+        let mut bridge = fixtures::bridge("main", &["s0"]);
+        let settled = of(&bridge, &[("s0".into(), up(1, Some(0)))], fixtures::now());
+        bridge.status = Some(settled.clone());
+        let unknown = Glance { state: LinkState::Unknown, ..up(1, Some(0)) };
+        assert_eq!(of(&bridge, &[("s0".into(), unknown)], fixtures::now()), settled);
+    }
+}

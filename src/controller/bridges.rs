@@ -1,0 +1,185 @@
+//! The bridges: follows the WhatsAppBridge objects, keeps their links, writes their status.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        events::{Event, EventType, Recorder},
+        reflector::Store,
+    },
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{
+    bridge_status::{self, UNCLAIMED_REASON},
+    error::describe,
+    link::{Address, Glance, Link, Links, Listeners},
+};
+use crate::{
+    api::{BridgeBinding, Shard, WhatsAppBridge, WhatsAppBridgeStatus, labels},
+    platform::kubernetes::CALL_TIMEOUT,
+};
+use kube::Resource;
+
+/// Notes that come in a burst (a shard listing a thousand sessions) become one look.
+const GATHER: Duration = Duration::from_millis(250);
+/// Counts alone are written at most this often.
+const COUNTS: Duration = Duration::from_secs(30);
+
+/// Everything the bridges' side needs.
+pub struct Bridges {
+    /// The Kubernetes client.
+    pub client: Client,
+    /// The watched objects.
+    pub store: Store<WhatsAppBridge>,
+    /// The links, shared with the reconcile.
+    pub links: Arc<Links>,
+    /// Whom links tell.
+    pub listeners: Listeners,
+    /// For Events.
+    pub recorder: Recorder,
+    /// Whether every instance that could claim a session is watched.
+    pub sees_all_instances: bool,
+}
+
+impl Bridges {
+    /// Makes the links what the objects say. To be called on every change of an object.
+    pub fn sync(&self, bridge: &WhatsAppBridge, gone: bool) {
+        let name = bridge.name_any();
+        let wanted = if gone { Vec::new() } else { addresses(bridge) };
+        self.links.set(&name, &wanted, &self.client, &self.listeners);
+        // Whoever waits for a bridge, and whoever is on this one, may be affected.
+        for instance in self.listeners.directory.select(|_, bound| bound.is_none_or(|bound| bound.name == name)) {
+            let _ = self.listeners.queue.send(instance);
+        }
+        self.listeners.bridges.notify_one();
+    }
+
+    /// Writes statuses as links and objects change; does nothing while nothing does.
+    pub async fn report(&self, mut gone: UnboundedReceiver<String>) {
+        let mut written: HashMap<String, Instant> = HashMap::new();
+        let mut due: Option<Instant> = None;
+        loop {
+            let sleep = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.listeners.bridges.notified() => tokio::time::sleep(GATHER).await,
+                () = sleep => {}
+                Some(name) = gone.recv() => drop(written.remove(&name)),
+            }
+            due = None;
+            for bridge in self.store.state() {
+                let name = bridge.name_any();
+                let counts_due = written.get(&name).map(|at| *at + COUNTS).filter(|at| *at > Instant::now());
+                match self.report_one(&bridge, counts_due.is_none()).await {
+                    Reported::Nothing => {}
+                    Reported::Written => drop(written.insert(name, Instant::now())),
+                    Reported::Later => due = due.into_iter().chain(counts_due).min(),
+                    Reported::Failed => due = Some(Instant::now() + CALL_TIMEOUT),
+                }
+            }
+        }
+    }
+
+    async fn report_one(&self, bridge: &WhatsAppBridge, counts_too: bool) -> Reported {
+        let linked = shards(bridge).iter().filter_map(|shard| {
+            let link = self.links.get(&binding(bridge, shard))?;
+            Some((shard.name.clone(), self.glance(&link)))
+        });
+        let shards: Vec<(String, Glance)> = linked.collect();
+        let old = bridge.status.clone().unwrap_or_default();
+        let new = bridge_status::of(bridge, &shards, Timestamp::now());
+        if bridge.status.as_ref() == Some(&new) {
+            return Reported::Nothing;
+        }
+        let only_counts = WhatsAppBridgeStatus { sessions: old.sessions, ..new.clone() } == old;
+        if only_counts && !counts_too {
+            return Reported::Later;
+        }
+        let api: Api<WhatsAppBridge> = Api::all(self.client.clone());
+        let body = serde_json::json!({
+            "apiVersion": WhatsAppBridge::api_version(&()), "kind": WhatsAppBridge::kind(&()),
+            "metadata": { "name": bridge.name_any(), "uid": bridge.uid() }, "status": new,
+        });
+        let params = PatchParams::apply(labels::FIELD_MANAGER).force();
+        let patch = Patch::Apply(&body);
+        let name = bridge.name_any();
+        let write = api.patch_status(&name, &params, &patch);
+        match tokio::time::timeout(CALL_TIMEOUT, write).await {
+            Ok(Ok(_)) => {
+                self.warn_of_unclaimed(bridge, &old, &new).await;
+                Reported::Written
+            }
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Reported::Nothing,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    bridge = bridge.name_any(),
+                    error = describe(&error),
+                    "could not write the bridge's status"
+                );
+                Reported::Failed
+            }
+            Err(_) => Reported::Failed,
+        }
+    }
+
+    fn glance(&self, link: &Link) -> Glance {
+        let glance = link.glance();
+        Glance { unclaimed: glance.unclaimed.filter(|_| self.sees_all_instances), ..glance }
+    }
+
+    /// Once, when sessions without an instance appear: they are never deleted by the controller.
+    async fn warn_of_unclaimed(&self, bridge: &WhatsAppBridge, old: &WhatsAppBridgeStatus, new: &WhatsAppBridgeStatus) {
+        let claimed_before = bridge_status::claimed(old) != Some(false);
+        let Some(message) = bridge_status::unclaimed_message(new).filter(|_| claimed_before) else { return };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: UNCLAIMED_REASON.into(),
+            note: Some(message),
+            action: "Count".into(),
+            secondary: None,
+        };
+        let reference = bridge.object_ref(&());
+        if let Ok(Err(error)) = tokio::time::timeout(CALL_TIMEOUT, self.recorder.publish(&event, &reference)).await {
+            tracing::warn!(bridge = bridge.name_any(), error = describe(&error), "could not publish an Event");
+        }
+    }
+}
+
+enum Reported {
+    Nothing,
+    Written,
+    Later,
+    Failed,
+}
+
+/// The shards of a bridge.
+pub fn shards(bridge: &WhatsAppBridge) -> &[Shard] {
+    bridge.spec.builtin.as_ref().map_or(&[], |builtin| &builtin.shards)
+}
+
+/// What an instance on this shard is bound to.
+pub fn binding(bridge: &WhatsAppBridge, shard: &Shard) -> BridgeBinding {
+    BridgeBinding { name: bridge.name_any(), shard: shard.name.clone() }
+}
+
+fn addresses(bridge: &WhatsAppBridge) -> Vec<(BridgeBinding, Address)> {
+    let ca_bundle = bridge.spec.builtin.as_ref().and_then(|builtin| builtin.ca_bundle.clone());
+    let address = |shard: &Shard| Address {
+        url: shard.url.clone(),
+        ca_bundle: ca_bundle.clone(),
+        token: bridge.spec.credentials_secret_ref.clone(),
+    };
+    shards(bridge).iter().map(|shard| (binding(bridge, shard), address(shard))).collect()
+}

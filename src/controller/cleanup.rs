@@ -1,0 +1,60 @@
+//! The finalizer's path: the device is unlinked and the keys are deleted, or a deadline passes; then the object may go.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+
+use super::{
+    apply,
+    context::Context,
+    decide::{self, Farewell, Step},
+    error::ReconcileError,
+    notices,
+    observe::observe,
+    status,
+};
+use crate::{api::WhatsAppInstance, bridge_api::Deletion};
+
+/// The bridge says when a deletion is through; asking again is for a word that got lost.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// One step of a deletion that was asked for at `since`.
+///
+/// # Errors
+/// When the API server or the bridge did not do its part; to be tried again.
+pub async fn cleanup(
+    instance: Arc<WhatsAppInstance>,
+    since: Timestamp,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
+    let facts = observe(&instance, context);
+    let now = facts.now;
+    let Farewell { status: show, step, recheck } = decide::farewell(&facts, since, context.deletion_deadline);
+    let mut instance = Arc::clone(&instance);
+    if let Some(show) = show {
+        instance = apply::write_status(&instance, &show, context).await?;
+    }
+    let wait = recheck.map_or(ASK_AGAIN, |at| status::until(at, now).min(ASK_AGAIN));
+    match step {
+        Step::Done => Ok(Action::await_change()),
+        Step::Release => finish(&instance, context).await,
+        Step::Wait => Ok(Action::requeue(wait)),
+        Step::Delete { unlink } => match apply::delete_session(&instance, unlink, context).await? {
+            Deletion::Gone => finish(&instance, context).await,
+            Deletion::UnderWay => Ok(Action::requeue(wait)),
+        },
+        Step::GiveUp => {
+            // One last try, for the keys at least; whether it works no longer matters.
+            let gone = matches!(apply::delete_session(&instance, false, context).await, Ok(Deletion::Gone));
+            tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
+            apply::publish(&instance, &notices::gave_up(), context).await;
+            finish(&instance, context).await
+        }
+    }
+}
+
+async fn finish(instance: &WhatsAppInstance, context: &Context) -> Result<Action, ReconcileError> {
+    apply::release(instance, context).await?;
+    Ok(Action::await_change())
+}

@@ -1,0 +1,127 @@
+//! What every reconcile shares.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{events::Recorder, reflector::Store},
+};
+
+use super::{directory::Directory, error::Backoff, link::Links, metrics::ReconcileMetrics};
+use crate::{
+    api::{WhatsAppBridge, WhatsAppInstance},
+    bridge_api::BridgeError,
+    platform::lock,
+};
+
+/// Clients, caches and clocks of the controller.
+pub struct Context {
+    /// The Kubernetes client.
+    pub client: Client,
+    /// The watched bridges.
+    pub bridges: Store<WhatsAppBridge>,
+    /// The watched namespaces, labels only.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// The links to the shards.
+    pub links: Arc<Links>,
+    /// Which instances there are.
+    pub directory: Arc<Directory>,
+    /// For Events.
+    pub recorder: Recorder,
+    /// Counters.
+    pub metrics: ReconcileMetrics,
+    /// Failures in a row.
+    pub backoff: Backoff,
+    /// How long a deletion waits for its bridge.
+    pub deletion_deadline: SignedDuration,
+    /// Our own last writes, until the watch shows them.
+    pub written: Written,
+    /// What bridges last refused, by uid.
+    pub failures: Failures,
+}
+
+/// Our own last writes. Deciding from a cache that does not show them yet would write, or bind, twice.
+#[derive(Debug, Default)]
+pub struct Written(Mutex<HashMap<String, Arc<WhatsAppInstance>>>);
+
+impl Written {
+    /// Remembers an object as a write returned it.
+    pub fn note(&self, instance: &Arc<WhatsAppInstance>) {
+        if let Some(uid) = instance.uid() {
+            lock(&self.0).insert(uid, Arc::clone(instance));
+        }
+    }
+
+    /// The newer of the cached object and our last write of it.
+    pub fn newest(&self, cached: Arc<WhatsAppInstance>) -> Arc<WhatsAppInstance> {
+        let Some(uid) = cached.uid() else { return cached };
+        let mut written = lock(&self.0);
+        match written.get(&uid) {
+            Some(own) if version(own) > version(&cached) => Arc::clone(own),
+            Some(_) => {
+                written.remove(&uid);
+                cached
+            }
+            None => cached,
+        }
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        lock(&self.0).remove(uid);
+    }
+}
+
+/// Resource versions of one kind are comparable decimal numbers (KEP-5504, guaranteed since Kubernetes 1.35 and true of
+/// every etcd-backed API server before).
+fn version(instance: &WhatsAppInstance) -> u64 {
+    instance.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// What bridges last answered instances, when that was an error.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<String, (BridgeError, u32)>>);
+
+/// A connection that broke under a call is the link's to judge; calls alone must fail this often in a row to count.
+const BRIEF_FAILURES: u32 = 3;
+
+impl Failures {
+    /// The last failure, if the last call failed and that means something.
+    pub fn get(&self, uid: &str) -> Option<BridgeError> {
+        let failures = lock(&self.0);
+        let (error, times) = failures.get(uid)?;
+        (!error.may_be_brief() || *times >= BRIEF_FAILURES).then(|| error.clone())
+    }
+
+    /// Notes how a call went.
+    pub fn note(&self, uid: &str, failure: Option<BridgeError>) {
+        match failure {
+            Some(error) => {
+                let mut failures = lock(&self.0);
+                let times = failures.get(uid).map_or(0, |(_, times)| *times).saturating_add(1);
+                failures.insert(uid.into(), (error, times));
+            }
+            None => drop(lock(&self.0).remove(uid)),
+        }
+    }
+}
+
+impl Context {
+    /// The clock of every decision.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    /// Drops everything kept about a deleted instance.
+    pub fn forget(&self, uid: &str) {
+        self.directory.forget(uid);
+        self.written.forget(uid);
+        self.failures.note(uid, None);
+    }
+}

@@ -1,0 +1,146 @@
+//! The decision: facts in, plan out. Pure; `apply` carries the plan out.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::{
+    binding::{self, Choice},
+    facts::{Facts, LinkState, Trouble},
+    notices::{self, Notice},
+    status::{self, Next, Outlook},
+};
+use crate::{
+    api::{DeletionPolicy, WhatsAppInstance, WhatsAppInstanceStatus, labels},
+    bridge_api::{PairingSpec, SessionSpec},
+};
+
+/// What to do about a living instance, in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Add our finalizer, before anything outside the cluster is done.
+    pub add_finalizer: bool,
+    /// A binding that the status below records for the first time.
+    pub bind: Option<Choice>,
+    /// The status to write; `None` when it stands already.
+    pub status: Option<Box<WhatsAppInstanceStatus>>,
+    /// What to tell in Events, once the status is written.
+    pub notices: Vec<Notice>,
+    /// What to tell the bridge.
+    pub put: Option<SessionSpec>,
+    /// When to look again without being told.
+    pub recheck: Option<Timestamp>,
+}
+
+/// What to do about an instance that is being deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Our finalizer is gone: nothing.
+    Done,
+    /// Nothing was ever started: remove the finalizer.
+    Release,
+    /// Ask the bridge to delete; when it says gone, remove the finalizer.
+    Delete {
+        /// Whether to unlink the device first.
+        unlink: bool,
+    },
+    /// Wait for the bridge.
+    Wait,
+    /// The deadline has passed: say so, try once to have the keys deleted, remove the finalizer.
+    GiveUp,
+}
+
+/// A deletion's plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Farewell {
+    /// The status to write before; `None` when it stands already.
+    pub status: Option<Box<WhatsAppInstanceStatus>>,
+    /// What to do.
+    pub step: Step,
+    /// When to look again without being told.
+    pub recheck: Option<Timestamp>,
+}
+
+/// Decides what a living instance needs.
+pub fn decide(facts: &Facts<'_>) -> Plan {
+    let wanted = session_spec(facts.instance);
+    let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
+    let (bind, trouble) = match chosen {
+        Some(Ok(choice)) => (Some(choice), None),
+        Some(Err(trouble)) => (None, Some(trouble)),
+        None => (None, None),
+    };
+    let link = bind.as_ref().map_or(&facts.link, |choice| &choice.link);
+    let binding = facts.binding().or(bind.as_ref().map(|choice| &choice.binding));
+    let session = facts.session.as_deref();
+    let agrees = session.is_some_and(|session| session.spec == wanted);
+    // A call that failed on our side may have succeeded on theirs.
+    let failure = facts.failure.as_ref().filter(|_| !agrees).map(|error| {
+        Trouble::new(
+            error.reason(),
+            format!("The bridge could not do what this instance needs: {error}. It is tried again."),
+        )
+    });
+    let outlook = match (&trouble, link, &failure, session) {
+        (Some(trouble), ..) => Outlook::Unbound(trouble),
+        (None, LinkState::Down(trouble), ..) => Outlook::Unusable(trouble),
+        (None, LinkState::Unknown, ..) => Outlook::Unknown,
+        (None, LinkState::Up, Some(failure), _) => Outlook::Unusable(failure),
+        (None, LinkState::Up, None, Some(session)) => Outlook::Known(session, agrees),
+        (None, LinkState::Up, None, None) => Outlook::Absent,
+    };
+    let Next { status, recheck } = status::next(facts, binding, outlook);
+    let old = facts.instance.status.clone().unwrap_or_default();
+    Plan {
+        add_finalizer: !has_finalizer(facts.instance),
+        notices: notices::between(&old, &status),
+        put: (binding.is_some() && *link == LinkState::Up && !agrees).then_some(wanted),
+        status: (facts.instance.status.as_ref() != Some(&status)).then(|| Box::new(status)),
+        recheck,
+        bind,
+    }
+}
+
+/// Decides how a deletion goes on; `patience` counts from the deletion timestamp.
+pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -> Farewell {
+    let only = |step| Farewell { status: None, step, recheck: None };
+    if !has_finalizer(facts.instance) {
+        return only(Step::Done);
+    }
+    if facts.binding().is_none() {
+        return only(Step::Release);
+    }
+    let until = since.saturating_add(patience).unwrap_or(Timestamp::MAX);
+    if facts.now >= until {
+        return only(Step::GiveUp);
+    }
+    let failure =
+        facts.failure.as_ref().map(|error| Trouble::new(error.reason(), format!("The bridge failed: {error}.")));
+    let (step, trouble) = match &facts.link {
+        LinkState::Up => {
+            (Step::Delete { unlink: facts.instance.spec.deletion_policy == DeletionPolicy::Unlink }, failure.as_ref())
+        }
+        LinkState::Unknown => (Step::Wait, None),
+        LinkState::Down(trouble) => (Step::Wait, Some(trouble)),
+    };
+    let next = status::terminating(facts, since, until, trouble);
+    let changed = next.map(|next| next.status).filter(|status| facts.instance.status.as_ref() != Some(status));
+    Farewell { status: changed.map(Box::new), step, recheck: Some(until) }
+}
+
+/// What the bridge should be told about an instance. The refresh annotation's value names the pairing window.
+pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
+    let pairing = &instance.spec.pairing;
+    SessionSpec {
+        desired_state: instance.spec.desired_state,
+        pairing: PairingSpec {
+            method: pairing.method,
+            phone_number: pairing.phone_number.clone(),
+            auto_refresh: pairing.auto_refresh,
+            window: instance.annotations().get(labels::REFRESH_QR).cloned().unwrap_or_default(),
+        },
+    }
+}
+
+fn has_finalizer(instance: &WhatsAppInstance) -> bool {
+    instance.finalizers().iter().any(|name| name == labels::FINALIZER)
+}

@@ -1,0 +1,573 @@
+//! What the decision does, told as behaviour; and its invariants over any sequence of what a bridge may say.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use kube::ResourceExt;
+use proptest::prelude::*;
+
+use super::{
+    decide::{Plan, Step, decide, farewell, session_spec},
+    facts::{Facts, LinkState, Trouble},
+    fixtures::{self, bound, candidate, default_bridge, facts, instance, now, session},
+    notices,
+};
+use crate::{
+    api::{
+        AllowedNamespaces, DeletionPolicy, DesiredState, NamespacesFrom, Phase, WhatsAppInstance,
+        WhatsAppInstanceStatus,
+        conditions::{self, reason},
+        labels,
+    },
+    bridge_api::{
+        BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason,
+    },
+};
+
+/// The object as it is after the plan was carried out.
+fn after(instance: &WhatsAppInstance, plan: &Plan) -> WhatsAppInstance {
+    let mut next = instance.clone();
+    if plan.add_finalizer {
+        next.finalizers_mut().push(labels::FINALIZER.into());
+    }
+    if let Some(status) = &plan.status {
+        // What comes back from the API server: times in whole seconds, nothing else lost.
+        next.status = Some(serde_json::from_value(serde_json::to_value(status).unwrap()).unwrap());
+    }
+    next
+}
+
+/// The instance in the state that this session leads to.
+fn standing(session: Session) -> WhatsAppInstance {
+    let pending = bound(WhatsAppInstanceStatus::default());
+    let first = after(&pending, &decide(&facts(&pending, None)));
+    after(&first, &decide(&facts(&first, Some(session))))
+}
+
+fn status(instance: &WhatsAppInstance) -> &WhatsAppInstanceStatus {
+    instance.status.as_ref().unwrap()
+}
+
+/// Status and reason of a condition.
+fn condition<'a>(status: &'a WhatsAppInstanceStatus, kind: &str) -> (&'a str, &'a str) {
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind).unwrap();
+    (&found.status, &found.reason)
+}
+
+fn shown(session: Session) -> (Phase, String) {
+    let instance = standing(session);
+    let status = status(&instance);
+    (status.phase.unwrap(), condition(status, conditions::READY).1.to_owned())
+}
+
+fn down() -> LinkState {
+    LinkState::Down(Trouble::new(reason::BRIDGE_UNREACHABLE, "It is gone."))
+}
+
+#[test]
+fn from_create_to_connected_takes_four_writes_when_the_first_code_is_scanned() {
+    let mut object = instance();
+    let mut writes = 0;
+    let spec = session_spec(&object);
+    let just_now = |phase| Session { phase_since: now(), spec: spec.clone(), ..session(phase) };
+    let linking = Session { qr: None, ..just_now(SessionPhase::Linking) };
+    let connected = Session { connected_at: Some(now()), ..just_now(SessionPhase::Connected) };
+    let seen = [
+        None,
+        Some(just_now(SessionPhase::Queued)),
+        Some(just_now(SessionPhase::Opening)),
+        Some(just_now(SessionPhase::AwaitingPairing)),
+        Some(just_now(SessionPhase::Linking)),
+        Some(linking),
+        Some(just_now(SessionPhase::Connecting)),
+        Some(connected.clone()),
+        Some(connected),
+    ];
+    for session in seen {
+        let plan = decide(&facts(&object, session));
+        writes += usize::from(plan.add_finalizer) + usize::from(plan.status.is_some());
+        object = after(&object, &plan);
+    }
+    assert_eq!(writes, 4);
+    let status = status(&object);
+    assert_eq!(status.phase, Some(Phase::Connected));
+    assert!(
+        status.qr.is_none()
+            && status.phone_number.is_some()
+            && status.push_name.is_some()
+            && status.connected_at.is_some()
+    );
+}
+
+#[test]
+fn the_binding_is_recorded_in_the_first_status_and_never_changes() {
+    let object = instance();
+    let plan = decide(&facts(&object, None));
+    assert!(plan.add_finalizer);
+    let first = plan.status.clone().unwrap();
+    assert_eq!(first.bridge, Some(fixtures::binding()));
+    assert_eq!(first.session_id.as_deref(), Some(fixtures::UID));
+    assert_eq!(plan.bind.as_ref().unwrap().binding, fixtures::binding());
+    let object = after(&object, &plan);
+    let elsewhere =
+        Facts { candidates: vec![candidate(default_bridge("other", &["x"]), &[("x", 0)])], ..facts(&object, None) };
+    let again = decide(&elsewhere);
+    assert!(again.bind.is_none() && again.status.is_none());
+}
+
+#[test]
+fn the_emptiest_shard_with_room_is_chosen_and_one_that_is_down_last() {
+    let object = instance();
+    let on = |loads: &[(&str, usize)], down_at: Option<usize>| {
+        let mut bridge = default_bridge("main", &[]);
+        bridge.spec.capacity.sessions_per_shard = 10;
+        let mut one = candidate(bridge, loads);
+        if let Some(index) = down_at {
+            one.shards[index].link = down();
+        }
+        let plan = decide(&Facts { candidates: vec![one], ..facts(&object, None) });
+        plan.bind.map_or_else(|| condition(&plan.status.unwrap(), conditions::READY).1.to_owned(), |c| c.binding.shard)
+    };
+    assert_eq!(on(&[("a", 3), ("b", 2), ("c", 4)], None), "b");
+    assert_eq!(on(&[("a", 3), ("b", 2)], Some(1)), "a");
+    assert_eq!(on(&[("a", 10), ("b", 2)], Some(1)), "b");
+    assert_eq!(on(&[("a", 10), ("b", 11)], None), reason::BRIDGE_FULL);
+    assert_eq!(on(&[], None), reason::BRIDGE_FULL);
+}
+
+#[test]
+fn of_several_default_bridges_the_oldest_serves_and_a_reference_beats_them() {
+    let mut old = default_bridge("zzz", &["s"]);
+    old.metadata.creation_timestamp = Some(Time("2020-01-01T00:00:00Z".parse().unwrap()));
+    let young = default_bridge("aaa", &["s"]);
+    let candidates = || vec![candidate(young.clone(), &[("s", 0)]), candidate(old.clone(), &[("s", 5)])];
+    let mut object = instance();
+    let plan = decide(&Facts { candidates: candidates(), ..facts(&object, None) });
+    assert_eq!(plan.bind.unwrap().binding.name, "zzz");
+    object.spec.bridge_ref = Some(crate::api::BridgeRef { name: "aaa".into() });
+    let plan = decide(&Facts { candidates: candidates(), ..facts(&object, None) });
+    assert_eq!(plan.bind.unwrap().binding.name, "aaa");
+}
+
+#[test]
+fn without_a_bridge_to_go_to_each_cause_has_its_reason_and_nothing_is_put() {
+    let mut object = instance();
+    let why = |object: &WhatsAppInstance, candidates, labels: &[(&str, &str)]| {
+        let namespace_labels = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let plan = decide(&Facts { candidates, namespace_labels, ..facts(object, None) });
+        assert!(plan.put.is_none() || plan.bind.is_some());
+        let status = plan.status.unwrap();
+        condition(&status, conditions::BRIDGE_AVAILABLE).1.to_owned()
+    };
+    assert_eq!(why(&object, vec![], &[]), reason::NO_DEFAULT_BRIDGE);
+    assert_eq!(
+        why(&object, vec![candidate(fixtures::bridge("b", &["s"]), &[("s", 0)])], &[]),
+        reason::NO_DEFAULT_BRIDGE
+    );
+    let mut picky = default_bridge("b", &["s"]);
+    picky.spec.allowed_namespaces = AllowedNamespaces {
+        from: NamespacesFrom::Selector,
+        selector: Some(LabelSelector {
+            match_labels: Some([("team".into(), "a".into())].into()),
+            ..Default::default()
+        }),
+    };
+    let picky = || vec![candidate(picky.clone(), &[("s", 0)])];
+    assert_eq!(why(&object, picky(), &[("team", "b")]), reason::NAMESPACE_NOT_ALLOWED);
+    assert_eq!(why(&object, picky(), &[("team", "a")]), reason::BRIDGE_READY);
+    object.spec.bridge_ref = Some(crate::api::BridgeRef { name: "nowhere".into() });
+    assert_eq!(why(&object, picky(), &[]), reason::BRIDGE_NOT_FOUND);
+}
+
+#[test]
+fn each_state_of_a_session_has_its_phase_and_reason() {
+    use SessionPhase as P;
+    let because = |phase, reason| Session { reason: Some(reason), ..session(phase) };
+    let unpaired = |session| Session { paired: false, phone_number: None, push_name: None, ..session };
+    let timelock = |expires_at| Restriction { kind: RestrictionKind::ReachoutTimelock, code: Some(463), expires_at };
+    for (session, phase, why) in [
+        (session(P::Queued), Phase::Pending, reason::PAIRING_QUEUED),
+        (Session { paired: true, ..session(P::Queued) }, Phase::Connecting, reason::CONNECTING),
+        (session(P::Opening), Phase::Pending, reason::NOT_STARTED),
+        (because(P::Opening, SessionReason::ServerNotTrusted), Phase::Pending, reason::SERVER_NOT_TRUSTED),
+        (session(P::AwaitingPairing), Phase::AwaitingPairing, reason::AWAITING_PAIRING),
+        (session(P::PairingExpired), Phase::PairingExpired, reason::PAIRING_EXPIRED),
+        (session(P::AwaitingPasskey), Phase::AwaitingPasskey, reason::AWAITING_PASSKEY),
+        (session(P::Connecting), Phase::Connecting, reason::CONNECTING),
+        (because(P::Connecting, SessionReason::ServerNotTrusted), Phase::Connecting, reason::SERVER_NOT_TRUSTED),
+        (session(P::Connected), Phase::Connected, reason::CONNECTED),
+        (session(P::Reconnecting), Phase::Reconnecting, reason::CONNECTION_LOST),
+        (because(P::Reconnecting, SessionReason::ServerUnreachable), Phase::Reconnecting, reason::SERVER_UNREACHABLE),
+        (
+            because(P::Reconnecting, SessionReason::ServerNotAnswering),
+            Phase::Reconnecting,
+            reason::SERVER_NOT_ANSWERING,
+        ),
+        (because(P::Ended, SessionReason::StreamReplaced), Phase::Disconnected, reason::STREAM_REPLACED),
+        (because(P::Ended, SessionReason::ClientOutdated), Phase::Disconnected, reason::CLIENT_OUTDATED),
+        (because(P::Banned, SessionReason::TemporaryBan), Phase::Restricted, reason::TEMPORARY_BAN),
+        (session(P::LoggedOut), Phase::LoggedOut, reason::LOGGED_OUT),
+        (
+            Session { restriction: Some(timelock(None)), ..session(P::Connected) },
+            Phase::Restricted,
+            reason::REACHOUT_TIMELOCK,
+        ),
+        (
+            Session { restriction: Some(timelock(Some(now()))), ..session(P::Connected) },
+            Phase::Connected,
+            reason::CONNECTED,
+        ),
+        (unpaired(session(P::Connected)), Phase::Pending, reason::NOT_STARTED),
+    ] {
+        assert_eq!(shown(session.clone()), (phase, why.to_owned()), "{session:?}");
+    }
+}
+
+#[test]
+fn a_restricted_account_is_still_connected_and_the_end_of_it_is_looked_for() {
+    let end = now() + SignedDuration::from_mins(30);
+    let restriction = Restriction { kind: RestrictionKind::ReachoutTimelock, code: Some(463), expires_at: Some(end) };
+    let object = standing(Session { restriction: Some(restriction.clone()), ..session(SessionPhase::Connected) });
+    assert_eq!(condition(status(&object), conditions::CONNECTED).0, "True");
+    assert_eq!(condition(status(&object), conditions::READY), ("False", reason::REACHOUT_TIMELOCK));
+    let known = facts(&object, Some(Session { restriction: Some(restriction), ..session(SessionPhase::Connected) }));
+    assert_eq!(decide(&known).recheck, Some(end));
+    let lifted = decide(&Facts { now: end, ..known }).status.unwrap();
+    assert_eq!(lifted.phase, Some(Phase::Connected));
+    assert!(lifted.restriction.is_none());
+}
+
+#[test]
+fn disconnected_by_wish_waits_for_the_bridge_to_obey_and_keeps_the_link() {
+    let mut object = standing(session(SessionPhase::Connected));
+    object.spec.desired_state = DesiredState::Disconnected;
+    object.metadata.generation = Some(2);
+    let told = decide(&facts(&object, Some(session(SessionPhase::Connected))));
+    assert_eq!(told.put.as_ref().unwrap().desired_state, DesiredState::Disconnected);
+    assert!(told.status.is_none(), "nothing has happened yet");
+    let spec = session_spec(&object);
+    let obeying = decide(&facts(&object, Some(Session { spec: spec.clone(), ..session(SessionPhase::Connected) })));
+    assert!(obeying.put.is_none() && obeying.status.is_none());
+    let plan = decide(&facts(&object, Some(Session { spec, ..session(SessionPhase::Stopped) })));
+    let status = plan.status.unwrap();
+    assert_eq!((status.phase, status.observed_generation), (Some(Phase::Disconnected), Some(2)));
+    assert_eq!(condition(&status, conditions::PAIRED).0, "True");
+    assert!(status.phone_number.is_some() && status.connected_at.is_none());
+}
+
+#[test]
+fn the_refresh_annotation_names_the_pairing_window() {
+    let mut object = standing(session(SessionPhase::PairingExpired));
+    assert!(decide(&facts(&object, Some(session(SessionPhase::PairingExpired)))).put.is_none());
+    object.annotations_mut().insert(labels::REFRESH_QR.into(), "again".into());
+    let plan = decide(&facts(&object, Some(session(SessionPhase::PairingExpired))));
+    assert_eq!(plan.put.unwrap().pairing.window, "again");
+}
+
+#[test]
+fn a_paired_session_the_bridge_forgot_is_told_and_put_again_once() {
+    let object = standing(session(SessionPhase::Connected));
+    let plan = decide(&facts(&object, None));
+    assert!(plan.put.is_some());
+    assert_eq!(plan.notices.len(), 1);
+    assert!(plan.notices[0].warning && plan.notices[0].reason == reason::SESSION_LOST);
+    let object = after(&object, &plan);
+    assert_eq!(condition(status(&object), conditions::PAIRED), ("False", reason::SESSION_LOST));
+    assert_eq!(status(&object).last_disconnect.as_ref().unwrap().reason, reason::SESSION_LOST);
+    assert!(status(&object).phone_number.is_none());
+    let again = decide(&facts(&object, None));
+    assert!(again.put.is_some() && again.status.is_none() && again.notices.is_empty());
+    let waiting = after(&object, &decide(&facts(&object, Some(session(SessionPhase::AwaitingPairing)))));
+    assert_eq!(condition(status(&waiting), conditions::PAIRED), ("False", reason::SESSION_LOST));
+    assert_eq!(condition(status(&waiting), conditions::READY), ("False", reason::AWAITING_PAIRING));
+    let linked = after(&waiting, &decide(&facts(&waiting, Some(session(SessionPhase::Connected)))));
+    assert_eq!(condition(status(&linked), conditions::PAIRED), ("True", reason::PAIRED));
+}
+
+#[test]
+fn a_bridge_that_is_down_leaves_what_is_known_and_says_what_is_not() {
+    let object = standing(session(SessionPhase::Connected));
+    let plan = decide(&Facts { link: down(), ..facts(&object, None) });
+    let gone = plan.status.clone().unwrap();
+    assert!(plan.put.is_none());
+    assert_eq!(gone.phase, Some(Phase::BridgeUnavailable));
+    assert_eq!(condition(&gone, conditions::BRIDGE_AVAILABLE), ("False", reason::BRIDGE_UNREACHABLE));
+    assert_eq!(condition(&gone, conditions::PAIRED).0, "True");
+    assert_eq!(condition(&gone, conditions::CONNECTED).0, "Unknown");
+    assert_eq!(condition(&gone, conditions::READY), ("False", reason::BRIDGE_UNREACHABLE));
+    assert_eq!(plan.notices[0].reason, reason::BRIDGE_UNREACHABLE);
+    // Back, and the session is just being resumed: that is shown, since what stands is no longer true.
+    let object = after(&object, &plan);
+    let resumed = Session { phase_since: now(), ..session(SessionPhase::Connecting) };
+    assert_eq!(decide(&facts(&object, Some(resumed))).status.unwrap().phase, Some(Phase::Connecting));
+}
+
+#[test]
+fn a_link_being_made_changes_nothing() {
+    let object = standing(session(SessionPhase::Connected));
+    let plan = decide(&Facts { link: LinkState::Unknown, ..facts(&object, None) });
+    assert!(plan.status.is_none() && plan.put.is_none() && plan.notices.is_empty());
+}
+
+#[test]
+fn what_the_bridge_refuses_is_a_typed_reason_and_is_tried_again() {
+    let object = after(&bound(Default::default()), &decide(&facts(&bound(Default::default()), None)));
+    for (error, why) in [
+        (BridgeError::Refused { code: ErrorCode::Full }, reason::BRIDGE_FULL),
+        (BridgeError::Refused { code: ErrorCode::Invalid }, reason::BRIDGE_REFUSED),
+        (BridgeError::Malformed { status: 200 }, reason::BRIDGE_MALFORMED_ANSWER),
+        (BridgeError::Unauthorized, reason::BRIDGE_UNAUTHORIZED),
+        (BridgeError::TimedOut, reason::BRIDGE_UNREACHABLE),
+    ] {
+        let plan = decide(&Facts { failure: Some(error.clone()), ..facts(&object, None) });
+        assert_eq!(condition(&plan.status.unwrap(), conditions::BRIDGE_AVAILABLE), ("False", why), "{error:?}");
+        assert!(plan.put.is_some());
+        let done = decide(&Facts { failure: Some(error), ..facts(&object, Some(session(SessionPhase::Connected))) });
+        assert_eq!(done.status.unwrap().phase, Some(Phase::Connected), "it had worked after all");
+    }
+}
+
+#[test]
+fn passing_states_are_shown_only_when_they_last() {
+    let object = standing(session(SessionPhase::Connected));
+    for (phase, seconds) in [(SessionPhase::Connecting, 5), (SessionPhase::Reconnecting, 3)] {
+        let moment = |after| now() + SignedDuration::from_secs(after);
+        let fresh = Session { phase_since: now(), ..session(phase) };
+        let plan = decide(&facts(&object, Some(fresh.clone())));
+        assert_eq!((plan.status, plan.recheck), (None, Some(moment(seconds))));
+        let lasting = decide(&Facts { now: moment(seconds), ..facts(&object, Some(fresh)) });
+        assert!(lasting.status.is_some(), "{phase:?}");
+    }
+}
+
+#[test]
+fn a_code_past_its_end_is_removed_even_when_the_bridge_is_silent() {
+    let waiting = Session { phase_since: now(), ..session(SessionPhase::AwaitingPairing) };
+    let object = standing(waiting.clone());
+    let end = status(&object).qr.as_ref().unwrap().expires_at.0;
+    let known = facts(&object, Some(waiting));
+    let plan = decide(&known);
+    assert!(plan.status.is_none());
+    let recheck = plan.recheck.unwrap();
+    assert!(recheck > end && recheck < end + SignedDuration::from_secs(10));
+    let stale = decide(&Facts { now: recheck, ..known.clone() });
+    assert!(stale.status.unwrap().qr.is_none());
+    // The same while the link is being made.
+    let silent = decide(&Facts { now: recheck, link: LinkState::Unknown, session: None, ..known });
+    assert!(silent.status.unwrap().qr.is_none());
+}
+
+#[test]
+fn activity_is_coarse() {
+    let at = |minutes| now() + SignedDuration::from_mins(minutes);
+    let connected =
+        |active| Session { connected_at: Some(now()), last_active_at: active, ..session(SessionPhase::Connected) };
+    let object = standing(connected(None));
+    assert!(decide(&facts(&object, Some(connected(Some(at(1)))))).status.is_none());
+    let plan = decide(&facts(&object, Some(connected(Some(at(16))))));
+    let object = after(&object, &plan);
+    assert_eq!(status(&object).last_active_at, Some(Time(at(16))));
+    assert!(decide(&facts(&object, Some(connected(Some(at(30)))))).status.is_none());
+    assert!(decide(&facts(&object, Some(connected(Some(at(31)))))).status.is_some());
+}
+
+#[test]
+fn deletion_waits_for_the_bridge_until_the_deadline_and_then_gives_up() {
+    let object = standing(session(SessionPhase::Connected));
+    let patience = SignedDuration::from_mins(10);
+    let gone = Facts { link: down(), ..facts(&object, None) };
+    let plan = farewell(&gone, now(), patience);
+    assert_eq!(plan.step, Step::Wait);
+    let shown = plan.status.unwrap();
+    assert_eq!((shown.phase, plan.recheck), (Some(Phase::Terminating), Some(now() + patience)));
+    let ready = shown.conditions.iter().find(|condition| condition.type_ == conditions::READY).unwrap();
+    assert!(ready.message.contains("until 2027-01-15T08:10:00Z"), "{}", ready.message);
+    let late = Facts { now: now() + patience, ..gone };
+    assert_eq!(farewell(&late, now(), patience).step, Step::GiveUp);
+    assert!(notices::gave_up().note.contains("may still be linked"));
+}
+
+#[test]
+fn a_quick_deletion_writes_no_status_and_says_what_the_policy_wants() {
+    let mut object = standing(session(SessionPhase::Connected));
+    let patience = SignedDuration::from_mins(10);
+    let plan = farewell(&facts(&object, None), now(), patience);
+    assert_eq!((plan.step, plan.status), (Step::Delete { unlink: true }, None));
+    object.spec.deletion_policy = DeletionPolicy::Forget;
+    assert_eq!(farewell(&facts(&object, None), now(), patience).step, Step::Delete { unlink: false });
+    let slow = Facts { now: now() + SignedDuration::from_secs(6), ..facts(&object, None) };
+    assert_eq!(farewell(&slow, now(), patience).status.unwrap().phase, Some(Phase::Terminating));
+}
+
+#[test]
+fn what_was_never_bound_or_is_not_ours_just_goes() {
+    let mut object = instance();
+    assert_eq!(farewell(&facts(&object, None), now(), SignedDuration::ZERO).step, Step::Done);
+    object.finalizers_mut().push(labels::FINALIZER.into());
+    assert_eq!(farewell(&facts(&object, None), now(), SignedDuration::ZERO).step, Step::Release);
+}
+
+fn any_phase() -> impl Strategy<Value = SessionPhase> {
+    use SessionPhase as P;
+    prop::sample::select(vec![
+        P::Stopped,
+        P::Queued,
+        P::Opening,
+        P::AwaitingPairing,
+        P::Linking,
+        P::PairingExpired,
+        P::AwaitingPasskey,
+        P::Connecting,
+        P::Connected,
+        P::Reconnecting,
+        P::Ended,
+        P::Banned,
+        P::LoggedOut,
+        P::Deleting,
+    ])
+}
+
+fn any_reason() -> impl Strategy<Value = Option<SessionReason>> {
+    use SessionReason as R;
+    prop::option::of(prop::sample::select(vec![
+        R::ConnectionLost,
+        R::ServerUnreachable,
+        R::ServerNotAnswering,
+        R::ServerNotTrusted,
+        R::ServerRefused,
+        R::StreamReplaced,
+        R::ClientOutdated,
+        R::TemporaryBan,
+        R::LoggedOut,
+    ]))
+}
+
+fn any_restriction() -> impl Strategy<Value = Option<Restriction>> {
+    let kind = prop::sample::select(vec![RestrictionKind::TemporaryBan, RestrictionKind::ReachoutTimelock]);
+    let parts = (kind, prop::option::of(0_i64..900), prop::option::of(-100_i64..100));
+    prop::option::of(parts.prop_map(|(kind, code, end)| Restriction { kind, code, expires_at: end.map(moment) }))
+}
+
+fn moment(offset: i64) -> Timestamp {
+    now() + SignedDuration::from_millis(offset * 1_337)
+}
+
+prop_compose! {
+    /// Anything a bridge may say, sensible or not.
+    fn any_session()(
+        phase in any_phase(), reason in any_reason(), paired in any::<bool>(), since in -20_i64..5,
+        active in prop::option::of(-2000_i64..2000), end in -30_i64..60, window in 0_u8..2, online in any::<bool>(),
+        restriction in any_restriction(), last in prop::option::of(-50_i64..50), has_qr in any::<bool>(), attempt in 1_u32..7,
+    ) -> Session {
+        let mut base = session(phase);
+        base.spec.pairing.window = if window == 0 { String::new() } else { "again".into() };
+        base.spec.desired_state = if online { DesiredState::Connected } else { DesiredState::Disconnected };
+        Session {
+            reason, paired, phase_since: moment(since), restriction,
+            last_active_at: active.map(moment),
+            qr: has_qr.then(|| crate::bridge_api::Qr { expires_at: moment(end), ..fixtures::qr(attempt) }),
+            phone_number: paired.then(|| crate::model::Sensitive::new("+15550001")),
+            last_disconnect: last.map(|at| LastDisconnect { reason: SessionReason::ConnectionLost, at: moment(at) }),
+            ..base
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Session(Session),
+    Absent,
+    Down,
+    LinkUnknown,
+    Failed(BridgeError),
+    Refresh,
+    Wish(DesiredState),
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        8 => any_session().prop_map(Happening::Session),
+        1 => Just(Happening::Absent),
+        1 => Just(Happening::Down),
+        1 => Just(Happening::LinkUnknown),
+        1 => Just(Happening::Failed(BridgeError::Refused { code: ErrorCode::Internal })),
+        1 => Just(Happening::Refresh),
+        1 => prop_oneof![Just(DesiredState::Connected), Just(DesiredState::Disconnected)].prop_map(Happening::Wish),
+    ]
+}
+
+fn check(status: &WhatsAppInstanceStatus, at: Timestamp) -> Result<(), TestCaseError> {
+    let kinds: Vec<_> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    prop_assert_eq!(kinds, conditions::ALL);
+    for one in &status.conditions {
+        prop_assert!(["True", "False", "Unknown"].contains(&one.status.as_str()));
+        prop_assert!(!one.reason.is_empty() && one.reason.chars().all(|c| c.is_ascii_alphanumeric()));
+        prop_assert!(one.message.ends_with(['.', ')']), "not a sentence: {}", one.message);
+    }
+    let is_true = |kind| condition(status, kind).0 == "True";
+    prop_assert_eq!(is_true(conditions::READY), status.phase == Some(Phase::Connected));
+    if is_true(conditions::READY) {
+        let all = conditions::ALL.into_iter().all(is_true);
+        prop_assert!(all);
+    }
+    if is_true(conditions::CONNECTED) {
+        prop_assert!(is_true(conditions::PAIRED));
+    }
+    if status.phase != Some(Phase::AwaitingPairing) {
+        prop_assert!(status.qr.is_none() && status.pairing_code.is_none());
+    }
+    if let Some(qr) = &status.qr {
+        prop_assert!(qr.expires_at.0 + SignedDuration::from_secs(6) > at);
+    }
+    prop_assert!(status.bridge.is_some() && status.session_id.is_some());
+    let secrets = serde_json::to_string(&status.conditions).unwrap();
+    prop_assert!(!secrets.contains("SECRET") && !secrets.contains("+1555"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order: the status obeys its rules, deciding twice changes nothing, events name no secrets.
+    #[test]
+    fn any_history_keeps_the_rules_and_is_idempotent(history in prop::collection::vec((any_happening(), 0_i64..40), 1..40)) {
+        let mut object = instance();
+        object = after(&object, &decide(&facts(&object, None)));
+        let (mut session, mut link, mut at) = (None, LinkState::Up, now());
+        for (happening, later) in history {
+            at += SignedDuration::from_secs(later);
+            let mut failure = None;
+            match happening {
+                Happening::Session(seen) => (session, link) = (Some(seen), LinkState::Up),
+                Happening::Absent => (session, link) = (None, LinkState::Up),
+                Happening::Down => (session, link) = (None, down()),
+                Happening::LinkUnknown => (session, link) = (None, LinkState::Unknown),
+                Happening::Failed(error) => failure = Some(error),
+                Happening::Refresh => drop(object.annotations_mut().insert(labels::REFRESH_QR.into(), "again".into())),
+                Happening::Wish(wish) => {
+                    object.spec.desired_state = wish;
+                    object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
+                }
+            }
+            fn seen<'a>(object: &'a WhatsAppInstance, session: &Option<Session>, link: &LinkState, failure: &Option<BridgeError>, at: Timestamp) -> Facts<'a> {
+                Facts { now: at, link: link.clone(), failure: failure.clone(), ..facts(object, session.clone()) }
+            }
+            let plan = decide(&seen(&object, &session, &link, &failure, at));
+            if let Some(status) = &plan.status {
+                check(status, at)?;
+                prop_assert_eq!(status.bridge.as_ref(), Some(&fixtures::binding()));
+            }
+            for notice in &plan.notices {
+                prop_assert!(!notice.note.contains("SECRET") && !notice.note.contains("+1555"));
+                prop_assert!(plan.status.is_some(), "an event without a change");
+            }
+            if link != LinkState::Up {
+                prop_assert!(plan.put.is_none());
+            }
+            object = after(&object, &plan);
+            let again = decide(&seen(&object, &session, &link, &failure, at));
+            prop_assert!(again.status.is_none(), "wrote again: {:?} then {:?}", plan.status, again.status);
+            prop_assert!(again.notices.is_empty() && again.bind.is_none() && !again.add_finalizer);
+            prop_assert_eq!(again.put, plan.put);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a decision is made from: plain values, gathered by `observe`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance},
+    bridge_api::{BridgeError, Session},
+};
+
+/// Why a shard cannot be used: a condition reason and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// A reason of condition `BridgeAvailable`.
+    pub reason: &'static str,
+    /// What is wrong and what to do, as a sentence.
+    pub message: String,
+}
+
+impl Trouble {
+    /// A trouble.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// How the link to a shard stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LinkState {
+    /// Being made, or broken so recently that it may come back before anybody needs to know.
+    #[default]
+    Unknown,
+    /// Listed, and followed by events.
+    Up,
+    /// Not usable.
+    Down(Trouble),
+}
+
+/// One shard of one bridge, as a candidate for a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardLoad {
+    /// Name of the shard.
+    pub name: String,
+    /// Instances bound to it.
+    pub bound: usize,
+    /// How its link stands.
+    pub link: LinkState,
+}
+
+/// One bridge, as a candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The object.
+    pub bridge: std::sync::Arc<WhatsAppBridge>,
+    /// Its shards, in the order of its spec.
+    pub shards: Vec<ShardLoad>,
+}
+
+/// Everything a decision about one instance rests on.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The object as last seen or written.
+    pub instance: &'a WhatsAppInstance,
+    /// The bridges to choose from; empty and unused once bound.
+    pub candidates: Vec<Candidate>,
+    /// Labels of the instance's namespace; needed only for choosing.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// The link to the bound shard; `Unknown` when not bound.
+    pub link: LinkState,
+    /// The session on the bound shard, when the link is up and lists it.
+    pub session: Option<std::sync::Arc<Session>>,
+    /// Since when, by our clock or the bridge's, whichever is earlier, the session has been in its phase.
+    pub session_since: Timestamp,
+    /// What the bridge answered to the last call for this instance, if that was an error.
+    pub failure: Option<BridgeError>,
+    /// The clock.
+    pub now: Timestamp,
+}
+
+impl Facts<'_> {
+    /// Where the session runs, once decided.
+    pub fn binding(&self) -> Option<&BridgeBinding> {
+        self.instance.status.as_ref()?.bridge.as_ref()
+    }
+}

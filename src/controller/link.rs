@@ -1,0 +1,419 @@
+//! The link to one shard: list its sessions, follow its events, say what became of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use tokio::sync::{Notify, mpsc::UnboundedSender};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    directory::{Directory, InstanceRef},
+    facts::{LinkState, Trouble},
+    sessions::Sessions,
+};
+use crate::{
+    api::{BridgeBinding, SecretKeyRef, conditions::reason},
+    bridge_api::{BridgeClient, BridgeError, Cursor, Event, Info, Session},
+    model::Sensitive,
+    platform::{kubernetes::CALL_TIMEOUT, lock},
+};
+
+/// The first pause after a failure; it doubles up to [`LAST_PAUSE`], jittered.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause: how late a shard that is back may be noticed.
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// A shard that was up may be gone this long (a restart) before its instances are told.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A rotated token is picked up at least this often; a refused one at once.
+const TOKEN_CHECK: Duration = Duration::from_mins(10);
+
+/// How a shard is reached. A change makes a new link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Base URL.
+    pub url: String,
+    /// PEM certificates to trust instead of the platform's.
+    pub ca_bundle: Option<String>,
+    /// Where the token is kept.
+    pub token: SecretKeyRef,
+}
+
+/// What links tell the rest of the controller.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// Instances to reconcile.
+    pub queue: UnboundedSender<InstanceRef>,
+    /// Something a bridge's own status shows may have changed.
+    pub bridges: Arc<Notify>,
+    /// Session id to instance.
+    pub directory: Arc<Directory>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: LinkState,
+    client: Option<BridgeClient>,
+    sessions: Sessions,
+    info: Option<Info>,
+}
+
+/// One shard, as the reconcile sees it.
+#[derive(Debug)]
+pub struct Link {
+    shard: BridgeBinding,
+    address: Address,
+    shared: Mutex<Shared>,
+    again: Notify,
+    stop: CancellationToken,
+    listeners: Listeners,
+}
+
+/// A shard's part in its bridge's status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Glance {
+    /// How the link stands.
+    pub state: LinkState,
+    /// What the bridge last said of itself.
+    pub info: Option<Info>,
+    /// Its sessions.
+    pub total: usize,
+    /// Those that no instance claims, once that can be told.
+    pub unclaimed: Option<usize>,
+}
+
+/// What ended one connection.
+enum Broken {
+    /// The Secret is the problem.
+    Credentials(String),
+    /// The bridge is the problem.
+    Bridge(BridgeError),
+    /// Nothing is: list again, or use a new token.
+    Restart,
+}
+
+impl From<BridgeError> for Broken {
+    fn from(error: BridgeError) -> Self {
+        Self::Bridge(error)
+    }
+}
+
+impl Link {
+    /// Starts following a shard, until dropped from [`Links`].
+    fn start(shard: BridgeBinding, address: Address, client: Client, listeners: Listeners) -> Arc<Self> {
+        let link = Arc::new(Self {
+            shard,
+            address,
+            shared: Mutex::default(),
+            again: Notify::new(),
+            stop: CancellationToken::new(),
+            listeners,
+        });
+        let task = Arc::clone(&link);
+        tokio::spawn(async move {
+            let stop = task.stop.clone();
+            stop.run_until_cancelled(task.run(client)).await;
+        });
+        link
+    }
+
+    /// How the link stands, and the session with this id if the shard lists it.
+    pub fn look(&self, id: &str) -> (LinkState, Option<(Arc<Session>, Timestamp)>) {
+        let shared = lock(&self.shared);
+        let session = (shared.state == LinkState::Up).then(|| shared.sessions.get(id)).flatten();
+        (shared.state.clone(), session)
+    }
+
+    /// What a bridge's status shows of the shard.
+    pub fn glance(&self) -> Glance {
+        let shared = lock(&self.shared);
+        Glance {
+            state: shared.state.clone(),
+            info: shared.info.clone(),
+            total: shared.sessions.len(),
+            unclaimed: self.listeners.directory.unclaimed(shared.sessions.ids(), &self.shard),
+        }
+    }
+
+    /// The client to call with, once there is one.
+    ///
+    /// # Errors
+    /// When the link has never been up.
+    pub fn client(&self) -> Result<BridgeClient, BridgeError> {
+        let unmade = || BridgeError::Unreachable { cause: "the link is still being made".into() };
+        lock(&self.shared).client.clone().ok_or_else(unmade)
+    }
+
+    /// The place an answer to a call made now has in the order of events.
+    pub fn revision(&self) -> u64 {
+        lock(&self.shared).sessions.revision()
+    }
+
+    /// Takes the answer to a call made at `revision` for what the shard holds.
+    pub fn learn(&self, session: Session, revision: u64) {
+        if lock(&self.shared).sessions.insert_answer(session, revision, Timestamp::now()) {
+            self.listeners.bridges.notify_one();
+        }
+    }
+
+    /// Forgets a session whose deletion the shard confirmed.
+    pub fn forget(&self, id: &str) {
+        if lock(&self.shared).sessions.remove(id) {
+            self.listeners.bridges.notify_one();
+        }
+    }
+
+    /// A call was refused for its token: the Secret may hold a new one.
+    pub fn doubt_token(&self) {
+        self.again.notify_one();
+    }
+
+    async fn run(&self, kubernetes: Client) {
+        let mut cursor = None;
+        let mut pause = FIRST_PAUSE;
+        let mut down_since: Option<Instant> = None;
+        loop {
+            let started = Instant::now();
+            let broken = self.follow(&kubernetes, &mut cursor).await;
+            let was_up = lock(&self.shared).state == LinkState::Up;
+            if was_up {
+                (pause, down_since) = (FIRST_PAUSE, None);
+            }
+            let Some(trouble) = self.trouble(&broken) else {
+                if !was_up && started.elapsed() < FIRST_PAUSE {
+                    tokio::time::sleep(pause).await;
+                }
+                continue;
+            };
+            let first = *down_since.get_or_insert_with(Instant::now);
+            let brief = matches!(&broken, Broken::Bridge(error) if error.may_be_brief());
+            if !brief {
+                cursor = None;
+            }
+            let patient = brief && cursor.is_some() && first.elapsed() < PATIENCE;
+            self.set_state(if patient { LinkState::Unknown } else { LinkState::Down(trouble) });
+            tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(if patient { PATIENCE / 3 } else { LAST_PAUSE });
+        }
+    }
+
+    /// Connects, lists if need be, and follows until something breaks.
+    async fn follow(&self, kubernetes: &Client, cursor: &mut Option<Cursor>) -> Broken {
+        match self.connected(kubernetes, cursor).await {
+            Ok(never) => match never {},
+            Err(broken) => broken,
+        }
+    }
+
+    async fn connected(
+        &self,
+        kubernetes: &Client,
+        cursor: &mut Option<Cursor>,
+    ) -> Result<std::convert::Infallible, Broken> {
+        let token = self.token(kubernetes).await?;
+        let client = BridgeClient::new(&self.address.url, token.clone(), self.address.ca_bundle.as_deref())?;
+        let info = client.info().await?;
+        let from = match cursor.clone() {
+            Some(from) => from,
+            None => self.list(&client).await?,
+        };
+        *cursor = Some(from.clone());
+        let mut events = client.events(&from).await?;
+        {
+            let mut shared = lock(&self.shared);
+            shared.client = Some(client);
+            shared.info = Some(info);
+        }
+        self.set_state(LinkState::Up);
+        let mut token_check = tokio::time::interval(TOKEN_CHECK.mul_f64(0.9 + fastrand::f64() / 5.0));
+        token_check.reset();
+        loop {
+            tokio::select! {
+                event = events.next() => {
+                    let (at, event) = event.ok_or(BridgeError::StreamEnded)??;
+                    if event == Event::Reset {
+                        *cursor = None;
+                        return Err(Broken::Restart);
+                    }
+                    self.apply(event);
+                    if at.is_some() {
+                        *cursor = at;
+                    }
+                }
+                () = self.again.notified() => {
+                    if self.token(kubernetes).await? == token {
+                        return Err(Broken::Bridge(BridgeError::Unauthorized));
+                    }
+                    return Err(Broken::Restart);
+                }
+                _ = token_check.tick() => {
+                    if self.token(kubernetes).await? != token {
+                        return Err(Broken::Restart);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn list(&self, client: &BridgeClient) -> Result<Cursor, BridgeError> {
+        let list = client.sessions().await?;
+        let cursor = list.cursor.clone();
+        let changed = lock(&self.shared).sessions.replace(list, Timestamp::now());
+        for id in changed {
+            self.wake(&id);
+        }
+        self.listeners.bridges.notify_one();
+        Ok(cursor)
+    }
+
+    fn apply(&self, event: Event) {
+        let (id, counts_changed) = match event {
+            Event::Session { session } => {
+                let id = session.id.clone();
+                let fresh = lock(&self.shared).sessions.insert(*session, Timestamp::now());
+                (id, fresh)
+            }
+            Event::Deleted { id } => {
+                let was_here = lock(&self.shared).sessions.remove(&id);
+                (id, was_here)
+            }
+            Event::Reset => return,
+        };
+        self.wake(&id);
+        if counts_changed {
+            self.listeners.bridges.notify_one();
+        }
+    }
+
+    fn wake(&self, session_id: &str) {
+        if let Some(instance) = self.listeners.directory.claimant(session_id, &self.shard) {
+            // The queue ends only when the controller does.
+            let _ = self.listeners.queue.send(instance);
+        }
+    }
+
+    fn set_state(&self, state: LinkState) {
+        {
+            let mut shared = lock(&self.shared);
+            if shared.state == state {
+                return;
+            }
+            shared.state = state.clone();
+        }
+        match &state {
+            LinkState::Up => tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "shard is up"),
+            LinkState::Unknown => {
+                tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "lost the shard, trying again")
+            }
+            LinkState::Down(trouble) => tracing::warn!(
+                bridge = self.shard.name,
+                shard = self.shard.shard,
+                reason = trouble.reason,
+                message = trouble.message,
+                "shard is down"
+            ),
+        }
+        self.listeners.bridges.notify_one();
+        for instance in self.listeners.directory.select(|_, bound| bound == Some(&self.shard)) {
+            let _ = self.listeners.queue.send(instance);
+        }
+    }
+
+    async fn token(&self, kubernetes: &Client) -> Result<Sensitive, Broken> {
+        let SecretKeyRef { namespace, name, key } = &self.address.token;
+        let missing = |why: &str| {
+            Broken::Credentials(format!(
+                "The token of the bridge is missing: Secret {namespace}/{name}, key {key}: {why}."
+            ))
+        };
+        let secrets: Api<Secret> = Api::namespaced(kubernetes.clone(), namespace);
+        let secret = match tokio::time::timeout(CALL_TIMEOUT, secrets.get_opt(name)).await {
+            Ok(Ok(Some(secret))) => secret,
+            Ok(Ok(None)) => return Err(missing("there is no such Secret; create it")),
+            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
+                return Err(missing("the operator may not read it; grant it get on this Secret"));
+            }
+            _ => return Err(missing("the API server did not answer; it is tried again")),
+        };
+        let bytes =
+            secret.data.and_then(|mut data| data.remove(key)).ok_or_else(|| missing("the Secret has no such key"))?;
+        let token = String::from_utf8(bytes.0).map_err(|_| missing("its value is not text"))?;
+        let token = token.trim();
+        // Anything else could not be sent in a header.
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(missing("its value must be one line of printable ASCII characters"));
+        }
+        Ok(Sensitive::new(token))
+    }
+
+    fn trouble(&self, broken: &Broken) -> Option<Trouble> {
+        match broken {
+            Broken::Restart => None,
+            Broken::Credentials(message) => Some(Trouble::new(reason::CREDENTIALS_NOT_FOUND, message.clone())),
+            Broken::Bridge(error) => {
+                let SecretKeyRef { namespace, name, key } = &self.address.token;
+                let todo = match error {
+                    BridgeError::Unauthorized => {
+                        format!("make Secret {namespace}/{name}, key {key}, hold the token the bridge was started with")
+                    }
+                    BridgeError::Malformed { .. } | BridgeError::NotFound => {
+                        "check that the address is a whatsapp-bridge of this operator's version".to_owned()
+                    }
+                    BridgeError::CaBundle | BridgeError::Address => "correct the WhatsAppBridge".to_owned(),
+                    _ => "check that the bridge runs and that the operator may reach it; it is tried again".to_owned(),
+                };
+                let BridgeBinding { name, shard } = &self.shard;
+                let url = &self.address.url;
+                Some(Trouble::new(
+                    error.reason(),
+                    format!("Shard {shard} of WhatsAppBridge {name} at {url}: {error}; {todo}."),
+                ))
+            }
+        }
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        for link in lock(&self.by_shard).values() {
+            link.stop.cancel();
+        }
+    }
+}
+
+/// All links.
+#[derive(Debug, Default)]
+pub struct Links {
+    by_shard: Mutex<HashMap<BridgeBinding, Arc<Link>>>,
+}
+
+impl Links {
+    /// The link to a shard.
+    pub fn get(&self, shard: &BridgeBinding) -> Option<Arc<Link>> {
+        lock(&self.by_shard).get(shard).cloned()
+    }
+
+    /// Makes the links of `bridge` exactly `wanted`; one whose address changed is made anew.
+    pub fn set(&self, bridge: &str, wanted: &[(BridgeBinding, Address)], client: &Client, listeners: &Listeners) {
+        let mut links = lock(&self.by_shard);
+        links.retain(|shard, link| {
+            let keep =
+                shard.name != bridge || wanted.iter().any(|(key, address)| key == shard && *address == link.address);
+            if !keep {
+                link.stop.cancel();
+            }
+            keep
+        });
+        for (shard, address) in wanted {
+            links
+                .entry(shard.clone())
+                .or_insert_with(|| Link::start(shard.clone(), address.clone(), client.clone(), listeners.clone()));
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Every read a decision needs. All of them are from memory: nothing here waits.
+
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+
+use super::{
+    bridges::{binding, shards},
+    context::Context,
+    facts::{Candidate, Facts, LinkState, ShardLoad, Trouble},
+};
+use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason};
+
+/// Gathers the facts about one instance.
+pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'a> {
+    let uid = instance.uid().unwrap_or_default();
+    let now = context.now();
+    let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
+    let (link, session) = match bound {
+        Some(bound) => look(bound, &uid, context),
+        None => (LinkState::Unknown, None),
+    };
+    let unbound = bound.is_none();
+    let (session, session_since) = session.map_or((None, now), |(session, since)| (Some(session), since));
+    Facts {
+        instance,
+        candidates: if unbound { candidates(context) } else { Vec::new() },
+        namespace_labels: if unbound { namespace_labels(instance, context) } else { Default::default() },
+        link,
+        session,
+        session_since,
+        failure: context.failures.get(&uid),
+        now,
+    }
+}
+
+type Seen = (std::sync::Arc<crate::bridge_api::Session>, jiff::Timestamp);
+
+fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
+    let BridgeBinding { name, shard } = bound;
+    let Some(bridge) = context.bridges.get(&ObjectRef::new(name)) else {
+        let text = format!(
+            "WhatsAppBridge {name}, which this session is bound to, is gone; create it again, or delete this instance."
+        );
+        return (LinkState::Down(Trouble::new(reason::BRIDGE_NOT_FOUND, text)), None);
+    };
+    if !shards(&bridge).iter().any(|known| known.name == *shard) {
+        let text = format!(
+            "Shard {shard}, which this session is bound to, is no longer in WhatsAppBridge {name}; add it again."
+        );
+        return (LinkState::Down(Trouble::new(reason::SHARD_NOT_FOUND, text)), None);
+    }
+    context.links.get(bound).map_or((LinkState::Unknown, None), |link| link.look(uid))
+}
+
+fn candidates(context: &Context) -> Vec<Candidate> {
+    let load = |bridge: &WhatsAppBridge| {
+        let each = shards(bridge).iter().map(|shard| {
+            let key = binding(bridge, shard);
+            ShardLoad {
+                name: shard.name.clone(),
+                bound: context.directory.bound(&key),
+                link: context.links.get(&key).map_or(LinkState::Unknown, |link| link.look("").0),
+            }
+        });
+        each.collect()
+    };
+    context.bridges.state().into_iter().map(|bridge| Candidate { shards: load(&bridge), bridge }).collect()
+}
+
+fn namespace_labels(instance: &WhatsAppInstance, context: &Context) -> std::collections::BTreeMap<String, String> {
+    let name = instance.namespace().unwrap_or_default();
+    context.namespaces.get(&ObjectRef::new(&name)).map(|namespace| namespace.labels().clone()).unwrap_or_default()
+}

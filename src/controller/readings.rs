@@ -1,0 +1,203 @@
+//! What conditions and phase an instance has, given what is known about its session. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{facts::Trouble, sentences};
+use crate::{
+    api::{Phase, WhatsAppInstanceStatus, conditions as kinds, conditions::reason},
+    bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
+};
+
+/// A condition without its bookkeeping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// True, False or Unknown.
+    pub status: &'static str,
+    /// One of [`reason`].
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Finding {
+    fn new(status: &'static str, reason: &str, message: impl Into<String>) -> Self {
+        Self { status, reason: reason.into(), message: message.into() }
+    }
+
+    fn yes(reason: &str) -> Self {
+        Self::new("True", reason, sentences::of(reason))
+    }
+
+    fn no(reason: &str) -> Self {
+        Self::new("False", reason, sentences::of(reason))
+    }
+
+    fn unknown(reason: &str) -> Self {
+        Self::new("Unknown", reason, sentences::of(reason))
+    }
+}
+
+/// Phase and the conditions that carry it; `Ready` is derived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The phase.
+    pub phase: Phase,
+    bridge: Finding,
+    paired: Finding,
+    connected: Finding,
+    /// What holds Ready back although everything else is True.
+    limited: Option<Finding>,
+}
+
+impl Reading {
+    /// All five conditions, keeping the time of those whose status stays.
+    pub fn conditions(&self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+        let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+        let accepted = Finding::yes(reason::ACCEPTED);
+        let ready = self.ready(&accepted);
+        let findings = [&accepted, &self.bridge, &self.paired, &self.connected, &ready];
+        let each = kinds::ALL.into_iter().zip(findings).map(|(kind, finding)| {
+            let before = old.iter().find(|condition| condition.type_ == kind && condition.status == finding.status);
+            Condition {
+                type_: kind.into(),
+                status: finding.status.into(),
+                reason: finding.reason.clone(),
+                message: finding.message.clone(),
+                observed_generation: generation,
+                last_transition_time: before.map_or_else(|| now.clone(), |before| before.last_transition_time.clone()),
+            }
+        });
+        each.collect()
+    }
+
+    /// The first that is False speaks for all; Unknown speaks only when none is.
+    fn ready(&self, accepted: &Finding) -> Finding {
+        // What holds a deletion up matters less than that there is one.
+        let ending = self.limited.as_ref().filter(|_| self.phase == Phase::Terminating);
+        let holds = [ending, Some(accepted), Some(&self.bridge), Some(&self.connected), self.limited.as_ref()];
+        let by = |status| holds.iter().flatten().find(|finding| finding.status == status);
+        match by("False").or_else(|| by("Unknown")) {
+            Some(finding) => Finding { status: "False", ..(*finding).clone() },
+            None => Finding::yes(reason::CONNECTED),
+        }
+    }
+}
+
+/// No bridge could be chosen.
+pub fn unbound(trouble: &Trouble) -> Reading {
+    Reading {
+        phase: Phase::BridgeUnavailable,
+        bridge: Finding::new("False", trouble.reason, &*trouble.message),
+        paired: Finding::no(reason::NOT_STARTED),
+        connected: Finding::no(reason::NOT_STARTED),
+        limited: None,
+    }
+}
+
+/// Bound, and no word of the session yet.
+pub fn not_started(bridge_answers: bool) -> Reading {
+    Reading {
+        phase: Phase::Pending,
+        bridge: if bridge_answers { Finding::yes(reason::BRIDGE_READY) } else { Finding::unknown(reason::UNKNOWN) },
+        paired: Finding::no(reason::NOT_STARTED),
+        connected: Finding::no(reason::NOT_STARTED),
+        limited: None,
+    }
+}
+
+/// The bridge cannot be used: Paired keeps what was last known, Connected is anybody's guess.
+pub fn unusable(old: &WhatsAppInstanceStatus, trouble: &Trouble) -> Reading {
+    Reading {
+        phase: Phase::BridgeUnavailable,
+        bridge: Finding::new("False", trouble.reason, &*trouble.message),
+        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(trouble.reason)),
+        connected: Finding::new("Unknown", trouble.reason, "Not known while the bridge cannot be used."),
+        limited: None,
+    }
+}
+
+/// The bridge no longer knows a session that had been paired.
+pub fn lost() -> Reading {
+    Reading {
+        phase: Phase::Pending,
+        bridge: Finding::yes(reason::BRIDGE_READY),
+        paired: Finding::no(reason::SESSION_LOST),
+        connected: Finding::no(reason::SESSION_LOST),
+        limited: None,
+    }
+}
+
+/// Being deleted, and not quickly.
+pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Option<&Trouble>) -> Reading {
+    let until = super::status::seconds(until).0;
+    let cause = trouble.map_or("The device is being unlinked.", |trouble| &trouble.message);
+    let text = format!("{cause} Deletion is retried until {until}, then goes on without unlinking the device.");
+    Reading {
+        phase: Phase::Terminating,
+        bridge: trouble
+            .map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
+        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
+        connected: Finding::new("Unknown", reason::TERMINATING, &*text),
+        limited: Some(Finding::new("False", reason::TERMINATING, text)),
+    }
+}
+
+/// The bridge knows the session. `lost`: it replaces one whose keys the bridge lost, and no device is linked to it yet.
+pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
+    use SessionPhase as P;
+    let because = session.reason.map(SessionReason::as_str);
+    let (phase, unpaired, offline) = match session.phase {
+        P::Stopped => (Phase::Disconnected, reason::NOT_STARTED, reason::STOPPED),
+        P::Queued if session.paired => (Phase::Connecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTING)),
+        P::Queued => (Phase::Pending, reason::PAIRING_QUEUED, because.unwrap_or(reason::PAIRING_QUEUED)),
+        P::Opening | P::Deleting => (Phase::Pending, reason::NOT_STARTED, because.unwrap_or(reason::NOT_STARTED)),
+        P::AwaitingPairing | P::Linking => {
+            (Phase::AwaitingPairing, reason::AWAITING_PAIRING, because.unwrap_or(reason::AWAITING_PAIRING))
+        }
+        P::PairingExpired => (Phase::PairingExpired, reason::PAIRING_EXPIRED, reason::PAIRING_EXPIRED),
+        P::AwaitingPasskey => (Phase::AwaitingPasskey, reason::AWAITING_PASSKEY, reason::AWAITING_PASSKEY),
+        P::Connecting => (Phase::Connecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTING)),
+        P::Connected => (Phase::Connected, reason::NOT_STARTED, reason::CONNECTED),
+        P::Reconnecting => (Phase::Reconnecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTION_LOST)),
+        P::Ended => (Phase::Disconnected, reason::NOT_STARTED, because.unwrap_or(reason::STOPPED)),
+        P::Banned => (Phase::Restricted, reason::NOT_STARTED, reason::TEMPORARY_BAN),
+        P::LoggedOut => (Phase::LoggedOut, reason::LOGGED_OUT, reason::LOGGED_OUT),
+    };
+    let unpaired = if lost && session.phase != P::LoggedOut { reason::SESSION_LOST } else { unpaired };
+    // A session that says it is connected but holds no keys is not connected.
+    let connected = session.phase == P::Connected && session.paired;
+    let limited = (connected && timelocked(session, now)).then(|| Finding::no(reason::REACHOUT_TIMELOCK));
+    Reading {
+        phase: match phase {
+            Phase::Connected if limited.is_some() => Phase::Restricted,
+            Phase::Connected if !connected => Phase::Pending,
+            phase => phase,
+        },
+        bridge: Finding::yes(reason::BRIDGE_READY),
+        paired: if session.paired { Finding::yes(reason::PAIRED) } else { Finding::no(unpaired) },
+        connected: if connected {
+            Finding::yes(reason::CONNECTED)
+        } else {
+            Finding::no(if session.phase == P::Connected { reason::NOT_STARTED } else { offline })
+        },
+        limited,
+    }
+}
+
+fn timelocked(session: &Session, now: Timestamp) -> bool {
+    session.restriction.as_ref().is_some_and(|restriction| {
+        restriction.kind == RestrictionKind::ReachoutTimelock
+            && restriction.expires_at.is_none_or(|end| super::status::seconds(end).0 > now)
+    })
+}
+
+fn kept(old: &WhatsAppInstanceStatus, kind: &str) -> Option<Finding> {
+    let condition = old.conditions.iter().find(|condition| condition.type_ == kind)?;
+    let status = match condition.status.as_str() {
+        "True" => "True",
+        "False" => "False",
+        _ => "Unknown",
+    };
+    Some(Finding::new(status, &condition.reason, &*condition.message))
+}

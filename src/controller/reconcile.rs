@@ -1,0 +1,100 @@
+//! The reconcile, as a table of contents: observe, decide, apply, report.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use kube::runtime::controller::Action;
+
+use super::{
+    apply,
+    cleanup::cleanup,
+    context::Context,
+    decide::{self, Plan},
+    directory,
+    error::ReconcileError,
+    metrics::Outcome,
+    observe::observe,
+    status,
+};
+use crate::api::WhatsAppInstance;
+
+/// The longest a reconcile may take: a few calls, each bounded by its own shorter limit.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Brings one instance closer to what is wanted of it.
+///
+/// # Errors
+/// See [`ReconcileError`]; [`error_policy`] says when it is tried again.
+pub async fn reconcile(instance: Arc<WhatsAppInstance>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    context.metrics.started();
+    let started = Instant::now();
+    let object = directory::reference(&instance);
+    let work = AssertUnwindSafe(step(instance, &context)).catch_unwind();
+    let result = match tokio::time::timeout(TIME_LIMIT, work).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => {
+            context.metrics.panicked();
+            Err(ReconcileError::Panicked)
+        }
+        Err(_) => {
+            context.metrics.timed_out();
+            Err(ReconcileError::TimedOut)
+        }
+    };
+    let outcome = match &result {
+        Ok(action) if *action == Action::await_change() => Outcome::Success,
+        // A lost race is part of the protocol, not an error to alert on.
+        Ok(_) | Err(ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken) => Outcome::RequeueAfter,
+        Err(_) => Outcome::Error,
+    };
+    if result.is_ok() {
+        context.backoff.clear(&object);
+    }
+    context.metrics.ended(outcome, started.elapsed());
+    result
+}
+
+async fn step(cached: Arc<WhatsAppInstance>, context: &Context) -> Result<Action, ReconcileError> {
+    let instance = context.written.newest(cached);
+    if let Some(since) = instance.metadata.deletion_timestamp.clone() {
+        return cleanup(instance, since.0, context).await;
+    }
+    let facts = observe(&instance, context);
+    let now = facts.now;
+    let plan = decide::decide(&facts);
+    let recheck = plan.recheck;
+    if let Err(error) = apply::apply(Arc::clone(&instance), plan, context).await {
+        report_failure(instance, &error, context).await?;
+        return Err(error);
+    }
+    Ok(recheck.map_or_else(Action::await_change, |at| Action::requeue(status::until(at, now))))
+}
+
+/// What the bridge refused is shown in the status at once, not only when it is tried again.
+async fn report_failure(
+    instance: Arc<WhatsAppInstance>,
+    error: &ReconcileError,
+    context: &Context,
+) -> Result<(), ReconcileError> {
+    if matches!(error, ReconcileError::Bridge { .. }) {
+        let instance = context.written.newest(instance);
+        let plan = decide::decide(&observe(&instance, context));
+        apply::apply(instance, Plan { put: None, ..plan }, context).await?;
+    }
+    Ok(())
+}
+
+/// When to try again, by what went wrong.
+pub fn error_policy(instance: Arc<WhatsAppInstance>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let object = directory::reference(&instance);
+    let pause = context.backoff.after(object.clone(), error);
+    match error {
+        ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken => tracing::debug!(%object, %error, "again"),
+        _ => tracing::warn!(%object, %error, retry_in_ms = pause.as_millis(), "reconcile failed"),
+    }
+    Action::requeue(pause)
+}

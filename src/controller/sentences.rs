@@ -1,0 +1,51 @@
+//! What each condition reason means to the reader, and what to do about it.
+
+use crate::api::conditions::reason;
+
+/// The sentence that goes with a reason; those that name objects are written where the object is known.
+pub fn of(because: &str) -> &'static str {
+    match because {
+        reason::ACCEPTED => "No rule speaks against this instance.",
+        reason::BRIDGE_READY => "The bridge answers.",
+        reason::PAIRED => "A device is linked.",
+        reason::NOT_STARTED => "No device is linked yet; the session is being started.",
+        reason::PAIRING_QUEUED => "Waits for one of the bridge's pairing places; nothing to do.",
+        reason::AWAITING_PAIRING => "A code waits for the phone: `kubectl whatsapp qr NAME` shows it.",
+        reason::PAIRING_EXPIRED => {
+            "The pairing window passed unused; ask for a new one: `kubectl whatsapp refresh NAME`."
+        }
+        reason::AWAITING_PASSKEY => {
+            "WhatsApp wants a passkey, which only its own app or website can give; confirm there, then refresh."
+        }
+        reason::LOGGED_OUT => {
+            "The device was unlinked and its keys are deleted; link it again: `kubectl whatsapp refresh NAME`."
+        }
+        reason::SESSION_LOST => {
+            "The bridge lost this session and its keys; scan again, and remove the old entry under Linked devices on the phone."
+        }
+        reason::CONNECTED => "Connected to WhatsApp.",
+        reason::CONNECTING => "The connection to WhatsApp is being made.",
+        reason::STOPPED => "Offline by wish, the device stays linked; set spec.desiredState to Connected to go online.",
+        reason::CONNECTION_LOST => "The connection to WhatsApp was lost and is being made again.",
+        reason::SERVER_UNREACHABLE => {
+            "WhatsApp cannot be reached; check the bridge's way to the internet. It keeps trying."
+        }
+        reason::SERVER_NOT_ANSWERING => "WhatsApp accepts the connection but does not answer. The bridge keeps trying.",
+        reason::SERVER_NOT_TRUSTED => {
+            "The server could not prove that it is WhatsApp; check for a proxy that intercepts TLS, or a wrong server address."
+        }
+        reason::SERVER_REFUSED => "WhatsApp refused the connection for now. The bridge keeps trying.",
+        reason::STREAM_REPLACED => {
+            "Another client uses the same keys; stop it, then take over again: `kubectl whatsapp refresh NAME`."
+        }
+        reason::CLIENT_OUTDATED => "WhatsApp no longer accepts this version of the bridge; upgrade it.",
+        reason::TEMPORARY_BAN => {
+            "WhatsApp has banned the account for a time (status.restriction); the bridge connects again when the ban ends."
+        }
+        reason::REACHOUT_TIMELOCK => {
+            "Connected, but WhatsApp forbids this account to start new chats for a time (status.restriction)."
+        }
+        reason::UNKNOWN => "Not known yet.",
+        _ => "See status.conditions.",
+    }
+}

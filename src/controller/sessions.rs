@@ -1,0 +1,151 @@
+//! The sessions of one shard as its events tell them: the only source the reconcile reads.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::bridge_api::{Session, SessionList};
+
+#[derive(Debug)]
+struct Known {
+    session: Arc<Session>,
+    since: Timestamp,
+    revision: u64,
+}
+
+/// Sessions by id. Every change gets a revision, so that an answer that was overtaken by an event can be told.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_id: HashMap<String, Known>,
+    revision: u64,
+}
+
+impl Sessions {
+    /// The session, and since when it has been in its phase: by the bridge's clock, or since we first saw it there, so
+    /// that a bridge whose clock runs ahead cannot keep a state new for ever.
+    pub fn get(&self, id: &str) -> Option<(Arc<Session>, Timestamp)> {
+        self.by_id.get(id).map(|known| (Arc::clone(&known.session), known.since))
+    }
+
+    /// The ids.
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
+        self.by_id.keys()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The latest change.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// A session as an event shows it. Returns whether it is new here.
+    pub fn insert(&mut self, session: Session, now: Timestamp) -> bool {
+        self.revision += 1;
+        let before = self.by_id.get(&session.id);
+        let since = match before {
+            Some(known) if known.session.phase == session.phase && known.session.phase_since == session.phase_since => {
+                known.since
+            }
+            _ => session.phase_since.min(now),
+        };
+        let fresh = before.is_none();
+        let id = session.id.clone();
+        self.by_id.insert(id, Known { session: Arc::new(session), since, revision: self.revision });
+        fresh
+    }
+
+    /// A session as the answer to a call made at `revision` shows it: dropped when an event told something later.
+    pub fn insert_answer(&mut self, session: Session, revision: u64, now: Timestamp) -> bool {
+        let overtaken = self.by_id.get(&session.id).is_some_and(|known| known.revision > revision);
+        if overtaken { false } else { self.insert(session, now) }
+    }
+
+    /// A session is gone. Returns whether it was here.
+    pub fn remove(&mut self, id: &str) -> bool {
+        self.revision += 1;
+        self.by_id.remove(id).is_some()
+    }
+
+    /// Everything anew. Returns the ids of what changed, came or went.
+    pub fn replace(&mut self, list: SessionList, now: Timestamp) -> Vec<String> {
+        let mut before = std::mem::take(&mut self.by_id);
+        let mut changed = Vec::new();
+        for session in list.items {
+            let id = session.id.clone();
+            match before.remove(&id) {
+                Some(known) => {
+                    if *known.session != session {
+                        changed.push(id.clone());
+                    }
+                    self.by_id.insert(id, known);
+                }
+                None => changed.push(id),
+            }
+            self.insert(session, now);
+        }
+        changed.extend(before.into_keys());
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bridge_api::SessionPhase, controller::fixtures};
+
+    #[test]
+    fn an_answer_that_an_event_overtook_is_dropped() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut sessions = Sessions::default();
+        let before = sessions.revision();
+        sessions.insert(fixtures::session(SessionPhase::AwaitingPairing), now);
+        assert!(!sessions.insert_answer(fixtures::session(SessionPhase::Opening), before, now));
+        assert_eq!(sessions.get(fixtures::UID).unwrap().0.phase, SessionPhase::AwaitingPairing);
+        sessions.insert_answer(fixtures::session(SessionPhase::Stopped), sessions.revision(), now);
+        assert_eq!(sessions.get(fixtures::UID).unwrap().0.phase, SessionPhase::Stopped);
+    }
+
+    #[test]
+    fn listing_again_tells_what_came_changed_and_went() {
+        let now = Timestamp::UNIX_EPOCH;
+        let named = |id: &str, phase| Session { id: id.into(), ..fixtures::session(phase) };
+        let list = |items| SessionList { items, cursor: "a-1".parse().unwrap() };
+        let mut sessions = Sessions::default();
+        sessions.replace(
+            list(vec![
+                named("same", SessionPhase::Connected),
+                named("moved", SessionPhase::Opening),
+                named("gone", SessionPhase::Stopped),
+            ]),
+            now,
+        );
+        let mut changed = sessions.replace(
+            list(vec![
+                named("same", SessionPhase::Connected),
+                named("moved", SessionPhase::Connected),
+                named("new", SessionPhase::Opening),
+            ]),
+            now,
+        );
+        changed.sort();
+        assert_eq!(changed, ["gone", "moved", "new"]);
+        assert_eq!(sessions.len(), 3);
+    }
+
+    #[test]
+    fn a_bridge_whose_clock_runs_ahead_does_not_keep_a_state_new() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut sessions = Sessions::default();
+        let ahead = Session {
+            phase_since: now + jiff::SignedDuration::from_hours(1),
+            ..fixtures::session(SessionPhase::Opening)
+        };
+        sessions.insert(ahead.clone(), now);
+        sessions.insert(ahead, now + jiff::SignedDuration::from_secs(60));
+        assert_eq!(sessions.get(fixtures::UID).unwrap().1, now);
+    }
+}

@@ -1,0 +1,260 @@
+//! The status an instance should show. Pure: facts in, status out, together with the moment it would go stale.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, Unit};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+
+use super::{
+    facts::{Facts, Trouble},
+    readings::{self, Reading},
+};
+use crate::{
+    api::{
+        BridgeBinding, DesiredState, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus,
+        WhatsAppInstanceStatus,
+        conditions::{self, reason},
+    },
+    bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
+};
+
+/// States a session passes through on its way elsewhere are not worth a write unless they last.
+const PASSING: SignedDuration = SignedDuration::from_secs(5);
+/// A connection that comes back this fast was hardly gone.
+const BLIP: SignedDuration = SignedDuration::from_secs(3);
+/// A code this long past its end, with the bridge silent, is removed without its word.
+const STALE_CODE: SignedDuration = SignedDuration::from_secs(5);
+/// `lastActiveAt` is written at most this often (design 3.10: status never ticks).
+const ACTIVITY: SignedDuration = SignedDuration::from_mins(15);
+/// How long a deletion may take before it shows in the status.
+const QUICK_DELETION: SignedDuration = SignedDuration::from_secs(5);
+
+/// What is known about the session.
+#[derive(Clone, Copy, Debug)]
+pub enum Outlook<'a> {
+    /// No bridge could be chosen.
+    Unbound(&'a Trouble),
+    /// The bridge cannot be used.
+    Unusable(&'a Trouble),
+    /// The link is being made.
+    Unknown,
+    /// The bridge answers and does not know the session.
+    Absent,
+    /// The bridge knows the session. The flag: it already has the wanted spec.
+    Known(&'a Session, bool),
+}
+
+/// A status, and when to look again because time alone will change it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Next {
+    /// The status to show.
+    pub status: WhatsAppInstanceStatus,
+    /// When it may go stale.
+    pub recheck: Option<Timestamp>,
+}
+
+/// The status to show now.
+pub fn next(facts: &Facts<'_>, binding: Option<&BridgeBinding>, outlook: Outlook<'_>) -> Next {
+    let old = facts.instance.status.clone().unwrap_or_default();
+    let (status, recheck) = match passing(facts, &old, outlook) {
+        Some(until) => (WhatsAppInstanceStatus { bridge: binding.cloned(), ..old }, until),
+        None => (settled(facts, &old, binding, outlook), None),
+    };
+    without_stale(status, recheck, facts.now)
+}
+
+/// The status of an instance whose deletion takes long enough to be seen; `None` while it is quick.
+pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, trouble: Option<&Trouble>) -> Option<Next> {
+    let seen_from = since + QUICK_DELETION;
+    if trouble.is_none() && facts.now < seen_from {
+        return None;
+    }
+    let old = facts.instance.status.clone().unwrap_or_default();
+    let reading = readings::terminating(&old, until, trouble);
+    let status = WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) };
+    Some(Next { status, recheck: Some(until) })
+}
+
+/// Whether what stands should stay for now: `Some(until)`.
+fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>) -> Option<Option<Timestamp>> {
+    if old.conditions.is_empty() {
+        return None;
+    }
+    let is_true = |kind| old.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
+    let bridge_stood = is_true(conditions::BRIDGE_AVAILABLE);
+    match outlook {
+        Outlook::Unknown => Some(None),
+        // The session is about to be put; what it then says counts.
+        Outlook::Absent => (bridge_stood && !was_paired(old)).then_some(None),
+        Outlook::Known(..) if !bridge_stood => None,
+        // Not linked any more, whatever comes next: that must be seen.
+        Outlook::Known(session, _) if is_true(conditions::PAIRED) && !session.paired => None,
+        Outlook::Known(_, false) => Some(None),
+        Outlook::Known(session, true) => {
+            use SessionPhase as P;
+            let turning = match session.spec.desired_state {
+                DesiredState::Connected => session.phase == P::Stopped,
+                DesiredState::Disconnected => {
+                    matches!(
+                        session.phase,
+                        P::Connected | P::Connecting | P::Reconnecting | P::AwaitingPairing | P::Linking
+                    ) || matches!(session.phase, P::Opening | P::Queued)
+                }
+            };
+            if turning || session.phase == P::Deleting {
+                return Some(None);
+            }
+            let grace = match (session.phase, session.reason) {
+                (P::Opening | P::Queued | P::Connecting | P::Linking, None) => PASSING,
+                (P::Reconnecting, None | Some(SessionReason::ConnectionLost)) => BLIP,
+                _ => return None,
+            };
+            let until = facts.session_since + grace;
+            (facts.now < until).then_some(Some(until))
+        }
+        Outlook::Unbound(_) | Outlook::Unusable(_) => None,
+    }
+}
+
+/// Whether the status claims a linked device.
+fn was_paired(old: &WhatsAppInstanceStatus) -> bool {
+    old.phone_number.is_some() || old.conditions.iter().any(|c| c.type_ == conditions::PAIRED && c.status == "True")
+}
+
+/// Whether the last word on the link is that the bridge lost it. It stays so until a device is linked again.
+fn is_lost(old: &WhatsAppInstanceStatus) -> bool {
+    let lost = |c: &Condition| c.type_ == conditions::PAIRED && c.status == "False" && c.reason == reason::SESSION_LOST;
+    old.conditions.iter().any(lost)
+}
+
+fn settled(
+    facts: &Facts<'_>,
+    old: &WhatsAppInstanceStatus,
+    binding: Option<&BridgeBinding>,
+    outlook: Outlook<'_>,
+) -> WhatsAppInstanceStatus {
+    let reading = match outlook {
+        Outlook::Unbound(trouble) => readings::unbound(trouble),
+        Outlook::Unusable(trouble) => readings::unusable(old, trouble),
+        Outlook::Unknown => readings::not_started(false),
+        Outlook::Absent if was_paired(old) => readings::lost(),
+        Outlook::Absent => readings::not_started(true),
+        Outlook::Known(session, _) => readings::of_session(session, is_lost(old), facts.now),
+    };
+    let base = WhatsAppInstanceStatus {
+        bridge: binding.cloned(),
+        session_id: binding.and(facts.instance.uid()).or_else(|| old.session_id.clone()),
+        ..assemble(facts, old, &reading)
+    };
+    match outlook {
+        Outlook::Known(session, _) => with_session(base, old, session, reading.phase),
+        Outlook::Absent if was_paired(old) => WhatsAppInstanceStatus {
+            phone_number: None,
+            push_name: None,
+            connected_at: None,
+            restriction: None,
+            qr: None,
+            pairing_code: None,
+            last_disconnect: Some(Disconnection { reason: reason::SESSION_LOST.into(), at: seconds(facts.now) }),
+            ..base
+        },
+        _ => WhatsAppInstanceStatus { qr: None, pairing_code: None, ..base },
+    }
+}
+
+fn assemble(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, reading: &Reading) -> WhatsAppInstanceStatus {
+    let generation = facts.instance.metadata.generation;
+    WhatsAppInstanceStatus {
+        observed_generation: generation,
+        phase: Some(reading.phase),
+        conditions: reading.conditions(&old.conditions, generation, facts.now),
+        ..old.clone()
+    }
+}
+
+fn with_session(
+    base: WhatsAppInstanceStatus,
+    old: &WhatsAppInstanceStatus,
+    session: &Session,
+    phase: Phase,
+) -> WhatsAppInstanceStatus {
+    let awaiting = phase == Phase::AwaitingPairing;
+    let connected_at = session.connected_at.filter(|_| session.phase == SessionPhase::Connected).map(seconds);
+    WhatsAppInstanceStatus {
+        phone_number: session.phone_number.clone().filter(|_| session.paired),
+        push_name: session.push_name.clone().filter(|_| session.paired),
+        last_active_at: last_active(old, connected_at.as_ref(), session.last_active_at),
+        connected_at,
+        qr: session.qr.as_ref().filter(|_| awaiting).map(|qr| QrStatus {
+            code: qr.code.clone(),
+            expires_at: seconds(qr.expires_at),
+            attempt: qr.attempt,
+            attempts: qr.attempts,
+        }),
+        pairing_code: session
+            .pairing_code
+            .as_ref()
+            .filter(|_| awaiting)
+            .map(|code| PairingCodeStatus { code: code.code.clone(), expires_at: seconds(code.expires_at) }),
+        restriction: session.restriction.as_ref().map(|restriction| RestrictionStatus {
+            kind: kind(restriction.kind).into(),
+            code: restriction.code,
+            expires_at: restriction.expires_at.map(seconds),
+        }),
+        last_disconnect: latest(old.last_disconnect.clone(), session),
+        ..base
+    }
+}
+
+/// The bridge forgets with a lost session what the status still knows; the later of the two counts.
+fn latest(old: Option<Disconnection>, session: &Session) -> Option<Disconnection> {
+    let seen = session.last_disconnect.as_ref();
+    let seen = seen.map(|last| Disconnection { reason: last.reason.as_str().into(), at: seconds(last.at) });
+    match (old, seen) {
+        (Some(old), Some(seen)) if old.at > seen.at => Some(old),
+        (old, seen) => seen.or(old),
+    }
+}
+
+/// Coarse on purpose, and not worth a write of its own soon after connecting.
+fn last_active(old: &WhatsAppInstanceStatus, connected_at: Option<&Time>, seen: Option<Timestamp>) -> Option<Time> {
+    let known = old.last_active_at.as_ref();
+    let from = known.max(connected_at).map(|time| time.0);
+    match (seen, from) {
+        (Some(seen), Some(from)) if seen >= from + ACTIVITY => Some(seconds(seen)),
+        _ => known.cloned(),
+    }
+}
+
+/// Removes codes and restrictions past their end, and says when the next one will be.
+fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>, now: Timestamp) -> Next {
+    let alive = |end: &Time| end.0 + STALE_CODE > now;
+    status.qr = status.qr.filter(|qr| alive(&qr.expires_at));
+    status.pairing_code = status.pairing_code.filter(|code| alive(&code.expires_at));
+    status.restriction = status.restriction.filter(|one| one.expires_at.as_ref().is_none_or(|end| end.0 > now));
+    let codes =
+        [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
+    let codes = codes.into_iter().flatten().map(|end| end.0 + STALE_CODE);
+    let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
+    let recheck = codes.chain(recheck).chain(lifted).min();
+    Next { status, recheck }
+}
+
+/// The name a restriction has in the status.
+fn kind(kind: RestrictionKind) -> &'static str {
+    match kind {
+        RestrictionKind::TemporaryBan => reason::TEMPORARY_BAN,
+        RestrictionKind::ReachoutTimelock => reason::REACHOUT_TIMELOCK,
+    }
+}
+
+/// Kubernetes writes whole seconds; rounding here keeps what was written comparable with what is computed.
+pub fn seconds(at: Timestamp) -> Time {
+    Time(at.round(Unit::Second).unwrap_or(at))
+}
+
+/// How long until `at`, and never so short that it becomes a loop.
+pub fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(50))
+}

@@ -1,0 +1,261 @@
+//! Leader election on a `Lease`: one process reconciles, the others wait.
+//!
+//! As in client-go, a foreign lease has expired when *we* have watched its record unchanged for its whole duration; no two
+//! machines' clocks are compared. Every write carries the resourceVersion it was decided on.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use thiserror::Error;
+
+/// client-go's defaults: others wait this long,
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// the holder gives up after this long without a successful renewal, which must be shorter,
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// and both try this often.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// Why the lease is not held.
+#[derive(Debug, Error)]
+pub enum LeaseError {
+    /// Somebody else holds it now.
+    #[error("lost the lease to {0}")]
+    Taken(String),
+    /// It could not be renewed in time.
+    #[error("could not renew the lease in time: {0}")]
+    NotRenewed(String),
+}
+
+/// A lease as last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who holds it; empty when released.
+    pub holder: String,
+    /// How long it holds without renewal.
+    pub duration: Duration,
+    /// Changes with every write.
+    pub version: String,
+}
+
+/// What to do about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is none: create it as ours.
+    Create,
+    /// It is ours: renew it.
+    Renew,
+    /// Its holder is gone: take it.
+    Take,
+    /// It is another's: look again later.
+    Wait,
+}
+
+/// Decides from the record, and since when *we* have seen exactly this record.
+pub fn decide(record: Option<&Record>, seen_since: Instant, now: Instant, me: &str) -> Step {
+    match record {
+        None => Step::Create,
+        Some(record) if record.holder == me => Step::Renew,
+        Some(record) if record.holder.is_empty() => Step::Take,
+        Some(record) if now.duration_since(seen_since) > record.duration => Step::Take,
+        Some(_) => Step::Wait,
+    }
+}
+
+/// Our side of one `Lease`.
+#[derive(Debug)]
+pub struct Candidate {
+    api: Api<Lease>,
+    name: String,
+    me: String,
+    seen: Option<(Record, Instant)>,
+}
+
+impl Candidate {
+    /// A candidate for the lease `namespace/name` under the identity `me`, unique per process.
+    pub fn new(client: Client, namespace: &str, name: &str, me: String) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.into(), me, seen: None }
+    }
+
+    /// Waits until the lease is ours.
+    pub async fn acquire(&mut self) {
+        let mut last = None;
+        loop {
+            match self.attempt().await {
+                Ok(None) => return,
+                Ok(Some(holder)) => {
+                    if last.as_ref() != Some(&holder) {
+                        tracing::info!(lease = self.name, holder, "waiting for the lease");
+                    }
+                    last = Some(holder);
+                }
+                Err(error) => tracing::warn!(lease = self.name, error = short(&error), "cannot reach the lease"),
+            }
+            tokio::time::sleep(jittered(RETRY_PERIOD)).await;
+        }
+    }
+
+    /// Renews the lease until it is lost.
+    pub async fn hold(&mut self) -> LeaseError {
+        let mut renewed = Instant::now();
+        let mut trouble = String::from("no answer");
+        loop {
+            tokio::time::sleep(RETRY_PERIOD).await;
+            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.attempt()).await {
+                Ok(Ok(None)) => renewed = Instant::now(),
+                Ok(Ok(Some(holder))) => return LeaseError::Taken(holder),
+                Ok(Err(error)) => trouble = short(&error),
+                Err(_) => return LeaseError::NotRenewed(trouble),
+            }
+            if renewed.elapsed() >= RENEW_DEADLINE {
+                return LeaseError::NotRenewed(trouble);
+            }
+        }
+    }
+
+    /// Gives the lease up, so that the next one need not wait for it to expire.
+    pub async fn release(&mut self) {
+        let release = async {
+            let mut lease = self.api.get(&self.name).await?;
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_deref() == Some(&self.me) {
+                spec.holder_identity = Some(String::new());
+                spec.lease_duration_seconds = Some(1);
+                self.api.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<(), kube::Error>(())
+        };
+        match tokio::time::timeout(RETRY_PERIOD, release).await {
+            Ok(Ok(())) => tracing::info!(lease = self.name, "released the lease"),
+            _ => tracing::warn!(lease = self.name, "could not release the lease; it expires by itself"),
+        }
+    }
+
+    /// One look and at most one write. `Ok(None)`: ours; `Ok(Some(holder))`: another's.
+    async fn attempt(&mut self) -> Result<Option<String>, kube::Error> {
+        let found = self.api.get_opt(&self.name).await?;
+        let now = Instant::now();
+        let record = found.as_ref().map(record);
+        let seen_since = match (&self.seen, &record) {
+            (Some((seen, since)), Some(record)) if seen == record => *since,
+            _ => now,
+        };
+        self.seen = record.clone().map(|record| (record, seen_since));
+        let step = decide(record.as_ref(), seen_since, now, &self.me);
+        let written = match (step, found) {
+            (Step::Wait, _) => return Ok(Some(record.map(|record| record.holder).unwrap_or_default())),
+            (_, None) => self.api.create(&PostParams::default(), &self.fresh()).await,
+            (step, Some(mut lease)) => {
+                let spec = lease.spec.get_or_insert_default();
+                let now = MicroTime(Timestamp::now());
+                if step == Step::Take {
+                    spec.acquire_time = Some(now.clone());
+                    spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
+                }
+                spec.holder_identity = Some(self.me.clone());
+                spec.lease_duration_seconds = Some(LEASE_DURATION.as_secs().try_into().unwrap_or(i32::MAX));
+                spec.renew_time = Some(now);
+                self.api.replace(&self.name, &PostParams::default(), &lease).await
+            }
+        };
+        match written {
+            Ok(_) => Ok(None),
+            // Somebody wrote between our look and our write: they have it, or the next look tells.
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                Ok(Some("another candidate".into()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn fresh(&self) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        Lease {
+            metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.me.clone()),
+                lease_duration_seconds: Some(LEASE_DURATION.as_secs().try_into().unwrap_or(i32::MAX)),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                lease_transitions: Some(0),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+/// An identity no other process has: the pod's or machine's name and something random.
+pub fn identity() -> String {
+    let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "operator".into());
+    format!("{name}_{:016x}", fastrand::u64(..))
+}
+
+fn record(lease: &Lease) -> Record {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.and_then(|s| s.try_into().ok()).unwrap_or(LEASE_DURATION.as_secs());
+    Record {
+        holder: spec.holder_identity.unwrap_or_default(),
+        duration: Duration::from_secs(seconds),
+        version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+fn jittered(period: Duration) -> Duration {
+    period.mul_f64(1.0 + fastrand::f64() * 0.2)
+}
+
+fn short(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_by(holder: &str) -> Record {
+        Record { holder: holder.into(), duration: LEASE_DURATION, version: "1".into() }
+    }
+
+    #[test]
+    fn a_missing_lease_is_created_and_a_released_one_taken_at_once() {
+        let now = Instant::now();
+        assert_eq!(decide(None, now, now, "me"), Step::Create);
+        assert_eq!(decide(Some(&held_by("")), now, now, "me"), Step::Take);
+    }
+
+    #[test]
+    fn our_own_is_renewed_however_old() {
+        let now = Instant::now();
+        assert_eq!(decide(Some(&held_by("me")), now, now + LEASE_DURATION * 9, "me"), Step::Renew);
+    }
+
+    #[test]
+    fn anothers_is_taken_only_after_we_saw_it_unchanged_for_its_whole_duration() {
+        let since = Instant::now();
+        let record = held_by("you");
+        assert_eq!(decide(Some(&record), since, since, "me"), Step::Wait);
+        assert_eq!(decide(Some(&record), since, since + LEASE_DURATION, "me"), Step::Wait);
+        assert_eq!(decide(Some(&record), since, since + LEASE_DURATION + Duration::from_millis(1), "me"), Step::Take);
+    }
+
+    #[test]
+    fn the_holder_gives_up_before_others_may_take_over() {
+        const { assert!(RENEW_DEADLINE.as_secs() + RETRY_PERIOD.as_secs() < LEASE_DURATION.as_secs()) };
+    }
+
+    #[test]
+    fn two_processes_on_one_machine_are_two_candidates() {
+        assert_ne!(identity(), identity());
+    }
+}

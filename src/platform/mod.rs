@@ -1,0 +1,15 @@
+//! Plumbing with no opinion on WhatsApp: telemetry, the admin server, shutdown, the lease, the Kubernetes client.
+
+pub mod admin;
+pub mod kubernetes;
+pub mod lease;
+pub mod metrics;
+pub mod shutdown;
+pub mod telemetry;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks, also after a panic elsewhere: what these locks guard is valid after every single statement.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,68 @@
+//! Logs: one line per change, text for people or JSON for machines, on stderr.
+
+use std::io;
+
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people at a terminal.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why logging could not start.
+#[derive(Debug, Error)]
+pub enum TelemetryError {
+    /// The filter makes no sense.
+    #[error(
+        "--log must be a level (error, warn, info, debug, trace) or directives such as 'info,whatsapp_operator=debug'"
+    )]
+    Filter,
+    /// Something else already took the logs.
+    #[error("logging was started twice")]
+    Twice,
+}
+
+/// Starts logging at `filter`: a level for our own lines, or a list of directives.
+///
+/// # Errors
+/// When the filter is malformed.
+pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(directives(filter)).map_err(|_| TelemetryError::Filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match format {
+        LogFormat::Text => lines.with_ansi(false).with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(true).try_init(),
+    };
+    started.map_err(|_| TelemetryError::Twice)
+}
+
+/// A bare level speaks for our own lines only. The HTTP libraries log whole bodies at their lower levels, and kube_client
+/// an answer it cannot parse at `warn`: QR codes and tokens travel in those.
+fn directives(filter: &str) -> String {
+    let filter = filter.trim();
+    let bare = !filter.contains(['=', ',']);
+    let own = if bare { format!("warn,whatsapp_operator={filter},kube_runtime=error") } else { filter.to_owned() };
+    format!("{own},kube_client=error,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,tower=warn,rustls=warn")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::directives;
+    use tracing_subscriber::EnvFilter;
+
+    #[test]
+    fn a_bare_level_is_for_our_own_lines_and_never_opens_the_libraries() {
+        for filter in ["debug", "trace", "info,whatsapp_operator=debug"] {
+            let text = EnvFilter::try_new(directives(filter)).unwrap().to_string();
+            assert!(text.contains("kube_client=error") && text.contains("hyper=warn"), "{text}");
+        }
+        assert!(directives("debug").contains("whatsapp_operator=debug"));
+        assert!(EnvFilter::try_new(directives("loud=very")).is_err());
+    }
+}

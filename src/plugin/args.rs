@@ -1,0 +1,320 @@
+//! The command line of `kubectl whatsapp`, parsed once into types that cannot hold a bad value.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    it failed; the message says why and what to do
+  2    the command line is wrong
+  3    the pairing window passed unused (open a new one with --refresh)
+  4    timed out
+  5    the phone is needed: the instance has to be paired first
+  130  interrupted";
+
+const COMPLETION_HELP: &str = "\
+Completion of `kubectl whatsapp ...` works through kubectl's own: put a script on PATH, next to the plugin.
+  kubectl whatsapp completion kubectl > ~/.local/bin/kubectl_complete-whatsapp
+  chmod +x ~/.local/bin/kubectl_complete-whatsapp
+The other shells complete the program when it is called by its own name, kubectl-whatsapp:
+  source <(kubectl whatsapp completion bash)";
+
+const QR_HELP: &str = "\
+The command watches the instance: the code on the screen is replaced the moment WhatsApp replaces it, and the command
+ends by itself when the phone has scanned one. Whoever sees the code can link the account: do not share the screen.
+
+Examples:
+  kubectl whatsapp qr shop                       draw the code until it is scanned
+  kubectl whatsapp qr shop --refresh             open a new pairing window first
+  kubectl whatsapp qr shop --once -o svg > qr.svg
+  kubectl whatsapp qr shop -o raw | while read -r code; do ...; done
+
+Exit codes: 0 connected (or, with --once, code shown), 3 pairing window passed, 4 timed out, 5 unlinked: use --refresh.";
+
+/// Pair, list, connect and disconnect WhatsAppInstances.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-whatsapp", bin_name = "kubectl whatsapp", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Args {
+    /// Flags every verb takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The flags that mean what they mean in kubectl.
+#[derive(Debug, Clone, Default, ClapArgs)]
+#[command(next_help_heading = "Flags as in kubectl")]
+pub struct Global {
+    /// Namespace of the instances; the kubeconfig context's when not given.
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig to use; its current one when not given.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Kubeconfig file; $KUBECONFIG, then ~/.kube/config when not given.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// User to impersonate.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub as_user: Option<String>,
+    /// Group to impersonate; may be given several times. Needs --as.
+    #[arg(long, global = true, value_name = "GROUP")]
+    pub as_group: Vec<String>,
+    /// How long one request to the API server may take, for example 10s or 1m; 0 means no limit. Watching has its own
+    /// limit, --timeout.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s")]
+    pub request_timeout: Limit,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Draw the QR code (or pairing code) to scan, live, until the phone has scanned it.
+    #[command(after_help = QR_HELP)]
+    Qr(QrArgs),
+    /// List instances.
+    #[command(alias = "ls")]
+    List(ListArgs),
+    /// Show one instance: what it is, where it stands, what to do next.
+    Status(StatusArgs),
+    /// Ask for a new pairing window.
+    Refresh(ActArgs),
+    /// Bring an instance online; one that ended by itself is started again.
+    Connect(ActArgs),
+    /// Take an instance offline; its device stays linked.
+    Disconnect(ActArgs),
+    /// Print a completion script.
+    #[command(after_help = COMPLETION_HELP)]
+    Completion {
+        /// The shell, or kubectl for completion of `kubectl whatsapp`.
+        shell: CompletionTarget,
+    },
+    /// Print the version of this program.
+    Version,
+    /// Print this reference as Markdown.
+    #[command(hide = true)]
+    Reference,
+    /// Answer kubectl's completion (KEP-2379).
+    #[command(name = "__complete", hide = true, disable_help_flag = true)]
+    Complete {
+        /// The words after `kubectl whatsapp`, the last one unfinished.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
+        words: Vec<String>,
+    },
+}
+
+/// Arguments of `qr`.
+#[derive(Debug, ClapArgs)]
+pub struct QrArgs {
+    /// The instance.
+    pub name: InstanceName,
+    /// Ask for a new pairing window first; nothing happens to an instance that is connected.
+    #[arg(long)]
+    pub refresh: bool,
+    /// Show one code and end, without waiting for the phone.
+    #[arg(long)]
+    pub once: bool,
+    /// How to show the code: drawn with text, raw (the text inside, one line per code), or one svg image.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: QrOutput,
+    /// Draw for a terminal with a light background; only matters where the drawing has no colours (pipe, NO_COLOR).
+    #[arg(long)]
+    pub invert: bool,
+    /// Give up after this long, for example 5m; 0 means never.
+    #[arg(long, value_name = "DURATION", default_value = "0")]
+    pub timeout: Limit,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, ClapArgs)]
+pub struct ListArgs {
+    /// List the instances of every namespace.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Only the instances of this owner.
+    #[arg(long, value_name = "OWNER")]
+    pub owner: Option<String>,
+    /// A table with more columns, the objects, or their names.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<ListOutput>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// The instance.
+    pub name: InstanceName,
+    /// The object itself instead of the summary.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<ObjectOutput>,
+}
+
+/// Arguments of the verbs that change one instance.
+#[derive(Debug, ClapArgs)]
+pub struct ActArgs {
+    /// The instance.
+    pub name: InstanceName,
+    /// Wait until it has come about: connected, disconnected, or a new code is there.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait, for example 30s; 0 means forever.
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
+    pub timeout: Limit,
+}
+
+/// What `qr -o` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum QrOutput {
+    Text,
+    Raw,
+    Svg,
+}
+
+/// What `list -o` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ListOutput {
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+/// What `status -o` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ObjectOutput {
+    Json,
+    Yaml,
+}
+
+/// What `completion` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum CompletionTarget {
+    Kubectl,
+    Bash,
+    Zsh,
+    Fish,
+    #[value(name = "powershell")]
+    PowerShell,
+    Elvish,
+}
+
+/// Name of an instance. `wa/NAME` and what `list -o name` prints are taken too, as kubectl does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceName(String);
+
+impl InstanceName {
+    /// The bare name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for InstanceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const KINDS: [&str; 4] =
+            ["wa", "whatsappinstance", "whatsappinstances", "whatsappinstance.whatsapp-operator.dev"];
+        let name = match text.split_once('/') {
+            Some((kind, name)) if KINDS.contains(&kind.to_ascii_lowercase().as_str()) => name,
+            Some((kind, _)) => return Err(format!("\"{kind}\" is not a WhatsAppInstance; give NAME or wa/NAME")),
+            None => text,
+        };
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let inside = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.');
+        // RFC 1123 subdomain, the API server's own rule for names.
+        if name.len() <= 253 && inside && edge(name.chars().next()) && edge(name.chars().last()) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err("a name has lower case letters, digits, \"-\" and \".\"; list the instances with `kubectl whatsapp list`"
+                .to_owned())
+        }
+    }
+}
+
+/// A limit in time; none when written as 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limit(pub Option<Duration>);
+
+impl FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "write a duration such as 30s, 5m or 1h30m, or 0 for no limit".to_owned();
+        let duration = match text.parse::<u64>() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+                Duration::try_from(signed).map_err(|_| wrong())?
+            }
+        };
+        Ok(Self((!duration.is_zero()).then_some(duration)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+    use std::time::Duration;
+
+    use super::{Args, InstanceName, Limit, Verb};
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn accepts_names_as_kubectl_prints_them() {
+        for text in ["shop", "wa/shop", "whatsappinstance/shop", "whatsappinstance.whatsapp-operator.dev/shop"] {
+            assert_eq!(text.parse::<InstanceName>().unwrap().as_str(), "shop", "{text}");
+        }
+    }
+
+    #[test]
+    fn rejects_what_could_not_be_a_name() {
+        for text in ["", "Shop", "a/b", "pod/shop", "-a", "a-", "../x", "wa/", "a b", "ü"] {
+            assert!(text.parse::<InstanceName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_in_kubectl() {
+        let limit = |text: &str| text.parse::<Limit>().map(|limit| limit.0);
+        assert_eq!(limit("0"), Ok(None));
+        assert_eq!(limit("0s"), Ok(None));
+        assert_eq!(limit("15"), Ok(Some(Duration::from_secs(15))));
+        assert_eq!(limit("1m30s"), Ok(Some(Duration::from_secs(90))));
+        for text in ["", "-5s", "soon", "5 parsecs"] {
+            assert!(limit(text).unwrap_err().contains("30s"), "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_may_stand_before_and_after_the_verb() {
+        let args = Args::try_parse_from(["kubectl-whatsapp", "-n", "a", "ls", "-A", "--context", "c"]).unwrap();
+        assert_eq!((args.global.namespace.as_deref(), args.global.context.as_deref()), (Some("a"), Some("c")));
+        assert!(matches!(args.verb, Verb::List(list) if list.all_namespaces));
+    }
+
+    #[test]
+    fn usage_is_written_as_people_type_it() {
+        let error = Args::try_parse_from(["kubectl-whatsapp", "qr"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("Usage: kubectl whatsapp qr"), "{error}");
+    }
+}

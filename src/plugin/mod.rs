@@ -1,0 +1,49 @@
+//! `kubectl whatsapp`: what people do with instances from a terminal.
+//!
+//! [`args`] is the command line, [`client`] the only file that talks to the API server, one file per verb. What is shown
+//! next ([`screen`]), whether a wait is over ([`wait`]) and how it looks ([`terminal`], [`output`]) are pure functions.
+//! The plugin watches, it never polls, and it changes only `spec.desiredState` and the refresh annotation.
+
+pub mod args;
+pub mod client;
+pub mod completion;
+pub mod connect;
+pub mod disconnect;
+pub mod error;
+#[cfg(test)]
+mod fixtures;
+pub mod list;
+pub mod output;
+pub mod qr;
+pub mod reference;
+pub mod refresh;
+pub mod screen;
+pub mod status;
+pub mod terminal;
+pub mod wait;
+
+pub use args::Args;
+pub use error::PluginError;
+
+use args::Verb;
+use client::Cluster;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// See [`PluginError`]; its exit code is documented in `--help`.
+pub async fn run(args: Args) -> Result<(), PluginError> {
+    let global = &args.global;
+    match &args.verb {
+        Verb::Qr(args) => qr::run(&Cluster::open(global).await?, args).await,
+        Verb::List(args) => list::run(&Cluster::open(global).await?, args).await,
+        Verb::Status(args) => status::run(&Cluster::open(global).await?, args).await,
+        Verb::Refresh(args) => refresh::run(&Cluster::open(global).await?, args).await,
+        Verb::Connect(args) => connect::run(&Cluster::open(global).await?, args).await,
+        Verb::Disconnect(args) => disconnect::run(&Cluster::open(global).await?, args).await,
+        Verb::Completion { shell } => completion::script(*shell),
+        Verb::Version => Ok(output::line(&format!("kubectl-whatsapp {}", env!("CARGO_PKG_VERSION")))?),
+        Verb::Reference => Ok(output::text(&reference::markdown())?),
+        Verb::Complete { words } => completion::answer(words).await,
+    }
+}

@@ -1,0 +1,233 @@
+//! `qr`: the code in the terminal, live.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    pin::pin,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::{
+    args::{QrArgs, QrOutput},
+    client::Cluster,
+    error::PluginError,
+    refresh,
+    screen::{Code, End, Screen, command, next},
+    terminal::{Ink, Painter, caption, extent, picture, svg},
+    wait::{Gate, Patience},
+};
+use crate::model::Sensitive;
+
+/// Shows the codes of an instance until the phone has scanned one.
+///
+/// # Errors
+/// When the window passes unused, when pairing cannot come about, when time is up, and see [`PluginError`].
+pub async fn run(cluster: &Cluster, args: &QrArgs) -> Result<(), PluginError> {
+    let mut gate = Gate::open();
+    if args.refresh {
+        let instance = super::client::read(cluster.get(&args.name).await?)?;
+        if !matches!(next(&instance), Screen::Ended(End::Connected { .. })) {
+            gate = Gate::after_refresh(&refresh::ask(cluster, &args.name).await?);
+        }
+    }
+    let mut view = View::new(args);
+    let outcome = follow(cluster, args, gate, &mut view).await;
+    // Whatever the end, no code stays on the screen.
+    view.clear()?;
+    outcome
+}
+
+async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut View) -> Result<(), PluginError> {
+    let name = args.name.as_str();
+    let deadline = args.timeout.0.map(|limit| (limit, Instant::now() + limit));
+    let mut changes = pin!(cluster.watch(&args.name));
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut current = Screen::Waiting("asking the API server".to_owned());
+    let mut patience = Patience::new(args.refresh);
+    let mut lost = false;
+    loop {
+        tokio::select! {
+            change = changes.next() => match change {
+                Some(Ok(Some(instance))) => {
+                    patience.renew();
+                    lost = false;
+                    current = if gate.lets_through(&instance) { next(&instance) } else {
+                        Screen::Waiting("asked for a new pairing window".to_owned())
+                    };
+                    if let Screen::Ended(end) = &current {
+                        view.clear()?;
+                        return finish(&command("qr", &instance), end, view);
+                    }
+                    view.show(name, &current)?;
+                    if args.once && matches!(current, Screen::Code(_)) || view.output == QrOutput::Svg && view.shown {
+                        view.keep();
+                        return Ok(());
+                    }
+                }
+                Some(Ok(None)) => return Err(cluster.not_found(&args.name)),
+                // A connection that breaks in the middle comes back by itself; one that was never there does not.
+                Some(Err(error)) if patience.bears(&error) => {
+                    view.clear()?;
+                    // Once is enough: each attempt fails in its own words.
+                    if !std::mem::replace(&mut lost, true) {
+                        view.note(&format!("lost the connection and keeps trying: {error}"));
+                    }
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Err(PluginError::Ended("the API server ended the watch; try again".to_owned())),
+            },
+            _ = seconds.tick(), if view.live => view.show(name, &current)?,
+            () = sleep_until(deadline.map_or_else(Instant::now, |(_, at)| at)), if deadline.is_some() => {
+                let after = deadline.map_or(0, |(limit, _)| limit.as_secs());
+                return Err(PluginError::TimedOut { after, last: format!("nobody scanned a code of \"{name}\"; try again with a longer --timeout") });
+            }
+            _ = &mut interrupted => return Err(PluginError::Interrupted),
+        }
+    }
+}
+
+fn finish(again: &str, end: &End, view: &View) -> Result<(), PluginError> {
+    match end {
+        End::Connected { phone } => Ok(view.result(&connected(phone.as_ref()))?),
+        End::Expired => Err(PluginError::PairingExpired { command: format!("{again} --refresh") }),
+        End::LoggedOut => {
+            Err(PluginError::NeedsPairing(format!("the device was unlinked; pair it again with `{again} --refresh`")))
+        }
+        End::Stopped(words) => Err(PluginError::Ended(words.clone())),
+    }
+}
+
+fn connected(phone: Option<&Sensitive>) -> String {
+    phone.map_or_else(|| "Connected".to_owned(), |phone| format!("Connected as {}", phone.reveal()))
+}
+
+/// Where the code goes, and what is there already.
+struct View {
+    output: QrOutput,
+    ink: Ink,
+    /// Repaints in place; otherwise each code is written once.
+    live: bool,
+    painter: Painter,
+    last: Option<Code>,
+    shown: bool,
+    noted: Option<String>,
+}
+
+impl View {
+    fn new(args: &QrArgs) -> Self {
+        let terminal = io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let ink = match (colours, args.invert) {
+            (true, _) => Ink::Coloured,
+            (false, false) => Ink::OnDark,
+            (false, true) => Ink::OnLight,
+        };
+        let live = terminal && args.output == QrOutput::Text && !args.once;
+        Self { output: args.output, ink, live, painter: Painter::default(), last: None, shown: false, noted: None }
+    }
+
+    fn show(&mut self, name: &str, screen: &Screen) -> Result<(), PluginError> {
+        match screen {
+            Screen::Code(code) => self.code(name, code),
+            Screen::Waiting(why) if self.live => {
+                Ok(self.painter.paint(&mut io::stdout().lock(), &format!("Waiting: {why}\n"))?)
+            }
+            Screen::Waiting(why) => {
+                self.note(why);
+                Ok(())
+            }
+            Screen::Ended(_) => Ok(()),
+        }
+    }
+
+    fn code(&mut self, name: &str, code: &Code) -> Result<(), PluginError> {
+        let undrawable = || PluginError::Undrawable { name: name.to_owned() };
+        let size = size();
+        if self.live {
+            let drawing = picture(code, self.ink, size.map(|(columns, _)| columns)).ok_or_else(undrawable)?;
+            let text = format!("{drawing}{}", caption(code, Timestamp::now()));
+            if size.is_none_or(|size| Painter::fits(&text, size)) {
+                return Ok(self.painter.paint(&mut io::stdout().lock(), &text)?);
+            }
+            self.painter.paint(&mut io::stdout().lock(), "")?;
+            let (columns, rows) = extent(&text);
+            self.note(&format!("the window is too small for a live code; make it {columns} x {rows} characters or larger, or use a smaller font"));
+        }
+        if self.last.as_ref().is_some_and(|last| last.text == code.text) {
+            return Ok(());
+        }
+        let text = match self.output {
+            QrOutput::Raw => format!("{}\n", code.text.reveal()),
+            QrOutput::Svg => format!("{}\n", svg(code.text.reveal()).ok_or_else(undrawable)?.trim_end()),
+            QrOutput::Text => {
+                let drawing = picture(code, self.ink, size.map(|(columns, _)| columns)).ok_or_else(undrawable)?;
+                format!("{drawing}{}", caption(code, Timestamp::now()))
+            }
+        };
+        write_out(&text)?;
+        self.last = Some(code.clone());
+        self.shown = true;
+        Ok(())
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        if self.live { self.painter.paint(&mut io::stdout().lock(), "") } else { Ok(()) }
+    }
+
+    /// Leaves what was painted where it is.
+    fn keep(&mut self) {
+        self.painter = Painter::default();
+    }
+
+    /// The last line. With raw and svg, standard output carries codes only.
+    fn result(&self, words: &str) -> io::Result<()> {
+        if self.output == QrOutput::Text { write_out(&format!("{words}\n")) } else { writeln!(io::stderr(), "{words}") }
+    }
+
+    /// Something for a person, who is there only if standard error is a terminal.
+    fn note(&mut self, words: &str) {
+        if io::stderr().is_terminal() && self.noted.as_deref() != Some(words) {
+            self.noted = Some(words.to_owned());
+            // A note that cannot be written has nobody to read it.
+            let _ = writeln!(io::stderr(), "{words}");
+        }
+    }
+}
+
+fn write_out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn size() -> Option<(usize, usize)> {
+    terminal_size::terminal_size().map(|(columns, rows)| (columns.0.into(), rows.0.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{End, connected};
+    use crate::model::Sensitive;
+
+    #[test]
+    fn the_last_line_names_the_number_when_it_is_known() {
+        assert_eq!(connected(Some(&Sensitive::new("+15550001"))), "Connected as +15550001");
+        assert_eq!(connected(None), "Connected");
+    }
+
+    #[test]
+    fn each_end_has_the_exit_code_of_the_help() {
+        let args = clap::Parser::try_parse_from(["kubectl-whatsapp", "qr", "shop"]).unwrap();
+        let super::super::args::Args { verb: super::super::args::Verb::Qr(args), .. } = args else { panic!() };
+        let view = super::View::new(&args);
+        let code = |end: End| super::finish("shop", &end, &view).unwrap_err().exit_code();
+        assert_eq!(code(End::Expired), 3);
+        assert_eq!(code(End::LoggedOut), 5);
+        assert_eq!(code(End::Stopped("why".into())), 1);
+    }
+}

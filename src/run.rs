@@ -1,0 +1,152 @@
+//! What the subcommands of `whatsapp-operator` do.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use kube::{Api, Client};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{WhatsAppBridge, WhatsAppInstance, crd},
+    cli::controller::ControllerArgs,
+    controller::{self, ReconcileMetrics},
+    platform::{
+        admin::{self, Admin, AdminError},
+        kubernetes::{self, ClusterError},
+        lease::{self, Candidate, LeaseError},
+        shutdown,
+        telemetry::{self, TelemetryError},
+    },
+};
+
+/// How long running reconciles may take to finish; less than a pod's default grace period of 30 s.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Why a subcommand failed: one sentence for the terminal.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Logging.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The admin server.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The API server.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The lease. Exiting is what keeps two controllers from running at once.
+    #[error("{0}; stopping, so that only one controller runs")]
+    Lease(#[from] LeaseError),
+    /// Signals.
+    #[error("listen to signals: {0}")]
+    Signals(#[source] io::Error),
+    /// The definitions.
+    #[error(transparent)]
+    Crd(#[from] crd::CrdError),
+    /// A file.
+    #[error("write {path}: {source}")]
+    Write {
+        /// Where.
+        path: String,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// Prints the definitions, or writes them into `dir`.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn crds(dir: Option<&Path>) -> Result<(), RunError> {
+    for definition in crd::all()? {
+        let text = crd::yaml(&definition)?;
+        let (path, written) = match dir {
+            None => {
+                ("standard output".into(), io::Write::write_all(&mut io::stdout(), format!("---\n{text}").as_bytes()))
+            }
+            Some(dir) => {
+                let path = dir.join(format!("{}.yaml", definition.metadata.name.unwrap_or_default()));
+                (path.display().to_string(), fs::create_dir_all(dir).and_then(|()| fs::write(&path, text)))
+            }
+        };
+        written.map_err(|source| RunError::Write { path, source })?;
+    }
+    Ok(())
+}
+
+/// Runs the controller until a signal, or until the lease is lost.
+///
+/// # Errors
+/// When it cannot start, or had to stop.
+pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
+    telemetry::start(&args.log, args.log_format)?;
+    let stop = shutdown::on_signal().map_err(RunError::Signals)?;
+    let admin = Admin::default();
+    let metrics = ReconcileMetrics::register(admin.metrics(), controller::WORKERS);
+    let address = admin.serve(args.admin_listen).await?;
+    tracing::info!(%address, "admin server listens");
+    let (client, url) = kubernetes::connect(&args.cluster()).await?;
+    let settings = args.settings();
+    let instances: Api<WhatsAppInstance> = match settings.namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    kubernetes::probe(&instances, &url).await?;
+    kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), &url).await?;
+    if let Some(file) = &args.announce {
+        admin::announce(file, address).await?;
+    }
+
+    let mut election = args.leader_elect.then(|| candidate(&client, args));
+    if let Some(candidate) = &mut election {
+        metrics.set_leader(&args.lease_name, false);
+        // A standby is ready: it serves, and a rolling update must not wait for it to lead.
+        admin.set_ready(true);
+        if stop.run_until_cancelled(candidate.acquire()).await.is_none() {
+            return Ok(());
+        }
+        tracing::info!(lease = args.lease_name, "holding the lease");
+    }
+    metrics.set_leader(&args.lease_name, true);
+
+    // Its own token: the lease is given up only after the last reconcile has ended.
+    let end = CancellationToken::new();
+    let synced = {
+        let admin = admin.clone();
+        move || admin.set_ready(true)
+    };
+    let mut work = tokio::spawn({
+        let (metrics, end) = (metrics.clone(), end.clone());
+        async move { controller::run(client, &settings, metrics, end, synced).await }
+    });
+    let lost = async {
+        match &mut election {
+            Some(candidate) => candidate.hold().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        error = lost => {
+            // No drain: another process may already be at work.
+            admin.set_ready(false);
+            return Err(error.into());
+        }
+        () = stop.cancelled() => {}
+        _ = &mut work => tracing::error!("the controller ended by itself"),
+    }
+    admin.set_ready(false);
+    end.cancel();
+    if tokio::time::timeout(DRAIN, &mut work).await.is_err() {
+        tracing::warn!("some reconciles did not finish in time");
+    }
+    if let Some(candidate) = &mut election {
+        candidate.release().await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn candidate(client: &Client, args: &ControllerArgs) -> Candidate {
+    let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    Candidate::new(client.clone(), &namespace, &args.lease_name, lease::identity())
+}

@@ -1,0 +1,106 @@
+//! Clocks, memory, percentiles, and the table.
+
+use std::time::{Duration, Instant};
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde::Serialize;
+use serde_json::json;
+use whatsapp_operator::api::WhatsAppInstance;
+
+use crate::support::{history::History, world};
+
+/// One line of the result.
+#[derive(Serialize)]
+pub struct Row {
+    what: String,
+    unit: &'static str,
+    value: f64,
+    goal: Option<f64>,
+}
+
+/// All lines.
+#[derive(Default)]
+pub struct Report {
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// Adds a line, and shows it at once.
+    pub fn row(&mut self, what: &str, unit: &'static str, value: f64, goal: Option<f64>) {
+        eprintln!("bench: {what}: {value:.2} {unit}");
+        self.rows.push(Row { what: what.to_owned(), unit, value, goal });
+    }
+
+    /// The table.
+    pub fn print(&self) {
+        println!("{:<58} {:>10} {:<10} {:>8} {:>8}", "what", "measured", "unit", "goal", "of goal");
+        for row in &self.rows {
+            let (goal, ratio) = match row.goal {
+                Some(goal) => (format!("{goal:.1}"), format!("{:.2}", row.value / goal)),
+                None => (String::new(), String::new()),
+            };
+            println!("{:<58} {:>10.2} {:<10} {goal:>8} {ratio:>8}", row.what, row.value, row.unit);
+        }
+    }
+}
+
+/// The p-th percentile (0 to 100) in milliseconds.
+pub fn percentile(samples: &[Duration], p: usize) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort();
+    let at = (sorted.len() * p).div_ceil(100).clamp(1, sorted.len()) - 1;
+    sorted[at].as_secs_f64() * 1000.0
+}
+
+/// What a process uses, from /proc.
+pub struct Usage {
+    pub rss_mb: f64,
+    cpu: Duration,
+    at: Instant,
+}
+
+impl Usage {
+    /// Reads it.
+    pub fn of(pid: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let kb: f64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
+            .unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // Fields 14 and 15, in ticks of 10 ms (USER_HZ is 100 on Linux); the name before them may hold spaces.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Self { rss_mb: kb / 1024.0, cpu: Duration::from_millis(ticks * 10), at: Instant::now() }
+    }
+
+    /// Per cent of one core since an earlier reading.
+    pub fn cpu_since(&self, earlier: &Self) -> f64 {
+        100.0 * self.cpu.saturating_sub(earlier.cpu).as_secs_f64() / (self.at - earlier.at).as_secs_f64()
+    }
+}
+
+/// From a bare status write to a watcher that sees it, p50 in milliseconds: what no operator can beat here.
+pub async fn floor(client: &Client) -> f64 {
+    let namespace = "floor";
+    world::create_namespace(client, namespace).await;
+    let history = History::watch(client.clone(), namespace).await;
+    let api: Api<WhatsAppInstance> = Api::namespaced(client.clone(), namespace);
+    let object = json!({"apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstance", "metadata": {"name": "floor"}, "spec": {"name": "floor"}});
+    api.patch("floor", &PatchParams::apply("bench"), &Patch::Apply(object)).await.unwrap();
+    let mut samples = Vec::new();
+    for n in 0..100 {
+        let id = n.to_string();
+        let start = Instant::now();
+        let patch = Patch::Merge(json!({"status": {"sessionId": id}}));
+        api.patch_status("floor", &PatchParams::default(), &patch).await.unwrap();
+        let seen = |i: &WhatsAppInstance| i.status.as_ref().and_then(|s| s.session_id.as_ref()) == Some(&id);
+        history.until("floor", "written", Duration::from_secs(5), seen).await;
+        samples.push(start.elapsed());
+    }
+    percentile(&samples, 50)
+}

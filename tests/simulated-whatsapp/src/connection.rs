@@ -1,0 +1,257 @@
+//! One client connection: a single task that owns the socket, the Noise ciphers and their counters.
+
+use crate::handshake::{self, AwaitingFinish, Established, Hello};
+use crate::iq::Session;
+use crate::login::{self, Intent};
+use crate::pair_code;
+use crate::pairing::Pairing;
+use crate::stanza;
+use crate::world::{Mode, World, now};
+use anyhow::Context as _;
+use axum::extract::ws::{Message, WebSocket};
+use bytes::BytesMut;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use wacore_binary::Node;
+use wacore_binary::marshal::{marshal_auto, unmarshal_ref};
+use wacore_noise::NoiseCipher;
+use wacore_noise::framing::{FrameDecoder, encode_frame};
+
+/// A client that has not finished its handshake by then is closed.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the rest of the server can ask of a connection.
+pub enum Command {
+    /// Send a stanza.
+    Send(Node),
+    /// Send a last stanza and close.
+    SendThenClose(Node),
+    /// Close without a word.
+    Close,
+}
+
+/// The way to a connection. Unbounded: one slow test client must not hold up the others, and nothing here floods.
+pub type Outbox = mpsc::UnboundedSender<Command>;
+
+enum Phase {
+    Intro(BytesMut),
+    Hello,
+    Finish(Box<AwaitingFinish>),
+    Linking(Arc<Pairing>),
+    Open(Session),
+}
+
+struct Ciphers {
+    inbound: NoiseCipher,
+    received: u32,
+    outbound: NoiseCipher,
+    sent: u32,
+}
+
+/// A connection's state, apart from its socket.
+struct Connection {
+    world: Arc<World>,
+    number: u64,
+    outbox: Outbox,
+    phase: Phase,
+    frames: FrameDecoder,
+    ciphers: Option<Ciphers>,
+    /// Bytes to write before the next read.
+    pending: Vec<Vec<u8>>,
+    closing: bool,
+}
+
+/// Serves one WebSocket until either side closes it.
+pub async fn serve(world: Arc<World>, mut socket: WebSocket) {
+    let number = world.counters.connections.fetch_add(1, Ordering::Relaxed);
+    let (outbox, mut inbox) = mpsc::unbounded_channel();
+    let mut mode = world.mode();
+    let mut connection = Connection {
+        world,
+        number,
+        outbox,
+        phase: Phase::Intro(BytesMut::new()),
+        frames: FrameDecoder::new(),
+        ciphers: None,
+        pending: Vec::new(),
+        closing: false,
+    };
+    let deadline = tokio::time::sleep(HANDSHAKE_DEADLINE);
+    tokio::pin!(deadline);
+    let mut stalled = *mode.borrow_and_update() == Mode::Stall;
+    tracing::debug!(connection = number, "connection opened");
+    while !connection.closing {
+        let outcome = tokio::select! {
+            received = socket.recv() => match received {
+                Some(Ok(_)) if stalled => Ok(()),
+                Some(Ok(Message::Binary(bytes))) => connection.receive(&bytes),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                Some(Ok(_)) => Ok(()),
+            },
+            Some(command) = inbox.recv() => if stalled { Ok(()) } else { connection.obey(command) },
+            changed = mode.changed() => {
+                let now = *mode.borrow_and_update();
+                // A stalled connection has lost stanzas, so it cannot go on when the stall ends.
+                if changed.is_err() || matches!(now, Mode::Refuse | Mode::Gone) || (stalled && now != Mode::Stall) {
+                    break;
+                }
+                stalled = now == Mode::Stall;
+                Ok(())
+            }
+            () = &mut deadline, if !stalled && connection.ciphers.is_none() => Err(anyhow::anyhow!("the handshake took too long")),
+        };
+        if let Err(error) = outcome {
+            tracing::info!(connection = number, "connection closed: {error:#}");
+            connection.closing = true;
+        }
+        for bytes in std::mem::take(&mut connection.pending) {
+            if socket.send(Message::Binary(bytes.into())).await.is_err() {
+                connection.closing = true;
+                break;
+            }
+        }
+    }
+    connection.leave();
+    let _ = tokio::time::timeout(Duration::from_secs(1), socket.send(Message::Close(None))).await;
+    tracing::debug!(connection = number, "connection over");
+}
+
+impl Connection {
+    fn receive(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        if let Phase::Intro(buffer) = &mut self.phase {
+            buffer.extend_from_slice(bytes);
+            if !handshake::take_intro(buffer)? {
+                return Ok(());
+            }
+            let rest = std::mem::take(buffer);
+            self.phase = Phase::Hello;
+            self.frames.feed(&rest);
+        } else {
+            self.frames.feed(bytes);
+        }
+        while !self.closing
+            && let Some(frame) = self.frames.decode_frame()
+        {
+            self.frame(frame)?;
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, mut frame: BytesMut) -> anyhow::Result<()> {
+        if let Some(ciphers) = &mut self.ciphers {
+            ciphers
+                .inbound
+                .decrypt_in_place_with_counter(ciphers.received, &mut frame)
+                .context("a frame cannot be decrypted")?;
+            ciphers.received = ciphers.received.checked_add(1).context("too many frames")?;
+            return self.stanza(&frame);
+        }
+        match std::mem::replace(&mut self.phase, Phase::Hello) {
+            Phase::Finish(awaiting) => {
+                let established = awaiting.finish(&frame)?;
+                self.established(established)
+            }
+            _ => match handshake::answer_hello(&self.world.identity, &frame)? {
+                Hello::AwaitingFinish { reply, awaiting, fallback } => {
+                    let counters = &self.world.counters;
+                    if fallback { &counters.fallback } else { &counters.xx }.fetch_add(1, Ordering::Relaxed);
+                    self.phase = Phase::Finish(awaiting);
+                    self.write(&reply)
+                }
+                Hello::Established { reply, established } => {
+                    self.world.counters.ik.fetch_add(1, Ordering::Relaxed);
+                    self.write(&reply)?;
+                    self.established(*established)
+                }
+            },
+        }
+    }
+
+    fn established(&mut self, established: Established) -> anyhow::Result<()> {
+        let Established { client_static, payload, inbound, outbound } = established;
+        self.ciphers = Some(Ciphers { inbound, received: 0, outbound, sent: 0 });
+        match login::intent(&payload).context("the client payload cannot be read")? {
+            Intent::Register => {
+                let pairing = Arc::new(Pairing::new(Instant::now(), client_static, self.outbox.clone()));
+                self.world.open_pairing(&pairing);
+                let announcement = pairing.announcement();
+                self.phase = Phase::Linking(pairing);
+                self.send(&announcement)
+            }
+            Intent::Login(key) => match login::admit(&self.world, key, &client_static, now()) {
+                Ok(success) => {
+                    self.world.open_session(key, self.number, self.outbox.clone());
+                    self.phase = Phase::Open(Session::new(key, self.outbox.clone()));
+                    self.send(&success)
+                }
+                Err(failure) => self.obey(Command::SendThenClose(failure)),
+            },
+        }
+    }
+
+    fn stanza(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let unpacked = wacore_binary::util::unpack(bytes).context("a stanza cannot be unpacked")?;
+        let node = unmarshal_ref(&unpacked).context("a stanza cannot be read")?;
+        match &mut self.phase {
+            Phase::Open(session) => session.handle(&self.world, &node),
+            Phase::Linking(pairing) if node.tag == "iq" => {
+                let pairing = Arc::clone(pairing);
+                let kind = stanza::attr(&node, "type").unwrap_or_default();
+                if matches!(kind.as_str(), "get" | "set") {
+                    let answer = pair_code::answer(&pairing, &node).unwrap_or_else(|| stanza::result(&node, []));
+                    return self.send(&answer);
+                }
+                if pairing.answered(&self.world, &node) {
+                    self.world.counters.registrations.fetch_add(1, Ordering::Relaxed);
+                    // A freshly linked client is told to come back with its new name.
+                    return self.obey(Command::SendThenClose(stanza::stream_error(515)));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> anyhow::Result<()> {
+        match command {
+            Command::Send(node) => self.send(&node),
+            Command::SendThenClose(node) => {
+                self.closing = true;
+                self.send(&node)
+            }
+            Command::Close => {
+                self.closing = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&mut self, node: &Node) -> anyhow::Result<()> {
+        let Some(ciphers) = &mut self.ciphers else { return Ok(()) };
+        let mut bytes = marshal_auto(node).context("a stanza cannot be written")?;
+        ciphers
+            .outbound
+            .encrypt_in_place_with_counter(ciphers.sent, &mut bytes)
+            .context("a frame cannot be encrypted")?;
+        ciphers.sent = ciphers.sent.checked_add(1).context("too many frames")?;
+        self.write(&bytes)
+    }
+
+    fn write(&mut self, frame: &[u8]) -> anyhow::Result<()> {
+        self.pending.push(encode_frame(frame, None)?);
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        match &self.phase {
+            Phase::Linking(pairing) => {
+                self.world.close_pairing(pairing);
+                pairing.abandon();
+            }
+            Phase::Open(session) => self.world.close_session(session.key, self.number),
+            _ => {}
+        }
+    }
+}

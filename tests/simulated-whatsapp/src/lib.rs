@@ -1,0 +1,30 @@
+//! A simulated WhatsApp: the server side of the multi-device wire protocol on loopback, and the phone that scans.
+//!
+//! It keeps to the protocol rather than to what one client library happens to need, so that any client whose
+//! address and certificate root can be replaced can be pointed at it. For tests and demos only.
+//!
+//! Rooms: [`certificates`] and [`handshake`] (Noise), [`connection`] (one task per socket), [`pairing`], [`login`],
+//! [`iq`] with [`prekeys`] and [`usync`], [`phone`] (the account holder), [`registry`] (what survives a restart),
+//! [`world`] (what does not), [`control`] (HTTP API) with [`client`] and [`cli`].
+
+pub mod certificates;
+pub mod cli;
+pub mod client;
+pub mod connection;
+pub mod control;
+pub mod files;
+pub mod handshake;
+pub mod iq;
+pub mod keys;
+pub mod login;
+pub mod pair_code;
+pub mod pairing;
+pub mod phone;
+pub mod prekeys;
+pub mod qr;
+pub mod registry;
+pub mod server;
+pub mod signal;
+pub mod stanza;
+pub mod usync;
+pub mod world;

@@ -1,0 +1,79 @@
+//! Small builders and readers for WhatsApp's XML-like stanzas.
+
+use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Node, NodeRef, SERVER_JID};
+
+/// An attribute as text.
+#[must_use]
+pub fn attr(node: &NodeRef<'_>, name: &str) -> Option<String> {
+    node.get_attr(name).map(|value| value.as_str().into_owned())
+}
+
+/// The byte content of a direct child.
+#[must_use]
+pub fn child_bytes<'n>(node: &'n NodeRef<'_>, tag: &str) -> Option<&'n [u8]> {
+    node.get_optional_child(tag).and_then(NodeRef::content_bytes)
+}
+
+/// The `type=result` answer to an IQ, with `children`.
+#[must_use]
+pub fn result(request: &NodeRef<'_>, children: impl IntoIterator<Item = Node>) -> Node {
+    let children: Vec<Node> = children.into_iter().collect();
+    let answer = answer(request, "result");
+    if children.is_empty() { answer.build() } else { answer.children(children).build() }
+}
+
+/// The `type=error` answer to an IQ.
+#[must_use]
+pub fn error(request: &NodeRef<'_>, code: u16, text: &'static str) -> Node {
+    answer(request, "error").children([NodeBuilder::new("error").attr("code", code).attr("text", text).build()]).build()
+}
+
+fn answer(request: &NodeRef<'_>, kind: &'static str) -> NodeBuilder {
+    let from = attr(request, "to").unwrap_or_else(|| SERVER_JID.to_owned());
+    NodeBuilder::new("iq").attr("from", from).attr("id", attr(request, "id").unwrap_or_default()).attr("type", kind)
+}
+
+/// `<failure reason=..>`: the server refuses or ends a login.
+#[must_use]
+pub fn failure(reason: u16) -> NodeBuilder {
+    // `location` names a data centre on the real server; clients only log it.
+    NodeBuilder::new("failure").attr("reason", reason).attr("location", "sim")
+}
+
+/// `<stream:error code=..>`.
+#[must_use]
+pub fn stream_error(code: u16) -> Node {
+    NodeBuilder::new("stream:error").attr("code", code).build()
+}
+
+/// `<stream:error><conflict type=..>`; `device_removed` carries code 401 as on the real server.
+#[must_use]
+pub fn conflict(kind: &'static str) -> Node {
+    let mut error = NodeBuilder::new("stream:error");
+    if kind == "device_removed" {
+        error = error.attr("code", 401_u16);
+    }
+    error.children([NodeBuilder::new("conflict").attr("type", kind).build()]).build()
+}
+
+/// The server's ack of a client stanza of `class`, refused with `nack` when given.
+#[must_use]
+pub fn ack(stanza: &NodeRef<'_>, class: &'static str, now: u64, nack: Option<u16>) -> Node {
+    let mut ack = NodeBuilder::new("ack")
+        .attr("class", class)
+        .attr("id", attr(stanza, "id").unwrap_or_default())
+        .attr("from", attr(stanza, "to").unwrap_or_else(|| SERVER_JID.to_owned()))
+        .attr("t", now);
+    for name in ["participant", "type"] {
+        if class != "message"
+            && let Some(value) = attr(stanza, name)
+        {
+            ack = ack.attr(name, value);
+        }
+    }
+    if let Some(code) = nack {
+        ack = ack.attr("error", code);
+    }
+    ack.build()
+}
