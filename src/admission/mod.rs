@@ -7,6 +7,7 @@ mod access;
 pub mod certificates;
 pub mod configuration;
 mod ledgers;
+mod metrics;
 mod mutate;
 mod review;
 mod server;
@@ -17,6 +18,7 @@ mod tests;
 mod validate;
 
 pub use ledgers::{LedgerError, Ledgers};
+pub use metrics::AdmissionMetrics;
 pub use review::Malformed;
 pub use server::{Admission, ServeError, Serving, router, serve};
 

@@ -18,7 +18,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::{Admission, Ledgers, VALIDATE_INSTANCES, router, testing};
+use super::{Admission, AdmissionMetrics, Ledgers, VALIDATE_INSTANCES, router, testing};
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwnerStatus},
     rules::{
@@ -278,8 +278,10 @@ async fn the_limit_of_the_owner_counts_and_zero_means_none() {
 async fn post_review(api: &Api, ledgers: Ledgers, body: String) -> (StatusCode, Value) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}{VALIDATE_INSTANCES}", listener.local_addr().unwrap());
-    let server =
-        tokio::spawn(axum::serve(listener, router(Arc::new(Admission::new(api.client(), ledgers)))).into_future());
+    let server = tokio::spawn(
+        axum::serve(listener, router(Arc::new(Admission::new(api.client(), ledgers, AdmissionMetrics::default()))))
+            .into_future(),
+    );
     // The process default is the first thing main installs; a client needs one even for http.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let response = reqwest::Client::new().post(url).body(body).send().await.unwrap();
