@@ -116,7 +116,13 @@ impl Ledgers {
     ) -> Result<Result<(), Denial>, LedgerError> {
         let slot = self.slot(owner);
         let mut slot = slot.lock().await;
-        let mut known = self.newest(owner, slot.owner.take());
+        let remembered = slot.owner.take();
+        let version = remembered.as_ref().and_then(WhatsAppOwner::resource_version);
+        let mut known = self.newest(owner, remembered);
+        // A check holds for the version it was made with.
+        if known.as_ref().and_then(WhatsAppOwner::resource_version) != version {
+            slot.checked = None;
+        }
         loop {
             let object = match known.take() {
                 Some(object) => object,
@@ -144,6 +150,7 @@ impl Ledgers {
                 }
                 // Another replica or the controller was faster, or the object is gone: look again.
                 Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
+                    slot.checked = None;
                     known = self.read(owner).await?;
                 }
                 Err(error) => return Err(error),
