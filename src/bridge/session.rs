@@ -166,7 +166,12 @@ impl Actor {
         if (phase, reason) == was {
             return;
         }
-        tracing::info!(session = self.state.id(), ?phase, reason = reason.map(SessionReason::as_str), "session changed");
+        tracing::info!(
+            session = self.state.id(),
+            ?phase,
+            reason = reason.map(SessionReason::as_str),
+            "session changed"
+        );
         if phase == was.0 {
             return;
         }
