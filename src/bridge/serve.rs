@@ -117,7 +117,8 @@ fn announce(path: &Path, listeners: &Listeners) -> io::Result<()> {
         Ok::<_, io::Error>(format!("{scheme}://{address}"))
     };
     let scheme = if listeners.certificate.is_some() { "https" } else { "http" };
-    let text = serde_json::json!({"http": url(scheme, &listeners.api)?, "admin": url("http", &listeners.admin)?}).to_string();
+    let text =
+        serde_json::json!({"http": url(scheme, &listeners.api)?, "admin": url("http", &listeners.admin)?}).to_string();
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     std::fs::write(&beside, text)?;

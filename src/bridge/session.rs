@@ -1,5 +1,8 @@
 //! One task per session: it alone owns the session's state, and carries out what the state machine asks for.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -166,7 +169,12 @@ impl Actor {
         if (phase, reason) == was {
             return;
         }
-        tracing::info!(session = self.state.id(), ?phase, reason = reason.map(SessionReason::as_str), "session changed");
+        tracing::info!(
+            session = self.state.id(),
+            ?phase,
+            reason = reason.map(SessionReason::as_str),
+            "session changed"
+        );
         if phase == was.0 {
             return;
         }

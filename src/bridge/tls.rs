@@ -64,12 +64,7 @@ pub struct Certificate {
 impl Certificate {
     /// The certificate chain and key in these PEM files.
     pub fn read(chain: &Path, key: &Path) -> Result<Self, TlsError> {
-        Ok(Self {
-            chain: chain.to_owned(),
-            key: key.to_owned(),
-            changed: changed(chain),
-            acceptor: load(chain, key)?,
-        })
+        Ok(Self { chain: chain.to_owned(), key: key.to_owned(), changed: changed(chain), acceptor: load(chain, key)? })
     }
 
     fn acceptor(&mut self) -> TlsAcceptor {

@@ -40,7 +40,15 @@ impl Bench {
             .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION])
             .args(arguments.iter().copied());
         let address: BridgeAddress = bridge.start().await;
-        Self { dir, whatsapp, _whatsapp_program: whatsapp_program, bridge, address, token, http: reqwest::Client::new() }
+        Self {
+            dir,
+            whatsapp,
+            _whatsapp_program: whatsapp_program,
+            bridge,
+            address,
+            token,
+            http: reqwest::Client::new(),
+        }
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
@@ -65,7 +73,12 @@ impl Bench {
             if session["phase"] == phase && reason.is_none_or(|reason| session["reason"] == reason) {
                 return session;
             }
-            assert!(Instant::now() < deadline, "{id} is not {phase} {reason:?}: {} {}", session["phase"], session["reason"]);
+            assert!(
+                Instant::now() < deadline,
+                "{id} is not {phase} {reason:?}: {} {}",
+                session["phase"],
+                session["reason"]
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -94,7 +107,9 @@ async fn a_session_comes_back_from_whatever_the_server_does() {
     let bench = Bench::start("bridge-weather", &[]).await;
     bench.put("a", json!({})).await;
     bench.link("a", PHONE).await;
-    for (weather, reason) in [("refuse", "ServerRefused"), ("gone", "ServerUnreachable"), ("stall", "ServerNotAnswering")] {
+    for (weather, reason) in
+        [("refuse", "ServerRefused"), ("gone", "ServerUnreachable"), ("stall", "ServerNotAnswering")]
+    {
         bench.whatsapp.weather(weather).await;
         bench.until("a", "Reconnecting", Some(reason)).await;
         bench.whatsapp.weather("normal").await;

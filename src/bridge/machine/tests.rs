@@ -123,7 +123,10 @@ fn a_scan_leads_from_the_first_code_to_connected() {
     assert_eq!((qr.attempt, qr.attempts), (1, 6));
     assert_eq!(qr.expires_at.duration_since(story.now), SignedDuration::from_secs(60));
     story.hears(ClientEvent::Paired).is(P::Linking);
-    assert!(story.state.view().qr.is_some(), "the code is shown until connected, so that no write is needed to take it off");
+    assert!(
+        story.state.view().qr.is_some(),
+        "the code is shown until connected, so that no write is needed to take it off"
+    );
     story.connects().is(P::Connected).because(None);
     assert!(story.asks(&Effect::ReleasePlace));
     let view = story.state.view();
@@ -297,7 +300,11 @@ fn a_ban_ends_by_itself_and_survives_a_restart() {
     story.is(P::Banned).because(R::TemporaryBan).passes(3599).is(P::Banned);
     let restriction = story.state.view().restriction.unwrap();
     assert_eq!((restriction.code, restriction.expires_at), (Some(101), story.state.wake_at()));
-    let mut restarted = Story { state: State::new("s".to_owned(), story.state.kept.clone(), story.now, Timings::default(), 7, story.now), now: story.now, effects: vec![] };
+    let mut restarted = Story {
+        state: State::new("s".to_owned(), story.state.kept.clone(), story.now, Timings::default(), 7, story.now),
+        now: story.now,
+        effects: vec![],
+    };
     for story in [&mut story, &mut restarted] {
         story.is(P::Banned).passes(1);
         assert!(story.starts() && story.state.view().restriction.is_none());
@@ -378,7 +385,8 @@ fn a_restart_resumes_in_turn_and_reopens_an_unused_window() {
     let now = start_of_time();
     let turn = now.saturating_add(SignedDuration::from_secs(5)).unwrap();
     let linked = Story::linked().state.kept;
-    let mut story = Story { state: State::new("s".to_owned(), linked, turn, Timings::default(), 7, now), now, effects: vec![] };
+    let mut story =
+        Story { state: State::new("s".to_owned(), linked, turn, Timings::default(), 7, now), now, effects: vec![] };
     story.happens(Event::Tick).is(P::Queued);
     story.passes(5).is(P::Connecting);
     assert!(story.starts());
@@ -402,11 +410,20 @@ fn a_scan_while_the_client_is_told_to_stop_still_links() {
 #[test]
 fn a_pairing_code_is_shown_alone_and_ends_its_window() {
     let mut spec = SessionSpec::default();
-    spec.pairing = PairingSpec { method: PairingMethod::Code, phone_number: Some(Sensitive::new("+15550001111")), ..spec.pairing };
+    spec.pairing =
+        PairingSpec { method: PairingMethod::Code, phone_number: Some(Sensitive::new("+15550001111")), ..spec.pairing };
     let mut story = Story::of(Kept::new(spec));
     story.opens();
-    assert!(matches!(&story.effects[..], [Effect::Start(start)] if start.pair_with_code.is_some()), "{:?}", story.effects);
-    story.hears(ClientEvent::Code { method: PairingMethod::Qr, code: Sensitive::new("qr"), valid_for: Duration::from_secs(60) });
+    assert!(
+        matches!(&story.effects[..], [Effect::Start(start)] if start.pair_with_code.is_some()),
+        "{:?}",
+        story.effects
+    );
+    story.hears(ClientEvent::Code {
+        method: PairingMethod::Qr,
+        code: Sensitive::new("qr"),
+        valid_for: Duration::from_secs(60),
+    });
     story.is(P::Opening).shows("ABCD1234", 180).is(P::AwaitingPairing);
     let view = story.state.view();
     assert!(view.qr.is_none() && view.pairing_code.is_some());
@@ -427,14 +444,16 @@ fn late_news_of_a_former_client_change_nothing() {
 }
 
 fn spec() -> impl Strategy<Value = SessionSpec> {
-    (any::<bool>(), 0..3_u8, any::<bool>(), any::<bool>()).prop_map(|(online, window, auto_refresh, code)| SessionSpec {
-        desired_state: if online { DesiredState::Connected } else { DesiredState::Disconnected },
-        pairing: PairingSpec {
-            method: if code { PairingMethod::Code } else { PairingMethod::Qr },
-            phone_number: code.then(|| Sensitive::new("+15550001111")),
-            auto_refresh,
-            window: window.to_string(),
-        },
+    (any::<bool>(), 0..3_u8, any::<bool>(), any::<bool>()).prop_map(|(online, window, auto_refresh, code)| {
+        SessionSpec {
+            desired_state: if online { DesiredState::Connected } else { DesiredState::Disconnected },
+            pairing: PairingSpec {
+                method: if code { PairingMethod::Code } else { PairingMethod::Qr },
+                phone_number: code.then(|| Sensitive::new("+15550001111")),
+                auto_refresh,
+                window: window.to_string(),
+            },
+        }
     })
 }
 
@@ -459,7 +478,13 @@ fn news() -> impl Strategy<Value = ClientEvent> {
 }
 
 fn reason() -> impl Strategy<Value = SessionReason> {
-    prop::sample::select(vec![R::ConnectionLost, R::ServerUnreachable, R::ServerNotAnswering, R::ServerNotTrusted, R::ServerRefused])
+    prop::sample::select(vec![
+        R::ConnectionLost,
+        R::ServerUnreachable,
+        R::ServerNotAnswering,
+        R::ServerNotTrusted,
+        R::ServerRefused,
+    ])
 }
 
 /// What the world may do next. Whether it can is decided when it comes to it.
