@@ -10,6 +10,7 @@
 mod support;
 
 mod bad_bridges;
+mod bridge;
 mod control_plane;
 mod crashes;
 mod crds;

@@ -97,9 +97,16 @@ impl Program {
         }
     }
 
-    /// The program's own process id.
+    /// The program's own process id. A program that was spawned a moment ago gets one in a few milliseconds.
     pub fn pid(&self) -> u32 {
-        fs::read_to_string(self.file("pid")).expect("the pid file").trim().parse().expect("a pid")
+        let deadline = Instant::now() + STARTUP;
+        loop {
+            match fs::read_to_string(self.file("pid")) {
+                Ok(pid) => return pid.trim().parse().expect("a pid"),
+                Err(error) => assert!(Instant::now() < deadline, "{} has no pid file: {error}", self.name),
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn signal(&self, signal: &str) {
