@@ -83,7 +83,8 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
         return None;
     }
     let is_true = |kind| old.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
-    let bridge_stood = is_true(conditions::BRIDGE_AVAILABLE);
+    // Unknown is what a first binding writes when the link is not up yet; that it came up is not worth a write of its own.
+    let bridge_stood = !old.conditions.iter().any(|c| c.type_ == conditions::BRIDGE_AVAILABLE && c.status == "False");
     #[allow(clippy::match_same_arms)] // the order of the arms is the argument
     match outlook {
         Outlook::Unknown => Some(None),
