@@ -565,6 +565,7 @@ proptest! {
                     object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
                 }
             }
+            #[allow(clippy::ref_option)] // what the story keeps
             fn seen<'a>(object: &'a WhatsAppInstance, session: &Option<Session>, link: &LinkState, failure: &Option<BridgeError>, at: Timestamp) -> Facts<'a> {
                 Facts { now: at, link: link.clone(), failure: failure.clone(), ..facts(object, session.clone()) }
             }
