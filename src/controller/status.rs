@@ -83,7 +83,7 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
         return None;
     }
     let is_true = |kind| old.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
-    // Unknown is what a first binding writes when the link is not up yet; that it came up is not worth a write of its own.
+    // Unknown is what an instance bound while its link was being made says; a link that comes up does not contradict it.
     let bridge_stood = !old.conditions.iter().any(|c| c.type_ == conditions::BRIDGE_AVAILABLE && c.status == "False");
     #[allow(clippy::match_same_arms)] // the order of the arms is the argument
     match outlook {
