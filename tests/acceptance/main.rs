@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
 mod bad_bridges;
 mod bridge;
 mod control_plane;

@@ -1,0 +1,317 @@
+//! The owners' ledgers, as admission writes them: one status write per place, with an optimistic lock.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DynamicObject, ListParams, PostParams},
+    core::{ApiResource, Status, TypeMeta},
+    runtime::reflector::{ObjectRef, Store},
+};
+use thiserror::Error;
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
+    rules::{
+        self, ComparableName, Denial, InstanceFacts,
+        ledger::{Claim, reserve},
+        owner::object_name,
+        settle,
+    },
+};
+
+/// One call to the API server; several of them fit into a review.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two tries when the API server is busy.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Owners remembered between reviews. Forgetting one costs a read.
+const REMEMBERED: usize = 4096;
+
+/// Why a ledger could not be asked.
+#[derive(Debug, Error)]
+pub enum LedgerError {
+    /// The API server did not do what was asked.
+    #[error("{doing} the owner's ledger: {source}")]
+    Api {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// It did not answer in time.
+    #[error("{doing} the owner's ledger: no answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The object under the owner's name belongs to another owner; it was put there by hand.
+    #[error("WhatsAppOwner {0} belongs to another owner")]
+    Foreign(String),
+}
+
+impl LedgerError {
+    fn is(&self, kind: fn(&Status) -> bool) -> bool {
+        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
+    }
+}
+
+/// The owners' ledgers.
+pub struct Ledgers {
+    owners: Api<WhatsAppOwner>,
+    instances: Api<DynamicObject>,
+    cache: Option<Store<WhatsAppOwner>>,
+    default_limit: u32,
+    slots: std::sync::Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
+}
+
+/// What this process last saw of one owner. Reviews of one owner take turns on it.
+#[derive(Default)]
+struct Slot {
+    owner: Option<WhatsAppOwner>,
+    /// When the check against what really exists began that last led to a refusal. It answers every review that had come
+    /// in by then, so that a storm of refused requests costs one check, not one each.
+    checked: Option<Instant>,
+}
+
+impl Ledgers {
+    /// Ledgers reached through `client`. The cache saves reads where it is fresh and costs one where it is not; nothing
+    /// else depends on it.
+    pub fn new(client: Client, cache: Option<Store<WhatsAppOwner>>, default_limit: u32) -> Self {
+        let resource = ApiResource::erase::<WhatsAppInstance>(&());
+        Self {
+            owners: Api::all(client.clone()),
+            instances: Api::all_with(client, &resource),
+            cache,
+            default_limit,
+            slots: std::sync::Mutex::default(),
+        }
+    }
+
+    /// What is known of the owner without asking: good for warnings, not for rules.
+    pub fn glance(&self, owner: &str) -> Option<Arc<WhatsAppOwner>> {
+        self.cache.as_ref()?.get(&ObjectRef::new(&object_name(owner))).filter(|object| object.spec.owner == owner)
+    }
+
+    /// Takes what `claim` wants of the owner's ledger, for a review that came in at `arrived`. A dry run only asks.
+    ///
+    /// # Errors
+    /// Outer: the ledger could not be asked. Inner: the refusal.
+    pub async fn claim(
+        &self,
+        owner: &str,
+        claim: &Claim,
+        dry_run: bool,
+        arrived: Instant,
+    ) -> Result<Result<(), Denial>, LedgerError> {
+        let slot = self.slot(owner);
+        let mut slot = slot.lock().await;
+        let remembered = slot.owner.take();
+        let version = remembered.as_ref().and_then(WhatsAppOwner::resource_version);
+        let mut known = self.newest(owner, remembered);
+        // A check holds for the version it was made with.
+        if known.as_ref().and_then(WhatsAppOwner::resource_version) != version {
+            slot.checked = None;
+        }
+        loop {
+            let object = match known.take() {
+                Some(object) => object,
+                None => match self.obtain(owner, dry_run).await? {
+                    Some(object) => object,
+                    // Another replica was faster in creating it; read what it made.
+                    None => continue,
+                },
+            };
+            if object.spec.owner != owner {
+                return Err(LedgerError::Foreign(object_name(owner)));
+            }
+            let granted = match self.answer(owner, claim, object, &mut slot, arrived).await? {
+                Answer::Granted(granted) => granted,
+                Answer::Refused(denial) => return Ok(Err(denial)),
+                Answer::Gone => continue,
+            };
+            if dry_run {
+                return Ok(Ok(()));
+            }
+            match self.write(&granted).await {
+                Ok(written) => {
+                    slot.owner = Some(written);
+                    return Ok(Ok(()));
+                }
+                // Another replica or the controller was faster, or the object is gone: look again.
+                Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
+                    slot.checked = None;
+                    known = self.read(owner).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The answer of the ledger as known, if it is a yes; a no is checked against what exists.
+    async fn answer(
+        &self,
+        owner: &str,
+        claim: &Claim,
+        mut object: WhatsAppOwner,
+        slot: &mut Slot,
+        arrived: Instant,
+    ) -> Result<Answer, LedgerError> {
+        let checked = Instant::now();
+        if object.status.is_some() {
+            match self.with_claim(object.clone(), claim) {
+                Ok(granted) => return Ok(Answer::Granted(granted)),
+                Err(denial) if slot.checked.is_some_and(|checked| checked >= arrived) => {
+                    slot.owner = Some(object);
+                    return Ok(Answer::Refused(denial));
+                }
+                Err(_) => {}
+            }
+            // What is known may be behind. Of one version, though, what has been settled before knows more: whose
+            // object has been seen already.
+            let Some(read) = self.read(owner).await? else { return Ok(Answer::Gone) };
+            if read.resource_version() != object.resource_version() {
+                object = read;
+            }
+        }
+        // After the read, so that the list is at least as new as the ledger.
+        let facts = self.list(owner).await?;
+        object.status = Some(settle(object.status.as_ref(), &facts, self.limit(&object), Timestamp::now()).status);
+        match self.with_claim(object.clone(), claim) {
+            Ok(granted) => Ok(Answer::Granted(granted)),
+            Err(denial) => {
+                // Kept for the next reviews, unsaved: what they write is checked by its version.
+                *slot = Slot { owner: Some(object), checked: Some(checked) };
+                Ok(Answer::Refused(denial))
+            }
+        }
+    }
+
+    fn with_claim(&self, mut object: WhatsAppOwner, claim: &Claim) -> Result<WhatsAppOwner, Denial> {
+        let limit = self.limit(&object);
+        let mut status = object.status.take().unwrap_or_default();
+        status.instances = reserve(&object.spec.owner, &status.instances, claim, limit, Timestamp::now())?;
+        status.used = i64::try_from(rules::ledger::used(&status.instances)).unwrap_or(i64::MAX);
+        status.max = i64::from(limit);
+        object.status = Some(status);
+        Ok(object)
+    }
+
+    fn limit(&self, owner: &WhatsAppOwner) -> u32 {
+        rules::limit(owner.spec.max_instances, self.default_limit)
+    }
+
+    fn slot(&self, owner: &str) -> Arc<Mutex<Slot>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= REMEMBERED {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(slots.entry(owner.to_owned()).or_default())
+    }
+
+    /// The newer of what this process wrote last and what the watch has brought.
+    fn newest(&self, owner: &str, remembered: Option<WhatsAppOwner>) -> Option<WhatsAppOwner> {
+        let watched = self.glance(owner).map(|object| (*object).clone());
+        // Versions may be compared as numbers (Kubernetes 1.35); where one is none, the write will tell.
+        let version =
+            |object: &WhatsAppOwner| object.resource_version().and_then(|version| version.parse::<u128>().ok());
+        remembered.into_iter().chain(watched).min_by_key(|object| Reverse(version(object)))
+    }
+
+    async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, LedgerError> {
+        let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
+        let list = call("list the instances of", || self.instances.list(&params)).await?;
+        Ok(list.items.into_iter().map(facts).collect())
+    }
+
+    async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, LedgerError> {
+        let name = object_name(owner);
+        call("read", || self.owners.get_opt(&name)).await
+    }
+
+    /// The owner's object, created if there is none; nothing when another replica was faster. A dry run imagines it.
+    async fn obtain(&self, owner: &str, dry_run: bool) -> Result<Option<WhatsAppOwner>, LedgerError> {
+        if let Some(found) = self.read(owner).await? {
+            return Ok(Some(found));
+        }
+        let spec = WhatsAppOwnerSpec { owner: owner.to_owned(), max_instances: None };
+        let object = WhatsAppOwner::new(&object_name(owner), spec);
+        if dry_run {
+            return Ok(Some(object));
+        }
+        match call("create", || self.owners.create(&POST, &object)).await {
+            Ok(created) => Ok(Some(created)),
+            Err(error) if error.is(Status::is_already_exists) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&self, object: &WhatsAppOwner) -> Result<WhatsAppOwner, LedgerError> {
+        let name = object.name_any();
+        call("write", || self.owners.replace_status(&name, &POST, object)).await
+    }
+}
+
+/// Writes as the one program there is; nobody else owns fields of the ledger.
+const POST: PostParams = PostParams { dry_run: false, field_manager: None };
+
+/// What a ledger says to a claim.
+enum Answer {
+    /// Yes: the object as it is to be written.
+    Granted(WhatsAppOwner),
+    /// No, and that is checked.
+    Refused(Denial),
+    /// There is no ledger any more.
+    Gone,
+}
+
+/// Field selectors give `\`, `,` and `=` a meaning.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
+}
+
+/// What the rules need of an object as listed. One that cannot be read still takes its place.
+fn facts(mut object: DynamicObject) -> InstanceFacts {
+    object.types = Some(TypeMeta::resource::<WhatsAppInstance>());
+    let unreadable = InstanceFacts {
+        key: InstanceRef { namespace: object.namespace().unwrap_or_default(), name: object.name_any() },
+        uid: object.uid().unwrap_or_default(),
+        created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        name: ComparableName::of(object.data["spec"]["name"].as_str().unwrap_or_default()),
+        accepted: false,
+        connected: false,
+        wish: None,
+        terminating: object.metadata.deletion_timestamp.is_some(),
+    };
+    object.try_parse::<WhatsAppInstance>().map_or(unreadable, |instance| InstanceFacts::from(&instance))
+}
+
+/// Makes a call, again when the API server asks for patience. A write made twice meets its own version the second time.
+async fn call<T, F>(doing: &'static str, request: impl Fn() -> F) -> Result<T, LedgerError>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
+    let busy = |error: &kube::Error| matches!(error, kube::Error::Api(status) if matches!(status.code, 429 | 503));
+    let patient = async {
+        loop {
+            match request().await {
+                Err(error) if busy(&error) => sleep(PATIENCE).await,
+                answer => return answer,
+            }
+        }
+    };
+    match timeout(CALL_TIMEOUT, patient).await {
+        Ok(answer) => answer.map_err(|source| LedgerError::Api { doing, source: Box::new(source) }),
+        Err(_) => Err(LedgerError::Timeout { doing }),
+    }
+}
