@@ -409,7 +409,8 @@ async fn what_rules_do_not_speak_of_gets_through_while_nobody_answers() {
     for closed in [json!({"spec": {"name": "B"}}), json!({"spec": {"primary": true}})] {
         assert!(patch("a", closed).await.unwrap_err().message.contains("failed calling webhook"));
     }
-    assert!(gate.create("b", 1, "B", "alice").await.is_err());
+    let closed = gate.instances().create(&PostParams::default(), &gate.object("b", 1, "B", "alice")).await;
+    assert!(status(closed.unwrap_err()).message.contains("failed calling webhook"));
 }
 
 #[tokio::test]
