@@ -1,6 +1,6 @@
 //! The map of whatsapp-operator's library, which all three programs share.
 //!
-//! Dependencies point one way: [`model`] <- [`api`] <- [`bridge_api`] <- {[`controller`], [`plugin`]} <- [`cli`] <- the
+//! Dependencies point one way: [`model`] <- [`api`] <- [`rules`] <- [`bridge_api`] <- {[`controller`], [`admission`], [`plugin`]} <- [`cli`] <- the
 //! programs. [`platform`] serves any of them and knows none of them. The surfaces never import each other.
 //!
 //! The bridge program is not a room of this library but a binary of its own (`src/bridge/main.rs`): it links the
@@ -8,6 +8,7 @@
 
 #![warn(missing_docs)]
 
+pub mod admission;
 pub mod api;
 pub mod bridge_api;
 pub mod cli;
@@ -15,4 +16,5 @@ pub mod controller;
 pub mod model;
 pub mod platform;
 pub mod plugin;
+pub mod rules;
 pub mod run;

@@ -14,7 +14,8 @@ use crate::{
         admin::{self, Admin, AdminError},
         kubernetes::{self, ClusterError},
         lease::{self, Candidate, LeaseError},
-        shutdown, telemetry::{self, TelemetryError},
+        shutdown,
+        telemetry::{self, TelemetryError},
     },
 };
 
@@ -60,7 +61,9 @@ pub fn crds(dir: Option<&Path>) -> Result<(), RunError> {
     for definition in crd::all()? {
         let text = crd::yaml(&definition)?;
         let (path, written) = match dir {
-            None => ("standard output".into(), io::Write::write_all(&mut io::stdout(), format!("---\n{text}").as_bytes())),
+            None => {
+                ("standard output".into(), io::Write::write_all(&mut io::stdout(), format!("---\n{text}").as_bytes()))
+            }
             Some(dir) => {
                 let path = dir.join(format!("{}.yaml", definition.metadata.name.unwrap_or_default()));
                 (path.display().to_string(), fs::create_dir_all(dir).and_then(|()| fs::write(&path, text)))

@@ -16,7 +16,7 @@ pub use bridge::{
 pub use instance::{
     BridgeRef, DeletionPolicy, DesiredState, Pairing, PairingMethod, WhatsAppInstance, WhatsAppInstanceSpec,
 };
-pub use owner::{InstanceRef, LedgerEntry, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus};
+pub use owner::{InstanceRef, LedgerEntry, Waiting, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus};
 pub use status::{
     BridgeBinding, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus, WhatsAppInstanceStatus,
 };

@@ -63,7 +63,7 @@ pub struct WhatsAppOwnerStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
     pub instances: Vec<LedgerEntry>,
 
-    /// How many places are taken.
+    /// How many places are taken. Instances that wait for a place or a name do not count.
     #[serde(default)]
     pub used: i64,
 
@@ -93,13 +93,29 @@ pub struct LedgerEntry {
     /// The instance's spec.name, normalised for comparison.
     #[schemars(length(max = 400))]
     pub display_name: String,
-    /// When the place was taken, while the instance has not appeared yet.
+    /// When the place, or the name in renamingTo, was taken, while the instance has not been seen with it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved_at: Option<Time>,
+    /// The name a change under way gives the instance, normalised; it is kept free until the change is seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub renaming_to: Option<String>,
+    /// Why the instance is not accepted: it exists, but has to wait. Absent when it holds its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+}
+
+/// What an instance that is not accepted waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Waiting {
+    /// A place: the owner has as many instances as allowed.
+    LimitExceeded,
+    /// Its name: another instance of the owner has it.
+    NameTaken,
 }
 
 /// Names one instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstanceRef {
     /// Namespace of the instance.
     #[schemars(length(max = 63))]

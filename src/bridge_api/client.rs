@@ -130,10 +130,8 @@ impl BridgeClient {
             return Err(BridgeError::Address);
         }
         // A proxy for the way to the internet must not see a neighbour's bearer token.
-        let mut http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .no_proxy();
+        let mut http =
+            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none()).no_proxy();
         if let Some(pem) = ca_bundle {
             let certs = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| BridgeError::CaBundle)?;
             if certs.is_empty() {

@@ -17,6 +17,10 @@
 //! just says the same again. Everything the events tell stands in `GET` as well.
 
 mod client;
+#[cfg(test)]
+mod client_tests;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod types;
 
 pub use client::{BridgeClient, BridgeError, Deletion, Events};

@@ -36,8 +36,8 @@ pub struct ControllerArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_CONTEXT", value_name = "NAME")]
     pub context: Option<String>,
 
-    /// Only instances in these namespaces, separated by commas; all when empty. Sessions that no instance claims can only
-    /// be told when all are watched
+    /// Only instances in these namespaces, separated by commas; all when empty. Sessions that no instance claims are
+    /// then counted only together with --bridge-selector, which says that the bridges serve nobody else
     #[arg(long, env = "WHATSAPP_OPERATOR_WATCH_NAMESPACES", value_name = "A,B", value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
 
@@ -108,7 +108,8 @@ fn namespace(text: &str) -> Result<String, String> {
 
 /// A DNS subdomain.
 fn name(text: &str) -> Result<String, String> {
-    if !text.is_empty() && text.len() <= 253 && text.split('.').all(|part| !part.is_empty() && namespace(part).is_ok()) {
+    if !text.is_empty() && text.len() <= 253 && text.split('.').all(|part| !part.is_empty() && namespace(part).is_ok())
+    {
         Ok(text.into())
     } else {
         Err("a name must be lower case letters, digits, '-' and '.', at most 253".into())
@@ -119,7 +120,11 @@ fn name(text: &str) -> Result<String, String> {
 fn selector(text: &str) -> Result<String, String> {
     let fits = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
     let pair = |pair: &str| pair.split_once('=').is_some_and(|(k, v)| !k.is_empty() && fits(k) && fits(v));
-    if text.is_empty() || text.split(',').all(pair) { Ok(text.into()) } else { Err("it must look like key=value,key=value".into()) }
+    if text.is_empty() || text.split(',').all(pair) {
+        Ok(text.into())
+    } else {
+        Err("it must look like key=value,key=value".into())
+    }
 }
 
 fn duration(text: &str) -> Result<SignedDuration, String> {
@@ -153,7 +158,15 @@ mod tests {
 
     #[test]
     fn flags_become_settings() {
-        let args = parsed(&["--watch-namespaces", "a,b", "--bridge-selector", "x=y", "--deletion-deadline", "90s", "--leader-elect=false"]);
+        let args = parsed(&[
+            "--watch-namespaces",
+            "a,b",
+            "--bridge-selector",
+            "x=y",
+            "--deletion-deadline",
+            "90s",
+            "--leader-elect=false",
+        ]);
         let args = args.unwrap();
         assert_eq!(args.settings().namespaces, ["a", "b"]);
         assert_eq!(args.settings().bridge_selector.as_deref(), Some("x=y"));

@@ -6,7 +6,9 @@ use clap::Args;
 
 /// Arguments of `crd`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  whatsapp-operator crd | kubectl apply --server-side -f -\n  whatsapp-operator crd --dir crds")]
+#[command(
+    after_help = "Examples:\n  whatsapp-operator crd | kubectl apply --server-side -f -\n  whatsapp-operator crd --dir crds"
+)]
 pub struct CrdArgs {
     /// Write one file per definition, named NAME.yaml, into this directory instead of printing
     #[arg(long, value_name = "DIR")]

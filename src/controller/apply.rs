@@ -9,7 +9,14 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{binding::Choice, context::Context, decide::Plan, directory::Directory, error::{ReconcileError, describe}, notices::Notice};
+use super::{
+    binding::Choice,
+    context::Context,
+    decide::Plan,
+    directory::Directory,
+    error::{ReconcileError, describe},
+    notices::Notice,
+};
 use crate::{
     api::{BridgeBinding, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{BridgeError, Deletion, SessionSpec},

@@ -47,7 +47,10 @@ pub fn choose(facts: &Facts<'_>) -> Result<Choice, Trouble> {
 fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Result<&'a Candidate, Trouble> {
     if let Some(wanted) = &instance.spec.bridge_ref {
         return candidates.iter().find(|c| c.bridge.name_any() == wanted.name).ok_or_else(|| {
-            let text = format!("There is no WhatsAppBridge {}; create it, or recreate this instance for another.", wanted.name);
+            let text = format!(
+                "There is no WhatsAppBridge {}; create it, or recreate this instance for another.",
+                wanted.name
+            );
             Trouble::new(reason::BRIDGE_NOT_FOUND, text)
         });
     }

@@ -38,7 +38,9 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
         };
     }
     let ready = match down.first() {
-        None => condition(&old, READY, "True", reason::ALL_SHARDS_READY, "Every shard answers.".into(), generation, now),
+        None => {
+            condition(&old, READY, "True", reason::ALL_SHARDS_READY, "Every shard answers.".into(), generation, now)
+        }
         Some(first) => {
             let text = if down.len() == 1 {
                 first.message.clone()
@@ -71,7 +73,11 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
     WhatsAppBridgeStatus {
         observed_generation: generation,
         conditions,
-        version: if versions.is_empty() { old.version } else { Some(versions.into_iter().collect::<Vec<_>>().join(", ")) },
+        version: if versions.is_empty() {
+            old.version
+        } else {
+            Some(versions.into_iter().collect::<Vec<_>>().join(", "))
+        },
         capabilities: capabilities.unwrap_or(old.capabilities),
         sessions: Some(BridgeSessions {
             total: count(total),
@@ -82,7 +88,11 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
 
 /// Whether the status says that every session is claimed.
 pub fn claimed(status: &WhatsAppBridgeStatus) -> Option<bool> {
-    status.conditions.iter().find(|condition| condition.type_ == SESSIONS_CLAIMED).map(|condition| condition.status == "True")
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == SESSIONS_CLAIMED)
+        .map(|condition| condition.status == "True")
 }
 
 /// What to tell about sessions that are not.
@@ -138,7 +148,10 @@ mod tests {
     #[test]
     fn one_shard_down_is_not_ready_and_says_which_trouble() {
         let status = shown(&[up(3, Some(0)), down()]);
-        assert_eq!((status.conditions[0].status.as_str(), status.conditions[0].reason.as_str()), ("False", "BridgeUnreachable"));
+        assert_eq!(
+            (status.conditions[0].status.as_str(), status.conditions[0].reason.as_str()),
+            ("False", "BridgeUnreachable")
+        );
         assert_eq!(shown(&[up(3, Some(0)), up(2, Some(0))]).conditions[0].reason, "AllShardsReady");
     }
 

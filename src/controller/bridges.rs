@@ -123,7 +123,11 @@ impl Bridges {
             }
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Reported::Nothing,
             Ok(Err(error)) => {
-                tracing::warn!(bridge = bridge.name_any(), error = describe(&error), "could not write the bridge's status");
+                tracing::warn!(
+                    bridge = bridge.name_any(),
+                    error = describe(&error),
+                    "could not write the bridge's status"
+                );
                 Reported::Failed
             }
             Err(_) => Reported::Failed,

@@ -5,7 +5,15 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-use super::{apply, context::Context, decide::{self, Farewell, Step}, error::ReconcileError, notices, observe::observe, status};
+use super::{
+    apply,
+    context::Context,
+    decide::{self, Farewell, Step},
+    error::ReconcileError,
+    notices,
+    observe::observe,
+    status,
+};
 use crate::{api::WhatsAppInstance, bridge_api::Deletion};
 
 /// The bridge says when a deletion is through; asking again is for a word that got lost.

@@ -1,10 +1,17 @@
 //! What every reconcile shares.
 
-use std::{collections::HashMap, sync::{Arc, Mutex}};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Client, ResourceExt, core::PartialObjectMeta, runtime::{events::Recorder, reflector::Store}};
+use kube::{
+    Client, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{events::Recorder, reflector::Store},
+};
 
 use super::{directory::Directory, error::Backoff, link::Links, metrics::ReconcileMetrics};
 use crate::{

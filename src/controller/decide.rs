@@ -75,7 +75,10 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     let agrees = session.is_some_and(|session| session.spec == wanted);
     // A call that failed on our side may have succeeded on theirs.
     let failure = facts.failure.as_ref().filter(|_| !agrees).map(|error| {
-        Trouble::new(error.reason(), format!("The bridge could not do what this instance needs: {error}. It is tried again."))
+        Trouble::new(
+            error.reason(),
+            format!("The bridge could not do what this instance needs: {error}. It is tried again."),
+        )
     });
     let outlook = match (&trouble, link, &failure, session) {
         (Some(trouble), ..) => Outlook::Unbound(trouble),
@@ -110,7 +113,8 @@ pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -
     if facts.now >= until {
         return only(Step::GiveUp);
     }
-    let failure = facts.failure.as_ref().map(|error| Trouble::new(error.reason(), format!("The bridge failed: {error}.")));
+    let failure =
+        facts.failure.as_ref().map(|error| Trouble::new(error.reason(), format!("The bridge failed: {error}.")));
     let (step, trouble) = match &facts.link {
         LinkState::Up => {
             (Step::Delete { unlink: facts.instance.spec.deletion_policy == DeletionPolicy::Unlink }, failure.as_ref())

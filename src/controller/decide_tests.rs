@@ -13,11 +13,14 @@ use super::{
 };
 use crate::{
     api::{
-        AllowedNamespaces, DeletionPolicy, DesiredState, NamespacesFrom, Phase, WhatsAppInstance, WhatsAppInstanceStatus,
+        AllowedNamespaces, DeletionPolicy, DesiredState, NamespacesFrom, Phase, WhatsAppInstance,
+        WhatsAppInstanceStatus,
         conditions::{self, reason},
         labels,
     },
-    bridge_api::{BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason},
+    bridge_api::{
+        BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason,
+    },
 };
 
 /// The object as it is after the plan was carried out.
@@ -87,7 +90,12 @@ fn from_create_to_connected_takes_four_writes_when_the_first_code_is_scanned() {
     assert_eq!(writes, 4);
     let status = status(&object);
     assert_eq!(status.phase, Some(Phase::Connected));
-    assert!(status.qr.is_none() && status.phone_number.is_some() && status.push_name.is_some() && status.connected_at.is_some());
+    assert!(
+        status.qr.is_none()
+            && status.phone_number.is_some()
+            && status.push_name.is_some()
+            && status.connected_at.is_some()
+    );
 }
 
 #[test]
@@ -100,7 +108,8 @@ fn the_binding_is_recorded_in_the_first_status_and_never_changes() {
     assert_eq!(first.session_id.as_deref(), Some(fixtures::UID));
     assert_eq!(plan.bind.as_ref().unwrap().binding, fixtures::binding());
     let object = after(&object, &plan);
-    let elsewhere = Facts { candidates: vec![candidate(default_bridge("other", &["x"]), &[("x", 0)])], ..facts(&object, None) };
+    let elsewhere =
+        Facts { candidates: vec![candidate(default_bridge("other", &["x"]), &[("x", 0)])], ..facts(&object, None) };
     let again = decide(&elsewhere);
     assert!(again.bind.is_none() && again.status.is_none());
 }
@@ -150,11 +159,17 @@ fn without_a_bridge_to_go_to_each_cause_has_its_reason_and_nothing_is_put() {
         condition(&status, conditions::BRIDGE_AVAILABLE).1.to_owned()
     };
     assert_eq!(why(&object, vec![], &[]), reason::NO_DEFAULT_BRIDGE);
-    assert_eq!(why(&object, vec![candidate(fixtures::bridge("b", &["s"]), &[("s", 0)])], &[]), reason::NO_DEFAULT_BRIDGE);
+    assert_eq!(
+        why(&object, vec![candidate(fixtures::bridge("b", &["s"]), &[("s", 0)])], &[]),
+        reason::NO_DEFAULT_BRIDGE
+    );
     let mut picky = default_bridge("b", &["s"]);
     picky.spec.allowed_namespaces = AllowedNamespaces {
         from: NamespacesFrom::Selector,
-        selector: Some(LabelSelector { match_labels: Some([("team".into(), "a".into())].into()), ..Default::default() }),
+        selector: Some(LabelSelector {
+            match_labels: Some([("team".into(), "a".into())].into()),
+            ..Default::default()
+        }),
     };
     let picky = || vec![candidate(picky.clone(), &[("s", 0)])];
     assert_eq!(why(&object, picky(), &[("team", "b")]), reason::NAMESPACE_NOT_ALLOWED);
@@ -182,13 +197,25 @@ fn each_state_of_a_session_has_its_phase_and_reason() {
         (session(P::Connected), Phase::Connected, reason::CONNECTED),
         (session(P::Reconnecting), Phase::Reconnecting, reason::CONNECTION_LOST),
         (because(P::Reconnecting, SessionReason::ServerUnreachable), Phase::Reconnecting, reason::SERVER_UNREACHABLE),
-        (because(P::Reconnecting, SessionReason::ServerNotAnswering), Phase::Reconnecting, reason::SERVER_NOT_ANSWERING),
+        (
+            because(P::Reconnecting, SessionReason::ServerNotAnswering),
+            Phase::Reconnecting,
+            reason::SERVER_NOT_ANSWERING,
+        ),
         (because(P::Ended, SessionReason::StreamReplaced), Phase::Disconnected, reason::STREAM_REPLACED),
         (because(P::Ended, SessionReason::ClientOutdated), Phase::Disconnected, reason::CLIENT_OUTDATED),
         (because(P::Banned, SessionReason::TemporaryBan), Phase::Restricted, reason::TEMPORARY_BAN),
         (session(P::LoggedOut), Phase::LoggedOut, reason::LOGGED_OUT),
-        (Session { restriction: Some(timelock(None)), ..session(P::Connected) }, Phase::Restricted, reason::REACHOUT_TIMELOCK),
-        (Session { restriction: Some(timelock(Some(now()))), ..session(P::Connected) }, Phase::Connected, reason::CONNECTED),
+        (
+            Session { restriction: Some(timelock(None)), ..session(P::Connected) },
+            Phase::Restricted,
+            reason::REACHOUT_TIMELOCK,
+        ),
+        (
+            Session { restriction: Some(timelock(Some(now()))), ..session(P::Connected) },
+            Phase::Connected,
+            reason::CONNECTED,
+        ),
         (unpaired(session(P::Connected)), Phase::Pending, reason::NOT_STARTED),
     ] {
         assert_eq!(shown(session.clone()), (phase, why.to_owned()), "{session:?}");
@@ -204,8 +231,9 @@ fn a_restricted_account_is_still_connected_and_the_end_of_it_is_looked_for() {
     assert_eq!(condition(status(&object), conditions::READY), ("False", reason::REACHOUT_TIMELOCK));
     let known = facts(&object, Some(Session { restriction: Some(restriction), ..session(SessionPhase::Connected) }));
     assert_eq!(decide(&known).recheck, Some(end));
-    let lifted = decide(&Facts { now: end, ..known });
-    assert_eq!(lifted.status.unwrap().phase, Some(Phase::Connected));
+    let lifted = decide(&Facts { now: end, ..known }).status.unwrap();
+    assert_eq!(lifted.phase, Some(Phase::Connected));
+    assert!(lifted.restriction.is_none());
 }
 
 #[test]
@@ -248,6 +276,11 @@ fn a_paired_session_the_bridge_forgot_is_told_and_put_again_once() {
     assert!(status(&object).phone_number.is_none());
     let again = decide(&facts(&object, None));
     assert!(again.put.is_some() && again.status.is_none() && again.notices.is_empty());
+    let waiting = after(&object, &decide(&facts(&object, Some(session(SessionPhase::AwaitingPairing)))));
+    assert_eq!(condition(status(&waiting), conditions::PAIRED), ("False", reason::SESSION_LOST));
+    assert_eq!(condition(status(&waiting), conditions::READY), ("False", reason::AWAITING_PAIRING));
+    let linked = after(&waiting, &decide(&facts(&waiting, Some(session(SessionPhase::Connected)))));
+    assert_eq!(condition(status(&linked), conditions::PAIRED), ("True", reason::PAIRED));
 }
 
 #[test]
@@ -326,7 +359,8 @@ fn a_code_past_its_end_is_removed_even_when_the_bridge_is_silent() {
 #[test]
 fn activity_is_coarse() {
     let at = |minutes| now() + SignedDuration::from_mins(minutes);
-    let connected = |active| Session { connected_at: Some(now()), last_active_at: active, ..session(SessionPhase::Connected) };
+    let connected =
+        |active| Session { connected_at: Some(now()), last_active_at: active, ..session(SessionPhase::Connected) };
     let object = standing(connected(None));
     assert!(decide(&facts(&object, Some(connected(Some(at(1)))))).status.is_none());
     let plan = decide(&facts(&object, Some(connected(Some(at(16))))));
@@ -375,16 +409,35 @@ fn what_was_never_bound_or_is_not_ours_just_goes() {
 fn any_phase() -> impl Strategy<Value = SessionPhase> {
     use SessionPhase as P;
     prop::sample::select(vec![
-        P::Stopped, P::Queued, P::Opening, P::AwaitingPairing, P::Linking, P::PairingExpired, P::AwaitingPasskey,
-        P::Connecting, P::Connected, P::Reconnecting, P::Ended, P::Banned, P::LoggedOut, P::Deleting,
+        P::Stopped,
+        P::Queued,
+        P::Opening,
+        P::AwaitingPairing,
+        P::Linking,
+        P::PairingExpired,
+        P::AwaitingPasskey,
+        P::Connecting,
+        P::Connected,
+        P::Reconnecting,
+        P::Ended,
+        P::Banned,
+        P::LoggedOut,
+        P::Deleting,
     ])
 }
 
 fn any_reason() -> impl Strategy<Value = Option<SessionReason>> {
     use SessionReason as R;
     prop::option::of(prop::sample::select(vec![
-        R::ConnectionLost, R::ServerUnreachable, R::ServerNotAnswering, R::ServerNotTrusted, R::ServerRefused,
-        R::StreamReplaced, R::ClientOutdated, R::TemporaryBan, R::LoggedOut,
+        R::ConnectionLost,
+        R::ServerUnreachable,
+        R::ServerNotAnswering,
+        R::ServerNotTrusted,
+        R::ServerRefused,
+        R::StreamReplaced,
+        R::ClientOutdated,
+        R::TemporaryBan,
+        R::LoggedOut,
     ]))
 }
 

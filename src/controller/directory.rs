@@ -1,9 +1,6 @@
 //! Which instances there are and where they are bound: the index from a session's id back to its object.
 
-use std::{
-    collections::HashMap,
-    sync::Mutex,
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 
@@ -47,7 +44,8 @@ impl Directory {
     pub fn note(&self, instance: &WhatsAppInstance) -> bool {
         let Some(uid) = instance.uid() else { return false };
         let status = instance.status.as_ref();
-        let (binding, phase) = (status.and_then(|status| status.bridge.clone()), status.and_then(|status| status.phase));
+        let (binding, phase) =
+            (status.and_then(|status| status.bridge.clone()), status.and_then(|status| status.phase));
         let mut entries = lock(&self.entries);
         let entries = &mut *entries;
         let known = entries.by_uid.get(&uid);

@@ -52,7 +52,9 @@ pub enum ReconcileError {
 /// What an API error says, without the values of the refused object: they could be codes or phone numbers.
 pub fn describe(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) if status.is_invalid() => format!("the API server calls the object invalid ({})", status.code),
+        kube::Error::Api(status) if status.is_invalid() => {
+            format!("the API server calls the object invalid ({})", status.code)
+        }
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         kube::Error::SerdeError(_) => "the answer does not fit this version's types".into(),
         other => other.to_string(),

@@ -60,7 +60,8 @@ pub fn default_bridge(name: &str, shards: &[&str]) -> WhatsAppBridge {
 
 /// A bridge as a candidate, with this many instances on each of its shards, all up.
 pub fn candidate(bridge: WhatsAppBridge, loads: &[(&str, usize)]) -> Candidate {
-    let shards = loads.iter().map(|(name, bound)| ShardLoad { name: (*name).into(), bound: *bound, link: LinkState::Up });
+    let shards =
+        loads.iter().map(|(name, bound)| ShardLoad { name: (*name).into(), bound: *bound, link: LinkState::Up });
     Candidate { bridge: bridge.into(), shards: shards.collect() }
 }
 

@@ -211,7 +211,11 @@ impl Link {
         }
     }
 
-    async fn connected(&self, kubernetes: &Client, cursor: &mut Option<Cursor>) -> Result<std::convert::Infallible, Broken> {
+    async fn connected(
+        &self,
+        kubernetes: &Client,
+        cursor: &mut Option<Cursor>,
+    ) -> Result<std::convert::Infallible, Broken> {
         let token = self.token(kubernetes).await?;
         let client = BridgeClient::new(&self.address.url, token.clone(), self.address.ca_bundle.as_deref())?;
         let info = client.info().await?;
@@ -304,9 +308,15 @@ impl Link {
         }
         match &state {
             LinkState::Up => tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "shard is up"),
-            LinkState::Unknown => tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "lost the shard, trying again"),
+            LinkState::Unknown => {
+                tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "lost the shard, trying again")
+            }
             LinkState::Down(trouble) => tracing::warn!(
-                bridge = self.shard.name, shard = self.shard.shard, reason = trouble.reason, message = trouble.message, "shard is down"
+                bridge = self.shard.name,
+                shard = self.shard.shard,
+                reason = trouble.reason,
+                message = trouble.message,
+                "shard is down"
             ),
         }
         self.listeners.bridges.notify_one();
@@ -318,7 +328,9 @@ impl Link {
     async fn token(&self, kubernetes: &Client) -> Result<Sensitive, Broken> {
         let SecretKeyRef { namespace, name, key } = &self.address.token;
         let missing = |why: &str| {
-            Broken::Credentials(format!("The token of the bridge is missing: Secret {namespace}/{name}, key {key}: {why}."))
+            Broken::Credentials(format!(
+                "The token of the bridge is missing: Secret {namespace}/{name}, key {key}: {why}."
+            ))
         };
         let secrets: Api<Secret> = Api::namespaced(kubernetes.clone(), namespace);
         let secret = match tokio::time::timeout(CALL_TIMEOUT, secrets.get_opt(name)).await {
@@ -329,7 +341,8 @@ impl Link {
             }
             _ => return Err(missing("the API server did not answer; it is tried again")),
         };
-        let bytes = secret.data.and_then(|mut data| data.remove(key)).ok_or_else(|| missing("the Secret has no such key"))?;
+        let bytes =
+            secret.data.and_then(|mut data| data.remove(key)).ok_or_else(|| missing("the Secret has no such key"))?;
         let token = String::from_utf8(bytes.0).map_err(|_| missing("its value is not text"))?;
         let token = token.trim();
         // Anything else could not be sent in a header.
@@ -357,7 +370,10 @@ impl Link {
                 };
                 let BridgeBinding { name, shard } = &self.shard;
                 let url = &self.address.url;
-                Some(Trouble::new(error.reason(), format!("Shard {shard} of WhatsAppBridge {name} at {url}: {error}; {todo}.")))
+                Some(Trouble::new(
+                    error.reason(),
+                    format!("Shard {shard} of WhatsAppBridge {name} at {url}: {error}; {todo}."),
+                ))
             }
         }
     }
@@ -387,16 +403,17 @@ impl Links {
     pub fn set(&self, bridge: &str, wanted: &[(BridgeBinding, Address)], client: &Client, listeners: &Listeners) {
         let mut links = lock(&self.by_shard);
         links.retain(|shard, link| {
-            let keep = shard.name != bridge || wanted.iter().any(|(key, address)| key == shard && *address == link.address);
+            let keep =
+                shard.name != bridge || wanted.iter().any(|(key, address)| key == shard && *address == link.address);
             if !keep {
                 link.stop.cancel();
             }
             keep
         });
         for (shard, address) in wanted {
-            links.entry(shard.clone()).or_insert_with(|| {
-                Link::start(shard.clone(), address.clone(), client.clone(), listeners.clone())
-            });
+            links
+                .entry(shard.clone())
+                .or_insert_with(|| Link::start(shard.clone(), address.clone(), client.clone(), listeners.clone()));
         }
     }
 }

@@ -103,7 +103,11 @@ impl ReconcileMetrics {
         bound.get_or_create(&LABEL).set(workers.into());
         metrics.register(|registry| {
             registry.register("whatsapp_instances", "WhatsAppInstances by phase", own.phases.0.clone());
-            registry.register("leader_election_master_status", "Whether this process holds the lease", own.leader.clone());
+            registry.register(
+                "leader_election_master_status",
+                "Whether this process holds the lease",
+                own.leader.clone(),
+            );
             let runtime = registry.sub_registry_with_prefix("controller_runtime");
             runtime.register("reconcile", "Reconciles by result", own.total.clone());
             runtime.register("reconcile_errors", "Reconciles that failed", own.errors.clone());

@@ -27,8 +27,10 @@ mod directory;
 mod error;
 mod facts;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod link;
+#[cfg(test)]
+mod link_tests;
 mod metrics;
 mod notices;
 mod observe;
@@ -58,6 +60,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use self::metrics::ReconcileMetrics;
 use self::{
     bridges::Bridges,
     context::{Context, Failures, Written},
@@ -66,7 +69,6 @@ use self::{
     link::{Links, Listeners},
     watches::{Change, Keeper},
 };
-pub use self::metrics::ReconcileMetrics;
 use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance};
 
 /// Reconciles running at once. Each is a few short calls; more would only crowd the API server.
@@ -95,7 +97,8 @@ pub async fn run(
     let directory = Arc::new(Directory::new(metrics.phases()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory: Arc::clone(&directory) };
     let (instances, bridge_objects, namespaces) = (Keeper::new(), Keeper::new(), Keeper::new());
-    let (instance_store, bridge_store, namespace_store) = (instances.store(), bridge_objects.store(), namespaces.store());
+    let (instance_store, bridge_store, namespace_store) =
+        (instances.store(), bridge_objects.store(), namespaces.store());
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
     let recorder = Recorder::new(client.clone(), reporter);
@@ -105,7 +108,8 @@ pub async fn run(
         links: Arc::clone(&links),
         listeners: listeners.clone(),
         recorder: recorder.clone(),
-        sees_all_instances: settings.namespaces.is_empty(),
+        // Bridges selected by label are this operator's own; others may serve instances of another operator's namespaces.
+        sees_all_instances: settings.namespaces.is_empty() || settings.bridge_selector.is_some(),
     });
     let context = Arc::new(Context {
         client: client.clone(),
@@ -151,9 +155,8 @@ pub async fn run(
 
     let triggers =
         futures::stream::unfold(triggers, |mut triggers| async { triggers.recv().await.map(|one| (one, triggers)) });
-    let requests = triggers
-        .map(|one| Ok::<_, watcher::Error>(ReconcileRequest::from(one)))
-        .take_until(stop.cancelled_owned());
+    let requests =
+        triggers.map(|one| Ok::<_, watcher::Error>(ReconcileRequest::from(one))).take_until(stop.cancelled_owned());
     // Once the requests end, the applier finishes the reconciles it has begun, and then ends too.
     applier(
         |instance, context| Box::pin(spawned(instance, context)),

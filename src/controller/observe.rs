@@ -37,11 +37,15 @@ type Seen = (std::sync::Arc<crate::bridge_api::Session>, jiff::Timestamp);
 fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
     let BridgeBinding { name, shard } = bound;
     let Some(bridge) = context.bridges.get(&ObjectRef::new(name)) else {
-        let text = format!("WhatsAppBridge {name}, which this session is bound to, is gone; create it again, or delete this instance.");
+        let text = format!(
+            "WhatsAppBridge {name}, which this session is bound to, is gone; create it again, or delete this instance."
+        );
         return (LinkState::Down(Trouble::new(reason::BRIDGE_NOT_FOUND, text)), None);
     };
     if !shards(&bridge).iter().any(|known| known.name == *shard) {
-        let text = format!("Shard {shard}, which this session is bound to, is no longer in WhatsAppBridge {name}; add it again.");
+        let text = format!(
+            "Shard {shard}, which this session is bound to, is no longer in WhatsAppBridge {name}; add it again."
+        );
         return (LinkState::Down(Trouble::new(reason::SHARD_NOT_FOUND, text)), None);
     }
     context.links.get(bound).map_or((LinkState::Unknown, None), |link| link.look(uid))

@@ -73,7 +73,9 @@ impl Reading {
 
     /// The first that is False speaks for all; Unknown speaks only when none is.
     fn ready(&self, accepted: &Finding) -> Finding {
-        let holds = [Some(accepted), Some(&self.bridge), Some(&self.connected), self.limited.as_ref()];
+        // What holds a deletion up matters less than that there is one.
+        let ending = self.limited.as_ref().filter(|_| self.phase == Phase::Terminating);
+        let holds = [ending, Some(accepted), Some(&self.bridge), Some(&self.connected), self.limited.as_ref()];
         let by = |status| holds.iter().flatten().find(|finding| finding.status == status);
         match by("False").or_else(|| by("Unknown")) {
             Some(finding) => Finding { status: "False", ..(*finding).clone() },
@@ -85,7 +87,7 @@ impl Reading {
 /// No bridge could be chosen.
 pub fn unbound(trouble: &Trouble) -> Reading {
     Reading {
-        phase: Phase::Pending,
+        phase: Phase::BridgeUnavailable,
         bridge: Finding::new("False", trouble.reason, &*trouble.message),
         paired: Finding::no(reason::NOT_STARTED),
         connected: Finding::no(reason::NOT_STARTED),
@@ -133,26 +135,16 @@ pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Opti
     let text = format!("{cause} Deletion is retried until {until}, then goes on without unlinking the device.");
     Reading {
         phase: Phase::Terminating,
-        bridge: trouble.map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
+        bridge: trouble
+            .map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
         connected: Finding::new("Unknown", reason::TERMINATING, &*text),
         limited: Some(Finding::new("False", reason::TERMINATING, text)),
     }
-    .led_by_termination()
 }
 
-impl Reading {
-    /// What holds a deletion up matters less to Ready than that there is one.
-    fn led_by_termination(mut self) -> Self {
-        if let Some(limited) = &self.limited {
-            self.connected = Finding { status: "False", ..limited.clone() };
-        }
-        self
-    }
-}
-
-/// The bridge knows the session.
-pub fn of_session(session: &Session, now: Timestamp) -> Reading {
+/// The bridge knows the session. `lost`: it replaces one whose keys the bridge lost, and no device is linked to it yet.
+pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
     use SessionPhase as P;
     let because = session.reason.map(SessionReason::as_str);
     let (phase, unpaired, offline) = match session.phase {
@@ -172,6 +164,7 @@ pub fn of_session(session: &Session, now: Timestamp) -> Reading {
         P::Banned => (Phase::Restricted, reason::NOT_STARTED, reason::TEMPORARY_BAN),
         P::LoggedOut => (Phase::LoggedOut, reason::LOGGED_OUT, reason::LOGGED_OUT),
     };
+    let unpaired = if lost && session.phase != P::LoggedOut { reason::SESSION_LOST } else { unpaired };
     // A session that says it is connected but holds no keys is not connected.
     let connected = session.phase == P::Connected && session.paired;
     let limited = (connected && timelocked(session, now)).then(|| Finding::no(reason::REACHOUT_TIMELOCK));
@@ -194,7 +187,8 @@ pub fn of_session(session: &Session, now: Timestamp) -> Reading {
 
 fn timelocked(session: &Session, now: Timestamp) -> bool {
     session.restriction.as_ref().is_some_and(|restriction| {
-        restriction.kind == RestrictionKind::ReachoutTimelock && restriction.expires_at.is_none_or(|end| end > now)
+        restriction.kind == RestrictionKind::ReachoutTimelock
+            && restriction.expires_at.is_none_or(|end| super::status::seconds(end).0 > now)
     })
 }
 

@@ -116,11 +116,19 @@ mod tests {
         let list = |items| SessionList { items, cursor: "a-1".parse().unwrap() };
         let mut sessions = Sessions::default();
         sessions.replace(
-            list(vec![named("same", SessionPhase::Connected), named("moved", SessionPhase::Opening), named("gone", SessionPhase::Stopped)]),
+            list(vec![
+                named("same", SessionPhase::Connected),
+                named("moved", SessionPhase::Opening),
+                named("gone", SessionPhase::Stopped),
+            ]),
             now,
         );
         let mut changed = sessions.replace(
-            list(vec![named("same", SessionPhase::Connected), named("moved", SessionPhase::Connected), named("new", SessionPhase::Opening)]),
+            list(vec![
+                named("same", SessionPhase::Connected),
+                named("moved", SessionPhase::Connected),
+                named("new", SessionPhase::Opening),
+            ]),
             now,
         );
         changed.sort();
@@ -132,7 +140,10 @@ mod tests {
     fn a_bridge_whose_clock_runs_ahead_does_not_keep_a_state_new() {
         let now = Timestamp::UNIX_EPOCH;
         let mut sessions = Sessions::default();
-        let ahead = Session { phase_since: now + jiff::SignedDuration::from_hours(1), ..fixtures::session(SessionPhase::Opening) };
+        let ahead = Session {
+            phase_since: now + jiff::SignedDuration::from_hours(1),
+            ..fixtures::session(SessionPhase::Opening)
+        };
         sessions.insert(ahead.clone(), now);
         sessions.insert(ahead, now + jiff::SignedDuration::from_secs(60));
         assert_eq!(sessions.get(fixtures::UID).unwrap().1, now);

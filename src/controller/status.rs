@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{
@@ -13,7 +13,8 @@ use super::{
 use crate::{
     api::{
         BridgeBinding, DesiredState, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus,
-        WhatsAppInstanceStatus, conditions::{self, reason},
+        WhatsAppInstanceStatus,
+        conditions::{self, reason},
     },
     bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
 };
@@ -95,8 +96,10 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
             let turning = match session.spec.desired_state {
                 DesiredState::Connected => session.phase == P::Stopped,
                 DesiredState::Disconnected => {
-                    matches!(session.phase, P::Connected | P::Connecting | P::Reconnecting | P::AwaitingPairing | P::Linking)
-                        || matches!(session.phase, P::Opening | P::Queued)
+                    matches!(
+                        session.phase,
+                        P::Connected | P::Connecting | P::Reconnecting | P::AwaitingPairing | P::Linking
+                    ) || matches!(session.phase, P::Opening | P::Queued)
                 }
             };
             if turning || session.phase == P::Deleting {
@@ -119,6 +122,12 @@ fn was_paired(old: &WhatsAppInstanceStatus) -> bool {
     old.phone_number.is_some() || old.conditions.iter().any(|c| c.type_ == conditions::PAIRED && c.status == "True")
 }
 
+/// Whether the last word on the link is that the bridge lost it. It stays so until a device is linked again.
+fn is_lost(old: &WhatsAppInstanceStatus) -> bool {
+    let lost = |c: &Condition| c.type_ == conditions::PAIRED && c.status == "False" && c.reason == reason::SESSION_LOST;
+    old.conditions.iter().any(lost)
+}
+
 fn settled(
     facts: &Facts<'_>,
     old: &WhatsAppInstanceStatus,
@@ -131,7 +140,7 @@ fn settled(
         Outlook::Unknown => readings::not_started(false),
         Outlook::Absent if was_paired(old) => readings::lost(),
         Outlook::Absent => readings::not_started(true),
-        Outlook::Known(session, _) => readings::of_session(session, facts.now),
+        Outlook::Known(session, _) => readings::of_session(session, is_lost(old), facts.now),
     };
     let base = WhatsAppInstanceStatus {
         bridge: binding.cloned(),
@@ -183,10 +192,11 @@ fn with_session(
             attempt: qr.attempt,
             attempts: qr.attempts,
         }),
-        pairing_code: session.pairing_code.as_ref().filter(|_| awaiting).map(|code| PairingCodeStatus {
-            code: code.code.clone(),
-            expires_at: seconds(code.expires_at),
-        }),
+        pairing_code: session
+            .pairing_code
+            .as_ref()
+            .filter(|_| awaiting)
+            .map(|code| PairingCodeStatus { code: code.code.clone(), expires_at: seconds(code.expires_at) }),
         restriction: session.restriction.as_ref().map(|restriction| RestrictionStatus {
             kind: kind(restriction.kind).into(),
             code: restriction.code,
@@ -217,15 +227,17 @@ fn last_active(old: &WhatsAppInstanceStatus, connected_at: Option<&Time>, seen: 
     }
 }
 
-/// Removes codes past their end and says when the next one will be.
+/// Removes codes and restrictions past their end, and says when the next one will be.
 fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>, now: Timestamp) -> Next {
     let alive = |end: &Time| end.0 + STALE_CODE > now;
     status.qr = status.qr.filter(|qr| alive(&qr.expires_at));
     status.pairing_code = status.pairing_code.filter(|code| alive(&code.expires_at));
-    let codes = [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
+    status.restriction = status.restriction.filter(|one| one.expires_at.as_ref().is_none_or(|end| end.0 > now));
+    let codes =
+        [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
     let codes = codes.into_iter().flatten().map(|end| end.0 + STALE_CODE);
     let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
-    let recheck = codes.chain(recheck).chain(lifted.filter(|end| *end > now)).min();
+    let recheck = codes.chain(recheck).chain(lifted).min();
     Next { status, recheck }
 }
 

@@ -30,14 +30,18 @@ pub enum Change<K> {
 }
 
 /// Follows several watches of one kind, and says once when all of them have listed.
-pub fn changes<K>(apis: Vec<Api<DeserializeGuard<K>>>, config: &watcher::Config) -> impl Stream<Item = Vec<Change<K>>> + Send + use<K>
+pub fn changes<K>(
+    apis: Vec<Api<DeserializeGuard<K>>>,
+    config: &watcher::Config,
+) -> impl Stream<Item = Vec<Change<K>>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let mut merge = Merge::new(apis.len());
-    let watches = apis.into_iter().enumerate().map(|(which, api)| {
-        watcher(api, config.clone()).default_backoff().map(move |event| (which, event)).boxed()
-    });
+    let watches = apis
+        .into_iter()
+        .enumerate()
+        .map(|(which, api)| watcher(api, config.clone()).default_backoff().map(move |event| (which, event)).boxed());
     stream::select_all(watches).map(move |(which, event)| match event {
         Ok(event) => merge.take(which, event),
         Err(error) => {
@@ -197,9 +201,9 @@ fn without_values(error: &str) -> String {
 
 fn watch_error(error: &watcher::Error) -> String {
     match error {
-        watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source) | watcher::Error::WatchFailed(source) => {
-            super::error::describe(source)
-        }
+        watcher::Error::InitialListFailed(source)
+        | watcher::Error::WatchStartFailed(source)
+        | watcher::Error::WatchFailed(source) => super::error::describe(source),
         watcher::Error::WatchError(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string(),
     }
@@ -253,10 +257,17 @@ mod tests {
     #[test]
     fn a_bad_object_is_skipped_and_the_watch_goes_on() {
         let mut watch = Watch::over(1);
-        watch.run(0, vec![
-            Event::Init, Event::InitApply(bad("bad")), Event::InitApply(good("one")), Event::InitDone,
-            Event::Apply(bad("worse")), Event::Apply(good("two")),
-        ]);
+        watch.run(
+            0,
+            vec![
+                Event::Init,
+                Event::InitApply(bad("bad")),
+                Event::InitApply(good("one")),
+                Event::InitDone,
+                Event::Apply(bad("worse")),
+                Event::Apply(good("two")),
+            ],
+        );
         assert!(watch.is_synced());
         assert_eq!(names(&watch), ["one", "two"]);
         // An object that was good stays as it was while what is stored now makes no sense, and can still be deleted.

@@ -37,7 +37,9 @@ pub enum ClusterError {
     #[error("no Kubernetes configuration: {0}; set --kubeconfig or KUBECONFIG, or run in a pod with a service account")]
     Nowhere(String),
     /// No connection.
-    #[error("no answer from the API server at {url}: {cause}; check that it runs and that the kubeconfig names its address")]
+    #[error(
+        "no answer from the API server at {url}: {cause}; check that it runs and that the kubeconfig names its address"
+    )]
     Unreachable {
         /// Its address.
         url: String,
@@ -45,7 +47,9 @@ pub enum ClusterError {
         cause: String,
     },
     /// It does not know the kind.
-    #[error("the API server does not serve {plural}; install the definitions: whatsapp-operator crd | kubectl apply --server-side -f -")]
+    #[error(
+        "the API server does not serve {plural}; install the definitions: whatsapp-operator crd | kubectl apply --server-side -f -"
+    )]
     NotInstalled {
         /// The plural.
         plural: String,

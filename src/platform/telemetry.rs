@@ -19,7 +19,9 @@ pub enum LogFormat {
 #[derive(Debug, Error)]
 pub enum TelemetryError {
     /// The filter makes no sense.
-    #[error("--log must be a level (error, warn, info, debug, trace) or directives such as 'info,whatsapp_operator=debug'")]
+    #[error(
+        "--log must be a level (error, warn, info, debug, trace) or directives such as 'info,whatsapp_operator=debug'"
+    )]
     Filter,
     /// Something else already took the logs.
     #[error("logging was started twice")]

@@ -1,0 +1,189 @@
+//! The webhook configurations: when the API server asks, whom, and what happens when nobody answers.
+
+use k8s_openapi::{
+    ByteString,
+    api::admissionregistration::v1::{
+        MatchCondition, MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ServiceReference,
+        ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+
+use super::{MUTATE_INSTANCES, VALIDATE_INSTANCES, VALIDATE_OWNERS};
+use crate::api::{GROUP, VERSION, labels::PRIMARY_SINCE};
+
+/// How the API server reaches the webhooks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// By a Service.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its port.
+        port: u16,
+    },
+    /// By an https address without path, for API servers that are not part of the cluster's network.
+    Url(String),
+}
+
+/// What the configurations are made from.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Name of both objects.
+    pub name: String,
+    /// How to reach the webhooks.
+    pub reach: Reach,
+    /// PEM of the authorities that may have signed the webhooks' certificate; filled in by the leader when not given.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// Which namespaces' instances are asked about; all of them when not given, and the limit holds only then.
+    pub namespaces: Option<LabelSelector>,
+}
+
+/// The mutating configuration.
+///
+/// `reinvocationPolicy` stays at Never: what we fill in depends on nothing another webhook might add except
+/// `spec.primary`, and a wish without its stamp counts as being as old as the object; while a second call would see the
+/// first one's stamp and could not tell it from a user's.
+pub fn mutating(wanted: &Wanted) -> MutatingWebhookConfiguration {
+    MutatingWebhookConfiguration {
+        metadata: metadata(wanted),
+        webhooks: Some(vec![MutatingWebhook {
+            name: format!("mutate.whatsappinstances.{GROUP}"),
+            admission_review_versions: vec!["v1".into()],
+            client_config: client_config(wanted, MUTATE_INSTANCES),
+            rules: Some(vec![rule("whatsappinstances", "Namespaced", &["CREATE", "UPDATE"])]),
+            match_conditions: Some(vec![condition("changes-what-is-filled-in", &mutation_matters())]),
+            match_policy: Some("Equivalent".into()),
+            failure_policy: Some("Fail".into()),
+            side_effects: "None".into(),
+            timeout_seconds: Some(TIMEOUT_SECONDS),
+            reinvocation_policy: Some("Never".into()),
+            namespace_selector: wanted.namespaces.clone(),
+            ..MutatingWebhook::default()
+        }]),
+    }
+}
+
+/// The validating configuration.
+pub fn validating(wanted: &Wanted) -> ValidatingWebhookConfiguration {
+    let webhook = |kind: &str, path, rule, matters: Option<&str>, side_effects: &str| ValidatingWebhook {
+        name: format!("validate.{kind}.{GROUP}"),
+        admission_review_versions: vec!["v1".into()],
+        client_config: client_config(wanted, path),
+        rules: Some(vec![rule]),
+        match_conditions: matters.map(|matters| vec![condition("changes-what-rules-speak-of", matters)]),
+        match_policy: Some("Equivalent".into()),
+        failure_policy: Some("Fail".into()),
+        side_effects: side_effects.into(),
+        timeout_seconds: Some(TIMEOUT_SECONDS),
+        ..ValidatingWebhook::default()
+    };
+    let instances = rule("whatsappinstances", "Namespaced", &["CREATE", "UPDATE"]);
+    let owners = rule("whatsappowners", "Cluster", &["CREATE"]);
+    ValidatingWebhookConfiguration {
+        metadata: metadata(wanted),
+        webhooks: Some(vec![
+            ValidatingWebhook {
+                namespace_selector: wanted.namespaces.clone(),
+                ..webhook("whatsappinstances", VALIDATE_INSTANCES, instances, Some(VALIDATION_MATTERS), "NoneOnDryRun")
+            },
+            webhook("whatsappowners", VALIDATE_OWNERS, owners, None, "None"),
+        ]),
+    }
+}
+
+/// The server answers after 4 s at the latest, even if only with a refusal.
+const TIMEOUT_SECONDS: i32 = 5;
+
+/// Writes of status are no match of the rule, which names no subresource; writes of metadata alone none of these. So the
+/// operator's own writes, and a GitOps controller applying the same file again, never get here.
+const VALIDATION_MATTERS: &str = "request.operation == 'CREATE' || object.spec.name != oldObject.spec.name \
+    || has(object.spec.owner) != has(oldObject.spec.owner) \
+    || (has(object.spec.primary) && object.spec.primary == true && !(has(oldObject.spec.primary) && oldObject.spec.primary == true))";
+
+fn mutation_matters() -> String {
+    let wishes = |object: &str| format!("(has({object}.spec.primary) && {object}.spec.primary == true)");
+    let stamp = |object: &str| {
+        format!(
+            "(has({object}.metadata.annotations) && '{PRIMARY_SINCE}' in {object}.metadata.annotations ? {object}.metadata.annotations['{PRIMARY_SINCE}'] : '')"
+        )
+    };
+    let differs = |what: &dyn Fn(&str) -> String| format!("{} != {}", what("object"), what("oldObject"));
+    format!("request.operation == 'CREATE' || !has(object.spec.owner) || {} || {}", differs(&wishes), differs(&stamp))
+}
+
+fn metadata(wanted: &Wanted) -> ObjectMeta {
+    ObjectMeta { name: Some(wanted.name.clone()), ..ObjectMeta::default() }
+}
+
+fn rule(resource: &str, scope: &str, operations: &[&str]) -> RuleWithOperations {
+    RuleWithOperations {
+        api_groups: Some(vec![GROUP.into()]),
+        api_versions: Some(vec![VERSION.into()]),
+        resources: Some(vec![resource.into()]),
+        operations: Some(operations.iter().map(|&operation| operation.into()).collect()),
+        scope: Some(scope.into()),
+    }
+}
+
+fn condition(name: &str, expression: &str) -> MatchCondition {
+    MatchCondition { name: name.into(), expression: expression.into() }
+}
+
+fn client_config(wanted: &Wanted, path: &str) -> WebhookClientConfig {
+    let ca_bundle = wanted.ca_bundle.clone().map(ByteString);
+    match &wanted.reach {
+        Reach::Url(base) => {
+            WebhookClientConfig { ca_bundle, url: Some(format!("{}{path}", base.trim_end_matches('/'))), service: None }
+        }
+        Reach::Service { namespace, name, port } => WebhookClientConfig {
+            ca_bundle,
+            url: None,
+            service: Some(ServiceReference {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                path: Some(path.into()),
+                port: Some(i32::from(*port)),
+            }),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Reach, Wanted, mutating, validating};
+
+    fn wanted(reach: Reach) -> Wanted {
+        Wanted { name: "whatsapp-operator".into(), reach, ca_bundle: Some(b"PEM".to_vec()), namespaces: None }
+    }
+
+    #[test]
+    fn nothing_gets_past_when_nobody_answers_and_nobody_waits_long() {
+        let wanted = wanted(Reach::Url("https://127.0.0.1:9443/".into()));
+        for webhook in validating(&wanted).webhooks.unwrap() {
+            assert_eq!((webhook.failure_policy.as_deref(), webhook.timeout_seconds), (Some("Fail"), Some(5)));
+            assert!(webhook.client_config.url.unwrap().starts_with("https://127.0.0.1:9443/validate-"));
+        }
+        let mutating = mutating(&wanted).webhooks.unwrap().remove(0);
+        assert_eq!((mutating.failure_policy.as_deref(), mutating.timeout_seconds), (Some("Fail"), Some(5)));
+        assert_eq!(mutating.client_config.ca_bundle.unwrap().0, b"PEM");
+    }
+
+    #[test]
+    fn only_whole_objects_of_ours_are_asked_about() {
+        let wanted = wanted(Reach::Service { namespace: "whatsapp".into(), name: "webhook".into(), port: 443 });
+        let webhooks = validating(&wanted).webhooks.unwrap();
+        for rule in webhooks.iter().flat_map(|webhook| webhook.rules.as_ref().unwrap()) {
+            assert_eq!(rule.api_groups.as_ref().unwrap(), &["whatsapp-operator.dev"]);
+            assert!(rule.resources.as_ref().unwrap().iter().all(|resource| !resource.contains('/') && resource != "*"));
+            assert!(!rule.operations.as_ref().unwrap().contains(&"DELETE".to_owned()));
+        }
+        assert_eq!(webhooks[0].side_effects, "NoneOnDryRun");
+        assert_eq!(
+            webhooks[0].client_config.service.as_ref().unwrap().path.as_deref(),
+            Some("/validate-whatsappinstances")
+        );
+    }
+}

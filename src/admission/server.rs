@@ -1,0 +1,226 @@
+//! The HTTPS server: reviews in, answers out, within the time and memory allowed.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, to_bytes},
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use rustls::ServerConfig;
+use thiserror::Error;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    LedgerError, Ledgers, MUTATE_INSTANCES, Malformed, VALIDATE_INSTANCES, VALIDATE_OWNERS, access,
+    mutate::mutate,
+    review::{Decision, Request, answer, parse},
+    validate::{Wants, check_owner, wants},
+};
+use crate::rules::{Denial, owner::not_assignable, primary::takeover_warning};
+
+/// A review holds an instance twice at most, each a few kilobytes and up to 256 KiB of annotations.
+const LARGEST_REVIEW: usize = 1 << 20;
+/// Bodies read at once; with the limit above, the memory that callers can make us use.
+const READ_AT_ONCE: usize = 64;
+/// A body is here at once or not at all.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The API server waits 5 s (`timeoutSeconds`); a refusal that says why is better than silence.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long open reviews may take once shutdown began.
+const DRAIN: Duration = Duration::from_secs(6);
+
+/// What answers reviews.
+pub struct Admission {
+    client: Client,
+    ledgers: Ledgers,
+    reading: Semaphore,
+}
+
+impl Admission {
+    /// Answers by the given ledgers; `client` asks RBAC.
+    pub fn new(client: Client, ledgers: Ledgers) -> Self {
+        Self { client, ledgers, reading: Semaphore::new(READ_AT_ONCE) }
+    }
+
+    async fn validate(&self, request: Request, arrived: Instant) -> Decision {
+        let wants = match wants(&request) {
+            Ok(Some(wants)) => wants,
+            Ok(None) => return Decision::default().noting("decided-by", "none"),
+            Err((rule, denial)) => return Decision::refuse(rule, denial),
+        };
+        let dry_run = request.dry_run;
+        match timeout(REVIEW_TIMEOUT, self.ask(request, &wants, arrived)).await {
+            Ok(decision) => decision.noting("dry-run", dry_run.to_string()),
+            Err(_) => {
+                Decision::refuse("timeout", Denial::new("Timeout", 504, "the owner's ledger is too busy; try again"))
+            }
+        }
+    }
+
+    async fn ask(&self, request: Request, wants: &Wants, arrived: Instant) -> Decision {
+        // Before anything of the owner's is looked at: a refusal must not tell what is in the ledger.
+        if wants.assigns_owner {
+            match access::may_assign_owner(&self.client, request.user_info, &wants.key.namespace).await {
+                Ok(true) => {}
+                Ok(false) => return Decision::refuse("assign-owner", not_assignable(&wants.key.namespace)),
+                Err(error) => {
+                    tracing::warn!(%error, "ask whether the requester may assign an owner");
+                    return Decision::refuse("assign-owner", unavailable());
+                }
+            }
+        }
+        let mut decision = Decision::default().noting("decided-by", "none");
+        if let Some(claim) = &wants.claim {
+            decision = match self.ledgers.claim(&wants.owner, claim, request.dry_run, arrived).await {
+                Ok(Ok(())) => decision.noting("decided-by", "ledger"),
+                Ok(Err(denial)) => return Decision::refuse("ledger", denial),
+                Err(error) => {
+                    tracing::warn!(%error, "reserve in the owner's ledger");
+                    let denial = if let LedgerError::Foreign(name) = error { foreign(&name) } else { unavailable() };
+                    return Decision::refuse("ledger", denial);
+                }
+            };
+        }
+        if wants.wishes
+            && let Some(owner) = self.ledgers.glance(&wants.owner)
+        {
+            let current = owner.status.as_ref().and_then(|status| status.primary.as_ref());
+            let visible = wants.is_owner || current.is_some_and(|current| current.namespace == wants.key.namespace);
+            decision.warnings.extend(takeover_warning(&wants.key, current, visible));
+        }
+        decision
+    }
+}
+
+fn unavailable() -> Denial {
+    Denial::new(
+        "LedgerUnavailable",
+        503,
+        "the rules cannot be checked now, since the API server does not answer the operator; try again in a moment",
+    )
+}
+
+fn foreign(name: &str) -> Denial {
+    Denial::new(
+        "WrongObjectName",
+        409,
+        format!(
+            "WhatsAppOwner {name:?} belongs to another owner than its name calls for; have an administrator delete it"
+        ),
+    )
+}
+
+/// The webhooks' routes.
+pub fn router(admission: Arc<Admission>) -> Router {
+    Router::new()
+        .route(MUTATE_INSTANCES, post(mutate_instance))
+        .route(VALIDATE_INSTANCES, post(validate_instance))
+        .route(VALIDATE_OWNERS, post(validate_owner))
+        .with_state(admission)
+}
+
+async fn mutate_instance(State(admission): State<Arc<Admission>>, body: Body) -> Response {
+    respond(read(&admission, body).await.map(|request| {
+        let decision = mutate(&request, Timestamp::now());
+        (request.uid, decision)
+    }))
+}
+
+async fn validate_instance(State(admission): State<Arc<Admission>>, body: Body) -> Response {
+    let arrived = Instant::now();
+    respond(match read(&admission, body).await {
+        Ok(request) => Ok((request.uid.clone(), admission.validate(request, arrived).await)),
+        Err(malformed) => Err(malformed),
+    })
+}
+
+async fn validate_owner(State(admission): State<Arc<Admission>>, body: Body) -> Response {
+    respond(read(&admission, body).await.map(|request| {
+        let decision = check_owner(&request)
+            .map_or_else(|(rule, denial)| Decision::refuse(rule, denial), |()| Decision::default());
+        (request.uid, decision)
+    }))
+}
+
+async fn read(admission: &Admission, body: Body) -> Result<Request, Malformed> {
+    let _permit = admission.reading.acquire().await.map_err(|_| Malformed::TooSlow)?;
+    let bytes = timeout(BODY_TIMEOUT, to_bytes(body, LARGEST_REVIEW)).await.map_err(|_| Malformed::TooSlow)?;
+    parse(&bytes.map_err(|_| Malformed::TooLarge { limit: LARGEST_REVIEW })?)
+}
+
+fn respond(decided: Result<(String, Decision), Malformed>) -> Response {
+    match decided {
+        Ok((uid, decision)) => {
+            if let Some(denial) = &decision.denial {
+                tracing::debug!(reason = denial.reason, "refused");
+            }
+            Json(answer(uid, decision)).into_response()
+        }
+        Err(malformed) => (StatusCode::BAD_REQUEST, malformed.to_string()).into_response(),
+    }
+}
+
+/// Why the webhooks cannot be served.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The address is not to be had.
+    #[error("listen for admission reviews on {address}: {source}; choose another --webhook-listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The listener broke.
+    #[error("serve admission reviews: {0}")]
+    Serve(#[source] io::Error),
+}
+
+/// A server at work.
+pub struct Serving {
+    /// Where it listens: the port is known even when it was left to the system.
+    pub address: SocketAddr,
+    /// Ends when the server has ended, which it does once told to stop.
+    pub ended: tokio::task::JoinHandle<Result<(), ServeError>>,
+}
+
+/// Serves `router` until `stop`, then lets open reviews finish.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn serve(
+    address: SocketAddr,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    stop: CancellationToken,
+) -> Result<Serving, ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls)).map_err(failed)?;
+    let handle = Handle::new();
+    let stopping = handle.clone();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        stopping.graceful_shutdown(Some(DRAIN));
+    });
+    let ended = tokio::spawn(async move {
+        server.handle(handle).serve(router.into_make_service()).await.map_err(ServeError::Serve)
+    });
+    Ok(Serving { address: bound, ended })
+}

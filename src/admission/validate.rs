@@ -1,0 +1,225 @@
+//! What a request asks of the rules, before anything is looked up.
+
+use kube::core::{DynamicObject, admission::Operation};
+use serde_json::Value;
+
+use super::{
+    mutate::{owner, wishes},
+    review::Request,
+};
+use crate::{
+    api::{InstanceRef, conditions},
+    rules::{
+        ComparableName, Denial,
+        ledger::{Claim, ClaimKind},
+        owner::check_object_name,
+        primary::check_wish,
+    },
+};
+
+/// What a request asks of the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wants {
+    /// The instance.
+    pub key: InstanceRef,
+    /// Whose ledger it is about.
+    pub owner: String,
+    /// The requester makes somebody else the owner, which takes a permission.
+    pub assigns_owner: bool,
+    /// What it wants of the ledger.
+    pub claim: Option<Claim>,
+    /// It begins to wish to be primary.
+    pub wishes: bool,
+    /// The requester may be told of the owner's other instances.
+    pub is_owner: bool,
+}
+
+/// What a request about an instance asks; nothing when the rules have no say.
+///
+/// # Errors
+/// The refusal and the rule behind it, when the request itself says enough.
+pub fn wants(request: &Request) -> Result<Option<Wants>, (&'static str, Denial)> {
+    let Some(object) = &request.object else { return Ok(None) };
+    let old = match request.operation {
+        Operation::Create => None,
+        Operation::Update => Some(request.old_object.as_ref().unwrap_or(object)),
+        Operation::Delete | Operation::Connect => return Ok(None),
+    };
+    // What is on its way out takes nothing any more, and nothing may keep it.
+    if object.metadata.deletion_timestamp.is_some() || request.sub_resource.as_ref().is_some_and(|sub| !sub.is_empty())
+    {
+        return Ok(None);
+    }
+    let key = key(request, object)?;
+    let was_owned = old.and_then(owner).is_some();
+    let Some(owner) = owner(object).map(str::to_owned) else {
+        // Without an owner there is no ledger. One that came in while admission was away may stay; the controller judges it.
+        return if old.is_some() { Ok(None) } else { Err(("owner", no_owner())) };
+    };
+
+    let display = text(object, "name");
+    let renamed = old.is_none_or(|old| ComparableName::of(text(old, "name")) != ComparableName::of(display));
+    let claim = match (was_owned, renamed) {
+        (false, _) => Some(ClaimKind::Place),
+        (true, true) => Some(ClaimKind::Name),
+        (true, false) => None,
+    };
+    let wished = old.is_some_and(wishes);
+    if let Some(old) = old {
+        check_wish(&key.name, wished, wishes(object), is_connected(old)).map_err(|denial| ("primary", denial))?;
+    }
+    let is_owner = request.user_info.username.as_deref() == Some(&owner);
+    Ok(Some(Wants {
+        claim: claim.map(|kind| Claim::new(key.clone(), display, kind)),
+        assigns_owner: !was_owned && !is_owner,
+        wishes: wishes(object) && !wished,
+        key,
+        owner,
+        is_owner,
+    }))
+}
+
+/// The check of a `WhatsAppOwner`.
+///
+/// # Errors
+/// The refusal.
+pub fn check_owner(request: &Request) -> Result<(), (&'static str, Denial)> {
+    let Some(object) = request.object.as_ref().filter(|_| request.operation == Operation::Create) else {
+        return Ok(());
+    };
+    let name = object.metadata.name.as_deref().unwrap_or(&request.name);
+    check_object_name(name, text(object, "owner")).map_err(|denial| ("object-name", denial))
+}
+
+fn key(request: &Request, object: &DynamicObject) -> Result<InstanceRef, (&'static str, Denial)> {
+    let name = object.metadata.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| request.name.clone());
+    let namespace = request.namespace.clone().or_else(|| object.metadata.namespace.clone()).unwrap_or_default();
+    if name.is_empty() || namespace.is_empty() {
+        return Err((
+            "object-name",
+            Denial::new("NameMissing", 422, "metadata.name and metadata.namespace must be set; give the instance both"),
+        ));
+    }
+    Ok(InstanceRef { namespace, name })
+}
+
+fn no_owner() -> Denial {
+    Denial::new(
+        "OwnerMissing",
+        422,
+        "spec.owner must be set, since the mutating webhook of the operator did not fill it in; check that its MutatingWebhookConfiguration is installed",
+    )
+}
+
+fn text<'a>(object: &'a DynamicObject, field: &str) -> &'a str {
+    object.data["spec"][field].as_str().unwrap_or_default()
+}
+
+fn is_connected(object: &DynamicObject) -> bool {
+    let conditions = object.data["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let connected = |condition: &Value| condition["type"] == conditions::CONNECTED && condition["status"] == "True";
+    conditions.iter().any(connected)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::{Wants, check_owner, wants};
+    use crate::{
+        admission::{review::parse, testing},
+        rules::{ledger::ClaimKind, owner::object_name},
+    };
+
+    fn asked(review: &Value) -> Option<Wants> {
+        wants(&parse(review.to_string().as_bytes()).unwrap()).unwrap()
+    }
+
+    fn refused(review: &Value) -> (&'static str, &'static str) {
+        let (rule, denial) = wants(&parse(review.to_string().as_bytes()).unwrap()).unwrap_err();
+        (rule, denial.reason)
+    }
+
+    fn spec(name: &str, owner: &str, primary: bool) -> Value {
+        json!({"name": name, "owner": owner, "primary": primary})
+    }
+
+    #[test]
+    fn a_create_claims_a_place_and_says_when_it_is_for_somebody_else() {
+        let own = asked(&testing::create("alice", "a", spec("A", "alice", false))).unwrap();
+        assert_eq!((own.assigns_owner, own.claim.unwrap().kind), (false, ClaimKind::Place));
+        assert!(asked(&testing::create("gitops", "a", spec("A", "alice", false))).unwrap().assigns_owner);
+        assert_eq!(refused(&testing::create("alice", "a", json!({"name": "A"}))), ("owner", "OwnerMissing"));
+    }
+
+    #[test]
+    fn only_another_name_claims_it() {
+        let rename =
+            |to| asked(&testing::update("bob", "a", spec("Sales", "alice", false), spec(to, "alice", false))).unwrap();
+        assert_eq!(rename(" SALES").claim, None);
+        assert_eq!(rename("Support").claim.unwrap().kind, ClaimKind::Name);
+        assert!(!rename("Support").assigns_owner, "the owner stays who it was");
+    }
+
+    #[test]
+    fn getting_an_owner_is_like_being_created() {
+        let asked = asked(&testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false))).unwrap();
+        assert_eq!((asked.assigns_owner, asked.claim.unwrap().kind), (true, ClaimKind::Place));
+    }
+
+    #[test]
+    fn primary_takes_a_connection_on_update_but_not_on_create() {
+        assert!(asked(&testing::create("alice", "a", spec("A", "alice", true))).unwrap().wishes);
+        let mut review = testing::update("alice", "a", spec("A", "alice", false), spec("A", "alice", true));
+        assert_eq!(refused(&review), ("primary", "NotConnected"));
+        review["request"]["oldObject"]["status"] = json!({"conditions": [{"type": "Connected", "status": "True"}]});
+        assert!(asked(&review).unwrap().wishes);
+        review["request"]["oldObject"]["spec"]["primary"] = json!(true);
+        assert!(!asked(&review).unwrap().wishes, "it wished before");
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_let_through() {
+        let mut review = testing::update("alice", "a", spec("A", "alice", false), spec("B", "alice", true));
+        review["request"]["object"]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(asked(&review), None);
+    }
+
+    #[test]
+    fn an_owner_has_the_name_that_is_looked_for() {
+        let mut review = testing::create("admin", "alice", json!({"owner": "alice@example.com"}));
+        let check = |review: &Value| check_owner(&parse(review.to_string().as_bytes()).unwrap());
+        assert_eq!(check(&review).unwrap_err().1.reason, "WrongObjectName");
+        review["request"]["object"]["metadata"]["name"] = json!(object_name("alice@example.com"));
+        assert_eq!(check(&review), Ok(()));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[a-z]{1,6}|name|owner|primary|conditions", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_panics(spec in any_json(), old in any_json(), status in any_json(), create in any::<bool>()) {
+            let mut review = if create { testing::create("alice", "a", spec) } else { testing::update("alice", "a", old, spec) };
+            review["request"]["oldObject"]["status"] = status;
+            if let Ok(request) = parse(review.to_string().as_bytes()) {
+                let _ = (wants(&request), check_owner(&request));
+                let _ = crate::admission::mutate::mutate(&request, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+            }
+        }
+    }
+}

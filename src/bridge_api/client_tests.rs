@@ -1,0 +1,78 @@
+//! What the client makes of answers, good and bad.
+
+use futures::StreamExt;
+
+use super::{BridgeClient, BridgeError, Deletion, ErrorCode, Event, SessionPhase, SessionSpec, scripted};
+use crate::{api::conditions::reason, controller::fixtures, model::Sensitive, platform::lock};
+
+async fn bridge_and_client() -> (scripted::Scripted, BridgeClient) {
+    let bridge = scripted::start().await;
+    let client = BridgeClient::new(&bridge.url, scripted::token(), None).unwrap();
+    (bridge, client)
+}
+
+#[tokio::test]
+async fn each_kind_of_answer_is_its_own_error_with_its_own_reason() {
+    let (bridge, client) = bridge_and_client().await;
+    let refusal = |code: &str| format!(r#"{{"error": {{"code": "{code}", "message": "+15550001 says no"}}}}"#);
+    for (status, body, error, why) in [
+        (503, refusal("Full"), BridgeError::Refused { code: ErrorCode::Full }, reason::BRIDGE_FULL),
+        (400, refusal("Invalid"), BridgeError::Refused { code: ErrorCode::Invalid }, reason::BRIDGE_REFUSED),
+        (404, refusal("NotFound"), BridgeError::NotFound, reason::BRIDGE_MALFORMED_ANSWER),
+        (403, String::new(), BridgeError::Unauthorized, reason::BRIDGE_UNAUTHORIZED),
+        (502, "<html>".into(), BridgeError::Malformed { status: 502 }, reason::BRIDGE_MALFORMED_ANSWER),
+        (200, "{}".into(), BridgeError::Malformed { status: 200 }, reason::BRIDGE_MALFORMED_ANSWER),
+    ] {
+        lock(&bridge.script).answer = (status, body);
+        let seen = client.put("id", &SessionSpec::default()).await.unwrap_err();
+        assert_eq!((&seen, seen.reason()), (&error, why));
+        assert!(!seen.to_string().contains("+1555"), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_token_a_closed_port_and_a_bad_address_are_told_apart() {
+    let (bridge, _) = bridge_and_client().await;
+    let wrong = BridgeClient::new(&bridge.url, Sensitive::new("wrong"), None).unwrap();
+    assert_eq!(wrong.info().await.unwrap_err(), BridgeError::Unauthorized);
+    assert!(!format!("{wrong:?}").contains("wrong"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let closed = BridgeClient::new(&url, scripted::token(), None).unwrap().info().await.unwrap_err();
+    assert!(matches!(closed, BridgeError::Unreachable { .. }) && closed.may_be_brief(), "{closed:?}");
+    for address in ["nonsense", "ftp://host", "mailto:somebody"] {
+        assert_eq!(BridgeClient::new(address, scripted::token(), None).unwrap_err(), BridgeError::Address);
+    }
+    assert_eq!(BridgeClient::new(&url, scripted::token(), Some("no pem")).unwrap_err(), BridgeError::CaBundle);
+}
+
+#[tokio::test]
+async fn a_deletion_is_gone_or_under_way() {
+    let (bridge, client) = bridge_and_client().await;
+    assert_eq!(client.delete("id", true).await, Ok(Deletion::Gone));
+    let deleting = serde_json::to_string(&fixtures::session(SessionPhase::Deleting)).unwrap();
+    lock(&bridge.script).answer = (202, deleting);
+    assert_eq!(client.delete("id", true).await, Ok(Deletion::UnderWay));
+}
+
+#[tokio::test]
+async fn events_come_with_their_place_and_a_closed_stream_is_an_error() {
+    let (mut bridge, client) = bridge_and_client().await;
+    let mut events = client.events(&"run-7".parse().unwrap()).await.unwrap();
+    let follower = bridge.followers.next().await.unwrap();
+    assert_eq!(follower.since, "run-7");
+    let deleted = Event::Deleted { id: "one".into() };
+    follower.send("run-8", &deleted);
+    assert_eq!(events.next().await.unwrap().unwrap(), (Some("run-8".parse().unwrap()), deleted));
+    drop(follower);
+    assert_eq!(events.next().await.unwrap().unwrap_err(), BridgeError::StreamEnded);
+}
+
+#[tokio::test]
+async fn a_page_instead_of_a_stream_is_malformed() {
+    let (bridge, client) = bridge_and_client().await;
+    lock(&bridge.script).nonsense = true;
+    let error = client.events(&"run-0".parse().unwrap()).await.err().unwrap();
+    assert_eq!(error, BridgeError::Malformed { status: 200 });
+}

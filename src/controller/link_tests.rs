@@ -1,0 +1,157 @@
+//! The link against a scripted bridge: it lists, follows, resumes, and says what is wrong.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Json, Router, routing::get};
+use futures::StreamExt;
+use kube::Client;
+use serde_json::json;
+use tokio::sync::{
+    Notify,
+    mpsc::{self, UnboundedReceiver},
+};
+
+use super::{
+    directory::{Directory, InstanceRef},
+    facts::LinkState,
+    fixtures,
+    link::{Address, Links, Listeners},
+};
+use crate::{
+    api::{SecretKeyRef, conditions::reason},
+    bridge_api::{
+        Event, Session, SessionPhase,
+        scripted::{self, Scripted},
+    },
+    platform::lock,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct World {
+    bridge: Scripted,
+    links: Links,
+    listeners: Listeners,
+    queue: UnboundedReceiver<InstanceRef>,
+}
+
+/// An API server that serves one Secret.
+fn kubernetes() -> Client {
+    // "right", in base64.
+    let secret = json!({"metadata": {"name": "token", "namespace": "ns"}, "data": {"token": "cmlnaHQ="}});
+    let app = Router::new().route("/api/v1/namespaces/ns/secrets/token", get(move || async move { Json(secret) }));
+    Client::new(app, "ns")
+}
+
+async fn world(key: &str) -> World {
+    let bridge = scripted::start().await;
+    let (queue, triggers) = mpsc::unbounded_channel();
+    let directory = Arc::new(Directory::default());
+    directory.note(&fixtures::bound(Default::default()));
+    let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory };
+    let world = World { bridge, links: Links::default(), listeners, queue: triggers };
+    world.link(key);
+    world
+}
+
+impl World {
+    fn link(&self, key: &str) {
+        let token = SecretKeyRef { namespace: "ns".into(), name: "token".into(), key: key.into() };
+        let address = Address { url: self.bridge.url.clone(), ca_bundle: None, token };
+        self.links.set("main", &[(fixtures::binding(), address)], &kubernetes(), &self.listeners);
+    }
+
+    /// Waits until the link stands as `wanted` says.
+    async fn until(&self, wanted: impl Fn(&LinkState, Option<&Session>) -> bool) {
+        let reached = async {
+            loop {
+                let changed = self.listeners.bridges.notified();
+                let (state, session) = self.links.get(&fixtures::binding()).unwrap().look(fixtures::UID);
+                if wanted(&state, session.as_ref().map(|(session, _)| &**session)) {
+                    return;
+                }
+                // Changes of a known session are told to the queue only.
+                let _ = tokio::time::timeout(Duration::from_millis(20), changed).await;
+            }
+        };
+        tokio::time::timeout(SOON, reached).await.expect("the link gets there");
+    }
+
+    async fn until_down(&self, why: &str) {
+        self.until(|state, _| matches!(state, LinkState::Down(trouble) if trouble.reason == why)).await;
+    }
+
+    async fn follower(&mut self) -> scripted::Follower {
+        tokio::time::timeout(SOON, self.bridge.followers.next()).await.unwrap().unwrap()
+    }
+
+    async fn woken(&mut self) -> InstanceRef {
+        tokio::time::timeout(SOON, self.queue.recv()).await.unwrap().unwrap()
+    }
+}
+
+fn event(phase: SessionPhase) -> Event {
+    Event::Session { session: Box::new(fixtures::session(phase)) }
+}
+
+#[tokio::test]
+async fn it_lists_then_follows_and_wakes_the_instance_a_session_belongs_to() {
+    let mut world = world("token").await;
+    let follower = world.follower().await;
+    assert_eq!(follower.since, "run-0");
+    world.until(|state, session| *state == LinkState::Up && session.is_none()).await;
+    assert_eq!(world.woken().await.name, "one", "told that the shard is up");
+    follower.send("run-1", &event(SessionPhase::AwaitingPairing));
+    assert_eq!(world.woken().await.name, "one");
+    world.until(|_, session| session.is_some_and(|s| s.phase == SessionPhase::AwaitingPairing)).await;
+    follower.send("run-2", &Event::Deleted { id: fixtures::UID.into() });
+    world.until(|_, session| session.is_none()).await;
+    let glance = world.links.get(&fixtures::binding()).unwrap().glance();
+    assert_eq!((glance.total, glance.info.map(|info| info.version)), (0, Some("1".into())));
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_resumed_where_it_left_off_and_a_reset_lists_again() {
+    let mut world = world("token").await;
+    let follower = world.follower().await;
+    follower.send("run-41", &event(SessionPhase::Opening));
+    world.until(|_, session| session.is_some()).await;
+    drop(follower);
+    let follower = world.follower().await;
+    assert_eq!(follower.since, "run-41");
+    {
+        let mut script = lock(&world.bridge.script);
+        script.sessions = vec![fixtures::session(SessionPhase::Connected)];
+        script.cursor = "other-5".parse().unwrap();
+    }
+    follower.send("other-5", &Event::Reset);
+    assert_eq!(world.follower().await.since, "other-5");
+    world.until(|_, session| session.is_some_and(|s| s.phase == SessionPhase::Connected)).await;
+}
+
+#[tokio::test]
+async fn a_refused_token_a_missing_key_and_a_stranger_are_typed_and_heal_by_themselves() {
+    let world = world("token").await;
+    world.until(|state, _| *state == LinkState::Up).await;
+    world.link("no-such-key");
+    world.until_down(reason::CREDENTIALS_NOT_FOUND).await;
+    lock(&world.bridge.script).token = "rotated";
+    world.link("token");
+    world.until_down(reason::BRIDGE_UNAUTHORIZED).await;
+    lock(&world.bridge.script).nonsense = true;
+    world.until_down(reason::BRIDGE_MALFORMED_ANSWER).await;
+    {
+        let mut script = lock(&world.bridge.script);
+        (script.token, script.nonsense) = ("right", false);
+    }
+    world.until(|state, _| *state == LinkState::Up).await;
+}
+
+#[tokio::test]
+async fn a_link_that_is_no_longer_wanted_is_gone() {
+    let world = world("token").await;
+    world.links.set("another", &[], &kubernetes(), &world.listeners);
+    assert!(world.links.get(&fixtures::binding()).is_some());
+    world.links.set("main", &[], &kubernetes(), &world.listeners);
+    assert!(world.links.get(&fixtures::binding()).is_none());
+}

@@ -1,0 +1,273 @@
+//! Taking places and names in an owner's ledger, before the object that wants them exists.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+use super::{ComparableName, Denial, RESERVATION};
+use crate::api::{InstanceRef, LedgerEntry, conditions::reason};
+
+/// What a request wants of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The instance.
+    pub key: InstanceRef,
+    /// The name, as written.
+    pub display: String,
+    /// The name, as compared.
+    pub name: ComparableName,
+    /// Whether a place is wanted too, or the instance has one and only changes its name.
+    pub kind: ClaimKind,
+}
+
+/// The two kinds of claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimKind {
+    /// A place and a name: the instance is being created, or gets its owner.
+    Place,
+    /// A name only: the instance is being renamed.
+    Name,
+}
+
+impl Claim {
+    /// A claim of `key` for the name `display`.
+    pub fn new(key: InstanceRef, display: &str, kind: ClaimKind) -> Self {
+        Self { key, display: display.to_owned(), name: ComparableName::of(display), kind }
+    }
+}
+
+/// What a check sees.
+struct Question<'a> {
+    owner: &'a str,
+    entries: &'a [LedgerEntry],
+    claim: &'a Claim,
+    limit: u32,
+}
+
+/// A check answers with the refusal, when it has one.
+type Check = fn(&Question) -> Option<Denial>;
+
+/// What stands in the way of a claim, asked in this order.
+const CHECKS: [Check; 4] = [name_is_blank, name_is_taken, limit_is_reached, change_is_under_way];
+
+/// Takes what `claim` wants, if the rules allow it. `entries` come back with the reservation in them, ordered by key.
+///
+/// A claim made twice is made once: the place is the same, its time starts anew. Nothing is ever released here, however
+/// old: that takes knowing which instances exist. So settle a ledger that refuses, against a live list, and ask again.
+///
+/// # Errors
+/// The refusal.
+pub fn reserve(
+    owner: &str,
+    entries: &[LedgerEntry],
+    claim: &Claim,
+    limit: u32,
+    now: Timestamp,
+) -> Result<Vec<LedgerEntry>, Denial> {
+    let question = Question { owner, entries, claim, limit };
+    if let Some(denial) = CHECKS.iter().find_map(|check| check(&question)) {
+        return Err(denial);
+    }
+    let mut entries = entries.to_vec();
+    match entries.iter_mut().find(|entry| order(entry, &claim.key).is_eq()) {
+        Some(entry) => {
+            // A change promised before stands until a settlement sees it or gives it up, whatever is asked for now.
+            let promised = entry.renaming_to.take();
+            let asked = (entry.display_name != claim.name.as_str()).then(|| claim.name.as_str().to_owned());
+            entry.renaming_to = promised.or(asked);
+            entry.reserved_at = Some(Time(now));
+            if claim.kind == ClaimKind::Place {
+                entry.waiting = None;
+            }
+        }
+        None => entries.push(LedgerEntry {
+            namespace: claim.key.namespace.clone(),
+            name: claim.key.name.clone(),
+            display_name: claim.name.as_str().to_owned(),
+            reserved_at: Some(Time(now)),
+            renaming_to: None,
+            waiting: None,
+        }),
+    }
+    entries.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    Ok(entries)
+}
+
+/// Whether an entry's reservation still counts.
+pub fn is_reserved(entry: &LedgerEntry, now: Timestamp) -> bool {
+    entry.reserved_at.as_ref().is_some_and(|at| {
+        // A time from the future comes from another replica's clock, or from a damaged ledger; no further than that.
+        now.duration_since(at.0).unsigned_abs() < RESERVATION
+    })
+}
+
+/// How many places are taken: what waits holds none.
+pub fn used(entries: &[LedgerEntry]) -> usize {
+    entries.iter().filter(|entry| entry.waiting.is_none()).count()
+}
+
+/// The order of entries: by namespace, then name.
+pub(super) fn order(entry: &LedgerEntry, key: &InstanceRef) -> std::cmp::Ordering {
+    (&entry.namespace, &entry.name).cmp(&(&key.namespace, &key.name))
+}
+
+/// The refusal for want of a place.
+pub(super) fn limit_exceeded(owner: &str, used: usize, waiting: usize, limit: u32) -> Denial {
+    let queue = if waiting == 0 { String::new() } else { format!(" and {waiting} waiting") };
+    Denial::new(
+        reason::LIMIT_EXCEEDED,
+        403,
+        format!(
+            "maximum instances reached: owner {owner:?} has {used} of {limit} instances{queue}; delete one, or have an administrator raise spec.maxInstances of WhatsAppOwner {:?}",
+            super::owner::object_name(owner),
+        ),
+    )
+}
+
+/// The refusal for want of the name. It does not say where the other instance is: that may be none of the asker's business.
+pub(super) fn name_taken(owner: &str, display: &str) -> Denial {
+    Denial::new(
+        reason::NAME_TAKEN,
+        409,
+        format!(
+            "instance name already exists: owner {owner:?} has an instance named {display:?} (upper and lower case, outer spaces and ways of writing a character count as the same); choose another spec.name",
+        ),
+    )
+}
+
+impl Question<'_> {
+    fn others(&self) -> impl Iterator<Item = &LedgerEntry> {
+        self.entries.iter().filter(|entry| order(entry, &self.claim.key).is_ne())
+    }
+
+    fn own(&self) -> Option<&LedgerEntry> {
+        self.entries.iter().find(|entry| order(entry, &self.claim.key).is_eq())
+    }
+}
+
+fn name_is_blank(question: &Question) -> Option<Denial> {
+    let blank = question.claim.name.is_blank();
+    blank.then(|| {
+        Denial::new("NameBlank", 422, "spec.name must not be blank; give the instance a name of 1 to 100 characters")
+    })
+}
+
+fn name_is_taken(question: &Question) -> Option<Denial> {
+    let name = question.claim.name.as_str();
+    // Also a promise that has run out: only a settlement, which sees the instances, can say what came of it.
+    let promised = |entry: &LedgerEntry| entry.renaming_to.as_deref() == Some(name);
+    let taken = question.others().any(|entry| entry.display_name == name || promised(entry));
+    taken.then(|| name_taken(question.owner, &question.claim.display))
+}
+
+/// Those who wait count too: a newcomer must not overtake them.
+fn limit_is_reached(question: &Question) -> Option<Denial> {
+    let others = question.others().count();
+    let full =
+        question.claim.kind == ClaimKind::Place && others >= usize::try_from(question.limit).unwrap_or(usize::MAX);
+    let used = used(question.entries);
+    full.then(|| limit_exceeded(question.owner, used, question.entries.len() - used, question.limit))
+}
+
+/// An entry keeps two names free, the one it has and the one it is getting; there is no third.
+fn change_is_under_way(question: &Question) -> Option<Denial> {
+    let name = question.claim.name.as_str();
+    let entry = question.own()?;
+    let third = entry.display_name != name && entry.renaming_to.as_deref().is_some_and(|promised| promised != name);
+    third.then(|| {
+        Denial::new(
+            "ChangeUnderWay",
+            409,
+            format!(
+                "another change of the name of instance {:?} is under way; try again in a minute",
+                question.claim.key.name,
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::{Claim, ClaimKind, reserve, used};
+    use crate::api::{InstanceRef, LedgerEntry, Waiting};
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn key(name: &str) -> InstanceRef {
+        InstanceRef { namespace: "shop".into(), name: name.into() }
+    }
+
+    fn place(name: &str, display: &str) -> Claim {
+        Claim::new(key(name), display, ClaimKind::Place)
+    }
+
+    fn full(n: usize) -> Vec<LedgerEntry> {
+        (0..n).fold(Vec::new(), |entries, i| {
+            reserve("alice", &entries, &place(&format!("i{i}"), &format!("Instance {i}")), 100, now()).unwrap()
+        })
+    }
+
+    #[test]
+    fn the_tenth_gets_in_and_the_eleventh_is_told_what_to_do() {
+        let ten = reserve("alice", &full(9), &place("x", "X"), 10, now()).unwrap();
+        assert_eq!(used(&ten), 10);
+        let denial = reserve("alice", &ten, &place("y", "Y"), 10, now()).unwrap_err();
+        assert_eq!((denial.reason, denial.code), ("LimitExceeded", 403));
+        assert_eq!(
+            denial.message,
+            "maximum instances reached: owner \"alice\" has 10 of 10 instances; delete one, or have an administrator raise spec.maxInstances of WhatsAppOwner \"alice\""
+        );
+    }
+
+    #[test]
+    fn a_name_is_taken_in_any_spelling() {
+        let one = reserve("alice", &[], &place("a", "Sales"), 10, now()).unwrap();
+        for spelling in ["Sales", " SALES", "ｓales"] {
+            let denial = reserve("alice", &one, &place("b", spelling), 10, now()).unwrap_err();
+            assert_eq!((denial.reason, denial.code), ("NameTaken", 409), "{denial}");
+        }
+    }
+
+    #[test]
+    fn the_same_claim_again_takes_nothing_more() {
+        let ten = full(10);
+        assert_eq!(reserve("alice", &ten, &place("i3", "Instance 3"), 10, now()).unwrap(), ten);
+    }
+
+    #[test]
+    fn a_newcomer_does_not_overtake_those_who_wait() {
+        let mut entries = full(11);
+        entries[10].waiting = Some(Waiting::LimitExceeded);
+        entries.remove(0);
+        let denial = reserve("alice", &entries, &place("new", "New"), 10, now()).unwrap_err();
+        assert!(denial.message.contains("9 of 10 instances and 1 waiting"), "{denial}");
+    }
+
+    #[test]
+    fn a_name_being_changed_keeps_both_free_until_settled() {
+        let two = full(2);
+        let rename = |to: &str| Claim::new(key("i0"), to, ClaimKind::Name);
+        let changing = reserve("alice", &two, &rename("Other"), 2, now()).unwrap();
+        for kept in ["Other", "instance 0"] {
+            assert_eq!(
+                reserve("alice", &changing, &place("z", kept), 10, now()).unwrap_err().reason,
+                "NameTaken",
+                "{kept}"
+            );
+        }
+        assert_eq!(reserve("alice", &changing, &rename("Third"), 2, now()).unwrap_err().reason, "ChangeUnderWay");
+    }
+
+    #[test]
+    fn renaming_needs_no_place() {
+        let ten = full(10);
+        assert!(reserve("alice", &ten, &Claim::new(key("i0"), "Other", ClaimKind::Name), 3, now()).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_shows_nothing_is_refused() {
+        assert_eq!(reserve("alice", &[], &place("a", "\u{200b}"), 10, now()).unwrap_err().reason, "NameBlank");
+    }
+}

@@ -1,0 +1,221 @@
+//! The authority: what an owner's ledger, verdicts and primary pointer are, given what exists.
+//!
+//! One function, [`settle`], from the ledger before and the instances there are to the status after. It is the same
+//! whether the ledger is right, empty, damaged or restored from a backup, and settling twice changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Denial, InstanceFacts, RESERVATION,
+    ledger::{is_reserved, limit_exceeded, name_taken, order, used},
+    primary,
+};
+use crate::api::{InstanceRef, LedgerEntry, Waiting, WhatsAppOwnerStatus};
+
+/// What became of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds a place and its name: bring it up.
+    Accepted,
+    /// It waits; `Accepted=False` with this reason and message.
+    Waits(Denial),
+}
+
+/// What [`settle`] answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// The status to write, by replacing the one that was settled (same resourceVersion); equal to it when nothing is to do.
+    pub status: WhatsAppOwnerStatus,
+    /// When to settle again although nothing has happened: the next reservation runs out.
+    pub again_at: Option<Timestamp>,
+}
+
+/// How firmly an instance stands; the firmer ones are seen to first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// Accepted, and told so: it may be running. A lowered limit does not touch it.
+    Running,
+    /// Admitted, or accepted since, but not told yet.
+    Granted,
+    /// Waits, or came in past admission.
+    Waiting,
+}
+
+/// The status of an owner, from the one `before` and every instance of the owner that exists.
+///
+/// Places and names go, in order, to: those that run (even beyond a limit lowered since; among two of one name the one
+/// that had it first, then the older); reservations of the last 60 s; those that were granted a place; all others, the
+/// oldest first by (creationTimestamp, uid), while there are places. Who gets none waits, keeps its entry, and gets in by
+/// itself in a later settlement.
+///
+/// The answer is only as good as `instances`. Where they come from a cache, pass every key of [`doubts`] through a live
+/// read first: a cache that lags behind the ledger would give away the place of an instance it has not seen yet.
+pub fn settle(
+    before: Option<&WhatsAppOwnerStatus>,
+    instances: &[InstanceFacts],
+    limit: u32,
+    now: Timestamp,
+) -> Settled {
+    let empty = WhatsAppOwnerStatus::default();
+    let before = before.unwrap_or(&empty);
+    let known: BTreeMap<InstanceRef, &LedgerEntry> = before.instances.iter().map(|entry| (key(entry), entry)).collect();
+    let existing: BTreeSet<&InstanceRef> = instances.iter().map(|instance| &instance.key).collect();
+
+    let mut book = Book {
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        now,
+        names: BTreeSet::new(),
+        promised: Vec::new(),
+        used: 0,
+        entries: Vec::new(),
+    };
+    let mut queue: Vec<_> = instances.iter().map(|instance| (instance, known.get(&instance.key).copied())).collect();
+    queue.sort_by_key(|(instance, entry)| {
+        let standing = standing(instance, *entry);
+        (standing, standing == Standing::Running && !had_name(instance, *entry), instance.age())
+    });
+    let (running, others): (Vec<_>, Vec<_>) =
+        queue.into_iter().partition(|(i, entry)| standing(i, *entry) == Standing::Running);
+
+    let (granted, waiting): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|(i, entry)| standing(i, *entry) == Standing::Granted);
+
+    running.into_iter().for_each(|(instance, entry)| book.enter(instance, entry, true));
+    known.iter().filter(|(key, _)| !existing.contains(key)).for_each(|(_, entry)| book.keep_reservation(entry));
+    granted.into_iter().for_each(|(instance, entry)| book.enter(instance, entry, false));
+    // A promised name is kept from those who come now, not from those who have it.
+    book.keep_promises();
+    for (instance, entry) in waiting {
+        book.enter(instance, entry, false);
+        book.keep_promises();
+    }
+
+    let mut entries = book.entries;
+    entries.sort_by(|one, other| order(one, &key(other)));
+    entries.dedup_by(|one, other| order(one, &key(other)).is_eq());
+    let accepted: BTreeSet<InstanceRef> = entries.iter().filter(|entry| entry.waiting.is_none()).map(key).collect();
+    let candidates = || instances.iter().filter(|instance| accepted.contains(&instance.key));
+    let again_at = entries.iter().filter_map(|entry| entry.reserved_at.as_ref()).map(|at| at.0).min();
+    Settled {
+        status: WhatsAppOwnerStatus {
+            used: count(used(&entries)),
+            max: i64::from(limit),
+            connected: count(candidates().filter(|instance| instance.connected).count()),
+            primary: primary::choose(candidates(), before.primary.as_ref()),
+            instances: entries,
+        },
+        again_at: again_at.and_then(|at| at.checked_add(SignedDuration::try_from(RESERVATION).ok()?).ok()),
+    }
+}
+
+/// The instances over which ledger and `instances` disagree: read each live, and add or take it out, before [`settle`].
+/// None in the ordinary course of things.
+pub fn doubts(before: Option<&WhatsAppOwnerStatus>, instances: &[InstanceFacts], now: Timestamp) -> Vec<InstanceRef> {
+    let entries = before.map(|status| status.instances.as_slice()).unwrap_or_default();
+    let listed: BTreeSet<InstanceRef> = entries.iter().map(key).collect();
+    let existing: BTreeSet<&InstanceRef> = instances.iter().map(|instance| &instance.key).collect();
+    let vanished =
+        entries.iter().filter(|entry| !is_reserved(entry, now)).map(key).filter(|key| !existing.contains(key));
+    let unlisted = existing.iter().filter(|key| !listed.contains(**key)).map(|key| (*key).clone());
+    vanished.chain(unlisted).collect()
+}
+
+/// What the ledger says of one instance, with the sentence for its `Accepted` condition; none while it says nothing, and
+/// then the instance must not be brought up.
+///
+/// `display` is the instance's `spec.name`.
+pub fn verdict(
+    owner: &str,
+    status: Option<&WhatsAppOwnerStatus>,
+    instance: &InstanceRef,
+    display: &str,
+) -> Option<Verdict> {
+    let status = status?;
+    let entry = status.instances.iter().find(|entry| order(entry, instance).is_eq())?;
+    Some(match entry.waiting {
+        None => Verdict::Accepted,
+        Some(Waiting::NameTaken) => Verdict::Waits(name_taken(owner, display)),
+        Some(Waiting::LimitExceeded) => {
+            let used = used(&status.instances);
+            let limit = u32::try_from(status.max.max(0)).unwrap_or(u32::MAX);
+            Verdict::Waits(limit_exceeded(owner, used, status.instances.len() - used, limit))
+        }
+    })
+}
+
+/// The ledger while it is being written anew.
+struct Book {
+    limit: usize,
+    now: Timestamp,
+    names: BTreeSet<String>,
+    promised: Vec<String>,
+    used: usize,
+    entries: Vec<LedgerEntry>,
+}
+
+impl Book {
+    fn enter(&mut self, instance: &InstanceFacts, entry: Option<&LedgerEntry>, runs: bool) {
+        let name = instance.name.as_str();
+        let waiting = if self.names.contains(name) {
+            Some(Waiting::NameTaken)
+        } else if !runs && self.used >= self.limit {
+            Some(Waiting::LimitExceeded)
+        } else {
+            None
+        };
+        // A change of name that is not seen yet keeps the new name free; one that is seen is done.
+        let promised = entry.filter(|entry| is_reserved(entry, self.now) && waiting.is_none());
+        let renaming_to = promised.and_then(|entry| entry.renaming_to.clone()).filter(|promised| promised != name);
+        if waiting.is_none() {
+            self.names.insert(name.to_owned());
+            self.used += 1;
+        }
+        self.promised.extend(renaming_to.clone());
+        self.entries.push(LedgerEntry {
+            namespace: instance.key.namespace.clone(),
+            name: instance.key.name.clone(),
+            display_name: name.to_owned(),
+            reserved_at: promised.filter(|_| renaming_to.is_some()).and_then(|entry| entry.reserved_at.clone()),
+            renaming_to,
+            waiting,
+        });
+    }
+
+    fn keep_promises(&mut self) {
+        self.names.extend(self.promised.drain(..));
+    }
+
+    fn keep_reservation(&mut self, entry: &LedgerEntry) {
+        if is_reserved(entry, self.now) {
+            self.used += 1;
+            self.names.insert(entry.display_name.clone());
+            self.promised.extend(entry.renaming_to.clone());
+            self.entries.push(LedgerEntry { waiting: None, ..entry.clone() });
+        }
+    }
+}
+
+/// Two sources say how firmly an instance stands, its own status and the ledger; either may be lost or be one write
+/// behind the other.
+fn standing(instance: &InstanceFacts, entry: Option<&LedgerEntry>) -> Standing {
+    match (entry.map(|entry| entry.waiting.is_none()), instance.accepted) {
+        (Some(true) | None, true) => Standing::Running,
+        (Some(true), false) => Standing::Granted,
+        (Some(false), _) | (None, false) => Standing::Waiting,
+    }
+}
+
+fn had_name(instance: &InstanceFacts, entry: Option<&LedgerEntry>) -> bool {
+    let name = instance.name.as_str();
+    entry.is_some_and(|entry| entry.display_name == name || entry.renaming_to.as_deref() == Some(name))
+}
+
+fn key(entry: &LedgerEntry) -> InstanceRef {
+    InstanceRef { namespace: entry.namespace.clone(), name: entry.name.clone() }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
