@@ -15,6 +15,8 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match args.command {
         Command::Controller(args) => run::controller(&args).await,
+        Command::Webhook(args) => run::webhook(&args).await,
+        Command::WebhookConfiguration(args) => run::webhook_configuration(&args),
         Command::Crd(args) => run::crds(args.dir.as_deref()),
     };
     match done {

@@ -1,5 +1,7 @@
 //! What the subcommands of `whatsapp-operator` do.
 
+mod webhook;
+
 use std::{fs, io, path::Path, time::Duration};
 
 use kube::{Api, Client};
@@ -7,6 +9,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::ServeError,
     api::{WhatsAppBridge, WhatsAppInstance, crd},
     cli::controller::ControllerArgs,
     controller::{self, ReconcileMetrics},
@@ -18,6 +21,8 @@ use crate::{
         telemetry::{self, TelemetryError},
     },
 };
+
+pub use webhook::{webhook, webhook_configuration};
 
 /// How long running reconciles may take to finish; less than a pod's default grace period of 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -43,6 +48,23 @@ pub enum RunError {
     /// The definitions.
     #[error(transparent)]
     Crd(#[from] crd::CrdError),
+    /// The webhooks.
+    #[error(transparent)]
+    Webhook(#[from] ServeError),
+    /// TLS.
+    #[error("set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The webhook configurations.
+    #[error("write the webhook configurations as YAML: {0}")]
+    Configuration(#[from] serde_saphyr::ser::Error),
+    /// A file.
+    #[error("read {path}: {source}")]
+    Read {
+        /// Which.
+        path: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// A file.
     #[error("write {path}: {source}")]
     Write {
@@ -93,8 +115,17 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     };
     kubernetes::probe(&instances, &url).await?;
     kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), &url).await?;
+    let webhooks = match args.webhook.listen {
+        None => None,
+        Some(listen) => {
+            let namespace = lease_namespace(&client, args);
+            let started = webhook::start(&args.webhook, listen, &namespace, client.clone(), &admin, stop.clone());
+            let Some(webhooks) = started.await? else { return Ok(()) };
+            Some(webhooks)
+        }
+    };
     if let Some(file) = &args.announce {
-        admin::announce(file, address).await?;
+        admin::announce(file, address, webhooks.as_ref().map(|webhooks| webhooks.address)).await?;
     }
 
     let mut election = args.leader_elect.then(|| candidate(&client, args));
@@ -111,6 +142,9 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
 
     // Its own token: the lease is given up only after the last reconcile has ended.
     let end = CancellationToken::new();
+    if let Some(webhooks) = &webhooks {
+        webhooks.publish(end.clone());
+    }
     let synced = {
         let admin = admin.clone();
         move || admin.set_ready(true)
@@ -142,11 +176,17 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     if let Some(candidate) = &mut election {
         candidate.release().await;
     }
+    if let Some(webhooks) = webhooks {
+        webhooks.ended().await;
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
+fn lease_namespace(client: &Client, args: &ControllerArgs) -> String {
+    args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned())
+}
+
 fn candidate(client: &Client, args: &ControllerArgs) -> Candidate {
-    let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    Candidate::new(client.clone(), &namespace, &args.lease_name, lease::identity())
+    Candidate::new(client.clone(), &lease_namespace(client, args), &args.lease_name, lease::identity())
 }

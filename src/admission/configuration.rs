@@ -41,6 +41,15 @@ pub struct Wanted {
     pub namespaces: Option<LabelSelector>,
 }
 
+/// Both configurations as YAML.
+///
+/// # Errors
+/// When they cannot be written; a defect of this program.
+pub fn yaml(wanted: &Wanted) -> Result<String, serde_saphyr::ser::Error> {
+    let (mutating, validating) = (mutating(wanted), validating(wanted));
+    Ok(format!("---\n{}---\n{}", serde_saphyr::to_string(&mutating)?, serde_saphyr::to_string(&validating)?))
+}
+
 /// The mutating configuration.
 ///
 /// `reinvocationPolicy` stays at Never: what we fill in depends on nothing another webhook might add except

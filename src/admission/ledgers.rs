@@ -137,7 +137,17 @@ impl Ledgers {
                 // Refused by a ledger that may be behind, or no ledger at all: settle it against what exists.
                 refused => {
                     let checked = Instant::now();
-                    let known = if refused.is_some() { self.read(owner).await? } else { Some(known) };
+                    let read = if refused.is_some() { self.read(owner).await? } else { None };
+                    // Of one version, what has been settled before knows more: whose object has been seen already.
+                    let same = read.as_ref().is_none_or(|read| read.resource_version() == known.resource_version());
+                    let gone = refused.is_some() && read.is_none();
+                    let known = if gone {
+                        None
+                    } else if same {
+                        Some(known)
+                    } else {
+                        read
+                    };
                     let Some(known) = known else {
                         current = None;
                         continue;

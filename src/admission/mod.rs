@@ -7,14 +7,18 @@ mod access;
 pub mod certificates;
 pub mod configuration;
 mod ledgers;
+mod metrics;
 mod mutate;
 mod review;
 mod server;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use ledgers::{LedgerError, Ledgers};
+pub use metrics::AdmissionMetrics;
 pub use review::Malformed;
 pub use server::{Admission, ServeError, Serving, router, serve};
 

@@ -24,7 +24,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LedgerError, Ledgers, MUTATE_INSTANCES, Malformed, VALIDATE_INSTANCES, VALIDATE_OWNERS, access,
+    AdmissionMetrics, LedgerError, Ledgers, MUTATE_INSTANCES, Malformed, VALIDATE_INSTANCES, VALIDATE_OWNERS, access,
     mutate::mutate,
     review::{Decision, Request, answer, parse},
     validate::{Wants, check_owner, wants},
@@ -47,12 +47,33 @@ pub struct Admission {
     client: Client,
     ledgers: Ledgers,
     reading: Semaphore,
+    metrics: AdmissionMetrics,
 }
 
 impl Admission {
     /// Answers by the given ledgers; `client` asks RBAC.
-    pub fn new(client: Client, ledgers: Ledgers) -> Self {
-        Self { client, ledgers, reading: Semaphore::new(READ_AT_ONCE) }
+    pub fn new(client: Client, ledgers: Ledgers, metrics: AdmissionMetrics) -> Self {
+        Self { client, ledgers, reading: Semaphore::new(READ_AT_ONCE), metrics }
+    }
+
+    /// From body to answer, counted.
+    async fn review(
+        &self,
+        webhook: &'static str,
+        body: Body,
+        decide: impl AsyncFnOnce(Instant, Request) -> (String, Decision),
+    ) -> Response {
+        let arrived = Instant::now();
+        let (said, response) = match read(self, body).await {
+            Ok(request) => {
+                let (uid, decision) = decide(arrived, request).await;
+                let said = decision.denial.as_ref().map_or("allowed", |denial| denial.reason);
+                (said, Json(answer(uid, decision)).into_response())
+            }
+            Err(malformed) => ("malformed", (StatusCode::BAD_REQUEST, malformed.to_string()).into_response()),
+        };
+        self.metrics.answered(webhook, said, arrived.elapsed());
+        response
     }
 
     async fn validate(&self, request: Request, arrived: Instant) -> Decision {
@@ -133,44 +154,33 @@ pub fn router(admission: Arc<Admission>) -> Router {
 }
 
 async fn mutate_instance(State(admission): State<Arc<Admission>>, body: Body) -> Response {
-    respond(read(&admission, body).await.map(|request| {
-        let decision = mutate(&request, Timestamp::now());
-        (request.uid, decision)
-    }))
+    admission
+        .review("mutate", body, async |_, request| {
+            let decision = mutate(&request, Timestamp::now());
+            (request.uid, decision)
+        })
+        .await
 }
 
 async fn validate_instance(State(admission): State<Arc<Admission>>, body: Body) -> Response {
-    let arrived = Instant::now();
-    respond(match read(&admission, body).await {
-        Ok(request) => Ok((request.uid.clone(), admission.validate(request, arrived).await)),
-        Err(malformed) => Err(malformed),
-    })
+    let validate = async |arrived, request: Request| (request.uid.clone(), admission.validate(request, arrived).await);
+    admission.review("validate", body, validate).await
 }
 
 async fn validate_owner(State(admission): State<Arc<Admission>>, body: Body) -> Response {
-    respond(read(&admission, body).await.map(|request| {
-        let decision = check_owner(&request)
-            .map_or_else(|(rule, denial)| Decision::refuse(rule, denial), |()| Decision::default());
-        (request.uid, decision)
-    }))
+    admission
+        .review("validate-owner", body, async |_, request| {
+            let refuse = |(rule, denial)| Decision::refuse(rule, denial);
+            let decision = check_owner(&request).map_or_else(refuse, |()| Decision::default());
+            (request.uid, decision)
+        })
+        .await
 }
 
 async fn read(admission: &Admission, body: Body) -> Result<Request, Malformed> {
     let _permit = admission.reading.acquire().await.map_err(|_| Malformed::TooSlow)?;
     let bytes = timeout(BODY_TIMEOUT, to_bytes(body, LARGEST_REVIEW)).await.map_err(|_| Malformed::TooSlow)?;
     parse(&bytes.map_err(|_| Malformed::TooLarge { limit: LARGEST_REVIEW })?)
-}
-
-fn respond(decided: Result<(String, Decision), Malformed>) -> Response {
-    match decided {
-        Ok((uid, decision)) => {
-            if let Some(denial) = &decision.denial {
-                tracing::debug!(reason = denial.reason, "refused");
-            }
-            Json(answer(uid, decision)).into_response()
-        }
-        Err(malformed) => (StatusCode::BAD_REQUEST, malformed.to_string()).into_response(),
-    }
 }
 
 /// Why the webhooks cannot be served.

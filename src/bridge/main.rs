@@ -17,6 +17,7 @@ mod registry;
 mod serve;
 mod session;
 mod store;
+mod tls;
 mod token;
 
 use std::{
@@ -77,7 +78,13 @@ fn start(args: Args) -> Result<(), Fatal> {
     // Nothing is read or opened before the lock is held.
     let data = DataDir::lock(&args.data_dir)?;
     let token = Token::read(&args.token_file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Fatal::Runtime)?;
+    // Whoever speaks TLS first would otherwise have to choose. An error means that it is chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(Fatal::Runtime)?;
     runtime.block_on(run(args, data, token))
 }
 
@@ -95,6 +102,10 @@ fn log(args: &Args) -> Result<(), Fatal> {
     debug_assert!(installed.is_ok(), "the log is set up once");
     Ok(())
 }
+
+/// SQLite runs on these, for moments at a time. The default of 512 costs a burst of pairings hundreds of threads, and
+/// their memory afterwards.
+const BLOCKING_THREADS: usize = 8;
 
 async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
     let (store, stored) = Store::open(&data.tables())?;

@@ -73,6 +73,7 @@ pub struct Registry {
     shared: Arc<Shared>,
     limits: Limits,
     entries: Mutex<Entries>,
+    creating: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -85,12 +86,15 @@ impl Registry {
     /// Takes the stored sessions up again, one per `resume_interval`: first those that are linked.
     pub fn resume(shared: Arc<Shared>, limits: Limits, mut stored: Vec<Stored>) -> Self {
         stored.sort_by_key(|stored| !stored.kept.paired);
-        let registry = Self { shared, limits, entries: Mutex::default() };
+        let registry = Self { shared, limits, entries: Mutex::default(), creating: tokio::sync::Mutex::default() };
         let now = Timestamp::now();
         for (place, Stored { id, kept }) in (0_u32..).zip(stored) {
             let wait = limits.resume_interval.saturating_mul(place);
             let turn = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
-            let entry = registry.spawn(id.clone(), kept, turn);
+            let state = registry.state(id.clone(), kept, turn);
+            // Before the first request: a session that is missing from a list counts as lost.
+            registry.shared.board.show(state.view());
+            let entry = registry.spawn(state);
             registry.entries().by_id.insert(id, entry);
         }
         registry
@@ -100,10 +104,13 @@ impl Registry {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spawn(&self, id: String, kept: Kept, turn: Timestamp) -> Entry {
+    fn state(&self, id: String, kept: Kept, turn: Timestamp) -> State {
         // Only spreads retries; any number will do.
         let seed = RandomState::new().hash_one(&id);
-        let state = State::new(id, kept, turn, self.limits.timings, seed, Timestamp::now());
+        State::new(id, kept, turn, self.limits.timings, seed, Timestamp::now())
+    }
+
+    fn spawn(&self, state: State) -> Entry {
         let (commands, orders) = mpsc::channel(QUEUE);
         let task = tokio::spawn(Actor::new(Arc::clone(&self.shared), state).run(orders));
         Entry { commands, task }
@@ -118,15 +125,12 @@ impl Registry {
             return Err(Refusal::NoPhoneNumber);
         }
         loop {
-            let commands = match self.find(id)? {
-                Some(commands) => commands,
-                None => match self.create(id, spec.clone()).await? {
-                    Some(session) => return Ok(session),
-                    None => continue,
-                },
+            let Some(commands) = self.find(id)? else {
+                self.create(id, spec.clone()).await?;
+                continue;
             };
             let (answer, answered) = oneshot::channel();
-            if commands.send(Command::Put(spec.clone(), answer)).await.is_ok()
+            if commands.send(Command::Put(Box::new(spec.clone()), answer)).await.is_ok()
                 && let Ok(result) = answered.await
             {
                 return result?.ok_or(Refusal::Deleting);
@@ -136,20 +140,22 @@ impl Registry {
         }
     }
 
-    /// Stores a new session, then starts it. `None` when somebody else was faster.
-    async fn create(&self, id: &str, spec: SessionSpec) -> Result<Option<Session>, Refusal> {
+    /// Stores a new session, then starts it; does nothing when there is one by now.
+    async fn create(&self, id: &str, spec: SessionSpec) -> Result<(), Refusal> {
+        // One at a time: the row of a session that somebody else has just made must not be overwritten.
+        let _turn = self.creating.lock().await;
+        if self.find(id)?.is_some() {
+            return Ok(());
+        }
         let kept = Kept::new(spec);
         self.shared.store.save(id, &kept).await?;
         let mut entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);
         }
-        if entries.by_id.contains_key(id) {
-            return Ok(None);
-        }
-        let entry = self.spawn(id.to_owned(), kept, Timestamp::UNIX_EPOCH);
+        let entry = self.spawn(self.state(id.to_owned(), kept, Timestamp::UNIX_EPOCH));
         entries.by_id.insert(id.to_owned(), entry);
-        Ok(self.shared.board.get(id))
+        Ok(())
     }
 
     fn find(&self, id: &str) -> Result<Option<mpsc::Sender<Command>>, Refusal> {

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     args::Args,
     http::{self, Api},
+    tls::{Certificate, TlsError, TlsListener},
 };
 
 /// After the signal, requests that are under way may take this long.
@@ -43,6 +44,9 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(#[from] io::Error),
@@ -52,6 +56,7 @@ pub enum ServeError {
 pub struct Listeners {
     api: TcpListener,
     admin: TcpListener,
+    certificate: Option<Certificate>,
     announce: Option<PathBuf>,
 }
 
@@ -59,7 +64,11 @@ pub struct Listeners {
 pub async fn bind(args: &Args) -> Result<Listeners, ServeError> {
     let api = listen(args.listen, "--listen").await?;
     let admin = listen(args.admin_listen, "--admin-listen").await?;
-    Ok(Listeners { api, admin, announce: args.announce.clone() })
+    let certificate = match (&args.tls_cert, &args.tls_key) {
+        (Some(chain), Some(key)) => Some(Certificate::read(chain, key)?),
+        _ => None,
+    };
+    Ok(Listeners { api, admin, certificate, announce: args.announce.clone() })
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
@@ -74,11 +83,14 @@ pub async fn until_told_to_stop(listeners: Listeners, api: Api) -> Result<(), Se
         announce(path, &listeners).map_err(|source| ServeError::Announce { path: path.clone(), source })?;
     }
     let closing = api.closing.clone();
-    let requests = tokio::spawn(
-        axum::serve(listeners.api, http::api(api.clone()))
-            .with_graceful_shutdown(closing.clone().cancelled_owned())
-            .into_future(),
-    );
+    let (routes, ending) = (http::api(api.clone()), closing.clone().cancelled_owned());
+    let requests = match listeners.certificate {
+        Some(certificate) => {
+            let listener = TlsListener::new(listeners.api, certificate);
+            tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ending).into_future())
+        }
+        None => tokio::spawn(axum::serve(listeners.api, routes).with_graceful_shutdown(ending).into_future()),
+    };
     // Health and readiness are answered to the very end.
     let admin = tokio::spawn(axum::serve(listeners.admin, http::admin(api.clone())).into_future());
     tokio::select! {
@@ -97,14 +109,16 @@ pub async fn until_told_to_stop(listeners: Listeners, api: Api) -> Result<(), Se
 
 /// Written beside and renamed: whoever waits for the file finds it whole.
 fn announce(path: &Path, listeners: &Listeners) -> io::Result<()> {
-    let url = |listener: &TcpListener| {
+    let url = |scheme: &str, listener: &TcpListener| {
         let mut address = listener.local_addr()?;
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        Ok::<_, io::Error>(format!("http://{address}"))
+        Ok::<_, io::Error>(format!("{scheme}://{address}"))
     };
-    let text = serde_json::json!({"http": url(&listeners.api)?, "admin": url(&listeners.admin)?}).to_string();
+    let scheme = if listeners.certificate.is_some() { "https" } else { "http" };
+    let text =
+        serde_json::json!({"http": url(scheme, &listeners.api)?, "admin": url("http", &listeners.admin)?}).to_string();
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     std::fs::write(&beside, text)?;

@@ -40,7 +40,7 @@ pub struct Shared {
 /// What a session can be told.
 pub enum Command {
     /// The wanted state; answered when it is on the disk, with `None` when the session is being deleted.
-    Put(SessionSpec, oneshot::Sender<Result<Option<Session>, StoreError>>),
+    Put(Box<SessionSpec>, oneshot::Sender<Result<Option<Session>, StoreError>>),
     /// Delete it; answered when that is on the disk.
     Delete {
         /// Whether the device is to be removed from the account first.
@@ -52,8 +52,9 @@ pub enum Command {
     Close,
 }
 
+// Boxed, because a channel reserves room for 32 of them per session.
 enum Input {
-    Event(Event),
+    Event(Box<Event>),
     Place(OwnedSemaphorePermit),
 }
 
@@ -72,7 +73,6 @@ impl Actor {
     /// A session's task; `state` must be stored already.
     pub fn new(shared: Arc<Shared>, state: State) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
-        shared.board.show(state.view());
         Self { shared, state, inputs, loopback, orders: None, waiting_for_place: None, place: None }
     }
 
@@ -86,7 +86,7 @@ impl Actor {
                 biased;
                 command = commands.recv() => match command {
                     Some(Command::Put(spec, answer)) => {
-                        let _ = answer.send(self.put(spec).await);
+                        let _ = answer.send(self.put(*spec).await);
                     }
                     Some(Command::Delete { unlink, answer }) => {
                         let stored = self.try_take(Event::Delete { unlink }).await;
@@ -95,7 +95,7 @@ impl Actor {
                     Some(Command::Close) | None => return self.close().await,
                 },
                 Some(input) = self.inputs.recv() => match input {
-                    Input::Event(event) => self.take(event).await,
+                    Input::Event(event) => self.take(*event).await,
                     Input::Place(permit) => {
                         self.place = Some(permit);
                         self.take(Event::PlaceGranted).await;
@@ -166,7 +166,12 @@ impl Actor {
         if (phase, reason) == was {
             return;
         }
-        tracing::info!(session = self.state.id(), ?phase, reason = reason.map(SessionReason::as_str), "session changed");
+        tracing::info!(
+            session = self.state.id(),
+            ?phase,
+            reason = reason.map(SessionReason::as_str),
+            "session changed"
+        );
         if phase == was.0 {
             return;
         }
@@ -209,7 +214,7 @@ impl Actor {
                             Event::EraseFailed
                         }
                     };
-                    let _ = loopback.send(Input::Event(event));
+                    let _ = loopback.send(Input::Event(Box::new(event)));
                 });
             }
             Effect::Forget => {}
@@ -234,7 +239,7 @@ impl Actor {
         let id = self.state.id().to_owned();
         tokio::spawn(async move {
             let end = supervise(&shared, &id, start, told, &loopback).await;
-            let _ = loopback.send(Input::Event(Event::ClientEnded(generation, end)));
+            let _ = loopback.send(Input::Event(Box::new(Event::ClientEnded(generation, end))));
         });
     }
 
@@ -242,10 +247,11 @@ impl Actor {
         let Some((generation, orders)) = self.orders.take() else { return };
         let _ = orders.try_send(Order::Stop);
         while let Some(input) = self.inputs.recv().await {
-            match input {
-                Input::Event(Event::ClientEnded(ended, _)) if ended == generation => return,
+            let Input::Event(event) = input else { continue };
+            match *event {
+                Event::ClientEnded(ended, _) if ended == generation => return,
                 // The last words of a client count: a device linked now is linked after the restart.
-                Input::Event(event @ Event::Client(..)) => self.keep(event).await,
+                event @ Event::Client(..) => self.keep(event).await,
                 _ => {}
             }
         }
@@ -274,7 +280,7 @@ async fn supervise(
     let (pass_on, orders) = mpsc::channel(4);
     let listener = loopback.clone();
     let news = News::to(move |event| {
-        let _ = listener.send(Input::Event(Event::Client(generation, event)));
+        let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
     });
     let client = shared.backend.run(id, start, orders, news);
     tokio::pin!(client);

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{ArgAction, Args};
 use jiff::SignedDuration;
 
+use super::webhook::WebhookArgs;
 use crate::{
     controller::Settings,
     platform::{kubernetes::Cluster, telemetry::LogFormat},
@@ -83,6 +84,10 @@ pub struct ControllerArgs {
     /// How log lines look
     #[arg(long, env = "WHATSAPP_OPERATOR_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+
+    /// The webhooks.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
 }
 
 impl ControllerArgs {
@@ -104,7 +109,7 @@ impl ControllerArgs {
 }
 
 /// A DNS label, or nothing.
-fn namespace(text: &str) -> Result<String, String> {
+pub(super) fn namespace(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if text.len() <= 63 && text.chars().all(fits) && !text.starts_with('-') && !text.ends_with('-') {
         Ok(text.into())
@@ -114,7 +119,7 @@ fn namespace(text: &str) -> Result<String, String> {
 }
 
 /// A DNS subdomain.
-fn name(text: &str) -> Result<String, String> {
+pub(super) fn name(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.len() <= 253 && text.split('.').all(|part| !part.is_empty() && namespace(part).is_ok())
     {
         Ok(text.into())
@@ -140,7 +145,7 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
     if duration.is_negative() || duration > SignedDuration::from_hours(24 * 365) { Err(must()) } else { Ok(duration) }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "it must be an IP address and a port, for example 0.0.0.0:8080 or 127.0.0.1:0".into())
 }
 

@@ -2,6 +2,7 @@
 
 pub mod controller;
 pub mod crd;
+pub mod webhook;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +20,10 @@ pub struct Args {
 pub enum Command {
     /// Run the controller: reconcile WhatsAppInstances until told to stop
     Controller(Box<controller::ControllerArgs>),
+    /// Serve the admission webhooks alone, without a controller
+    Webhook(Box<webhook::AloneArgs>),
+    /// Print the Mutating- and ValidatingWebhookConfiguration
+    WebhookConfiguration(webhook::ConfigurationArgs),
     /// Print the CustomResourceDefinitions, or write them into a directory
     Crd(crd::CrdArgs),
 }

@@ -95,12 +95,17 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], admin.metrics.text())
 }
 
-/// Writes `{"admin": "http://ADDRESS"}` to `path` in one step, so that whoever waits for the file reads all of it.
+/// Writes `{"admin": "http://ADDRESS", "webhook": "https://ADDRESS"}` to `path` in one step, so that whoever waits for the
+/// file reads all of it. The webhook is left out when none is served.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub async fn announce(path: &Path, admin: SocketAddr) -> Result<(), AdminError> {
-    let text = format!("{}\n", serde_json::json!({ "admin": format!("http://{admin}") }));
+pub async fn announce(path: &Path, admin: SocketAddr, webhook: Option<SocketAddr>) -> Result<(), AdminError> {
+    let mut addresses = serde_json::json!({ "admin": format!("http://{admin}") });
+    if let Some(webhook) = webhook {
+        addresses["webhook"] = format!("https://{webhook}").into();
+    }
+    let text = format!("{addresses}\n");
     let draft = path.with_extension(format!("{}.part", std::process::id()));
     let write = async {
         tokio::fs::write(&draft, text).await?;
@@ -143,7 +148,7 @@ mod tests {
     async fn the_announcement_is_whole_or_absent() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("operator.json");
-        announce(&file, "127.0.0.1:8080".parse().unwrap()).await.unwrap();
+        announce(&file, "127.0.0.1:8080".parse().unwrap(), None).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"admin\":\"http://127.0.0.1:8080\"}\n");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -130,7 +130,10 @@ async fn bridges_and_owners_are_checked_by_their_schemas() {
     refused(bridge(with(json!([]))).await, "should have at least 1 items");
     refused(bridge(with(json!([shard("a", "ftp://a")]))).await, "url must be an http or https URL");
     refused(bridge(with(json!([shard("A b", "http://a")]))).await, "should match");
-    refused(bridge(with(json!([shard("a", "http://a"), shard("a", "http://b")]))).await, "duplicate entries for key [name=\"a\"]");
+    refused(
+        bridge(with(json!([shard("a", "http://a"), shard("a", "http://b")]))).await,
+        "duplicate entries for key [name=\"a\"]",
+    );
     let mut picky = with(json!([shard("a", "http://a")]));
     picky["allowedNamespaces"] = json!({"from": "Selector"});
     refused(bridge(picky).await, "allowedNamespaces.selector must be set when allowedNamespaces.from is Selector");

@@ -9,7 +9,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
 mod bad_bridges;
+mod bridge;
 mod control_plane;
 mod crashes;
 mod crds;

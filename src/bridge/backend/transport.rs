@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use whatsapp_operator::bridge_api::SessionReason;
 use whatsapp_rust::{
     anyhow, async_channel, bytes,
@@ -19,6 +19,12 @@ use whatsapp_rust_tokio_transport::TokioWebSocketTransportFactory;
 
 /// How long the second look at a failed dial may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The library pings after at most 30 s without traffic and waits 20 s for the answer. It looks at the result only at the
+/// next ping, so a dead connection may cost it 100 s; this is the same measure without that wait.
+const SILENCE: Duration = Duration::from_secs(52);
+/// When the library hangs up after this long a silence, silence was its reason.
+const QUIET: Duration = Duration::from_secs(15);
 
 /// How far the connection came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +36,10 @@ struct Course {
     we_hung_up_first: bool,
     refused: bool,
     logged_in: bool,
+    /// When something arrived last.
+    heard_at: Option<Instant>,
+    /// We hung up on a server that had not said anything for long.
+    fell_silent: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +71,19 @@ impl Log {
         self.course().logged_in = true;
     }
 
+    /// Waits until the server has not said anything for so long that it must be gone.
+    pub async fn silence(&self) {
+        loop {
+            let heard_at = self.course().heard_at.unwrap_or_else(Instant::now);
+            tokio::time::sleep_until(heard_at + SILENCE).await;
+            let mut course = self.course();
+            if course.heard_at.is_some_and(|at| at.elapsed() >= SILENCE) {
+                course.fell_silent = true;
+                return;
+            }
+        }
+    }
+
     /// Why the connection is over.
     pub fn verdict(&self) -> SessionReason {
         verdict(*self.course())
@@ -71,8 +94,11 @@ fn verdict(course: Course) -> SessionReason {
     if course.refused {
         return SessionReason::ServerRefused;
     }
-    if course.logged_in {
+    if course.logged_in && !course.fell_silent {
         return SessionReason::ConnectionLost;
+    }
+    if course.logged_in {
+        return SessionReason::ServerNotAnswering;
     }
     match course.dial {
         Dial::Pending => SessionReason::ServerNotAnswering,
@@ -139,6 +165,7 @@ impl TransportFactory for LoggedFactory {
                     TransportEvent::DataReceived(_) => {
                         let mut course = log.course();
                         course.received = course.received.saturating_add(1);
+                        course.heard_at = Some(Instant::now());
                     }
                     TransportEvent::Disconnected(_) => log.course().peer_hung_up = true,
                     TransportEvent::Connected => {}
@@ -171,6 +198,7 @@ impl Transport for LoggedTransport {
         {
             let mut course = self.log.course();
             course.we_hung_up_first |= !course.peer_hung_up;
+            course.fell_silent |= course.we_hung_up_first && course.heard_at.is_some_and(|at| at.elapsed() >= QUIET);
         }
         self.inner.disconnect().await;
     }
@@ -198,6 +226,7 @@ mod tests {
             (Course { received: 3, sent: 2, ..opened() }, R::ConnectionLost),
             (Course { refused: true, ..opened() }, R::ServerRefused),
             (Course { logged_in: true, ..opened() }, R::ConnectionLost),
+            (Course { logged_in: true, fell_silent: true, ..opened() }, R::ServerNotAnswering),
             (Course { sent: 0, ..opened() }, R::ServerUnreachable),
         ];
         for (course, expected) in cases {

@@ -110,6 +110,10 @@ impl Backend for WhatsApp {
                     client.disconnect().await;
                     return End::Failed(reason);
                 }
+                () = log.silence() => {
+                    handle.shutdown().await;
+                    return End::Failed(SessionReason::ServerNotAnswering);
+                }
                 order = orders.recv() => match order {
                     Some(Order::Unlink) => { tokio::spawn(unlink(Arc::clone(&client), news.clone())); }
                     Some(Order::Stop) | None => {

@@ -85,7 +85,10 @@ impl State {
         use whatsapp_operator::bridge_api::DesiredState;
         let by = later(now, self.timings.connect);
         match self.kept.rest {
-            Rest::Erasing => return Stage::Erasing,
+            Rest::Erasing => {
+                self.kept.keys_doomed = true;
+                return Stage::Erasing;
+            }
             Rest::Unlinking => return Stage::Unlinking { by, ready: false, asked: false },
             Rest::LoggedOut if !self.kept.paired => return Stage::LoggedOut,
             _ => {}

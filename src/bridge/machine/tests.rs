@@ -1,1 +1,610 @@
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use whatsapp_operator::{
+    bridge_api::{DesiredState, PairingMethod, PairingSpec, SessionPhase, SessionReason, SessionSpec},
+    model::Sensitive,
+};
+
+use super::{ClientEvent, Effect, End, Event, Kept, State, Timings, step};
+
+fn start_of_time() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+/// A session with a clock, for tests that read as a story.
+struct Story {
+    state: State,
+    now: Timestamp,
+    effects: Vec<Effect>,
+}
+
+impl Story {
+    fn of(kept: Kept) -> Self {
+        let now = start_of_time();
+        let state = State::new("s".to_owned(), kept, now, Timings::default(), 7, now);
+        let mut story = Self { state, now, effects: Vec::new() };
+        story.happens(Event::Tick);
+        story
+    }
+
+    fn fresh() -> Self {
+        Self::of(Kept::new(SessionSpec::default()))
+    }
+
+    fn happens(&mut self, event: Event) -> &mut Self {
+        let (state, effects) = step(&self.state, event, self.now);
+        self.state = state;
+        self.effects = effects;
+        self
+    }
+
+    fn hears(&mut self, event: ClientEvent) -> &mut Self {
+        let generation = self.state.generation;
+        self.happens(Event::Client(generation, event))
+    }
+
+    fn ends(&mut self, end: End) -> &mut Self {
+        let generation = self.state.generation;
+        self.happens(Event::ClientEnded(generation, end))
+    }
+
+    fn fails(&mut self, reason: SessionReason) -> &mut Self {
+        self.ends(End::Failed(reason))
+    }
+
+    fn passes(&mut self, seconds: i64) -> &mut Self {
+        self.now = self.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.happens(Event::Tick)
+    }
+
+    fn puts(&mut self, change: impl FnOnce(&mut SessionSpec)) -> &mut Self {
+        let mut spec = self.state.kept.spec.clone();
+        change(&mut spec);
+        self.happens(Event::Put(spec))
+    }
+
+    fn opens(&mut self) -> &mut Self {
+        self.happens(Event::PlaceGranted)
+    }
+
+    fn shows(&mut self, code: &str, seconds: u64) -> &mut Self {
+        self.hears(ClientEvent::Code {
+            method: self.state.kept.spec.pairing.method,
+            code: Sensitive::new(code),
+            valid_for: Duration::from_secs(seconds),
+        })
+    }
+
+    fn connects(&mut self) -> &mut Self {
+        self.hears(ClientEvent::Connected {
+            phone_number: Some(Sensitive::new("+15550001111")),
+            push_name: Some(Sensitive::new("Anna")),
+        })
+    }
+
+    fn linked() -> Self {
+        let mut story = Self::fresh();
+        story.opens().shows("one", 60).hears(ClientEvent::Paired).connects();
+        story
+    }
+
+    fn is(&mut self, phase: SessionPhase) -> &mut Self {
+        assert_eq!(self.state.phase(), phase, "{:?}", self.state);
+        self
+    }
+
+    fn because(&mut self, reason: impl Into<Option<SessionReason>>) -> &mut Self {
+        assert_eq!(self.state.reason(), reason.into(), "{:?}", self.state);
+        self
+    }
+
+    fn starts(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Start(_)))
+    }
+
+    fn asks(&self, effect: &Effect) -> bool {
+        self.effects.contains(effect)
+    }
+}
+
+use SessionPhase as P;
+use SessionReason as R;
+
+#[test]
+fn a_scan_leads_from_the_first_code_to_connected() {
+    let mut story = Story::fresh();
+    assert!(story.asks(&Effect::RequestPlace));
+    story.is(P::Queued).opens().is(P::Opening);
+    assert!(story.starts());
+    story.shows("one", 60).is(P::AwaitingPairing);
+    let qr = story.state.view().qr.unwrap();
+    assert_eq!((qr.attempt, qr.attempts), (1, 6));
+    assert_eq!(qr.expires_at.duration_since(story.now), SignedDuration::from_secs(60));
+    story.hears(ClientEvent::Paired).is(P::Linking);
+    assert!(
+        story.state.view().qr.is_some(),
+        "the code is shown until connected, so that no write is needed to take it off"
+    );
+    story.connects().is(P::Connected).because(None);
+    assert!(story.asks(&Effect::ReleasePlace));
+    let view = story.state.view();
+    assert!(view.paired && view.qr.is_none() && view.connected_at == Some(story.now));
+    assert_eq!(view.phone_number.unwrap().reveal(), "+15550001111");
+}
+
+#[test]
+fn each_code_of_a_window_has_its_number_and_end_and_then_the_window_is_over() {
+    let mut story = Story::fresh();
+    story.opens();
+    for (number, seconds) in (1..).zip([60, 20, 20, 20, 20, 20]) {
+        story.shows(&format!("code {number}"), seconds).is(P::AwaitingPairing);
+        let qr = story.state.view().qr.unwrap();
+        assert_eq!(qr.attempt, number);
+        assert_eq!(qr.expires_at.duration_since(story.now).as_secs(), i64::try_from(seconds).unwrap());
+        story.passes(i64::try_from(seconds).unwrap());
+    }
+    assert_eq!(story.now.duration_since(start_of_time()).as_secs(), 160);
+    story.hears(ClientEvent::WindowPassed).is(P::PairingExpired);
+    assert!(story.state.view().qr.is_none() && story.asks(&Effect::ReleasePlace));
+    story.ends(End::Stopped).passes(100_000).is(P::PairingExpired);
+    assert!(story.effects.is_empty() && story.state.wake_at().is_none());
+}
+
+#[test]
+fn a_window_that_the_server_does_not_end_ends_after_its_last_code() {
+    let mut story = Story::fresh();
+    story.opens().shows("one", 60).passes(66).is(P::PairingExpired);
+}
+
+#[test]
+fn a_new_window_value_opens_a_window_and_the_same_value_does_nothing() {
+    let mut story = Story::fresh();
+    story.opens().shows("one", 60).hears(ClientEvent::WindowPassed).ends(End::Stopped);
+    story.puts(|_| {}).is(P::PairingExpired);
+    assert!(story.effects.is_empty());
+    story.puts(|spec| spec.pairing.window = "2".to_owned()).opens().is(P::Opening);
+    assert!(story.starts());
+    story.shows("new", 60);
+    let before = story.state.clone();
+    story.puts(|spec| spec.pairing.window = "2".to_owned());
+    assert_eq!((&story.state, &story.effects), (&before, &vec![]));
+    story.puts(|spec| spec.pairing.window = "3".to_owned()).is(P::Opening);
+    assert!(!story.starts(), "the former client still has the keys");
+    story.ends(End::Stopped);
+    assert!(story.starts());
+    story.shows("newer", 60);
+    assert_eq!(story.state.view().qr.unwrap().attempt, 1);
+}
+
+#[test]
+fn a_window_reopens_by_itself_at_growing_intervals_when_asked_to() {
+    let mut story = Story::fresh();
+    story.puts(|spec| spec.pairing.auto_refresh = true).opens();
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        story.shows("a code", 60).hears(ClientEvent::WindowPassed).ends(End::Stopped).is(P::PairingExpired);
+        let due = story.state.wake_at().unwrap();
+        waits.push(due.duration_since(story.now).as_secs_f64() / 60.0);
+        story.now = due;
+        story.happens(Event::Tick).opens().is(P::Opening);
+    }
+    for (wait, expected) in waits.into_iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]) {
+        assert!((expected * 0.9..=expected * 1.1).contains(&wait), "{wait} instead of {expected} minutes");
+    }
+}
+
+#[test]
+fn disconnected_keeps_the_link_and_connected_needs_no_scan() {
+    let mut story = Story::linked();
+    story.puts(|spec| spec.desired_state = DesiredState::Disconnected).is(P::Stopped);
+    assert!(story.asks(&Effect::Stop(1)));
+    story.puts(|spec| spec.desired_state = DesiredState::Connected).is(P::Connecting);
+    assert!(!story.starts(), "the former client still has the keys");
+    story.ends(End::Stopped);
+    assert!(story.starts());
+    story.connects().is(P::Connected);
+}
+
+#[test]
+fn a_lost_connection_comes_back_with_a_fresh_client_after_a_growing_wait() {
+    let mut story = Story::linked();
+    story.fails(R::ConnectionLost).is(P::Reconnecting).because(R::ConnectionLost);
+    assert_eq!(story.state.view().last_disconnect.unwrap().reason, R::ConnectionLost);
+    let mut last = 0.0;
+    for _ in 0..5 {
+        let due = story.state.wake_at().unwrap();
+        let wait = due.duration_since(story.now).as_secs_f64();
+        assert!(wait > last * 1.5, "{wait} after {last}");
+        last = wait;
+        story.now = due;
+        story.happens(Event::Tick);
+        assert!(story.starts());
+        story.fails(R::ServerUnreachable).is(P::Reconnecting).because(R::ServerUnreachable);
+    }
+    let due = story.state.wake_at().unwrap();
+    story.now = due;
+    story.happens(Event::Tick).connects().is(P::Connected).because(None);
+}
+
+#[test]
+fn a_connect_that_never_finishes_is_given_up_and_made_again() {
+    let mut story = Story::fresh();
+    story.opens().passes(29).is(P::Opening).because(None);
+    story.passes(1).because(R::ServerNotAnswering).is(P::Opening);
+    assert!(story.asks(&Effect::Stop(1)) && story.asks(&Effect::ReleasePlace));
+    story.passes(2);
+    assert!(story.asks(&Effect::RequestPlace));
+    story.opens();
+    assert!(!story.starts(), "the former client still has the keys");
+    story.happens(Event::ClientEnded(1, End::Stopped));
+    assert!(story.starts());
+}
+
+#[test]
+fn a_server_that_is_not_trusted_shows_at_once_while_pairing_and_at_the_second_time_when_linked() {
+    let mut story = Story::fresh();
+    story.opens().fails(R::ServerNotTrusted).is(P::Opening).because(R::ServerNotTrusted);
+    let mut story = Story::linked();
+    story.fails(R::ServerNotTrusted).because(R::ConnectionLost).passes(2);
+    story.fails(R::ServerNotTrusted).because(R::ServerNotTrusted);
+}
+
+#[test]
+fn a_logout_deletes_the_keys_once_and_a_new_window_waits_for_that() {
+    let mut story = Story::linked();
+    story.hears(ClientEvent::LoggedOut);
+    assert!(story.state.is_settling() && !story.asks(&Effect::Erase), "the client still has the keys");
+    story.ends(End::Stopped);
+    assert!(story.asks(&Effect::Erase));
+    story.puts(|spec| spec.pairing.window = "2".to_owned()).opens();
+    assert!(!story.starts() && !story.asks(&Effect::Erase));
+    story.happens(Event::Erased);
+    assert!(story.starts());
+    let mut story = Story::linked();
+    story.hears(ClientEvent::LoggedOut).ends(End::Stopped).happens(Event::Erased).is(P::LoggedOut);
+    assert!(!story.state.view().paired && story.state.wake_at().is_none());
+    story.happens(Event::Tick);
+    assert!(story.effects.is_empty());
+}
+
+#[test]
+fn keys_that_cannot_be_deleted_are_tried_again() {
+    let mut story = Story::linked();
+    story.hears(ClientEvent::LoggedOut).ends(End::Stopped).happens(Event::EraseFailed);
+    assert!(!story.asks(&Effect::Erase));
+    story.passes(1);
+    assert!(story.asks(&Effect::Erase));
+}
+
+#[test]
+fn replaced_and_outdated_rest_until_a_new_window_or_off_and_on() {
+    for (event, reason) in [(ClientEvent::Replaced, R::StreamReplaced), (ClientEvent::Outdated, R::ClientOutdated)] {
+        let mut story = Story::linked();
+        story.hears(event.clone()).ends(End::Stopped).passes(100_000).is(P::Ended).because(reason);
+        assert!(!story.starts());
+        story.puts(|spec| spec.pairing.window = "2".to_owned()).is(P::Reconnecting);
+        assert!(story.starts());
+        story.hears(event).ends(End::Stopped);
+        story.puts(|spec| spec.desired_state = DesiredState::Disconnected).is(P::Stopped);
+        story.puts(|spec| spec.desired_state = DesiredState::Connected).is(P::Connecting);
+        assert!(story.starts());
+    }
+}
+
+#[test]
+fn a_ban_ends_by_itself_and_survives_a_restart() {
+    let mut story = Story::linked();
+    story.hears(ClientEvent::Banned { code: 101, for_: Duration::from_secs(3600) }).ends(End::Stopped);
+    story.is(P::Banned).because(R::TemporaryBan).passes(3599).is(P::Banned);
+    let restriction = story.state.view().restriction.unwrap();
+    assert_eq!((restriction.code, restriction.expires_at), (Some(101), story.state.wake_at()));
+    let mut restarted = Story {
+        state: State::new("s".to_owned(), story.state.kept.clone(), story.now, Timings::default(), 7, story.now),
+        now: story.now,
+        effects: vec![],
+    };
+    for story in [&mut story, &mut restarted] {
+        story.is(P::Banned).passes(1);
+        assert!(story.starts() && story.state.view().restriction.is_none());
+        story.connects().is(P::Connected);
+    }
+}
+
+#[test]
+fn a_restriction_is_shown_while_connected_and_ends() {
+    use whatsapp_operator::bridge_api::{Restriction, RestrictionKind};
+    let mut story = Story::linked();
+    let expires_at = story.now.saturating_add(SignedDuration::from_secs(10)).ok();
+    let restriction = Restriction { kind: RestrictionKind::ReachoutTimelock, code: Some(463), expires_at };
+    story.hears(ClientEvent::Restricted(Some(restriction))).is(P::Connected).passes(9);
+    assert!(story.state.view().restriction.is_some());
+    story.passes(1).is(P::Connected);
+    assert!(story.state.view().restriction.is_none());
+}
+
+#[test]
+fn deletion_unlinks_first_then_deletes_the_keys_then_says_so() {
+    let mut story = Story::linked();
+    story.happens(Event::Delete { unlink: true }).is(P::Deleting);
+    assert_eq!(story.effects, [Effect::Unlink(1)]);
+    story.hears(ClientEvent::Unlinked(true));
+    assert_eq!(story.effects, [Effect::Stop(1)]);
+    story.ends(End::Stopped);
+    assert_eq!(story.effects, [Effect::Erase]);
+    story.happens(Event::Erased);
+    assert_eq!(story.effects, [Effect::Forget]);
+    assert!(story.state.is_gone());
+}
+
+#[test]
+fn deletion_connects_when_it_has_to_and_keeps_trying() {
+    let mut story = Story::linked();
+    story.puts(|spec| spec.desired_state = DesiredState::Disconnected).ends(End::Stopped);
+    story.happens(Event::Delete { unlink: true }).is(P::Deleting);
+    assert!(story.starts());
+    story.fails(R::ServerUnreachable).is(P::Deleting).because(R::ServerUnreachable);
+    story.happens(Event::Delete { unlink: true });
+    assert!(story.effects.is_empty());
+    story.passes(2);
+    assert!(story.starts());
+    story.connects();
+    assert_eq!(story.effects, [Effect::Unlink(3)]);
+    story.hears(ClientEvent::Unlinked(false));
+    assert_eq!(story.effects, [Effect::Stop(3)]);
+    story.happens(Event::Delete { unlink: false }).ends(End::Stopped);
+    assert_eq!(story.effects, [Effect::Erase]);
+}
+
+#[test]
+fn deletion_goes_on_after_a_restart() {
+    let mut story = Story::linked();
+    story.happens(Event::Delete { unlink: true });
+    let mut restarted = Story::of(story.state.kept.clone());
+    restarted.is(P::Deleting);
+    assert!(restarted.starts());
+    restarted.connects();
+    assert_eq!(restarted.effects, [Effect::Unlink(1)]);
+    restarted.hears(ClientEvent::LoggedOut).ends(End::Stopped);
+    let mut restarted = Story::of(restarted.state.kept.clone());
+    assert_eq!(restarted.effects, [Effect::Erase]);
+    restarted.happens(Event::Erased);
+    assert!(restarted.state.is_gone());
+}
+
+#[test]
+fn what_was_never_linked_is_deleted_at_once() {
+    let mut story = Story::fresh();
+    story.opens().shows("one", 60).happens(Event::Delete { unlink: true }).ends(End::Stopped);
+    assert_eq!(story.effects, [Effect::Erase]);
+}
+
+#[test]
+fn a_restart_resumes_in_turn_and_reopens_an_unused_window() {
+    let now = start_of_time();
+    let turn = now.saturating_add(SignedDuration::from_secs(5)).unwrap();
+    let linked = Story::linked().state.kept;
+    let mut story =
+        Story { state: State::new("s".to_owned(), linked, turn, Timings::default(), 7, now), now, effects: vec![] };
+    story.happens(Event::Tick).is(P::Queued);
+    story.passes(5).is(P::Connecting);
+    assert!(story.starts());
+    let mut waiting = Story::fresh();
+    waiting.opens().shows("one", 60);
+    let mut story = Story::of(waiting.state.kept.clone());
+    story.opens().is(P::Opening);
+}
+
+#[test]
+fn a_scan_while_the_client_is_told_to_stop_still_links() {
+    let mut story = Story::fresh();
+    story.opens().shows("one", 60).puts(|spec| spec.desired_state = DesiredState::Disconnected);
+    story.hears(ClientEvent::Paired).ends(End::Stopped).is(P::Stopped);
+    assert!(story.state.view().paired);
+    let mut story = Story::fresh();
+    story.opens().shows("one", 60).hears(ClientEvent::WindowPassed).hears(ClientEvent::Paired).ends(End::Stopped);
+    assert!(story.starts(), "{:?}", story.state);
+}
+
+#[test]
+fn a_pairing_code_is_shown_alone_and_ends_its_window() {
+    let mut spec = SessionSpec::default();
+    spec.pairing =
+        PairingSpec { method: PairingMethod::Code, phone_number: Some(Sensitive::new("+15550001111")), ..spec.pairing };
+    let mut story = Story::of(Kept::new(spec));
+    story.opens();
+    assert!(
+        matches!(&story.effects[..], [Effect::Start(start)] if start.pair_with_code.is_some()),
+        "{:?}",
+        story.effects
+    );
+    story.hears(ClientEvent::Code {
+        method: PairingMethod::Qr,
+        code: Sensitive::new("qr"),
+        valid_for: Duration::from_secs(60),
+    });
+    story.is(P::Opening).shows("ABCD1234", 180).is(P::AwaitingPairing);
+    let view = story.state.view();
+    assert!(view.qr.is_none() && view.pairing_code.is_some());
+    story.passes(186).is(P::PairingExpired);
+}
+
+#[test]
+fn late_news_of_a_former_client_change_nothing() {
+    let mut story = Story::linked();
+    story.fails(R::ConnectionLost).passes(2);
+    let before = story.state.clone();
+    for event in [ClientEvent::LoggedOut, ClientEvent::Replaced, ClientEvent::Paired] {
+        story.happens(Event::Client(1, event));
+        assert_eq!(story.state, before);
+    }
+    story.happens(Event::ClientEnded(1, End::Stopped));
+    assert_eq!(story.state, before);
+}
+
+fn spec() -> impl Strategy<Value = SessionSpec> {
+    (any::<bool>(), 0..3_u8, any::<bool>(), any::<bool>()).prop_map(|(online, window, auto_refresh, code)| {
+        SessionSpec {
+            desired_state: if online { DesiredState::Connected } else { DesiredState::Disconnected },
+            pairing: PairingSpec {
+                method: if code { PairingMethod::Code } else { PairingMethod::Qr },
+                phone_number: code.then(|| Sensitive::new("+15550001111")),
+                auto_refresh,
+                window: window.to_string(),
+            },
+        }
+    })
+}
+
+fn news() -> impl Strategy<Value = ClientEvent> {
+    prop_oneof![
+        (any::<bool>(), 0..9_u8).prop_map(|(code, text)| ClientEvent::Code {
+            method: if code { PairingMethod::Code } else { PairingMethod::Qr },
+            code: Sensitive::new(text.to_string()),
+            valid_for: Duration::from_secs(20),
+        }),
+        Just(ClientEvent::WindowPassed),
+        Just(ClientEvent::PasskeyWanted),
+        Just(ClientEvent::Paired),
+        Just(ClientEvent::Connected { phone_number: None, push_name: None }),
+        Just(ClientEvent::Traffic),
+        Just(ClientEvent::LoggedOut),
+        Just(ClientEvent::Replaced),
+        Just(ClientEvent::Outdated),
+        Just(ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) }),
+        any::<bool>().prop_map(ClientEvent::Unlinked),
+    ]
+}
+
+fn reason() -> impl Strategy<Value = SessionReason> {
+    prop::sample::select(vec![
+        R::ConnectionLost,
+        R::ServerUnreachable,
+        R::ServerNotAnswering,
+        R::ServerNotTrusted,
+        R::ServerRefused,
+    ])
+}
+
+/// What the world may do next. Whether it can is decided when it comes to it.
+#[derive(Clone, Debug)]
+enum Move {
+    Put(SessionSpec),
+    Delete(bool),
+    Wait(i64),
+    Grant,
+    News(ClientEvent),
+    End(SessionReason),
+    Erase(bool),
+    Restart,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        3 => spec().prop_map(Move::Put),
+        1 => any::<bool>().prop_map(Move::Delete),
+        4 => (0..200_i64).prop_map(Move::Wait),
+        4 => Just(Move::Grant),
+        8 => news().prop_map(Move::News),
+        4 => reason().prop_map(Move::End),
+        3 => prop::bool::weighted(0.8).prop_map(Move::Erase),
+        1 => Just(Move::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the world does, in whatever order: the rules that keep a session alive hold.
+    #[test]
+    fn no_story_breaks_the_rules(moves in prop::collection::vec(moves(), 1..80)) {
+        let now = start_of_time();
+        let state = State::new("s".to_owned(), Kept::new(SessionSpec::default()), now, Timings::default(), 7, now);
+        let mut story = Story { state, now, effects: vec![] };
+        // The world's own account of the client, the place, and the deletion of keys that is under way.
+        let (mut live, mut stopping, mut place, mut erasing) = (None::<u64>, false, 0_u8, false);
+        let mut first = true;
+        for next in moves {
+            if story.state.is_gone() {
+                break;
+            }
+            let event = match next {
+                _ if std::mem::take(&mut first) => Event::Tick,
+                Move::Put(spec) => Event::Put(spec),
+                Move::Delete(unlink) => Event::Delete { unlink },
+                Move::Wait(seconds) => {
+                    story.now = story.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+                    Event::Tick
+                }
+                Move::Grant if place == 1 => { place = 2; Event::PlaceGranted }
+                Move::News(event) => match live { Some(generation) => Event::Client(generation, event), None => Event::Tick },
+                Move::End(reason) => match live.take() {
+                    Some(generation) => {
+                        let end = if std::mem::take(&mut stopping) { End::Stopped } else { End::Failed(reason) };
+                        Event::ClientEnded(generation, end)
+                    }
+                    None => Event::Tick,
+                },
+                Move::Erase(done) if erasing => { erasing = false; if done { Event::Erased } else { Event::EraseFailed } }
+                Move::Restart => {
+                    story.state = State::new("s".to_owned(), story.state.kept.clone(), story.now, Timings::default(), 7, story.now);
+                    (live, stopping, place, erasing) = (None, false, 0, false);
+                    Event::Tick
+                }
+                Move::Grant | Move::Erase(_) => Event::Tick,
+            };
+            let before = story.state.clone();
+            story.happens(event);
+            for effect in &story.effects {
+                match effect {
+                    Effect::Start(_) => {
+                        prop_assert!(live.is_none(), "two clients: {:?}", story.state);
+                        prop_assert!(!erasing && !story.state.kept.keys_doomed, "a client on doomed keys: {:?}", story.state);
+                        let phase = story.state.phase();
+                        prop_assert!(matches!(phase, P::Opening | P::Connecting | P::Reconnecting | P::Deleting), "started in {phase:?}");
+                        live = Some(story.state.generation);
+                        stopping = false;
+                    }
+                    Effect::Stop(generation) => {
+                        prop_assert_eq!(live, Some(*generation));
+                        stopping = true;
+                    }
+                    Effect::Unlink(generation) => {
+                        prop_assert_eq!(live, Some(*generation));
+                        prop_assert!(story.state.is_deleting() && !stopping);
+                    }
+                    Effect::Erase => {
+                        prop_assert!(live.is_none() && !erasing, "keys deleted under a client: {:?}", story.state);
+                        erasing = true;
+                    }
+                    Effect::RequestPlace => { prop_assert_eq!(place, 0); place = 1; }
+                    Effect::ReleasePlace => { prop_assert!(place > 0); place = 0; }
+                    Effect::Forget => prop_assert!(before.is_deleting() && live.is_none()),
+                }
+            }
+            // What shows a code has a client, what needs no client has none that is not on its way out.
+            let view = story.state.view();
+            if view.qr.is_some() || view.pairing_code.is_some() {
+                prop_assert!(live.is_some() && matches!(view.phase, P::AwaitingPairing | P::Linking), "{:?}", view.phase);
+            }
+            if matches!(view.phase, P::Stopped | P::Queued | P::PairingExpired | P::Ended | P::Banned | P::LoggedOut) {
+                prop_assert!(live.is_none() || stopping, "{:?}", story.state);
+            }
+            prop_assert_eq!(view.connected_at.is_some() && !story.state.is_deleting(), view.phase == P::Connected);
+            // Nothing is due for ever in the past, and the same moment twice changes nothing.
+            let settled = story.state.clone();
+            let (again, effects) = step(&settled, Event::Tick, story.now);
+            prop_assert_eq!(&again, &settled);
+            prop_assert!(effects.is_empty());
+            // Putting what is wanted already changes nothing.
+            let (again, effects) = step(&settled, Event::Put(settled.kept.spec.clone()), story.now);
+            prop_assert_eq!(&again, &settled);
+            prop_assert!(effects.is_empty());
+            // And nobody waits for something that nobody will do.
+            let waits = story.state.wake_at().is_some() || live.is_some() || erasing || place == 1;
+            let rests = matches!(view.phase, P::Stopped | P::PairingExpired | P::Ended | P::LoggedOut) || story.state.is_gone();
+            prop_assert!(waits || rests, "stuck: {:?}", story.state);
+        }
+    }
+}

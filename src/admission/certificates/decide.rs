@@ -1,0 +1,251 @@
+//! What is due with the certificates, given what there is and the time. Pure but for the making of keys.
+//!
+//! A change of authority takes three steps, so that no client ever meets a certificate it cannot check: the new authority
+//! joins the bundle that clients trust; an overlap later the certificate is signed by it; another overlap later the old
+//! authority leaves the bundle.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::authority::{MakeError, Pair};
+
+/// How long things last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// An authority.
+    pub authority: Duration,
+    /// A certificate.
+    pub leaf: Duration,
+    /// How long a change needs to have reached every replica and the webhook configurations.
+    pub overlap: Duration,
+}
+
+impl Default for Lifetimes {
+    /// A year, a week, an hour: what cert-manager takes for its own webhook.
+    fn default() -> Self {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        Self { authority: hours(365 * 24), leaf: hours(7 * 24), overlap: hours(1) }
+    }
+}
+
+/// Everything the webhook's TLS needs, as kept in the Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// The authority that signs.
+    pub authority: Pair,
+    /// The one that will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Pair>,
+    /// The one that did, as long as it is trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Retired>,
+    /// What the server shows.
+    pub leaf: Pair,
+    /// Whom the leaf was made for.
+    pub hosts: Vec<String>,
+}
+
+/// An authority that signs no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Certificates {
+    /// What clients are to trust, PEM.
+    pub fn bundle(&self) -> String {
+        let next = self.next.as_ref().map(|next| next.certificate.as_str());
+        let previous = self.previous.as_ref().map(|previous| previous.certificate.as_str());
+        [Some(self.authority.certificate.as_str()), next, previous].into_iter().flatten().collect()
+    }
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing until then.
+    Nothing(Timestamp),
+    /// There is nothing of use: begin with a new authority.
+    StartAnew,
+    /// A new authority joins the bundle.
+    IntroduceAuthority,
+    /// The new authority signs.
+    SwitchAuthority,
+    /// The old authority leaves the bundle.
+    RetireAuthority,
+    /// A new leaf by the same authority.
+    RenewLeaf,
+}
+
+/// What is due at `now`.
+pub fn due(certificates: Option<&Certificates>, hosts: &[String], lifetimes: &Lifetimes, now: Timestamp) -> Due {
+    let Some(certificates) = certificates.filter(|certificates| now < certificates.authority.ends) else {
+        return Due::StartAnew;
+    };
+    let authority = &certificates.authority;
+    let steps = [
+        certificates.next.as_ref().map(|next| (after(next.made, lifetimes.overlap), Due::SwitchAuthority)),
+        certificates.previous.as_ref().map(|previous| (after(previous.since, lifetimes.overlap), Due::RetireAuthority)),
+        // One change of authority at a time.
+        (certificates.next.is_none() && certificates.previous.is_none())
+            .then(|| (two_thirds(authority), Due::IntroduceAuthority)),
+        Some((two_thirds(&certificates.leaf), Due::RenewLeaf)),
+    ];
+    if certificates.hosts != hosts {
+        return Due::RenewLeaf;
+    }
+    let soonest = steps.into_iter().flatten().min_by_key(|(at, _)| *at);
+    match soonest {
+        Some((at, step)) if at <= now => step,
+        Some((at, _)) => Due::Nothing(at),
+        None => Due::Nothing(after(now, lifetimes.overlap)),
+    }
+}
+
+/// The certificates after `step`.
+///
+/// # Errors
+/// When a certificate cannot be made.
+pub fn carry_out(
+    step: Due,
+    certificates: Option<&Certificates>,
+    hosts: &[String],
+    lifetimes: &Lifetimes,
+    now: Timestamp,
+) -> Result<Certificates, MakeError> {
+    // A leaf never outlives its authority; nobody could check it.
+    let signed = |authority: &Pair| {
+        let left = Duration::try_from(authority.ends.duration_since(now)).unwrap_or_default();
+        authority.sign(hosts, lifetimes.leaf.min(left), now)
+    };
+    let Some(mut new) = certificates.cloned().filter(|_| step != Due::StartAnew) else {
+        let authority = Pair::authority(lifetimes.authority, now)?;
+        return Ok(Certificates {
+            leaf: signed(&authority)?,
+            authority,
+            next: None,
+            previous: None,
+            hosts: hosts.to_vec(),
+        });
+    };
+    match step {
+        Due::Nothing(_) | Due::StartAnew => {}
+        Due::IntroduceAuthority => new.next = Some(Pair::authority(lifetimes.authority, now)?),
+        Due::RetireAuthority => new.previous = None,
+        Due::RenewLeaf => (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.to_vec()),
+        Due::SwitchAuthority => {
+            if let Some(next) = new.next.take() {
+                let old = std::mem::replace(&mut new.authority, next);
+                new.previous = Some(Retired { certificate: old.certificate, since: now });
+                (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.to_vec());
+            }
+        }
+    }
+    Ok(new)
+}
+
+fn two_thirds(pair: &Pair) -> Timestamp {
+    let life = pair.ends.duration_since(pair.made);
+    pair.made.saturating_add(life * 2 / 3).unwrap_or(pair.ends)
+}
+
+fn after(at: Timestamp, wait: Duration) -> Timestamp {
+    SignedDuration::try_from(wait).ok().and_then(|wait| at.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+    use super::{Certificates, Due, Lifetimes, carry_out, due};
+    use crate::admission::certificates::testing::trusts;
+
+    fn start() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn hosts() -> Vec<String> {
+        vec!["webhook.whatsapp.svc".into(), "127.0.0.1".into()]
+    }
+
+    fn fresh() -> Certificates {
+        carry_out(Due::StartAnew, None, &hosts(), &Lifetimes::default(), start()).unwrap()
+    }
+
+    #[test]
+    fn nothing_there_or_an_authority_that_ended_means_to_start_anew() {
+        assert_eq!(due(None, &hosts(), &Lifetimes::default(), start()), Due::StartAnew);
+        let later = start() + SignedDuration::from_hours(366 * 24);
+        assert_eq!(due(Some(&fresh()), &hosts(), &Lifetimes::default(), later), Due::StartAnew);
+    }
+
+    #[test]
+    fn a_leaf_is_renewed_at_two_thirds_of_its_life_or_for_other_hosts() {
+        let certificates = fresh();
+        let at = start() + SignedDuration::from_hours(7 * 24 * 2 / 3);
+        assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), start()), Due::Nothing(at));
+        assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), at), Due::RenewLeaf);
+        assert_eq!(due(Some(&certificates), &["other".into()], &Lifetimes::default(), start()), Due::RenewLeaf);
+    }
+
+    /// Two years, step by step: at each, a client with the bundle from before the step trusts the leaf after it, and one
+    /// with the bundle after it the leaf from before.
+    #[test]
+    fn no_client_ever_meets_a_certificate_it_cannot_check() {
+        let lifetimes = Lifetimes::default();
+        let (mut certificates, mut now, mut steps) = (fresh(), start(), Vec::new());
+        while now < start() + SignedDuration::from_hours(2 * 365 * 24) {
+            match due(Some(&certificates), &hosts(), &lifetimes, now) {
+                Due::Nothing(until) => {
+                    assert!(until > now);
+                    now = until;
+                }
+                step => {
+                    let after = carry_out(step, Some(&certificates), &hosts(), &lifetimes, now).unwrap();
+                    assert!(
+                        trusts(&certificates.bundle(), &after.leaf.certificate, "webhook.whatsapp.svc", now),
+                        "{step:?}"
+                    );
+                    assert!(trusts(&after.bundle(), &certificates.leaf.certificate, "127.0.0.1", now), "{step:?}");
+                    steps.push(step);
+                    certificates = after;
+                }
+            }
+        }
+        let count = |step| steps.iter().filter(|&&taken| taken == step).count();
+        assert_eq!(count(Due::StartAnew), 0);
+        assert_eq!(
+            (count(Due::IntroduceAuthority), count(Due::SwitchAuthority), count(Due::RetireAuthority)),
+            (2, 2, 2)
+        );
+        assert!(count(Due::RenewLeaf) > 140);
+    }
+
+    #[test]
+    fn a_new_authority_is_trusted_for_an_overlap_before_it_signs_and_the_old_one_after() {
+        let lifetimes = Lifetimes { leaf: Duration::from_secs(400 * 24 * 3600), ..Lifetimes::default() };
+        let mut certificates = carry_out(Due::StartAnew, None, &hosts(), &lifetimes, start()).unwrap();
+        let at = start() + SignedDuration::from_hours(365 * 24 * 2 / 3);
+        certificates.leaf.ends = Timestamp::MAX;
+        assert_eq!(due(Some(&certificates), &hosts(), &lifetimes, at), Due::IntroduceAuthority);
+        let introduced = carry_out(Due::IntroduceAuthority, Some(&certificates), &hosts(), &lifetimes, at).unwrap();
+        assert_eq!(introduced.leaf, certificates.leaf);
+        let hour = SignedDuration::from_hours(1);
+        assert_eq!(due(Some(&introduced), &hosts(), &lifetimes, at), Due::Nothing(at + hour));
+        let switched = carry_out(Due::SwitchAuthority, Some(&introduced), &hosts(), &lifetimes, at + hour).unwrap();
+        assert!(switched.bundle().contains(&certificates.authority.certificate));
+        assert_eq!(due(Some(&switched), &hosts(), &lifetimes, at + hour * 2), Due::RetireAuthority);
+    }
+
+    #[test]
+    fn keys_do_not_show_in_debug_output() {
+        assert!(!format!("{:?}", fresh()).contains("PRIVATE"));
+    }
+}

@@ -1,0 +1,229 @@
+//! The bridge alone against the simulated WhatsApp: its API, and what it survives.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{
+    phone::WhatsApp,
+    program::{Program, executable},
+    world::{BridgeAddress, VERSION, bridge_program, start_whatsapp, target_dir, token},
+};
+
+const PHONE: &str = "+15550002001";
+
+/// A bridge and a WhatsApp of its own.
+struct Bench {
+    dir: PathBuf,
+    whatsapp: WhatsApp,
+    _whatsapp_program: Program,
+    bridge: Program,
+    address: BridgeAddress,
+    token: String,
+    http: reqwest::Client,
+}
+
+impl Bench {
+    async fn start(name: &str, arguments: &[&str]) -> Self {
+        // Another test of this process may have been faster.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = target_dir().join("acceptance").join(name);
+        let _ = std::fs::remove_dir_all(&dir);
+        let (whatsapp_program, whatsapp) = start_whatsapp(&dir).await;
+        let token = token();
+        let mut bridge = bridge_program(&dir, &token)
+            .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION])
+            .args(arguments.iter().copied());
+        let address: BridgeAddress = bridge.start().await;
+        Self {
+            dir,
+            whatsapp,
+            _whatsapp_program: whatsapp_program,
+            bridge,
+            address,
+            token,
+            http: reqwest::Client::new(),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = self.http.request(method, format!("{}{path}", self.address.http)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap_or_default())
+    }
+
+    async fn put(&self, id: &str, spec: Value) -> Value {
+        let (status, session) = self.ask(Method::PUT, &format!("/v1/sessions/{id}"), Some(spec)).await;
+        assert_eq!(status, StatusCode::OK, "{session}");
+        session
+    }
+
+    async fn until(&self, id: &str, phase: &str, reason: Option<&str>) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(75);
+        loop {
+            let (_, session) = self.ask(Method::GET, &format!("/v1/sessions/{id}"), None).await;
+            if session["phase"] == phase && reason.is_none_or(|reason| session["reason"] == reason) {
+                return session;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{id} is not {phase} {reason:?}: {} {}",
+                session["phase"],
+                session["reason"]
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn link(&self, id: &str, phone: &str) {
+        let session = self.until(id, "AwaitingPairing", None).await;
+        self.whatsapp.scan(session["qr"]["code"].as_str().unwrap(), phone, "Anna").await.unwrap();
+        self.until(id, "Connected", None).await;
+    }
+
+    async fn deleted(&self, id: &str) {
+        let deadline = Instant::now() + Duration::from_secs(75);
+        while self.ask(Method::DELETE, &format!("/v1/sessions/{id}"), None).await.0 != StatusCode::NO_CONTENT {
+            assert!(Instant::now() < deadline, "{id} is not deleted");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn has_keys(&self, id: &str) -> bool {
+        self.dir.join("bridge/sessions").join(id).exists()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_comes_back_from_whatever_the_server_does() {
+    let bench = Bench::start("bridge-weather", &[]).await;
+    bench.put("a", json!({})).await;
+    bench.link("a", PHONE).await;
+    for (weather, reason) in
+        [("refuse", "ServerRefused"), ("gone", "ServerUnreachable"), ("stall", "ServerNotAnswering")]
+    {
+        bench.whatsapp.weather(weather).await;
+        bench.until("a", "Reconnecting", Some(reason)).await;
+        bench.whatsapp.weather("normal").await;
+        bench.until("a", "Connected", None).await;
+    }
+    bench.whatsapp.happens_for(PHONE, "ban", 3).await;
+    let banned = bench.until("a", "Banned", Some("TemporaryBan")).await;
+    assert_eq!(banned["restriction"]["kind"], "TemporaryBan");
+    bench.until("a", "Connected", None).await;
+    bench.whatsapp.happens(PHONE, "replace").await;
+    bench.until("a", "Ended", Some("StreamReplaced")).await;
+    bench.put("a", json!({"pairing": {"window": "2"}})).await;
+    bench.until("a", "Connected", None).await;
+    bench.whatsapp.happens(PHONE, "unlink").await;
+    let over = bench.until("a", "LoggedOut", None).await;
+    assert!(over["paired"] == false && !bench.has_keys("a"), "{over}");
+    bench.put("a", json!({"pairing": {"window": "3"}})).await;
+    bench.link("a", PHONE).await;
+    assert_eq!(bench.whatsapp.devices().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_bridge_resumes_without_a_scan_and_goes_on_deleting() {
+    let mut bench = Bench::start("bridge-killed", &[]).await;
+    bench.put("kept", json!({})).await;
+    bench.put("waiting", json!({})).await;
+    bench.put("doomed", json!({})).await;
+    bench.link("kept", PHONE).await;
+    bench.link("doomed", "+15550002002").await;
+    bench.until("waiting", "AwaitingPairing", None).await;
+    bench.whatsapp.weather("gone").await;
+    let (status, doomed) = bench.ask(Method::DELETE, "/v1/sessions/doomed", None).await;
+    assert_eq!((status, &doomed["phase"]), (StatusCode::ACCEPTED, &json!("Deleting")));
+    bench.bridge.kill();
+    bench.address = bench.bridge.start().await;
+    assert_eq!(bench.until("doomed", "Deleting", None).await["paired"], true);
+    let refusal = bench.ask(Method::PUT, "/v1/sessions/doomed", Some(json!({}))).await;
+    assert_eq!((refusal.0, &refusal.1["error"]["code"]), (StatusCode::CONFLICT, &json!("Deleting")));
+    bench.whatsapp.weather("normal").await;
+    bench.until("kept", "Connected", None).await;
+    bench.until("waiting", "AwaitingPairing", None).await;
+    bench.deleted("doomed").await;
+    assert!(!bench.has_keys("doomed") && bench.has_keys("kept"));
+    let phones: Vec<_> = bench.whatsapp.devices().await.into_iter().map(|device| device.phone).collect();
+    assert_eq!(phones, [PHONE]);
+    bench.bridge.stop();
+    let log = bench.bridge.log();
+    for secret in [PHONE.trim_start_matches('+'), "15550002002", "Anna", "2@", &bench.token] {
+        assert!(!log.contains(secret), "the log tells a secret");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pairing_places_are_given_in_turn_and_a_second_process_is_refused() {
+    let bench = Bench::start("bridge-places", &["--max-pairings", "1", "--max-sessions", "2"]).await;
+    bench.put("first", json!({})).await;
+    bench.until("first", "AwaitingPairing", None).await;
+    assert_eq!(bench.put("second", json!({})).await["phase"], "Queued");
+    let full = bench.ask(Method::PUT, "/v1/sessions/third", Some(json!({}))).await;
+    assert_eq!((full.0, &full.1["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("Full")));
+    bench.link("first", PHONE).await;
+    bench.until("second", "AwaitingPairing", None).await;
+
+    let data = bench.dir.join("bridge");
+    let second = Command::new(executable("whatsapp-bridge"))
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&data)
+        .arg("--token-file")
+        .arg(bench.dir.join("bridge-token"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(!second.status.success() && said.contains("is in use by another whatsapp-bridge"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_requests_get_one_sentence_and_the_events_resume() {
+    let bench = Bench::start("bridge-requests", &[]).await;
+    let anonymous = bench.http.get(format!("{}/v1/sessions", bench.address.http)).send().await.unwrap();
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
+    for (method, path, body, status) in [
+        (Method::GET, "/v1/sessions/none", None, StatusCode::NOT_FOUND),
+        (Method::GET, "/v1/nonsense", None, StatusCode::NOT_FOUND),
+        (Method::PUT, "/v1/sessions/%2e%2e%2fescape", Some(json!({})), StatusCode::BAD_REQUEST),
+        (Method::PUT, "/v1/sessions/a", Some(json!({"desired": 1})), StatusCode::BAD_REQUEST),
+        (Method::PUT, "/v1/sessions/a", Some(json!({"pairing": {"method": "Code"}})), StatusCode::BAD_REQUEST),
+        (Method::DELETE, "/v1/sessions/a?unlink=perhaps", None, StatusCode::BAD_REQUEST),
+        (Method::GET, "/v1/events?since=yesterday", None, StatusCode::BAD_REQUEST),
+    ] {
+        let (answered, body) = bench.ask(method, path, body).await;
+        assert_eq!(answered, status, "{path}: {body}");
+        assert!(body["error"]["message"].as_str().is_some_and(|message| !message.contains('\n')), "{path}: {body}");
+    }
+    let (_, list) = bench.ask(Method::GET, "/v1/sessions", None).await;
+    let cursor = list["cursor"].as_str().unwrap();
+    bench.put("a", json!({"desiredState": "Disconnected"})).await;
+    bench.deleted("a").await;
+    assert_eq!(bench.first_events(cursor, 3).await, ["session", "session", "deleted"]);
+    assert_eq!(bench.first_events("elsewhere-7", 1).await, ["reset"]);
+}
+
+impl Bench {
+    async fn first_events(&self, since: &str, count: usize) -> Vec<String> {
+        let request = self.http.get(format!("{}/v1/events", self.address.http)).bearer_auth(&self.token);
+        let mut answer = request.header("Last-Event-ID", since).send().await.unwrap();
+        let mut text = String::new();
+        let names = |text: &str| -> Vec<String> {
+            text.lines().filter_map(|line| line.strip_prefix("event: ")).map(str::to_owned).collect()
+        };
+        while names(&text).len() < count {
+            let part = tokio::time::timeout(Duration::from_secs(30), answer.chunk()).await.unwrap().unwrap().unwrap();
+            text.push_str(std::str::from_utf8(&part).unwrap());
+        }
+        names(&text)
+    }
+}
