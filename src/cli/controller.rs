@@ -9,7 +9,6 @@ use super::webhook::WebhookArgs;
 use crate::{
     controller::Settings,
     platform::{kubernetes::Cluster, telemetry::LogFormat},
-    rules::DEFAULT_LIMIT,
 };
 
 const EXAMPLES: &str = "\
@@ -64,11 +63,6 @@ pub struct ControllerArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_DELETION_DEADLINE", value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub deletion_deadline: SignedDuration,
 
-    /// How many instances an owner may have when their WhatsAppOwner does not set spec.maxInstances
-    #[arg(long, env = "WHATSAPP_OPERATOR_MAX_INSTANCES_PER_OWNER", value_name = "N", default_value_t = DEFAULT_LIMIT,
-          value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub max_instances_per_owner: u32,
-
     /// Where to serve /healthz, /readyz and /metrics
     #[arg(long, env = "WHATSAPP_OPERATOR_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
     pub admin_listen: SocketAddr,
@@ -98,7 +92,7 @@ impl ControllerArgs {
             namespaces,
             bridge_selector: self.bridge_selector.clone().filter(|selector| !selector.is_empty()),
             deletion_deadline: self.deletion_deadline,
-            max_instances_per_owner: self.max_instances_per_owner,
+            max_instances_per_owner: self.webhook.max_instances_per_owner,
         }
     }
 

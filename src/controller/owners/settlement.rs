@@ -154,7 +154,8 @@ impl Desk {
         };
         let ours = |key: &str| self.owners.looks_after(key);
         let entries = ledger.iter().filter_map(|ledger| ledger.status.as_ref()).flat_map(|status| &status.instances);
-        if members.is_empty() && !self.owners.namespaces.is_empty() && !entries.into_iter().any(|e| ours(&e.namespace)) {
+        if members.is_empty() && !self.owners.namespaces.is_empty() && !entries.into_iter().any(|e| ours(&e.namespace))
+        {
             self.book(owner, |book| book.settled = seen);
             return None;
         }
