@@ -13,7 +13,10 @@ use super::{
     output,
     screen::command,
 };
-use crate::api::{WhatsAppInstance, WhatsAppInstanceStatus, conditions, labels};
+use crate::{
+    api::{WhatsAppInstance, WhatsAppInstanceStatus, conditions, labels},
+    rules::InstanceFacts,
+};
 
 /// Wishes it, by one patch of one object; the operator moves the pointer by one write.
 ///
@@ -22,11 +25,10 @@ use crate::api::{WhatsAppInstance, WhatsAppInstanceStatus, conditions, labels};
 pub async fn run(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginError> {
     let instance = read(cluster.get(&args.name).await?)?;
     let name = resource_name(args.name.as_str());
-    if !check(&instance)? {
+    if !check(&instance)? && !is_outdone(&instance, &others(cluster, &instance).await?) {
         return Ok(output::line(&format!("{name} is the primary instance already"))?);
     }
-    // A wish is as old as the moment it turned true. One that was made before and came to nothing since is taken back
-    // first, which changes nothing: another instance is primary.
+    // A wish is as old as the moment it turned true: one that was made before, and was outdone since, is made anew.
     if instance.spec.primary {
         cluster.patch(&args.name, &json!({ "spec": { "primary": false } })).await?;
     }
@@ -52,7 +54,23 @@ fn wish(now: Timestamp) -> Value {
     })
 }
 
-/// Whether there is anything to do.
+/// The owner's instances, as far as the caller may see them.
+async fn others(cluster: &Cluster, instance: &WhatsAppInstance) -> Result<Vec<WhatsAppInstance>, PluginError> {
+    let owner = instance.spec.owner.as_deref();
+    let found = match cluster.list(true, owner).await {
+        Err(PluginError::Forbidden { .. }) => cluster.list(false, owner).await,
+        found => found,
+    };
+    Ok(found?.into_iter().filter_map(|object| read(object).ok()).collect())
+}
+
+/// Whether another instance's wish was made later: then the mirror in the status is about to change.
+fn is_outdone(instance: &WhatsAppInstance, others: &[WhatsAppInstance]) -> bool {
+    let wish = InstanceFacts::from(instance).wish;
+    others.iter().map(InstanceFacts::from).any(|other| other.wish > wish)
+}
+
+/// Whether there is anything to do, by the instance's own word.
 fn check(instance: &WhatsAppInstance) -> Result<bool, PluginError> {
     let nothing = WhatsAppInstanceStatus::default();
     let status = instance.status.as_ref().unwrap_or(&nothing);
@@ -99,7 +117,7 @@ fn gave_up(limit: Duration) -> PluginError {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::check;
+    use super::{check, is_outdone};
     use crate::plugin::fixtures::instance;
 
     fn connected(primary: bool) -> Value {
@@ -118,6 +136,19 @@ mod tests {
             "{error}"
         );
         assert!(check(&instance(json!({}), connected(false))).unwrap_err().to_string().contains("no owner"));
+    }
+
+    #[test]
+    fn a_later_wish_of_another_counts_before_the_mirror_shows_it() {
+        let wishing = |since: &str| {
+            let mut instance = instance(json!({"owner": "alice", "primary": true}), connected(true));
+            let stamp = (crate::api::labels::PRIMARY_SINCE.to_owned(), since.to_owned());
+            instance.metadata.annotations = Some([stamp].into());
+            instance
+        };
+        let (early, late) = (wishing("2026-01-01T00:00:00Z"), wishing("2026-01-01T00:00:01Z"));
+        let both = [early.clone(), late.clone()];
+        assert!(is_outdone(&early, &both) && !is_outdone(&late, &both));
     }
 
     #[test]
