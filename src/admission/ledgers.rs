@@ -15,7 +15,10 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use thiserror::Error;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
 
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
@@ -29,6 +32,8 @@ use crate::{
 
 /// One call to the API server; several of them fit into a review.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two tries when the API server is busy.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// Owners remembered between reviews. Forgetting one costs a read.
 const REMEMBERED: usize = 4096;
 
@@ -111,75 +116,95 @@ impl Ledgers {
     ) -> Result<Result<(), Denial>, LedgerError> {
         let slot = self.slot(owner);
         let mut slot = slot.lock().await;
-        let mut current = self.newest(owner, slot.owner.take());
+        let remembered = slot.owner.take();
+        let version = remembered.as_ref().and_then(WhatsAppOwner::resource_version);
+        let mut known = self.newest(owner, remembered);
+        // A check holds for the version it was made with.
+        if known.as_ref().and_then(WhatsAppOwner::resource_version) != version {
+            slot.checked = None;
+        }
         loop {
-            let Some(known) = current else {
-                current = self.read(owner).await?;
-                if current.is_none() {
-                    if dry_run {
-                        let nothing = WhatsAppOwner::new(&object_name(owner), spec(owner));
-                        return Ok(self.settled(owner, nothing).await?.and_claim(owner, claim).map(|_| ()));
-                    }
-                    current = self.create(owner).await?;
-                }
-                continue;
+            let object = match known.take() {
+                Some(object) => object,
+                None => match self.obtain(owner, dry_run).await? {
+                    Some(object) => object,
+                    // Another replica was faster in creating it; read what it made.
+                    None => continue,
+                },
             };
-            if known.spec.owner != owner {
+            if object.spec.owner != owner {
                 return Err(LedgerError::Foreign(object_name(owner)));
             }
-            let quick = known.status.is_some().then(|| Draft { limit: self.limit(&known), owner: known.clone() });
-            let claimed = match quick.map(|draft| draft.and_claim(owner, claim)) {
-                Some(Ok(claimed)) => claimed,
-                Some(Err(denial)) if slot.checked.is_some_and(|checked| checked >= arrived) => {
-                    slot.owner = Some(known);
-                    return Ok(Err(denial));
-                }
-                // Refused by a ledger that may be behind, or no ledger at all: settle it against what exists.
-                refused => {
-                    let checked = Instant::now();
-                    let read = if refused.is_some() { self.read(owner).await? } else { None };
-                    // Of one version, what has been settled before knows more: whose object has been seen already.
-                    let same = read.as_ref().is_none_or(|read| read.resource_version() == known.resource_version());
-                    let gone = refused.is_some() && read.is_none();
-                    let known = if gone {
-                        None
-                    } else if same {
-                        Some(known)
-                    } else {
-                        read
-                    };
-                    let Some(known) = known else {
-                        current = None;
-                        continue;
-                    };
-                    match self.settled(owner, known).await? {
-                        settled if dry_run => return Ok(settled.and_claim(owner, claim).map(|_| ())),
-                        settled => match settled.clone().and_claim(owner, claim) {
-                            Ok(claimed) => claimed,
-                            Err(denial) => {
-                                // Kept for the next reviews, unsaved: what they write is checked by its version.
-                                *slot = Slot { owner: Some(settled.owner), checked: Some(checked) };
-                                return Ok(Err(denial));
-                            }
-                        },
-                    }
-                }
+            let granted = match self.answer(owner, claim, object, &mut slot, arrived).await? {
+                Answer::Granted(granted) => granted,
+                Answer::Refused(denial) => return Ok(Err(denial)),
+                Answer::Gone => continue,
             };
             if dry_run {
                 return Ok(Ok(()));
             }
-            match self.write(&claimed).await {
+            match self.write(&granted).await {
                 Ok(written) => {
                     slot.owner = Some(written);
                     return Ok(Ok(()));
                 }
                 // Another replica or the controller was faster, or the object is gone: look again.
                 Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
-                    current = self.read(owner).await?;
+                    slot.checked = None;
+                    known = self.read(owner).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The answer of the ledger as known, if it is a yes; a no is checked against what exists.
+    async fn answer(
+        &self,
+        owner: &str,
+        claim: &Claim,
+        mut object: WhatsAppOwner,
+        slot: &mut Slot,
+        arrived: Instant,
+    ) -> Result<Answer, LedgerError> {
+        let checked = Instant::now();
+        if object.status.is_some() {
+            match self.with_claim(object.clone(), claim) {
+                Ok(granted) => return Ok(Answer::Granted(granted)),
+                Err(denial) if slot.checked.is_some_and(|checked| checked >= arrived) => {
+                    slot.owner = Some(object);
+                    return Ok(Answer::Refused(denial));
+                }
+                Err(_) => {}
+            }
+            // What is known may be behind. Of one version, though, what has been settled before knows more: whose
+            // object has been seen already.
+            let Some(read) = self.read(owner).await? else { return Ok(Answer::Gone) };
+            if read.resource_version() != object.resource_version() {
+                object = read;
+            }
+        }
+        // After the read, so that the list is at least as new as the ledger.
+        let facts = self.list(owner).await?;
+        object.status = Some(settle(object.status.as_ref(), &facts, self.limit(&object), Timestamp::now()).status);
+        match self.with_claim(object.clone(), claim) {
+            Ok(granted) => Ok(Answer::Granted(granted)),
+            Err(denial) => {
+                // Kept for the next reviews, unsaved: what they write is checked by its version.
+                *slot = Slot { owner: Some(object), checked: Some(checked) };
+                Ok(Answer::Refused(denial))
+            }
+        }
+    }
+
+    fn with_claim(&self, mut object: WhatsAppOwner, claim: &Claim) -> Result<WhatsAppOwner, Denial> {
+        let limit = self.limit(&object);
+        let mut status = object.status.take().unwrap_or_default();
+        status.instances = reserve(&object.spec.owner, &status.instances, claim, limit, Timestamp::now())?;
+        status.used = i64::try_from(rules::ledger::used(&status.instances)).unwrap_or(i64::MAX);
+        status.max = i64::from(limit);
+        object.status = Some(status);
+        Ok(object)
     }
 
     fn limit(&self, owner: &WhatsAppOwner) -> u32 {
@@ -203,27 +228,28 @@ impl Ledgers {
         remembered.into_iter().chain(watched).min_by_key(|object| Reverse(version(object)))
     }
 
-    async fn settled(&self, owner: &str, object: WhatsAppOwner) -> Result<Draft, LedgerError> {
-        let facts = self.list(owner).await?;
-        let limit = self.limit(&object);
-        let status = settle(object.status.as_ref(), &facts, limit, Timestamp::now()).status;
-        Ok(Draft { limit, owner: WhatsAppOwner { status: Some(status), ..object } })
-    }
-
     async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, LedgerError> {
         let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
-        let list = call("listing the instances of", self.instances.list(&params)).await?;
+        let list = call("list the instances of", || self.instances.list(&params)).await?;
         Ok(list.items.into_iter().map(facts).collect())
     }
 
     async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, LedgerError> {
-        call("reading", self.owners.get_opt(&object_name(owner))).await
+        let name = object_name(owner);
+        call("read", || self.owners.get_opt(&name)).await
     }
 
-    /// Creates the owner's object; nothing when another replica was faster.
-    async fn create(&self, owner: &str) -> Result<Option<WhatsAppOwner>, LedgerError> {
-        let object = WhatsAppOwner::new(&object_name(owner), spec(owner));
-        match call("creating", self.owners.create(&PostParams::default(), &object)).await {
+    /// The owner's object, created if there is none; nothing when another replica was faster. A dry run imagines it.
+    async fn obtain(&self, owner: &str, dry_run: bool) -> Result<Option<WhatsAppOwner>, LedgerError> {
+        if let Some(found) = self.read(owner).await? {
+            return Ok(Some(found));
+        }
+        let spec = WhatsAppOwnerSpec { owner: owner.to_owned(), max_instances: None };
+        let object = WhatsAppOwner::new(&object_name(owner), spec);
+        if dry_run {
+            return Ok(Some(object));
+        }
+        match call("create", || self.owners.create(&POST, &object)).await {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.is(Status::is_already_exists) => Ok(None),
             Err(error) => Err(error),
@@ -231,30 +257,22 @@ impl Ledgers {
     }
 
     async fn write(&self, object: &WhatsAppOwner) -> Result<WhatsAppOwner, LedgerError> {
-        call("writing", self.owners.replace_status(&object.name_any(), &PostParams::default(), object)).await
+        let name = object.name_any();
+        call("write", || self.owners.replace_status(&name, &POST, object)).await
     }
 }
 
-/// An owner as it would be written.
-#[derive(Clone)]
-struct Draft {
-    limit: u32,
-    owner: WhatsAppOwner,
-}
+/// Writes as the one program there is; nobody else owns fields of the ledger.
+const POST: PostParams = PostParams { dry_run: false, field_manager: None };
 
-impl Draft {
-    fn and_claim(mut self, owner: &str, claim: &Claim) -> Result<WhatsAppOwner, Denial> {
-        let mut status = self.owner.status.take().unwrap_or_default();
-        status.instances = reserve(owner, &status.instances, claim, self.limit, Timestamp::now())?;
-        status.used = i64::try_from(rules::ledger::used(&status.instances)).unwrap_or(i64::MAX);
-        status.max = i64::from(self.limit);
-        self.owner.status = Some(status);
-        Ok(self.owner)
-    }
-}
-
-fn spec(owner: &str) -> WhatsAppOwnerSpec {
-    WhatsAppOwnerSpec { owner: owner.to_owned(), max_instances: None }
+/// What a ledger says to a claim.
+enum Answer {
+    /// Yes: the object as it is to be written.
+    Granted(WhatsAppOwner),
+    /// No, and that is checked.
+    Refused(Denial),
+    /// There is no ledger any more.
+    Gone,
 }
 
 /// Field selectors give `\`, `,` and `=` a meaning.
@@ -278,8 +296,21 @@ fn facts(mut object: DynamicObject) -> InstanceFacts {
     object.try_parse::<WhatsAppInstance>().map_or(unreadable, |instance| InstanceFacts::from(&instance))
 }
 
-async fn call<T>(doing: &'static str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, LedgerError> {
-    match timeout(CALL_TIMEOUT, request).await {
+/// Makes a call, again when the API server asks for patience. A write made twice meets its own version the second time.
+async fn call<T, F>(doing: &'static str, request: impl Fn() -> F) -> Result<T, LedgerError>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
+    let busy = |error: &kube::Error| matches!(error, kube::Error::Api(status) if matches!(status.code, 429 | 503));
+    let patient = async {
+        loop {
+            match request().await {
+                Err(error) if busy(&error) => sleep(PATIENCE).await,
+                answer => return answer,
+            }
+        }
+    };
+    match timeout(CALL_TIMEOUT, patient).await {
         Ok(answer) => answer.map_err(|source| LedgerError::Api { doing, source: Box::new(source) }),
         Err(_) => Err(LedgerError::Timeout { doing }),
     }

@@ -29,7 +29,7 @@ use super::{
     review::{Decision, Request, answer, parse},
     validate::{Wants, check_owner, wants},
 };
-use crate::rules::{Denial, owner::not_assignable, primary::takeover_warning};
+use crate::rules::{Denial, ledger::ClaimKind, owner::not_assignable, primary::takeover_warning};
 
 /// A review holds an instance twice at most, each a few kilobytes and up to 256 KiB of annotations.
 const LARGEST_REVIEW: usize = 1 << 20;
@@ -120,7 +120,8 @@ impl Admission {
         {
             let current = owner.status.as_ref().and_then(|status| status.primary.as_ref());
             let visible = wants.is_owner || current.is_some_and(|current| current.namespace == wants.key.namespace);
-            decision.warnings.extend(takeover_warning(&wants.key, current, visible));
+            let at_once = wants.claim.as_ref().is_none_or(|claim| claim.kind == ClaimKind::Name);
+            decision.warnings.extend(takeover_warning(&wants.key, current, visible, at_once));
         }
         decision
     }

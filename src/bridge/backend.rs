@@ -1,6 +1,8 @@
 //! The one narrow place behind which the WhatsApp library stands.
 
 pub mod http;
+#[cfg(test)]
+pub mod script;
 pub mod transport;
 pub mod whatsapp;
 

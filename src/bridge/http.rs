@@ -186,17 +186,17 @@ async fn events(
     let subscription = api.shared.board.subscribe(cursor);
     let events = stream::unfold((api.shared, subscription), |(shared, mut subscription)| async move {
         let (cursor, event) = shared.board.next(&mut subscription).await?;
-        Some((encode(&cursor, &event), (shared, subscription)))
+        Some((Ok(encode(&cursor, &event)), (shared, subscription)))
     });
     Ok(Sse::new(events.take_until(closing)).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-fn encode(cursor: &Cursor, event: &Event) -> Result<sse::Event, Infallible> {
+fn encode(cursor: &Cursor, event: &Event) -> sse::Event {
     let encoded = sse::Event::default().event(event.name()).id(cursor.to_string());
     // Our own types always serialize; if one day they do not, the reader learns to list again.
-    Ok(encoded.json_data(event).unwrap_or_else(|_| {
+    encoded.json_data(event).unwrap_or_else(|_| {
         sse::Event::default().event(Event::Reset.name()).id(cursor.to_string()).data("{\"type\":\"reset\"}")
-    }))
+    })
 }
 
 /// A request that failed.

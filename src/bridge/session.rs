@@ -1,5 +1,8 @@
 //! One task per session: it alone owns the session's state, and carries out what the state machine asks for.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;

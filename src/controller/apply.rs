@@ -72,7 +72,8 @@ pub async fn write_status(
     });
     let params = PatchParams::apply(labels::FIELD_MANAGER).force();
     let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Apply(body));
-    written(call("write the status", api.patch_status(&name, &params, &patch)).await?, context)
+    let changed = call("write the status", api.patch_status(&name, &params, &patch)).await?;
+    Ok(written(changed, context))
 }
 
 /// A failed Event changes nothing about the object; whoever must act reads the same in the status.
@@ -167,15 +168,16 @@ async fn set_finalizers(
     }});
     let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Merge(body));
     let params = PatchParams { field_manager: Some(labels::FIELD_MANAGER.into()), ..PatchParams::default() };
-    written(call("change the finalizers", api.patch(&name, &params, &patch)).await?, context)
+    let changed = call("change the finalizers", api.patch(&name, &params, &patch)).await?;
+    Ok(written(changed, context))
 }
 
-fn written(mut instance: WhatsAppInstance, context: &Context) -> Applied<Arc<WhatsAppInstance>> {
+fn written(mut instance: WhatsAppInstance, context: &Context) -> Arc<WhatsAppInstance> {
     instance.metadata.managed_fields = None;
     context.directory.note(&instance);
     let instance = Arc::new(instance);
     context.written.note(&instance);
-    Ok(instance)
+    instance
 }
 
 fn bound(instance: &WhatsAppInstance) -> Option<&BridgeBinding> {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Client, ResourceExt,
@@ -115,11 +115,6 @@ impl Failures {
 }
 
 impl Context {
-    /// The clock of every decision.
-    pub fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
     /// Drops everything kept about a deleted instance.
     pub fn forget(&self, uid: &str) {
         self.directory.forget(uid);

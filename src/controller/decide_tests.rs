@@ -99,6 +99,23 @@ fn from_create_to_connected_takes_four_writes_when_the_first_code_is_scanned() {
 }
 
 #[test]
+fn a_link_that_comes_up_just_after_the_binding_is_not_worth_a_write() {
+    let object = instance();
+    let mut early = facts(&object, None);
+    early.candidates[0].shards[0].link = LinkState::Unknown;
+    let plan = decide(&early);
+    assert_eq!(condition(plan.status.as_ref().unwrap(), conditions::BRIDGE_AVAILABLE).0, "Unknown");
+    assert!(plan.put.is_none());
+    let object = after(&object, &plan);
+    let up = decide(&facts(&object, None));
+    assert!(up.status.is_none() && up.put.is_some());
+    let opening = Session { phase_since: now(), ..session(SessionPhase::Opening) };
+    assert!(decide(&facts(&object, Some(opening))).status.is_none());
+    let lasting = decide(&facts(&object, Some(session(SessionPhase::Opening)))).status.unwrap();
+    assert_eq!(condition(&lasting, conditions::BRIDGE_AVAILABLE).0, "True");
+}
+
+#[test]
 fn the_binding_is_recorded_in_the_first_status_and_never_changes() {
     let object = instance();
     let plan = decide(&facts(&object, None));
@@ -548,6 +565,7 @@ proptest! {
                     object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
                 }
             }
+            #[allow(clippy::ref_option)] // what the story keeps
             fn seen<'a>(object: &'a WhatsAppInstance, session: &Option<Session>, link: &LinkState, failure: &Option<BridgeError>, at: Timestamp) -> Facts<'a> {
                 Facts { now: at, link: link.clone(), failure: failure.clone(), ..facts(object, session.clone()) }
             }

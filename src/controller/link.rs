@@ -28,7 +28,7 @@ use crate::{
 /// The first pause after a failure; it doubles up to [`LAST_PAUSE`], jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause: how late a shard that is back may be noticed.
-const LAST_PAUSE: Duration = Duration::from_secs(10);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// A shard that was up may be gone this long (a restart) before its instances are told.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A rotated token is picked up at least this often; a refused one at once.
@@ -197,7 +197,7 @@ impl Link {
                 cursor = None;
             }
             let patient = brief && cursor.is_some() && first.elapsed() < PATIENCE;
-            self.set_state(if patient { LinkState::Unknown } else { LinkState::Down(trouble) });
+            self.set_state(&if patient { LinkState::Unknown } else { LinkState::Down(trouble) });
             tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(if patient { PATIENCE / 3 } else { LAST_PAUSE });
         }
@@ -230,7 +230,7 @@ impl Link {
             shared.client = Some(client);
             shared.info = Some(info);
         }
-        self.set_state(LinkState::Up);
+        self.set_state(&LinkState::Up);
         let mut token_check = tokio::time::interval(TOKEN_CHECK.mul_f64(0.9 + fastrand::f64() / 5.0));
         token_check.reset();
         loop {
@@ -298,18 +298,18 @@ impl Link {
         }
     }
 
-    fn set_state(&self, state: LinkState) {
+    fn set_state(&self, state: &LinkState) {
         {
             let mut shared = lock(&self.shared);
-            if shared.state == state {
+            if shared.state == *state {
                 return;
             }
             shared.state = state.clone();
         }
-        match &state {
+        match state {
             LinkState::Up => tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "shard is up"),
             LinkState::Unknown => {
-                tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "lost the shard, trying again")
+                tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "lost the shard, trying again");
             }
             LinkState::Down(trouble) => tracing::warn!(
                 bridge = self.shard.name,

@@ -226,7 +226,7 @@ fn instance_told(
             Change::Gone(instance) => {
                 context.backoff.clear(&directory::reference(instance));
                 context.owners.instance_changed(before.as_deref(), None);
-                (before.as_ref().map(|before| before.uid()).unwrap_or_else(|| instance.uid()), true)
+                (before.as_ref().map_or_else(|| instance.uid(), |before| before.uid()), true)
             }
             Change::Synced => (None, true),
         };

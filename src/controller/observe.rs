@@ -12,7 +12,7 @@ use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::re
 /// Gathers the facts about one instance.
 pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'a> {
     let uid = instance.uid().unwrap_or_default();
-    let now = context.now();
+    let now = jiff::Timestamp::now();
     let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
     let (link, session) = match bound {
         Some(bound) => look(bound, &uid, context),
@@ -26,7 +26,11 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         standing,
         primary,
         candidates: if unbound { candidates(context) } else { Vec::new() },
-        namespace_labels: if unbound { namespace_labels(instance, context) } else { Default::default() },
+        namespace_labels: if unbound {
+            namespace_labels(instance, context)
+        } else {
+            std::collections::BTreeMap::default()
+        },
         link,
         session,
         session_since,

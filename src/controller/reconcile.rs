@@ -89,6 +89,7 @@ async fn report_failure(
 }
 
 /// When to try again, by what went wrong.
+#[allow(clippy::needless_pass_by_value)] // kube's signature
 pub fn error_policy(instance: Arc<WhatsAppInstance>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let object = directory::reference(&instance);
     let pause = context.backoff.after(object.clone(), error);

@@ -90,13 +90,16 @@ pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, troubl
     Some(Next { status, recheck: Some(until) })
 }
 
-/// Whether what stands should stay for now: `Some(until)`.
+/// Whether what stands should stay for now, and if so until when at most.
+#[allow(clippy::option_option)] // "keep it, until told" and "do not keep it" are different answers
 fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>) -> Option<Option<Timestamp>> {
     let is_true = |kind| old.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
     if !is_true(conditions::ACCEPTED) {
         return None;
     }
-    let bridge_stood = is_true(conditions::BRIDGE_AVAILABLE);
+    // Unknown is what an instance bound while its link was being made says; a link that comes up does not contradict it.
+    let bridge_stood = !old.conditions.iter().any(|c| c.type_ == conditions::BRIDGE_AVAILABLE && c.status == "False");
+    #[allow(clippy::match_same_arms)] // the order of the arms is the argument
     match outlook {
         Outlook::Unknown => Some(None),
         // The session is about to be put; what it then says counts.

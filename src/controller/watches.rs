@@ -205,7 +205,7 @@ fn watch_error(error: &watcher::Error) -> String {
         | watcher::Error::WatchStartFailed(source)
         | watcher::Error::WatchFailed(source) => super::error::describe(source),
         watcher::Error::WatchError(status) => format!("{} ({})", status.message, status.code),
-        other => other.to_string(),
+        watcher::Error::NoResourceVersion => error.to_string(),
     }
 }
 

@@ -133,9 +133,10 @@ impl Candidate {
             }
             Ok::<(), kube::Error>(())
         };
-        match tokio::time::timeout(RETRY_PERIOD, release).await {
-            Ok(Ok(())) => tracing::info!(lease = self.name, "released the lease"),
-            _ => tracing::warn!(lease = self.name, "could not release the lease; it expires by itself"),
+        if let Ok(Ok(())) = tokio::time::timeout(RETRY_PERIOD, release).await {
+            tracing::info!(lease = self.name, "released the lease");
+        } else {
+            tracing::warn!(lease = self.name, "could not release the lease; it expires by itself");
         }
     }
 

@@ -42,7 +42,7 @@ pub async fn run(cluster: &Cluster, args: &ListArgs) -> Result<(), PluginError> 
             return Ok(output::note(&format!("No WhatsAppInstances in {place}."))?);
         }
         None | Some(ListOutput::Wide) => {
-            rows(&found, args.all_namespaces, args.output == Some(ListOutput::Wide), Timestamp::now())?
+            rows(&found, args.all_namespaces, args.output == Some(ListOutput::Wide), Timestamp::now())
         }
     };
     Ok(output::text(&text)?)
@@ -59,7 +59,7 @@ fn headings(all_namespaces: bool, wide: bool) -> Vec<&'static str> {
     first.into_iter().chain(columns).chain(last).collect()
 }
 
-fn rows(found: &[DynamicObject], all_namespaces: bool, wide: bool, now: Timestamp) -> Result<String, PluginError> {
+fn rows(found: &[DynamicObject], all_namespaces: bool, wide: bool, now: Timestamp) -> String {
     let mut lines = Vec::with_capacity(found.len());
     for object in found {
         let mut line = Vec::new();
@@ -78,7 +78,7 @@ fn rows(found: &[DynamicObject], all_namespaces: bool, wide: bool, now: Timestam
         line.push(object.creation_timestamp().map(|time| age(time.0, now)).unwrap_or_default());
         lines.push(line);
     }
-    Ok(table(&headings(all_namespaces, wide), &lines))
+    table(&headings(all_namespaces, wide), &lines)
 }
 
 fn reason(object: &DynamicObject) -> Option<String> {
@@ -122,7 +122,7 @@ mod tests {
         let ready = json!([{"type": "Ready", "status": "True", "reason": "Connected"}]);
         let status = json!({"phase": "Connected", "primary": true, "phoneNumber": "+15550001", "conditions": ready});
         let found = [object("shop", json!({"name": "Shop"}), status), object("odd", json!(5), json!("?"))];
-        let text = rows(&found, true, true, "2026-01-01T02:00:00Z".parse().unwrap()).unwrap();
+        let text = rows(&found, true, true, "2026-01-01T02:00:00Z".parse().unwrap());
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].split_whitespace().next(), Some("NAMESPACE"));
         assert_eq!(

@@ -46,16 +46,23 @@ pub fn check_wish(name: &str, before: bool, after: bool, connected: bool) -> Res
     ))
 }
 
-/// The warning that goes with a wish which takes over from another instance. The other one is named only to those who may
-/// see it; `visible` says whether the requester is one of them.
-pub fn takeover_warning(asking: &InstanceRef, current: Option<&InstanceRef>, visible: bool) -> Option<String> {
+/// The warning that goes with a wish which takes over from another instance, at once or, when the asking one is only
+/// being created, once it is connected. The other one is named only to those who may see it; `visible` says whether the
+/// requester is one of them.
+pub fn takeover_warning(
+    asking: &InstanceRef,
+    current: Option<&InstanceRef>,
+    visible: bool,
+    at_once: bool,
+) -> Option<String> {
     let current = current.filter(|current| *current != asking)?;
     let from = if visible {
         format!("{}/{}", current.namespace, current.name)
     } else {
         "the owner's present primary".to_owned()
     };
-    Some(format!("{}/{} takes over as primary instance from {from}", asking.namespace, asking.name))
+    let when = if at_once { "takes over" } else { "will take over, once it is connected," };
+    Some(format!("{}/{} {when} as primary instance from {from}", asking.namespace, asking.name))
 }
 
 #[cfg(test)]
@@ -135,10 +142,11 @@ mod tests {
 
     #[test]
     fn the_warning_names_the_one_before_only_to_those_who_may_see_it() {
-        let warning = takeover_warning(&key("w"), Some(&key("old")), true).unwrap();
+        let warning = takeover_warning(&key("w"), Some(&key("old")), true, true).unwrap();
         assert_eq!(warning, "shop/w takes over as primary instance from shop/old");
-        assert!(!takeover_warning(&key("w"), Some(&key("old")), false).unwrap().contains("old"));
-        assert_eq!(takeover_warning(&key("w"), Some(&key("w")), true), None);
-        assert_eq!(takeover_warning(&key("w"), None, true), None);
+        assert!(!takeover_warning(&key("w"), Some(&key("old")), false, true).unwrap().contains("old"));
+        assert!(takeover_warning(&key("w"), Some(&key("old")), true, false).unwrap().contains("once it is connected"));
+        assert_eq!(takeover_warning(&key("w"), Some(&key("w")), true, true), None);
+        assert_eq!(takeover_warning(&key("w"), None, true, true), None);
     }
 }

@@ -31,7 +31,8 @@ pub struct Seen {
 pub struct History {
     seen: Arc<Mutex<Vec<Seen>>>,
     changed: watch::Receiver<usize>,
-    task: Arc<AbortOnDrop>,
+    /// Watches for as long as anybody holds the record.
+    _task: Arc<AbortOnDrop>,
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
@@ -77,12 +78,11 @@ impl History {
                 }
             }
         });
-        Self { seen, changed, task: Arc::new(AbortOnDrop(task)) }
+        Self { seen, changed, _task: Arc::new(AbortOnDrop(task)) }
     }
 
     /// Every version of one instance so far, oldest first.
     pub fn of(&self, name: &str) -> Vec<Seen> {
-        let _watching = &self.task;
         self.seen.lock().unwrap().iter().filter(|seen| seen.name == name).cloned().collect()
     }
 
@@ -120,10 +120,10 @@ impl History {
                 changed.changed().await.unwrap();
             }
         };
-        match tokio::time::timeout(patience, search).await {
-            Ok(instance) => instance,
-            Err(_) => panic!("{name}: not {what} within {patience:?}; {}", self.story(name)),
-        }
+        let Ok(instance) = tokio::time::timeout(patience, search).await else {
+            panic!("{name}: not {what} within {patience:?}; {}", self.story(name))
+        };
+        instance
     }
 
     /// Waits until the instance is in a phase.

@@ -303,7 +303,7 @@ pub fn target_dir() -> PathBuf {
 pub async fn cluster() -> (Client, PathBuf) {
     static READY: OnceCell<PathBuf> = OnceCell::const_new();
     let kubeconfig = READY.get_or_init(|| async {
-        let kubeconfig = ControlPlane::shared().await.kubeconfig().to_owned();
+        let kubeconfig = ControlPlane::shared().await.kubeconfig();
         install_crds(&client(&kubeconfig).await).await;
         kubeconfig
     });

@@ -27,6 +27,7 @@ const SILENCE: Duration = Duration::from_secs(52);
 const QUIET: Duration = Duration::from_secs(15);
 
 /// How far the connection came.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Course {
     dial: Dial,

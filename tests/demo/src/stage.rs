@@ -46,7 +46,7 @@ impl Stage {
         fs::create_dir_all(&dir).expect("create target/demo");
         println!("==> starting etcd and kube-apiserver (about 5 s)");
         let plane = ControlPlane::start(&Default::default()).await.unwrap_or_else(|error| give_up(&error.to_string()));
-        fs::copy(&plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
+        fs::copy(plane.kubeconfig(), dir.join("kubeconfig")).expect("write target/demo/kubeconfig");
         let client = world::client(&plane.kubeconfig()).await;
         world::install_crds(&client).await;
         world::create_namespace(&client, NAMESPACE).await;

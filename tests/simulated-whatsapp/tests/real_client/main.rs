@@ -394,7 +394,7 @@ async fn refusals_have_their_own_status() {
     let key = "A".repeat(43) + "=";
     let code = |reference: &str| format!("{reference},{key},{key},{key},1");
     let (outbox, _inbox) = tokio::sync::mpsc::unbounded_channel();
-    let opened = Instant::now() - Duration::from_secs(75);
+    let opened = Instant::now().checked_sub(Duration::from_secs(75)).unwrap();
     let pairing = Arc::new(Pairing::new(opened, [0; 32], outbox));
     scene.server.world.open_pairing(&pairing);
     assert_eq!(scan("nonsense".into()).await, 400);

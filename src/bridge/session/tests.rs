@@ -1,0 +1,164 @@
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{Semaphore, mpsc};
+use whatsapp_operator::{
+    bridge_api::{Event as Shown, PairingMethod, SessionPhase, SessionSpec},
+    model::Sensitive,
+};
+
+use crate::{
+    backend::{
+        Order,
+        script::{Running, Script},
+    },
+    events::{Board, Subscription},
+    machine::{ClientEvent, End, Timings},
+    metrics::Metrics,
+    registry::{Limits, Refusal, Registry},
+    session::Shared,
+    store::Store,
+};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    registry: Registry,
+    shared: Arc<Shared>,
+    clients: mpsc::UnboundedReceiver<Running>,
+    erased: Arc<Mutex<Vec<String>>>,
+    shown: Subscription,
+    directory: Arc<tempfile::TempDir>,
+}
+
+impl Bench {
+    fn start(directory: Arc<tempfile::TempDir>, places: usize) -> Self {
+        let (script, clients) = Script::new();
+        let erased = Arc::clone(&script.erased);
+        let (store, stored) = Store::open(&directory.path().join("bridge.db")).unwrap();
+        let shared = Arc::new(Shared {
+            backend: Arc::new(script),
+            store,
+            board: Board::new("run".to_owned()),
+            places: Arc::new(Semaphore::new(places)),
+            metrics: Metrics::new(),
+        });
+        let shown = shared.board.subscribe(None);
+        let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
+        let registry = Registry::resume(Arc::clone(&shared), limits, stored);
+        Self { registry, shared, clients, erased, shown, directory }
+    }
+
+    fn fresh() -> Self {
+        Self::start(Arc::new(tempfile::tempdir().unwrap()), 9)
+    }
+
+    async fn client(&mut self) -> Running {
+        tokio::time::timeout(PATIENCE, self.clients.recv()).await.expect("a client starts").unwrap()
+    }
+
+    /// Reads the stream until `wanted`.
+    async fn sees(&mut self, wanted: impl Fn(&Shown) -> bool) {
+        loop {
+            let next = self.shared.board.next(&mut self.shown);
+            if wanted(&tokio::time::timeout(PATIENCE, next).await.expect("the event comes").unwrap().1) {
+                return;
+            }
+        }
+    }
+
+    async fn sees_phase(&mut self, phase: SessionPhase) {
+        self.sees(|event| matches!(event, Shown::Session { session } if session.phase == phase)).await;
+    }
+
+    async fn linked(&mut self, id: &str) -> Running {
+        self.registry.put(id, SessionSpec::default()).await.unwrap();
+        let client = self.client().await;
+        client.says(ClientEvent::Code {
+            method: PairingMethod::Qr,
+            code: Sensitive::new("code"),
+            valid_for: Duration::from_secs(60),
+        });
+        client.says(ClientEvent::Paired);
+        client.says(ClientEvent::Connected { phone_number: None, push_name: Some(Sensitive::new("Anna")) });
+        self.sees_phase(SessionPhase::Connected).await;
+        client
+    }
+}
+
+async fn told(client: &mut Running) -> Order {
+    tokio::time::timeout(PATIENCE, client.orders.recv()).await.expect("the client is told").unwrap()
+}
+
+#[tokio::test]
+async fn deletion_is_announced_after_the_client_is_over_and_the_keys_are_gone() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    bench.registry.delete("a", true).await.unwrap();
+    assert_eq!(told(&mut client).await, Order::Unlink);
+    client.says(ClientEvent::Unlinked(true));
+    assert_eq!(told(&mut client).await, Order::Stop);
+    assert!(bench.erased.lock().unwrap().is_empty() && bench.shared.board.get("a").is_some());
+    client.ends(End::Stopped);
+    let erased = Arc::clone(&bench.erased);
+    bench.sees(|event| matches!(event, Shown::Deleted { .. }) && *erased.lock().unwrap() == ["a"]).await;
+    assert!(matches!(bench.registry.delete("a", true).await, Ok(None)));
+    let again = Bench::start(Arc::clone(&bench.directory), 9);
+    assert!(again.shared.board.list().items.is_empty());
+}
+
+#[tokio::test]
+async fn a_logout_is_shown_after_the_keys_are_gone() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    client.says(ClientEvent::LoggedOut);
+    assert_eq!(told(&mut client).await, Order::Stop);
+    assert_eq!(bench.shared.board.get("a").unwrap().phase, SessionPhase::Connected);
+    client.ends(End::Stopped);
+    bench.sees_phase(SessionPhase::LoggedOut).await;
+    assert_eq!(*bench.erased.lock().unwrap(), ["a"]);
+}
+
+#[tokio::test]
+async fn what_was_linked_is_linked_in_the_next_process_and_needs_no_place() {
+    let mut bench = Bench::fresh();
+    let _client = bench.linked("a").await;
+    // No orderly end: the next process finds what is on the disk.
+    let mut next = Bench::start(Arc::clone(&bench.directory), 0);
+    let restored = next.shared.board.get("a").expect("known before the first request");
+    assert!(restored.paired);
+    let client = next.client().await;
+    assert_eq!(client.start.push_name, Some(Sensitive::new("Anna")));
+    client.says(ClientEvent::Connected { phone_number: None, push_name: None });
+    next.sees_phase(SessionPhase::Connected).await;
+}
+
+#[tokio::test]
+async fn one_place_is_given_to_one_session_after_the_other() {
+    let mut bench = Bench::start(Arc::new(tempfile::tempdir().unwrap()), 1);
+    bench.registry.put("a", SessionSpec::default()).await.unwrap();
+    let first = bench.client().await;
+    let queued = bench.registry.put("b", SessionSpec::default()).await.unwrap();
+    assert_eq!(queued.phase, SessionPhase::Queued);
+    assert!(bench.clients.try_recv().is_err());
+    first.says(ClientEvent::WindowPassed);
+    let second = bench.client().await;
+    assert_eq!(second.start.generation, 1);
+}
+
+#[tokio::test]
+async fn closing_stops_every_client_and_refuses_what_comes_after() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let close = bench.registry.close();
+    let stop = async {
+        assert_eq!(told(&mut client).await, Order::Stop);
+        client.ends(End::Stopped);
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(close, stop) }).await.expect("closing ends");
+    let refusal = bench.registry.put("b", SessionSpec::default()).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Closing));
+}
