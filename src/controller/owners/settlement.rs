@@ -107,7 +107,7 @@ impl Desk {
         for _ in 0..ATTEMPTS {
             let Some(case) = self.case(owner) else { return Ok(None) };
             let facts = self.facts(owner, &case).await?;
-            let now = self.context.now();
+            let now = Timestamp::now();
             let own = case.ledger.as_ref().and_then(|ledger| ledger.spec.max_instances);
             let limit = rules::limit(own, self.owners.default_limit);
             let before = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
@@ -173,7 +173,7 @@ impl Desk {
         let status = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
         let known: BTreeSet<InstanceRef> = facts.iter().map(|facts| facts.key.clone()).collect();
         // One that only the cache knows needs no look: if it is gone already, its place is given back when that is seen.
-        for key in doubts(status, &facts, self.context.now()).into_iter().filter(|key| !known.contains(key)) {
+        for key in doubts(status, &facts, Timestamp::now()).into_iter().filter(|key| !known.contains(key)) {
             let api: Api<WhatsAppInstance> = Api::namespaced(self.context.client.clone(), &key.namespace);
             match call("read an instance", api.get_opt(&key.name)).await {
                 Ok(Some(instance)) if owner_of(&instance) == Some(owner) => facts.push(InstanceFacts::from(&instance)),
