@@ -42,6 +42,9 @@ pub enum RunError {
     /// The lease. Exiting is what keeps two controllers from running at once.
     #[error("{0}; stopping, so that only one controller runs")]
     Lease(#[from] LeaseError),
+    /// A defect: it runs until it is told to stop.
+    #[error("the controller ended by itself; the lines above may say why")]
+    Ended,
     /// Signals.
     #[error("listen to signals: {0}")]
     Signals(#[source] io::Error),
@@ -159,22 +162,26 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let by_itself = tokio::select! {
         error = lost => {
             // No drain: another process may already be at work.
             admin.set_ready(false);
             return Err(error.into());
         }
-        () = stop.cancelled() => {}
-        _ = &mut work => tracing::error!("the controller ended by itself"),
-    }
+        () = stop.cancelled() => false,
+        _ = &mut work => true,
+    };
     admin.set_ready(false);
     end.cancel();
-    if tokio::time::timeout(DRAIN, &mut work).await.is_err() {
+    // A task that has ended must not be asked again.
+    if !by_itself && tokio::time::timeout(DRAIN, &mut work).await.is_err() {
         tracing::warn!("some reconciles did not finish in time");
     }
     if let Some(candidate) = &mut election {
         candidate.release().await;
+    }
+    if by_itself {
+        return Err(RunError::Ended);
     }
     if let Some(webhooks) = webhooks {
         webhooks.ended().await;
@@ -184,7 +191,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
 }
 
 fn lease_namespace(client: &Client, args: &ControllerArgs) -> String {
-    args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned())
+    args.lease_namespace().unwrap_or_else(|| client.default_namespace()).to_owned()
 }
 
 fn candidate(client: &Client, args: &ControllerArgs) -> Candidate {

@@ -31,7 +31,10 @@ use crate::{
 };
 
 /// One call to the API server; several of them fit into a review.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
+/// No write begins after this much of a review; together with the call it ends before the API server, which waits 5 s
+/// and began to count before us, gives up.
+const LATE: Duration = Duration::from_secs(2);
 /// Between two tries when the API server is busy.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Owners remembered between reviews. Forgetting one costs a read.
@@ -50,11 +53,14 @@ pub enum LedgerError {
         source: Box<kube::Error>,
     },
     /// It did not answer in time.
-    #[error("{doing} the owner's ledger: no answer within {} s", CALL_TIMEOUT.as_secs())]
+    #[error("{doing} the owner's ledger: no answer within {CALL_TIMEOUT:?}")]
     Timeout {
         /// What was being done.
         doing: &'static str,
     },
+    /// So many others wanted the same ledger that it is too late to begin a write.
+    #[error("the owner's ledger is too busy")]
+    Late,
     /// The object under the owner's name belongs to another owner; it was put there by hand.
     #[error("WhatsAppOwner {0} belongs to another owner")]
     Foreign(String),
@@ -142,6 +148,10 @@ impl Ledgers {
             };
             if dry_run {
                 return Ok(Ok(()));
+            }
+            // A place taken for a review that nobody waits for any more would stay empty for a minute.
+            if arrived.elapsed() > LATE {
+                return Err(LedgerError::Late);
             }
             match self.write(&granted).await {
                 Ok(written) => {

@@ -35,8 +35,8 @@ use crate::rules::{Denial, ledger::ClaimKind, owner::not_assignable, primary::ta
 const LARGEST_REVIEW: usize = 1 << 20;
 /// Bodies read at once; with the limit above, the memory that callers can make us use.
 const READ_AT_ONCE: usize = 64;
-/// A body is here at once or not at all.
-const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+/// A body is here at once, unless the machine is badly overloaded: then better late than never.
+const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 /// The API server waits 5 s (`timeoutSeconds`); a refusal that says why is better than silence.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long open reviews may take once shutdown began.
@@ -70,7 +70,10 @@ impl Admission {
                 let said = decision.denial.as_ref().map_or("allowed", |denial| denial.reason);
                 (said, Json(answer(uid, decision)).into_response())
             }
-            Err(malformed) => ("malformed", (StatusCode::BAD_REQUEST, malformed.to_string()).into_response()),
+            Err(malformed) => {
+                tracing::warn!(webhook, %malformed, "not a review");
+                ("malformed", (StatusCode::BAD_REQUEST, malformed.to_string()).into_response())
+            }
         };
         self.metrics.answered(webhook, said, arrived.elapsed());
         response

@@ -16,6 +16,7 @@ use tokio::{
 use whatsapp_operator::bridge_api::{PairingMethod, Session, SessionSpec};
 
 use crate::{
+    backend::EraseError,
     machine::{Kept, State, Timings},
     session::{Actor, Command, Shared},
     store::{StoreError, Stored},
@@ -50,6 +51,9 @@ pub enum Refusal {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The keys could not be deleted.
+    #[error(transparent)]
+    Keys(#[from] EraseError),
 }
 
 /// What the registry does itself.
@@ -173,9 +177,25 @@ impl Registry {
         }
     }
 
-    /// Has session `id` deleted. `None` when there is none.
+    /// Has session `id` deleted. `None` when there is none, and then nothing of one is left on the disk either.
     pub async fn delete(&self, id: &str, unlink: bool) -> Result<Option<Session>, Refusal> {
         check_id(id)?;
+        if let Some(session) = self.tell(id, unlink).await? {
+            return Ok(Some(session));
+        }
+        // A creation that was cut off half-way left a row, and an unreadable row keeps its keys: both would be a session
+        // again after the next start. One at a time, so that nobody makes the session under our hands.
+        let _turn = self.creating.lock().await;
+        if let Some(session) = self.tell(id, unlink).await? {
+            return Ok(Some(session));
+        }
+        self.shared.store.remove(id).await?;
+        self.shared.backend.erase(id).await?;
+        Ok(None)
+    }
+
+    /// Tells the task of session `id` to delete it; `None` when it has none.
+    async fn tell(&self, id: &str, unlink: bool) -> Result<Option<Session>, Refusal> {
         let commands = {
             let entries = self.entries();
             if entries.closing {
@@ -185,13 +205,13 @@ impl Registry {
         };
         let Some(commands) = commands else { return Ok(None) };
         let (answer, answered) = oneshot::channel();
-        if commands.send(Command::Delete { unlink, answer }).await.is_err() {
-            return Ok(None);
+        if commands.send(Command::Delete { unlink, answer }).await.is_ok()
+            && let Ok(result) = answered.await
+        {
+            return Ok(Some(result?));
         }
-        match answered.await {
-            Ok(result) => Ok(Some(result?)),
-            Err(_) => Ok(None),
-        }
+        // Its task has ended: because the session was deleted, or because the process ends and the session stays.
+        if self.entries().closing { Err(Refusal::Closing) } else { Ok(None) }
     }
 
     /// Closes every connection and ends every task. No request is taken any more.
@@ -229,7 +249,12 @@ fn is_phone_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_id, is_phone_number};
+    use super::{Command, Refusal, check_id, is_phone_number};
+    use crate::{
+        backend::Order,
+        machine::End,
+        session::tests::{Bench, told},
+    };
 
     #[test]
     fn ids_cannot_climb() {
@@ -247,5 +272,25 @@ mod tests {
         for bad in ["15551234567", "+1555123456a", "+1", "", "+1234567890123456"] {
             assert!(!is_phone_number(bad), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_meets_the_end_of_the_process_is_not_called_done() {
+        let mut bench = Bench::fresh();
+        let mut client = bench.linked("a").await;
+        // In this order: the task of the session reads the end before the deletion.
+        let ((), deleted, ()) = tokio::join!(
+            async {
+                let entries = bench.registry.entries();
+                entries.by_id["a"].commands.try_send(Command::Close).unwrap();
+            },
+            bench.registry.delete("a", true),
+            async {
+                assert_eq!(told(&mut client).await, Order::Stop);
+                bench.registry.entries().closing = true;
+                client.ends(End::Stopped);
+            }
+        );
+        assert!(matches!(deleted, Err(Refusal::Closing)), "{:?}", deleted.err());
     }
 }

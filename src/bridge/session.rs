@@ -1,7 +1,7 @@
 //! One task per session: it alone owns the session's state, and carries out what the state machine asks for.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -99,10 +99,7 @@ impl Actor {
                 },
                 Some(input) = self.inputs.recv() => match input {
                     Input::Event(event) => self.take(*event).await,
-                    Input::Place(permit) => {
-                        self.place = Some(permit);
-                        self.take(Event::PlaceGranted).await;
-                    }
+                    Input::Place(permit) => self.granted(permit).await,
                 },
                 () = wake => self.take(Event::Tick).await,
             }
@@ -119,6 +116,15 @@ impl Actor {
         }
         self.try_take(Event::Put(spec)).await?;
         Ok(Some(self.state.view()))
+    }
+
+    /// A permit that was asked for before, and not wanted any more, may arrive late: one is enough, and the one held must
+    /// not be given back for it.
+    async fn granted(&mut self, permit: OwnedSemaphorePermit) {
+        if self.place.is_none() {
+            self.place = Some(permit);
+            self.take(Event::PlaceGranted).await;
+        }
     }
 
     /// Takes an event that cannot be refused: what it says has happened. Waits for the store if need be.

@@ -30,6 +30,8 @@ pub struct Script {
     pub cursor: Cursor,
     /// What it answers to `PUT` and `DELETE`, as status and body.
     pub answer: (u16, String),
+    /// How often it was asked what it is.
+    pub infos: usize,
     /// Whether it is something else altogether.
     pub nonsense: bool,
 }
@@ -70,6 +72,7 @@ pub async fn start() -> Scripted {
         sessions: Vec::new(),
         cursor: "run-0".parse().unwrap(),
         answer: (204, String::new()),
+        infos: 0,
         nonsense: false,
     }));
     let (told, followers) = mpsc::unbounded();
@@ -101,6 +104,7 @@ fn gate(served: &Served, headers: &HeaderMap) -> Result<(), Response> {
 
 async fn info(State(served): State<Served>, headers: HeaderMap) -> Result<impl IntoResponse, Response> {
     gate(&served, &headers)?;
+    lock(&served.0).infos += 1;
     Ok(Json(Info { version: "1".into(), capabilities: vec!["qr".into()], sessions: 0 }))
 }
 

@@ -96,9 +96,17 @@ impl ControllerArgs {
         }
     }
 
-    /// Which cluster.
+    /// Which cluster. A variable that is set to nothing, as templates do, says nothing.
     pub fn cluster(&self) -> Cluster {
-        Cluster { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+        Cluster {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone().filter(|context| !context.is_empty()),
+        }
+    }
+
+    /// Where the Lease is, when that was said.
+    pub fn lease_namespace(&self) -> Option<&str> {
+        self.lease_namespace.as_deref().filter(|namespace| !namespace.is_empty())
     }
 }
 
@@ -181,6 +189,13 @@ mod tests {
         let plain = parsed(&[]).unwrap();
         assert!(plain.settings().namespaces.is_empty() && plain.leader_elect);
         assert_eq!(plain.settings().deletion_deadline, SignedDuration::from_mins(10));
+    }
+
+    #[test]
+    fn what_is_set_to_nothing_is_not_set() {
+        let args = parsed(&["--context=", "--lease-namespace=", "--bridge-selector="]).unwrap();
+        assert_eq!((args.cluster().context, args.lease_namespace()), (None, None));
+        assert_eq!(args.settings().bridge_selector, None);
     }
 
     #[test]

@@ -174,9 +174,11 @@ async fn set_finalizers(
 
 fn written(mut instance: WhatsAppInstance, context: &Context) -> Arc<WhatsAppInstance> {
     instance.metadata.managed_fields = None;
-    context.directory.note(&instance);
     let instance = Arc::new(instance);
     context.written.note(&instance);
+    if !context.directory.note_own(&instance) {
+        context.written.forget(&instance.uid().unwrap_or_default());
+    }
     instance
 }
 

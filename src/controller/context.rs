@@ -115,10 +115,10 @@ impl Failures {
 }
 
 impl Context {
-    /// Drops everything kept about a deleted instance.
-    pub fn forget(&self, uid: &str) {
-        self.directory.forget(uid);
+    /// Drops everything kept about a deleted instance. Returns whether that leaves a place on a shard free.
+    pub fn forget(&self, uid: &str) -> bool {
         self.written.forget(uid);
         self.failures.note(uid, None);
+        self.directory.forget(uid)
     }
 }

@@ -44,6 +44,21 @@ fn standing(session: Session) -> WhatsAppInstance {
     after(&first, &decide(&facts(&first, Some(session))))
 }
 
+#[test]
+fn a_bridge_that_answers_the_last_moment_there_is_panics_nothing() {
+    for phase in [SessionPhase::AwaitingPairing, SessionPhase::Connected] {
+        let mut session = session(phase);
+        (session.phase_since, session.connected_at) = (Timestamp::MAX, Some(Timestamp::MAX));
+        session.last_active_at = Some(Timestamp::MAX);
+        session.qr = session.qr.map(|qr| crate::bridge_api::Qr { expires_at: Timestamp::MAX, ..qr });
+        let shown = standing(session.clone());
+        decide(&facts(&shown, Some(session.clone())));
+        let mut lost = Facts { session_since: Timestamp::MAX, ..facts(&shown, Some(session)) };
+        lost.link = LinkState::Unknown;
+        decide(&lost);
+    }
+}
+
 fn status(instance: &WhatsAppInstance) -> &WhatsAppInstanceStatus {
     instance.status.as_ref().unwrap()
 }

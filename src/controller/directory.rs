@@ -17,6 +17,8 @@ pub type InstanceRef = ObjectRef<WhatsAppInstance>;
 struct Entry {
     reference: InstanceRef,
     binding: Option<BridgeBinding>,
+    /// The binding is only reserved: nothing has shown it recorded yet.
+    reserved: bool,
     phase: Option<Phase>,
 }
 
@@ -40,25 +42,44 @@ impl Directory {
         Self { entries: Mutex::default(), phases }
     }
 
-    /// Notes an instance as the watch or our own write shows it. Returns whether it was not known before.
+    /// Notes an instance as the watch shows it. Returns whether it was not known before.
     pub fn note(&self, instance: &WhatsAppInstance) -> bool {
+        instance.uid().is_some_and(|uid| self.put(&mut lock(&self.entries), uid, instance))
+    }
+
+    /// Notes an instance as the answer to our own write shows it, and returns whether it is still there: the watch may
+    /// have told of its end before the answer came, and nobody would ever take it off again.
+    pub fn note_own(&self, instance: &WhatsAppInstance) -> bool {
         let Some(uid) = instance.uid() else { return false };
+        let mut entries = lock(&self.entries);
+        let known = entries.by_uid.contains_key(&uid);
+        if known {
+            self.put(&mut entries, uid, instance);
+        }
+        known
+    }
+
+    fn put(&self, entries: &mut Entries, uid: String, instance: &WhatsAppInstance) -> bool {
         let status = instance.status.as_ref();
         let (binding, phase) =
             (status.and_then(|status| status.bridge.clone()), status.and_then(|status| status.phase));
-        let mut entries = lock(&self.entries);
-        let entries = &mut *entries;
         let known = entries.by_uid.get(&uid);
         let fresh = known.is_none();
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
+        let reserved = binding.is_none() && known.is_some_and(|entry| entry.reserved);
         let binding = binding.or_else(|| known.and_then(|entry| entry.binding.clone()));
         let (old_binding, old_phase) = known.map_or((None, None), |entry| (entry.binding.clone(), entry.phase));
         if old_binding != binding {
             entries.count(old_binding.as_ref(), binding.as_ref());
         }
         self.phases.change(old_phase, phase);
-        entries.by_uid.insert(uid, Entry { reference: reference(instance), binding, phase });
+        entries.by_uid.insert(uid, Entry { reference: reference(instance), binding, reserved, phase });
         fresh
+    }
+
+    /// Whether there is such an instance.
+    pub fn knows(&self, uid: &str) -> bool {
+        lock(&self.entries).by_uid.contains_key(uid)
     }
 
     /// Reserves a place for an instance on a shard, if it has fewer than `places` bound.
@@ -69,7 +90,7 @@ impl Directory {
         match entries.by_uid.get_mut(uid) {
             Some(entry) if entry.binding.is_some() => entry.binding.as_ref() == Some(binding),
             Some(entry) if bound < places => {
-                entry.binding = Some(binding.clone());
+                (entry.binding, entry.reserved) = (Some(binding.clone()), true);
                 entries.count(None, Some(binding));
                 true
             }
@@ -77,20 +98,25 @@ impl Directory {
         }
     }
 
-    /// Gives a reservation back that came to nothing.
+    /// Gives a reservation back that came to nothing, as far as we know: a write whose answer got lost may have been seen
+    /// by the watch, and then the binding stands.
     pub fn unreserve(&self, uid: &str) {
         let mut entries = lock(&self.entries);
-        let taken = entries.by_uid.get_mut(uid).and_then(|entry| entry.binding.take());
+        let reserved = entries.by_uid.get_mut(uid).filter(|entry| entry.reserved);
+        let taken = reserved.and_then(|entry| {
+            entry.reserved = false;
+            entry.binding.take()
+        });
         entries.count(taken.as_ref(), None);
     }
 
-    /// Forgets a deleted instance.
-    pub fn forget(&self, uid: &str) {
+    /// Forgets a deleted instance. Returns whether that leaves a place on a shard free.
+    pub fn forget(&self, uid: &str) -> bool {
         let mut entries = lock(&self.entries);
-        if let Some(entry) = entries.by_uid.remove(uid) {
-            entries.count(entry.binding.as_ref(), None);
-            self.phases.change(entry.phase, None);
-        }
+        let Some(entry) = entries.by_uid.remove(uid) else { return false };
+        entries.count(entry.binding.as_ref(), None);
+        self.phases.change(entry.phase, None);
+        entry.binding.is_some()
     }
 
     /// The watch has shown every instance once.
@@ -144,5 +170,43 @@ pub fn reference(instance: &WhatsAppInstance) -> InstanceRef {
     match instance.namespace() {
         Some(namespace) => reference.within(&namespace),
         None => reference,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fixtures::{self, UID, binding};
+
+    fn knowing(instance: &WhatsAppInstance) -> Directory {
+        let directory = Directory::default();
+        directory.note(instance);
+        directory
+    }
+
+    #[test]
+    fn the_answer_to_our_write_does_not_bring_a_deleted_instance_back() {
+        let bound = fixtures::bound(Default::default());
+        let directory = knowing(&bound);
+        assert!(directory.note_own(&bound));
+        assert!(directory.forget(UID), "its place is free");
+        assert!(!directory.note_own(&bound));
+        assert_eq!((directory.bound(&binding()), directory.claimant(UID, &binding())), (0, None));
+    }
+
+    #[test]
+    fn a_reservation_is_given_back_unless_the_watch_has_shown_the_binding() {
+        let directory = knowing(&fixtures::instance());
+        assert!(directory.reserve(UID, &binding(), 1));
+        directory.unreserve(UID);
+        assert_eq!(directory.bound(&binding()), 0);
+        assert!(!directory.forget(UID));
+        let directory = knowing(&fixtures::instance());
+        assert!(directory.reserve(UID, &binding(), 1));
+        directory.note(&fixtures::instance());
+        directory.note(&fixtures::bound(Default::default()));
+        directory.unreserve(UID);
+        assert_eq!(directory.bound(&binding()), 1);
+        assert!(directory.claimant(UID, &binding()).is_some());
     }
 }

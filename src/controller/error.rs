@@ -65,24 +65,34 @@ pub fn describe(error: &kube::Error) -> String {
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_mins(2);
-/// Races are lost once or twice, not for long.
+/// Races are lost once or twice, not for long: this many times. After that the watch must be far behind, and a thousand
+/// objects that try twenty times a second would keep it there; so the pause doubles, up to 64 times.
+const RACES: u32 = 10;
 const RACE_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Default)]
+struct InRow {
+    failed: u32,
+    raced: u32,
+}
 
 /// How often each object has failed in a row: kube's error policy is told the error, not the attempt.
 #[derive(Debug, Default)]
-pub struct Backoff(Mutex<HashMap<InstanceRef, u32>>);
+pub struct Backoff(Mutex<HashMap<InstanceRef, InRow>>);
 
 impl Backoff {
     /// The pause before the next attempt, jittered so that a thousand objects do not come back at once.
     pub fn after(&self, object: InstanceRef, error: &ReconcileError) -> Duration {
+        let mut objects = lock(&self.0);
+        let InRow { failed, raced } = objects.entry(object).or_default();
         let pause = match error {
-            ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken => RACE_PAUSE,
+            ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken => {
+                *raced = raced.saturating_add(1);
+                RACE_PAUSE * (1_u32 << raced.saturating_sub(RACES).min(6))
+            }
             _ => {
-                let mut failures = lock(&self.0);
-                let failed = failures.entry(object).or_insert(0);
                 *failed = failed.saturating_add(1);
-                let factor = 1_u32 << failed.saturating_sub(1).min(10);
-                (FIRST_PAUSE * factor).min(LAST_PAUSE)
+                (FIRST_PAUSE * (1_u32 << failed.saturating_sub(1).min(10))).min(LAST_PAUSE)
             }
         };
         pause.mul_f64(0.75 + fastrand::f64() / 2.0)
@@ -112,10 +122,18 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_race_is_run_again_at_once_every_time() {
+    fn a_lost_race_is_run_again_at_once() {
         let backoff = Backoff::default();
         for _ in 0..10 {
             assert!(backoff.after(InstanceRef::new("one"), &ReconcileError::PlaceTaken) < FIRST_PAUSE);
         }
+    }
+
+    #[test]
+    fn a_cache_that_stays_behind_is_waited_for() {
+        let backoff = Backoff::default();
+        let lost = ReconcileError::Outdated { doing: "write the status" };
+        let pauses: Vec<_> = (0..30).map(|_| backoff.after(InstanceRef::new("one"), &lost)).collect();
+        assert!(pauses[29] > Duration::from_secs(2) && pauses[29] < Duration::from_secs(5), "{pauses:?}");
     }
 }

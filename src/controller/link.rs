@@ -29,6 +29,10 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause: how late a shard that is back may be noticed.
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// A connection that lasted this long held.
+const STEADY: Duration = Duration::from_secs(2);
+/// A bridge that was started anew resets its followers once, and a new token makes a new connection: no reason to wait.
+const FREE_RESTARTS: u32 = 2;
 /// A shard that was up may be gone this long (a restart) before its instances are told.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A rotated token is picked up at least this often; a refused one at once.
@@ -178,16 +182,24 @@ impl Link {
         let mut cursor = None;
         let mut pause = FIRST_PAUSE;
         let mut down_since: Option<Instant> = None;
+        let mut hasty = 0_u32;
         loop {
             let started = Instant::now();
             let broken = self.follow(&kubernetes, &mut cursor).await;
             let was_up = lock(&self.shared).state == LinkState::Up;
             if was_up {
-                (pause, down_since) = (FIRST_PAUSE, None);
+                down_since = None;
+            }
+            // Two processes behind one address, each of which knows nothing of the other's cursor, break every connection at
+            // once: only one that held makes the next one cheap.
+            if started.elapsed() >= STEADY {
+                (pause, hasty) = (FIRST_PAUSE, 0);
             }
             let Some(trouble) = self.trouble(&broken) else {
-                if !was_up && started.elapsed() < FIRST_PAUSE {
+                hasty = hasty.saturating_add(1);
+                if hasty > FREE_RESTARTS {
                     tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LAST_PAUSE);
                 }
                 continue;
             };
@@ -197,9 +209,18 @@ impl Link {
                 cursor = None;
             }
             let patient = brief && cursor.is_some() && first.elapsed() < PATIENCE;
-            self.set_state(&if patient { LinkState::Unknown } else { LinkState::Down(trouble) });
+            self.set_state(&if patient { LinkState::Unknown } else { self.steady(trouble, brief) });
             tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(if patient { PATIENCE / 3 } else { LAST_PAUSE });
+        }
+    }
+
+    /// How a connection fails may differ from one attempt to the next, refused or not answered: that is one trouble, and not
+    /// worth telling a thousand instances every time.
+    fn steady(&self, trouble: Trouble, brief: bool) -> LinkState {
+        match &lock(&self.shared).state {
+            LinkState::Down(told) if brief && told.reason == trouble.reason => LinkState::Down(told.clone()),
+            _ => LinkState::Down(trouble),
         }
     }
 
@@ -227,7 +248,7 @@ impl Link {
         let mut events = client.events(&from).await?;
         {
             let mut shared = lock(&self.shared);
-            shared.client = Some(client);
+            shared.client = Some(client.clone());
             shared.info = Some(info);
         }
         self.set_state(&LinkState::Up);
@@ -247,13 +268,15 @@ impl Link {
                     }
                 }
                 () = self.again.notified() => {
-                    if self.token(kubernetes).await? == token {
-                        return Err(Broken::Bridge(BridgeError::Unauthorized));
+                    if self.token(kubernetes).await? != token {
+                        return Err(Broken::Restart);
                     }
-                    return Err(Broken::Restart);
+                    // What was refused may have been the token before this one.
+                    client.info().await?;
                 }
                 _ = token_check.tick() => {
-                    if self.token(kubernetes).await? != token {
+                    // Without an answer the one in use stays: an API server that is away is no reason to let go of a bridge.
+                    if self.token(kubernetes).await.is_ok_and(|now| now != token) {
                         return Err(Broken::Restart);
                     }
                 }

@@ -56,8 +56,12 @@ async fn world(key: &str) -> World {
 
 impl World {
     fn link(&self, key: &str) {
+        self.link_to(self.bridge.url.clone(), key);
+    }
+
+    fn link_to(&self, url: String, key: &str) {
         let token = SecretKeyRef { namespace: "ns".into(), name: "token".into(), key: key.into() };
-        let address = Address { url: self.bridge.url.clone(), ca_bundle: None, token };
+        let address = Address { url, ca_bundle: None, token };
         self.links.set("main", &[(fixtures::binding(), address)], &kubernetes(), &self.listeners);
     }
 
@@ -145,6 +149,51 @@ async fn a_refused_token_a_missing_key_and_a_stranger_are_typed_and_heal_by_them
         (script.token, script.nonsense) = ("right", false);
     }
     world.until(|state, _| *state == LinkState::Up).await;
+}
+
+#[tokio::test]
+async fn a_bridge_that_resets_every_connection_is_not_asked_without_pause() {
+    let mut world = world("token").await;
+    let started = std::time::Instant::now();
+    for _ in 0..6 {
+        let follower = world.follower().await;
+        follower.send("other-1", &Event::Reset);
+    }
+    // The first two are free; then 250, 500 and 1000 ms.
+    assert!(started.elapsed() >= Duration::from_millis(1700), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_token_before_does_not_bring_the_link_down() {
+    let mut world = world("token").await;
+    let follower = world.follower().await;
+    world.until(|state, _| *state == LinkState::Up).await;
+    world.links.get(&fixtures::binding()).unwrap().doubt_token();
+    world.until(|_, _| lock(&world.bridge.script).infos == 2).await;
+    follower.send("run-1", &event(SessionPhase::AwaitingPairing));
+    world.until(|state, session| *state == LinkState::Up && session.is_some()).await;
+    assert!(world.bridge.followers.try_recv().is_err(), "it is still the same connection");
+}
+
+#[tokio::test]
+async fn a_shard_that_fails_in_ever_new_ways_is_one_trouble() {
+    use tokio::io::AsyncWriteExt;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = world("token").await;
+    world.link_to(format!("http://{}", listener.local_addr().unwrap()), "token");
+    let told = || match world.links.get(&fixtures::binding()).unwrap().look("").0 {
+        LinkState::Down(trouble) => trouble.message,
+        other => panic!("{other:?}"),
+    };
+    drop(listener.accept().await.unwrap());
+    world.until_down(reason::BRIDGE_UNREACHABLE).await;
+    let first = told();
+    let (mut second, _) = listener.accept().await.unwrap();
+    second.write_all(b"nonsense\r\n\r\n").await.unwrap();
+    drop(second);
+    // The third attempt comes after what the second one found was told.
+    let _third = listener.accept().await.unwrap();
+    assert_eq!(told(), first);
 }
 
 #[tokio::test]

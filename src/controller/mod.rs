@@ -230,8 +230,11 @@ fn instance_told(
             }
             Change::Synced => (None, true),
         };
-        if let Some(uid) = gone {
-            context.forget(&uid);
+        if gone.is_some_and(|uid| context.forget(&uid)) {
+            // Whoever found every shard full has nothing else to be woken by.
+            for waiting in context.directory.select(|_, bound| bound.is_none()) {
+                let _ = listeners.queue.send(waiting);
+            }
         }
         if counts_changed {
             listeners.bridges.notify_one();
@@ -276,5 +279,45 @@ fn namespace_told(listeners: Listeners) -> impl FnMut(Option<Arc<NamespaceMeta>>
         for instance in listeners.directory.select(waits) {
             let _ = listeners.queue.send(instance);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::metrics::Metrics;
+    use kube::runtime::reflector::store::Writer;
+
+    fn context(directory: &Arc<Directory>) -> Context {
+        let client = Client::new(axum::Router::new(), "ns");
+        Context {
+            client: client.clone(),
+            bridges: Writer::default().as_reader(),
+            namespaces: Writer::new(()).as_reader(),
+            links: Arc::default(),
+            directory: Arc::clone(directory),
+            recorder: Recorder::new(client, Reporter::from("test")),
+            metrics: ReconcileMetrics::register(&Metrics::default(), 1),
+            backoff: Backoff::default(),
+            deletion_deadline: SignedDuration::ZERO,
+            written: Written::default(),
+            failures: Failures::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_place_hears_that_one_is_free() {
+        let (queue, mut triggers) = mpsc::unbounded_channel();
+        let directory = Arc::new(Directory::default());
+        let listeners = Listeners { queue, bridges: Arc::default(), directory: Arc::clone(&directory) };
+        let mut told = instance_told(Arc::new(context(&directory)), listeners);
+        let bound = fixtures::bound(Default::default());
+        let mut waiting = fixtures::instance();
+        (waiting.metadata.name, waiting.metadata.uid) = (Some("two".into()), Some("2".into()));
+        told(None, Change::Present(bound.clone()));
+        told(None, Change::Present(waiting));
+        while triggers.try_recv().is_ok() {}
+        told(Some(Arc::new(bound.clone())), Change::Gone(bound));
+        assert_eq!(triggers.try_recv().map(|one| one.name), Ok("two".into()));
     }
 }

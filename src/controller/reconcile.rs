@@ -7,7 +7,8 @@ use std::{
 };
 
 use futures::FutureExt;
-use kube::runtime::controller::Action;
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{
     apply,
@@ -92,10 +93,40 @@ async fn report_failure(
 #[allow(clippy::needless_pass_by_value)] // kube's signature
 pub fn error_policy(instance: Arc<WhatsAppInstance>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let object = directory::reference(&instance);
+    // Gone meanwhile: there is nothing to try again, and nobody would clear what is counted now.
+    if !instance.uid().is_some_and(|uid| context.directory.knows(&uid)) {
+        return Action::await_change();
+    }
     let pause = context.backoff.after(object.clone(), error);
+    let deadline = instance
+        .metadata
+        .deletion_timestamp
+        .as_ref()
+        .and_then(|since| since.0.saturating_add(context.deletion_deadline).ok());
+    let pause = no_later(pause, deadline, Timestamp::now());
     match error {
         ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken => tracing::debug!(%object, %error, "again"),
         _ => tracing::warn!(%object, %error, retry_in_ms = pause.as_millis(), "reconcile failed"),
     }
     Action::requeue(pause)
+}
+
+/// A deletion that fails must not sleep past the deadline at which it gives up. Once that has passed, pauses are as always.
+fn no_later(pause: Duration, deadline: Option<Timestamp>, now: Timestamp) -> Duration {
+    deadline.filter(|at| *at > now).map_or(pause, |at| pause.min(status::until(at, now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fixtures::now;
+
+    #[test]
+    fn a_failing_deletion_wakes_at_its_deadline_and_then_backs_off_again() {
+        let (long, soon) = (Duration::from_secs(120), Duration::from_secs(7));
+        let deadline = now() + jiff::SignedDuration::from_secs(7);
+        assert_eq!(no_later(long, None, now()), long);
+        assert_eq!(no_later(long, Some(deadline), now()), soon);
+        assert_eq!(no_later(long, Some(deadline), deadline), long);
+    }
 }

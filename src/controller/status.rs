@@ -80,7 +80,7 @@ pub fn rejected(facts: &Facts<'_>, denial: &Denial) -> WhatsAppInstanceStatus {
 
 /// The status of an instance whose deletion takes long enough to be seen; `None` while it is quick.
 pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, trouble: Option<&Trouble>) -> Option<Next> {
-    let seen_from = since + QUICK_DELETION;
+    let seen_from = after(since, QUICK_DELETION);
     if trouble.is_none() && facts.now < seen_from {
         return None;
     }
@@ -127,7 +127,7 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
                 (P::Reconnecting, None | Some(SessionReason::ConnectionLost)) => BLIP,
                 _ => return None,
             };
-            let until = facts.session_since + grace;
+            let until = after(facts.session_since, grace);
             (facts.now < until).then_some(Some(until))
         }
         Outlook::Unbound(_) | Outlook::Unusable(_) => None,
@@ -240,20 +240,20 @@ fn last_active(old: &WhatsAppInstanceStatus, connected_at: Option<&Time>, seen: 
     let known = old.last_active_at.as_ref();
     let from = known.max(connected_at).map(|time| time.0);
     match (seen, from) {
-        (Some(seen), Some(from)) if seen >= from + ACTIVITY => Some(seconds(seen)),
+        (Some(seen), Some(from)) if seen >= after(from, ACTIVITY) => Some(seconds(seen)),
         _ => known.cloned(),
     }
 }
 
 /// Removes codes and restrictions past their end, and says when the next one will be.
 fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>, now: Timestamp) -> Next {
-    let alive = |end: &Time| end.0 + STALE_CODE > now;
+    let alive = |end: &Time| after(end.0, STALE_CODE) > now;
     status.qr = status.qr.filter(|qr| alive(&qr.expires_at));
     status.pairing_code = status.pairing_code.filter(|code| alive(&code.expires_at));
     status.restriction = status.restriction.filter(|one| one.expires_at.as_ref().is_none_or(|end| end.0 > now));
     let codes =
         [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
-    let codes = codes.into_iter().flatten().map(|end| end.0 + STALE_CODE);
+    let codes = codes.into_iter().flatten().map(|end| after(end.0, STALE_CODE));
     let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
     let recheck = codes.chain(recheck).chain(lifted).min();
     Next { status, recheck }
@@ -270,6 +270,11 @@ fn kind(kind: RestrictionKind) -> &'static str {
 /// Kubernetes writes whole seconds; rounding here keeps what was written comparable with what is computed.
 pub fn seconds(at: Timestamp) -> Time {
     Time(at.round(Unit::Second).unwrap_or(at))
+}
+
+/// `at` plus `wait`, or the end of time: a bridge may answer any time there is, and `+` panics past the end.
+fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
+    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 /// How long until `at`, and never so short that it becomes a loop.

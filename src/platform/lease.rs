@@ -76,27 +76,31 @@ pub struct Candidate {
     name: String,
     me: String,
     seen: Option<(Record, Instant)>,
+    /// When the last write that made it ours, or kept it so, was begun: others count from when they see that write, which
+    /// may be long before we hear of it.
+    renewed: Option<Instant>,
 }
 
 impl Candidate {
     /// A candidate for the lease `namespace/name` under the identity `me`, unique per process.
     pub fn new(client: Client, namespace: &str, name: &str, me: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.into(), me, seen: None }
+        Self { api: Api::namespaced(client, namespace), name: name.into(), me, seen: None, renewed: None }
     }
 
     /// Waits until the lease is ours.
     pub async fn acquire(&mut self) {
         let mut last = None;
         loop {
-            match self.attempt().await {
-                Ok(None) => return,
-                Ok(Some(holder)) => {
+            match tokio::time::timeout(RENEW_DEADLINE, self.attempt()).await {
+                Ok(Ok(None)) => return,
+                Ok(Ok(Some(holder))) => {
                     if last.as_ref() != Some(&holder) {
                         tracing::info!(lease = self.name, holder, "waiting for the lease");
                     }
                     last = Some(holder);
                 }
-                Err(error) => tracing::warn!(lease = self.name, error = short(&error), "cannot reach the lease"),
+                Ok(Err(error)) => tracing::warn!(lease = self.name, error = short(&error), "cannot reach the lease"),
+                Err(_) => tracing::warn!(lease = self.name, error = "no answer in time", "cannot reach the lease"),
             }
             tokio::time::sleep(jittered(RETRY_PERIOD)).await;
         }
@@ -104,18 +108,18 @@ impl Candidate {
 
     /// Renews the lease until it is lost.
     pub async fn hold(&mut self) -> LeaseError {
-        let mut renewed = Instant::now();
+        let start = Instant::now();
         let mut trouble = String::from("no answer");
         loop {
             tokio::time::sleep(RETRY_PERIOD).await;
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            let left = RENEW_DEADLINE.saturating_sub(self.renewed.unwrap_or(start).elapsed());
             match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(None)) => renewed = Instant::now(),
+                Ok(Ok(None)) => {}
                 Ok(Ok(Some(holder))) => return LeaseError::Taken(holder),
                 Ok(Err(error)) => trouble = short(&error),
                 Err(_) => return LeaseError::NotRenewed(trouble),
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
+            if self.renewed.unwrap_or(start).elapsed() >= RENEW_DEADLINE {
                 return LeaseError::NotRenewed(trouble);
             }
         }
@@ -168,7 +172,10 @@ impl Candidate {
             }
         };
         match written {
-            Ok(_) => Ok(None),
+            Ok(_) => {
+                self.renewed = Some(now);
+                Ok(None)
+            }
             // Somebody wrote between our look and our write: they have it, or the next look tells.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 Ok(Some("another candidate".into()))
@@ -253,6 +260,27 @@ mod tests {
     #[test]
     fn the_holder_gives_up_before_others_may_take_over() {
         const { assert!(RENEW_DEADLINE.as_secs() + RETRY_PERIOD.as_secs() < LEASE_DURATION.as_secs()) };
+    }
+
+    #[tokio::test]
+    async fn the_time_an_answer_takes_is_not_added_to_the_lease() {
+        use axum::{Json, http::StatusCode, routing::get};
+        const SLOW: Duration = Duration::from_millis(300);
+        let created = async |lease: Json<Lease>| {
+            tokio::time::sleep(SLOW).await;
+            (StatusCode::CREATED, lease)
+        };
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
+        let missing = || async {
+            let status = serde_json::json!({ "status": "Failure", "reason": "NotFound", "code": 404 });
+            (StatusCode::NOT_FOUND, Json(status))
+        };
+        let app = axum::Router::new()
+            .route(leases, axum::routing::post(created))
+            .route(&format!("{leases}/operator"), get(missing));
+        let mut candidate = Candidate::new(Client::new(app, "ns"), "ns", "operator", "me".into());
+        candidate.acquire().await;
+        assert!(candidate.renewed.unwrap().elapsed() >= SLOW);
     }
 
     #[test]

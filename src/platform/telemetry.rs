@@ -45,7 +45,8 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
 /// A bare level speaks for our own lines only. The HTTP libraries log whole bodies at their lower levels, and kube_client
 /// an answer it cannot parse at `warn`: QR codes and tokens travel in those. What fails, we tell ourselves.
 fn directives(filter: &str) -> String {
-    let filter = filter.trim();
+    // A variable that is set to nothing would mean everything.
+    let filter = Some(filter.trim()).filter(|filter| !filter.is_empty()).unwrap_or("info");
     let bare = !filter.contains(['=', ',']);
     let own = if bare { format!("warn,whatsapp_operator={filter},kube_runtime=error") } else { filter.to_owned() };
     format!("{own},kube_client=off,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,tower=warn,rustls=warn")
@@ -63,6 +64,7 @@ mod tests {
             assert!(text.contains("kube_client=off") && text.contains("hyper=warn"), "{text}");
         }
         assert!(directives("debug").contains("whatsapp_operator=debug"));
+        assert!(directives(" ").contains("whatsapp_operator=info"));
         assert!(EnvFilter::try_new(directives("loud=very")).is_err());
     }
 }

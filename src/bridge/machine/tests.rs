@@ -196,6 +196,24 @@ fn a_window_reopens_by_itself_at_growing_intervals_when_asked_to() {
 }
 
 #[test]
+fn a_server_that_hangs_up_after_the_first_code_is_asked_ever_more_slowly() {
+    let mut story = Story::fresh();
+    story.opens();
+    let mut last = 0.0;
+    for _ in 0..5 {
+        story.shows("one", 60).fails(R::ConnectionLost);
+        let due = story.state.wake_at().unwrap();
+        let wait = due.duration_since(story.now).as_secs_f64();
+        assert!(wait > last * 1.5, "{wait} after {last}");
+        last = wait;
+        story.now = due;
+        story.happens(Event::Tick).opens();
+    }
+    story.shows("one", 60).shows("two", 20).fails(R::ConnectionLost);
+    assert!(story.state.wake_at().unwrap().duration_since(story.now).as_secs_f64() < 2.0);
+}
+
+#[test]
 fn disconnected_keeps_the_link_and_connected_needs_no_scan() {
     let mut story = Story::linked();
     story.puts(|spec| spec.desired_state = DesiredState::Disconnected).is(P::Stopped);
@@ -310,6 +328,14 @@ fn a_ban_ends_by_itself_and_survives_a_restart() {
         assert!(story.starts() && story.state.view().restriction.is_none());
         story.connects().is(P::Connected);
     }
+}
+
+#[test]
+fn a_ban_without_a_length_is_not_tried_again_at_once() {
+    let mut story = Story::linked();
+    story.hears(ClientEvent::Banned { code: 101, for_: Duration::ZERO }).ends(End::Stopped);
+    story.passes(899).is(P::Banned).passes(1);
+    assert!(story.starts());
 }
 
 #[test]

@@ -19,6 +19,8 @@ const STABLE: SignedDuration = SignedDuration::from_secs(30);
 const MAX_FLAPS: u32 = 3;
 /// The library announces the end of a window by itself; this much later we end it in its place.
 const WINDOW_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+/// A ban without a length would be over at once, and every login during it counts against the account.
+const UNTIMED_BAN: std::time::Duration = std::time::Duration::from_secs(900);
 /// WhatsApp gives no time for the passkey; this long a person may look for it.
 const PASSKEY: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -186,6 +188,7 @@ fn tick(state: &mut State, now: Timestamp) {
 
 fn window_passed(state: &mut State, now: Timestamp) {
     state.shown = None;
+    state.failures = 0;
     state.kept.rest = Rest::Expired;
     state.kept.windows_passed = state.kept.windows_passed.saturating_add(1);
     state.stage = state.expired(now);
@@ -219,7 +222,10 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
                 state.shown = Some(Shown { method, code, expires_at, attempt });
                 state.stage = Stage::Awaiting { by: later(expires_at, WINDOW_GRACE) };
                 state.reason = None;
-                state.failures = 0;
+                // The first code proves little: a server that gives one and hangs up would be asked again every second.
+                if attempt > 1 {
+                    state.failures = 0;
+                }
                 state.distrust = 0;
             }
         }
@@ -261,7 +267,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::Replaced => rest(state, Rest::Replaced, SessionReason::StreamReplaced, now),
         ClientEvent::Outdated => rest(state, Rest::Outdated, SessionReason::ClientOutdated, now),
         ClientEvent::Banned { code, for_ } => {
-            let until = later(now, for_);
+            let until = later(now, if for_.is_zero() { UNTIMED_BAN } else { for_ });
             state.kept.restriction =
                 Some(Restriction { kind: RestrictionKind::TemporaryBan, code: Some(code), expires_at: Some(until) });
             rest(state, Rest::Banned(until), SessionReason::TemporaryBan, now);

@@ -15,18 +15,18 @@ use crate::{
         script::{Running, Script},
     },
     events::{Board, Subscription},
-    machine::{ClientEvent, End, Timings},
+    machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
     registry::{Limits, Refusal, Registry},
-    session::Shared,
+    session::{Actor, Shared},
     store::Store,
 };
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Bench {
-    registry: Registry,
+pub(crate) struct Bench {
+    pub(crate) registry: Registry,
     shared: Arc<Shared>,
     clients: mpsc::UnboundedReceiver<Running>,
     erased: Arc<Mutex<Vec<String>>>,
@@ -52,7 +52,7 @@ impl Bench {
         Self { registry, shared, clients, erased, shown, directory }
     }
 
-    fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         Self::start(Arc::new(tempfile::tempdir().unwrap()), 9)
     }
 
@@ -74,7 +74,7 @@ impl Bench {
         self.sees(|event| matches!(event, Shown::Session { session } if session.phase == phase)).await;
     }
 
-    async fn linked(&mut self, id: &str) -> Running {
+    pub(crate) async fn linked(&mut self, id: &str) -> Running {
         self.registry.put(id, SessionSpec::default()).await.unwrap();
         let client = self.client().await;
         client.says(ClientEvent::Code {
@@ -89,7 +89,7 @@ impl Bench {
     }
 }
 
-async fn told(client: &mut Running) -> Order {
+pub(crate) async fn told(client: &mut Running) -> Order {
     tokio::time::timeout(PATIENCE, client.orders.recv()).await.expect("the client is told").unwrap()
 }
 
@@ -147,6 +147,30 @@ async fn one_place_is_given_to_one_session_after_the_other() {
     first.says(ClientEvent::WindowPassed);
     let second = bench.client().await;
     assert_eq!(second.start.generation, 1);
+}
+
+#[tokio::test]
+async fn a_place_that_comes_too_late_does_not_cost_the_one_held() {
+    let mut bench = Bench::start(Arc::new(tempfile::tempdir().unwrap()), 2);
+    let (now, kept) = (jiff::Timestamp::now(), Kept::new(SessionSpec::default()));
+    let state = State::new("a".to_owned(), kept, now, Timings::default(), 7, now);
+    let mut actor = Actor::new(Arc::clone(&bench.shared), state);
+    actor.take(Event::Tick).await;
+    let _client = bench.client().await;
+    let late = Arc::clone(&bench.shared.places).try_acquire_owned().unwrap();
+    actor.granted(late).await;
+    assert!(actor.place.is_some());
+    assert_eq!(bench.shared.places.available_permits(), 1);
+}
+
+#[tokio::test]
+async fn what_a_cut_off_creation_left_is_gone_after_a_deletion() {
+    let bench = Bench::fresh();
+    bench.shared.store.save("a", &Kept::new(SessionSpec::default())).await.unwrap();
+    assert!(matches!(bench.registry.delete("a", true).await, Ok(None)));
+    assert_eq!(*bench.erased.lock().unwrap(), ["a"]);
+    let again = Bench::start(Arc::clone(&bench.directory), 9);
+    assert!(again.shared.board.list().items.is_empty());
 }
 
 #[tokio::test]
