@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     decide::{Plan, Step, decide, farewell, session_spec},
-    facts::{Facts, LinkState, Trouble},
+    facts::{Facts, LinkState, Standing, Trouble},
     fixtures::{self, bound, candidate, default_bridge, facts, instance, now, session},
     notices,
 };
@@ -21,6 +21,7 @@ use crate::{
     bridge_api::{
         BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason,
     },
+    rules::Denial,
 };
 
 /// The object as it is after the plan was carried out.
@@ -128,6 +129,53 @@ fn a_link_that_comes_up_just_after_the_binding_is_not_worth_a_write() {
     assert!(decide(&facts(&object, Some(opening))).status.is_none());
     let lasting = decide(&facts(&object, Some(session(SessionPhase::Opening)))).status.unwrap();
     assert_eq!(condition(&lasting, conditions::BRIDGE_AVAILABLE).0, "True");
+}
+
+fn waits() -> Standing {
+    Standing::Waits(Denial::new(reason::LIMIT_EXCEEDED, 403, "maximum instances reached: 1 of 1; delete one"))
+}
+
+#[test]
+fn what_a_rule_speaks_against_is_not_begun_and_says_what_to_do() {
+    let new = instance();
+    let plan = decide(&Facts { standing: waits(), ..facts(&new, None) });
+    assert!(!plan.add_finalizer && plan.bind.is_none() && plan.put.is_none(), "{plan:?}");
+    let rejected = after(&new, &plan);
+    assert_eq!(status(&rejected).phase, Some(Phase::Rejected));
+    assert_eq!(condition(status(&rejected), conditions::ACCEPTED), ("False", reason::LIMIT_EXCEEDED));
+    assert_eq!(condition(status(&rejected), conditions::READY), ("False", reason::LIMIT_EXCEEDED));
+    assert_eq!(plan.notices.len(), 1);
+    // Said once, and over as soon as nothing speaks against it.
+    assert_eq!(decide(&Facts { standing: waits(), ..facts(&rejected, None) }), Plan::default());
+    let plan = decide(&Facts { primary: true, ..facts(&rejected, None) });
+    assert!(plan.add_finalizer && plan.bind.is_some() && plan.put.is_some(), "{plan:?}");
+    let begun = after(&rejected, &plan);
+    assert_eq!(condition(status(&begun), conditions::ACCEPTED).0, "True");
+    assert!(status(&begun).primary, "the mirror needs no write of its own");
+}
+
+#[test]
+fn what_is_up_and_no_longer_accepted_goes_offline_and_comes_back_without_a_scan() {
+    let up = standing(session(SessionPhase::Connected));
+    let plan = decide(&Facts { standing: waits(), ..facts(&up, Some(session(SessionPhase::Connected))) });
+    assert_eq!(plan.put.as_ref().map(|spec| spec.desired_state), Some(DesiredState::Disconnected));
+    let rejected = after(&up, &plan);
+    assert_eq!(status(&rejected).phase, Some(Phase::Rejected));
+    assert_eq!(condition(status(&rejected), conditions::PAIRED).0, "True");
+    let stopped = || Session { spec: plan.put.clone().unwrap(), ..session(SessionPhase::Stopped) };
+    assert_eq!(decide(&Facts { standing: waits(), ..facts(&rejected, Some(stopped())) }), Plan::default());
+    let healed = decide(&facts(&rejected, Some(stopped())));
+    assert_eq!(healed.put.as_ref().map(|spec| spec.desired_state), Some(DesiredState::Connected));
+    assert_eq!(condition(status(&after(&rejected, &healed)), conditions::ACCEPTED).0, "True");
+}
+
+#[test]
+fn while_the_ledger_is_being_written_nothing_new_is_begun_and_nothing_stopped() {
+    let new = instance();
+    assert_eq!(decide(&Facts { standing: Standing::Undecided, ..facts(&new, None) }), Plan::default());
+    let up = standing(session(SessionPhase::Connected));
+    let undecided = Facts { standing: Standing::Undecided, ..facts(&up, Some(session(SessionPhase::Connected))) };
+    assert_eq!(decide(&undecided), Plan::default());
 }
 
 #[test]

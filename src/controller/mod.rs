@@ -294,6 +294,7 @@ mod tests {
             client: client.clone(),
             bridges: Writer::default().as_reader(),
             namespaces: Writer::new(()).as_reader(),
+            owners: Owners::new(Vec::new(), 10).0,
             links: Arc::default(),
             directory: Arc::clone(directory),
             recorder: Recorder::new(client, Reporter::from("test")),

@@ -162,7 +162,9 @@ impl Book {
         let waiting = if self.names.contains(name) {
             Some(Waiting::NameTaken)
         } else if !runs && self.used >= self.limit {
-            Some(Waiting::LimitExceeded)
+            // Once it waits, a promised name is kept from it too: say so at once, not in the next settlement.
+            let promised = self.promised.iter().any(|promised| promised == name);
+            Some(if promised { Waiting::NameTaken } else { Waiting::LimitExceeded })
         } else {
             None
         };

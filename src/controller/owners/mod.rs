@@ -267,3 +267,6 @@ fn foreign(owner: &str) -> Denial {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests;

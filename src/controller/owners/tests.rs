@@ -1,0 +1,91 @@
+use kube::{ResourceExt, core::ObjectMeta};
+use serde_json::json;
+
+use super::Owners;
+use crate::{
+    api::{WhatsAppInstance, WhatsAppOwner},
+    controller::{facts::Standing, watches::Change},
+};
+
+fn instance(name: &str, version: &str) -> WhatsAppInstance {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "team", "uid": format!("uid-{name}"), "resourceVersion": version},
+        "spec": {"name": name, "owner": "alice"},
+    }))
+    .unwrap()
+}
+
+fn ledger(version: &str, entries: &[(&str, Option<&str>)]) -> WhatsAppOwner {
+    let entry = |(name, waiting): &(&str, Option<&str>)| json!({"namespace": "team", "name": name, "displayName": name, "waiting": waiting});
+    let entries: Vec<_> = entries.iter().map(entry).collect();
+    serde_json::from_value(json!({
+        "metadata": {"name": "alice", "uid": "u1", "resourceVersion": version}, "spec": {"owner": "alice"},
+        "status": {"instances": entries, "used": 1, "max": 1, "primary": {"namespace": "team", "name": "one"}},
+    }))
+    .unwrap()
+}
+
+fn settled(owners: &Owners) {
+    for book in super::lock(&owners.books).values_mut() {
+        book.settled = book.seen;
+    }
+}
+
+#[test]
+fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
+    let (owners, mut woken) = Owners::new(Vec::new(), 10);
+    let one = instance("one", "1");
+    owners.object_changed(None, Change::Present(ledger("5", &[("one", None), ("two", Some("LimitExceeded"))])));
+    owners.instance_changed(None, Some(&one));
+    assert_eq!(owners.standing(&one), (Standing::Undecided, false));
+    assert_eq!(woken.try_recv().as_deref(), Ok("alice"));
+    settled(&owners);
+    assert_eq!(owners.standing(&one), (Standing::Accepted, true));
+    assert!(
+        matches!(owners.standing(&instance("two", "1")).0, Standing::Waits(denial) if denial.reason == "LimitExceeded")
+    );
+    assert_eq!(owners.standing(&instance("unheard-of", "1")).0, Standing::Undecided);
+
+    // One that goes may make room, and one of its name may come.
+    owners.instance_changed(Some(&one), None);
+    assert_eq!(owners.standing(&one).0, Standing::Undecided);
+}
+
+#[test]
+fn an_older_version_of_the_ledger_does_not_replace_a_newer_one() {
+    let (owners, _woken) = Owners::new(Vec::new(), 10);
+    owners.object_changed(None, Change::Present(ledger("9", &[("one", None)])));
+    owners.object_changed(None, Change::Present(ledger("10", &[("one", Some("NameTaken"))])));
+    owners.object_changed(None, Change::Present(ledger("9", &[("one", None)])));
+    settled(&owners);
+    assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
+    // Gone is gone only when it is the same object.
+    let gone = |uid: &str| {
+        let mut object = ledger("9", &[]);
+        object.metadata = ObjectMeta { uid: Some(uid.into()), ..object.metadata };
+        object
+    };
+    owners.object_changed(Some(&gone("another")), Change::Gone(gone("another")));
+    assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
+    owners.object_changed(Some(&gone("u1")), Change::Gone(gone("u1")));
+    settled(&owners);
+    assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Undecided);
+}
+
+#[test]
+fn what_no_rule_asks_about_wakes_nobody() {
+    let (owners, mut woken) = Owners::new(Vec::new(), 10);
+    let before = instance("one", "1");
+    owners.instance_changed(None, Some(&before));
+    woken.try_recv().unwrap();
+    let mut after = instance("one", "2");
+    after.annotations_mut().insert("note".into(), "new".into());
+    owners.instance_changed(Some(&before), Some(&after));
+    assert!(woken.try_recv().is_err());
+    // Nor does what belongs to nobody.
+    let mut free = instance("free", "1");
+    free.spec.owner = None;
+    owners.instance_changed(None, Some(&free));
+    assert!(woken.try_recv().is_err());
+    assert_eq!(owners.standing(&free), (Standing::Accepted, false));
+}
