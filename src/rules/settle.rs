@@ -161,7 +161,9 @@ impl Book {
         let waiting = if self.names.contains(name) {
             Some(Waiting::NameTaken)
         } else if !runs && self.used >= self.limit {
-            Some(Waiting::LimitExceeded)
+            // Who waits comes after the promises next time: said now, or the second settlement would change the first.
+            let promised = self.promised.iter().any(|promised| promised == name);
+            Some(if promised { Waiting::NameTaken } else { Waiting::LimitExceeded })
         } else {
             None
         };
