@@ -23,6 +23,9 @@ pub mod reason {
     /// Accepted, and refused requests: another instance of the owner has the name.
     pub const NAME_TAKEN: &str = "NameTaken";
 
+    /// Accepted: the WhatsAppOwner under this owner's name belongs to another owner.
+    pub const OWNER_OBJECT_FOREIGN: &str = "OwnerObjectForeign";
+
     /// BridgeAvailable: the shard answers.
     pub const BRIDGE_READY: &str = "BridgeReady";
     /// BridgeAvailable: `spec.bridgeRef` names no WhatsAppBridge.

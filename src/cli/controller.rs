@@ -92,6 +92,7 @@ impl ControllerArgs {
             namespaces,
             bridge_selector: self.bridge_selector.clone().filter(|selector| !selector.is_empty()),
             deletion_deadline: self.deletion_deadline,
+            max_instances_per_owner: self.webhook.max_instances_per_owner,
         }
     }
 

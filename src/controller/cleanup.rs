@@ -19,6 +19,9 @@ use crate::{api::WhatsAppInstance, bridge_api::Deletion};
 /// The bridge says when a deletion is through; asking again is for a word that got lost.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Moving the primary takes one write.
+const HANDOVER: Duration = Duration::from_millis(100);
+
 /// One step of a deletion that was asked for at `since`.
 ///
 /// # Errors
@@ -35,8 +38,11 @@ pub async fn cleanup(
     if let Some(show) = show {
         instance = apply::write_status(&instance, &show, context).await?;
     }
+    // The pointer leaves an instance before the instance is gone.
+    let handing_over = context.owners.hands_over(&instance);
     let wait = recheck.map_or(ASK_AGAIN, |at| status::until(at, now).min(ASK_AGAIN));
     match step {
+        Step::Release | Step::Delete { .. } if handing_over => Ok(Action::requeue(HANDOVER)),
         Step::Done => Ok(Action::await_change()),
         Step::Release => finish(&instance, context).await,
         Step::Wait => Ok(Action::requeue(wait)),

@@ -13,7 +13,7 @@ use kube::{
     runtime::{events::Recorder, reflector::Store},
 };
 
-use super::{directory::Directory, error::Backoff, link::Links, metrics::ReconcileMetrics};
+use super::{directory::Directory, error::Backoff, link::Links, metrics::ReconcileMetrics, owners::Owners};
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance},
     bridge_api::BridgeError,
@@ -30,6 +30,8 @@ pub struct Context {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// The links to the shards.
     pub links: Arc<Links>,
+    /// Which instances are accepted, and which are primary.
+    pub owners: Arc<Owners>,
     /// Which instances there are.
     pub directory: Arc<Directory>,
     /// For Events.

@@ -5,13 +5,15 @@ use kube::ResourceExt;
 
 use super::{
     binding::{self, Choice},
-    facts::{Facts, LinkState, Trouble},
+    facts::{Facts, LinkState, Standing, Trouble},
     notices::{self, Notice},
+    owners::was_accepted,
     status::{self, Next, Outlook},
 };
 use crate::{
-    api::{DeletionPolicy, WhatsAppInstance, WhatsAppInstanceStatus, labels},
+    api::{DeletionPolicy, DesiredState, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{PairingSpec, SessionSpec},
+    rules::Denial,
 };
 
 /// What to do about a living instance, in the order of the fields.
@@ -62,6 +64,12 @@ pub struct Farewell {
 
 /// Decides what a living instance needs.
 pub fn decide(facts: &Facts<'_>) -> Plan {
+    match &facts.standing {
+        Standing::Waits(denial) => return hold_back(facts, denial),
+        // Whoever settles the ledger wakes this instance up.
+        Standing::Undecided if !was_accepted(facts.instance) => return Plan::default(),
+        Standing::Undecided | Standing::Accepted => {}
+    }
     let wanted = session_spec(facts.instance);
     let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
     let (bind, trouble) = match chosen {
@@ -97,6 +105,20 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
         status: (facts.instance.status.as_ref() != Some(&status)).then(|| Box::new(status)),
         recheck,
         bind,
+    }
+}
+
+/// What a rule speaks against is not brought up; what was up goes offline and stays linked.
+fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
+    let old = facts.instance.status.clone().unwrap_or_default();
+    let status = status::rejected(facts, denial);
+    let running = facts.session.as_deref().filter(|session| session.spec.desired_state == DesiredState::Connected);
+    let stopped = |spec: &SessionSpec| SessionSpec { desired_state: DesiredState::Disconnected, ..spec.clone() };
+    Plan {
+        notices: notices::between(&old, &status),
+        put: running.map(|session| stopped(&session.spec)),
+        status: (facts.instance.status.as_ref() != Some(&status)).then(|| Box::new(status)),
+        ..Plan::default()
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance},
     bridge_api::{BridgeError, Session},
+    rules::Denial,
 };
 
 /// Why a shard cannot be used: a condition reason and a sentence.
@@ -23,6 +24,18 @@ impl Trouble {
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+}
+
+/// What the owner's ledger says of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds its place and its name, or belongs to nobody.
+    Accepted,
+    /// It waits for a place or its name, and is not brought up.
+    Waits(Denial),
+    /// The ledger is being written: what the instance's status says holds, and nothing new is begun.
+    #[default]
+    Undecided,
 }
 
 /// How the link to a shard stands.
@@ -62,6 +75,10 @@ pub struct Candidate {
 pub struct Facts<'a> {
     /// The object as last seen or written.
     pub instance: &'a WhatsAppInstance,
+    /// Whether the rules let it run.
+    pub standing: Standing,
+    /// Whether it is its owner's primary.
+    pub primary: bool,
     /// The bridges to choose from; empty and unused once bound.
     pub candidates: Vec<Candidate>,
     /// Labels of the instance's namespace; needed only for choosing.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::facts::{Candidate, Facts, LinkState, ShardLoad};
+use super::facts::{Candidate, Facts, LinkState, ShardLoad, Standing};
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{Qr, Session, SessionPhase},
@@ -69,6 +69,8 @@ pub fn candidate(bridge: WhatsAppBridge, loads: &[(&str, usize)]) -> Candidate {
 pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_> {
     Facts {
         instance,
+        standing: Standing::Accepted,
+        primary: false,
         candidates: vec![candidate(default_bridge("main", &["s0"]), &[("s0", 0)])],
         namespace_labels: [].into(),
         link: LinkState::Up,

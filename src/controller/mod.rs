@@ -7,6 +7,8 @@
 //! | whatsapp-operator.dev | whatsappinstances | get, list, watch, patch | the watch; patch is for the finalizer only |
 //! | whatsapp-operator.dev | whatsappinstances/status | patch | the status |
 //! | whatsapp-operator.dev | whatsappinstances/finalizers | update | where OwnerReferencesPermissionEnforcement is on |
+//! | whatsapp-operator.dev | whatsappowners | get, list, watch, create | the watch; made when an owner has none |
+//! | whatsapp-operator.dev | whatsappowners/status | update | ledger, counts, primary |
 //! | whatsapp-operator.dev | whatsappbridges | get, list, watch | the watch |
 //! | whatsapp-operator.dev | whatsappbridges/status | patch | the status |
 //! | (core) | namespaces | list, watch | labels, for `allowedNamespaces` |
@@ -34,6 +36,7 @@ mod link_tests;
 mod metrics;
 mod notices;
 mod observe;
+mod owners;
 mod readings;
 mod reconcile;
 mod sentences;
@@ -67,9 +70,10 @@ use self::{
     directory::{Directory, InstanceRef},
     error::{Backoff, ReconcileError},
     link::{Links, Listeners},
+    owners::Owners,
     watches::{Change, Keeper},
 };
-use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance};
+use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
 
 /// Reconciles running at once. Each is a few short calls; more would only crowd the API server.
 pub const WORKERS: u16 = 32;
@@ -83,6 +87,8 @@ pub struct Settings {
     pub bridge_selector: Option<String>,
     /// How long a deletion waits for its bridge before it gives up.
     pub deletion_deadline: SignedDuration,
+    /// How many instances an owner may have whose `WhatsAppOwner` does not say.
+    pub max_instances_per_owner: u32,
 }
 
 /// Runs until `stop`, then finishes what it is at. `synced` is called once everything is listed.
@@ -97,6 +103,9 @@ pub async fn run(
     let directory = Arc::new(Directory::new(metrics.phases()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory: Arc::clone(&directory) };
     let (instances, bridge_objects, namespaces) = (Keeper::new(), Keeper::new(), Keeper::new());
+    let owner_objects = Keeper::<WhatsAppOwner>::new();
+    let owner_store = owner_objects.store();
+    let (owners, woken) = Owners::new(settings.namespaces.clone(), settings.max_instances_per_owner);
     let (instance_store, bridge_store, namespace_store) =
         (instances.store(), bridge_objects.store(), namespaces.store());
     let links = Arc::new(Links::default());
@@ -116,6 +125,7 @@ pub async fn run(
         bridges: bridge_store.clone(),
         namespaces: namespace_store.clone(),
         links,
+        owners: Arc::clone(&owners),
         directory: Arc::clone(&directory),
         recorder,
         metrics,
@@ -134,7 +144,12 @@ pub async fn run(
     let told = bridge_told(Arc::clone(&bridges), gone);
     until(&stop, bridge_objects.follow(watches::changes(vec![Api::all(client.clone())], &selected), told));
     let told = namespace_told(listeners.clone());
-    until(&stop, namespaces.follow(watches::changes(vec![Api::all(client)], &everything), told));
+    until(&stop, namespaces.follow(watches::changes(vec![Api::all(client.clone())], &everything), told));
+    let told = {
+        let owners = Arc::clone(&owners);
+        move |before: Option<Arc<WhatsAppOwner>>, change| owners.object_changed(before.as_deref(), change)
+    };
+    until(&stop, owner_objects.follow(watches::changes(vec![Api::all(client)], &everything), told));
     until(&stop, async move { bridges.report(gone_bridges).await });
 
     // Deciding before the bridges are known would call every one of them missing.
@@ -142,6 +157,7 @@ pub async fn run(
         let _ = tokio::join!(
             bridge_store.wait_until_ready(),
             namespace_store.wait_until_ready(),
+            owner_store.wait_until_ready(),
             instance_store.wait_until_ready()
         );
     };
@@ -149,6 +165,9 @@ pub async fn run(
         return;
     }
     directory.set_synced();
+    // Before everything is listed, a ledger would lose those that are not.
+    let queue = listeners.queue.clone();
+    until(&stop, owners.run(Arc::clone(&context), woken, queue, instance_store.clone()));
     listeners.bridges.notify_one();
     tracing::info!(instances = instance_store.len(), bridges = bridge_store.len(), "everything is listed");
     synced();
@@ -199,12 +218,14 @@ fn instance_told(
         let (gone, counts_changed) = match &change {
             Change::Present(instance) => {
                 let fresh = context.directory.note(instance);
+                context.owners.instance_changed(before.as_deref(), Some(instance));
                 // The queue ends only when the controller does.
                 let _ = listeners.queue.send(directory::reference(instance));
                 (recreated(instance).and_then(|before| before.uid()), fresh)
             }
             Change::Gone(instance) => {
                 context.backoff.clear(&directory::reference(instance));
+                context.owners.instance_changed(before.as_deref(), None);
                 (before.as_ref().map_or_else(|| instance.uid(), |before| before.uid()), true)
             }
             Change::Synced => (None, true),

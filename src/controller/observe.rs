@@ -19,9 +19,12 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         None => (LinkState::Unknown, None),
     };
     let unbound = bound.is_none();
+    let (standing, primary) = context.owners.standing(instance);
     let (session, session_since) = session.map_or((None, now), |(session, since)| (Some(session), since));
     Facts {
         instance,
+        standing,
+        primary,
         candidates: if unbound { candidates(context) } else { Vec::new() },
         namespace_labels: if unbound {
             namespace_labels(instance, context)

@@ -7,6 +7,7 @@ use super::{facts::Trouble, sentences};
 use crate::{
     api::{Phase, WhatsAppInstanceStatus, conditions as kinds, conditions::reason},
     bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
+    rules::Denial,
 };
 
 /// A condition without its bookkeeping.
@@ -48,13 +49,15 @@ pub struct Reading {
     connected: Finding,
     /// What holds Ready back although everything else is True.
     limited: Option<Finding>,
+    /// Why it is not accepted.
+    refused: Option<Finding>,
 }
 
 impl Reading {
     /// All five conditions, keeping the time of those whose status stays.
     pub fn conditions(&self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
         let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-        let accepted = Finding::yes(reason::ACCEPTED);
+        let accepted = self.refused.clone().unwrap_or_else(|| Finding::yes(reason::ACCEPTED));
         let ready = self.ready(&accepted);
         let findings = [&accepted, &self.bridge, &self.paired, &self.connected, &ready];
         let each = kinds::ALL.into_iter().zip(findings).map(|(kind, finding)| {
@@ -84,6 +87,26 @@ impl Reading {
     }
 }
 
+/// A rule speaks against it: it is not brought up, and a device that was linked stays linked.
+pub fn rejected(old: &WhatsAppInstanceStatus, denial: &Denial) -> Reading {
+    const IDLE: &str = "Not brought up while the instance is not accepted.";
+    Reading {
+        phase: Phase::Rejected,
+        bridge: Finding::new("Unknown", reason::UNKNOWN, IDLE),
+        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::new("False", reason::NOT_STARTED, IDLE)),
+        connected: Finding::new("False", denial.reason, IDLE),
+        limited: None,
+        refused: Some(Finding::new("False", denial.reason, sentence(&denial.message))),
+    }
+}
+
+/// A refusal as condition messages are written.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}. It is accepted by itself once nothing speaks against it.", letters.as_str())
+}
+
 /// No bridge could be chosen.
 pub fn unbound(trouble: &Trouble) -> Reading {
     Reading {
@@ -92,6 +115,7 @@ pub fn unbound(trouble: &Trouble) -> Reading {
         paired: Finding::no(reason::NOT_STARTED),
         connected: Finding::no(reason::NOT_STARTED),
         limited: None,
+        refused: None,
     }
 }
 
@@ -103,6 +127,7 @@ pub fn not_started(bridge_answers: bool) -> Reading {
         paired: Finding::no(reason::NOT_STARTED),
         connected: Finding::no(reason::NOT_STARTED),
         limited: None,
+        refused: None,
     }
 }
 
@@ -114,6 +139,7 @@ pub fn unusable(old: &WhatsAppInstanceStatus, trouble: &Trouble) -> Reading {
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(trouble.reason)),
         connected: Finding::new("Unknown", trouble.reason, "Not known while the bridge cannot be used."),
         limited: None,
+        refused: None,
     }
 }
 
@@ -125,6 +151,7 @@ pub fn lost() -> Reading {
         paired: Finding::no(reason::SESSION_LOST),
         connected: Finding::no(reason::SESSION_LOST),
         limited: None,
+        refused: None,
     }
 }
 
@@ -140,6 +167,7 @@ pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Opti
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
         connected: Finding::new("Unknown", reason::TERMINATING, &*text),
         limited: Some(Finding::new("False", reason::TERMINATING, text)),
+        refused: kept(old, kinds::ACCEPTED).filter(|finding| finding.status == "False"),
     }
 }
 
@@ -182,6 +210,7 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
             Finding::no(if session.phase == P::Connected { reason::NOT_STARTED } else { offline })
         },
         limited,
+        refused: None,
     }
 }
 

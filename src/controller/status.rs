@@ -17,6 +17,7 @@ use crate::{
         conditions::{self, reason},
     },
     bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
+    rules::Denial,
 };
 
 /// States a session passes through on its way elsewhere are not worth a write unless they last.
@@ -58,10 +59,23 @@ pub struct Next {
 pub fn next(facts: &Facts<'_>, binding: Option<&BridgeBinding>, outlook: Outlook<'_>) -> Next {
     let old = facts.instance.status.clone().unwrap_or_default();
     let (status, recheck) = match passing(facts, &old, outlook) {
-        Some(until) => (WhatsAppInstanceStatus { bridge: binding.cloned(), ..old }, until),
+        Some(until) => (WhatsAppInstanceStatus { bridge: binding.cloned(), primary: facts.primary, ..old }, until),
         None => (settled(facts, &old, binding, outlook), None),
     };
     without_stale(status, recheck, facts.now)
+}
+
+/// The status of an instance that a rule speaks against: no codes, nothing connected, and where it was bound it stays bound.
+pub fn rejected(facts: &Facts<'_>, denial: &Denial) -> WhatsAppInstanceStatus {
+    let old = facts.instance.status.clone().unwrap_or_default();
+    let reading = readings::rejected(&old, denial);
+    WhatsAppInstanceStatus {
+        qr: None,
+        pairing_code: None,
+        connected_at: None,
+        primary: false,
+        ..assemble(facts, &old, &reading)
+    }
 }
 
 /// The status of an instance whose deletion takes long enough to be seen; `None` while it is quick.
@@ -79,10 +93,10 @@ pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, troubl
 /// Whether what stands should stay for now, and if so until when at most.
 #[allow(clippy::option_option)] // "keep it, until told" and "do not keep it" are different answers
 fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>) -> Option<Option<Timestamp>> {
-    if old.conditions.is_empty() {
+    let is_true = |kind| old.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
+    if !is_true(conditions::ACCEPTED) {
         return None;
     }
-    let is_true = |kind| old.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
     // Unknown is what an instance bound while its link was being made says; a link that comes up does not contradict it.
     let bridge_stood = !old.conditions.iter().any(|c| c.type_ == conditions::BRIDGE_AVAILABLE && c.status == "False");
     #[allow(clippy::match_same_arms)] // the order of the arms is the argument
@@ -172,6 +186,7 @@ fn assemble(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, reading: &Reading) 
         observed_generation: generation,
         phase: Some(reading.phase),
         conditions: reading.conditions(&old.conditions, generation, facts.now),
+        primary: facts.primary,
         ..old.clone()
     }
 }

@@ -189,7 +189,7 @@ fn named<K: DeserializeOwned>(key: &Key) -> Option<K> {
     let metadata = serde_json::json!({ "namespace": key.0, "name": key.1 });
     let minimal = serde_json::json!({
         "metadata": metadata,
-        "spec": { "name": "gone", "credentialsSecretRef": { "namespace": "gone", "name": "gone" } },
+        "spec": { "name": "gone", "owner": "gone", "credentialsSecretRef": { "namespace": "gone", "name": "gone" } },
     });
     serde_json::from_value(minimal).ok()
 }

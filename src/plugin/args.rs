@@ -87,6 +87,13 @@ pub enum Verb {
     Connect(ActArgs),
     /// Take an instance offline; its device stays linked.
     Disconnect(ActArgs),
+    /// Make an instance its owner's primary one, which apps send through by default. It must be connected.
+    SetPrimary(ActArgs),
+    /// List owners: how many instances they have, may have, and which is primary.
+    Owners(OwnersArgs),
+    /// Change what holds for one owner.
+    #[command(subcommand)]
+    Owner(OwnerVerb),
     /// Print a completion script.
     #[command(after_help = COMPLETION_HELP)]
     Completion {
@@ -105,6 +112,52 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
         words: Vec<String>,
     },
+}
+
+/// The verbs of `owner`.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum OwnerVerb {
+    /// Set how many instances an owner may have. More lets those in that wait; fewer stops none that runs.
+    SetLimit {
+        /// The owner, as written in spec.owner of the instances.
+        #[arg(value_parser = owner)]
+        owner: String,
+        /// How many, 0 to 10000, or "default" for the operator's own limit.
+        limit: OwnerLimit,
+    },
+}
+
+/// How many instances; the operator's default when none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerLimit(pub Option<u32>);
+
+impl FromStr for OwnerLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "default" {
+            return Ok(Self(None));
+        }
+        let limit = text.parse().ok().filter(|limit| *limit <= 10_000);
+        limit.map(|limit| Self(Some(limit))).ok_or_else(|| "give a number from 0 to 10000, or \"default\"".to_owned())
+    }
+}
+
+fn owner(text: &str) -> Result<String, String> {
+    if (1..=253).contains(&text.chars().count()) {
+        Ok(text.to_owned())
+    } else {
+        Err("an owner has 1 to 253 characters".to_owned())
+    }
+}
+
+/// Arguments of `owners`.
+#[derive(Debug, ClapArgs)]
+pub struct OwnersArgs {
+    /// The objects instead of a table.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<ObjectOutput>,
 }
 
 /// Arguments of `qr`.
@@ -158,7 +211,7 @@ pub struct StatusArgs {
 pub struct ActArgs {
     /// The instance.
     pub name: InstanceName,
-    /// Wait until it has come about: connected, disconnected, or a new code is there.
+    /// Wait until it has come about: connected, disconnected, primary, or a new code is there.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, for example 30s; 0 means forever.
@@ -185,7 +238,7 @@ pub enum ListOutput {
     Name,
 }
 
-/// What `status -o` takes.
+/// What `status -o` and `owners -o` take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum ObjectOutput {
@@ -271,7 +324,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
     use std::time::Duration;
 
-    use super::{Args, InstanceName, Limit, Verb};
+    use super::{Args, InstanceName, Limit, OwnerLimit, Verb};
 
     #[test]
     fn the_definition_is_consistent() {
@@ -301,6 +354,15 @@ mod tests {
         assert_eq!(limit("1m30s"), Ok(Some(Duration::from_secs(90))));
         for text in ["", "-5s", "soon", "5 parsecs"] {
             assert!(limit(text).unwrap_err().contains("30s"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_number_or_the_default() {
+        let limit = |text: &str| text.parse::<OwnerLimit>().map(|limit| limit.0);
+        assert_eq!((limit("0"), limit("10000"), limit("default")), (Ok(Some(0)), Ok(Some(10_000)), Ok(None)));
+        for text in ["-1", "10001", "many", ""] {
+            assert!(limit(text).unwrap_err().contains("10000"), "{text}");
         }
     }
 

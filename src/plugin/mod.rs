@@ -2,7 +2,8 @@
 //!
 //! [`args`] is the command line, [`client`] the only file that talks to the API server, one file per verb. What is shown
 //! next ([`screen`]), whether a wait is over ([`wait`]) and how it looks ([`terminal`], [`output`]) are pure functions.
-//! The plugin watches, it never polls, and it changes only `spec.desiredState` and the refresh annotation.
+//! The plugin watches, it never polls; of an instance it changes only
+//! `spec.desiredState`, `spec.primary` and the refresh annotation; of an owner only the limit.
 
 pub mod args;
 pub mod client;
@@ -14,10 +15,12 @@ pub mod error;
 mod fixtures;
 pub mod list;
 pub mod output;
+pub mod owners;
 pub mod qr;
 pub mod reference;
 pub mod refresh;
 pub mod screen;
+pub mod set_primary;
 pub mod status;
 pub mod terminal;
 pub mod wait;
@@ -41,6 +44,11 @@ pub async fn run(args: Args) -> Result<(), PluginError> {
         Verb::Refresh(args) => refresh::run(&Cluster::open(global).await?, args).await,
         Verb::Connect(args) => connect::run(&Cluster::open(global).await?, args).await,
         Verb::Disconnect(args) => disconnect::run(&Cluster::open(global).await?, args).await,
+        Verb::SetPrimary(args) => set_primary::run(&Cluster::open(global).await?, args).await,
+        Verb::Owners(args) => owners::run(&Cluster::open(global).await?, args).await,
+        Verb::Owner(args::OwnerVerb::SetLimit { owner, limit }) => {
+            owners::set_limit(&Cluster::open(global).await?, owner, *limit).await
+        }
         Verb::Completion { shell } => completion::script(*shell),
         Verb::Version => Ok(output::line(&format!("kubectl-whatsapp {}", env!("CARGO_PKG_VERSION")))?),
         Verb::Reference => Ok(output::text(&reference::markdown())?),

@@ -17,6 +17,9 @@ pub fn markdown() -> String {
     for verb in root.get_subcommands_mut().filter(|verb| !verb.is_hide_set()) {
         let name = verb.get_name().to_owned();
         text.push_str(&format!("\n## kubectl whatsapp {name}\n\n{}", block(verb)));
+        for part in verb.get_subcommands_mut() {
+            text.push_str(&format!("\n### kubectl whatsapp {name} {}\n\n{}", part.get_name().to_owned(), block(part)));
+        }
     }
     text
 }
@@ -39,7 +42,18 @@ mod tests {
     #[test]
     fn every_verb_is_written_as_people_type_it() {
         let text = super::markdown();
-        for verb in ["qr", "list", "status", "refresh", "connect", "disconnect", "completion", "version"] {
+        for verb in [
+            "qr",
+            "list",
+            "status",
+            "refresh",
+            "connect",
+            "disconnect",
+            "set-primary",
+            "owners",
+            "owner set-limit",
+            "version",
+        ] {
             assert!(text.contains(&format!("Usage: kubectl whatsapp {verb}")), "{verb}");
         }
         assert!(!text.contains("__complete"));

@@ -140,7 +140,8 @@ pub fn verdict(
         Some(Waiting::LimitExceeded) => {
             let used = used(&status.instances);
             let limit = u32::try_from(status.max.max(0)).unwrap_or(u32::MAX);
-            Verdict::Waits(limit_exceeded(owner, used, status.instances.len() - used, limit))
+            // Not how many wait: each newcomer would change the sentence, and so the status, of all others.
+            Verdict::Waits(limit_exceeded(owner, used, 0, limit))
         }
     })
 }

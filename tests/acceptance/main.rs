@@ -18,6 +18,7 @@ mod crds;
 mod deletion;
 mod examples;
 mod lifecycle;
+mod owners;
 mod pairing_window;
 mod plugin;
 mod plugin_alone;

@@ -1,0 +1,269 @@
+//! The owners: which of their instances are accepted, and which one is primary.
+//!
+//! One `WhatsAppOwner` each holds ledger and pointer. It is settled ([`settlement`]) by the pure rules whenever an
+//! instance or the object itself changes; instances read their verdict from it, so that none is brought up before its
+//! place is written down. Admission writes the same ledger: every write carries the resourceVersion it was computed from.
+//! An instance without `spec.owner` belongs to nobody: no limit, no unique name, no primary.
+
+mod rota;
+mod settlement;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kube::ResourceExt;
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+
+use self::rota::Rota;
+use super::{
+    context::Context,
+    directory::{self, InstanceRef},
+    facts::Standing,
+    watches::Change,
+};
+use crate::{
+    api::{self, WhatsAppInstance, WhatsAppOwner, conditions},
+    platform::lock,
+    rules::{Denial, InstanceFacts, Verdict, owner::object_name, verdict},
+};
+
+/// Owners settled at once.
+const WORKERS: usize = 8;
+/// Failures in a row after which a deletion no longer waits for its owner's settlement.
+const PATIENCE: u32 = 5;
+/// After a settlement that panicked, which is a bug: not soon.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
+
+/// What is known of every owner.
+pub struct Owners {
+    books: Mutex<HashMap<String, Book>>,
+    wakes: mpsc::UnboundedSender<String>,
+    /// The namespaces this operator looks after; all when empty.
+    namespaces: Vec<String>,
+    default_limit: u32,
+}
+
+/// One owner.
+#[derive(Debug, Default)]
+struct Book {
+    members: HashSet<InstanceRef>,
+    /// The newest version of the object that was watched or written.
+    ledger: Option<Arc<WhatsAppOwner>>,
+    /// The object under this owner's name belongs to somebody else.
+    foreign: bool,
+    /// Changes so far, and up to which of them the ledger is settled.
+    seen: u64,
+    settled: u64,
+    /// Since when a difference waits that is not worth a write of its own.
+    postponed: Option<Instant>,
+    failures: u32,
+}
+
+impl Book {
+    fn is_settled(&self) -> bool {
+        self.seen == self.settled
+    }
+}
+
+impl Owners {
+    /// Owners nobody has told anything about yet, and what [`Owners::run`] listens to.
+    pub fn new(namespaces: Vec<String>, default_limit: u32) -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
+        let (wakes, woken) = mpsc::unbounded_channel();
+        (Arc::new(Self { books: Mutex::default(), wakes, namespaces, default_limit }), woken)
+    }
+
+    /// Notes what the watch says of an instance, before anybody decides about it.
+    pub fn instance_changed(&self, before: Option<&WhatsAppInstance>, after: Option<&WhatsAppInstance>) {
+        if let (Some(before), Some(after)) = (before, after)
+            && owner_of(before) == owner_of(after)
+            && InstanceFacts::from(before) == InstanceFacts::from(after)
+        {
+            return;
+        }
+        let mut books = lock(&self.books);
+        let mut touch = |instance: &WhatsAppInstance, is_member: bool| {
+            let Some(owner) = owner_of(instance) else { return };
+            let book = books.entry(owner.to_owned()).or_default();
+            let reference = directory::reference(instance);
+            if is_member {
+                book.members.insert(reference);
+            } else {
+                book.members.remove(&reference);
+            }
+            self.changed(owner, book);
+        };
+        before.into_iter().for_each(|before| touch(before, false));
+        after.into_iter().for_each(|after| touch(after, true));
+    }
+
+    /// Notes what the watch says of an owner's object.
+    pub fn object_changed(&self, before: Option<&WhatsAppOwner>, change: Change<WhatsAppOwner>) {
+        match change {
+            // Under any other name it is nobody's ledger.
+            Change::Present(object) if object.name_any() == object_name(&object.spec.owner) => self.learn(object),
+            Change::Gone(_) => {
+                if let Some(before) = before {
+                    self.unlearn(&before.spec.owner, before.uid().as_deref());
+                }
+            }
+            Change::Present(_) | Change::Synced => {}
+        }
+    }
+
+    /// How an instance stands, and whether it is its owner's primary.
+    pub fn standing(&self, instance: &WhatsAppInstance) -> (Standing, bool) {
+        let Some(owner) = owner_of(instance) else { return (Standing::Accepted, false) };
+        let shown = (Standing::Undecided, instance.status.as_ref().is_some_and(|status| status.primary));
+        let books = lock(&self.books);
+        let Some(book) = books.get(owner) else { return shown };
+        if book.foreign {
+            let stands = if was_accepted(instance) { shown.0 } else { Standing::Waits(foreign(owner)) };
+            return (stands, shown.1);
+        }
+        // A ledger that does not know of the latest change yet may speak of another object of this name.
+        if !book.is_settled() {
+            return shown;
+        }
+        let status = book.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
+        let key = key(instance);
+        match verdict(owner, status, &key, &instance.spec.name) {
+            None => shown,
+            Some(Verdict::Accepted) => {
+                (Standing::Accepted, status.and_then(|status| status.primary.as_ref()) == Some(&key))
+            }
+            Some(Verdict::Waits(denial)) => (Standing::Waits(denial), false),
+        }
+    }
+
+    /// Whether the pointer is still to move away from an instance that is being deleted.
+    pub fn hands_over(&self, instance: &WhatsAppInstance) -> bool {
+        let books = lock(&self.books);
+        let Some(book) = owner_of(instance).and_then(|owner| books.get(owner)) else { return false };
+        let Some(status) = book.ledger.as_ref().and_then(|ledger| ledger.status.as_ref()) else { return false };
+        let key = key(instance);
+        // The settlement under way says whether there is another one to point at; one that fails holds nothing up.
+        status.primary.as_ref() == Some(&key) && !book.is_settled() && book.failures < PATIENCE
+    }
+
+    /// Settles owners as they change, for ever. Instances whose verdict or mirror is then out of date go to `queue`.
+    pub async fn run(
+        self: Arc<Self>,
+        context: Arc<Context>,
+        mut woken: mpsc::UnboundedReceiver<String>,
+        queue: mpsc::UnboundedSender<InstanceRef>,
+        instances: kube::runtime::reflector::Store<WhatsAppInstance>,
+    ) {
+        let desk = Arc::new(settlement::Desk { owners: self, context, instances, queue });
+        let (mut rota, mut running) = (Rota::default(), JoinSet::new());
+        loop {
+            while running.len() < WORKERS
+                && let Some(owner) = rota.begin(Instant::now())
+            {
+                let desk = Arc::clone(&desk);
+                running.spawn(async move {
+                    let work = tokio::spawn({
+                        let owner = owner.clone();
+                        async move { desk.settle(&owner).await }
+                    });
+                    let pause = work.await.unwrap_or(Some(AFTER_PANIC));
+                    (owner, pause)
+                });
+            }
+            let next = rota.next().filter(|_| running.len() < WORKERS);
+            tokio::select! {
+                Some(owner) = woken.recv() => rota.wake(owner, Instant::now()),
+                Some(ended) = running.join_next(), if !running.is_empty() => {
+                    if let Ok((owner, pause)) = ended {
+                        rota.end(owner, pause.map(|pause| Instant::now() + pause));
+                    }
+                }
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    fn changed(&self, owner: &str, book: &mut Book) {
+        book.seen += 1;
+        // Nobody listens only when the controller has ended.
+        let _ = self.wakes.send(owner.to_owned());
+    }
+
+    /// Takes a version of an owner's object for the newest, unless a newer one is known.
+    fn learn(&self, mut object: WhatsAppOwner) {
+        object.metadata.managed_fields = None;
+        let owner = object.spec.owner.clone();
+        let mut books = lock(&self.books);
+        let book = books.entry(owner.clone()).or_default();
+        let known = book.ledger.as_deref();
+        if known.is_some_and(|known| version(known) >= version(&object)) {
+            return;
+        }
+        let same = known.is_some_and(|known| {
+            known.uid() == object.uid() && known.spec == object.spec && known.status == object.status
+        });
+        book.ledger = Some(Arc::new(object));
+        book.foreign = false;
+        if !same {
+            self.changed(&owner, book);
+        }
+    }
+
+    /// Our own write, or a read that found another version than expected. Not a change of its own.
+    fn record(&self, owner: &str, mut object: WhatsAppOwner) {
+        object.metadata.managed_fields = None;
+        let mut books = lock(&self.books);
+        let book = books.entry(owner.to_owned()).or_default();
+        if book.ledger.as_deref().is_none_or(|known| version(known) < version(&object)) {
+            book.ledger = Some(Arc::new(object));
+        }
+        book.foreign = false;
+    }
+
+    /// The object of this uid is gone.
+    fn unlearn(&self, owner: &str, uid: Option<&str>) {
+        let mut books = lock(&self.books);
+        let Some(book) = books.get_mut(owner) else { return };
+        if book.ledger.as_ref().is_some_and(|known| known.uid().as_deref() == uid) {
+            book.ledger = None;
+            self.changed(owner, book);
+        }
+    }
+
+    fn looks_after(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|known| known == namespace)
+    }
+}
+
+/// Whose instance it is; nobody's without `spec.owner`.
+fn owner_of(instance: &WhatsAppInstance) -> Option<&str> {
+    instance.spec.owner.as_deref().filter(|owner| !owner.is_empty())
+}
+
+/// Whether the instance's own status says so.
+pub fn was_accepted(instance: &WhatsAppInstance) -> bool {
+    let conditions = instance.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "True")
+}
+
+fn key(instance: &WhatsAppInstance) -> api::InstanceRef {
+    api::InstanceRef { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() }
+}
+
+/// Resource versions of one kind are comparable decimal numbers (KEP-5504).
+fn version(object: &WhatsAppOwner) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+fn foreign(owner: &str) -> Denial {
+    Denial::new(
+        conditions::reason::OWNER_OBJECT_FOREIGN,
+        409,
+        format!(
+            "WhatsAppOwner {:?}, where the instances of owner {owner:?} are counted, belongs to another owner; delete it, and the operator makes the right one",
+            object_name(owner),
+        ),
+    )
+}

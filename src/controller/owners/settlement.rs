@@ -1,0 +1,329 @@
+//! One settlement: an owner's ledger as it stands, the instances there are, the status after, at most one write.
+
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    api::PostParams,
+    core::Status,
+    runtime::reflector::{ObjectRef, Store},
+};
+use thiserror::Error;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Book, Owners, key, owner_of};
+use crate::{
+    api::{
+        InstanceRef, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
+        conditions,
+    },
+    controller::{context::Context, error::describe, facts::Standing, readings},
+    platform::{kubernetes::CALL_TIMEOUT, lock},
+    rules::{self, ComparableName, InstanceFacts, Settled, doubts, owner::object_name},
+};
+
+/// How long a change of counts alone waits for company, so that a hundred connects are not a hundred writes.
+const POSTPONEMENT: Duration = Duration::from_secs(1);
+/// Attempts in one settlement, when somebody else writes the ledger at the same time.
+const ATTEMPTS: usize = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Why an owner could not be settled.
+#[derive(Debug, Error)]
+pub enum SettlementError {
+    /// The API server did not take or give something.
+    #[error("{doing}: {}", describe(source))]
+    Kubernetes {
+        /// What we were doing.
+        doing: &'static str,
+        /// The cause.
+        source: Box<kube::Error>,
+    },
+    /// It did not answer in time.
+    #[error("{doing}: no answer from the API server in time")]
+    Slow {
+        /// What we were doing.
+        doing: &'static str,
+    },
+    /// Others wrote the ledger faster every time.
+    #[error("the ledger changed under every attempt to write it")]
+    Contended,
+    /// The object under the owner's name belongs to somebody else.
+    #[error("the WhatsAppOwner under this owner's name belongs to another owner")]
+    Foreign,
+}
+
+impl SettlementError {
+    fn is(&self, kind: fn(&Status) -> bool) -> bool {
+        matches!(self, Self::Kubernetes { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
+    }
+}
+
+/// Everything a settlement needs.
+pub struct Desk {
+    pub owners: Arc<Owners>,
+    pub context: Arc<Context>,
+    pub instances: Store<WhatsAppInstance>,
+    pub queue: mpsc::UnboundedSender<crate::controller::directory::InstanceRef>,
+}
+
+/// An owner as read from memory.
+struct Case {
+    seen: u64,
+    ledger: Option<Arc<WhatsAppOwner>>,
+    instances: Vec<Arc<WhatsAppInstance>>,
+}
+
+impl Desk {
+    /// Settles one owner and wakes the instances it concerns. Returns when to do it again without being told.
+    pub async fn settle(&self, owner: &str) -> Option<Duration> {
+        let result = self.attempts(owner).await;
+        if let Err(SettlementError::Foreign) = result {
+            self.book(owner, |book| book.foreign = true);
+        }
+        let pause = match result {
+            Ok(pause) => {
+                self.book(owner, |book| book.failures = 0);
+                pause
+            }
+            Err(error) => {
+                let failures = self.book(owner, |book| {
+                    book.failures = book.failures.saturating_add(1);
+                    book.failures
+                });
+                let pause = (FIRST_PAUSE * (1 << failures.unwrap_or(1).saturating_sub(1).min(10))).min(LAST_PAUSE);
+                let pause = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+                tracing::warn!(object = object_name(owner), %error, retry_in_ms = pause.as_millis(), "an owner could not be settled");
+                Some(pause)
+            }
+        };
+        self.wake_members(owner);
+        pause
+    }
+
+    async fn attempts(&self, owner: &str) -> Result<Option<Duration>, SettlementError> {
+        for _ in 0..ATTEMPTS {
+            let Some(case) = self.case(owner) else { return Ok(None) };
+            let facts = self.facts(owner, &case).await?;
+            let now = Timestamp::now();
+            let own = case.ledger.as_ref().and_then(|ledger| ledger.spec.max_instances);
+            let limit = rules::limit(own, self.owners.default_limit);
+            let before = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
+            let Settled { status, again_at } =
+                rules::settle(with_primary(before, &facts, &case.instances).as_ref(), &facts, limit, now);
+            let again = again_at.map(|at| crate::controller::status::until(at, now));
+            if before == Some(&status) {
+                self.book(owner, |book| (book.settled, book.postponed) = (case.seen, None));
+                return Ok(again);
+            }
+            if before.is_some_and(|before| can_wait(before, &status)) {
+                let since = self.book(owner, |book| {
+                    book.settled = case.seen;
+                    *book.postponed.get_or_insert_with(Instant::now)
+                });
+                let waited = since.map_or(POSTPONEMENT, |since| since.elapsed());
+                if waited < POSTPONEMENT {
+                    let left = POSTPONEMENT - waited;
+                    return Ok(Some(again.map_or(left, |again| again.min(left))));
+                }
+            }
+            let Some(ledger) = case.ledger else {
+                self.create(owner).await?;
+                continue;
+            };
+            if self.write(owner, &ledger, status).await? {
+                self.book(owner, |book| (book.settled, book.postponed) = (case.seen, None));
+                return Ok(again);
+            }
+        }
+        Err(SettlementError::Contended)
+    }
+
+    /// The owner as of now; nothing when it is none of this operator's business.
+    fn case(&self, owner: &str) -> Option<Case> {
+        let (seen, ledger, members) = {
+            let mut books = lock(&self.owners.books);
+            let book = books.get(owner)?;
+            if book.members.is_empty() && book.ledger.is_none() {
+                books.remove(owner);
+                return None;
+            }
+            (book.seen, book.ledger.clone(), book.members.clone())
+        };
+        let ours = |key: &str| self.owners.looks_after(key);
+        let entries = ledger.iter().filter_map(|ledger| ledger.status.as_ref()).flat_map(|status| &status.instances);
+        if members.is_empty() && !self.owners.namespaces.is_empty() && !entries.into_iter().any(|e| ours(&e.namespace))
+        {
+            self.book(owner, |book| book.settled = seen);
+            return None;
+        }
+        let newest = |cached| self.context.written.newest(cached);
+        let instances = members.iter().filter_map(|member| self.instances.get(member)).map(newest);
+        let instances = instances.filter(|instance| owner_of(instance) == Some(owner)).collect();
+        Some(Case { seen, ledger, instances })
+    }
+
+    /// What exists: the cache, and for what only the ledger knows, a live read. A cache that lags behind would give away
+    /// the places of instances it has not seen yet.
+    async fn facts(&self, owner: &str, case: &Case) -> Result<Vec<InstanceFacts>, SettlementError> {
+        let mut facts: Vec<InstanceFacts> =
+            case.instances.iter().map(|instance| InstanceFacts::from(&**instance)).collect();
+        let status = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
+        let known: BTreeSet<InstanceRef> = facts.iter().map(|facts| facts.key.clone()).collect();
+        // One that only the cache knows needs no look: if it is gone already, its place is given back when that is seen.
+        for key in doubts(status, &facts, Timestamp::now()).into_iter().filter(|key| !known.contains(key)) {
+            let api: Api<WhatsAppInstance> = Api::namespaced(self.context.client.clone(), &key.namespace);
+            match call("read an instance", api.get_opt(&key.name)).await {
+                Ok(Some(instance)) if owner_of(&instance) == Some(owner) => facts.push(InstanceFacts::from(&instance)),
+                Ok(_) => {}
+                // Of another operator's namespace, which this one may not look into: the ledger's word stands.
+                Err(error) if error.is(Status::is_forbidden) && !self.owners.looks_after(&key.namespace) => {
+                    facts.extend(taken_on_trust(status, &key));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(facts)
+    }
+
+    async fn create(&self, owner: &str) -> Result<(), SettlementError> {
+        let name = object_name(owner);
+        let object = WhatsAppOwner::new(&name, WhatsAppOwnerSpec { owner: owner.to_owned(), max_instances: None });
+        let api = self.api();
+        match call("create the owner's object", api.create(&PostParams::default(), &object)).await {
+            Ok(created) => self.owners.record(owner, created),
+            Err(error) if error.is(Status::is_already_exists) => {
+                match call("read the owner's object", api.get_opt(&name)).await? {
+                    Some(found) if found.spec.owner == owner => self.owners.record(owner, found),
+                    Some(_) => return Err(SettlementError::Foreign),
+                    None => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Replaces the status if it is still the one that was settled; says whether it was.
+    async fn write(
+        &self,
+        owner: &str,
+        ledger: &WhatsAppOwner,
+        status: WhatsAppOwnerStatus,
+    ) -> Result<bool, SettlementError> {
+        let (api, name) = (self.api(), object_name(owner));
+        let object = WhatsAppOwner { status: Some(status), ..ledger.clone() };
+        match call("write the ledger", api.replace_status(&name, &PostParams::default(), &object)).await {
+            Ok(written) => {
+                self.owners.record(owner, written);
+                Ok(true)
+            }
+            // Admission or somebody's kubectl was faster, or the object is gone: from the beginning, with what is there.
+            Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
+                match call("read the owner's object", api.get_opt(&name)).await? {
+                    Some(found) if found.uid() == ledger.uid() => self.owners.record(owner, found),
+                    found => {
+                        self.owners.unlearn(owner, ledger.uid().as_deref());
+                        if let Some(found) = found.filter(|found| found.spec.owner == owner) {
+                            self.owners.record(owner, found);
+                        }
+                    }
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Wakes the instances that do not show yet what the ledger says of them.
+    fn wake_members(&self, owner: &str) {
+        let members = self.book(owner, |book| book.members.clone()).unwrap_or_default();
+        for member in members {
+            let Some(instance) = self.instances.get(&member).map(|cached| self.context.written.newest(cached)) else {
+                continue;
+            };
+            if self.is_behind(&instance) {
+                let _ = self.queue.send(ObjectRef::clone(&member));
+            }
+        }
+    }
+
+    fn is_behind(&self, instance: &WhatsAppInstance) -> bool {
+        let nothing = WhatsAppInstanceStatus::default();
+        let status = instance.status.as_ref().unwrap_or(&nothing);
+        let (standing, primary) = self.owners.standing(instance);
+        if instance.metadata.deletion_timestamp.is_some() {
+            return status.primary && !primary;
+        }
+        let shown = status.conditions.iter().find(|condition| condition.type_ == conditions::ACCEPTED);
+        match standing {
+            Standing::Undecided => false,
+            Standing::Accepted => status.primary != primary || shown.is_none_or(|shown| shown.status != "True"),
+            Standing::Waits(denial) => {
+                let says = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+                    c.status == "False" && c.reason == denial.reason && c.message == readings::sentence(&denial.message)
+                };
+                status.primary || shown.filter(says).is_none()
+            }
+        }
+    }
+
+    fn book<T>(&self, owner: &str, change: impl FnOnce(&mut Book) -> T) -> Option<T> {
+        lock(&self.owners.books).get_mut(owner).map(change)
+    }
+
+    fn api(&self) -> Api<WhatsAppOwner> {
+        Api::all(self.context.client.clone())
+    }
+}
+
+/// The status before; where its pointer is lost or points at nothing, it is taken from the mirrors in the instances.
+fn with_primary(
+    before: Option<&WhatsAppOwnerStatus>,
+    facts: &[InstanceFacts],
+    instances: &[Arc<WhatsAppInstance>],
+) -> Option<WhatsAppOwnerStatus> {
+    let mut status = before.cloned().unwrap_or_default();
+    let stands = status.primary.as_ref().is_some_and(|primary| facts.iter().any(|facts| facts.key == *primary));
+    if !stands {
+        let mirror = |instance: &&Arc<WhatsAppInstance>| instance.status.as_ref().is_some_and(|status| status.primary);
+        let oldest = |instance: &&Arc<WhatsAppInstance>| (instance.creation_timestamp(), instance.uid());
+        status.primary = instances.iter().filter(mirror).min_by_key(oldest).map(|instance| key(instance));
+    }
+    Some(status)
+}
+
+/// Whether the difference is of counts and of reservations that have come true: nobody waits for either.
+fn can_wait(before: &WhatsAppOwnerStatus, after: &WhatsAppOwnerStatus) -> bool {
+    let kept = |entry: &crate::api::LedgerEntry| crate::api::LedgerEntry { reserved_at: None, ..entry.clone() };
+    let same_entries = before.instances.iter().map(kept).eq(after.instances.iter().map(kept));
+    same_entries && (before.used, before.max, &before.primary) == (after.used, after.max, &after.primary)
+}
+
+/// What the ledger says of an instance that cannot be read.
+fn taken_on_trust(status: Option<&WhatsAppOwnerStatus>, key: &InstanceRef) -> Option<InstanceFacts> {
+    let entries = status.into_iter().flat_map(|status| &status.instances);
+    let entry = entries.into_iter().find(|entry| entry.namespace == key.namespace && entry.name == key.name)?;
+    Some(InstanceFacts {
+        key: key.clone(),
+        uid: String::new(),
+        created: Timestamp::UNIX_EPOCH,
+        name: ComparableName::of(&entry.display_name),
+        accepted: entry.waiting.is_none(),
+        connected: false,
+        wish: None,
+        terminating: false,
+    })
+}
+
+async fn call<T>(
+    doing: &'static str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, SettlementError> {
+    match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|source| SettlementError::Kubernetes { doing, source: Box::new(source) }),
+        Err(_) => Err(SettlementError::Slow { doing }),
+    }
+}
