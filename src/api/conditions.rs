@@ -101,3 +101,26 @@ pub mod reason {
     /// WhatsAppBridge Ready: the bridge holds sessions that no instance claims.
     pub const UNCLAIMED_SESSIONS: &str = "UnclaimedSessions";
 }
+
+#[cfg(test)]
+mod tests {
+    /// The values of every `pub const` below `mod reason`.
+    fn reasons() -> Vec<&'static str> {
+        let source = include_str!("conditions.rs");
+        let source = source.split("pub mod reason").nth(1).unwrap().split("mod tests").next().unwrap();
+        source.lines().filter_map(|line| line.trim().strip_prefix("pub const ")?.split('"').nth(1)).collect()
+    }
+
+    #[test]
+    fn every_reason_has_its_row_in_the_troubleshooting_table() {
+        let readme = include_str!("../../README.md");
+        let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `")).collect();
+        let reasons = reasons();
+        assert!(reasons.len() > 30, "only {} reasons were found", reasons.len());
+        for reason in reasons {
+            let named = format!("`{reason}`");
+            let first = |row: &&&str| row.split('|').nth(1).is_some_and(|cell| cell.contains(&named));
+            assert!(rows.iter().any(|row| first(&row)), "README.md, troubleshooting: no row for {reason}");
+        }
+    }
+}
