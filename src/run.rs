@@ -156,14 +156,8 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
         let (metrics, end) = (metrics.clone(), end.clone());
         async move { controller::run(client, &settings, metrics, end, synced).await }
     });
-    let lost = async {
-        match &mut election {
-            Some(candidate) => candidate.hold().await,
-            None => std::future::pending().await,
-        }
-    };
     let by_itself = tokio::select! {
-        error = lost => {
+        error = lost(election.as_mut()) => {
             // No drain: another process may already be at work.
             admin.set_ready(false);
             return Err(error.into());
@@ -173,21 +167,31 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     };
     admin.set_ready(false);
     end.cancel();
-    // A task that has ended must not be asked again.
-    if !by_itself && tokio::time::timeout(DRAIN, &mut work).await.is_err() {
-        tracing::warn!("some reconciles did not finish in time");
-    }
-    if let Some(candidate) = &mut election {
-        candidate.release().await;
-    }
     if by_itself {
         return Err(RunError::Ended);
+    }
+    // The lease is shorter than the drain: it is renewed to the end, and given up only when nothing runs any more.
+    tokio::select! {
+        error = lost(election.as_mut()) => return Err(error.into()),
+        drained = tokio::time::timeout(DRAIN, &mut work) => match (drained, &mut election) {
+            (Err(_), _) => tracing::warn!("some reconciles did not finish in time"),
+            (Ok(_), Some(candidate)) => candidate.release().await,
+            (Ok(_), None) => {}
+        },
     }
     if let Some(webhooks) = webhooks {
         webhooks.ended().await;
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Comes back when the lease is lost; never without one.
+async fn lost(election: Option<&mut Candidate>) -> LeaseError {
+    match election {
+        Some(candidate) => candidate.hold().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn lease_namespace(client: &Client, args: &ControllerArgs) -> String {

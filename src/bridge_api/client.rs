@@ -18,6 +18,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The bridge sends a keep-alive every 15 s; two missed ones and some slack mean the stream is dead.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// What [`Event::name`] gives.
+const KNOWN_EVENTS: [&str; 3] = ["session", "deleted", "reset"];
+
 /// Why a bridge could not be used. Policy matches on the variant; texts never carry tokens, codes or numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BridgeError {
@@ -203,14 +206,17 @@ impl BridgeClient {
         }
         // Keep-alives are comments, which the parser swallows: idleness is judged on the bytes, below it.
         let bytes = Box::pin(until_silent(answer.bytes_stream()));
-        Ok(Box::pin(bytes.eventsource().map(|item| match item {
+        let events = bytes.eventsource().map(|item| match item {
+            // A later bridge may tell of more than we know of; while it is upgraded before us, that is no failure.
+            Ok(item) if !KNOWN_EVENTS.contains(&item.event.as_str()) => Ok(None),
             Ok(item) => {
                 let event = serde_json::from_str(&item.data).map_err(|_| BridgeError::Malformed { status: 200 })?;
-                Ok((item.id.parse().ok(), event))
+                Ok(Some((item.id.parse().ok(), event)))
             }
             Err(EventStreamError::Transport(error)) => Err(error),
             Err(_) => Err(BridgeError::Malformed { status: 200 }),
-        })))
+        });
+        Ok(Box::pin(events.filter_map(|event| std::future::ready(event.transpose()))))
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, BridgeError> {

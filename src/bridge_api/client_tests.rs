@@ -63,6 +63,7 @@ async fn events_come_with_their_place_and_a_closed_stream_is_an_error() {
     let follower = bridge.followers.next().await.unwrap();
     assert_eq!(follower.since, "run-7");
     let deleted = Event::Deleted { id: "one".into() };
+    follower.say("id: run-8\nevent: novelty\ndata: {\"type\":\"novelty\"}\n\n");
     follower.send("run-8", &deleted);
     assert_eq!(events.next().await.unwrap().unwrap(), (Some("run-8".parse().unwrap()), deleted));
     drop(follower);

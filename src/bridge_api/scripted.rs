@@ -44,6 +44,11 @@ pub struct Follower {
 }
 
 impl Follower {
+    /// Sends what is no event of this version.
+    pub fn say(&self, text: &str) {
+        let _ = self.feed.unbounded_send(Ok(text.to_owned()));
+    }
+
     /// Sends an event.
     pub fn send(&self, id: &str, event: &Event) {
         let data = serde_json::to_string(event).unwrap();

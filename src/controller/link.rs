@@ -64,6 +64,8 @@ pub struct Listeners {
 struct Shared {
     state: LinkState,
     client: Option<BridgeClient>,
+    /// The token it calls with.
+    token: Option<Sensitive>,
     sessions: Sessions,
     info: Option<Info>,
 }
@@ -249,6 +251,7 @@ impl Link {
         {
             let mut shared = lock(&self.shared);
             shared.client = Some(client.clone());
+            shared.token = Some(token.clone());
             shared.info = Some(info);
         }
         self.set_state(&LinkState::Up);
@@ -275,8 +278,7 @@ impl Link {
                     client.info().await?;
                 }
                 _ = token_check.tick() => {
-                    // Without an answer the one in use stays: an API server that is away is no reason to let go of a bridge.
-                    if self.token(kubernetes).await.is_ok_and(|now| now != token) {
+                    if self.token(kubernetes).await? != token {
                         return Err(Broken::Restart);
                     }
                 }
@@ -362,7 +364,11 @@ impl Link {
             Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
                 return Err(missing("the operator may not read it; grant it get on this Secret"));
             }
-            _ => return Err(missing("the API server did not answer; it is tried again")),
+            // An API server that is away is no reason to let go of a bridge.
+            _ => {
+                let last = lock(&self.shared).token.clone();
+                return last.ok_or_else(|| missing("the API server did not answer; it is tried again"));
+            }
         };
         let bytes =
             secret.data.and_then(|mut data| data.remove(key)).ok_or_else(|| missing("the Secret has no such key"))?;

@@ -1,8 +1,14 @@
 //! The link against a scripted bridge: it lists, follows, resumes, and says what is wrong.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::{Json, Router, routing::get};
+use axum::{Json, Router, http::StatusCode, routing::get};
 use futures::StreamExt;
 use kube::Client;
 use serde_json::json;
@@ -33,13 +39,18 @@ struct World {
     links: Links,
     listeners: Listeners,
     queue: UnboundedReceiver<InstanceRef>,
+    away: Arc<AtomicBool>,
 }
 
-/// An API server that serves one Secret.
-fn kubernetes() -> Client {
+/// An API server that serves one Secret, unless it is away.
+fn kubernetes(away: &Arc<AtomicBool>) -> Client {
     // "right", in base64.
     let secret = json!({"metadata": {"name": "token", "namespace": "ns"}, "data": {"token": "cmlnaHQ="}});
-    let app = Router::new().route("/api/v1/namespaces/ns/secrets/token", get(move || async move { Json(secret) }));
+    let away = Arc::clone(away);
+    let answer = move || async move {
+        if away.load(Ordering::Relaxed) { Err(StatusCode::INTERNAL_SERVER_ERROR) } else { Ok(Json(secret)) }
+    };
+    let app = Router::new().route("/api/v1/namespaces/ns/secrets/token", get(answer));
     Client::new(app, "ns")
 }
 
@@ -49,7 +60,7 @@ async fn world(key: &str) -> World {
     let directory = Arc::new(Directory::default());
     directory.note(&fixtures::bound(Default::default()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory };
-    let world = World { bridge, links: Links::default(), listeners, queue: triggers };
+    let world = World { bridge, links: Links::default(), listeners, queue: triggers, away: Arc::default() };
     world.link(key);
     world
 }
@@ -62,7 +73,7 @@ impl World {
     fn link_to(&self, url: String, key: &str) {
         let token = SecretKeyRef { namespace: "ns".into(), name: "token".into(), key: key.into() };
         let address = Address { url, ca_bundle: None, token };
-        self.links.set("main", &[(fixtures::binding(), address)], &kubernetes(), &self.listeners);
+        self.links.set("main", &[(fixtures::binding(), address)], &kubernetes(&self.away), &self.listeners);
     }
 
     /// Waits until the link stands as `wanted` says.
@@ -176,6 +187,17 @@ async fn a_refusal_of_the_token_before_does_not_bring_the_link_down() {
 }
 
 #[tokio::test]
+async fn a_bridge_is_reached_again_while_the_api_server_is_away() {
+    let mut world = world("token").await;
+    let follower = world.follower().await;
+    world.until(|state, _| *state == LinkState::Up).await;
+    world.away.store(true, Ordering::Relaxed);
+    drop(follower);
+    world.follower().await.send("run-1", &event(SessionPhase::Connected));
+    world.until(|state, session| *state == LinkState::Up && session.is_some()).await;
+}
+
+#[tokio::test]
 async fn a_shard_that_fails_in_ever_new_ways_is_one_trouble() {
     use tokio::io::AsyncWriteExt;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -199,8 +221,8 @@ async fn a_shard_that_fails_in_ever_new_ways_is_one_trouble() {
 #[tokio::test]
 async fn a_link_that_is_no_longer_wanted_is_gone() {
     let world = world("token").await;
-    world.links.set("another", &[], &kubernetes(), &world.listeners);
+    world.links.set("another", &[], &kubernetes(&world.away), &world.listeners);
     assert!(world.links.get(&fixtures::binding()).is_some());
-    world.links.set("main", &[], &kubernetes(), &world.listeners);
+    world.links.set("main", &[], &kubernetes(&world.away), &world.listeners);
     assert!(world.links.get(&fixtures::binding()).is_none());
 }

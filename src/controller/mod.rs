@@ -302,6 +302,7 @@ mod tests {
             backoff: Backoff::default(),
             deletion_deadline: SignedDuration::ZERO,
             written: Written::default(),
+            owners: Owners::new(Vec::new(), 10).0,
             failures: Failures::default(),
         }
     }

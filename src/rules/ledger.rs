@@ -167,12 +167,13 @@ fn limit_is_reached(question: &Question) -> Option<Denial> {
     full.then(|| limit_exceeded(question.owner, used, question.entries.len() - used, question.limit))
 }
 
-/// An entry keeps two names free, the one it has and the one it is getting; there is no third.
+/// An entry keeps two names free, the one it has and the one it is getting; there is no third. Nor is there a way back while
+/// the change may still land: a settlement that sees it landed gives the old name up, whatever was promised since.
 fn change_is_under_way(question: &Question) -> Option<Denial> {
     let name = question.claim.name.as_str();
     let entry = question.own()?;
-    let third = entry.display_name != name && entry.renaming_to.as_deref().is_some_and(|promised| promised != name);
-    third.then(|| {
+    let under_way = entry.renaming_to.as_deref().is_some_and(|promised| promised != name);
+    under_way.then(|| {
         Denial::new(
             "ChangeUnderWay",
             409,
