@@ -404,6 +404,14 @@ async fn a_wish_made_at_creation_counts_once_connected_and_owners_are_listed() {
 
     let who = owner(&world);
     until(&world, "counted", |s| s.connected == 1).await;
+    // What would be a write is a new resourceVersion, of the owner or of an instance.
+    let versions = async || {
+        let owner = owners(&world).get(&object_name(&who)).await.unwrap().resource_version();
+        (owner, world.history.count())
+    };
+    let before = versions().await;
+    tokio::time::sleep(Duration::from_secs(10)).await; // the idling itself: longer than any postponed write waits
+    assert_eq!(versions().await, before, "writes while idle");
     let table = plugin(&world, &["owners"]).await.unwrap();
     let row = table.lines().find(|line| line.starts_with(&who)).unwrap();
     assert_eq!(row.split_whitespace().collect::<Vec<_>>()[1..5], ["2", "10", "1", "owners-wish/second"], "{table}");

@@ -95,8 +95,10 @@ impl Owners {
             }
             self.changed(owner, book);
         };
-        before.into_iter().for_each(|before| touch(before, false));
-        after.into_iter().for_each(|after| touch(after, true));
+        let changes = before.map(|before| (before, false)).into_iter().chain(after.map(|after| (after, true)));
+        for (instance, is_member) in changes {
+            touch(instance, is_member);
+        }
     }
 
     /// Notes what the watch says of an owner's object.

@@ -112,7 +112,7 @@ impl Desk {
             let limit = rules::limit(own, self.owners.default_limit);
             let before = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
             let Settled { status, again_at } =
-                rules::settle(with_primary(before, &facts, &case.instances).as_ref(), &facts, limit, now);
+                rules::settle(Some(&with_primary(before, &facts, &case.instances)), &facts, limit, now);
             let again = again_at.map(|at| crate::controller::status::until(at, now));
             if before == Some(&status) {
                 self.book(owner, |book| (book.settled, book.postponed) = (case.seen, None));
@@ -124,8 +124,7 @@ impl Desk {
                     *book.postponed.get_or_insert_with(Instant::now)
                 });
                 let waited = since.map_or(POSTPONEMENT, |since| since.elapsed());
-                if waited < POSTPONEMENT {
-                    let left = POSTPONEMENT - waited;
+                if let Some(left) = POSTPONEMENT.checked_sub(waited).filter(|left| !left.is_zero()) {
                     return Ok(Some(again.map_or(left, |again| again.min(left))));
                 }
             }
@@ -265,7 +264,7 @@ impl Desk {
                 let says = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
                     c.status == "False" && c.reason == denial.reason && c.message == readings::sentence(&denial.message)
                 };
-                status.primary || shown.filter(says).is_none()
+                status.primary || !shown.as_ref().is_some_and(says)
             }
         }
     }
@@ -284,7 +283,7 @@ fn with_primary(
     before: Option<&WhatsAppOwnerStatus>,
     facts: &[InstanceFacts],
     instances: &[Arc<WhatsAppInstance>],
-) -> Option<WhatsAppOwnerStatus> {
+) -> WhatsAppOwnerStatus {
     let mut status = before.cloned().unwrap_or_default();
     let stands = status.primary.as_ref().is_some_and(|primary| facts.iter().any(|facts| facts.key == *primary));
     if !stands {
@@ -292,7 +291,7 @@ fn with_primary(
         let oldest = |instance: &&Arc<WhatsAppInstance>| (instance.creation_timestamp(), instance.uid());
         status.primary = instances.iter().filter(mirror).min_by_key(oldest).map(|instance| key(instance));
     }
-    Some(status)
+    status
 }
 
 /// Whether the difference is of counts and of reservations that have come true: nobody waits for either.
