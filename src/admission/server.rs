@@ -168,7 +168,7 @@ async fn mutate_instance(State(admission): State<Arc<Admission>>, body: Body) ->
 
 async fn validate_instance(State(admission): State<Arc<Admission>>, body: Body) -> Response {
     let validate = async |arrived, request: Request| (request.uid.clone(), admission.validate(request, arrived).await);
-    admission.review("validate", body, validate).await
+    Box::pin(admission.review("validate", body, validate)).await
 }
 
 async fn validate_owner(State(admission): State<Arc<Admission>>, body: Body) -> Response {

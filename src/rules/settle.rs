@@ -82,9 +82,13 @@ pub fn settle(
     let (granted, waiting): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|(i, entry)| standing(i, *entry) == Standing::Granted);
 
-    running.into_iter().for_each(|(instance, entry)| book.enter(instance, entry, true));
+    for (instance, entry) in running {
+        book.enter(instance, entry, true);
+    }
     known.iter().filter(|(key, _)| !existing.contains(key)).for_each(|(_, entry)| book.keep_reservation(entry));
-    granted.into_iter().for_each(|(instance, entry)| book.enter(instance, entry, false));
+    for (instance, entry) in granted {
+        book.enter(instance, entry, false);
+    }
     // A promised name is kept from those who come now, not from those who have it.
     book.keep_promises();
     for (instance, entry) in waiting {

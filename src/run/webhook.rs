@@ -57,7 +57,7 @@ pub(super) async fn start(
         Some(directory) => {
             let (directory, served, stop) = (directory.clone(), Arc::clone(&served), stop.clone());
             tokio::spawn(async move {
-                certificates::files::keep(&directory, certificates::files::LOOK, served, stop).await
+                certificates::files::keep(&directory, certificates::files::LOOK, served, stop).await;
             });
         }
         None => {

@@ -63,10 +63,10 @@ async fn until(world: &World, what: &str, wanted: impl Fn(&WhatsAppOwnerStatus) 
         }
         unreachable!("a watch never ends");
     };
-    match tokio::time::timeout(PATIENCE, search).await {
-        Ok(status) => status,
-        Err(_) => panic!("the owner is not {what}: {:#?}", last.lock().unwrap()),
-    }
+    let Ok(status) = tokio::time::timeout(PATIENCE, search).await else {
+        panic!("the owner is not {what}: {:#?}", last.lock().unwrap())
+    };
+    status
 }
 
 async fn set_max(world: &World, max: Option<i64>) {

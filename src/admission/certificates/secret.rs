@@ -90,7 +90,7 @@ impl Keeper {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sleep(wait) => {}
-                Some(_) = changes.next() => {}
+                Some(()) = changes.next() => {}
             }
         }
     }
