@@ -302,7 +302,6 @@ mod tests {
             backoff: Backoff::default(),
             deletion_deadline: SignedDuration::ZERO,
             written: Written::default(),
-            owners: Owners::new(Vec::new(), 10).0,
             failures: Failures::default(),
         }
     }
