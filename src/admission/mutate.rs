@@ -101,9 +101,9 @@ mod tests {
             let map = object.pointer_mut(parent).unwrap().as_object_mut().unwrap();
             let key = key.replace("~1", "/");
             if op["op"] == "remove" {
-                drop(map.remove(&key).unwrap())
+                drop(map.remove(&key).unwrap());
             } else {
-                drop(map.insert(key, op["value"].clone()))
+                drop(map.insert(key, op["value"].clone()));
             }
         }
         object

@@ -92,7 +92,7 @@ mod tests {
 
     fn wishing(name: &str, age: i64, since: i64, connected: bool) -> InstanceFacts {
         let wish = Some(k8s_openapi::jiff::Timestamp::from_second(since).unwrap());
-        InstanceFacts { wish, connected, ..instance(name, age) }
+        InstanceFacts { connected, wish, ..instance(name, age) }
     }
 
     fn chosen(instances: &[InstanceFacts], current: Option<&str>) -> Option<String> {

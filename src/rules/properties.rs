@@ -237,7 +237,7 @@ impl Cluster {
         for entry in &status.instances {
             match entry.waiting {
                 Some(crate::api::Waiting::LimitExceeded) => {
-                    prop_assert!(used >= self.limit as usize, "waits beside a free place")
+                    prop_assert!(used >= self.limit as usize, "waits beside a free place");
                 }
                 Some(crate::api::Waiting::NameTaken) => prop_assert!(
                     status.instances.iter().any(|other| other.name != entry.name
@@ -301,7 +301,9 @@ proptest! {
         lose in any::<bool>(),
     ) {
         let mut cluster = Cluster::new(4);
-        events.iter().for_each(|event| cluster.happen(event));
+        for event in &events {
+            cluster.happen(event);
+        }
         // Whose acceptance is known on both sides.
         cluster.happen(&Event::Settle);
         (0..KEYS).for_each(|k| cluster.happen(&Event::Mirror(k)));
@@ -339,7 +341,9 @@ proptest! {
 #[test]
 fn lists_disagreements_to_be_read_live() {
     let mut cluster = Cluster::new(3);
-    [Event::Admit(0, 0), Event::Land(0), Event::Settle].iter().for_each(|event| cluster.happen(event));
+    for event in &[Event::Admit(0, 0), Event::Land(0), Event::Settle] {
+        cluster.happen(event);
+    }
     assert_eq!(doubts(cluster.status.as_ref(), &[], cluster.now), vec![key(0)]);
     assert_eq!(doubts(None, &cluster.facts(), cluster.now), vec![key(0)]);
     cluster.happen(&Event::Admit(1, 2));
@@ -357,9 +361,9 @@ fn a_name_slipped_past_admission_goes_to_the_one_that_had_it() {
     {
         cluster.happen(&event);
     }
-    [Event::Mirror(0), Event::Mirror(1), Event::SlipRename(0, 1), Event::Settle]
-        .iter()
-        .for_each(|event| cluster.happen(event));
+    for event in &[Event::Mirror(0), Event::Mirror(1), Event::SlipRename(0, 1), Event::Settle] {
+        cluster.happen(event);
+    }
     let told = |k| verdict("alice", cluster.status.as_ref(), &key(k), "SALES");
     assert_eq!(told(1), Some(Verdict::Accepted));
     assert!(

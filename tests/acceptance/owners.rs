@@ -281,7 +281,7 @@ struct Observer {
 }
 
 impl Observer {
-    async fn watch(world: &World) -> Self {
+    fn watch(world: &World) -> Self {
         let (wrong, seen) =
             (std::sync::Arc::<Mutex<Vec<String>>>::default(), std::sync::Arc::<Mutex<Vec<_>>>::default());
         let config = watcher::Config::default().fields(&format!("metadata.name={}", object_name(&owner(world))));
@@ -331,7 +331,7 @@ async fn there_is_exactly_one_primary_whatever_happens() {
         assert!(writes <= 4, "{writes} writes; {}", world.history.story(name));
         assert_eq!(instance.status.unwrap().primary, name == &names[0], "the first is primary, in the same writes");
     }
-    let observer = Observer::watch(&world).await;
+    let observer = Observer::watch(&world);
     until(&world, "connected", |s| s.connected == 5 && primary(s) == Some("line-0")).await;
 
     let refused = plugin(&world, &["set-primary", "no-such-line"]).await.unwrap_err();
@@ -372,7 +372,7 @@ async fn there_is_exactly_one_primary_whatever_happens() {
         let status = until(&world, "pointing", |s| primary(s).is_some_and(|name| left.contains(name))).await;
         let going = primary(&status).unwrap().to_owned();
         world.delete(&going).await;
-        if left.len() % 2 == 0 {
+        if left.len().is_multiple_of(2) {
             world.operator.kill();
             world.operator.spawn();
         }
