@@ -53,7 +53,7 @@ pub struct Args {
     pub resume_interval: Duration,
 
     /// How long a connection may take until its first code or its login
-    #[arg(long, env = "WHATSAPP_BRIDGE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = time)]
+    #[arg(long, env = "WHATSAPP_BRIDGE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = patience)]
     pub connect_timeout: Duration,
 
     /// Connect there instead of to WhatsApp, for instance to a relay
@@ -104,6 +104,12 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A connection that may take no time at all is never made.
+fn patience(text: &str) -> Result<Duration, String> {
+    let patience = time(text)?;
+    if patience < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(patience) }
+}
+
 fn places(text: &str) -> Result<usize, String> {
     match text.parse() {
         // The upper end is what the semaphore behind it can count.
@@ -150,6 +156,7 @@ mod tests {
         assert!(parse("--whatsapp-version", "2.x").unwrap_err().contains("must be three numbers"));
         assert!(parse("--connect-timeout", "30").unwrap_err().contains("must be a time"));
         assert!(parse("--max-pairings", "0").unwrap_err().contains("from 1 to"));
+        assert!(parse("--connect-timeout", "0s").unwrap_err().contains("must be at least 1s"));
         assert!(parse("--connect-timeout", "2m").is_ok());
     }
 }
