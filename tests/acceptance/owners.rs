@@ -232,7 +232,9 @@ async fn an_owner_deleted_corrupted_or_restored_comes_back_right() {
     plugin(&world, &["set-primary", "line-2"]).await.unwrap();
     let right = until(&world, "counted", |s| s.connected == 2 && primary(s) == Some("line-2")).await;
     assert_eq!((right.used, right.max), (3, 10));
-    // Not by its wish: by the mirror in the instance, which knows who was primary.
+    // Not by its wish: by the mirror in the instance, which knows who was primary, once it has been written.
+    let mirrored = |i: &WhatsAppInstance| i.status.as_ref().is_some_and(|status| status.primary);
+    world.history.until("line-2", "told that it is primary", PATIENCE, mirrored).await;
     world.patch_spec("line-2", json!({"primary": false})).await;
     let name = object_name(&owner(&world));
 
