@@ -129,7 +129,10 @@ impl Program {
     /// Waits for the program's end.
     pub fn wait(&mut self) {
         if let Some(mut child) = self.child.take() {
+            // `Child::wait` would close it first, and the tether take that for our end.
+            let rope = child.stdin.take();
             child.wait().expect("wait for the child");
+            drop(rope);
         }
     }
 }

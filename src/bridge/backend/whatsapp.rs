@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use diesel::connection::{CacheSize, Connection};
 use tokio::sync::mpsc;
 use whatsapp_operator::{
     bridge_api::{PairingMethod, Restriction, RestrictionKind, SessionReason},
@@ -89,8 +90,12 @@ impl WhatsApp {
 struct Unbuilt;
 
 fn store_config() -> SqliteStoreConfig {
-    // A quiet session reads a handful of rows a day; its page cache need not be large when there are hundreds of them.
-    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }
+    // A quiet session reads a handful of rows a day: with hundreds of them, what each keeps ready for the next read (pages,
+    // every statement it ever prepared) is what the process is made of.
+    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }.with_connection_init(|connection| {
+        connection.set_prepared_statement_cache_size(CacheSize::Disabled);
+        Ok(())
+    })
 }
 
 #[async_trait]
