@@ -5,10 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use whatsapp_operator::api::Phase;
 
-use crate::support::{
-    history::Ask,
-    world::{SOON, World},
-};
+use crate::support::{history::Ask, world::World};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -106,5 +103,4 @@ async fn a_second_bridge_on_the_same_data_is_refused() {
     assert!(error.contains("in use by another"), "{error}");
     let still = world.instances().get_status("sales").await.unwrap();
     assert_eq!(still.phase(), Some(Phase::Connected));
-    let _ = SOON;
 }

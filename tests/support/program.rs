@@ -149,11 +149,16 @@ impl Drop for Program {
 
 /// The executable of this build, beside the running test or demo.
 pub fn executable(name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("know our own path");
-    let profile = own.ancestors().find(|dir| dir.join(".cargo-lock").exists()).expect("run from a cargo target folder");
-    let path = profile.join(name);
+    let path = profile_dir().join(name);
     assert!(path.exists(), "{name} is not built: run the tests with `make test`, which builds all programs first");
     path
+}
+
+/// Where cargo put the running test or demo, and everything built with it.
+pub fn profile_dir() -> PathBuf {
+    let own = std::env::current_exe().expect("know our own path");
+    let profile = own.ancestors().find(|dir| dir.join(".cargo-lock").exists());
+    profile.expect("run from a cargo target folder").to_owned()
 }
 
 fn tether() -> PathBuf {

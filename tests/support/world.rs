@@ -24,7 +24,7 @@ use super::{
     control_plane::{ControlPlane, room},
     history::{Ask, History},
     phone::{Announcement, WhatsApp},
-    program::Program,
+    program::{Program, profile_dir},
 };
 
 /// How long something that takes well under a second may take on a busy machine before a test calls it broken.
@@ -294,9 +294,7 @@ pub fn token() -> String {
 
 /// Where cargo builds.
 pub fn target_dir() -> PathBuf {
-    let own = std::env::current_exe().expect("know our own path");
-    let profile = own.ancestors().find(|dir| dir.join(".cargo-lock").exists()).expect("run from a cargo target folder");
-    profile.parent().expect("a profile folder has a parent").to_owned()
+    profile_dir().parent().expect("a profile folder has a parent").to_owned()
 }
 
 /// The API server that all tests share, with the definitions installed: an administrator's client and kubeconfig.
