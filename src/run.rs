@@ -104,11 +104,11 @@ pub fn crds(dir: Option<&Path>) -> Result<(), RunError> {
 /// # Errors
 /// When it cannot start, or had to stop.
 pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
-    telemetry::start(&args.log, args.log_format)?;
+    telemetry::start(&args.process.log, args.process.log_format)?;
     let stop = shutdown::on_signal().map_err(RunError::Signals)?;
     let admin = Admin::default();
     let metrics = ReconcileMetrics::register(admin.metrics(), controller::WORKERS);
-    let address = admin.serve(args.admin_listen).await?;
+    let address = admin.serve(args.process.admin_listen).await?;
     tracing::info!(%address, "admin server listens");
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
     let settings = args.settings();
@@ -127,7 +127,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
             Some(webhooks)
         }
     };
-    if let Some(file) = &args.announce {
+    if let Some(file) = &args.process.announce {
         admin::announce(file, address, webhooks.as_ref().map(|webhooks| webhooks.address)).await?;
     }
 

@@ -5,11 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{ArgAction, Args};
 use jiff::SignedDuration;
 
-use super::webhook::WebhookArgs;
-use crate::{
-    controller::Settings,
-    platform::{kubernetes::Cluster, telemetry::LogFormat},
-};
+use super::{process::ProcessArgs, webhook::WebhookArgs};
+use crate::{controller::Settings, platform::kubernetes::Cluster};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,21 +60,9 @@ pub struct ControllerArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_DELETION_DEADLINE", value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub deletion_deadline: SignedDuration,
 
-    /// Where to serve /healthz, /readyz and /metrics
-    #[arg(long, env = "WHATSAPP_OPERATOR_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
-    pub admin_listen: SocketAddr,
-
-    /// Write the addresses listened on to this file as JSON, once
-    #[arg(long, env = "WHATSAPP_OPERATOR_ANNOUNCE", value_name = "FILE")]
-    pub announce: Option<PathBuf>,
-
-    /// Log level (error, warn, info, debug, trace) or directives
-    #[arg(long, env = "WHATSAPP_OPERATOR_LOG", value_name = "LEVEL", default_value = "info")]
-    pub log: String,
-
-    /// How log lines look
-    #[arg(long, env = "WHATSAPP_OPERATOR_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
+    /// What every long-running subcommand takes.
+    #[command(flatten)]
+    pub process: ProcessArgs,
 
     /// The webhooks.
     #[command(flatten)]

@@ -2,7 +2,10 @@
 
 pub mod controller;
 pub mod crd;
+mod process;
 pub mod webhook;
+
+pub use process::ProcessArgs;
 
 use clap::{Parser, Subcommand};
 

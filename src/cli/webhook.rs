@@ -5,13 +5,16 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr as _, time::Duration};
 use clap::Args;
 use jiff::SignedDuration;
 
-use super::controller::{address, name, namespace};
+use super::{
+    controller::{address, name, namespace},
+    process::ProcessArgs,
+};
 use crate::{
     admission::{
         certificates::Lifetimes,
         configuration::{Reach, Wanted},
     },
-    platform::{kubernetes::Cluster, telemetry::LogFormat},
+    platform::kubernetes::Cluster,
     rules::DEFAULT_LIMIT,
 };
 
@@ -103,21 +106,9 @@ pub struct AloneArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "whatsapp-operator-webhook", value_parser = name)]
     pub lease_name: String,
 
-    /// Where to serve /healthz, /readyz and /metrics
-    #[arg(long, env = "WHATSAPP_OPERATOR_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
-    pub admin_listen: SocketAddr,
-
-    /// Write the addresses listened on to this file as JSON, once
-    #[arg(long, env = "WHATSAPP_OPERATOR_ANNOUNCE", value_name = "FILE")]
-    pub announce: Option<PathBuf>,
-
-    /// Log level (error, warn, info, debug, trace) or directives
-    #[arg(long, env = "WHATSAPP_OPERATOR_LOG", value_name = "LEVEL", default_value = "info")]
-    pub log: String,
-
-    /// How log lines look
-    #[arg(long, env = "WHATSAPP_OPERATOR_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormat,
+    /// What every long-running subcommand takes.
+    #[command(flatten)]
+    pub process: ProcessArgs,
 
     /// The webhooks.
     #[command(flatten)]

@@ -125,10 +125,10 @@ impl Webhooks {
 /// # Errors
 /// When they cannot start.
 pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
-    telemetry::start(&args.log, args.log_format)?;
+    telemetry::start(&args.process.log, args.process.log_format)?;
     let stop = shutdown::on_signal().map_err(RunError::Signals)?;
     let admin = Admin::default();
-    let address = admin.serve(args.admin_listen).await?;
+    let address = admin.serve(args.process.admin_listen).await?;
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
     let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
@@ -136,7 +136,7 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     let Some(webhooks) = start(&args.webhook, listen, &namespace, client.clone(), &admin, stop.clone()).await? else {
         return Ok(());
     };
-    if let Some(file) = &args.announce {
+    if let Some(file) = &args.process.announce {
         admin::announce(file, address, Some(webhooks.address)).await?;
     }
     admin.set_ready(true);
