@@ -5,7 +5,6 @@ use std::{future::Future, sync::Arc};
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::events::Event,
 };
 use serde_json::{Value, json};
 
@@ -15,7 +14,6 @@ use super::{
     decide::Plan,
     directory::Directory,
     error::{ReconcileError, describe},
-    notices::Notice,
 };
 use crate::{
     api::{BridgeBinding, WhatsAppInstance, WhatsAppInstanceStatus, labels},
@@ -42,7 +40,7 @@ pub async fn apply(instance: Arc<WhatsAppInstance>, plan: Plan, context: &Contex
         }
     }
     for notice in &notices {
-        publish(&instance, notice, context).await;
+        context.events.tell(notice.into(), instance.object_ref(&()));
     }
     if let Some(spec) = put {
         put_session(&instance, &spec, context).await?;
@@ -74,14 +72,6 @@ pub async fn write_status(
     let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Apply(body));
     let changed = call("write the status", api.patch_status(&name, &params, &patch)).await?;
     Ok(written(changed, context))
-}
-
-/// A failed Event changes nothing about the object; whoever must act reads the same in the status.
-pub async fn publish(instance: &WhatsAppInstance, notice: &Notice, context: &Context) {
-    let (event, reference) = (Event::from(notice), instance.object_ref(&()));
-    if let Err(error) = call("publish an Event", context.recorder.publish(&event, &reference)).await {
-        tracing::warn!(%error, reason = notice.reason, "could not publish an Event");
-    }
 }
 
 /// Tells the instance's shard to delete its session.

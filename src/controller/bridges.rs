@@ -11,7 +11,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
     runtime::{
-        events::{Event, EventType, Recorder},
+        events::{Event, EventType},
         reflector::Store,
     },
 };
@@ -20,6 +20,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{
     bridge_status::{self, UNCLAIMED_REASON},
     error::describe,
+    events::Events,
     link::{Address, Glance, Link, Links, Listeners},
 };
 use crate::{
@@ -43,8 +44,8 @@ pub struct Bridges {
     pub links: Arc<Links>,
     /// Whom links tell.
     pub listeners: Listeners,
-    /// For Events.
-    pub recorder: Recorder,
+    /// Takes Events.
+    pub events: Events,
     /// Whether every instance that could claim a session is watched.
     pub sees_all_instances: bool,
 }
@@ -118,7 +119,7 @@ impl Bridges {
         let write = api.patch_status(&name, &params, &patch);
         match tokio::time::timeout(CALL_TIMEOUT, write).await {
             Ok(Ok(_)) => {
-                self.warn_of_unclaimed(bridge, &old, &new).await;
+                self.warn_of_unclaimed(bridge, &old, &new);
                 Reported::Written
             }
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Reported::Nothing,
@@ -140,7 +141,7 @@ impl Bridges {
     }
 
     /// Once, when sessions without an instance appear: they are never deleted by the controller.
-    async fn warn_of_unclaimed(&self, bridge: &WhatsAppBridge, old: &WhatsAppBridgeStatus, new: &WhatsAppBridgeStatus) {
+    fn warn_of_unclaimed(&self, bridge: &WhatsAppBridge, old: &WhatsAppBridgeStatus, new: &WhatsAppBridgeStatus) {
         let claimed_before = bridge_status::claimed(old) != Some(false);
         let Some(message) = bridge_status::unclaimed_message(new).filter(|_| claimed_before) else { return };
         let event = Event {
@@ -150,10 +151,7 @@ impl Bridges {
             action: "Count".into(),
             secondary: None,
         };
-        let reference = bridge.object_ref(&());
-        if let Ok(Err(error)) = tokio::time::timeout(CALL_TIMEOUT, self.recorder.publish(&event, &reference)).await {
-            tracing::warn!(bridge = bridge.name_any(), error = describe(&error), "could not publish an Event");
-        }
+        self.events.tell(event, bridge.object_ref(&()));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
+use kube::{Resource, runtime::controller::Action};
 
 use super::{
     apply,
@@ -14,7 +14,7 @@ use super::{
     observe::observe,
     status,
 };
-use crate::{api::WhatsAppInstance, bridge_api::Deletion};
+use crate::{api::WhatsAppInstance, bridge_api::Deletion, platform::kubernetes::CALL_TIMEOUT};
 
 /// The bridge says when a deletion is through; asking again is for a word that got lost.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub async fn cleanup(
             // One last try, for the keys at least; whether it works no longer matters.
             let gone = matches!(apply::delete_session(&instance, false, context).await, Ok(Deletion::Gone));
             tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
-            apply::publish(&instance, &notices::gave_up(), context).await;
+            context.events.tell_first((&notices::gave_up()).into(), instance.object_ref(&()), CALL_TIMEOUT).await;
             finish(&instance, context).await
         }
     }

@@ -7,13 +7,11 @@ use std::{
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Client, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{events::Recorder, reflector::Store},
-};
+use kube::{Client, ResourceExt, core::PartialObjectMeta, runtime::reflector::Store};
 
-use super::{directory::Directory, error::Backoff, link::Links, metrics::ReconcileMetrics, owners::Owners};
+use super::{
+    directory::Directory, error::Backoff, events::Events, link::Links, metrics::ReconcileMetrics, owners::Owners,
+};
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance},
     bridge_api::BridgeError,
@@ -34,8 +32,8 @@ pub struct Context {
     pub owners: Arc<Owners>,
     /// Which instances there are.
     pub directory: Arc<Directory>,
-    /// For Events.
-    pub recorder: Recorder,
+    /// Takes Events.
+    pub events: Events,
     /// Counters.
     pub metrics: ReconcileMetrics,
     /// Failures in a row.

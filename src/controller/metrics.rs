@@ -74,6 +74,7 @@ pub struct ReconcileMetrics {
     seconds: Family<ControllerLabel, Histogram, fn() -> Histogram>,
     active: Family<ControllerLabel, Gauge>,
     leader: Family<LeaseLabel, Gauge>,
+    events_dropped: Counter,
     phases: PhaseCounts,
 }
 
@@ -97,12 +98,18 @@ impl ReconcileMetrics {
             seconds: Family::new_with_constructor(histogram),
             active: Family::default(),
             leader: Family::default(),
+            events_dropped: Counter::default(),
             phases: PhaseCounts::default(),
         };
         let bound: Family<ControllerLabel, Gauge> = Family::default();
         bound.get_or_create(&LABEL).set(workers.into());
         metrics.register(|registry| {
             registry.register("whatsapp_instances", "WhatsAppInstances by phase", own.phases.0.clone());
+            registry.register(
+                "whatsapp_events_dropped",
+                "Kubernetes Events that found too many others waiting to be written",
+                own.events_dropped.clone(),
+            );
             registry.register(
                 "leader_election_master_status",
                 "Whether this process holds the lease",
@@ -127,6 +134,11 @@ impl ReconcileMetrics {
     /// The phase counts, for the directory to keep.
     pub fn phases(&self) -> PhaseCounts {
         self.phases.clone()
+    }
+
+    /// Counts the Events that were not written.
+    pub fn events_dropped(&self) -> Counter {
+        self.events_dropped.clone()
     }
 
     /// Says whether this process holds the lease `name`.

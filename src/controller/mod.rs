@@ -27,6 +27,7 @@ mod decide;
 mod decide_tests;
 mod directory;
 mod error;
+mod events;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -55,7 +56,7 @@ use kube::{
     runtime::{
         self, applier,
         controller::{Action, ReconcileRequest},
-        events::{Recorder, Reporter},
+        events::Reporter,
         watcher,
     },
 };
@@ -69,6 +70,7 @@ use self::{
     context::{Context, Failures, Written},
     directory::{Directory, InstanceRef},
     error::{Backoff, ReconcileError},
+    events::Events,
     link::{Links, Listeners},
     owners::Owners,
     watches::{Change, Keeper},
@@ -110,13 +112,14 @@ pub async fn run(
         (instances.store(), bridge_objects.store(), namespaces.store());
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
-    let recorder = Recorder::new(client.clone(), reporter);
+    let (events, scribe) = Events::new(metrics.events_dropped());
+    until(&stop, scribe.write(client.clone(), reporter));
     let bridges = Arc::new(Bridges {
         client: client.clone(),
         store: bridge_store.clone(),
         links: Arc::clone(&links),
         listeners: listeners.clone(),
-        recorder: recorder.clone(),
+        events: events.clone(),
         // Bridges selected by label are this operator's own; others may serve instances of another operator's namespaces.
         sees_all_instances: settings.namespaces.is_empty() || settings.bridge_selector.is_some(),
     });
@@ -127,7 +130,7 @@ pub async fn run(
         links,
         owners: Arc::clone(&owners),
         directory: Arc::clone(&directory),
-        recorder,
+        events,
         metrics,
         backoff: Backoff::default(),
         deletion_deadline: settings.deletion_deadline,
@@ -291,13 +294,13 @@ mod tests {
     fn context(directory: &Arc<Directory>) -> Context {
         let client = Client::new(axum::Router::new(), "ns");
         Context {
-            client: client.clone(),
+            client,
             bridges: Writer::default().as_reader(),
             namespaces: Writer::new(()).as_reader(),
             owners: Owners::new(Vec::new(), 10).0,
             links: Arc::default(),
             directory: Arc::clone(directory),
-            recorder: Recorder::new(client, Reporter::from("test")),
+            events: Events::new(Default::default()).0,
             metrics: ReconcileMetrics::register(&Metrics::default(), 1),
             backoff: Backoff::default(),
             deletion_deadline: SignedDuration::ZERO,

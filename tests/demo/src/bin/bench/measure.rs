@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use axum::http::Request;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -78,9 +79,59 @@ impl Usage {
         Self { rss_mb: kb / 1024.0, cpu: Duration::from_millis(ticks * 10), at: Instant::now() }
     }
 
+    /// Seconds of CPU time since the process started.
+    pub fn cpu(&self) -> f64 {
+        self.cpu.as_secs_f64()
+    }
+
     /// Per cent of one core since an earlier reading.
     pub fn cpu_since(&self, earlier: &Self) -> f64 {
         100.0 * self.cpu.saturating_sub(earlier.cpu).as_secs_f64() / (self.at - earlier.at).as_secs_f64()
+    }
+}
+
+/// How many writes of our objects the API server has answered, refused ones and those of the benchmark itself included.
+#[derive(Clone, Copy, Default)]
+pub struct Writes {
+    pub instances: u64,
+    pub owners: u64,
+    pub events: u64,
+}
+
+impl Writes {
+    /// By its own count.
+    pub async fn so_far(client: &Client) -> Self {
+        let metrics = client.request_text(Request::get("/metrics").body(Vec::new()).unwrap()).await.unwrap();
+        let written = metrics.lines().filter(|line| {
+            line.starts_with("apiserver_request_total{")
+                && !["GET", "LIST", "WATCH"].iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+        });
+        let mut writes = Self::default();
+        for line in written {
+            let count = line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
+            let of = |resource: &str| line.contains(&format!("resource=\"{resource}\""));
+            let kinds = [&mut writes.instances, &mut writes.owners, &mut writes.events];
+            for (counter, _) in
+                kinds.into_iter().zip(["whatsappinstances", "whatsappowners", "events"]).filter(|(_, r)| of(r))
+            {
+                *counter += count;
+            }
+        }
+        writes
+    }
+
+    /// What was written since.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            instances: self.instances - earlier.instances,
+            owners: self.owners - earlier.owners,
+            events: self.events - earlier.events,
+        }
+    }
+
+    /// Of all kinds.
+    pub fn total(self) -> u64 {
+        self.instances + self.owners + self.events
     }
 }
 
