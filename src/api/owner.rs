@@ -1,5 +1,7 @@
 //! `WhatsAppOwner`: what a ResourceQuota is to a namespace, for a person.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -115,7 +117,7 @@ pub enum Waiting {
 }
 
 /// Names one instance.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstanceRef {
     /// Namespace of the instance.
     #[schemars(length(max = 63))]
@@ -123,4 +125,10 @@ pub struct InstanceRef {
     /// Name of the instance.
     #[schemars(length(max = 253))]
     pub name: String,
+}
+
+impl fmt::Display for InstanceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }

@@ -10,15 +10,13 @@ use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::{
-        events::{Event, EventType},
-        reflector::Store,
-    },
+    runtime::events::{Event, EventType},
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
     bridge_status::{self, UNCLAIMED_REASON},
+    cache::Cache,
     error::describe,
     events::Events,
     link::{Address, Glance, Link, Links, Listeners},
@@ -39,7 +37,7 @@ pub struct Bridges {
     /// The Kubernetes client.
     pub client: Client,
     /// The watched objects.
-    pub store: Store<WhatsAppBridge>,
+    pub store: Cache<WhatsAppBridge>,
     /// The links, shared with the reconcile.
     pub links: Arc<Links>,
     /// Whom links tell.
@@ -52,10 +50,17 @@ pub struct Bridges {
 
 impl Bridges {
     /// Makes the links what the objects say. To be called on every change of an object.
-    pub fn sync(&self, bridge: &WhatsAppBridge, gone: bool) {
-        let name = bridge.name_any();
-        let wanted = if gone { Vec::new() } else { addresses(bridge) };
-        self.links.set(&name, &wanted, &self.client, &self.listeners);
+    pub fn sync(&self, bridge: &WhatsAppBridge) {
+        self.set_links(&bridge.name_any(), &addresses(bridge));
+    }
+
+    /// Ends the links of a bridge that is gone.
+    pub fn sync_gone(&self, name: &str) {
+        self.set_links(name, &[]);
+    }
+
+    fn set_links(&self, name: &str, wanted: &[(BridgeBinding, Address)]) {
+        self.links.set(name, wanted, &self.client, &self.listeners);
         // Whoever waits for a bridge, and whoever is on this one, may be affected.
         for instance in self.listeners.directory.select(|_, bound| bound.is_none_or(|bound| bound.name == name)) {
             let _ = self.listeners.queue.send(instance);
@@ -80,7 +85,7 @@ impl Bridges {
                 Some(name) = gone.recv() => drop(written.remove(&name)),
             }
             due = None;
-            for bridge in self.store.state() {
+            for bridge in self.store.all() {
                 let name = bridge.name_any();
                 let counts_due = written.get(&name).map(|at| *at + COUNTS).filter(|at| *at > Instant::now());
                 match self.report_one(&bridge, counts_due.is_none()).await {

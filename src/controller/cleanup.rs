@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Resource, runtime::controller::Action};
+use kube::Resource;
 
 use super::{
     apply,
@@ -22,7 +22,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Moving the primary takes one write.
 const HANDOVER: Duration = Duration::from_millis(100);
 
-/// One step of a deletion that was asked for at `since`.
+/// One step of a deletion that was asked for at `since`. Answers when the next one is due.
 ///
 /// # Errors
 /// When the API server or the bridge did not do its part; to be tried again.
@@ -30,7 +30,7 @@ pub async fn cleanup(
     instance: Arc<WhatsAppInstance>,
     since: Timestamp,
     context: &Context,
-) -> Result<Action, ReconcileError> {
+) -> Result<Option<Duration>, ReconcileError> {
     let facts = observe(&instance, context);
     let now = facts.now;
     let Farewell { status: show, step, recheck } = decide::farewell(&facts, since, context.deletion_deadline);
@@ -42,13 +42,13 @@ pub async fn cleanup(
     let handing_over = context.owners.hands_over(&instance);
     let wait = recheck.map_or(ASK_AGAIN, |at| status::until(at, now).min(ASK_AGAIN));
     match step {
-        Step::Release | Step::Delete { .. } if handing_over => Ok(Action::requeue(HANDOVER)),
-        Step::Done => Ok(Action::await_change()),
+        Step::Release | Step::Delete { .. } if handing_over => Ok(Some(HANDOVER)),
+        Step::Done => Ok(None),
         Step::Release => finish(&instance, context).await,
-        Step::Wait => Ok(Action::requeue(wait)),
+        Step::Wait => Ok(Some(wait)),
         Step::Delete { unlink } => match apply::delete_session(&instance, unlink, context).await? {
             Deletion::Gone => finish(&instance, context).await,
-            Deletion::UnderWay => Ok(Action::requeue(wait)),
+            Deletion::UnderWay => Ok(Some(wait)),
         },
         Step::GiveUp => {
             // One last try, for the keys at least; whether it works no longer matters.
@@ -60,7 +60,7 @@ pub async fn cleanup(
     }
 }
 
-async fn finish(instance: &WhatsAppInstance, context: &Context) -> Result<Action, ReconcileError> {
+async fn finish(instance: &WhatsAppInstance, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     apply::release(instance, context).await?;
-    Ok(Action::await_change())
+    Ok(None)
 }

@@ -7,10 +7,10 @@ use std::{
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Client, ResourceExt, core::PartialObjectMeta, runtime::reflector::Store};
+use kube::{Client, ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    directory::Directory, error::Backoff, events::Events, link::Links, metrics::ReconcileMetrics, owners::Owners,
+    cache::Cache, directory::Directory, error::Backoff, events::Events, link::Links, metrics::ReconcileMetrics, owners::Owners,
 };
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance},
@@ -22,10 +22,12 @@ use crate::{
 pub struct Context {
     /// The Kubernetes client.
     pub client: Client,
+    /// The watched instances.
+    pub instances: Cache<WhatsAppInstance>,
     /// The watched bridges.
-    pub bridges: Store<WhatsAppBridge>,
+    pub bridges: Cache<WhatsAppBridge>,
     /// The watched namespaces, labels only.
-    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    pub namespaces: Cache<PartialObjectMeta<Namespace>>,
     /// The links to the shards.
     pub links: Arc<Links>,
     /// Which instances are accepted, and which are primary.

@@ -2,20 +2,17 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::ResourceExt;
 
-use super::metrics::PhaseCounts;
+use super::{cache::Key, metrics::PhaseCounts};
 use crate::{
-    api::{BridgeBinding, Phase, WhatsAppInstance},
+    api::{BridgeBinding, InstanceRef, Phase, WhatsAppInstance},
     platform::lock,
 };
 
-/// A reference to an instance, as the reconcile queue takes it.
-pub type InstanceRef = ObjectRef<WhatsAppInstance>;
-
 #[derive(Debug)]
 struct Entry {
-    reference: InstanceRef,
+    key: Key,
     binding: Option<BridgeBinding>,
     /// The binding is only reserved: nothing has shown it recorded yet.
     reserved: bool,
@@ -43,8 +40,8 @@ impl Directory {
     }
 
     /// Notes an instance as the watch shows it. Returns whether it was not known before.
-    pub fn note(&self, instance: &WhatsAppInstance) -> bool {
-        instance.uid().is_some_and(|uid| self.put(&mut lock(&self.entries), uid, instance))
+    pub fn note(&self, key: &Key, instance: &WhatsAppInstance) -> bool {
+        instance.uid().is_some_and(|uid| self.put(&mut lock(&self.entries), uid, key, instance))
     }
 
     /// Notes an instance as the answer to our own write shows it, and returns whether it is still there: the watch may
@@ -52,14 +49,14 @@ impl Directory {
     pub fn note_own(&self, instance: &WhatsAppInstance) -> bool {
         let Some(uid) = instance.uid() else { return false };
         let mut entries = lock(&self.entries);
-        let known = entries.by_uid.contains_key(&uid);
-        if known {
-            self.put(&mut entries, uid, instance);
+        let known = entries.by_uid.get(&uid).map(|entry| Key::clone(&entry.key));
+        if let Some(key) = &known {
+            self.put(&mut entries, uid, key, instance);
         }
-        known
+        known.is_some()
     }
 
-    fn put(&self, entries: &mut Entries, uid: String, instance: &WhatsAppInstance) -> bool {
+    fn put(&self, entries: &mut Entries, uid: String, key: &Key, instance: &WhatsAppInstance) -> bool {
         let status = instance.status.as_ref();
         let (binding, phase) =
             (status.and_then(|status| status.bridge.clone()), status.and_then(|status| status.phase));
@@ -73,7 +70,7 @@ impl Directory {
             entries.count(old_binding.as_ref(), binding.as_ref());
         }
         self.phases.change(old_phase, phase);
-        entries.by_uid.insert(uid, Entry { reference: reference(instance), binding, reserved, phase });
+        entries.by_uid.insert(uid, Entry { key: Key::clone(key), binding, reserved, phase });
         fresh
     }
 
@@ -125,10 +122,10 @@ impl Directory {
     }
 
     /// The instance a session belongs to, when it is bound to that very shard.
-    pub fn claimant(&self, session_id: &str, shard: &BridgeBinding) -> Option<InstanceRef> {
+    pub fn claimant(&self, session_id: &str, shard: &BridgeBinding) -> Option<Key> {
         let entries = lock(&self.entries);
         let entry = entries.by_uid.get(session_id)?;
-        (entry.binding.as_ref() == Some(shard)).then(|| entry.reference.clone())
+        (entry.binding.as_ref() == Some(shard)).then(|| Key::clone(&entry.key))
     }
 
     /// How many of a shard's sessions no instance claims; `None` until every instance is known.
@@ -144,10 +141,10 @@ impl Directory {
     }
 
     /// The instances whose binding satisfies `which`.
-    pub fn select(&self, which: impl Fn(&InstanceRef, Option<&BridgeBinding>) -> bool) -> Vec<InstanceRef> {
+    pub fn select(&self, which: impl Fn(&InstanceRef, Option<&BridgeBinding>) -> bool) -> Vec<Key> {
         let entries = lock(&self.entries);
-        let chosen = entries.by_uid.values().filter(|entry| which(&entry.reference, entry.binding.as_ref()));
-        chosen.map(|entry| entry.reference.clone()).collect()
+        let chosen = entries.by_uid.values().filter(|entry| which(&entry.key, entry.binding.as_ref()));
+        chosen.map(|entry| Key::clone(&entry.key)).collect()
     }
 }
 
@@ -164,13 +161,9 @@ impl Entries {
     }
 }
 
-/// A reference without resourceVersion and uid, which would make equal references differ and cost memory.
-pub fn reference(instance: &WhatsAppInstance) -> InstanceRef {
-    let reference = ObjectRef::new(&instance.name_any());
-    match instance.namespace() {
-        Some(namespace) => reference.within(&namespace),
-        None => reference,
-    }
+/// The key of an instance.
+pub fn key(instance: &WhatsAppInstance) -> Key {
+    Key::new(InstanceRef { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() })
 }
 
 #[cfg(test)]
@@ -180,7 +173,7 @@ mod tests {
 
     fn knowing(instance: &WhatsAppInstance) -> Directory {
         let directory = Directory::default();
-        directory.note(instance);
+        directory.note(&key(instance), instance);
         directory
     }
 
@@ -203,8 +196,9 @@ mod tests {
         assert!(!directory.forget(UID));
         let directory = knowing(&fixtures::instance());
         assert!(directory.reserve(UID, &binding(), 1));
-        directory.note(&fixtures::instance());
-        directory.note(&fixtures::bound(Default::default()));
+        for shown in [fixtures::instance(), fixtures::bound(Default::default())] {
+            directory.note(&key(&shown), &shown);
+        }
         directory.unreserve(UID);
         assert_eq!(directory.bound(&binding()), 1);
         assert!(directory.claimant(UID, &binding()).is_some());

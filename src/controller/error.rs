@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use thiserror::Error;
 
-use super::directory::InstanceRef;
+use super::cache::Key;
 use crate::{bridge_api::BridgeError, platform::lock};
 
 /// Why a reconcile failed. The variant's name is the metric label and the log's reason.
@@ -76,13 +76,13 @@ struct InRow {
     raced: u32,
 }
 
-/// How often each object has failed in a row: kube's error policy is told the error, not the attempt.
+/// How often each object has failed in a row.
 #[derive(Debug, Default)]
-pub struct Backoff(Mutex<HashMap<InstanceRef, InRow>>);
+pub struct Backoff(Mutex<HashMap<Key, InRow>>);
 
 impl Backoff {
     /// The pause before the next attempt, jittered so that a thousand objects do not come back at once.
-    pub fn after(&self, object: InstanceRef, error: &ReconcileError) -> Duration {
+    pub fn after(&self, object: Key, error: &ReconcileError) -> Duration {
         let mut objects = lock(&self.0);
         let InRow { failed, raced } = objects.entry(object).or_default();
         let pause = match error {
@@ -99,7 +99,7 @@ impl Backoff {
     }
 
     /// The object is fine again, or gone.
-    pub fn clear(&self, object: &InstanceRef) {
+    pub fn clear(&self, object: &Key) {
         lock(&self.0).remove(object);
     }
 }
@@ -107,10 +107,15 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::InstanceRef;
+
+    fn key(name: &str) -> Key {
+        Key::new(InstanceRef { namespace: "team".into(), name: name.into() })
+    }
 
     #[test]
     fn each_object_backs_off_for_itself_up_to_the_limit_and_starts_anew_once_fine() {
-        let (one, other) = (InstanceRef::new("one"), InstanceRef::new("other"));
+        let (one, other) = (key("one"), key("other"));
         let backoff = Backoff::default();
         let error = ReconcileError::TimedOut;
         let pauses: Vec<_> = (0..14).map(|_| backoff.after(one.clone(), &error)).collect();
@@ -125,7 +130,7 @@ mod tests {
     fn a_lost_race_is_run_again_at_once() {
         let backoff = Backoff::default();
         for _ in 0..10 {
-            assert!(backoff.after(InstanceRef::new("one"), &ReconcileError::PlaceTaken) < FIRST_PAUSE);
+            assert!(backoff.after(key("one"), &ReconcileError::PlaceTaken) < FIRST_PAUSE);
         }
     }
 
@@ -133,7 +138,7 @@ mod tests {
     fn a_cache_that_stays_behind_is_waited_for() {
         let backoff = Backoff::default();
         let lost = ReconcileError::Outdated { doing: "write the status" };
-        let pauses: Vec<_> = (0..30).map(|_| backoff.after(InstanceRef::new("one"), &lost)).collect();
+        let pauses: Vec<_> = (0..30).map(|_| backoff.after(key("one"), &lost)).collect();
         assert!(pauses[29] > Duration::from_secs(2) && pauses[29] < Duration::from_secs(5), "{pauses:?}");
     }
 }

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    directory::{Directory, InstanceRef},
+    cache::Key,
+    directory::Directory,
     facts::{LinkState, Trouble},
     sessions::Sessions,
 };
@@ -53,7 +54,7 @@ pub struct Address {
 #[derive(Clone, Debug)]
 pub struct Listeners {
     /// Instances to reconcile.
-    pub queue: UnboundedSender<InstanceRef>,
+    pub queue: UnboundedSender<Key>,
     /// Something a bridge's own status shows may have changed.
     pub bridges: Arc<Notify>,
     /// Session id to instance.

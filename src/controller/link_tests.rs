@@ -18,7 +18,8 @@ use tokio::sync::{
 };
 
 use super::{
-    directory::{Directory, InstanceRef},
+    cache::Key,
+    directory::Directory,
     facts::LinkState,
     fixtures,
     link::{Address, Links, Listeners},
@@ -38,7 +39,7 @@ struct World {
     bridge: Scripted,
     links: Links,
     listeners: Listeners,
-    queue: UnboundedReceiver<InstanceRef>,
+    queue: UnboundedReceiver<Key>,
     away: Arc<AtomicBool>,
 }
 
@@ -100,7 +101,7 @@ impl World {
         tokio::time::timeout(SOON, self.bridge.followers.next()).await.unwrap().unwrap()
     }
 
-    async fn woken(&mut self) -> InstanceRef {
+    async fn woken(&mut self) -> Key {
         tokio::time::timeout(SOON, self.queue.recv()).await.unwrap().unwrap()
     }
 }

@@ -20,6 +20,7 @@ mod apply;
 mod binding;
 mod bridge_status;
 mod bridges;
+mod cache;
 mod cleanup;
 mod context;
 mod decide;
@@ -31,6 +32,7 @@ mod events;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod guarded;
 mod link;
 #[cfg(test)]
 mod link_tests;
@@ -43,39 +45,35 @@ mod reconcile;
 mod sentences;
 mod sessions;
 mod status;
+mod turns;
 mod watches;
 
 use std::{future::Future, sync::Arc};
 
-use futures::StreamExt;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{
-        self, applier,
-        controller::{Action, ReconcileRequest},
-        events::Reporter,
-        watcher,
-    },
+    core::PartialObjectMeta,
+    runtime::{events::Reporter, watcher},
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 pub use self::metrics::ReconcileMetrics;
 use self::{
     bridges::Bridges,
+    cache::{Cache, Key},
     context::{Context, Failures, Written},
-    directory::{Directory, InstanceRef},
-    error::{Backoff, ReconcileError},
+    directory::Directory,
+    error::Backoff,
     events::Events,
+    guarded::Guarded,
     link::{Links, Listeners},
     owners::Owners,
-    watches::{Change, Keeper},
+    watches::Change,
 };
-use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
+use crate::api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
 
 /// Reconciles running at once. Each is a few short calls; more would only crowd the API server.
 pub const WORKERS: u16 = 32;
@@ -101,22 +99,19 @@ pub async fn run(
     stop: CancellationToken,
     synced: impl FnOnce() + Send,
 ) {
-    let (queue, triggers) = mpsc::unbounded_channel::<InstanceRef>();
+    let (queue, woken) = mpsc::unbounded_channel::<Key>();
     let directory = Arc::new(Directory::new(metrics.phases()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory: Arc::clone(&directory) };
-    let (instances, bridge_objects, namespaces) = (Keeper::new(), Keeper::new(), Keeper::new());
-    let owner_objects = Keeper::<WhatsAppOwner>::new();
-    let owner_store = owner_objects.store();
-    let (owners, woken) = Owners::new(settings.namespaces.clone(), settings.max_instances_per_owner);
-    let (instance_store, bridge_store, namespace_store) =
-        (instances.store(), bridge_objects.store(), namespaces.store());
+    let (instances, bridge_objects, namespaces, owner_objects) =
+        (Cache::new(), Cache::new(), Cache::new(), Cache::<WhatsAppOwner>::new());
+    let (owners, woken_owners) = Owners::new(settings.namespaces.clone(), settings.max_instances_per_owner);
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
     let (events, scribe) = Events::new(metrics.events_dropped());
     until(&stop, scribe.write(client.clone(), reporter));
     let bridges = Arc::new(Bridges {
         client: client.clone(),
-        store: bridge_store.clone(),
+        store: bridge_objects.clone(),
         links: Arc::clone(&links),
         listeners: listeners.clone(),
         events: events.clone(),
@@ -125,8 +120,9 @@ pub async fn run(
     });
     let context = Arc::new(Context {
         client: client.clone(),
-        bridges: bridge_store.clone(),
-        namespaces: namespace_store.clone(),
+        instances: instances.clone(),
+        bridges: bridge_objects.clone(),
+        namespaces: namespaces.clone(),
         links,
         owners: Arc::clone(&owners),
         directory: Arc::clone(&directory),
@@ -143,25 +139,25 @@ pub async fn run(
     let (gone, gone_bridges) = mpsc::unbounded_channel();
     let apis = instance_apis(&client, &settings.namespaces);
     let told = instance_told(Arc::clone(&context), listeners.clone());
-    until(&stop, instances.follow(watches::changes(apis, &everything), told));
+    until(&stop, instances.clone().follow(watches::changes(apis, &everything), told));
     let told = bridge_told(Arc::clone(&bridges), gone);
-    until(&stop, bridge_objects.follow(watches::changes(vec![Api::all(client.clone())], &selected), told));
+    until(&stop, bridge_objects.clone().follow(watches::changes(vec![Api::all(client.clone())], &selected), told));
     let told = namespace_told(listeners.clone());
-    until(&stop, namespaces.follow(watches::changes(vec![Api::all(client.clone())], &everything), told));
+    until(&stop, namespaces.clone().follow(watches::changes(vec![Api::all(client.clone())], &everything), told));
     let told = {
         let owners = Arc::clone(&owners);
         move |before: Option<Arc<WhatsAppOwner>>, change| owners.object_changed(before.as_deref(), change)
     };
-    until(&stop, owner_objects.follow(watches::changes(vec![Api::all(client)], &everything), told));
+    until(&stop, owner_objects.clone().follow(watches::changes(vec![Api::all(client)], &everything), told));
     until(&stop, async move { bridges.report(gone_bridges).await });
 
     // Deciding before the bridges are known would call every one of them missing.
     let listed = async {
         let _ = tokio::join!(
-            bridge_store.wait_until_ready(),
-            namespace_store.wait_until_ready(),
-            owner_store.wait_until_ready(),
-            instance_store.wait_until_ready()
+            bridge_objects.until_listed(),
+            namespaces.until_listed(),
+            owner_objects.until_listed(),
+            instances.until_listed()
         );
     };
     if stop.run_until_cancelled(listed).await.is_none() {
@@ -170,26 +166,13 @@ pub async fn run(
     directory.set_synced();
     // Before everything is listed, a ledger would lose those that are not.
     let queue = listeners.queue.clone();
-    until(&stop, owners.run(Arc::clone(&context), woken, queue, instance_store.clone()));
+    tokio::spawn(owners.run(Arc::clone(&context), woken_owners, queue, stop.clone()));
     listeners.bridges.notify_one();
-    tracing::info!(instances = instance_store.len(), bridges = bridge_store.len(), "everything is listed");
+    tracing::info!(instances = instances.len(), bridges = bridge_objects.len(), "everything is listed");
     synced();
 
-    let triggers =
-        futures::stream::unfold(triggers, |mut triggers| async { triggers.recv().await.map(|one| (one, triggers)) });
-    let requests =
-        triggers.map(|one| Ok::<_, watcher::Error>(ReconcileRequest::from(one))).take_until(stop.cancelled_owned());
-    // Once the requests end, the applier finishes the reconciles it has begun, and then ends too.
-    applier(
-        |instance, context| Box::pin(spawned(instance, context)),
-        reconcile::error_policy,
-        context,
-        instance_store,
-        requests.boxed(),
-        runtime::Config::default().concurrency(WORKERS),
-    )
-    .for_each(|_| std::future::ready(()))
-    .await;
+    let turn = |key| reconcile::turn(key, Arc::clone(&context));
+    turns::give(woken, WORKERS.into(), stop, turn).await;
 }
 
 /// Runs a task that only watches and may be dropped at any time.
@@ -198,13 +181,7 @@ fn until(stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'stat
     tokio::spawn(async move { stop.run_until_cancelled(task).await });
 }
 
-/// On a task of its own, so that reconciles use every core.
-async fn spawned(instance: Arc<WhatsAppInstance>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let work = tokio::spawn(reconcile::reconcile(instance, context).in_current_span());
-    work.await.unwrap_or(Err(ReconcileError::Panicked))
-}
-
-fn instance_apis(client: &Client, namespaces: &[String]) -> Vec<Api<DeserializeGuard<WhatsAppInstance>>> {
+fn instance_apis(client: &Client, namespaces: &[String]) -> Vec<Api<Guarded<WhatsAppInstance>>> {
     if namespaces.is_empty() {
         vec![Api::all(client.clone())]
     } else {
@@ -217,23 +194,22 @@ fn instance_told(
     listeners: Listeners,
 ) -> impl FnMut(Option<Arc<WhatsAppInstance>>, Change<WhatsAppInstance>) + Send {
     move |before, change| {
-        let recreated = |now: &WhatsAppInstance| before.as_ref().filter(|before| before.uid() != now.uid());
-        let (gone, counts_changed) = match &change {
-            Change::Present(instance) => {
-                let fresh = context.directory.note(instance);
-                context.owners.instance_changed(before.as_deref(), Some(instance));
+        let (gone, counts_changed) = match change {
+            Change::Present(key, instance) => {
+                let fresh = context.directory.note(&key, &instance);
+                context.owners.instance_changed(&key, before.as_deref(), Some(&instance));
                 // The queue ends only when the controller does.
-                let _ = listeners.queue.send(directory::reference(instance));
-                (recreated(instance).and_then(|before| before.uid()), fresh)
+                let _ = listeners.queue.send(key);
+                (before.filter(|before| before.uid() != instance.uid()), fresh)
             }
-            Change::Gone(instance) => {
-                context.backoff.clear(&directory::reference(instance));
-                context.owners.instance_changed(before.as_deref(), None);
-                (before.as_ref().map_or_else(|| instance.uid(), |before| before.uid()), true)
+            Change::Gone(key) => {
+                context.backoff.clear(&key);
+                context.owners.instance_changed(&key, before.as_deref(), None);
+                (before, true)
             }
-            Change::Synced => (None, true),
+            Change::Listed => (None, true),
         };
-        if gone.is_some_and(|uid| context.forget(&uid)) {
+        if gone.and_then(|gone| gone.uid()).is_some_and(|uid| context.forget(&uid)) {
             // Whoever found every shard full has nothing else to be woken by.
             for waiting in context.directory.select(|_, bound| bound.is_none()) {
                 let _ = listeners.queue.send(waiting);
@@ -251,19 +227,19 @@ fn bridge_told(
 ) -> impl FnMut(Option<Arc<WhatsAppBridge>>, Change<WhatsAppBridge>) + Send {
     move |before, change| match change {
         // Our own status writes come back too; only what links and instances depend on matters.
-        Change::Present(bridge) => {
+        Change::Present(_, bridge) => {
             let same = |before: &Arc<WhatsAppBridge>| {
                 before.spec == bridge.spec && before.metadata.annotations == bridge.metadata.annotations
             };
             if !before.as_ref().is_some_and(same) {
-                bridges.sync(&bridge, false);
+                bridges.sync(&bridge);
             }
         }
-        Change::Gone(bridge) => {
-            bridges.sync(&bridge, true);
-            let _ = gone.send(bridge.name_any());
+        Change::Gone(key) => {
+            bridges.sync_gone(&key.name);
+            let _ = gone.send(key.name.clone());
         }
-        Change::Synced => {}
+        Change::Listed => {}
     }
 }
 
@@ -271,14 +247,11 @@ type NamespaceMeta = PartialObjectMeta<Namespace>;
 
 fn namespace_told(listeners: Listeners) -> impl FnMut(Option<Arc<NamespaceMeta>>, Change<NamespaceMeta>) + Send {
     move |before, change| {
-        let Change::Present(namespace) = change else { return };
+        let Change::Present(key, namespace) = change else { return };
         if before.is_some_and(|before| before.labels() == namespace.labels()) {
             return;
         }
-        let name = namespace.name_any();
-        let waits = |one: &InstanceRef, bound: Option<&BridgeBinding>| {
-            bound.is_none() && one.namespace.as_deref() == Some(name.as_str())
-        };
+        let waits = |one: &InstanceRef, bound: Option<&BridgeBinding>| bound.is_none() && one.namespace == key.name;
         for instance in listeners.directory.select(waits) {
             let _ = listeners.queue.send(instance);
         }
@@ -289,14 +262,14 @@ fn namespace_told(listeners: Listeners) -> impl FnMut(Option<Arc<NamespaceMeta>>
 mod tests {
     use super::*;
     use crate::platform::metrics::Metrics;
-    use kube::runtime::reflector::store::Writer;
 
     fn context(directory: &Arc<Directory>) -> Context {
         let client = Client::new(axum::Router::new(), "ns");
         Context {
             client,
-            bridges: Writer::default().as_reader(),
-            namespaces: Writer::new(()).as_reader(),
+            instances: Cache::new(),
+            bridges: Cache::new(),
+            namespaces: Cache::new(),
             owners: Owners::new(Vec::new(), 10).0,
             links: Arc::default(),
             directory: Arc::clone(directory),
@@ -318,10 +291,10 @@ mod tests {
         let bound = fixtures::bound(Default::default());
         let mut waiting = fixtures::instance();
         (waiting.metadata.name, waiting.metadata.uid) = (Some("two".into()), Some("2".into()));
-        told(None, Change::Present(bound.clone()));
-        told(None, Change::Present(waiting));
+        told(None, Change::Present(directory::key(&bound), bound.clone()));
+        told(None, Change::Present(directory::key(&waiting), waiting));
         while triggers.try_recv().is_ok() {}
-        told(Some(Arc::new(bound.clone())), Change::Gone(bound));
-        assert_eq!(triggers.try_recv().map(|one| one.name), Ok("two".into()));
+        told(Some(Arc::new(bound.clone())), Change::Gone(directory::key(&bound)));
+        assert_eq!(triggers.try_recv().map(|one| one.name.clone()), Ok("two".into()));
     }
 }

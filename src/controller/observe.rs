@@ -1,6 +1,6 @@
 //! Every read a decision needs. All of them are from memory: nothing here waits.
 
-use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use kube::ResourceExt;
 
 use super::{
     bridges::{binding, shards},
@@ -43,7 +43,7 @@ type Seen = (std::sync::Arc<crate::bridge_api::Session>, jiff::Timestamp);
 
 fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
     let BridgeBinding { name, shard } = bound;
-    let Some(bridge) = context.bridges.get(&ObjectRef::new(name)) else {
+    let Some(bridge) = context.bridges.named(name) else {
         let text = format!(
             "WhatsAppBridge {name}, which this session is bound to, is gone; create it again, or delete this instance."
         );
@@ -70,10 +70,10 @@ fn candidates(context: &Context) -> Vec<Candidate> {
         });
         each.collect()
     };
-    context.bridges.state().into_iter().map(|bridge| Candidate { shards: load(&bridge), bridge }).collect()
+    context.bridges.all().into_iter().map(|bridge| Candidate { shards: load(&bridge), bridge }).collect()
 }
 
 fn namespace_labels(instance: &WhatsAppInstance, context: &Context) -> std::collections::BTreeMap<String, String> {
     let name = instance.namespace().unwrap_or_default();
-    context.namespaces.get(&ObjectRef::new(&name)).map(|namespace| namespace.labels().clone()).unwrap_or_default()
+    context.namespaces.named(&name).map(|namespace| namespace.labels().clone()).unwrap_or_default()
 }

@@ -8,14 +8,15 @@ use std::{
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::ResourceExt;
+use tracing::Instrument;
 
 use super::{
     apply,
+    cache::Key,
     cleanup::cleanup,
     context::Context,
     decide::{self, Plan},
-    directory,
     error::ReconcileError,
     metrics::Outcome,
     observe::observe,
@@ -26,15 +27,28 @@ use crate::api::WhatsAppInstance;
 /// The longest a reconcile may take: a few calls, each bounded by its own shorter limit.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Brings one instance closer to what is wanted of it.
-///
-/// # Errors
-/// See [`ReconcileError`]; [`error_policy`] says when it is tried again.
-pub async fn reconcile(instance: Arc<WhatsAppInstance>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+/// One turn of an instance. Answers in how long it is to have another one, whatever happens or does not happen till then.
+pub async fn turn(key: Key, context: Arc<Context>) -> Option<Duration> {
+    let instance = context.instances.get(&key)?;
+    let span = tracing::info_span!("reconcile", object = %key);
+    async {
+        match reconcile(Arc::clone(&instance), &context).await {
+            Ok(again) => {
+                context.backoff.clear(&key);
+                again
+            }
+            Err(error) => pause(key, &instance, &error, &context),
+        }
+    }
+    .instrument(span)
+    .await
+}
+
+/// Brings one instance closer to what is wanted of it, within limits of time and of trust.
+async fn reconcile(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     context.metrics.started();
     let started = Instant::now();
-    let object = directory::reference(&instance);
-    let work = AssertUnwindSafe(step(instance, &context)).catch_unwind();
+    let work = AssertUnwindSafe(step(instance, context)).catch_unwind();
     let result = match tokio::time::timeout(TIME_LIMIT, work).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => {
@@ -47,19 +61,16 @@ pub async fn reconcile(instance: Arc<WhatsAppInstance>, context: Arc<Context>) -
         }
     };
     let outcome = match &result {
-        Ok(action) if *action == Action::await_change() => Outcome::Success,
+        Ok(None) => Outcome::Success,
         // A lost race is part of the protocol, not an error to alert on.
         Ok(_) | Err(ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken) => Outcome::RequeueAfter,
         Err(_) => Outcome::Error,
     };
-    if result.is_ok() {
-        context.backoff.clear(&object);
-    }
     context.metrics.ended(outcome, started.elapsed());
     result
 }
 
-async fn step(cached: Arc<WhatsAppInstance>, context: &Context) -> Result<Action, ReconcileError> {
+async fn step(cached: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     let instance = context.written.newest(cached);
     if let Some(since) = instance.metadata.deletion_timestamp.clone() {
         return cleanup(instance, since.0, context).await;
@@ -72,7 +83,7 @@ async fn step(cached: Arc<WhatsAppInstance>, context: &Context) -> Result<Action
         report_failure(instance, &error, context).await?;
         return Err(error);
     }
-    Ok(recheck.map_or_else(Action::await_change, |at| Action::requeue(status::until(at, now))))
+    Ok(recheck.map(|at| status::until(at, now)))
 }
 
 /// What the bridge refused is shown in the status at once, not only when it is tried again.
@@ -90,14 +101,12 @@ async fn report_failure(
 }
 
 /// When to try again, by what went wrong.
-#[allow(clippy::needless_pass_by_value)] // kube's signature
-pub fn error_policy(instance: Arc<WhatsAppInstance>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    let object = directory::reference(&instance);
+fn pause(key: Key, instance: &WhatsAppInstance, error: &ReconcileError, context: &Context) -> Option<Duration> {
     // Gone meanwhile: there is nothing to try again, and nobody would clear what is counted now.
     if !instance.uid().is_some_and(|uid| context.directory.knows(&uid)) {
-        return Action::await_change();
+        return None;
     }
-    let pause = context.backoff.after(object.clone(), error);
+    let pause = context.backoff.after(key, error);
     let deadline = instance
         .metadata
         .deletion_timestamp
@@ -105,10 +114,10 @@ pub fn error_policy(instance: Arc<WhatsAppInstance>, error: &ReconcileError, con
         .and_then(|since| since.0.saturating_add(context.deletion_deadline).ok());
     let pause = no_later(pause, deadline, Timestamp::now());
     match error {
-        ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken => tracing::debug!(%object, %error, "again"),
-        _ => tracing::warn!(%object, %error, retry_in_ms = pause.as_millis(), "reconcile failed"),
+        ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken => tracing::debug!(%error, "again"),
+        _ => tracing::warn!(%error, retry_in_ms = pause.as_millis(), "reconcile failed"),
     }
-    Action::requeue(pause)
+    Some(pause)
 }
 
 /// A deletion that fails must not sleep past the deadline at which it gives up. Once that has passed, pauses are as always.

@@ -1,37 +1,31 @@
-//! The watches: one cached copy of each object, a guard against objects that do not parse, several namespaces in one store.
+//! The watches: a guard against objects that do not parse, and several namespaces as if they were one.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt::Debug,
-    sync::Arc,
-};
+use std::{collections::HashSet, fmt::Debug, marker::PhantomData};
 
 use futures::{Stream, StreamExt, stream};
 use kube::{
     Api, Resource,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt,
-        reflector::{ObjectRef, Store, store::Writer},
-        watcher,
-    },
+    runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
+
+use super::{cache::Key, guarded::Guarded};
+use crate::api::InstanceRef;
 
 /// What became of one object.
 #[derive(Clone, Debug)]
 pub enum Change<K> {
     /// It is there, like this.
-    Present(K),
+    Present(Key, K),
     /// It is gone.
-    Gone(K),
+    Gone(Key),
     /// Everything has been listed once.
-    Synced,
+    Listed,
 }
 
 /// Follows several watches of one kind, and says once when all of them have listed.
 pub fn changes<K>(
-    apis: Vec<Api<DeserializeGuard<K>>>,
+    apis: Vec<Api<Guarded<K>>>,
     config: &watcher::Config,
 ) -> impl Stream<Item = Vec<Change<K>>> + Send + use<K>
 where
@@ -52,68 +46,12 @@ where
     })
 }
 
-/// Keeps a store as the changes say. Its readers see nothing before everything has been listed once.
-pub struct Keeper<K: Resource<DynamicType = ()> + Clone + 'static> {
-    writer: Writer<K>,
-    unlisted: Option<HashMap<Key, K>>,
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Keeper<K> {
-    /// A keeper of an empty store.
-    pub fn new() -> Self {
-        Self { writer: Writer::new(()), unlisted: Some(HashMap::new()) }
-    }
-
-    /// What others read from.
-    pub fn store(&self) -> Store<K> {
-        self.writer.as_reader()
-    }
-
-    /// Follows `changes` for ever; `told` hears of each after the store has it, and of what the store had before.
-    pub async fn follow(
-        mut self,
-        changes: impl Stream<Item = Vec<Change<K>>> + Send,
-        mut told: impl FnMut(Option<Arc<K>>, Change<K>) + Send,
-    ) {
-        let mut changes = std::pin::pin!(changes);
-        while let Some(changes) = changes.next().await {
-            for change in changes {
-                let before = match &change {
-                    Change::Present(object) | Change::Gone(object) => self.store().get(&ObjectRef::from_obj(object)),
-                    Change::Synced => None,
-                };
-                self.keep(&change);
-                told(before, change);
-            }
-        }
-    }
-
-    fn keep(&mut self, change: &Change<K>) {
-        use watcher::Event;
-        match (change, &mut self.unlisted) {
-            (Change::Present(object), None) => self.writer.apply_watcher_event(&Event::Apply(object.clone())),
-            (Change::Gone(object), None) => self.writer.apply_watcher_event(&Event::Delete(object.clone())),
-            (Change::Present(object), Some(unlisted)) => drop(unlisted.insert(key(object), object.clone())),
-            (Change::Gone(object), Some(unlisted)) => drop(unlisted.remove(&key(object))),
-            (Change::Synced, _) => {
-                self.writer.apply_watcher_event(&Event::Init);
-                for object in self.unlisted.take().into_iter().flat_map(HashMap::into_values) {
-                    self.writer.apply_watcher_event(&Event::InitApply(object));
-                }
-                self.writer.apply_watcher_event(&Event::InitDone);
-            }
-        }
-    }
-}
-
-type Key = (Option<String>, String);
-
 /// Turns the lists and events of several watches into changes: a list made again tells what went meanwhile.
 struct Merge<K> {
     seen: Vec<HashSet<Key>>,
     listing: Vec<HashSet<Key>>,
     unlisted: HashSet<usize>,
-    template: std::marker::PhantomData<fn() -> K>,
+    kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
@@ -122,37 +60,37 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
             seen: vec![HashSet::new(); watches],
             listing: vec![HashSet::new(); watches],
             unlisted: (0..watches).collect(),
-            template: std::marker::PhantomData,
+            kind: PhantomData,
         }
     }
 
-    fn take(&mut self, which: usize, event: watcher::Event<DeserializeGuard<K>>) -> Vec<Change<K>> {
+    fn take(&mut self, which: usize, event: watcher::Event<Guarded<K>>) -> Vec<Change<K>> {
         use watcher::Event;
         let mut changes = Vec::new();
         match event {
             Event::Init => self.listing[which].clear(),
-            Event::InitApply(guard) => {
-                self.listing[which].insert(key(&guard));
-                changes.extend(parsed(guard).map(Change::Present));
+            Event::InitApply(object) => {
+                let key = key(&object);
+                self.listing[which].insert(Key::clone(&key));
+                changes.extend(fit(key, object));
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing[which]);
                 let before = std::mem::replace(&mut self.seen[which], listed);
-                for gone in before.difference(&self.seen[which]) {
-                    changes.extend(named(gone).map(Change::Gone));
-                }
+                changes.extend(before.difference(&self.seen[which]).cloned().map(Change::Gone));
                 if self.unlisted.remove(&which) && self.unlisted.is_empty() {
-                    changes.push(Change::Synced);
+                    changes.push(Change::Listed);
                 }
             }
-            Event::Apply(guard) => {
-                self.seen[which].insert(key(&guard));
-                changes.extend(parsed(guard).map(Change::Present));
+            Event::Apply(object) => {
+                let key = key(&object);
+                self.seen[which].insert(Key::clone(&key));
+                changes.extend(fit(key, object));
             }
-            Event::Delete(guard) => {
-                let key = key(&guard);
+            Event::Delete(object) => {
+                let key = key(&object);
                 self.seen[which].remove(&key);
-                changes.extend(guard.0.ok().or_else(|| named(&key)).map(Change::Gone));
+                changes.push(Change::Gone(key));
             }
         }
         changes
@@ -160,38 +98,25 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
 }
 
 fn key<K: Resource>(object: &K) -> Key {
-    (object.meta().namespace.clone(), object.meta().name.clone().unwrap_or_default())
+    let meta = object.meta();
+    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+    Key::new(InstanceRef { namespace, name })
 }
 
 /// One object that does not parse (stored under another schema) is skipped, and said so; the watch goes on.
-fn parsed<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>) -> Option<K> {
-    match guard.0 {
-        Ok(mut object) => {
-            // Nobody here reads them, and they can be larger than the object.
-            object.meta_mut().managed_fields = None;
-            Some(object)
-        }
-        Err(invalid) => {
+fn fit<K: Resource<DynamicType = ()>>(key: Key, object: Guarded<K>) -> Option<Change<K>> {
+    match object.0 {
+        Ok(object) => Some(Change::Present(key, object)),
+        Err(unfit) => {
             tracing::warn!(
                 kind = %K::kind(&()),
-                namespace = invalid.metadata.namespace,
-                name = invalid.metadata.name,
-                error = without_values(&invalid.error),
+                object = %key,
+                error = without_values(&unfit.error),
                 "skipped an object that does not fit this version's schema; correct or delete it"
             );
             None
         }
     }
-}
-
-/// Just enough of an object to take it out of a store: which is gone is known by name only.
-fn named<K: DeserializeOwned>(key: &Key) -> Option<K> {
-    let metadata = serde_json::json!({ "namespace": key.0, "name": key.1 });
-    let minimal = serde_json::json!({
-        "metadata": metadata,
-        "spec": { "name": "gone", "owner": "gone", "credentialsSecretRef": { "namespace": "gone", "name": "gone" } },
-    });
-    serde_json::from_value(minimal).ok()
 }
 
 /// serde quotes the offending value, which may be a code or a phone number.
@@ -212,30 +137,30 @@ fn watch_error(error: &watcher::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::WhatsAppInstance;
+    use crate::{api::WhatsAppInstance, controller::cache::Cache};
     use kube::{ResourceExt, runtime::watcher::Event};
     use serde_json::json;
 
-    fn object(namespace: &str, name: &str, spec: serde_json::Value) -> DeserializeGuard<WhatsAppInstance> {
+    fn object(namespace: &str, name: &str, spec: serde_json::Value) -> Guarded<WhatsAppInstance> {
         serde_json::from_value(json!({ "metadata": { "namespace": namespace, "name": name }, "spec": spec })).unwrap()
     }
 
-    fn good(name: &str) -> DeserializeGuard<WhatsAppInstance> {
+    fn good(name: &str) -> Guarded<WhatsAppInstance> {
         object("ns", name, json!({ "name": "Good" }))
     }
 
-    fn bad(name: &str) -> DeserializeGuard<WhatsAppInstance> {
+    fn bad(name: &str) -> Guarded<WhatsAppInstance> {
         object("ns", name, json!({ "name": 7, "desiredState": "Sideways" }))
     }
 
-    struct Watch(Merge<WhatsAppInstance>, Keeper<WhatsAppInstance>);
+    struct Watch(Merge<WhatsAppInstance>, Cache<WhatsAppInstance>);
 
     impl Watch {
         fn over(watches: usize) -> Self {
-            Self(Merge::new(watches), Keeper::new())
+            Self(Merge::new(watches), Cache::new())
         }
 
-        fn run(&mut self, which: usize, events: Vec<Event<DeserializeGuard<WhatsAppInstance>>>) {
+        fn run(&mut self, which: usize, events: Vec<Event<Guarded<WhatsAppInstance>>>) {
             for event in events {
                 for change in self.0.take(which, event) {
                     self.1.keep(&change);
@@ -244,12 +169,12 @@ mod tests {
         }
 
         fn is_synced(&self) -> bool {
-            self.1.unlisted.is_none()
+            futures::FutureExt::now_or_never(self.1.until_listed()).is_some()
         }
     }
 
     fn names(watch: &Watch) -> Vec<String> {
-        let mut names: Vec<_> = watch.1.store().state().iter().map(|object| object.name_any()).collect();
+        let mut names: Vec<_> = watch.1.all().iter().map(|object| object.name_any()).collect();
         names.sort();
         names
     }

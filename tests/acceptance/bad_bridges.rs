@@ -30,7 +30,7 @@ async fn second_bridge(world: &World, suffix: &str, url: &str, token: &str) -> S
     // Its Secret lives in a namespace of its own name, as create_bridge has it.
     let name = format!("{}-{suffix}", world.name);
     crate::support::world::create_namespace(&world.client, &name).await;
-    create_bridge(&world.client, &name, url, token).await;
+    create_bridge(&world.client, &name, &[url], token).await;
     let label = json!({"metadata": {"labels": {"world": world.name}}});
     world.bridges().patch(&name, &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
     name

@@ -113,7 +113,7 @@ impl World {
         let bridge_address: BridgeAddress = bridge.start().await;
         // So that a restarted bridge is found where it was.
         bridge.set("--listen", host(&bridge_address.http));
-        create_bridge(&client, name, &bridge_address.http, &token).await;
+        create_bridge(&client, name, &[&bridge_address.http], &token).await;
 
         let mut operator = operator_program(&dir, &kubeconfig, name)
             .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
@@ -343,8 +343,8 @@ pub async fn create_namespace(client: &Client, name: &str) {
     }
 }
 
-/// Creates a WhatsAppBridge with one shard, and the Secret with its token.
-pub async fn create_bridge(client: &Client, name: &str, url: &str, token: &str) {
+/// Creates a WhatsAppBridge with a shard for each address, and the Secret with their token.
+pub async fn create_bridge<U: AsRef<str>>(client: &Client, name: &str, urls: &[U], token: &str) {
     let secret: Secret =
         serde_json::from_value(json!({"metadata": {"name": name}, "stringData": {"token": token}})).unwrap();
     let secrets: Api<Secret> = Api::namespaced(client.clone(), name);
@@ -352,11 +352,13 @@ pub async fn create_bridge(client: &Client, name: &str, url: &str, token: &str) 
     let mut object = serde_json::to_value(&secret).unwrap();
     merge(&mut object, json!({"apiVersion": "v1", "kind": "Secret"}));
     secrets.patch(name, &apply, &Patch::Apply(object)).await.unwrap();
+    let shard = |(n, url): (usize, &U)| json!({"name": format!("shard-{n}"), "url": url.as_ref()});
+    let shards: Vec<Value> = urls.iter().enumerate().map(shard).collect();
     let bridge = json!({
         "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppBridge",
         "metadata": {"name": name, "labels": {"world": name}},
         "spec": {
-            "builtin": {"shards": [{"name": "shard-0", "url": url}]},
+            "builtin": {"shards": shards},
             "credentialsSecretRef": {"namespace": name, "name": name},
         },
     });

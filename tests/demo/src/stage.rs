@@ -67,7 +67,7 @@ impl Stage {
         let address: BridgeAddress = bridge.start().await;
         // The bridge's name and the namespace of its Secret are the same in create_bridge; the demo's are.
         world::create_namespace(&client, BRIDGE).await;
-        world::create_bridge(&client, BRIDGE, &address.http, &token).await;
+        world::create_bridge(&client, BRIDGE, &[&address.http], &token).await;
         let default = json!({"metadata": {"annotations": {labels::IS_DEFAULT_BRIDGE: "true"}}});
         let bridges: Api<WhatsAppBridge> = Api::all(client.clone());
         bridges.patch(BRIDGE, &PatchParams::default(), &Patch::Merge(default)).await.expect("mark the default bridge");

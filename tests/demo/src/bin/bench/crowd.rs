@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join_all, stream};
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use whatsapp_operator::api::WhatsAppInstance;
@@ -21,6 +21,8 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Sessions a shard takes.
+const SHARD: usize = 1000;
 /// Instances created at once.
 const CREATORS: usize = 8;
 
@@ -42,8 +44,9 @@ impl Crowd {
             owners => format!("{} instances of {owners} owners", self.count),
         };
         world::create_namespace(client, self.namespace).await;
-        let url = scripted_bridge::serve().await;
-        world::create_bridge(client, self.namespace, &url, "scripted").await;
+        let shards = self.count.div_ceil(SHARD);
+        let urls: Vec<String> = join_all((0..shards).map(|_| scripted_bridge::serve())).await;
+        world::create_bridge(client, self.namespace, &urls, "scripted").await;
         eprintln!("bench: creating {who}");
         let (since, created) = (Instant::now(), Writes::so_far(client).await);
         self.create(client).await;

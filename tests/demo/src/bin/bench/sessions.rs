@@ -50,7 +50,7 @@ pub async fn run(
     ]);
     bridge.set("--log", "info");
     let address: BridgeAddress = bridge.start().await;
-    world::create_bridge(client, NAMESPACE, &address.http, &token).await;
+    world::create_bridge(client, NAMESPACE, &[&address.http], &token).await;
     let mut operator =
         world::operator_program(dir, &plane.kubeconfig(), NAMESPACE).args(["--watch-namespaces", NAMESPACE]);
     operator.set("--log", "info");
