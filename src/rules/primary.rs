@@ -1,5 +1,7 @@
 //! Which of an owner's instances is the primary one, and who may ask to be.
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::{Denial, InstanceFacts};
 use crate::api::InstanceRef;
 
@@ -46,6 +48,14 @@ pub fn check_wish(name: &str, before: bool, after: bool, connected: bool) -> Res
     ))
 }
 
+/// Whether the stamp in a request asks for a new one, `stored` being the one there is: only a later time does. So a client
+/// that means it makes a wish anew by one patch, while a file with the stamp it was exported with, applied again however
+/// often, changes nothing.
+pub fn wishes_anew(given: Option<&str>, stored: Option<&str>) -> bool {
+    let time = |stamp: Option<&str>| stamp.and_then(|stamp| stamp.parse::<Timestamp>().ok());
+    time(given) > time(stored)
+}
+
 /// The warning that goes with a wish which takes over from another instance, at once or, when the asking one is only
 /// being created, once it is connected. The other one is named only to those who may see it; `visible` says whether the
 /// requester is one of them.
@@ -67,7 +77,7 @@ pub fn takeover_warning(
 
 #[cfg(test)]
 mod tests {
-    use super::{check_wish, choose, takeover_warning};
+    use super::{check_wish, choose, takeover_warning, wishes_anew};
     use crate::{
         api::InstanceRef,
         rules::{ComparableName, InstanceFacts},
@@ -137,6 +147,22 @@ mod tests {
             [(false, true, true), (true, true, false), (true, false, false), (false, false, false)]
         {
             assert_eq!(check_wish("sales", before, after, connected), Ok(()));
+        }
+    }
+
+    #[test]
+    fn only_a_later_stamp_is_a_new_wish() {
+        let (early, late) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:00.5Z"));
+        for (given, stored, anew) in [
+            (late, early, true),
+            (early, late, false),
+            (late, late, false),
+            (None, early, false),
+            (early, None, true),
+            (Some("nonsense"), None, false),
+            (early, Some("nonsense"), true),
+        ] {
+            assert_eq!(wishes_anew(given, stored), anew, "{given:?} {stored:?}");
         }
     }
 

@@ -51,7 +51,7 @@ enum Standing {
 /// itself in a later settlement.
 ///
 /// The answer is only as good as `instances`. Where they come from a cache, pass every key of [`doubts`] through a live
-/// read first: a cache that lags behind the ledger would give away the place of an instance it has not seen yet.
+/// read first: a cache that lags behind the ledger would give away the places and names of instances it has not seen yet.
 pub fn settle(
     before: Option<&WhatsAppOwnerStatus>,
     instances: &[InstanceFacts],
@@ -114,16 +114,21 @@ pub fn settle(
     }
 }
 
-/// The instances over which ledger and `instances` disagree: read each live, and add or take it out, before [`settle`].
-/// None in the ordinary course of things.
+/// The entries on which `instances` may not be as new as the ledger: read each live before [`settle`], and take that for
+/// what exists. They are those whose instance is not among them, those whose reservation it would end (it may be one of the
+/// same name that is gone by now, and the one that the place is reserved for still on its way), and those it would give
+/// another name.
+///
+/// An instance without an entry is no doubt: if it is gone already, its place is given back when that is seen.
 pub fn doubts(before: Option<&WhatsAppOwnerStatus>, instances: &[InstanceFacts], now: Timestamp) -> Vec<InstanceRef> {
     let entries = before.map(|status| status.instances.as_slice()).unwrap_or_default();
-    let listed: BTreeSet<InstanceRef> = entries.iter().map(key).collect();
-    let existing: BTreeSet<&InstanceRef> = instances.iter().map(|instance| &instance.key).collect();
-    let vanished =
-        entries.iter().filter(|entry| !is_reserved(entry, now)).map(key).filter(|key| !existing.contains(key));
-    let unlisted = existing.iter().filter(|key| !listed.contains(**key)).map(|key| (*key).clone());
-    vanished.chain(unlisted).collect()
+    let names: BTreeMap<&InstanceRef, &str> =
+        instances.iter().map(|instance| (&instance.key, instance.name.as_str())).collect();
+    let doubtful = |entry: &&LedgerEntry| match names.get(&key(entry)) {
+        None => !is_reserved(entry, now),
+        Some(name) => is_reserved(entry, now) || entry.display_name != *name,
+    };
+    entries.iter().filter(doubtful).map(key).collect()
 }
 
 /// What the ledger says of one instance, with the sentence for its `Accepted` condition; none while it says nothing, and

@@ -25,7 +25,7 @@ use super::{
     watches::Change,
 };
 use crate::{
-    api::{self, WhatsAppInstance, WhatsAppOwner, conditions},
+    api::{self, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
     platform::lock,
     rules::{Denial, InstanceFacts, Verdict, owner::object_name, verdict},
 };
@@ -57,14 +57,40 @@ struct Book {
     /// Changes so far, and up to which of them the ledger is settled.
     seen: u64,
     settled: u64,
-    /// Since when a difference waits that is not worth a write of its own.
-    postponed: Option<Instant>,
+    /// A settlement whose difference is not worth a write of its own.
+    postponed: Option<Postponed>,
     failures: u32,
+}
+
+/// What a settlement found and left unwritten.
+#[derive(Debug)]
+struct Postponed {
+    since: Instant,
+    /// The version of the ledger it would have replaced.
+    version: u64,
+    status: WhatsAppOwnerStatus,
 }
 
 impl Book {
     fn is_settled(&self) -> bool {
         self.seen == self.settled
+    }
+
+    /// Leaves a settlement of the ledger's version unwritten, and says since when there is one.
+    fn postpone(&mut self, version: u64, status: WhatsAppOwnerStatus) -> Instant {
+        let since = self.postponed.as_ref().map_or_else(Instant::now, |postponed| postponed.since);
+        self.postponed = Some(Postponed { since, version, status });
+        since
+    }
+
+    /// The ledger as it would be had nothing been postponed. What was found is not forgotten: above all that a reservation
+    /// has come true, since otherwise the place of an instance deleted a moment later would look like one still to be
+    /// filled. As soon as anybody else has written the ledger, only what is written counts, for that may be a new
+    /// reservation for the same name; and if that is not seen yet, the write that follows fails by its version.
+    fn status(&self) -> Option<&WhatsAppOwnerStatus> {
+        let ledger = self.ledger.as_deref()?;
+        let ahead = self.postponed.as_ref().filter(|postponed| postponed.version == version(ledger));
+        ahead.map(|postponed| &postponed.status).or(ledger.status.as_ref())
     }
 }
 

@@ -1,6 +1,6 @@
 //! One settlement: an owner's ledger as it stands, the instances there are, the status after, at most one write.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -10,9 +10,9 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use thiserror::Error;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
-use super::{Book, Owners, key, owner_of};
+use super::{Book, Owners, key, owner_of, version};
 use crate::{
     api::{
         InstanceRef, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
@@ -73,6 +73,8 @@ pub struct Desk {
 struct Case {
     seen: u64,
     ledger: Option<Arc<WhatsAppOwner>>,
+    /// The ledger's status, with what is known and not written yet.
+    status: Option<WhatsAppOwnerStatus>,
     instances: Vec<Arc<WhatsAppInstance>>,
 }
 
@@ -110,18 +112,18 @@ impl Desk {
             let now = Timestamp::now();
             let own = case.ledger.as_ref().and_then(|ledger| ledger.spec.max_instances);
             let limit = rules::limit(own, self.owners.default_limit);
-            let before = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
-            let Settled { status, again_at } =
-                rules::settle(Some(&with_primary(before, &facts, &case.instances)), &facts, limit, now);
+            let before = with_primary(case.status.as_ref(), &facts, &case.instances);
+            let Settled { status, again_at } = rules::settle(Some(&before), &facts, limit, now);
             let again = again_at.map(|at| crate::controller::status::until(at, now));
-            if before == Some(&status) {
+            let written = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref().map(|status| (ledger, status)));
+            if written.is_some_and(|(_, written)| *written == status) {
                 self.book(owner, |book| (book.settled, book.postponed) = (case.seen, None));
                 return Ok(again);
             }
-            if before.is_some_and(|before| can_wait(before, &status)) {
+            if let Some((ledger, _)) = written.filter(|(_, written)| can_wait(written, &status)) {
                 let since = self.book(owner, |book| {
                     book.settled = case.seen;
-                    *book.postponed.get_or_insert_with(Instant::now)
+                    book.postpone(version(ledger), status.clone())
                 });
                 let waited = since.map_or(POSTPONEMENT, |since| since.elapsed());
                 if let Some(left) = POSTPONEMENT.checked_sub(waited).filter(|left| !left.is_zero()) {
@@ -142,14 +144,14 @@ impl Desk {
 
     /// The owner as of now; nothing when it is none of this operator's business.
     fn case(&self, owner: &str) -> Option<Case> {
-        let (seen, ledger, members) = {
+        let (seen, ledger, status, members) = {
             let mut books = lock(&self.owners.books);
             let book = books.get(owner)?;
             if book.members.is_empty() && book.ledger.is_none() {
                 books.remove(owner);
                 return None;
             }
-            (book.seen, book.ledger.clone(), book.members.clone())
+            (book.seen, book.ledger.clone(), book.status().cloned(), book.members.clone())
         };
         let ours = |key: &str| self.owners.looks_after(key);
         let entries = ledger.iter().filter_map(|ledger| ledger.status.as_ref()).flat_map(|status| &status.instances);
@@ -161,18 +163,17 @@ impl Desk {
         let newest = |cached| self.context.written.newest(cached);
         let instances = members.iter().filter_map(|member| self.instances.get(member)).map(newest);
         let instances = instances.filter(|instance| owner_of(instance) == Some(owner)).collect();
-        Some(Case { seen, ledger, instances })
+        Some(Case { seen, ledger, status, instances })
     }
 
-    /// What exists: the cache, and for what only the ledger knows, a live read. A cache that lags behind would give away
-    /// the places of instances it has not seen yet.
+    /// What exists: the cache, and a live read where the ledger may know more. A cache that lags behind would give away
+    /// the places and names of instances it has not seen yet.
     async fn facts(&self, owner: &str, case: &Case) -> Result<Vec<InstanceFacts>, SettlementError> {
         let mut facts: Vec<InstanceFacts> =
             case.instances.iter().map(|instance| InstanceFacts::from(&**instance)).collect();
-        let status = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
-        let known: BTreeSet<InstanceRef> = facts.iter().map(|facts| facts.key.clone()).collect();
-        // One that only the cache knows needs no look: if it is gone already, its place is given back when that is seen.
-        for key in doubts(status, &facts, Timestamp::now()).into_iter().filter(|key| !known.contains(key)) {
+        let status = case.status.as_ref();
+        for key in doubts(status, &facts, Timestamp::now()) {
+            facts.retain(|facts| facts.key != key);
             let api: Api<WhatsAppInstance> = Api::namespaced(self.context.client.clone(), &key.namespace);
             match call("read an instance", api.get_opt(&key.name)).await {
                 Ok(Some(instance)) if owner_of(&instance) == Some(owner) => facts.push(InstanceFacts::from(&instance)),

@@ -73,6 +73,29 @@ fn an_older_version_of_the_ledger_does_not_replace_a_newer_one() {
 }
 
 #[test]
+fn what_was_found_counts_until_somebody_else_writes() {
+    let reserved = |version: &str, at: &str| {
+        let mut object = ledger(version, &[("one", None)]);
+        object.status.as_mut().unwrap().instances[0].reserved_at = Some(serde_json::from_value(json!(at)).unwrap());
+        object
+    };
+    let (owners, _woken) = Owners::new(Vec::new(), 10);
+    let is_reserved = || {
+        let books = super::lock(&owners.books);
+        books["alice"].status().unwrap().instances[0].reserved_at.is_some()
+    };
+    owners.object_changed(None, Change::Present(reserved("5", "2026-01-01T00:00:00Z")));
+    assert!(is_reserved());
+    // The instance is there: the reservation has come true.
+    let found = ledger("5", &[("one", None)]).status.unwrap();
+    super::lock(&owners.books).get_mut("alice").unwrap().postpone(5, found);
+    assert!(!is_reserved());
+    // Another one of its name is on its way.
+    owners.object_changed(None, Change::Present(reserved("6", "2026-01-01T00:00:01Z")));
+    assert!(is_reserved());
+}
+
+#[test]
 fn what_no_rule_asks_about_wakes_nobody() {
     let (owners, mut woken) = Owners::new(Vec::new(), 10);
     let before = instance("one", "1");
