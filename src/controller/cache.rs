@@ -116,7 +116,7 @@ mod tests {
     fn an_object_comes_back_as_it_was_until_it_is_gone() {
         let cache = Cache::new();
         let object = fixtures::bound(Default::default());
-        let key = crate::controller::directory::key(&object);
+        let key = fixtures::key(&object);
         assert!(cache.keep(&Change::Present(Arc::clone(&key), object.clone())).is_none());
         assert_eq!(cache.get(&key).as_deref(), Some(&object));
         assert_eq!((cache.len(), cache.all()), (1, vec![Arc::new(object.clone())]));

@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Client, ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    cache::Cache, directory::Directory, error::Backoff, events::Events, link::Links, metrics::ReconcileMetrics, owners::Owners,
+    cache::Cache, directory::Directory, error::Backoff, events::Events, link::Links, metrics::ReconcileMetrics,
+    owners::Owners,
 };
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance},

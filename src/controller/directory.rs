@@ -161,15 +161,10 @@ impl Entries {
     }
 }
 
-/// The key of an instance.
-pub fn key(instance: &WhatsAppInstance) -> Key {
-    Key::new(InstanceRef { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::fixtures::{self, UID, binding};
+    use crate::controller::fixtures::{self, UID, binding, key};
 
     fn knowing(instance: &WhatsAppInstance) -> Directory {
         let directory = Directory::default();

@@ -4,9 +4,12 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::facts::{Candidate, Facts, LinkState, ShardLoad, Standing};
+use super::{
+    cache::Key,
+    facts::{Candidate, Facts, LinkState, ShardLoad, Standing},
+};
 use crate::{
-    api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, WhatsAppInstanceStatus, labels},
+    api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{Qr, Session, SessionPhase},
     model::Sensitive,
 };
@@ -34,6 +37,11 @@ pub fn bound(status: WhatsAppInstanceStatus) -> WhatsAppInstance {
     instance.finalizers_mut().push(labels::FINALIZER.into());
     instance.status = Some(WhatsAppInstanceStatus { bridge: Some(binding()), session_id: Some(UID.into()), ..status });
     instance
+}
+
+/// The key of an instance.
+pub fn key(instance: &WhatsAppInstance) -> Key {
+    Key::new(InstanceRef { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() })
 }
 
 /// Where [`bound`] instances run.

@@ -291,10 +291,10 @@ mod tests {
         let bound = fixtures::bound(Default::default());
         let mut waiting = fixtures::instance();
         (waiting.metadata.name, waiting.metadata.uid) = (Some("two".into()), Some("2".into()));
-        told(None, Change::Present(directory::key(&bound), bound.clone()));
-        told(None, Change::Present(directory::key(&waiting), waiting));
+        told(None, Change::Present(fixtures::key(&bound), bound.clone()));
+        told(None, Change::Present(fixtures::key(&waiting), waiting));
         while triggers.try_recv().is_ok() {}
-        told(Some(Arc::new(bound.clone())), Change::Gone(directory::key(&bound)));
+        told(Some(Arc::new(bound.clone())), Change::Gone(fixtures::key(&bound)));
         assert_eq!(triggers.try_recv().map(|one| one.name.clone()), Ok("two".into()));
     }
 }

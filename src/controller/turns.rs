@@ -15,16 +15,12 @@ const AFTER_PANIC: Duration = Duration::from_secs(60);
 
 /// Gives a turn to whoever is woken, `workers` at once, each on a task of its own. A turn answers in how long the key is to
 /// have another one without being woken. Once told to `stop`, turns that have begun are waited for, and none begins.
-pub async fn give<K, T>(
-    mut woken: UnboundedReceiver<K>,
-    workers: usize,
-    stop: CancellationToken,
-    turn: impl Fn(K) -> T,
-) where
+pub async fn give<K, T>(mut woken: UnboundedReceiver<K>, workers: usize, stop: CancellationToken, turn: impl Fn(K) -> T)
+where
     K: Clone + Ord + Hash,
     T: Future<Output = Option<Duration>> + Send + 'static,
 {
-    let (mut turns, mut running, mut whose) = (Turns::default(), JoinSet::new(), HashMap::new());
+    let (mut turns, mut running, mut whose) = (Turns::<K>::default(), JoinSet::new(), HashMap::new());
     loop {
         while running.len() < workers
             && !stop.is_cancelled()

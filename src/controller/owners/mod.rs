@@ -5,25 +5,18 @@
 //! place is written down. Admission writes the same ledger: every write carries the resourceVersion it was computed from.
 //! An instance without `spec.owner` belongs to nobody: no limit, no unique name, no primary.
 
-mod rota;
 mod settlement;
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use kube::ResourceExt;
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 
-use self::rota::Rota;
-use super::{
-    context::Context,
-    directory::{self, InstanceRef},
-    facts::Standing,
-    watches::Change,
-};
+use super::{cache::Key, context::Context, facts::Standing, turns, watches::Change};
 use crate::{
     api::{self, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
     platform::lock,
@@ -34,8 +27,6 @@ use crate::{
 const WORKERS: usize = 8;
 /// Failures in a row after which a deletion no longer waits for its owner's settlement.
 const PATIENCE: u32 = 5;
-/// After a settlement that panicked, which is a bug: not soon.
-const AFTER_PANIC: Duration = Duration::from_secs(60);
 
 /// What is known of every owner.
 pub struct Owners {
@@ -49,7 +40,7 @@ pub struct Owners {
 /// One owner.
 #[derive(Debug, Default)]
 struct Book {
-    members: HashSet<InstanceRef>,
+    members: HashSet<Key>,
     /// The newest version of the object that was watched or written.
     ledger: Option<Arc<WhatsAppOwner>>,
     /// The object under this owner's name belongs to somebody else.
@@ -102,7 +93,7 @@ impl Owners {
     }
 
     /// Notes what the watch says of an instance, before anybody decides about it.
-    pub fn instance_changed(&self, before: Option<&WhatsAppInstance>, after: Option<&WhatsAppInstance>) {
+    pub fn instance_changed(&self, key: &Key, before: Option<&WhatsAppInstance>, after: Option<&WhatsAppInstance>) {
         if let (Some(before), Some(after)) = (before, after)
             && owner_of(before) == owner_of(after)
             && InstanceFacts::from(before) == InstanceFacts::from(after)
@@ -113,11 +104,10 @@ impl Owners {
         let mut touch = |instance: &WhatsAppInstance, is_member: bool| {
             let Some(owner) = owner_of(instance) else { return };
             let book = books.entry(owner.to_owned()).or_default();
-            let reference = directory::reference(instance);
             if is_member {
-                book.members.insert(reference);
+                book.members.insert(Key::clone(key));
             } else {
-                book.members.remove(&reference);
+                book.members.remove(key);
             }
             self.changed(owner, book);
         };
@@ -131,13 +121,13 @@ impl Owners {
     pub fn object_changed(&self, before: Option<&WhatsAppOwner>, change: Change<WhatsAppOwner>) {
         match change {
             // Under any other name it is nobody's ledger.
-            Change::Present(object) if object.name_any() == object_name(&object.spec.owner) => self.learn(object),
+            Change::Present(key, object) if key.name == object_name(&object.spec.owner) => self.learn(object),
             Change::Gone(_) => {
                 if let Some(before) = before {
                     self.unlearn(&before.spec.owner, before.uid().as_deref());
                 }
             }
-            Change::Present(_) | Change::Synced => {}
+            Change::Present(..) | Change::Listed => {}
         }
     }
 
@@ -176,41 +166,20 @@ impl Owners {
         status.primary.as_ref() == Some(&key) && !book.is_settled() && book.failures < PATIENCE
     }
 
-    /// Settles owners as they change, for ever. Instances whose verdict or mirror is then out of date go to `queue`.
+    /// Settles owners as they change, until `stop`. Instances whose verdict or mirror is then out of date go to `queue`.
     pub async fn run(
         self: Arc<Self>,
         context: Arc<Context>,
-        mut woken: mpsc::UnboundedReceiver<String>,
-        queue: mpsc::UnboundedSender<InstanceRef>,
-        instances: kube::runtime::reflector::Store<WhatsAppInstance>,
+        woken: mpsc::UnboundedReceiver<String>,
+        queue: mpsc::UnboundedSender<Key>,
+        stop: CancellationToken,
     ) {
-        let desk = Arc::new(settlement::Desk { owners: self, context, instances, queue });
-        let (mut rota, mut running) = (Rota::default(), JoinSet::new());
-        loop {
-            while running.len() < WORKERS
-                && let Some(owner) = rota.begin(Instant::now())
-            {
-                let desk = Arc::clone(&desk);
-                running.spawn(async move {
-                    let work = tokio::spawn({
-                        let owner = owner.clone();
-                        async move { desk.settle(&owner).await }
-                    });
-                    let pause = work.await.unwrap_or(Some(AFTER_PANIC));
-                    (owner, pause)
-                });
-            }
-            let next = rota.next().filter(|_| running.len() < WORKERS);
-            tokio::select! {
-                Some(owner) = woken.recv() => rota.wake(owner, Instant::now()),
-                Some(ended) = running.join_next(), if !running.is_empty() => {
-                    if let Ok((owner, pause)) = ended {
-                        rota.end(owner, pause.map(|pause| Instant::now() + pause));
-                    }
-                }
-                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
-            }
-        }
+        let desk = Arc::new(settlement::Desk { owners: self, context, queue });
+        let turn = |owner: String| {
+            let desk = Arc::clone(&desk);
+            async move { desk.settle(&owner).await }
+        };
+        turns::give(woken, WORKERS, stop, turn).await;
     }
 
     fn changed(&self, owner: &str, book: &mut Book) {

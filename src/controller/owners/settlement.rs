@@ -3,12 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{
-    Api, ResourceExt,
-    api::PostParams,
-    core::Status,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{Api, ResourceExt, api::PostParams, core::Status};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -18,7 +13,7 @@ use crate::{
         InstanceRef, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
         conditions,
     },
-    controller::{context::Context, error::describe, facts::Standing, readings},
+    controller::{cache::Key, context::Context, error::describe, facts::Standing, readings},
     platform::{kubernetes::CALL_TIMEOUT, lock},
     rules::{self, ComparableName, InstanceFacts, Settled, doubts, owner::object_name},
 };
@@ -65,8 +60,7 @@ impl SettlementError {
 pub struct Desk {
     pub owners: Arc<Owners>,
     pub context: Arc<Context>,
-    pub instances: Store<WhatsAppInstance>,
-    pub queue: mpsc::UnboundedSender<crate::controller::directory::InstanceRef>,
+    pub queue: mpsc::UnboundedSender<Key>,
 }
 
 /// An owner as read from memory.
@@ -161,7 +155,7 @@ impl Desk {
             return None;
         }
         let newest = |cached| self.context.written.newest(cached);
-        let instances = members.iter().filter_map(|member| self.instances.get(member)).map(newest);
+        let instances = members.iter().filter_map(|member| self.context.instances.get(member)).map(newest);
         let instances = instances.filter(|instance| owner_of(instance) == Some(owner)).collect();
         Some(Case { seen, ledger, status, instances })
     }
@@ -241,11 +235,12 @@ impl Desk {
     fn wake_members(&self, owner: &str) {
         let members = self.book(owner, |book| book.members.clone()).unwrap_or_default();
         for member in members {
-            let Some(instance) = self.instances.get(&member).map(|cached| self.context.written.newest(cached)) else {
+            let Some(instance) = self.context.instances.get(&member).map(|cached| self.context.written.newest(cached))
+            else {
                 continue;
             };
             if self.is_behind(&instance) {
-                let _ = self.queue.send(ObjectRef::clone(&member));
+                let _ = self.queue.send(member);
             }
         }
     }

@@ -3,8 +3,8 @@ use serde_json::json;
 
 use super::Owners;
 use crate::{
-    api::{WhatsAppInstance, WhatsAppOwner},
-    controller::{facts::Standing, watches::Change},
+    api::{InstanceRef, WhatsAppInstance, WhatsAppOwner},
+    controller::{cache::Key, facts::Standing, watches::Change},
 };
 
 fn instance(name: &str, version: &str) -> WhatsAppInstance {
@@ -25,6 +25,14 @@ fn ledger(version: &str, entries: &[(&str, Option<&str>)]) -> WhatsAppOwner {
     .unwrap()
 }
 
+fn key(namespace: &str, name: &str) -> Key {
+    Key::new(InstanceRef { namespace: namespace.into(), name: name.into() })
+}
+
+fn shown(object: WhatsAppOwner) -> Change<WhatsAppOwner> {
+    Change::Present(key("", &object.name_any()), object)
+}
+
 fn settled(owners: &Owners) {
     for book in super::lock(&owners.books).values_mut() {
         book.settled = book.seen;
@@ -35,8 +43,8 @@ fn settled(owners: &Owners) {
 fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
     let (owners, mut woken) = Owners::new(Vec::new(), 10);
     let one = instance("one", "1");
-    owners.object_changed(None, Change::Present(ledger("5", &[("one", None), ("two", Some("LimitExceeded"))])));
-    owners.instance_changed(None, Some(&one));
+    owners.object_changed(None, shown(ledger("5", &[("one", None), ("two", Some("LimitExceeded"))])));
+    owners.instance_changed(&key("team", "one"), None, Some(&one));
     assert_eq!(owners.standing(&one), (Standing::Undecided, false));
     assert_eq!(woken.try_recv().as_deref(), Ok("alice"));
     settled(&owners);
@@ -47,16 +55,16 @@ fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
     assert_eq!(owners.standing(&instance("unheard-of", "1")).0, Standing::Undecided);
 
     // One that goes may make room, and one of its name may come.
-    owners.instance_changed(Some(&one), None);
+    owners.instance_changed(&key("team", "one"), Some(&one), None);
     assert_eq!(owners.standing(&one).0, Standing::Undecided);
 }
 
 #[test]
 fn an_older_version_of_the_ledger_does_not_replace_a_newer_one() {
     let (owners, _woken) = Owners::new(Vec::new(), 10);
-    owners.object_changed(None, Change::Present(ledger("9", &[("one", None)])));
-    owners.object_changed(None, Change::Present(ledger("10", &[("one", Some("NameTaken"))])));
-    owners.object_changed(None, Change::Present(ledger("9", &[("one", None)])));
+    owners.object_changed(None, shown(ledger("9", &[("one", None)])));
+    owners.object_changed(None, shown(ledger("10", &[("one", Some("NameTaken"))])));
+    owners.object_changed(None, shown(ledger("9", &[("one", None)])));
     settled(&owners);
     assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
     // Gone is gone only when it is the same object.
@@ -65,9 +73,9 @@ fn an_older_version_of_the_ledger_does_not_replace_a_newer_one() {
         object.metadata = ObjectMeta { uid: Some(uid.into()), ..object.metadata };
         object
     };
-    owners.object_changed(Some(&gone("another")), Change::Gone(gone("another")));
+    owners.object_changed(Some(&gone("another")), Change::Gone(key("", "alice")));
     assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
-    owners.object_changed(Some(&gone("u1")), Change::Gone(gone("u1")));
+    owners.object_changed(Some(&gone("u1")), Change::Gone(key("", "alice")));
     settled(&owners);
     assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Undecided);
 }
@@ -84,14 +92,14 @@ fn what_was_found_counts_until_somebody_else_writes() {
         let books = super::lock(&owners.books);
         books["alice"].status().unwrap().instances[0].reserved_at.is_some()
     };
-    owners.object_changed(None, Change::Present(reserved("5", "2026-01-01T00:00:00Z")));
+    owners.object_changed(None, shown(reserved("5", "2026-01-01T00:00:00Z")));
     assert!(is_reserved());
     // The instance is there: the reservation has come true.
     let found = ledger("5", &[("one", None)]).status.unwrap();
     super::lock(&owners.books).get_mut("alice").unwrap().postpone(5, found);
     assert!(!is_reserved());
     // Another one of its name is on its way.
-    owners.object_changed(None, Change::Present(reserved("6", "2026-01-01T00:00:01Z")));
+    owners.object_changed(None, shown(reserved("6", "2026-01-01T00:00:01Z")));
     assert!(is_reserved());
 }
 
@@ -99,16 +107,16 @@ fn what_was_found_counts_until_somebody_else_writes() {
 fn what_no_rule_asks_about_wakes_nobody() {
     let (owners, mut woken) = Owners::new(Vec::new(), 10);
     let before = instance("one", "1");
-    owners.instance_changed(None, Some(&before));
+    owners.instance_changed(&key("team", "one"), None, Some(&before));
     woken.try_recv().unwrap();
     let mut after = instance("one", "2");
     after.annotations_mut().insert("note".into(), "new".into());
-    owners.instance_changed(Some(&before), Some(&after));
+    owners.instance_changed(&key("team", "one"), Some(&before), Some(&after));
     assert!(woken.try_recv().is_err());
     // Nor does what belongs to nobody.
     let mut free = instance("free", "1");
     free.spec.owner = None;
-    owners.instance_changed(None, Some(&free));
+    owners.instance_changed(&key("team", "free"), None, Some(&free));
     assert!(woken.try_recv().is_err());
     assert_eq!(owners.standing(&free), (Standing::Accepted, false));
 }
