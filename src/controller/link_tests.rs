@@ -59,7 +59,8 @@ async fn world(key: &str) -> World {
     let bridge = scripted::start().await;
     let (queue, triggers) = mpsc::unbounded_channel();
     let directory = Arc::new(Directory::default());
-    directory.note(&fixtures::bound(Default::default()));
+    let bound = fixtures::bound(Default::default());
+    directory.note(&fixtures::key(&bound), &bound);
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory };
     let world = World { bridge, links: Links::default(), listeners, queue: triggers, away: Arc::default() };
     world.link(key);
