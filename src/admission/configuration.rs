@@ -96,7 +96,13 @@ pub fn validating(wanted: &Wanted) -> ValidatingWebhookConfiguration {
         webhooks: Some(vec![
             ValidatingWebhook {
                 namespace_selector: wanted.namespaces.clone(),
-                ..webhook("whatsappinstances", VALIDATE_INSTANCES, instances, Some(VALIDATION_MATTERS), "NoneOnDryRun")
+                ..webhook(
+                    "whatsappinstances",
+                    VALIDATE_INSTANCES,
+                    instances,
+                    Some(&validation_matters()),
+                    "NoneOnDryRun",
+                )
             },
             webhook("whatsappowners", VALIDATE_OWNERS, owners, None, "None"),
         ]),
@@ -108,19 +114,34 @@ const TIMEOUT_SECONDS: i32 = 5;
 
 /// Writes of status are no match of the rule, which names no subresource; writes of metadata alone none of these. So the
 /// operator's own writes, and a GitOps controller applying the same file again, never get here.
-const VALIDATION_MATTERS: &str = "request.operation == 'CREATE' || object.spec.name != oldObject.spec.name \
-    || has(object.spec.owner) != has(oldObject.spec.owner) \
-    || (has(object.spec.primary) && object.spec.primary == true && !(has(oldObject.spec.primary) && oldObject.spec.primary == true))";
+fn validation_matters() -> String {
+    format!(
+        "request.operation == 'CREATE' || object.spec.name != oldObject.spec.name \
+         || has(object.spec.owner) != has(oldObject.spec.owner) \
+         || ({} && ({} || {}))",
+        wishes("object"),
+        differs(wishes),
+        differs(stamp),
+    )
+}
 
 fn mutation_matters() -> String {
-    let wishes = |object: &str| format!("(has({object}.spec.primary) && {object}.spec.primary == true)");
-    let stamp = |object: &str| {
-        format!(
-            "(has({object}.metadata.annotations) && '{PRIMARY_SINCE}' in {object}.metadata.annotations ? {object}.metadata.annotations['{PRIMARY_SINCE}'] : '')"
-        )
-    };
-    let differs = |what: &dyn Fn(&str) -> String| format!("{} != {}", what("object"), what("oldObject"));
-    format!("request.operation == 'CREATE' || !has(object.spec.owner) || {} || {}", differs(&wishes), differs(&stamp))
+    format!("request.operation == 'CREATE' || !has(object.spec.owner) || {} || {}", differs(wishes), differs(stamp))
+}
+
+/// `spec.primary`, in CEL.
+fn wishes(object: &str) -> String {
+    format!("(has({object}.spec.primary) && {object}.spec.primary == true)")
+}
+
+/// The stamp, empty when there is none, in CEL.
+fn stamp(object: &str) -> String {
+    let annotations = format!("{object}.metadata.annotations");
+    format!("(has({annotations}) && '{PRIMARY_SINCE}' in {annotations} ? {annotations}['{PRIMARY_SINCE}'] : '')")
+}
+
+fn differs(what: fn(&str) -> String) -> String {
+    format!("{} != {}", what("object"), what("oldObject"))
 }
 
 fn metadata(wanted: &Wanted) -> ObjectMeta {

@@ -5,7 +5,7 @@ use kube::core::{DynamicObject, admission::Operation};
 use serde_json::{Value, json};
 
 use super::review::{Decision, Request};
-use crate::api::labels::PRIMARY_SINCE;
+use crate::{api::labels::PRIMARY_SINCE, rules::primary::wishes_anew};
 
 /// [`PRIMARY_SINCE`] in a JSON pointer.
 const STAMP_PATH: &str = "/metadata/annotations/whatsapp-operator.dev~1primary-since";
@@ -14,7 +14,8 @@ const STAMP_PATH: &str = "/metadata/annotations/whatsapp-operator.dev~1primary-s
 /// wrong with it better than we could.
 ///
 /// - An empty owner becomes the requester; on update, the owner there was, so that a file without one can be applied again.
-/// - The stamp is a function of old and new `spec.primary` alone; what anybody else writes there is replaced.
+/// - The stamp is the time at which `spec.primary` turned true, or at which it was wished anew ([`wishes_anew`]). It is
+///   always ours; what anybody else writes there is replaced.
 pub fn mutate(request: &Request, now: Timestamp) -> Decision {
     let creating = request.operation == Operation::Create;
     let mut decision = Decision::default();
@@ -39,15 +40,16 @@ pub fn mutate(request: &Request, now: Timestamp) -> Decision {
 
 fn stamp_primary(decision: &mut Decision, object: &DynamicObject, old: Option<&DynamicObject>, now: Timestamp) {
     let (given, before) = (stamp(object), old.and_then(stamp));
+    let anew = old.is_some() && wishes_anew(given, before);
     let right = match (old.is_some_and(wishes), wishes(object)) {
         (_, false) => None,
-        (true, true) => before.map(str::to_owned),
-        (false, true) => Some(now.to_string()),
+        (true, true) if !anew => before.map(str::to_owned),
+        (_, true) => Some(now.to_string()),
     };
     if right.as_deref() == given {
         return;
     }
-    if given.is_some() && given != before {
+    if given.is_some() && given != before && !(anew && right.is_some()) {
         decision
             .warnings
             .push(format!("annotation {PRIMARY_SINCE} is set by the operator; the given value is ignored"));
@@ -72,7 +74,8 @@ pub(super) fn wishes(object: &DynamicObject) -> bool {
     object.data["spec"]["primary"] == Value::Bool(true)
 }
 
-fn stamp(object: &DynamicObject) -> Option<&str> {
+/// The stamp as written.
+pub(super) fn stamp(object: &DynamicObject) -> Option<&str> {
     object.metadata.annotations.as_ref()?.get(PRIMARY_SINCE).map(String::as_str)
 }
 
@@ -149,6 +152,25 @@ mod tests {
         again["request"]["object"] = stamped(again["request"]["object"].clone(), "2025-01-01T00:00:00Z");
         assert_eq!(patched(&again)["metadata"]["annotations"], json!({}));
         assert!(mutated(&again).warnings.is_empty());
+    }
+
+    #[test]
+    fn a_wish_is_made_anew_by_a_later_stamp_and_not_by_one_from_a_file() {
+        let spec = json!({"name": "A", "owner": "alice", "primary": true});
+        let mut review = testing::update("alice", "a", spec.clone(), spec);
+        review["request"]["oldObject"] = stamped(review["request"]["oldObject"].clone(), "2025-06-01T00:00:00Z");
+        for (given, right, warns) in [
+            // What a client says that means it; by whatever clock, the stamp is ours.
+            ("2025-06-01T00:00:00.000000001Z", "2026-01-01T00:00:00Z", false),
+            ("2099-01-01T00:00:00Z", "2026-01-01T00:00:00Z", false),
+            // What a file says that was exported before the wish was last made.
+            ("2025-05-31T23:59:59Z", "2025-06-01T00:00:00Z", true),
+            ("now", "2025-06-01T00:00:00Z", true),
+        ] {
+            review["request"]["object"] = stamped(review["request"]["object"].clone(), given);
+            assert_eq!(patched(&review)["metadata"]["annotations"][PRIMARY_SINCE], right, "{given}");
+            assert_eq!(mutated(&review).warnings.len(), usize::from(warns), "{given}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use kube::core::{DynamicObject, admission::Operation};
 use serde_json::Value;
 
 use super::{
-    mutate::{owner, wishes},
+    mutate::{owner, stamp, wishes},
     review::Request,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         ComparableName, Denial,
         ledger::{Claim, ClaimKind},
         owner::check_object_name,
-        primary::check_wish,
+        primary::{check_wish, wishes_anew},
     },
 };
 
@@ -28,7 +28,7 @@ pub struct Wants {
     pub assigns_owner: bool,
     /// What it wants of the ledger.
     pub claim: Option<Claim>,
-    /// It begins to wish to be primary.
+    /// It begins to wish to be primary, or wishes it anew.
     pub wishes: bool,
     /// The requester may be told of the owner's other instances.
     pub is_owner: bool,
@@ -64,7 +64,7 @@ pub fn wants(request: &Request) -> Result<Option<Wants>, (&'static str, Denial)>
         (true, true) => Some(ClaimKind::Name),
         (true, false) => None,
     };
-    let wished = old.is_some_and(wishes);
+    let wished = old.is_some_and(|old| wishes(old) && !wishes_anew(stamp(object), stamp(old)));
     if let Some(old) = old {
         check_wish(&key.name, wished, wishes(object), is_connected(old)).map_err(|denial| ("primary", denial))?;
     }
@@ -177,6 +177,12 @@ mod tests {
         assert!(asked(&review).unwrap().wishes);
         review["request"]["oldObject"]["spec"]["primary"] = json!(true);
         assert!(!asked(&review).unwrap().wishes, "it wished before");
+        let stamp = |since| json!({"whatsapp-operator.dev/primary-since": since});
+        review["request"]["oldObject"]["metadata"]["annotations"] = stamp("2026-01-01T00:00:00Z");
+        review["request"]["object"]["metadata"]["annotations"] = stamp("2026-01-01T00:00:01Z");
+        assert!(asked(&review).unwrap().wishes, "it wishes anew");
+        review["request"]["oldObject"]["status"] = json!(null);
+        assert_eq!(refused(&review), ("primary", "NotConnected"));
     }
 
     #[test]

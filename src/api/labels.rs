@@ -6,7 +6,12 @@ pub const REFRESH_QR: &str = "whatsapp-operator.dev/refresh-qr";
 /// Marks the `WhatsAppBridge` that instances without `spec.bridgeRef` use, when its value is `"true"`.
 pub const IS_DEFAULT_BRIDGE: &str = "whatsapp-operator.dev/is-default";
 
-/// When `spec.primary` last turned true, as an RFC 3339 time. Stamped by admission; what anybody else writes is replaced.
+/// When `spec.primary` last turned true, or was wished anew, as an RFC 3339 time: the latest wish counts.
+///
+/// Stamped by admission with its own clock; what anybody else writes is replaced. To write a time later than the one that
+/// stands there is how a wish that was outdone by another's is made anew in one patch; the time itself does not matter.
+/// An earlier one, as in a file that was exported with its annotations, is ignored. Where admission is away, the time counts
+/// as written.
 pub const PRIMARY_SINCE: &str = "whatsapp-operator.dev/primary-since";
 
 /// Keeps an instance until its device is unlinked and its keys are deleted.

@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
@@ -28,11 +28,7 @@ pub async fn run(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginError> {
     if !check(&instance)? && !is_outdone(&instance, &others(cluster, &instance).await?) {
         return Ok(output::line(&format!("{name} is the primary instance already"))?);
     }
-    // A wish is as old as the moment it turned true: one that was made before, and was outdone since, is made anew.
-    if instance.spec.primary {
-        cluster.patch(&args.name, &json!({ "spec": { "primary": false } })).await?;
-    }
-    cluster.patch(&args.name, &wish(Timestamp::now())).await?;
+    cluster.patch(&args.name, &wish(&instance, Timestamp::now())).await?;
     output::line(&format!("{name} set as primary"))?;
     if args.wait {
         let limit = args.timeout.0;
@@ -46,10 +42,13 @@ pub async fn run(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginError> {
     Ok(())
 }
 
-/// The stamp orders wishes. Admission writes its own in its place; this one counts where admission is away.
-fn wish(now: Timestamp) -> Value {
+/// The stamp orders wishes; one later than the instance's own makes its wish anew, so it is that even by a clock that is
+/// slow. Admission writes its own in its place; this one counts where admission is away.
+fn wish(instance: &WhatsAppInstance, now: Timestamp) -> Value {
+    let next = |before: Timestamp| before.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(before);
+    let since = InstanceFacts::from(instance).wish.map_or(now, |before| now.max(next(before)));
     json!({
-        "metadata": { "annotations": { labels::PRIMARY_SINCE: now.to_string() } },
+        "metadata": { "annotations": { labels::PRIMARY_SINCE: since.to_string() } },
         "spec": { "primary": true },
     })
 }
@@ -117,8 +116,11 @@ fn gave_up(limit: Duration) -> PluginError {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{check, is_outdone};
-    use crate::plugin::fixtures::instance;
+    use super::{check, is_outdone, wish};
+    use crate::{
+        api::{WhatsAppInstance, labels::PRIMARY_SINCE},
+        plugin::fixtures::instance,
+    };
 
     fn connected(primary: bool) -> Value {
         json!({"phase": "Connected", "primary": primary, "conditions": [{
@@ -138,14 +140,25 @@ mod tests {
         assert!(check(&instance(json!({}), connected(false))).unwrap_err().to_string().contains("no owner"));
     }
 
+    fn wishing(since: &str) -> WhatsAppInstance {
+        let mut instance = instance(json!({"owner": "alice", "primary": true}), connected(true));
+        instance.metadata.annotations = Some([(PRIMARY_SINCE.to_owned(), since.to_owned())].into());
+        instance
+    }
+
+    #[test]
+    fn a_wish_made_anew_is_later_than_it_was_by_any_clock() {
+        let stamp = |now: &str| {
+            let patch = wish(&wishing("2026-01-01T00:00:00Z"), now.parse().unwrap());
+            assert_eq!(patch["spec"], json!({"primary": true}), "nothing else, so that it is one step");
+            patch["metadata"]["annotations"][PRIMARY_SINCE].as_str().unwrap().to_owned()
+        };
+        assert_eq!(stamp("2026-02-01T00:00:00Z"), "2026-02-01T00:00:00Z");
+        assert_eq!(stamp("2025-01-01T00:00:00Z"), "2026-01-01T00:00:00.000000001Z");
+    }
+
     #[test]
     fn a_later_wish_of_another_counts_before_the_mirror_shows_it() {
-        let wishing = |since: &str| {
-            let mut instance = instance(json!({"owner": "alice", "primary": true}), connected(true));
-            let stamp = (crate::api::labels::PRIMARY_SINCE.to_owned(), since.to_owned());
-            instance.metadata.annotations = Some([stamp].into());
-            instance
-        };
         let (early, late) = (wishing("2026-01-01T00:00:00Z"), wishing("2026-01-01T00:00:01Z"));
         let both = [early.clone(), late.clone()];
         assert!(is_outdone(&early, &both) && !is_outdone(&late, &both));
