@@ -1,17 +1,15 @@
 //! The rules where admission is away: the controller alone decides who is accepted and who is primary.
 
-use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use futures::StreamExt;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
-    runtime::{WatchStreamExt, watcher},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use whatsapp_operator::{
     api::{
-        Phase, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus,
+        Phase, WhatsAppInstance, WhatsAppOwner,
         conditions::{ACCEPTED, READY, reason},
     },
     rules::owner::object_name,
@@ -19,82 +17,28 @@ use whatsapp_operator::{
 
 use crate::support::{
     history::Ask,
-    program::executable,
-    world::{SOON, World},
+    ledger::{
+        PATIENCE, accepted, accepted_now, by_age, decided, own, owner, owners, plugin, primary, until,
+        was_never_stopped,
+    },
+    world::{ALONE, SOON, Wishes, World, create_namespace},
 };
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn owners(world: &World) -> Api<WhatsAppOwner> {
-    Api::all(world.client.clone())
-}
-
-/// An owner that no other test has.
-fn owner(world: &World) -> String {
-    format!("alice@{}", world.name)
-}
-
-async fn own(world: &World, name: &str, more: Value) -> WhatsAppInstance {
-    let mut spec = json!({"owner": owner(world)});
-    spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
-    world.apply(name, spec).await
-}
-
-async fn decided(world: &World, name: &str) -> WhatsAppInstance {
-    world.history.until(name, "decided about", PATIENCE, |i| !i.condition(ACCEPTED).is_empty()).await
-}
-
-async fn accepted(world: &World, name: &str) -> WhatsAppInstance {
-    world.history.until(name, "accepted", PATIENCE, |i| i.condition(ACCEPTED) == "True").await
-}
-
-/// The owner's status once it is as wanted.
-async fn until(world: &World, what: &str, wanted: impl Fn(&WhatsAppOwnerStatus) -> bool) -> WhatsAppOwnerStatus {
-    let last = Mutex::new(None);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", object_name(&owner(world))));
-    let search = async {
-        let mut seen = watcher(owners(world), config).default_backoff().applied_objects().boxed();
-        while let Some(object) = seen.next().await {
-            let Ok(WhatsAppOwner { status: Some(status), .. }) = object else { continue };
-            if wanted(&status) {
-                return status;
-            }
-            *last.lock().unwrap() = Some(status);
-        }
-        unreachable!("a watch never ends");
-    };
-    let Ok(status) = tokio::time::timeout(PATIENCE, search).await else {
-        panic!("the owner is not {what}: {:#?}", last.lock().unwrap())
-    };
-    status
-}
 
 async fn set_max(world: &World, max: Option<i64>) {
     let patch = Patch::Merge(json!({"spec": {"maxInstances": max}}));
     owners(world).patch(&object_name(&owner(world)), &PatchParams::default(), &patch).await.unwrap();
 }
 
-fn primary(status: &WhatsAppOwnerStatus) -> Option<&str> {
-    status.primary.as_ref().map(|primary| primary.name.as_str())
-}
-
-async fn accepted_now(world: &World) -> BTreeSet<String> {
-    let list = world.instances().list(&Default::default()).await.unwrap();
-    list.items.iter().filter(|i| i.condition(ACCEPTED) == "True").map(ResourceExt::name_any).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn of_15_the_10_oldest_are_accepted_and_the_others_wait_their_turn() {
-    let mut world = World::start("owners-limit").await;
+    let mut world = World::start_with("owners-limit", Wishes::of_operator(&[ALONE])).await;
     // All at once, so that age decides and not who was seen first.
     world.operator.kill();
     let names: Vec<String> = (0..15).map(|n| format!("line-{n:02}")).collect();
     for name in &names {
         own(&world, name, json!({})).await;
     }
-    let mut by_age = world.instances().list(&Default::default()).await.unwrap().items;
-    by_age.sort_by_key(|i| (i.creation_timestamp(), i.uid()));
-    let by_age: Vec<String> = by_age.iter().map(ResourceExt::name_any).collect();
+    let by_age = by_age(&world).await;
     world.restart_operator().await;
     for name in &names {
         decided(&world, name).await;
@@ -116,7 +60,7 @@ async fn of_15_the_10_oldest_are_accepted_and_the_others_wait_their_turn() {
     for name in &by_age[..10] {
         world.history.until(name, "on the bridge", PATIENCE, |i| i.status.as_ref().unwrap().bridge.is_some()).await;
     }
-    until_sessions(&world, 10).await;
+    world.until_sessions(10).await;
 
     world.delete(&by_age[4]).await;
     accepted(&world, &by_age[10]).await;
@@ -139,64 +83,15 @@ async fn of_15_the_10_oldest_are_accepted_and_the_others_wait_their_turn() {
     set_max(&world, None).await;
     until(&world, "at its default", |status| status.max == 10).await;
 
-    for name in &by_age[..13] {
-        assert!(
-            world
-                .history
-                .of(name)
-                .iter()
-                .filter_map(|seen| seen.instance.as_ref())
-                .all(|i| i.phase() != Some(Phase::Rejected) || by_age[10..].contains(name)),
-            "{name} was never stopped"
-        );
+    for name in &by_age[..10] {
+        was_never_stopped(&world, name);
     }
     world.nothing_leaked(&[]).await;
 }
 
-async fn until_sessions(world: &World, count: usize) {
-    let reached = async {
-        while world.sessions().await.len() != count {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("not {count} sessions"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_one_name_in_several_spellings_one_is_accepted_until_it_is_free() {
-    let mut world = World::start("owners-names").await;
-    world.operator.kill();
-    let spellings = ["Sales", " sales ", "SALES", "ｓales"];
-    for (n, spelling) in spellings.iter().enumerate() {
-        own(&world, &format!("line-{n}"), json!({"name": spelling})).await;
-    }
-    own(&world, "other", json!({"name": "Support"})).await;
-    world.restart_operator().await;
-    for n in 0..spellings.len() {
-        decided(&world, &format!("line-{n}")).await;
-    }
-    accepted(&world, "other").await;
-    let mut in_now = accepted_now(&world).await;
-    in_now.remove("other");
-    assert_eq!(in_now.len(), 1, "{in_now:?}");
-    let first = in_now.pop_first().unwrap();
-    let waiting: Vec<String> = (0..4).map(|n| format!("line-{n}")).filter(|name| *name != first).collect();
-    for name in &waiting {
-        let instance = world.history.until_phase(name, Phase::Rejected, SOON).await;
-        assert_eq!(instance.reason(ACCEPTED), reason::NAME_TAKEN);
-    }
-    // Another name heals one, the name becoming free another.
-    world.patch_spec(&waiting[0], json!({"name": "Sales, second line"})).await;
-    accepted(&world, &waiting[0]).await;
-    world.delete(&first).await;
-    world.history.until_gone(&first, SOON).await;
-    let next = until(&world, "given to the next", |status| (status.used, status.instances.len()) == (3, 4)).await;
-    assert_eq!(next.instances.iter().filter(|entry| entry.waiting.is_some()).count(), 1);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_of_nobody_has_no_limit_and_no_primary() {
-    let world = World::start_with("owners-nobody", wishes(&["--max-instances-per-owner", "1"])).await;
+    let world = World::start_with("owners-nobody", Wishes::of_operator(&["--max-instances-per-owner", "1"])).await;
     for n in 0..3 {
         world.apply(&format!("free-{n}"), json!({"name": "Same", "primary": true})).await;
         own(&world, &format!("owned-{n}"), json!({})).await;
@@ -207,13 +102,6 @@ async fn an_instance_of_nobody_has_no_limit_and_no_primary() {
         decided(&world, &format!("owned-{n}")).await;
     }
     assert_eq!(accepted_now(&world).await.len(), 4, "three of nobody, and one of the owner's by the flag");
-}
-
-fn wishes(operator: &[&str]) -> crate::support::world::Wishes {
-    crate::support::world::Wishes {
-        operator: operator.iter().map(|&one| one.to_owned()).collect(),
-        ..Default::default()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,130 +154,6 @@ async fn an_owner_deleted_corrupted_or_restored_comes_back_right() {
     world.nothing_leaked(&phones).await;
 }
 
-async fn plugin(world: &World, arguments: &[&str]) -> Result<String, String> {
-    let mut command = std::process::Command::new(executable("kubectl-whatsapp"));
-    command.args(arguments).args(["--namespace", &world.name, "--kubeconfig"]).arg(&world.kubeconfig);
-    command.env_remove("KUBECONFIG");
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
-/// Every version of the owner, as a watcher saw it, with what is wrong with it.
-struct Observer {
-    wrong: std::sync::Arc<Mutex<Vec<String>>>,
-    seen: std::sync::Arc<Mutex<Vec<Option<String>>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Observer {
-    fn watch(world: &World) -> Self {
-        let (wrong, seen) =
-            (std::sync::Arc::<Mutex<Vec<String>>>::default(), std::sync::Arc::<Mutex<Vec<_>>>::default());
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", object_name(&owner(world))));
-        let mut objects = watcher(owners(world), config).default_backoff().applied_objects().boxed();
-        let (complaints, pointers) = (wrong.clone(), seen.clone());
-        let task = tokio::spawn(async move {
-            while let Some(object) = objects.next().await {
-                let Ok(WhatsAppOwner { status: Some(status), .. }) = object else { continue };
-                let holds = |e: &&whatsapp_operator::api::LedgerEntry| e.waiting.is_none() && e.reserved_at.is_none();
-                let accepted: Vec<&str> =
-                    status.instances.iter().filter(holds).map(|entry| entry.name.as_str()).collect();
-                match primary(&status) {
-                    None if !accepted.is_empty() => complaints.lock().unwrap().push(format!("zero: {status:?}")),
-                    Some(name) if !accepted.contains(&name) => {
-                        complaints.lock().unwrap().push(format!("points at nothing accepted: {status:?}"));
-                    }
-                    name => pointers.lock().unwrap().push(name.map(str::to_owned)),
-                }
-            }
-        });
-        Self { wrong, seen, task }
-    }
-
-    fn moves(&self) -> usize {
-        let seen = self.seen.lock().unwrap();
-        seen.windows(2).filter(|pair| pair[0] != pair[1]).count()
-    }
-}
-
-impl Drop for Observer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn there_is_exactly_one_primary_whatever_happens() {
-    const LINES: usize = 5;
-    let mut world = World::start("owners-primary").await;
-    let names: Vec<String> = (0..LINES).map(|n| format!("line-{n}")).collect();
-    let phones: Vec<String> = (0..LINES).map(|n| format!("+1555010310{n}")).collect();
-    for (name, phone) in names.iter().zip(&phones) {
-        own(&world, name, json!({})).await;
-        world.scan(name, phone).await;
-        let instance = world.history.until_phase(name, Phase::Connected, PATIENCE).await;
-        let writes = world.history.of(name).len() - 1;
-        assert!(writes <= 4, "{writes} writes; {}", world.history.story(name));
-        assert_eq!(instance.status.unwrap().primary, name == &names[0], "the first is primary, in the same writes");
-    }
-    let observer = Observer::watch(&world);
-    until(&world, "connected", |s| s.connected == 5 && primary(s) == Some("line-0")).await;
-
-    let refused = plugin(&world, &["set-primary", "no-such-line"]).await.unwrap_err();
-    assert!(refused.contains("no-such-line"), "{refused}");
-    let mut expected = String::new();
-    for round in 0..40 {
-        let name = &names[fastrand::usize(..LINES)];
-        if round % 8 == 5 {
-            world.operator.kill();
-        }
-        plugin(&world, &["set-primary", name]).await.unwrap();
-        if round % 8 == 5 {
-            world.operator.spawn();
-        }
-        expected.clone_from(name);
-        if round % 4 == 3 {
-            until(&world, "moved", |s| primary(s) == Some(expected.as_str())).await;
-        }
-    }
-    until(&world, "moved", |s| primary(s) == Some(expected.as_str())).await;
-    world.history.until(&expected, "mirroring it", SOON, |i| i.status.as_ref().unwrap().primary).await;
-    assert!(observer.moves() >= 8, "the pointer moved {} times", observer.moves());
-
-    // A primary that is taken offline stays primary, until a wish says otherwise.
-    world.patch_spec(&expected, json!({"desiredState": "Disconnected"})).await;
-    world.history.until_phase(&expected, Phase::Disconnected, SOON).await;
-    let stays = until(&world, "counted", |s| s.connected == 4).await;
-    assert_eq!(primary(&stays), Some(expected.as_str()));
-    let other = names.iter().find(|name| **name != expected).unwrap().clone();
-    let offline = plugin(&world, &["set-primary", &other, "--wait"]).await.unwrap();
-    assert!(offline.contains("is the primary instance"), "{offline}");
-    let not_connected = plugin(&world, &["set-primary", &expected]).await.unwrap_err();
-    assert!(not_connected.contains("must be connected"), "{not_connected}");
-
-    // Deleted one after the other, the primary first each time, the operator dying in between.
-    let mut left: BTreeSet<String> = names.iter().cloned().collect();
-    while !left.is_empty() {
-        let status = until(&world, "pointing", |s| primary(s).is_some_and(|name| left.contains(name))).await;
-        let going = primary(&status).unwrap().to_owned();
-        world.delete(&going).await;
-        if left.len().is_multiple_of(2) {
-            world.operator.kill();
-            world.operator.spawn();
-        }
-        left.remove(&going);
-        world.history.until_gone(&going, PATIENCE).await;
-    }
-    until(&world, "empty", |s| s.used == 0 && s.primary.is_none()).await;
-    let wrong = observer.wrong.lock().unwrap().clone();
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    let phones: Vec<&str> = phones.iter().map(String::as_str).collect();
-    world.operator.kill();
-    world.restart_operator().await;
-    world.nothing_leaked(&phones).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wish_made_at_creation_counts_once_connected_and_owners_are_listed() {
     let world = World::start("owners-wish").await;
@@ -431,4 +195,107 @@ async fn a_wish_made_at_creation_counts_once_connected_and_owners_are_listed() {
     let other = format!("bob@{}", world.name);
     plugin(&world, &["owner", "set-limit", &other, "7"]).await.unwrap();
     assert_eq!(owners(&world).get(&object_name(&other)).await.unwrap().spec.max_instances, Some(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_whose_object_belongs_to_somebody_else_waits_until_it_is_gone() {
+    let world = World::start("owners-foreign").await;
+    let name = object_name(&owner(&world));
+    let foreign: WhatsAppOwner =
+        serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"owner": "mallory"}})).unwrap();
+    owners(&world).create(&PostParams::default(), &foreign).await.unwrap();
+    own(&world, "line", json!({})).await;
+    let held = world.history.until_phase("line", Phase::Rejected, PATIENCE).await;
+    assert_eq!(held.reason(ACCEPTED), reason::OWNER_OBJECT_FOREIGN);
+    assert!(held.finalizers().is_empty(), "nothing was begun");
+    owners(&world).delete(&name, &DeleteParams::default()).await.unwrap();
+    accepted(&world, "line").await;
+    assert_eq!(owners(&world).get(&name).await.unwrap().spec.owner, owner(&world));
+}
+
+/// What an operator of one namespace needs: everything there, the shared kinds everywhere, no other namespace's instances.
+async fn restrict(world: &mut World) {
+    let (name, user) = (world.name.clone(), format!("operator@{}", world.name));
+    let group = "rbac.authorization.k8s.io";
+    let everything = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
+    let shared = json!([
+        {"apiGroups": ["whatsapp-operator.dev"], "verbs": ["*"],
+            "resources": ["whatsappowners", "whatsappowners/status", "whatsappbridges", "whatsappbridges/status"]},
+        {"apiGroups": [""], "verbs": ["get", "list", "watch"], "resources": ["namespaces"]},
+    ]);
+    let apply = PatchParams::apply("test").force();
+    for (kind, rules) in [("Role", everything), ("ClusterRole", shared)] {
+        let object =
+            |kind: &str| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": name}});
+        let (mut role, mut binding) = (object(kind), object(&format!("{kind}Binding")));
+        role["rules"] = rules;
+        binding["roleRef"] = json!({"apiGroup": group, "kind": kind, "name": name});
+        binding["subjects"] = json!([{"apiGroup": group, "kind": "User", "name": user}]);
+        for object in [role, binding] {
+            let kind = kube::core::GroupVersionKind::gvk(group, "v1", object["kind"].as_str().unwrap());
+            let resource = kube::core::ApiResource::from_gvk(&kind);
+            let api: Api<kube::core::DynamicObject> = if kind.kind.starts_with("Cluster") {
+                Api::all_with(world.client.clone(), &resource)
+            } else {
+                Api::namespaced_with(world.client.clone(), &name, &resource)
+            };
+            api.patch(&name, &apply, &Patch::Apply(object)).await.unwrap();
+        }
+    }
+    let mut kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(&world.kubeconfig).unwrap()).unwrap();
+    kubeconfig["users"][0]["user"]["as"] = json!(user);
+    let file = world.dir.join("operator.kubeconfig");
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    world.operator.stop();
+    world.operator.set("--kubeconfig", file);
+    world.restart_operator().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_of_one_namespace_takes_the_ledgers_word_for_what_it_may_not_see() {
+    let mut world = World::start_with("owners-narrow", Wishes::of_operator(&["--max-instances-per-owner", "2"])).await;
+    restrict(&mut world).await;
+    own(&world, "near", json!({})).await;
+    accepted(&world, "near").await;
+    // Elsewhere, with an operator of its own; here is what that one wrote.
+    let elsewhere = "owners-narrow-elsewhere";
+    create_namespace(&world.client, elsewhere).await;
+    let far: WhatsAppInstance =
+        serde_json::from_value(json!({"metadata": {"name": "far"}, "spec": {"name": "Far", "owner": owner(&world)}}))
+            .unwrap();
+    Api::namespaced(world.client.clone(), elsewhere).create(&PostParams::default(), &far).await.unwrap();
+    edit_ledger(&world, |instances| {
+        instances.push(json!({"namespace": elsewhere, "name": "far", "displayName": "far"}));
+    })
+    .await;
+
+    // Its place and its name are taken.
+    own(&world, "second", json!({})).await;
+    let waits = world.history.until_phase("second", Phase::Rejected, PATIENCE).await;
+    assert_eq!(waits.reason(ACCEPTED), reason::LIMIT_EXCEEDED);
+    set_max(&world, Some(3)).await;
+    accepted(&world, "second").await;
+    own(&world, "namesake", json!({"name": "FAR"})).await;
+    let waits = world.history.until_phase("namesake", Phase::Rejected, PATIENCE).await;
+    assert_eq!(waits.reason(ACCEPTED), reason::NAME_TAKEN);
+    // When the other operator gives them back, they are free here.
+    edit_ledger(&world, |instances| instances.retain(|entry| entry["name"] != "far")).await;
+    accepted(&world, "namesake").await;
+    was_never_stopped(&world, "near");
+}
+
+/// Changes the ledger as another operator would: by the version it was read in.
+async fn edit_ledger(world: &World, edit: impl Fn(&mut Vec<Value>)) {
+    let name = object_name(&owner(world));
+    loop {
+        let found = owners(world).get(&name).await.unwrap();
+        let mut object = serde_json::to_value(&found).unwrap();
+        edit(object["status"]["instances"].as_array_mut().unwrap());
+        let object: WhatsAppOwner = serde_json::from_value(object).unwrap();
+        match owners(world).replace_status(&name, &PostParams::default(), &object).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if status.is_conflict() => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 pub mod control_plane;
 pub mod history;
+pub mod ledger;
 pub mod phone;
 pub mod program;
+pub mod webhooks;
 pub mod world;

@@ -1,7 +1,11 @@
 //! Drives the simulated WhatsApp through its control API: the phone in somebody's hand, and the weather.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use super::world::SOON;
 
 /// The control side of one simulated WhatsApp.
 #[derive(Clone)]
@@ -77,6 +81,24 @@ impl WhatsApp {
     pub async fn devices(&self) -> Vec<Device> {
         let answer = self.http.get(format!("{}/v1/devices", self.control)).send().await.unwrap();
         answer.json().await.unwrap()
+    }
+
+    /// Waits until these accounts are connected and no others are.
+    pub async fn until_connected(&self, phones: &[&str]) {
+        let wanted: BTreeSet<&str> = phones.iter().map(|phone| phone.trim_start_matches('+')).collect();
+        let search = async {
+            loop {
+                let devices = self.devices().await;
+                let connected = devices.iter().filter(|device| device.connected);
+                if connected.map(|device| device.phone.trim_start_matches('+')).collect::<BTreeSet<_>>() == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(SOON, search)
+            .await
+            .unwrap_or_else(|_| panic!("not {} accounts are connected", phones.len()));
     }
 
     /// The server's counters.

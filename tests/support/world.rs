@@ -25,10 +25,14 @@ use super::{
     history::{Ask, History},
     phone::{Announcement, WhatsApp},
     program::{Program, profile_dir},
+    webhooks::{self, Configuration},
 };
 
 /// How long something that takes well under a second may take on a busy machine before a test calls it broken.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// For an operator that is killed and has work to do at once when it is back: the lease of the one before lasts 15 s.
+pub const ALONE: &str = "--leader-elect=false";
 
 /// The web version the bridge claims: given, because the simulated WhatsApp has no page to read it from.
 pub const VERSION: &str = "2.3000.1030000000";
@@ -47,6 +51,8 @@ pub struct BridgeAddress {
 pub struct OperatorAddress {
     /// Health and metrics.
     pub admin: String,
+    /// The webhooks, when it serves them.
+    pub webhook: Option<String>,
 }
 
 /// One test's world.
@@ -73,6 +79,8 @@ pub struct World {
     pub operator: Program,
     /// Its addresses.
     pub operator_address: OperatorAddress,
+    /// By which the API server asks it about this world, when wished.
+    pub webhooks: Option<Configuration>,
     /// The bridge's token.
     pub token: String,
 }
@@ -86,6 +94,15 @@ pub struct Wishes {
     pub bridge: Vec<String>,
     /// Another bridge executable.
     pub bridge_executable: Option<PathBuf>,
+    /// The operator serves webhooks too, and is asked.
+    pub webhooks: bool,
+}
+
+impl Wishes {
+    /// Further arguments of the operator.
+    pub fn of_operator(arguments: &[&str]) -> Self {
+        Self { operator: arguments.iter().map(|&one| one.to_owned()).collect(), ..Self::default() }
+    }
 }
 
 impl World {
@@ -117,10 +134,22 @@ impl World {
 
         let mut operator = operator_program(&dir, &kubeconfig, name)
             .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
-            .args(wishes.operator);
-        let operator_address = operator.start().await;
+            .args(wishes.operator)
+            .args(wishes.webhooks.then(|| webhooks::serving(name)).into_iter().flatten());
+        let operator_address: OperatorAddress = operator.start().await;
+        let webhooks = operator_address.webhook.as_deref().map(|url| {
+            // So that a restarted operator is found where it was.
+            operator.set("--webhook-listen", host(url));
+            Configuration {
+                name: name.to_owned(),
+                namespace: name.to_owned(),
+                url: url.to_owned(),
+                label: None,
+                kubeconfig: kubeconfig.clone(),
+            }
+        });
 
-        Self {
+        let world = Self {
             name: name.to_owned(),
             client,
             kubeconfig,
@@ -131,9 +160,24 @@ impl World {
             bridge_address,
             operator,
             operator_address,
+            webhooks,
             token,
             dir,
+        };
+        if let Some(webhooks) = &world.webhooks {
+            webhooks.install().await;
+            webhooks::until_asked(&world.instances(), &world.probe()).await;
         }
+        world
+    }
+
+    /// An instance to try by a dry run.
+    pub fn probe(&self) -> WhatsAppInstance {
+        let object = json!({
+            "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstance", "metadata": {"name": "probe"},
+            "spec": {"name": "Probe", "owner": format!("probe@{}", self.name), "bridgeRef": {"name": self.name}},
+        });
+        serde_json::from_value(object).unwrap()
     }
 
     /// The instances of this world.
@@ -212,6 +256,16 @@ impl World {
             .unwrap();
         let list: whatsapp_operator::bridge_api::SessionList = answer.json().await.unwrap();
         list.items.into_iter().map(|session| session.id).collect()
+    }
+
+    /// Waits until the bridge holds so many sessions.
+    pub async fn until_sessions(&self, count: usize) {
+        let reached = async {
+            while self.sessions().await.len() != count {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(SOON * 2, reached).await.unwrap_or_else(|_| panic!("not {count} sessions"));
     }
 
     /// Starts the bridge again where it was.
@@ -373,7 +427,8 @@ fn merge(base: &mut Value, more: Value) {
     }
 }
 
-fn host(url: &str) -> String {
+/// HOST:PORT of a URL.
+pub fn host(url: &str) -> String {
     url.split("://").nth(1).unwrap().split('/').next().unwrap().to_owned()
 }
 
