@@ -152,6 +152,7 @@ async fn two_hundred_moves_among_ten_with_deletes_disconnects_and_crashes_leave_
         plugin(&world, &["set-primary", &line.name]).await.unwrap();
         moves += 1;
         last = Some(line.name.clone());
+        observer.saw_nothing_wrong();
         if round % 20 == 19 {
             until(&world, "moved", |s| primary(s) == last.as_deref()).await;
         }

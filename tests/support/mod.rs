@@ -2,6 +2,7 @@
 
 pub mod control_plane;
 pub mod history;
+mod leaks;
 pub mod ledger;
 pub mod phone;
 pub mod program;
