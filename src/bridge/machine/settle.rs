@@ -87,7 +87,7 @@ impl State {
         match self.kept.rest {
             Rest::Erasing => {
                 self.kept.keys_doomed = true;
-                return Stage::Erasing;
+                return Stage::Erasing { unlink: false };
             }
             Rest::Unlinking => return Stage::Unlinking { by, ready: false, asked: false },
             Rest::LoggedOut if !self.kept.paired => return Stage::LoggedOut,

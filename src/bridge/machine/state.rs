@@ -150,8 +150,8 @@ pub(super) enum Stage {
     Unlinking { by: Timestamp, ready: bool, asked: bool },
     /// Deletion: the next try is due then.
     UnlinkLater { at: Timestamp },
-    /// Deletion: the keys go.
-    Erasing,
+    /// Deletion: the keys go. `unlink`: a device that is linked in this very moment has to be removed from the account first.
+    Erasing { unlink: bool },
     /// Deleted.
     Gone,
 }
@@ -311,7 +311,7 @@ impl State {
             S::Connecting { by } | S::Unlinking { by, .. } => Some(by),
             S::Banned { until } => Some(until),
             S::Expired { reopen } => reopen,
-            S::Stopped | S::Place | S::Connected | S::Ended | S::LoggedOut | S::Erasing | S::Gone => None,
+            S::Stopped | S::Place | S::Connected | S::Ended | S::LoggedOut | S::Erasing { .. } | S::Gone => None,
         };
         let restriction = self.kept.restriction.as_ref().and_then(|restriction| restriction.expires_at);
         [stage, restriction, self.erase_at].into_iter().flatten().min()

@@ -407,6 +407,28 @@ fn what_was_never_linked_is_deleted_at_once() {
 }
 
 #[test]
+fn a_scan_in_the_moment_of_the_deletion_is_unlinked_when_that_was_asked_for() {
+    let scanned = |unlink: &[bool]| {
+        let mut story = Story::fresh();
+        story.opens().shows("one", 60);
+        for unlink in unlink {
+            story.happens(Event::Delete { unlink: *unlink });
+        }
+        story.hears(ClientEvent::Paired).ends(End::Stopped).is(P::Deleting);
+        story
+    };
+    let mut story = scanned(&[true]);
+    assert!(story.starts() && story.state.view().paired, "{:?}", story.state);
+    story.connects();
+    assert_eq!(story.effects, [Effect::Unlink(2)]);
+    story.hears(ClientEvent::Unlinked(true)).ends(End::Stopped);
+    assert_eq!(story.effects, [Effect::Erase]);
+    for forgotten in [&[false][..], &[false, true], &[true, false]] {
+        assert_eq!(scanned(forgotten).effects, [Effect::Erase], "{forgotten:?}");
+    }
+}
+
+#[test]
 fn a_restart_resumes_in_turn_and_reopens_an_unused_window() {
     let now = start_of_time();
     let turn = now.saturating_add(SignedDuration::from_secs(5)).unwrap();
@@ -485,21 +507,21 @@ fn spec() -> impl Strategy<Value = SessionSpec> {
 
 fn news() -> impl Strategy<Value = ClientEvent> {
     prop_oneof![
-        (any::<bool>(), 0..9_u8).prop_map(|(code, text)| ClientEvent::Code {
+        1 => (any::<bool>(), 0..9_u8).prop_map(|(code, text)| ClientEvent::Code {
             method: if code { PairingMethod::Code } else { PairingMethod::Qr },
             code: Sensitive::new(text.to_string()),
             valid_for: Duration::from_secs(20),
         }),
-        Just(ClientEvent::WindowPassed),
-        Just(ClientEvent::PasskeyWanted),
-        Just(ClientEvent::Paired),
-        Just(ClientEvent::Connected { phone_number: None, push_name: None }),
-        Just(ClientEvent::Traffic),
-        Just(ClientEvent::LoggedOut),
-        Just(ClientEvent::Replaced),
-        Just(ClientEvent::Outdated),
-        Just(ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) }),
-        any::<bool>().prop_map(ClientEvent::Unlinked),
+        1 => Just(ClientEvent::WindowPassed),
+        1 => Just(ClientEvent::PasskeyWanted),
+        4 => Just(ClientEvent::Paired),
+        1 => Just(ClientEvent::Connected { phone_number: None, push_name: None }),
+        1 => Just(ClientEvent::Traffic),
+        1 => Just(ClientEvent::LoggedOut),
+        1 => Just(ClientEvent::Replaced),
+        1 => Just(ClientEvent::Outdated),
+        1 => Just(ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) }),
+        1 => any::<bool>().prop_map(ClientEvent::Unlinked),
     ]
 }
 
@@ -550,6 +572,9 @@ proptest! {
         let mut story = Story { state, now, effects: vec![] };
         // The world's own account of the client, the place, and the deletion of keys that is under way.
         let (mut live, mut stopping, mut place, mut erasing) = (None::<u64>, false, 0_u8, false);
+        // Whether the phone lists the device, whether it was removed from there during this client's life (which links no
+        // other one), and whether the deletions so far want it removed.
+        let (mut linked, mut removed, mut unlink) = (false, false, true);
         let mut first = true;
         for next in moves {
             if story.state.is_gone() {
@@ -581,6 +606,14 @@ proptest! {
                 Move::Grant | Move::Erase(_) => Event::Tick,
             };
             let before = story.state.clone();
+            match &event {
+                Event::Delete { unlink: wanted } => unlink &= wanted,
+                Event::Client(_, ClientEvent::Paired) => linked = !removed,
+                Event::Client(_, ClientEvent::Connected { .. }) if !stopping => linked = !removed,
+                Event::Client(_, ClientEvent::LoggedOut) => (linked, removed) = (false, true),
+                Event::Client(_, ClientEvent::Unlinked(true)) if before.is_deleting() => (linked, removed) = (false, true),
+                _ => {}
+            }
             story.happens(event);
             for effect in &story.effects {
                 match effect {
@@ -590,7 +623,7 @@ proptest! {
                         let phase = story.state.phase();
                         prop_assert!(matches!(phase, P::Opening | P::Connecting | P::Reconnecting | P::Deleting), "started in {phase:?}");
                         live = Some(story.state.generation);
-                        stopping = false;
+                        (stopping, removed) = (false, false);
                     }
                     Effect::Stop(generation) => {
                         prop_assert_eq!(live, Some(*generation));
@@ -606,7 +639,10 @@ proptest! {
                     }
                     Effect::RequestPlace => { prop_assert_eq!(place, 0); place = 1; }
                     Effect::ReleasePlace => { prop_assert!(place > 0); place = 0; }
-                    Effect::Forget => prop_assert!(before.is_deleting() && live.is_none()),
+                    Effect::Forget => {
+                        prop_assert!(before.is_deleting() && live.is_none());
+                        prop_assert!(!(linked && unlink), "left on the phone: {before:?}");
+                    }
                 }
             }
             // What shows a code has a client, what needs no client has none that is not on its way out.

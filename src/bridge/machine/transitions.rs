@@ -117,34 +117,40 @@ fn go(state: &mut State, now: Timestamp) {
 }
 
 fn delete(state: &mut State, unlink: bool, now: Timestamp) {
-    if matches!(state.stage, Stage::Gone | Stage::Erasing) {
-        return;
+    match &mut state.stage {
+        Stage::Gone => return,
+        Stage::Erasing { unlink: wanted } => return *wanted &= unlink,
+        _ => {}
     }
     if !unlink || !state.kept.paired {
-        return erase_and_go(state);
+        return erase_and_go(state, unlink);
     }
     if state.kept.rest == Rest::Unlinking {
         return;
     }
     let ready = state.stage == Stage::Connected;
+    unlink_first(state, ready, now);
+}
+
+fn unlink_first(state: &mut State, ready: bool, now: Timestamp) {
     state.kept.rest = Rest::Unlinking;
     state.shown = None;
     state.stage = Stage::Unlinking { by: later(now, state.timings.connect), ready, asked: false };
 }
 
-fn erase_and_go(state: &mut State) {
+fn erase_and_go(state: &mut State, unlink: bool) {
     state.kept.rest = Rest::Erasing;
     state.kept.keys_doomed = true;
     state.shown = None;
     state.connected_at = None;
-    state.stage = Stage::Erasing;
+    state.stage = Stage::Erasing { unlink };
 }
 
 fn erased(state: &mut State, effects: &mut Vec<Effect>) {
     state.erasing = false;
     state.erase_at = None;
     state.kept.keys_doomed = false;
-    if state.stage == Stage::Erasing {
+    if matches!(state.stage, Stage::Erasing { .. }) {
         state.stage = Stage::Gone;
         effects.push(Effect::Forget);
     }
@@ -198,14 +204,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
     match (state.slot, &event) {
         (Slot::Live(live), _) if live == generation => {}
         // Told to stop while the phone was using the code: the device is linked all the same.
-        (Slot::Stopping(live), ClientEvent::Paired) if live == generation => {
-            if !state.is_deleting() {
-                state.kept.paired = true;
-                state.kept.rest = Rest::None;
-                go(state, now);
-            }
-            return;
-        }
+        (Slot::Stopping(live), ClientEvent::Paired) if live == generation => return linked_late(state, now),
         _ => return,
     }
     match event {
@@ -275,12 +274,29 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::Restricted(restriction) => state.kept.restriction = restriction,
         ClientEvent::Unlinked(true) if matches!(state.stage, Stage::Unlinking { .. }) => {
             state.kept.paired = false;
-            erase_and_go(state);
+            erase_and_go(state, false);
         }
         ClientEvent::Unlinked(_) => {
             if matches!(state.stage, Stage::Unlinking { .. }) {
                 failed(state, SessionReason::ServerNotAnswering, now);
             }
+        }
+    }
+}
+
+/// The phone used the code of a client that was being stopped.
+fn linked_late(state: &mut State, now: Timestamp) {
+    match state.stage {
+        Stage::Erasing { unlink: true } => {
+            state.kept.paired = true;
+            state.kept.keys_doomed = false;
+            unlink_first(state, false, now);
+        }
+        _ if state.is_deleting() => {}
+        _ => {
+            state.kept.paired = true;
+            state.kept.rest = Rest::None;
+            go(state, now);
         }
     }
 }
@@ -308,7 +324,7 @@ fn logged_out(state: &mut State, now: Timestamp) {
     state.kept.restriction = None;
     state.shown = None;
     if state.is_deleting() {
-        return erase_and_go(state);
+        return erase_and_go(state, false);
     }
     state.kept.rest = Rest::LoggedOut;
     state.kept.keys_doomed = true;
