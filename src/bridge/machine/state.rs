@@ -187,6 +187,15 @@ pub(super) struct Shown {
     pub(super) attempt: u32,
 }
 
+/// The pairing window: it was asked for once, and lasts over every connection made for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Window {
+    /// The client that opened it. Its codes are good as long as the server says.
+    pub(super) opened_by: Generation,
+    /// When it ends for every later client.
+    pub(super) ends: Timestamp,
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
@@ -200,6 +209,8 @@ pub struct State {
     pub(super) last_active_at: Option<Timestamp>,
     pub(super) was_connected: bool,
     pub(super) shown: Option<Shown>,
+    /// The window, from its first code on.
+    pub(super) window: Option<Window>,
     pub(super) slot: Slot,
     pub(super) generation: Generation,
     /// The running client is to be replaced by a fresh one.
@@ -232,6 +243,7 @@ impl State {
             last_active_at: None,
             was_connected: false,
             shown: None,
+            window: None,
             slot: Slot::Empty,
             generation: 0,
             renew: false,

@@ -214,6 +214,46 @@ fn a_server_that_hangs_up_after_the_first_code_is_asked_ever_more_slowly() {
 }
 
 #[test]
+fn a_hang_up_does_not_make_the_window_longer() {
+    let mut story = Story::fresh();
+    story.opens();
+    for seconds in [60, 20, 20, 20, 20] {
+        story.shows(&format!("code after {seconds}"), seconds).passes(i64::try_from(seconds).unwrap());
+    }
+    story.shows("six", 20).passes(19).fails(R::ConnectionLost).is(P::PairingExpired).because(None);
+    assert!(story.asks(&Effect::ReleasePlace));
+    story.passes(100_000).is(P::PairingExpired);
+    assert!(story.effects.is_empty() && story.state.wake_at().is_none());
+
+    // In the middle of it, the window goes on over another connection, and ends when it would have.
+    let mut story = Story::fresh();
+    story.opens().shows("one", 140).passes(130).fails(R::ConnectionLost).is(P::Opening);
+    story.passes(2).opens();
+    assert!(story.starts());
+    story.shows("other", 60).is(P::AwaitingPairing);
+    let left = story.state.view().qr.unwrap().expires_at.duration_since(start_of_time());
+    assert_eq!(left.as_secs(), 160);
+    story.passes(20).shows("another", 20).passes(13).is(P::PairingExpired);
+    // Asked for again, it is as long as the first.
+    story.ends(End::Stopped).puts(|spec| spec.pairing.window = "2".to_owned()).opens().shows("new", 60);
+    assert_eq!(story.state.view().qr.unwrap().expires_at.duration_since(story.now).as_secs(), 60);
+}
+
+#[test]
+fn a_window_that_a_hang_up_ended_reopens_by_itself_only_when_asked_to() {
+    let mut story = Story::fresh();
+    story.puts(|spec| spec.pairing.auto_refresh = true).opens().shows("one", 60).passes(61).shows("two", 120);
+    story.passes(90).fails(R::ConnectionLost).is(P::Opening).passes(6).opens().fails(R::ServerUnreachable);
+    story.is(P::PairingExpired);
+    let due = story.state.wake_at().unwrap();
+    assert!(due.duration_since(story.now).as_secs() > 50);
+    story.now = due;
+    story.happens(Event::Tick).opens();
+    assert!(story.starts());
+    story.shows("new", 60).is(P::AwaitingPairing);
+}
+
+#[test]
 fn disconnected_keeps_the_link_and_connected_needs_no_scan() {
     let mut story = Story::linked();
     story.puts(|spec| spec.desired_state = DesiredState::Disconnected).is(P::Stopped);

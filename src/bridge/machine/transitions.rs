@@ -7,7 +7,7 @@ use whatsapp_operator::bridge_api::{
 
 use super::{
     ClientEvent, Effect, End, Event, Generation,
-    state::{Place, Rest, Shown, Slot, Stage, State, later},
+    state::{Place, Rest, Shown, Slot, Stage, State, Window, later},
 };
 
 /// `status.lastActiveAt` may be written at most this often.
@@ -17,6 +17,8 @@ const STABLE: SignedDuration = SignedDuration::from_secs(30);
 /// Connections that do not hold are made again more slowly, up to this many doublings: a server that accepts logins is
 /// there, so it is not left alone for as long as one that does not.
 const MAX_FLAPS: u32 = 3;
+/// WhatsApp gives codes for this long: one for 60 s and five for 20 s each.
+const WINDOW: std::time::Duration = std::time::Duration::from_secs(160);
 /// The library announces the end of a window by itself; this much later we end it in its place.
 const WINDOW_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// A ban without a length would be over at once, and every login during it counts against the account.
@@ -58,6 +60,9 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
     let auto_refresh_turned = new.pairing.auto_refresh != old.pairing.auto_refresh;
     let turned = (new.desired_state != old.desired_state).then_some(new.desired_state);
 
+    if opens || pairs_otherwise {
+        state.window = None;
+    }
     if opens {
         state.kept.windows_passed = 0;
         state.failures = 0;
@@ -105,6 +110,7 @@ fn restart_window(state: &mut State, now: Timestamp) {
 /// Sets out for what is wanted.
 fn go(state: &mut State, now: Timestamp) {
     state.shown = None;
+    state.window = None;
     state.connected_at = None;
     state.stage = state.aim(now);
     if state.stage == Stage::Stopped {
@@ -194,6 +200,8 @@ fn tick(state: &mut State, now: Timestamp) {
 
 fn window_passed(state: &mut State, now: Timestamp) {
     state.shown = None;
+    state.window = None;
+    state.reason = None;
     state.failures = 0;
     state.kept.rest = Rest::Expired;
     state.kept.windows_passed = state.kept.windows_passed.saturating_add(1);
@@ -212,20 +220,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             if method == state.kept.spec.pairing.method
                 && matches!(state.stage, Stage::Opening { .. } | Stage::Awaiting { .. })
             {
-                let attempt = match &state.shown {
-                    Some(shown) if shown.code == code => shown.attempt,
-                    Some(shown) => shown.attempt + 1,
-                    None => 1,
-                };
-                let expires_at = later(now, valid_for);
-                state.shown = Some(Shown { method, code, expires_at, attempt });
-                state.stage = Stage::Awaiting { by: later(expires_at, WINDOW_GRACE) };
-                state.reason = None;
-                // The first code proves little: a server that gives one and hangs up would be asked again every second.
-                if attempt > 1 {
-                    state.failures = 0;
-                }
-                state.distrust = 0;
+                show(state, generation, Shown { method, code, expires_at: later(now, valid_for), attempt: 1 }, now);
             }
         }
         ClientEvent::WindowPassed => {
@@ -282,6 +277,30 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             }
         }
     }
+}
+
+fn show(state: &mut State, generation: Generation, mut shown: Shown, now: Timestamp) {
+    let fresh = Window { opened_by: generation, ends: later(now, WINDOW).max(shown.expires_at) };
+    let window = *state.window.get_or_insert(fresh);
+    if window.opened_by != generation {
+        if window.ends <= now {
+            return window_passed(state, now);
+        }
+        shown.expires_at = shown.expires_at.min(window.ends);
+    }
+    shown.attempt = match &state.shown {
+        Some(before) if before.code == shown.code => before.attempt,
+        Some(before) => before.attempt + 1,
+        None => 1,
+    };
+    // The first code proves little: a server that gives one and hangs up would be asked again every second.
+    if shown.attempt > 1 {
+        state.failures = 0;
+    }
+    state.stage = Stage::Awaiting { by: later(shown.expires_at, WINDOW_GRACE) };
+    state.shown = Some(shown);
+    state.reason = None;
+    state.distrust = 0;
 }
 
 /// The phone used the code of a client that was being stopped.
@@ -380,6 +399,10 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
     let at = later(now, wait);
     state.failures = state.failures.saturating_add(1);
     state.shown = None;
+    // The few seconds that would be left of the window are not worth a connection.
+    if !state.kept.paired && state.window.is_some_and(|window| window.ends <= later(at, WINDOW_GRACE)) {
+        return window_passed(state, now);
+    }
     state.stage = match state.stage {
         Stage::Opening { .. } | Stage::Awaiting { .. } | Stage::Passkey { .. } if !state.kept.paired => {
             Stage::OpeningLater { at }
