@@ -30,6 +30,8 @@ const QUIET: Duration = Duration::from_secs(15);
 #[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Course {
+    /// Which connection of the client this is: pairing takes two.
+    connection: u32,
     dial: Dial,
     sent: u32,
     received: u32,
@@ -62,6 +64,13 @@ impl Log {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A new connection: from here on the course is about it.
+    fn begin(&self) -> Line {
+        let mut course = self.course();
+        *course = Course { connection: course.connection.wrapping_add(1), ..Course::default() };
+        Line { log: self.clone(), connection: course.connection }
+    }
+
     /// The server refused the login in words.
     pub fn refused(&self) {
         self.course().refused = true;
@@ -88,6 +97,48 @@ impl Log {
     /// Why the connection is over.
     pub fn verdict(&self) -> SessionReason {
         verdict(*self.course())
+    }
+}
+
+/// One connection's hold on the log. What a former one still has to say is nothing about the one that followed it.
+#[derive(Clone)]
+struct Line {
+    log: Log,
+    connection: u32,
+}
+
+impl Line {
+    fn note(&self, what: impl FnOnce(&mut Course)) {
+        let mut course = self.log.course();
+        if course.connection == self.connection {
+            what(&mut course);
+        }
+    }
+
+    fn dialled(&self, dial: Dial) {
+        self.note(|course| course.dial = dial);
+    }
+
+    fn sends(&self) {
+        self.note(|course| course.sent = course.sent.saturating_add(1));
+    }
+
+    fn hears(&self, event: &TransportEvent) {
+        self.note(|course| match event {
+            TransportEvent::DataReceived(_) => {
+                course.received = course.received.saturating_add(1);
+                course.heard_at = Some(Instant::now());
+            }
+            TransportEvent::Disconnected(_) => course.peer_hung_up = true,
+            TransportEvent::Connected => {}
+        });
+    }
+
+    fn hangs_up(&self) {
+        self.note(|course| {
+            course.we_hung_up_first |= !course.peer_hung_up;
+            course.fell_silent |= course.we_hung_up_first && course.heard_at.is_some_and(|at| at.elapsed() >= QUIET);
+        });
     }
 }
 
@@ -147,60 +198,45 @@ impl TransportFactory for LoggedFactory {
     async fn create_transport(
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
-        *self.log.course() = Course::default();
+        let line = self.log.begin();
         let (transport, arriving) = match self.inner.create_transport().await {
             Ok(opened) => opened,
             Err(error) => {
                 let dial = if self.listens().await { Dial::TurnedAway } else { Dial::Unreachable };
-                self.log.course().dial = dial;
+                line.dialled(dial);
                 return Err(error);
             }
         };
-        self.log.course().dial = Dial::Open;
+        line.dialled(Dial::Open);
         // Small: it exists once per session, and the library's own channel behind it buffers.
         let (forward, received) = async_channel::bounded(2);
-        let log = self.log.clone();
+        let listening = line.clone();
         tokio::spawn(async move {
             while let Ok(event) = arriving.recv().await {
-                match &event {
-                    TransportEvent::DataReceived(_) => {
-                        let mut course = log.course();
-                        course.received = course.received.saturating_add(1);
-                        course.heard_at = Some(Instant::now());
-                    }
-                    TransportEvent::Disconnected(_) => log.course().peer_hung_up = true,
-                    TransportEvent::Connected => {}
-                }
+                listening.hears(&event);
                 if forward.send(event).await.is_err() {
                     break;
                 }
             }
         });
-        Ok((Arc::new(LoggedTransport { inner: transport, log: self.log.clone() }), received))
+        Ok((Arc::new(LoggedTransport { inner: transport, line }), received))
     }
 }
 
 struct LoggedTransport {
     inner: Arc<dyn Transport>,
-    log: Log,
+    line: Line,
 }
 
 #[async_trait]
 impl Transport for LoggedTransport {
     async fn send(&self, data: bytes::Bytes) -> Result<(), anyhow::Error> {
-        {
-            let mut course = self.log.course();
-            course.sent = course.sent.saturating_add(1);
-        }
+        self.line.sends();
         self.inner.send(data).await
     }
 
     async fn disconnect(&self) {
-        {
-            let mut course = self.log.course();
-            course.we_hung_up_first |= !course.peer_hung_up;
-            course.fell_silent |= course.we_hung_up_first && course.heard_at.is_some_and(|at| at.elapsed() >= QUIET);
-        }
+        self.line.hangs_up();
         self.inner.disconnect().await;
     }
 }
@@ -211,6 +247,29 @@ mod tests {
 
     fn opened() -> Course {
         Course { dial: Dial::Open, sent: 1, we_hung_up_first: true, ..Course::default() }
+    }
+
+    fn hung_up() -> TransportEvent {
+        TransportEvent::Disconnected(whatsapp_rust::transport::DisconnectReason::StreamEnded)
+    }
+
+    #[test]
+    fn the_end_of_a_former_connection_says_nothing_about_the_present_one() {
+        let log = Log::default();
+        let former = log.begin();
+        former.dialled(Dial::Open);
+        let present = log.begin();
+        present.dialled(Dial::Open);
+        for line in [&former, &present] {
+            line.sends();
+        }
+        former.hears(&hung_up());
+        assert_eq!(log.verdict(), SessionReason::ServerNotAnswering);
+        former.hears(&TransportEvent::DataReceived(bytes::Bytes::new()));
+        former.hangs_up();
+        assert_eq!(log.verdict(), SessionReason::ServerNotAnswering);
+        present.hears(&hung_up());
+        assert_eq!(log.verdict(), SessionReason::ServerRefused);
     }
 
     #[test]
