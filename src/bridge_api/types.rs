@@ -190,7 +190,7 @@ pub struct Restriction {
     /// WhatsApp's own code, when it gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i64>,
-    /// When it ends, when WhatsApp said so.
+    /// When it ends. Where WhatsApp gave no end: when the bridge stops believing in it, if nothing more was heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }

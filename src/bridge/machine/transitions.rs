@@ -23,6 +23,8 @@ const WINDOW: std::time::Duration = std::time::Duration::from_secs(160);
 const WINDOW_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// A ban without a length would be over at once, and every login during it counts against the account.
 const UNTIMED_BAN: std::time::Duration = std::time::Duration::from_secs(900);
+/// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
+const UNTIMED_RESTRICTION: std::time::Duration = std::time::Duration::from_secs(3600);
 /// WhatsApp gives no time for the passkey; this long a person may look for it.
 const PASSKEY: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -266,7 +268,14 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
                 Some(Restriction { kind: RestrictionKind::TemporaryBan, code: Some(code), expires_at: Some(until) });
             rest(state, Rest::Banned(until), SessionReason::TemporaryBan, now);
         }
-        ClientEvent::Restricted(restriction) => state.kept.restriction = restriction,
+        ClientEvent::Restricted(None) => state.kept.restriction = None,
+        ClientEvent::Restricted(Some(found)) => {
+            // Told once more without an end, it is the same one: every refused message tells of it.
+            let known = state.kept.restriction.take().filter(|known| known.kind == found.kind);
+            let end = found.expires_at.or(known.and_then(|known| known.expires_at));
+            let expires_at = end.or_else(|| Some(later(now, UNTIMED_RESTRICTION)));
+            state.kept.restriction = Some(Restriction { expires_at, ..found });
+        }
         ClientEvent::Unlinked(true) if matches!(state.stage, Stage::Unlinking { .. }) => {
             state.kept.paired = false;
             erase_and_go(state, false);
