@@ -67,18 +67,33 @@ impl Bench {
     }
 
     async fn until(&self, id: &str, phase: &str, reason: Option<&str>) -> Value {
+        let so = |session: &Value| session["phase"] == phase && reason.is_none_or(|reason| session["reason"] == reason);
+        self.until_it(id, so).await
+    }
+
+    async fn until_it(&self, id: &str, is: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(75);
         loop {
             let (_, session) = self.ask(Method::GET, &format!("/v1/sessions/{id}"), None).await;
-            if session["phase"] == phase && reason.is_none_or(|reason| session["reason"] == reason) {
+            if is(&session) {
                 return session;
             }
             assert!(
                 Instant::now() < deadline,
-                "{id} is not {phase} {reason:?}: {} {}",
+                "{id} does not become what it should: {} {} {}",
                 session["phase"],
-                session["reason"]
+                session["reason"],
+                session["restriction"]["kind"]
             );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until no device of this phone is connected.
+    async fn disconnected(&self, phone: &str) {
+        let deadline = Instant::now() + Duration::from_secs(75);
+        while self.whatsapp.devices().await.iter().any(|device| device.phone == phone && device.connected) {
+            assert!(Instant::now() < deadline, "a device is still connected");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -129,6 +144,23 @@ async fn a_session_comes_back_from_whatever_the_server_does() {
     bench.put("a", json!({"pairing": {"window": "3"}})).await;
     bench.link("a", PHONE).await;
     assert_eq!(bench.whatsapp.devices().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restriction_that_came_or_went_while_offline_is_seen_at_the_next_connect() {
+    let bench = Bench::start("bridge-restricted", &[]).await;
+    bench.put("a", json!({})).await;
+    bench.link("a", PHONE).await;
+    for (what, kind) in [("restrict", json!("ReachoutTimelock")), ("unrestrict", json!(null))] {
+        bench.put("a", json!({"desiredState": "Disconnected"})).await;
+        // Nobody is told: the device is gone before it happens.
+        bench.disconnected(PHONE).await;
+        bench.whatsapp.happens_for(PHONE, what, 600).await;
+        bench.put("a", json!({})).await;
+        let session =
+            bench.until_it("a", |session| session["phase"] == "Connected" && session["restriction"]["kind"] == kind);
+        assert_eq!(session.await["restriction"]["expiresAt"].is_null(), kind.is_null());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

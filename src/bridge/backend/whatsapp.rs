@@ -4,7 +4,10 @@
 //! `info`. That is why no bridge from the `log` crate to `tracing` is installed in this program.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,7 +59,7 @@ impl WhatsApp {
         tokio::fs::create_dir_all(self.data.session(id)).await.map_err(|_| Unbuilt)?;
         let store = SqliteStore::with_config(&path.to_string_lossy(), store_config()).await.map_err(|_| Unbuilt)?;
         let slot = Arc::new(std::sync::OnceLock::new());
-        let ear = Ear { news: news.clone(), log: log.clone(), client: Arc::clone(&slot) };
+        let ear = Ear { news: news.clone(), log: log.clone(), client: Arc::clone(&slot), asking: Arc::default() };
         let mut builder = Bot::builder()
             .with_backend(store)
             .with_transport_factory(LoggedFactory::new(self.url.as_deref(), log.clone()))
@@ -149,11 +152,25 @@ async fn unlink(client: Arc<Client>, news: News) {
     news.tell(ClientEvent::Unlinked(removed));
 }
 
+/// Asks whether the account may start new chats. Without an answer, what is known stays, or `suspected` is believed.
+async fn ask_for_timelock(client: Arc<Client>, suspected: Option<Restriction>, news: News) {
+    let answer = client.mex().fetch_reachout_timelock().await.unwrap_or_default();
+    let ends = answer.time_enforcement_ends.and_then(|seconds| seconds.parse().ok());
+    match (answer.is_active, suspected) {
+        (Some(true), _) => news.tell(ClientEvent::Restricted(Some(reachout_timelock(ends)))),
+        (Some(false), _) => news.tell(ClientEvent::Restricted(None)),
+        (None, Some(suspected)) => news.tell(ClientEvent::Restricted(Some(suspected))),
+        (None, None) => {}
+    }
+}
+
 /// Turns the library's events into ours. Called by the library in the order things happen, and must not block.
 struct Ear {
     news: News,
     log: Log,
     client: Arc<std::sync::OnceLock<std::sync::Weak<Client>>>,
+    /// The question for the timelock is under way.
+    asking: Arc<AtomicBool>,
 }
 
 impl Ear {
@@ -175,6 +192,18 @@ impl Ear {
         self.news.tell(ClientEvent::Connected {
             phone_number: client.pn().map(|jid| Sensitive::new(format!("+{}", jid.user))),
             push_name: (!name.is_empty()).then(|| Sensitive::new(name)),
+        });
+        // What changed while the session was offline, nobody tells by itself.
+        self.ask_for_timelock(None);
+    }
+
+    /// One question at a time: a burst of refused messages has one cause.
+    fn ask_for_timelock(&self, suspected: Option<Restriction>) {
+        let Some(client) = self.client().filter(|_| !self.asking.swap(true, Ordering::Relaxed)) else { return };
+        let (news, asking) = (self.news.clone(), Arc::clone(&self.asking));
+        tokio::spawn(async move {
+            ask_for_timelock(client, suspected, news).await;
+            asking.store(false, Ordering::Relaxed);
         });
     }
 }
@@ -210,12 +239,9 @@ impl EventHandler for Ear {
                 for_: ban.expire.to_std().unwrap_or(Duration::ZERO),
             },
             Event::ConnectFailure(_) => return self.log.refused(),
+            // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
             Event::ServerAck(ack) if ack.error.as_deref() == Some("463") => {
-                ClientEvent::Restricted(Some(Restriction {
-                    kind: RestrictionKind::ReachoutTimelock,
-                    code: Some(463),
-                    expires_at: None,
-                }))
+                return self.ask_for_timelock(Some(reachout_timelock(None)));
             }
             Event::MexNotification(update) if update.op_name.contains("ReachoutTimelock") => {
                 ClientEvent::Restricted(timelock(&update.payload))
@@ -267,11 +293,16 @@ fn timelock(payload: &serde_json::Value) -> Option<Restriction> {
         serde_json::Value::String(text) => text.parse().ok(),
         other => other.as_i64(),
     });
-    Some(Restriction {
+    Some(reachout_timelock(ends))
+}
+
+/// The restriction behind server error 463; `ends` in seconds since 1970.
+fn reachout_timelock(ends: Option<i64>) -> Restriction {
+    Restriction {
         kind: RestrictionKind::ReachoutTimelock,
         code: Some(463),
         expires_at: ends.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
-    })
+    }
 }
 
 #[cfg(test)]
