@@ -2,13 +2,15 @@
 
 use std::{error::Error, fmt, pin::Pin, time::Duration};
 
-use eventsource_stream::{EventStreamError, Eventsource};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, future::ready};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::{Cursor, ErrorBody, ErrorCode, Event, Info, Session, SessionList, SessionSpec};
+use super::{
+    Cursor, ErrorBody, ErrorCode, Event, Info, Session, SessionList, SessionSpec,
+    limited::{self, Message},
+};
 use crate::{api::conditions::reason, model::Sensitive};
 
 /// A bridge is a neighbour in the cluster: a connection that takes longer is not coming.
@@ -81,7 +83,7 @@ impl BridgeError {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded)
     }
 
-    fn of_transport(error: &reqwest::Error) -> Self {
+    pub(super) fn of_transport(error: &reqwest::Error) -> Self {
         if error.is_timeout() {
             return Self::TimedOut;
         }
@@ -151,7 +153,7 @@ impl BridgeClient {
     /// # Errors
     /// See [`BridgeError`].
     pub async fn info(&self) -> Result<Info, BridgeError> {
-        decode(self.send(self.request(Method::GET, &["v1", "info"])?).await?).await
+        decode(self.send(self.request(Method::GET, &["v1", "info"])?).await?, limited::ANSWER).await
     }
 
     /// All sessions, with the cursor to follow events from.
@@ -159,7 +161,7 @@ impl BridgeClient {
     /// # Errors
     /// See [`BridgeError`].
     pub async fn sessions(&self) -> Result<SessionList, BridgeError> {
-        decode(self.send(self.request(Method::GET, &["v1", "sessions"])?).await?).await
+        decode(self.send(self.request(Method::GET, &["v1", "sessions"])?).await?, limited::LIST).await
     }
 
     /// States everything that is wanted of a session; idempotent.
@@ -168,7 +170,7 @@ impl BridgeClient {
     /// See [`BridgeError`].
     pub async fn put(&self, id: &str, spec: &SessionSpec) -> Result<Session, BridgeError> {
         let request = self.request(Method::PUT, &["v1", "sessions", id])?.json(spec);
-        decode(self.send(request).await?).await
+        decode(self.send(request).await?, limited::ANSWER).await
     }
 
     /// Deletes a session and its keys, `unlink`ing the device at WhatsApp first. Repeat until [`Deletion::Gone`].
@@ -181,7 +183,7 @@ impl BridgeClient {
         let answer = self.send(self.http.request(Method::DELETE, url).bearer_auth(self.token.reveal())).await;
         match answer {
             Ok(answer) if answer.status() == StatusCode::NO_CONTENT => Ok(Deletion::Gone),
-            Ok(answer) => decode::<Session>(answer).await.map(|_| Deletion::UnderWay),
+            Ok(answer) => decode::<Session>(answer, limited::ANSWER).await.map(|_| Deletion::UnderWay),
             // Answering 404 for a session that never was is within the meaning of 204, from this API only.
             Err(BridgeError::NotFound) => Ok(Deletion::Gone),
             Err(error) => Err(error),
@@ -206,17 +208,7 @@ impl BridgeClient {
         }
         // Keep-alives are comments, which the parser swallows: idleness is judged on the bytes, below it.
         let bytes = Box::pin(until_silent(answer.bytes_stream()));
-        let events = bytes.eventsource().map(|item| match item {
-            // A later bridge may tell of more than we know of; while it is upgraded before us, that is no failure.
-            Ok(item) if !KNOWN_EVENTS.contains(&item.event.as_str()) => Ok(None),
-            Ok(item) => {
-                let event = serde_json::from_str(&item.data).map_err(|_| BridgeError::Malformed { status: 200 })?;
-                Ok(Some((item.id.parse().ok(), event)))
-            }
-            Err(EventStreamError::Transport(error)) => Err(error),
-            Err(_) => Err(BridgeError::Malformed { status: 200 }),
-        });
-        Ok(Box::pin(events.filter_map(|event| std::future::ready(event.transpose()))))
+        Ok(Box::pin(limited::messages(bytes).try_filter_map(|message| ready(event(&message)))))
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, BridgeError> {
@@ -243,19 +235,29 @@ impl BridgeClient {
             return Err(BridgeError::Unauthorized);
         }
         // Only a body of this API's shape is this API's refusal: a stray proxy answers 404 and 503 too.
-        match answer.json::<ErrorBody>().await.map(|body| body.error.code) {
+        match decode::<ErrorBody>(answer, limited::ANSWER).await.map(|body| body.error.code) {
             Ok(ErrorCode::Unauthorized) => Err(BridgeError::Unauthorized),
             Ok(ErrorCode::NotFound) => Err(BridgeError::NotFound),
             Ok(code) => Err(BridgeError::Refused { code }),
-            Err(error) if error.is_timeout() => Err(BridgeError::TimedOut),
+            Err(BridgeError::TimedOut) => Err(BridgeError::TimedOut),
             Err(_) => Err(BridgeError::Malformed { status: status.as_u16() }),
         }
     }
 }
 
-async fn decode<T: DeserializeOwned>(answer: Response) -> Result<T, BridgeError> {
+/// What an event tells, with the place it leaves off at.
+fn event(message: &Message) -> Result<Option<(Option<Cursor>, Event)>, BridgeError> {
+    // A later bridge may tell of more than we know of; while it is upgraded before us, that is no failure.
+    if !KNOWN_EVENTS.contains(&message.name.as_str()) {
+        return Ok(None);
+    }
+    let event = serde_json::from_slice(&message.data).map_err(|_| BridgeError::Malformed { status: 200 })?;
+    Ok(Some((message.id.parse().ok(), event)))
+}
+
+async fn decode<T: DeserializeOwned>(answer: Response, limit: usize) -> Result<T, BridgeError> {
     let status = answer.status().as_u16();
-    let body = answer.bytes().await.map_err(|error| BridgeError::of_transport(&error))?;
+    let body = limited::body(answer, limit).await?;
     serde_json::from_slice(&body).map_err(|_| BridgeError::Malformed { status })
 }
 

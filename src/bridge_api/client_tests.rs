@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 
-use super::{BridgeClient, BridgeError, Deletion, ErrorCode, Event, SessionPhase, SessionSpec, scripted};
+use super::{BridgeClient, BridgeError, Deletion, ErrorCode, Event, Session, SessionPhase, SessionSpec, scripted};
 use crate::{api::conditions::reason, controller::fixtures, model::Sensitive, platform::lock};
 
 async fn bridge_and_client() -> (scripted::Scripted, BridgeClient) {
@@ -68,6 +68,43 @@ async fn events_come_with_their_place_and_a_closed_stream_is_an_error() {
     assert_eq!(events.next().await.unwrap().unwrap(), (Some("run-8".parse().unwrap()), deleted));
     drop(follower);
     assert_eq!(events.next().await.unwrap().unwrap_err(), BridgeError::StreamEnded);
+}
+
+#[tokio::test]
+async fn a_bridge_that_never_stops_talking_is_not_listened_to() {
+    let (mut bridge, client) = bridge_and_client().await;
+    let endless = BridgeError::Malformed { status: 200 };
+    // What would be a good answer without the padding.
+    let session = fixtures::session(SessionPhase::Connected);
+    let padded = serde_json::to_string(&session).unwrap() + &" ".repeat(1_000_000);
+    lock(&bridge.script).answer = (200, padded.clone());
+    assert_eq!(client.put("id", &SessionSpec::default()).await.unwrap_err(), endless);
+    lock(&bridge.script).answer =
+        (503, r#"{"error": {"code": "Full", "message": "full"}}"#.to_owned() + &" ".repeat(1_000_000));
+    let refusal = client.put("id", &SessionSpec::default()).await.unwrap_err();
+    assert_eq!(refusal, BridgeError::Malformed { status: 503 });
+
+    let mut events = client.events(&"run-0".parse().unwrap()).await.unwrap();
+    let follower = bridge.followers.next().await.unwrap();
+    follower.say("event: session\ndata: ");
+    follower.say(&padded);
+    assert_eq!(events.next().await.unwrap().unwrap_err(), endless);
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_list_may_be_as_long_as_any_shard_can_be_and_no_longer() {
+    let (bridge, client) = bridge_and_client().await;
+    let session = Session {
+        push_name: Some(Sensitive::new("Alice".repeat(50))),
+        ..fixtures::session(SessionPhase::AwaitingPairing)
+    };
+    assert!(serde_json::to_string(&session).unwrap().len() > 500);
+    lock(&bridge.script).sessions = vec![session.clone(); 10_000];
+    assert_eq!(client.sessions().await.unwrap().items.len(), 10_000);
+    let bloated = Session { push_name: Some(Sensitive::new("x".repeat(1 << 20))), ..session };
+    lock(&bridge.script).sessions = vec![bloated; 33];
+    assert_eq!(client.sessions().await.unwrap_err(), BridgeError::Malformed { status: 200 });
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod limited;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod types;
