@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A session's spec is a few hundred bytes.
-const MAX_BODY: usize = 64 * 1024;
+const MAX_BODY: usize = 4 * 1024;
 /// Shorter than the idle time of any proxy worth the name.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 

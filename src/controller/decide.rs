@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     binding::{self, Choice},
@@ -158,9 +159,18 @@ pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
             method: pairing.method,
             phone_number: pairing.phone_number.clone(),
             auto_refresh: pairing.auto_refresh,
-            window: instance.annotations().get(labels::REFRESH_QR).cloned().unwrap_or_default(),
+            window: instance.annotations().get(labels::REFRESH_QR).map(|value| window(value)).unwrap_or_default(),
         },
     }
+}
+
+/// Names the window that the refresh annotation asks for. A value may be a quarter of a megabyte, and the bridge repeats
+/// the name with every list: one that is no timestamp or word any more is known by its hash.
+fn window(value: &str) -> String {
+    if value.len() <= 128 {
+        return value.to_owned();
+    }
+    Sha256::digest(value.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn has_finalizer(instance: &WhatsAppInstance) -> bool {

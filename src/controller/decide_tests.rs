@@ -341,6 +341,12 @@ fn the_refresh_annotation_names_the_pairing_window() {
     object.annotations_mut().insert(labels::REFRESH_QR.into(), "again".into());
     let plan = decide(&facts(&object, Some(session(SessionPhase::PairingExpired))));
     assert_eq!(plan.put.unwrap().pairing.window, "again");
+    let mut window = |value: String| {
+        object.annotations_mut().insert(labels::REFRESH_QR.into(), value);
+        session_spec(&object).pairing.window
+    };
+    let (long, other) = (window("x".repeat(200_000)), window("y".repeat(200_000)));
+    assert!(long.len() == 64 && other.len() == 64 && long != other);
 }
 
 #[test]
