@@ -89,9 +89,12 @@ pub struct Shard {
     /// Name of the shard, recorded in the instances bound to it.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Base address, for example "https://whatsapp-bridge-0.whatsapp-bridge.whatsapp.svc:8443".
+    /// Base address, without user and password, for example "https://whatsapp-bridge-0.whatsapp-bridge.whatsapp.svc:8443".
     #[schemars(length(max = 2048))]
-    #[x_kube(validation = ("isURL(self) && (self.startsWith('https://') || self.startsWith('http://'))", "url must be an http or https URL"))]
+    #[x_kube(
+        validation = ("isURL(self) && (self.startsWith('https://') || self.startsWith('http://'))", "url must be an http or https URL"),
+        validation = ("!self.matches('^[^/]*//[^/?#]*@')", "url must not hold a user or a password; the bridge's token is kept in spec.credentialsSecretRef"),
+    )]
     pub url: String,
 }
 

@@ -27,7 +27,7 @@ const KNOWN_EVENTS: [&str; 3] = ["session", "deleted", "reset"];
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BridgeError {
     /// The configured address is not one.
-    #[error("the address is not a valid http or https URL")]
+    #[error("the address is not a valid http or https URL without user and password")]
     Address,
     /// The configured CA bundle is not PEM certificates.
     #[error("caBundle holds no valid PEM certificates")]
@@ -131,7 +131,9 @@ impl BridgeClient {
     /// [`BridgeError::Address`] and [`BridgeError::CaBundle`]: nothing is sent yet.
     pub fn new(url: &str, token: Sensitive, ca_bundle: Option<&str>) -> Result<Self, BridgeError> {
         let base = Url::parse(url).map_err(|_| BridgeError::Address)?;
-        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+        // A password here would be shown wherever the address is.
+        let secret = !base.username().is_empty() || base.password().is_some();
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() || secret {
             return Err(BridgeError::Address);
         }
         // A proxy for the way to the internet must not see a neighbour's bearer token.

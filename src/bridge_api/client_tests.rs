@@ -41,7 +41,9 @@ async fn a_wrong_token_a_closed_port_and_a_bad_address_are_told_apart() {
     drop(free);
     let closed = BridgeClient::new(&url, scripted::token(), None).unwrap().info().await.unwrap_err();
     assert!(matches!(closed, BridgeError::Unreachable { .. }) && closed.may_be_brief(), "{closed:?}");
-    for address in ["nonsense", "ftp://host", "mailto:somebody"] {
+    for address in
+        ["nonsense", "ftp://host", "mailto:somebody", "http://user@host", "https://user:pass@host", "http://:pass@host"]
+    {
         assert_eq!(BridgeClient::new(address, scripted::token(), None).unwrap_err(), BridgeError::Address);
     }
     assert_eq!(BridgeClient::new(&url, scripted::token(), Some("no pem")).unwrap_err(), BridgeError::CaBundle);

@@ -399,11 +399,13 @@ impl Link {
                     _ => "check that the bridge runs and that the operator may reach it; it is tried again".to_owned(),
                 };
                 let BridgeBinding { name, shard } = &self.shard;
-                let url = &self.address.url;
-                Some(Trouble::new(
-                    error.reason(),
-                    format!("Shard {shard} of WhatsAppBridge {name} at {url}: {error}; {todo}."),
-                ))
+                // What is no address may hold a password, and everybody reads this.
+                let at = match error {
+                    BridgeError::Address => String::new(),
+                    _ => format!(" at {}", self.address.url),
+                };
+                let text = format!("Shard {shard} of WhatsAppBridge {name}{at}: {error}; {todo}.");
+                Some(Trouble::new(error.reason(), text))
             }
         }
     }

@@ -221,6 +221,16 @@ async fn a_shard_that_fails_in_ever_new_ways_is_one_trouble() {
 }
 
 #[tokio::test]
+async fn a_password_in_an_address_is_refused_and_not_repeated() {
+    let world = world("token").await;
+    world.link_to("http://operator:hunter2@127.0.0.1:1".into(), "token");
+    world.until_down(reason::BRIDGE_UNREACHABLE).await;
+    let LinkState::Down(trouble) = world.links.get(&fixtures::binding()).unwrap().look("").0 else { panic!("up") };
+    assert!(trouble.message.contains("without user and password"), "{trouble:?}");
+    assert!(!trouble.message.contains("hunter2"), "{trouble:?}");
+}
+
+#[tokio::test]
 async fn a_link_that_is_no_longer_wanted_is_gone() {
     let world = world("token").await;
     world.links.set("another", &[], &kubernetes(&world.away), &world.listeners);

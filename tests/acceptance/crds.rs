@@ -129,6 +129,10 @@ async fn bridges_and_owners_are_checked_by_their_schemas() {
     );
     refused(bridge(with(json!([]))).await, "should have at least 1 items");
     refused(bridge(with(json!([shard("a", "ftp://a")]))).await, "url must be an http or https URL");
+    for secret in ["https://user:pass@a:8443", "http://user@a/", "https://:pass@a?x", "https://@a"] {
+        refused(bridge(with(json!([shard("a", secret)]))).await, "url must not hold a user or a password");
+    }
+    bridge(with(json!([shard("a", "https://a/path@b?mail=c@d")]))).await.unwrap();
     refused(bridge(with(json!([shard("A b", "http://a")]))).await, "should match");
     refused(
         bridge(with(json!([shard("a", "http://a"), shard("a", "http://b")]))).await,
