@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
     facts::{LinkState, Trouble},
+    finding::Finding,
     link::Glance,
 };
 use crate::api::{
@@ -23,6 +23,7 @@ pub const UNCLAIMED_REASON: &str = reason::UNCLAIMED_SESSIONS;
 pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) -> WhatsAppBridgeStatus {
     let old = bridge.status.clone().unwrap_or_default();
     let generation = bridge.metadata.generation;
+    let condition = |kind, finding: Finding| finding.condition(kind, &old.conditions, generation, now);
     let down = shards.iter().filter_map(|(_, glance)| match &glance.state {
         LinkState::Down(trouble) => Some(trouble.clone()),
         _ => None,
@@ -31,23 +32,21 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
     let settling = shards.is_empty() || shards.iter().any(|(_, glance)| glance.state == LinkState::Unknown);
     if settling && down.is_empty() {
         return if old.conditions.is_empty() {
-            let ready = condition(&old, READY, "Unknown", reason::UNKNOWN, "Not known yet.".into(), generation, now);
+            let ready = condition(READY, Finding::new("Unknown", reason::UNKNOWN, "Not known yet."));
             WhatsAppBridgeStatus { observed_generation: generation, conditions: vec![ready], ..old }
         } else {
             old
         };
     }
     let ready = match down.first() {
-        None => {
-            condition(&old, READY, "True", reason::ALL_SHARDS_READY, "Every shard answers.".into(), generation, now)
-        }
+        None => Finding::new("True", reason::ALL_SHARDS_READY, "Every shard answers."),
         Some(first) => {
             let text = if down.len() == 1 {
                 first.message.clone()
             } else {
                 format!("{} of {} shards cannot be used. {}", down.len(), shards.len(), first.message)
             };
-            condition(&old, READY, "False", first.reason, text, generation, now)
+            Finding::new("False", first.reason, text)
         }
     };
     let known = || shards.iter().filter_map(|(_, glance)| glance.info.as_ref());
@@ -57,17 +56,17 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
     let capabilities = capabilities.reduce(|all, one| &all & &one).map(|all| all.into_iter().collect());
     let total = shards.iter().map(|(_, glance)| glance.total).sum();
     let unclaimed: Option<usize> = shards.iter().map(|(_, glance)| glance.unclaimed).sum();
-    let mut conditions = vec![ready];
+    let mut conditions = vec![condition(READY, ready)];
     conditions.extend(match unclaimed {
         None => old.conditions.iter().find(|condition| condition.type_ == SESSIONS_CLAIMED).cloned(),
         Some(0) => {
-            let text = "Every session belongs to an instance.".into();
-            Some(condition(&old, SESSIONS_CLAIMED, "True", "AllSessionsClaimed", text, generation, now))
+            let text = "Every session belongs to an instance.";
+            Some(condition(SESSIONS_CLAIMED, Finding::new("True", "AllSessionsClaimed", text)))
         }
         Some(_) => {
             let text = "The bridge holds sessions that no WhatsAppInstance claims (status.sessions.unclaimed). They are left \
                         alone; delete them on the bridge if their instances are gone for good.";
-            Some(condition(&old, SESSIONS_CLAIMED, "False", UNCLAIMED_REASON, text.into(), generation, now))
+            Some(condition(SESSIONS_CLAIMED, Finding::new("False", UNCLAIMED_REASON, text)))
         }
     });
     WhatsAppBridgeStatus {
@@ -103,27 +102,6 @@ pub fn unclaimed_message(status: &WhatsAppBridgeStatus) -> Option<String> {
 
 fn count(sessions: usize) -> u32 {
     sessions.try_into().unwrap_or(u32::MAX)
-}
-
-fn condition(
-    old: &WhatsAppBridgeStatus,
-    kind: &str,
-    status: &str,
-    because: &str,
-    message: String,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Condition {
-    let before = old.conditions.iter().find(|condition| condition.type_ == kind && condition.status == status);
-    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    Condition {
-        type_: kind.into(),
-        status: status.into(),
-        reason: because.into(),
-        message,
-        observed_generation: generation,
-        last_transition_time: before.map_or(now, |before| before.last_transition_time.clone()),
-    }
 }
 
 #[cfg(test)]

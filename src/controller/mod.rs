@@ -30,6 +30,7 @@ mod directory;
 mod error;
 mod events;
 mod facts;
+mod finding;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod guarded;

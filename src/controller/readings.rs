@@ -1,43 +1,14 @@
 //! What conditions and phase an instance has, given what is known about its session. Pure.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{facts::Trouble, sentences};
+use super::{facts::Trouble, finding::Finding};
 use crate::{
     api::{Phase, WhatsAppInstanceStatus, conditions as kinds, conditions::reason},
     bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
     rules::Denial,
 };
-
-/// A condition without its bookkeeping.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// True, False or Unknown.
-    pub status: &'static str,
-    /// One of [`reason`].
-    pub reason: String,
-    /// A sentence.
-    pub message: String,
-}
-
-impl Finding {
-    fn new(status: &'static str, reason: &str, message: impl Into<String>) -> Self {
-        Self { status, reason: reason.into(), message: message.into() }
-    }
-
-    fn yes(reason: &str) -> Self {
-        Self::new("True", reason, sentences::of(reason))
-    }
-
-    fn no(reason: &str) -> Self {
-        Self::new("False", reason, sentences::of(reason))
-    }
-
-    fn unknown(reason: &str) -> Self {
-        Self::new("Unknown", reason, sentences::of(reason))
-    }
-}
 
 /// Phase and the conditions that carry it; `Ready` is derived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,22 +27,11 @@ pub struct Reading {
 impl Reading {
     /// All five conditions, keeping the time of those whose status stays.
     pub fn conditions(&self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-        let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
         let accepted = self.refused.clone().unwrap_or_else(|| Finding::yes(reason::ACCEPTED));
         let ready = self.ready(&accepted);
-        let findings = [&accepted, &self.bridge, &self.paired, &self.connected, &ready];
-        let each = kinds::ALL.into_iter().zip(findings).map(|(kind, finding)| {
-            let before = old.iter().find(|condition| condition.type_ == kind && condition.status == finding.status);
-            Condition {
-                type_: kind.into(),
-                status: finding.status.into(),
-                reason: finding.reason.clone(),
-                message: finding.message.clone(),
-                observed_generation: generation,
-                last_transition_time: before.map_or_else(|| now.clone(), |before| before.last_transition_time.clone()),
-            }
-        });
-        each.collect()
+        let findings = [accepted, self.bridge.clone(), self.paired.clone(), self.connected.clone(), ready];
+        let each = kinds::ALL.into_iter().zip(findings);
+        each.map(|(kind, finding)| finding.condition(kind, old, generation, now)).collect()
     }
 
     /// The first that is False speaks for all; Unknown speaks only when none is.
