@@ -27,6 +27,10 @@ pub use webhook::{webhook, webhook_configuration};
 /// How long running reconciles may take to finish; less than a pod's default grace period of 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// Shown while not ready.
+const STOPPING: &str = "stopping";
+const NO_LEASE: &str = "the lease cannot be read or taken; the log says why";
+
 /// Why a subcommand failed: one sentence for the terminal.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -134,9 +138,10 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let mut election = args.leader_elect.then(|| candidate(&client, args));
     if let Some(candidate) = &mut election {
         metrics.set_leader(&args.lease_name, false);
-        // A standby is ready: it serves, and a rolling update must not wait for it to lead.
-        admin.set_ready(true);
-        if stop.run_until_cancelled(candidate.acquire()).await.is_none() {
+        // A standby is ready: it serves, and a rolling update must not wait for it to lead. One that could not take over
+        // is not.
+        let looked = |reached| if reached { admin.ready() } else { admin.unready(NO_LEASE) };
+        if stop.run_until_cancelled(candidate.acquire(looked)).await.is_none() {
             return Ok(());
         }
         tracing::info!(lease = args.lease_name, "holding the lease");
@@ -150,7 +155,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     }
     let synced = {
         let admin = admin.clone();
-        move || admin.set_ready(true)
+        move || admin.ready()
     };
     let mut work = tokio::spawn({
         let (metrics, end) = (metrics.clone(), end.clone());
@@ -159,13 +164,13 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let by_itself = tokio::select! {
         error = lost(election.as_mut()) => {
             // No drain: another process may already be at work.
-            admin.set_ready(false);
+            admin.unready("the lease is lost");
             return Err(error.into());
         }
         () = stop.cancelled() => false,
         _ = &mut work => true,
     };
-    admin.set_ready(false);
+    admin.unready(STOPPING);
     end.cancel();
     if by_itself {
         return Err(RunError::Ended);

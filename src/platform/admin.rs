@@ -4,10 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use axum::{
@@ -20,7 +17,7 @@ use axum::{
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use super::metrics::Metrics;
+use super::{lock, metrics::Metrics};
 
 /// Why the admin server could not start.
 #[derive(Debug, Error)]
@@ -43,10 +40,20 @@ pub enum AdminError {
     },
 }
 
+/// Whether the process takes work.
+#[derive(Clone, Copy, Debug, Default)]
+enum Readiness {
+    #[default]
+    Starting,
+    Ready,
+    /// And why.
+    Unready(&'static str),
+}
+
 /// What the admin server shows.
 #[derive(Clone, Debug, Default)]
 pub struct Admin {
-    ready: Arc<AtomicBool>,
+    readiness: Arc<Mutex<Readiness>>,
     metrics: Arc<Metrics>,
 }
 
@@ -56,9 +63,14 @@ impl Admin {
         &self.metrics
     }
 
-    /// Says whether the process takes work. Liveness is another matter: it holds as long as the process answers.
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
+    /// The process takes work. Liveness is another matter: it holds as long as the process answers.
+    pub fn ready(&self) {
+        *lock(&self.readiness) = Readiness::Ready;
+    }
+
+    /// The process takes no work; `why` is shown to whoever asks.
+    pub fn unready(&self, why: &'static str) {
+        *lock(&self.readiness) = Readiness::Unready(why);
     }
 
     /// Listens and serves in the background until the process ends. Returns the address, of interest for port 0.
@@ -84,10 +96,10 @@ impl Admin {
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    if admin.ready.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    match *lock(&admin.readiness) {
+        Readiness::Ready => (StatusCode::OK, "ok\n".to_owned()),
+        Readiness::Starting => (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting\n".to_owned()),
+        Readiness::Unready(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }
 
@@ -129,9 +141,9 @@ mod tests {
         let admin = Admin::default();
         let address = admin.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
         assert_eq!(get_status(address, "/readyz").await, 503);
-        admin.set_ready(true);
+        admin.ready();
         assert_eq!(get_status(address, "/readyz").await, 200);
-        admin.set_ready(false);
+        admin.unready("stopping");
         assert_eq!(get_status(address, "/readyz").await, 503);
         assert_eq!(get_status(address, "/healthz").await, 200);
         assert_eq!(get_status(address, "/metrics").await, 200);

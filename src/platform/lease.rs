@@ -87,11 +87,13 @@ impl Candidate {
         Self { api: Api::namespaced(client, namespace), name: name.into(), me, seen: None, renewed: None }
     }
 
-    /// Waits until the lease is ours.
-    pub async fn acquire(&mut self) {
+    /// Waits until the lease is ours. `looked` hears of every attempt whether it got as far as the lease.
+    pub async fn acquire(&mut self, mut looked: impl FnMut(bool)) {
         let mut last = None;
         loop {
-            match tokio::time::timeout(RENEW_DEADLINE, self.attempt()).await {
+            let outcome = tokio::time::timeout(RENEW_DEADLINE, self.attempt()).await;
+            looked(matches!(outcome, Ok(Ok(_))));
+            match outcome {
                 Ok(Ok(None)) => return,
                 Ok(Ok(Some(holder))) => {
                     if last.as_ref() != Some(&holder) {
@@ -279,8 +281,30 @@ mod tests {
             .route(leases, axum::routing::post(created))
             .route(&format!("{leases}/operator"), get(missing));
         let mut candidate = Candidate::new(Client::new(app, "ns"), "ns", "operator", "me".into());
-        candidate.acquire().await;
+        candidate.acquire(|_| {}).await;
         assert!(candidate.renewed.unwrap().elapsed() >= SLOW);
+    }
+
+    #[tokio::test]
+    async fn a_candidate_that_may_not_read_the_lease_says_so_and_one_that_only_waits_does_not() {
+        use axum::{Json, http::StatusCode, response::IntoResponse, routing::get};
+        use std::sync::atomic::{AtomicBool, Ordering};
+        static GRANTED: AtomicBool = AtomicBool::new(false);
+        let lease = || async {
+            if GRANTED.load(Ordering::Relaxed) {
+                let spec = serde_json::json!({ "holderIdentity": "another", "leaseDurationSeconds": 15 });
+                return Json(serde_json::json!({ "metadata": { "name": "operator" }, "spec": spec })).into_response();
+            }
+            let status = serde_json::json!({ "status": "Failure", "reason": "Forbidden", "code": 403 });
+            (StatusCode::FORBIDDEN, Json(status)).into_response()
+        };
+        let app = axum::Router::new().route("/apis/coordination.k8s.io/v1/namespaces/ns/leases/operator", get(lease));
+        let mut candidate = Candidate::new(Client::new(app, "ns"), "ns", "operator", "me".into());
+        let (told, mut looks) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move { candidate.acquire(|reached| told.send(reached).unwrap_or_default()).await });
+        assert_eq!(looks.recv().await, Some(false));
+        GRANTED.store(true, Ordering::Relaxed);
+        assert_eq!(looks.recv().await, Some(true));
     }
 
     #[test]

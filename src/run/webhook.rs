@@ -139,13 +139,13 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     if let Some(file) = &args.process.announce {
         admin::announce(file, address, Some(webhooks.address)).await?;
     }
-    admin.set_ready(true);
+    admin.ready();
 
     // Every replica answers; one of them writes the configurations.
     let mut candidate = Candidate::new(client, &namespace, &args.lease_name, lease::identity());
     let lead = async {
         loop {
-            candidate.acquire().await;
+            candidate.acquire(|_| {}).await;
             let lost = CancellationToken::new();
             webhooks.publish(lost.clone());
             let _lost = lost.drop_guard();
@@ -154,7 +154,7 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
         }
     };
     let _: Option<()> = stop.run_until_cancelled(lead).await;
-    admin.set_ready(false);
+    admin.unready(super::STOPPING);
     candidate.release().await;
     webhooks.ended().await;
     tracing::info!("stopped");

@@ -27,5 +27,6 @@ mod plugin_alone;
 mod primary;
 mod quiet;
 mod storms;
+mod readiness;
 mod strict_bridge;
 mod together;

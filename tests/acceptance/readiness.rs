@@ -1,0 +1,48 @@
+//! Who is ready and who is not: a kubelet asks, and a rolling update waits for the answer.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+
+use crate::support::world::{OperatorAddress, SOON, cluster, create_namespace, operator_program, target_dir, token};
+
+/// Waits until `/readyz` answers so.
+async fn until(admin: &str, wanted: &str) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let answer = reqwest::get(format!("{admin}/readyz")).await.unwrap();
+        let ready = answer.status() == StatusCode::OK;
+        let text = answer.text().await.unwrap();
+        assert_eq!(ready, text == "ok\n", "{text}");
+        if text.contains(wanted) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{text:?} instead of {wanted:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_without_a_way_to_the_lease_is_not_ready_and_a_standby_is() {
+    let (client, kubeconfig) = cluster().await;
+    let name = format!("readiness-{:08x}", fastrand::u32(..));
+    let operator = |which: &str| {
+        let dir = target_dir().join("acceptance/readiness").join(which);
+        let _ = std::fs::remove_dir_all(&dir);
+        operator_program(&dir, &kubeconfig, &name).args([
+            "--bridge-selector",
+            "world=none",
+            "--watch-namespaces",
+            &name,
+        ])
+    };
+    let (mut one, mut two) = (operator("one"), operator("two"));
+    // Nowhere to keep a lease yet.
+    let first: OperatorAddress = one.start().await;
+    until(&first.admin, "the lease cannot be read").await;
+    create_namespace(&client, &name).await;
+    until(&first.admin, "ok").await;
+    let second: OperatorAddress = two.start().await;
+    until(&second.admin, "ok").await;
+    assert!(!two.log().contains("holding the lease"));
+}
