@@ -73,10 +73,12 @@ pub fn admin(api: Api) -> Router {
 }
 
 async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str) {
-    if api.ready.load(Ordering::Relaxed) {
+    if !api.ready.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")
+    } else if api.shared.store.works().await {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: sessions cannot be stored; the log says why\n")
     }
 }
 

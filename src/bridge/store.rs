@@ -3,7 +3,15 @@
 //! All writes go through one thread, which puts everything that waits into one transaction: a burst of sessions costs a
 //! few flushes to the disk, not one each. A write is acknowledged after the flush.
 
-use std::{path::Path, thread};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use rusqlite::{Connection, params};
 use thiserror::Error;
@@ -15,6 +23,8 @@ use crate::machine::Kept;
 const LAYOUT: i64 = 1;
 /// Writes that may wait; beyond it the writers do.
 const QUEUE: usize = 256;
+/// How long a try may take; whoever asks whether the bridge is ready waits a second.
+const TRY: Duration = Duration::from_millis(500);
 
 /// The store failed.
 #[derive(Debug, Error)]
@@ -56,15 +66,26 @@ pub struct Stored {
 }
 
 enum Write {
-    Save { id: String, kept: String },
-    Remove { id: String },
+    Save {
+        id: String,
+        kept: String,
+    },
+    Remove {
+        id: String,
+    },
+    /// Leaves nothing behind, but does everything a write does.
+    Try,
 }
 
 type Done = oneshot::Sender<Result<(), StoreError>>;
 
 /// A handle to the store.
 #[derive(Clone)]
-pub struct Store(mpsc::Sender<(Write, Done)>);
+pub struct Store {
+    queue: mpsc::Sender<(Write, Done)>,
+    /// The last transaction failed.
+    failing: Arc<AtomicBool>,
+}
 
 impl Store {
     /// Opens the database at `path` and reads every session. A row that cannot be read is named in the log and left alone.
@@ -72,12 +93,23 @@ impl Store {
         let connection = Connection::open(path).map_err(failed("open the file"))?;
         prepare(&connection)?;
         let sessions = read(&connection)?;
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || write(connection, receiver))
-            .map_err(|_| StoreError::Closed)?;
-        Ok((Self(sender), sessions))
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let failing = Arc::new(AtomicBool::new(false));
+        let writer = {
+            let failing = Arc::clone(&failing);
+            move || write(connection, receiver, &failing)
+        };
+        thread::Builder::new().name("store".to_owned()).spawn(writer).map_err(|_| StoreError::Closed)?;
+        Ok((Self { queue, failing }, sessions))
+    }
+
+    /// Whether sessions can be stored. Costs nothing as long as they are; after a failure it tries, because those who
+    /// would write may be waiting for the answer.
+    pub async fn works(&self) -> bool {
+        if !self.failing.load(Ordering::Relaxed) {
+            return true;
+        }
+        matches!(tokio::time::timeout(TRY, self.write(Write::Try)).await, Ok(Ok(())))
     }
 
     /// Stores a session; it is on the disk when this returns.
@@ -93,7 +125,7 @@ impl Store {
 
     async fn write(&self, write: Write) -> Result<(), StoreError> {
         let (done, written) = oneshot::channel();
-        self.0.send((write, done)).await.map_err(|_| StoreError::Closed)?;
+        self.queue.send((write, done)).await.map_err(|_| StoreError::Closed)?;
         written.await.map_err(|_| StoreError::Closed)?
     }
 }
@@ -131,7 +163,7 @@ fn read(connection: &Connection) -> Result<Vec<Stored>, StoreError> {
     Ok(sessions)
 }
 
-fn write(mut connection: Connection, mut queue: mpsc::Receiver<(Write, Done)>) {
+fn write(mut connection: Connection, mut queue: mpsc::Receiver<(Write, Done)>, failing: &AtomicBool) {
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
         while batch.len() < QUEUE
@@ -141,6 +173,7 @@ fn write(mut connection: Connection, mut queue: mpsc::Receiver<(Write, Done)>) {
         }
         let (writes, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let result = commit(&mut connection, &writes);
+        failing.store(result.is_err(), Ordering::Relaxed);
         for done in waiting {
             let answer = match &result {
                 Ok(()) => Ok(()),
@@ -163,6 +196,11 @@ fn commit(connection: &mut Connection, writes: &[Write]) -> rusqlite::Result<()>
                 .execute(params![id, kept])?,
             Write::Remove { id } => {
                 transaction.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute(params![id])?
+            }
+            // No session has this id.
+            Write::Try => {
+                transaction.execute("INSERT INTO sessions (id, kept) VALUES ('', '')", [])?;
+                transaction.execute("DELETE FROM sessions WHERE id = ''", [])?
             }
         };
     }
@@ -191,6 +229,23 @@ mod tests {
         let (_store, found) = Store::open(&path).unwrap();
         let found: Vec<_> = found.into_iter().map(|stored| (stored.id, stored.kept)).collect();
         assert_eq!(found, [("a".to_owned(), kept("+15550002"))]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_fails_does_not_work_until_a_write_would_succeed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bridge.db");
+        let (store, _) = Store::open(&path).unwrap();
+        let raw = Connection::open(&path).unwrap();
+        raw.execute_batch("ALTER TABLE sessions RENAME TO elsewhere").unwrap();
+        assert!(store.works().await, "nobody has needed it");
+        assert!(store.save("a", &kept("+15550001")).await.is_err());
+        assert!(!store.works().await);
+        raw.execute_batch("ALTER TABLE elsewhere RENAME TO sessions").unwrap();
+        assert!(store.works().await);
+        assert!(!store.failing.load(Ordering::Relaxed));
+        let (_store, found) = Store::open(&path).unwrap();
+        assert!(found.is_empty());
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 
-use crate::support::world::{OperatorAddress, SOON, cluster, create_namespace, operator_program, target_dir, token};
+use crate::support::world::{
+    BridgeAddress, OperatorAddress, SOON, bridge_program, cluster, create_namespace, operator_program, target_dir,
+    token,
+};
 
 /// Waits until `/readyz` answers so.
 async fn until(admin: &str, wanted: &str) {
@@ -45,4 +48,27 @@ async fn an_operator_without_a_way_to_the_lease_is_not_ready_and_a_standby_is() 
     let second: OperatorAddress = two.start().await;
     until(&second.admin, "ok").await;
     assert!(!two.log().contains("holding the lease"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_cannot_store_sessions_is_not_ready_until_it_can() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = target_dir().join("acceptance/readiness-store");
+    let _ = std::fs::remove_dir_all(&dir);
+    let token = token();
+    let mut bridge = bridge_program(&dir, &token);
+    let address: BridgeAddress = bridge.start().await;
+    until(&address.admin, "ok").await;
+    let database = rusqlite::Connection::open(dir.join("bridge/bridge.db")).unwrap();
+    database.execute_batch("ALTER TABLE sessions RENAME TO elsewhere").unwrap();
+    let put = || {
+        let url = format!("{}/v1/sessions/a", address.http);
+        let body = serde_json::json!({ "desiredState": "Disconnected" });
+        reqwest::Client::new().put(url).bearer_auth(&token).json(&body).send()
+    };
+    assert_eq!(put().await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
+    until(&address.admin, "cannot be stored").await;
+    database.execute_batch("ALTER TABLE elsewhere RENAME TO sessions").unwrap();
+    until(&address.admin, "ok").await;
+    assert_eq!(put().await.unwrap().status(), StatusCode::OK);
 }
