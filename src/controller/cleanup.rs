@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::Resource;
+use kube::{Resource, runtime::events::Event};
 
 use super::{
     apply,
     context::Context,
-    decide::{self, Farewell, Step},
+    directory, decide::{self, Farewell, Step},
     error::ReconcileError,
     notices,
     observe::observe,
@@ -54,9 +54,21 @@ pub async fn cleanup(
             // One last try, for the keys at least; whether it works no longer matters.
             let gone = matches!(apply::delete_session(&instance, false, context).await, Ok(Deletion::Gone));
             tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
-            context.events.tell_first((&notices::gave_up()).into(), instance.object_ref(&()), CALL_TIMEOUT).await;
+            tell_of_giving_up(&instance, context).await;
             finish(&instance, context).await
         }
+    }
+}
+
+/// Told twice: on the instance, whose namespace may be going too and then takes no Events any more, and on its bridge.
+async fn tell_of_giving_up(instance: &WhatsAppInstance, context: &Context) {
+    let about = instance.object_ref(&());
+    context.events.tell_first((&notices::gave_up()).into(), about.clone(), CALL_TIMEOUT).await;
+    let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
+    if let Some(bridge) = bound.and_then(|bound| context.bridges.named(&bound.name)) {
+        let notice = notices::gave_up_on(&directory::key(instance));
+        let event = Event { secondary: Some(about), ..Event::from(&notice) };
+        context.events.tell_first(event, bridge.object_ref(&()), CALL_TIMEOUT).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use kube::runtime::events::{Event, EventType};
 
-use crate::api::{Phase, WhatsAppInstanceStatus, conditions, conditions::reason};
+use crate::api::{InstanceRef, Phase, WhatsAppInstanceStatus, conditions, conditions::reason};
 
 /// One Event to publish. Notes name no phone numbers, codes or tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,4 +65,13 @@ pub fn gave_up() -> Notice {
                Linked devices."
             .into(),
     }
+}
+
+/// The same, for those who look after the bridge.
+pub fn gave_up_on(instance: &InstanceRef) -> Notice {
+    let note = format!(
+        "The deletion of WhatsAppInstance {instance} was not confirmed in time and went on without unlinking. The device may \
+         still be linked: have it removed on the phone under Linked devices."
+    );
+    Notice { note, ..gave_up() }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, api::ListParams};
+use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 use whatsapp_operator::api::{Phase, labels};
 
 use crate::support::{
@@ -71,11 +74,7 @@ async fn deletion_gives_up_at_the_deadline_with_a_warning() {
     let waited = jiff::Timestamp::now().duration_since(deleted).as_secs_f64();
     assert!(waited >= 5.0, "gave up after {waited} s already"); // deletionTimestamp has whole seconds
 
-    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.name);
-    let warnings = events.list(&ListParams::default()).await.unwrap().items;
-    let warning =
-        warnings.iter().find(|e| e.type_.as_deref() == Some("Warning") && e.reason.as_deref() == Some("UnlinkGaveUp"));
-    let note = warning.and_then(|event| event.note.clone()).unwrap_or_default();
+    let note = gave_up(&world, &world.name, "WhatsAppInstance", "sales").await;
     assert!(note.contains("may still be linked"), "{note:?}");
     assert_eq!(world.whatsapp.devices().await.len(), 1, "which is the truth");
     assert!(
@@ -85,4 +84,38 @@ async fn deletion_gives_up_at_the_deadline_with_a_warning() {
             .iter()
             .all(|seen| seen.instance.as_ref().is_none_or(|i| i.phase() != Some(Phase::LoggedOut)))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_in_a_namespace_that_is_being_deleted_is_told_on_the_bridge() {
+    let phone = "+15550100025";
+    let mut world = World::start_with(
+        "delete-namespace",
+        Wishes { operator: vec!["--deletion-deadline".into(), "4s".into()], ..Default::default() },
+    )
+    .await;
+    world.connected("sales", phone).await;
+    world.bridge.kill();
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    namespaces.delete(&world.name, &DeleteParams::default()).await.unwrap();
+    // What the namespace's own controller does in a cluster that has one.
+    world.delete("sales").await;
+    world.history.until_gone("sales", SOON).await;
+    assert_eq!(gave_up(&world, &world.name, "WhatsAppInstance", "sales").await, "", "no Event is taken here any more");
+    let note = gave_up(&world, "default", "WhatsAppBridge", &world.name).await;
+    assert!(note.contains("delete-namespace/sales") && note.contains("may still be linked"), "{note:?}");
+    assert!(!note.contains(phone.trim_start_matches('+')));
+}
+
+/// What the Warning Event about this object says; nothing when there is none.
+async fn gave_up(world: &World, namespace: &str, kind: &str, name: &str) -> String {
+    let events: Api<Event> = Api::namespaced(world.client.clone(), namespace);
+    let about = |event: &Event| {
+        let regarding = event.regarding.clone().unwrap_or_default();
+        regarding.kind.as_deref() == Some(kind) && regarding.name.as_deref() == Some(name)
+    };
+    let warns =
+        |event: &Event| event.type_.as_deref() == Some("Warning") && event.reason.as_deref() == Some("UnlinkGaveUp");
+    let found = events.list(&ListParams::default()).await.unwrap().items;
+    found.into_iter().find(|event| about(event) && warns(event)).and_then(|event| event.note).unwrap_or_default()
 }
