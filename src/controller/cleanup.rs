@@ -3,18 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Resource, runtime::events::Event};
+use kube::{Resource, ResourceExt, runtime::events::Event};
 
 use super::{
     apply,
     context::Context,
-    directory, decide::{self, Farewell, Step},
+    decide::{self, Farewell, Step},
     error::ReconcileError,
     notices,
     observe::observe,
     status,
 };
-use crate::{api::WhatsAppInstance, bridge_api::Deletion, platform::kubernetes::CALL_TIMEOUT};
+use crate::{
+    api::{InstanceRef, WhatsAppInstance},
+    bridge_api::Deletion,
+    platform::kubernetes::CALL_TIMEOUT,
+};
 
 /// The bridge says when a deletion is through; asking again is for a word that got lost.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -66,7 +70,10 @@ async fn tell_of_giving_up(instance: &WhatsAppInstance, context: &Context) {
     context.events.tell_first((&notices::gave_up()).into(), about.clone(), CALL_TIMEOUT).await;
     let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
     if let Some(bridge) = bound.and_then(|bound| context.bridges.named(&bound.name)) {
-        let notice = notices::gave_up_on(&directory::key(instance));
+        let notice = notices::gave_up_on(&InstanceRef {
+            namespace: instance.namespace().unwrap_or_default(),
+            name: instance.name_any(),
+        });
         let event = Event { secondary: Some(about), ..Event::from(&notice) };
         context.events.tell_first(event, bridge.object_ref(&()), CALL_TIMEOUT).await;
     }
