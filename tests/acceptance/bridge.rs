@@ -1,13 +1,17 @@
 //! The bridge alone against the simulated WhatsApp: its API, and what it survives.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use whatsapp_operator::{
+    bridge_api::{BridgeClient, BridgeError, Info},
+    model::Sensitive,
+};
 
 use crate::support::{
     phone::WhatsApp,
@@ -192,6 +196,49 @@ async fn a_killed_bridge_resumes_without_a_scan_and_goes_on_deleting() {
     for secret in [PHONE.trim_start_matches('+'), "15550002002", "Anna", "2@", &bench.token] {
         assert!(!log.contains(secret), "the log tells a secret");
     }
+}
+
+/// Writes a new certificate for this machine and its key, in the order in which half of them is no pair; returns the
+/// certificate.
+fn renew(dir: &Path) -> String {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let chain = made.cert.pem();
+    std::fs::write(dir.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("tls.crt"), &chain).unwrap();
+    chain
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_and_token_are_checked_and_may_be_renewed_while_it_runs() {
+    let files = tempfile::tempdir().unwrap();
+    let first = renew(files.path());
+    let file = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    let bench = Bench::start("bridge-tls", &["--tls-cert", &file("tls.crt"), "--tls-key", &file("tls.key")]).await;
+    assert!(bench.address.http.starts_with("https://"), "{}", bench.address.http);
+    let ask = async |token: &str, trusted: &str| -> Result<Info, BridgeError> {
+        // A client of its own each time: one that has a connection would go on with that.
+        BridgeClient::new(&bench.address.http, Sensitive::new(token), Some(trusted)).unwrap().info().await
+    };
+    let until = async |token: &str, trusted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while let Err(error) = ask(token, trusted).await {
+            assert!(Instant::now() < deadline, "{error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    ask(&bench.token, &first).await.unwrap();
+    let plain = bench.address.http.replace("https://", "http://");
+    let refused = BridgeClient::new(&plain, Sensitive::new(bench.token.clone()), None).unwrap().info().await;
+    assert!(matches!(refused, Err(BridgeError::Unreachable { .. })), "{refused:?}");
+
+    let second = renew(files.path());
+    until(&bench.token, &second).await;
+    let stranger = ask(&bench.token, &first).await;
+    assert!(matches!(stranger, Err(BridgeError::Unreachable { .. })), "{stranger:?}");
+
+    std::fs::write(bench.dir.join("bridge-token"), "another-token-of-this-bridge").unwrap();
+    until("another-token-of-this-bridge", &second).await;
+    assert_eq!(ask(&bench.token, &second).await, Err(BridgeError::Unauthorized));
 }
 
 #[tokio::test(flavor = "multi_thread")]
