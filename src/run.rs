@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::ServeError,
+    admission::{LookedAfter, ServeError},
     api::{WhatsAppBridge, WhatsAppInstance, crd},
     cli::controller::ControllerArgs,
     controller::{self, ReconcileMetrics},
@@ -126,7 +126,12 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
         None => None,
         Some(listen) => {
             let namespace = lease_namespace(&client, args);
-            let started = webhook::start(&args.webhook, listen, &namespace, client.clone(), &admin, stop.clone());
+            let looked_after = match settings.namespaces.as_slice() {
+                [] => LookedAfter::Everywhere,
+                namespaces => LookedAfter::In(namespaces.to_vec()),
+            };
+            let started =
+                webhook::start(&args.webhook, listen, &namespace, looked_after, client.clone(), &admin, stop.clone());
             let Some(webhooks) = started.await? else { return Ok(()) };
             Some(webhooks)
         }

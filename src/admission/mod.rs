@@ -20,7 +20,7 @@ mod validate;
 pub use ledgers::{LedgerError, Ledgers};
 pub use metrics::AdmissionMetrics;
 pub use review::Malformed;
-pub use server::{Admission, ServeError, Serving, router, serve};
+pub use server::{Admission, LookedAfter, ServeError, Serving, router, serve};
 
 /// Where instances are mutated.
 pub const MUTATE_INSTANCES: &str = "/mutate-whatsappinstances";

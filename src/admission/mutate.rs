@@ -1,11 +1,14 @@
-//! What admission fills in: the owner, and since when an instance wishes to be primary.
+//! What admission fills in: the owner, the finalizer, and since when an instance wishes to be primary.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DynamicObject, admission::Operation};
 use serde_json::{Value, json};
 
 use super::review::{Decision, Request};
-use crate::{api::labels::PRIMARY_SINCE, rules::primary::wishes_anew};
+use crate::{
+    api::labels::{FINALIZER, PRIMARY_SINCE},
+    rules::primary::wishes_anew,
+};
 
 /// [`PRIMARY_SINCE`] in a JSON pointer.
 const STAMP_PATH: &str = "/metadata/annotations/whatsapp-operator.dev~1primary-since";
@@ -16,7 +19,9 @@ const STAMP_PATH: &str = "/metadata/annotations/whatsapp-operator.dev~1primary-s
 /// - An empty owner becomes the requester; on update, the owner there was, so that a file without one can be applied again.
 /// - The stamp is the time at which `spec.primary` turned true, or at which it was wished anew ([`wishes_anew`]). It is
 ///   always ours; what anybody else writes there is replaced.
-pub fn mutate(request: &Request, now: Timestamp) -> Decision {
+/// - A new instance gets the controller's finalizer when `looked_after`. The controller adds it where it is missing; here it
+///   costs no write, and there is no moment without it.
+pub fn mutate(request: &Request, looked_after: bool, now: Timestamp) -> Decision {
     let creating = request.operation == Operation::Create;
     let mut decision = Decision::default();
     let Some(object) = request.object.as_ref().filter(|object| object.data["spec"].is_object()) else {
@@ -35,7 +40,18 @@ pub fn mutate(request: &Request, now: Timestamp) -> Decision {
         decision.audit.insert("owner", "defaulted".into());
     }
     stamp_primary(&mut decision, object, old, now);
+    if creating && looked_after {
+        add_finalizer(&mut decision, object);
+    }
     decision
+}
+
+fn add_finalizer(decision: &mut Decision, object: &DynamicObject) {
+    match object.metadata.finalizers.as_deref() {
+        None => decision.patch.push(json!({"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]})),
+        Some(there) if there.iter().any(|name| name == FINALIZER) => {}
+        Some(_) => decision.patch.push(json!({"op": "add", "path": "/metadata/finalizers/-", "value": FINALIZER})),
+    }
 }
 
 fn stamp_primary(decision: &mut Decision, object: &DynamicObject, old: Option<&DynamicObject>, now: Timestamp) {
@@ -84,7 +100,7 @@ mod tests {
     use k8s_openapi::jiff::Timestamp;
     use serde_json::{Value, json};
 
-    use super::{Decision, PRIMARY_SINCE, mutate};
+    use super::{Decision, FINALIZER, PRIMARY_SINCE, mutate};
     use crate::admission::{review::parse, testing};
 
     fn now() -> Timestamp {
@@ -92,7 +108,7 @@ mod tests {
     }
 
     fn mutated(review: &Value) -> Decision {
-        mutate(&parse(review.to_string().as_bytes()).unwrap(), now())
+        mutate(&parse(review.to_string().as_bytes()).unwrap(), false, now())
     }
 
     /// The object after the patch, as the API server would make it.
@@ -123,6 +139,23 @@ mod tests {
             assert_eq!(patched(&testing::create("alice", "a", spec))["spec"]["owner"], "alice");
         }
         assert!(mutated(&testing::create("alice", "a", json!({"owner": "bob"}))).patch.is_empty());
+    }
+
+    #[test]
+    fn a_new_instance_gets_the_finalizer_where_somebody_takes_it_off_again() {
+        let spec = json!({"name": "A", "owner": "alice"});
+        let patch = |review: &Value, looked_after| {
+            mutate(&parse(review.to_string().as_bytes()).unwrap(), looked_after, now()).patch
+        };
+        let mut review = testing::create("alice", "a", spec.clone());
+        let add = |path: &str, value: Value| vec![json!({"op": "add", "path": path, "value": value})];
+        assert_eq!(patch(&review, true), add("/metadata/finalizers", json!([FINALIZER])));
+        assert_eq!(patch(&review, false), Vec::<Value>::new());
+        review["request"]["object"]["metadata"]["finalizers"] = json!(["example.com/other"]);
+        assert_eq!(patch(&review, true), add("/metadata/finalizers/-", json!(FINALIZER)));
+        review["request"]["object"]["metadata"]["finalizers"] = json!([FINALIZER]);
+        assert_eq!(patch(&review, true), Vec::<Value>::new());
+        assert_eq!(patch(&testing::update("alice", "a", spec.clone(), spec), true), Vec::<Value>::new());
     }
 
     #[test]

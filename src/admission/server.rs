@@ -42,18 +42,41 @@ const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long open reviews may take once shutdown began.
 const DRAIN: Duration = Duration::from_secs(6);
 
+/// The namespaces whose instances this process's controller looks after, once it leads.
+#[derive(Clone, Debug, Default)]
+pub enum LookedAfter {
+    /// None: there is no controller in this process.
+    #[default]
+    Nowhere,
+    /// All of them.
+    Everywhere,
+    /// These.
+    In(Vec<String>),
+}
+
+impl LookedAfter {
+    fn includes(&self, namespace: Option<&str>) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::Everywhere => true,
+            Self::In(namespaces) => namespace.is_some_and(|namespace| namespaces.iter().any(|one| one == namespace)),
+        }
+    }
+}
+
 /// What answers reviews.
 pub struct Admission {
     client: Client,
     ledgers: Ledgers,
+    looked_after: LookedAfter,
     reading: Semaphore,
     metrics: AdmissionMetrics,
 }
 
 impl Admission {
     /// Answers by the given ledgers; `client` asks RBAC.
-    pub fn new(client: Client, ledgers: Ledgers, metrics: AdmissionMetrics) -> Self {
-        Self { client, ledgers, reading: Semaphore::new(READ_AT_ONCE), metrics }
+    pub fn new(client: Client, ledgers: Ledgers, looked_after: LookedAfter, metrics: AdmissionMetrics) -> Self {
+        Self { client, ledgers, looked_after, reading: Semaphore::new(READ_AT_ONCE), metrics }
     }
 
     /// From body to answer, counted.
@@ -160,7 +183,8 @@ pub fn router(admission: Arc<Admission>) -> Router {
 async fn mutate_instance(State(admission): State<Arc<Admission>>, body: Body) -> Response {
     admission
         .review("mutate", body, async |_, request| {
-            let decision = mutate(&request, Timestamp::now());
+            let looked_after = admission.looked_after.includes(request.namespace.as_deref());
+            let decision = mutate(&request, looked_after, Timestamp::now());
             (request.uid, decision)
         })
         .await

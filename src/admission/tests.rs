@@ -279,8 +279,16 @@ async fn post_review(api: &Api, ledgers: Ledgers, body: String) -> (StatusCode, 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}{VALIDATE_INSTANCES}", listener.local_addr().unwrap());
     let server = tokio::spawn(
-        axum::serve(listener, router(Arc::new(Admission::new(api.client(), ledgers, AdmissionMetrics::default()))))
-            .into_future(),
+        axum::serve(
+            listener,
+            router(Arc::new(Admission::new(
+                api.client(),
+                ledgers,
+                crate::admission::LookedAfter::default(),
+                AdmissionMetrics::default(),
+            ))),
+        )
+        .into_future(),
     );
     // The process default is the first thing main installs; a client needs one even for http.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -224,7 +224,7 @@ mod tests {
             review["request"]["oldObject"]["status"] = status;
             if let Ok(request) = parse(review.to_string().as_bytes()) {
                 let _ = (wants(&request), check_owner(&request));
-                let _ = crate::admission::mutate::mutate(&request, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+                let _ = crate::admission::mutate::mutate(&request, true, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
             }
         }
     }

@@ -1,47 +1,45 @@
 //! One copy of each watched object, as the watch last showed it.
 
-use std::{collections::HashMap, marker::PhantomData, sync::Arc, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use futures::{Stream, StreamExt};
 use kube::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-use super::watches::Change;
+use super::{packed::Packed, watches::Change};
 use crate::{api::InstanceRef, platform::lock};
 
 /// Namespace (empty for what has none) and name of an object. Shared, since several indexes hold it.
 pub type Key = Arc<InstanceRef>;
 
-/// The objects of one kind, kept as JSON: parsed, an instance takes twice the memory, and of ten thousand hardly any is
-/// looked at in a given second. Parsing one again takes microseconds, every call that follows from it milliseconds.
-pub struct Cache<K> {
-    shared: Arc<Shared>,
-    kind: PhantomData<fn() -> K>,
-}
+/// The objects of one kind.
+pub struct Cache<K>(Arc<Shared<K>>);
 
-struct Shared {
-    objects: Mutex<HashMap<Key, Arc<[u8]>>>,
+struct Shared<K> {
+    objects: Mutex<HashMap<Key, Arc<Packed<K>>>>,
     listed: watch::Sender<bool>,
 }
 
 impl<K> Clone for Cache<K> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), kind: PhantomData }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
     /// An empty cache.
     pub fn new() -> Self {
-        let shared = Shared { objects: Mutex::default(), listed: watch::Sender::new(false) };
-        Self { shared: Arc::new(shared), kind: PhantomData }
+        Self(Arc::new(Shared { objects: Mutex::default(), listed: watch::Sender::new(false) }))
     }
 
     /// The object with this key, if there is one.
     pub fn get(&self, key: &InstanceRef) -> Option<Arc<K>> {
-        let text = lock(&self.shared.objects).get(key).cloned()?;
-        parsed(&text)
+        let packed = lock(&self.0.objects).get(key).cloned()?;
+        packed.value().map(Arc::new)
     }
 
     /// The cluster-scoped object with this name, if there is one.
@@ -51,19 +49,19 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
 
     /// Every object.
     pub fn all(&self) -> Vec<Arc<K>> {
-        let texts: Vec<Arc<[u8]>> = lock(&self.shared.objects).values().cloned().collect();
-        texts.iter().filter_map(|text| parsed(text)).collect()
+        let all: Vec<_> = lock(&self.0.objects).values().cloned().collect();
+        all.iter().filter_map(|packed| packed.value()).map(Arc::new).collect()
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        lock(&self.shared.objects).len()
+        lock(&self.0.objects).len()
     }
 
     /// Waits until everything has been listed once.
     pub async fn until_listed(&self) {
         // The sender lives in us.
-        let _ = self.shared.listed.subscribe().wait_for(|listed| *listed).await;
+        let _ = self.0.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
     /// Keeps up with `changes` for ever; `told` hears of each after it is kept, and of what was kept before.
@@ -84,27 +82,18 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
     /// Takes a change in; returns the object it replaces or ends.
     pub fn keep(&self, change: &Change<K>) -> Option<Arc<K>> {
         let before = match change {
-            Change::Present(key, object) => match serde_json::to_vec(object) {
-                Ok(text) => lock(&self.shared.objects).insert(Arc::clone(key), text.into()),
-                Err(error) => {
-                    tracing::error!(kind = %K::kind(&()), object = %key, %error, "an object cannot be kept");
-                    None
-                }
-            },
-            Change::Gone(key) => lock(&self.shared.objects).remove(key),
+            Change::Present(key, object) => {
+                let packed = Packed::of(object).map(Arc::new);
+                packed.and_then(|packed| lock(&self.0.objects).insert(Arc::clone(key), packed))
+            }
+            Change::Gone(key) => lock(&self.0.objects).remove(key),
             Change::Listed => {
-                self.shared.listed.send_replace(true);
+                self.0.listed.send_replace(true);
                 None
             }
         };
-        before.and_then(|text| parsed(&text))
+        before.and_then(|packed| packed.value()).map(Arc::new)
     }
-}
-
-fn parsed<K: Resource<DynamicType = ()> + DeserializeOwned>(text: &[u8]) -> Option<Arc<K>> {
-    // What was written by serde is read by it; if not, one object is missing, which its next change mends.
-    let object = serde_json::from_slice(text);
-    object.inspect_err(|error| tracing::error!(kind = %K::kind(&()), %error, "an object was not kept well")).ok()
 }
 
 #[cfg(test)]

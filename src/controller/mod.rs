@@ -41,6 +41,7 @@ mod metrics;
 mod notices;
 mod observe;
 mod owners;
+mod packed;
 mod readings;
 mod reconcile;
 mod sentences;

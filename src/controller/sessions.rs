@@ -4,11 +4,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
+use super::packed::Packed;
 use crate::bridge_api::{Session, SessionList};
 
 #[derive(Debug)]
 struct Known {
-    session: Arc<Session>,
+    session: Packed<Session>,
     since: Timestamp,
     revision: u64,
 }
@@ -24,7 +25,8 @@ impl Sessions {
     /// The session, and since when it has been in its phase: by the bridge's clock, or since we first saw it there, so
     /// that a bridge whose clock runs ahead cannot keep a state new for ever.
     pub fn get(&self, id: &str) -> Option<(Arc<Session>, Timestamp)> {
-        self.by_id.get(id).map(|known| (Arc::clone(&known.session), known.since))
+        let known = self.by_id.get(id)?;
+        Some((Arc::new(known.session.value()?), known.since))
     }
 
     /// The ids.
@@ -45,16 +47,14 @@ impl Sessions {
     /// A session as an event shows it. Returns whether it is new here.
     pub fn insert(&mut self, session: Session, now: Timestamp) -> bool {
         self.revision += 1;
-        let before = self.by_id.get(&session.id);
-        let since = match before {
-            Some(known) if known.session.phase == session.phase && known.session.phase_since == session.phase_since => {
-                known.since
-            }
+        let fresh = !self.by_id.contains_key(&session.id);
+        let since = match self.get(&session.id) {
+            Some((known, since)) if (known.phase, known.phase_since) == (session.phase, session.phase_since) => since,
             _ => session.phase_since.min(now),
         };
-        let fresh = before.is_none();
-        let id = session.id.clone();
-        self.by_id.insert(id, Known { session: Arc::new(session), since, revision: self.revision });
+        if let Some(packed) = Packed::of(&session) {
+            self.by_id.insert(session.id, Known { session: packed, since, revision: self.revision });
+        }
         fresh
     }
 
@@ -78,7 +78,7 @@ impl Sessions {
             let id = session.id.clone();
             match before.remove(&id) {
                 Some(known) => {
-                    if *known.session != session {
+                    if known.session.value().as_ref() != Some(&session) {
                         changed.push(id.clone());
                     }
                     self.by_id.insert(id, known);

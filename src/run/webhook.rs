@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunError;
 use crate::{
     admission::{
-        Admission, AdmissionMetrics, Ledgers,
+        Admission, AdmissionMetrics, Ledgers, LookedAfter,
         certificates::{self, Keeper, Served},
         configuration, router, serve,
     },
@@ -47,6 +47,7 @@ pub(super) async fn start(
     args: &WebhookArgs,
     listen: SocketAddr,
     namespace: &str,
+    looked_after: LookedAfter,
     client: Client,
     admin: &Admin,
     stop: CancellationToken,
@@ -93,7 +94,7 @@ pub(super) async fn start(
     }
 
     let ledgers = Ledgers::new(client.clone(), Some(reader), args.max_instances_per_owner);
-    let admission = Admission::new(client.clone(), ledgers, AdmissionMetrics::register(admin.metrics()));
+    let admission = Admission::new(client.clone(), ledgers, looked_after, AdmissionMetrics::register(admin.metrics()));
     let serving = serve(listen, tls, router(Arc::new(admission)), stop)?;
     tracing::info!(address = %serving.address, "serving admission reviews");
     let ended = tokio::spawn(async move {
@@ -133,7 +134,9 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
     let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let listen = args.webhook.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 9443)));
-    let Some(webhooks) = start(&args.webhook, listen, &namespace, client.clone(), &admin, stop.clone()).await? else {
+    let Some(webhooks) =
+        start(&args.webhook, listen, &namespace, LookedAfter::Nowhere, client.clone(), &admin, stop.clone()).await?
+    else {
         return Ok(());
     };
     if let Some(file) = &args.process.announce {

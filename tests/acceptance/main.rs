@@ -26,7 +26,7 @@ mod plugin;
 mod plugin_alone;
 mod primary;
 mod quiet;
-mod storms;
 mod readiness;
+mod storms;
 mod strict_bridge;
 mod together;

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt, api::PostParams, core::Status};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::{Book, Owners, key, owner_of, version};
+use super::{Book, Owners, owner_of, version};
 use crate::{
     api::{
         InstanceRef, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
@@ -69,13 +69,16 @@ struct Case {
     ledger: Option<Arc<WhatsAppOwner>>,
     /// The ledger's status, with what is known and not written yet.
     status: Option<WhatsAppOwnerStatus>,
-    instances: Vec<Arc<WhatsAppInstance>>,
+    members: Vec<Member>,
 }
+
+type Member = (Key, Arc<WhatsAppInstance>);
 
 impl Desk {
     /// Settles one owner and wakes the instances it concerns. Returns when to do it again without being told.
     pub async fn settle(&self, owner: &str) -> Option<Duration> {
-        let result = self.attempts(owner).await;
+        let mut members = Vec::new();
+        let result = self.attempts(owner, &mut members).await;
         if let Err(SettlementError::Foreign) = result {
             self.book(owner, |book| book.foreign = true);
         }
@@ -95,18 +98,19 @@ impl Desk {
                 Some(pause)
             }
         };
-        self.wake_members(owner);
+        self.wake(members);
         pause
     }
 
-    async fn attempts(&self, owner: &str) -> Result<Option<Duration>, SettlementError> {
+    async fn attempts(&self, owner: &str, members: &mut Vec<Member>) -> Result<Option<Duration>, SettlementError> {
         for _ in 0..ATTEMPTS {
             let Some(case) = self.case(owner) else { return Ok(None) };
+            members.clone_from(&case.members);
             let facts = self.facts(owner, &case).await?;
             let now = Timestamp::now();
             let own = case.ledger.as_ref().and_then(|ledger| ledger.spec.max_instances);
             let limit = rules::limit(own, self.owners.default_limit);
-            let before = with_primary(case.status.as_ref(), &facts, &case.instances);
+            let before = with_primary(case.status.as_ref(), &facts, &case.members);
             let Settled { status, again_at } = rules::settle(Some(&before), &facts, limit, now);
             let again = again_at.map(|at| crate::controller::status::until(at, now));
             let written = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref().map(|status| (ledger, status)));
@@ -155,16 +159,17 @@ impl Desk {
             return None;
         }
         let newest = |cached| self.context.written.newest(cached);
-        let instances = members.iter().filter_map(|member| self.context.instances.get(member)).map(newest);
-        let instances = instances.filter(|instance| owner_of(instance) == Some(owner)).collect();
-        Some(Case { seen, ledger, status, instances })
+        let members =
+            members.into_iter().filter_map(|key| self.context.instances.get(&key).map(|cached| (key, newest(cached))));
+        let members = members.filter(|(_, instance)| owner_of(instance) == Some(owner)).collect();
+        Some(Case { seen, ledger, status, members })
     }
 
     /// What exists: the cache, and a live read where the ledger may know more. A cache that lags behind would give away
     /// the places and names of instances it has not seen yet.
     async fn facts(&self, owner: &str, case: &Case) -> Result<Vec<InstanceFacts>, SettlementError> {
         let mut facts: Vec<InstanceFacts> =
-            case.instances.iter().map(|instance| InstanceFacts::from(&**instance)).collect();
+            case.members.iter().map(|(_, instance)| InstanceFacts::from(&**instance)).collect();
         let status = case.status.as_ref();
         for key in doubts(status, &facts, Timestamp::now()) {
             facts.retain(|facts| facts.key != key);
@@ -232,15 +237,11 @@ impl Desk {
     }
 
     /// Wakes the instances that do not show yet what the ledger says of them.
-    fn wake_members(&self, owner: &str) {
-        let members = self.book(owner, |book| book.members.clone()).unwrap_or_default();
-        for member in members {
-            let Some(instance) = self.context.instances.get(&member).map(|cached| self.context.written.newest(cached))
-            else {
-                continue;
-            };
+    fn wake(&self, members: Vec<Member>) {
+        for (key, instance) in members {
             if self.is_behind(&instance) {
-                let _ = self.queue.send(member);
+                // The queue ends only when the controller does.
+                let _ = self.queue.send(key);
             }
         }
     }
@@ -278,14 +279,14 @@ impl Desk {
 fn with_primary(
     before: Option<&WhatsAppOwnerStatus>,
     facts: &[InstanceFacts],
-    instances: &[Arc<WhatsAppInstance>],
+    members: &[Member],
 ) -> WhatsAppOwnerStatus {
     let mut status = before.cloned().unwrap_or_default();
     let stands = status.primary.as_ref().is_some_and(|primary| facts.iter().any(|facts| facts.key == *primary));
     if !stands {
-        let mirror = |instance: &&Arc<WhatsAppInstance>| instance.status.as_ref().is_some_and(|status| status.primary);
-        let oldest = |instance: &&Arc<WhatsAppInstance>| (instance.creation_timestamp(), instance.uid());
-        status.primary = instances.iter().filter(mirror).min_by_key(oldest).map(|instance| key(instance));
+        let mirror = |(_, instance): &&Member| instance.status.as_ref().is_some_and(|status| status.primary);
+        let oldest = |(_, instance): &&Member| (instance.creation_timestamp(), instance.uid());
+        status.primary = members.iter().filter(mirror).min_by_key(oldest).map(|(key, _)| InstanceRef::clone(key));
     }
     status
 }

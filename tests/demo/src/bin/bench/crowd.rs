@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt, future::join_all, stream};
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
-use whatsapp_operator::api::WhatsAppInstance;
+use whatsapp_operator::api::{WhatsAppInstance, labels::FINALIZER};
 
 use crate::{
     measure::{Report, Usage, Writes},
@@ -57,7 +57,7 @@ impl Crowd {
         operator.set("--log", "info");
         let (before, up) = (Writes::so_far(client).await, Instant::now());
         let address: OperatorAddress = operator.start().await;
-        self.until_connected(&address).await;
+        self.until_connected(&address, Duration::from_millis(250)).await;
         let (took, writes) = (up.elapsed().as_secs_f64(), Writes::so_far(client).await.since(before));
         let per_instance = writes.instances as f64 / self.count as f64;
         let goals = (self.owners > 0).then_some((50.0 * self.count as f64 / 10_000.0, 3.0));
@@ -75,18 +75,17 @@ impl Crowd {
         let goals = (self.owners > 0).then_some((2.0, 50.0));
         let (before, start) = (Writes::so_far(client).await, Instant::now());
         let address: OperatorAddress = operator.start().await;
-        self.until_connected(&address).await;
+        self.until_connected(&address, Duration::from_millis(20)).await;
         report.row(
             &format!("{who}: cold start -> all observed"),
             "s",
             start.elapsed().as_secs_f64(),
             goals.map(|goals| goals.0),
         );
-        let settled = Usage::of(operator.pid());
-        report.row("  operator CPU for it", "s", settled.cpu(), None);
+        let settled = Usage::once_quiet(operator.pid()).await;
+        report.row("  operator CPU for it, until all is quiet", "s", settled.cpu(), None);
         report.row("  operator RSS", "MB", settled.rss_mb, goals.map(|goals| goals.1));
         eprintln!("bench: idling for {idle} s");
-        let settled = Usage::of(operator.pid());
         tokio::time::sleep(Duration::from_secs(idle)).await; // the idling itself
         let idled = Usage::of(operator.pid());
         report.row("  operator CPU, idle", "% core", idled.cpu_since(&settled), None);
@@ -107,14 +106,17 @@ impl Crowd {
     fn object(&self, n: usize) -> WhatsAppInstance {
         let name = format!("line-{n}");
         let mut spec = json!({"name": name, "bridgeRef": {"name": self.namespace}});
+        let mut metadata = json!({"name": name});
+        // As admission leaves it.
         if let Some(owner) = n.checked_rem(self.owners) {
             spec["owner"] = json!(owner_name(owner));
+            metadata["finalizers"] = json!([FINALIZER]);
         }
-        let metadata = json!({"name": name});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
     }
 
-    async fn until_connected(&self, address: &OperatorAddress) {
+    /// Looks at the operator's own count, and not more often than it can be told from the work.
+    async fn until_connected(&self, address: &OperatorAddress, look: Duration) {
         let (metrics, since) = (format!("{}/metrics", address.admin), Instant::now());
         loop {
             let text = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
@@ -122,7 +124,7 @@ impl Crowd {
                 return;
             }
             assert!(since.elapsed() < PATIENCE, "the operator does not see every instance connected");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(look).await;
         }
     }
 }

@@ -79,6 +79,19 @@ impl Usage {
         Self { rss_mb: kb / 1024.0, cpu: Duration::from_millis(ticks * 10), at: Instant::now() }
     }
 
+    /// Reads it once the process has nothing more to do of what it has begun.
+    pub async fn once_quiet(pid: u32) -> Self {
+        let mut before = Self::of(pid);
+        loop {
+            tokio::time::sleep(Duration::from_secs(3)).await; // longer than anything it postpones
+            let now = Self::of(pid);
+            if now.cpu_since(&before) < 1.0 {
+                return now;
+            }
+            before = now;
+        }
+    }
+
     /// Seconds of CPU time since the process started.
     pub fn cpu(&self) -> f64 {
         self.cpu.as_secs_f64()
