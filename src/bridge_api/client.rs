@@ -87,9 +87,6 @@ impl BridgeError {
         if error.is_timeout() {
             return Self::TimedOut;
         }
-        if error.is_decode() {
-            return Self::Malformed { status: error.status().map_or(200, |status| status.as_u16()) };
-        }
         let mut cause: &dyn Error = error;
         while let Some(source) = cause.source() {
             cause = source;

@@ -110,6 +110,22 @@ async fn a_list_may_be_as_long_as_any_shard_can_be_and_no_longer() {
 }
 
 #[tokio::test]
+async fn a_bridge_that_dies_in_the_middle_of_an_answer_is_unreachable() {
+    use tokio::io::AsyncWriteExt;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = BridgeClient::new(&format!("http://{}", listener.local_addr().unwrap()), scripted::token(), None);
+    let dying = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let begun = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"items\": [";
+        connection.write_all(begun.as_bytes()).await.unwrap();
+        listener
+    };
+    let (answer, _listener) = tokio::join!(async { client.unwrap().sessions().await }, dying);
+    assert!(matches!(answer, Err(BridgeError::Unreachable { .. })), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_page_instead_of_a_stream_is_malformed() {
     let (bridge, client) = bridge_and_client().await;
     lock(&bridge.script).nonsense = true;
