@@ -14,6 +14,7 @@ use super::{
     decide::Plan,
     directory::Directory,
     error::{ReconcileError, describe},
+    guarded::Guarded,
 };
 use crate::{
     api::{BridgeBinding, WhatsAppInstance, WhatsAppInstanceStatus, labels},
@@ -70,8 +71,8 @@ pub async fn write_status(
     });
     let params = PatchParams::apply(labels::FIELD_MANAGER).force();
     let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Apply(body));
-    let changed = call("write the status", api.patch_status(&name, &params, &patch)).await?;
-    Ok(written(changed, context))
+    let answer = call("write the status", api.patch_status(&name, &params, &patch)).await?;
+    Ok(written(instance, answer, context))
 }
 
 /// Tells the instance's shard to delete its session.
@@ -158,12 +159,14 @@ async fn set_finalizers(
     }});
     let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Merge(body));
     let params = PatchParams { field_manager: Some(labels::FIELD_MANAGER.into()), ..PatchParams::default() };
-    let changed = call("change the finalizers", api.patch(&name, &params, &patch)).await?;
-    Ok(written(changed, context))
+    let answer = call("change the finalizers", api.patch(&name, &params, &patch)).await?;
+    Ok(written(instance, answer, context))
 }
 
-fn written(mut instance: WhatsAppInstance, context: &Context) -> Arc<WhatsAppInstance> {
-    instance.metadata.managed_fields = None;
+fn written(before: &WhatsAppInstance, answer: Guarded<WhatsAppInstance>, context: &Context) -> Arc<WhatsAppInstance> {
+    // One that does not fit is being deleted: what was known of it is as good as it gets.
+    let known = |metadata| WhatsAppInstance { metadata, ..before.clone() };
+    let instance = answer.0.unwrap_or_else(|unfit| unfit.remains.map_or_else(|| known(unfit.metadata), |left| *left));
     let instance = Arc::new(instance);
     context.written.note(&instance);
     if !context.directory.note_own(&instance) {
@@ -176,7 +179,7 @@ fn bound(instance: &WhatsAppInstance) -> Option<&BridgeBinding> {
     instance.status.as_ref()?.bridge.as_ref()
 }
 
-fn api(instance: &WhatsAppInstance, context: &Context) -> Api<WhatsAppInstance> {
+fn api(instance: &WhatsAppInstance, context: &Context) -> Api<Guarded<WhatsAppInstance>> {
     Api::namespaced(context.client.clone(), &instance.namespace().unwrap_or_default())
 }
 

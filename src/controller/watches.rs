@@ -103,7 +103,8 @@ fn key<K: Resource>(object: &K) -> Key {
     Key::new(InstanceRef { namespace, name })
 }
 
-/// One object that does not parse (stored under another schema) is skipped, and said so; the watch goes on.
+/// One object that does not parse (stored under another schema) is skipped, and said so; the watch goes on. What is left of
+/// one that is being deleted is enough to delete it.
 fn fit<K: Resource<DynamicType = ()>>(key: Key, object: Guarded<K>) -> Option<Change<K>> {
     match object.0 {
         Ok(object) => Some(Change::Present(key, object)),
@@ -112,9 +113,10 @@ fn fit<K: Resource<DynamicType = ()>>(key: Key, object: Guarded<K>) -> Option<Ch
                 kind = %K::kind(&()),
                 object = %key,
                 error = without_values(&unfit.error),
-                "skipped an object that does not fit this version's schema; correct or delete it"
+                deleted = unfit.remains.is_some(),
+                "an object does not fit this version's schema and is skipped, unless it is being deleted; correct or delete it"
             );
-            None
+            unfit.remains.map(|remains| Change::Present(key, *remains))
         }
     }
 }
@@ -200,6 +202,19 @@ mod tests {
         assert_eq!(names(&watch), ["one", "two"]);
         watch.run(0, vec![Event::Delete(bad("one"))]);
         assert_eq!(names(&watch), ["two"]);
+    }
+
+    #[test]
+    fn what_is_gone_before_everything_is_listed_is_told_with_what_it_was() {
+        let mut watch = Watch::over(2);
+        watch.run(0, vec![Event::Init, Event::InitApply(good("one")), Event::InitApply(good("two")), Event::InitDone]);
+        let mut gone = watch.0.take(0, Event::Delete(good("one")));
+        for event in [Event::Init, Event::InitDone] {
+            gone.extend(watch.0.take(0, event));
+        }
+        let before = gone.iter().map(|change| watch.1.keep(change).unwrap().name_any());
+        assert_eq!(before.collect::<Vec<_>>(), ["one", "two"]);
+        assert!(!watch.is_synced());
     }
 
     #[test]

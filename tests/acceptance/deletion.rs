@@ -1,13 +1,15 @@
 //! Deleting removes the device, the keys and the object, and never hangs a namespace.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
 use kube::{
-    Api,
-    api::{DeleteParams, ListParams},
+    Api, Resource,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    core::{PartialObjectMeta, Request},
 };
-use whatsapp_operator::api::{Phase, labels};
+use serde_json::json;
+use whatsapp_operator::api::{Phase, WhatsAppInstance, labels};
 
 use crate::support::{
     history::Ask,
@@ -19,7 +21,7 @@ async fn deletion_unlinks_the_device_and_deletes_the_keys() {
     let world = World::start("delete").await;
     let connected = world.connected("sales", "+15550100020").await;
     let stopped = world.connected("support", "+15550100021").await;
-    world.patch_spec("support", serde_json::json!({"desiredState": "Disconnected"})).await;
+    world.patch_spec("support", json!({"desiredState": "Disconnected"})).await;
     world.history.until_phase("support", Phase::Disconnected, SOON).await;
     assert_eq!(world.whatsapp.devices().await.len(), 2);
 
@@ -37,7 +39,7 @@ async fn deletion_unlinks_the_device_and_deletes_the_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forget_leaves_the_device_linked() {
     let world = World::start("forget").await;
-    world.apply("sales", serde_json::json!({"deletionPolicy": "Forget"})).await;
+    world.apply("sales", json!({"deletionPolicy": "Forget"})).await;
     world.scan("sales", "+15550100022").await;
     let instance = world.history.until_phase("sales", Phase::Connected, SOON).await;
     world.delete("sales").await;
@@ -105,6 +107,31 @@ async fn giving_up_in_a_namespace_that_is_being_deleted_is_told_on_the_bridge() 
     let note = gave_up(&world, "default", "WhatsAppBridge", &world.name).await;
     assert!(note.contains("delete-namespace/sales") && note.contains("may still be linked"), "{note:?}");
     assert!(!note.contains(phone.trim_start_matches('+')));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_deleted_and_unlinked_all_the_same() {
+    let mut world = World::start("delete-unfit").await;
+    let instance = world.connected("sales", "+15550100026").await;
+    world.operator.kill();
+    // Good enough for the schema, and beyond what this version takes for a time.
+    let metadata: Api<PartialObjectMeta<WhatsAppInstance>> = Api::namespaced(world.client.clone(), &world.name);
+    let stored = json!({ "status": { "connectedAt": "9999-12-31T23:59:59Z" } });
+    let patch = Patch::Merge(stored);
+    let request = Request::new(WhatsAppInstance::url_path(&(), Some(&world.name)));
+    let request = request.patch_subresource("status", "sales", &PatchParams::default(), &patch).unwrap();
+    world.client.request_text(request).await.unwrap();
+    assert!(world.instances().get("sales").await.is_err(), "it can still be read");
+    // Nothing of it is remembered.
+    world.restart_operator().await;
+    metadata.delete("sales", &DeleteParams::default()).await.unwrap();
+    let deadline = Instant::now() + SOON;
+    while metadata.get_metadata_opt("sales").await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "it is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(world.whatsapp.devices().await.is_empty() && world.key_files(&instance).is_empty());
+    assert!(world.operator.log().contains("does not fit this version's schema"));
 }
 
 /// What the Warning Event about this object says; nothing when there is none.
