@@ -62,12 +62,13 @@ mod tests {
     fn the_time_is_that_of_the_last_change_of_the_status() {
         let first = Finding::new("False", "Why", "Because.").condition("Ready", &[], Some(1), now());
         let later = now() + jiff::SignedDuration::from_millis(60_500);
-        let same = Finding::new("False", "WhyElse", "Otherwise.").condition("Ready", &[first.clone()], Some(2), later);
+        let old = [first.clone()];
+        let same = Finding::new("False", "WhyElse", "Otherwise.").condition("Ready", &old, Some(2), later);
         assert_eq!((same.reason.as_str(), same.observed_generation), ("WhyElse", Some(2)));
         assert_eq!(same.last_transition_time, first.last_transition_time);
-        let turned = Finding::new("True", "Fine", "Now.").condition("Ready", &[first.clone()], Some(2), later);
+        let turned = Finding::new("True", "Fine", "Now.").condition("Ready", &old, Some(2), later);
         assert_eq!(turned.last_transition_time.0.duration_since(now()).as_millis(), 60_000);
-        let other = Finding::new("False", "Why", "Because.").condition("Paired", &[first], Some(2), later);
+        let other = Finding::new("False", "Why", "Because.").condition("Paired", &old, Some(2), later);
         assert_eq!(other.last_transition_time, turned.last_transition_time);
     }
 }
