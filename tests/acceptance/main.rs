@@ -10,6 +10,7 @@
 mod support;
 
 mod admission;
+mod admission_storms;
 mod bad_bridges;
 mod bridge;
 mod control_plane;
