@@ -16,11 +16,12 @@ use whatsapp_operator::{
 };
 
 use crate::{
-    gate::{Gate, REPLICAS, at_once, turn},
+    gate::{Gate, REPLICAS, at_once},
     support::{
         webhooks::start_webhook,
         world::{OperatorAddress, cluster, create_namespace, operator_program},
     },
+    turns::storm,
 };
 
 const FULL: &str = "has 10 of 10 instances; delete one, or have an administrator raise spec.maxInstances";
@@ -38,7 +39,7 @@ async fn three_of_five_get_in(gate: &Gate) {
 #[tokio::test]
 async fn of_500_concurrent_creates_through_three_processes_exactly_ten_exist() {
     let gate = Gate::start("storm-limit", &[]).await;
-    let _turn = turn().await;
+    let _turn = storm().await;
     let answers = gate.creates("i", 500, "alice").await;
     answers.assert_admitted(10);
     answers.all_say(403, FULL);
@@ -50,7 +51,7 @@ async fn of_500_concurrent_creates_through_three_processes_exactly_ten_exist() {
 async fn a_process_killed_and_restarted_between_neither_lets_more_in_nor_loses_places() {
     let mut gate = Gate::start("storm-killed", &[]).await;
     let mut killed = gate.replicas.remove(1);
-    let _turn = turn().await;
+    let _turn = storm().await;
     let (answers, ()) = tokio::join!(gate.creates("i", 500, "alice"), async {
         // In the middle of the first reservations.
         while gate.owned("alice").await.is_empty() {}
@@ -69,7 +70,7 @@ async fn a_process_killed_and_restarted_between_neither_lets_more_in_nor_loses_p
 async fn a_hundred_owners_of_thirty_creates_each_have_ten() {
     let gate = Gate::start("storm-owners", &[]).await;
     // 3000 at once would be a test of the API server.
-    let (_turn, few) = (turn().await, Semaphore::new(60));
+    let (_turn, few) = (storm().await, Semaphore::new(60));
     let creates = (0..3000).map(|i| {
         let (gate, few) = (&gate, &few);
         async move {
@@ -105,7 +106,7 @@ async fn storm_with_losses(name: &'static str) -> (Gate, usize) {
 
     let mut gate = Gate::start(name, &[]).await;
     let mut killed = gate.replicas.remove(1);
-    let _turn = turn().await;
+    let _turn = storm().await;
     let names: Vec<String> = (0..300).map(|i| format!("i{i}")).collect();
     let creates = names.iter().enumerate().map(|(i, name)| gate.create_once(name, i % REPLICAS, name, "alice"));
     let (answers, ()) = tokio::join!(at_once(creates), async {

@@ -16,7 +16,6 @@ use kube::{
     core::Status,
 };
 use serde_json::json;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use whatsapp_operator::{
     api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus},
     rules::{self, InstanceFacts, owner::object_name},
@@ -189,10 +188,4 @@ impl Answers {
 /// All of them at once.
 pub async fn at_once(creates: impl IntoIterator<Item = impl Future<Output = Result<(), Status>>>) -> Answers {
     Answers(join_all(creates).await)
-}
-
-/// Storms take turns: several would only show how long a small machine lets everybody else wait.
-pub async fn turn() -> SemaphorePermit<'static> {
-    static TURN: Semaphore = Semaphore::const_new(1);
-    TURN.acquire().await.unwrap()
 }

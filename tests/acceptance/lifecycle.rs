@@ -8,15 +8,19 @@ use whatsapp_operator::api::{
     conditions::{CONNECTED, PAIRED, READY, reason},
 };
 
-use crate::support::{
-    history::Ask,
-    world::{SOON, World},
+use crate::{
+    support::{
+        history::Ask,
+        world::{SOON, World},
+    },
+    turns::calm,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scanned_instance_is_connected_within_four_writes() {
     let world = World::start("scan").await;
     let phone = "+15550100001";
+    let calm = calm().await;
     let applied = jiff::Timestamp::now();
     world.apply("sales", json!({})).await;
     world.qr("sales").await;
@@ -24,6 +28,7 @@ async fn a_scanned_instance_is_connected_within_four_writes() {
         world.history.of("sales").into_iter().find(|seen| seen.instance.as_ref().is_some_and(|i| i.qr().is_some()));
     let waited = shown.unwrap().at.duration_since(applied);
     assert!(waited.as_secs_f64() < 2.0, "the QR code took {waited:#}");
+    drop(calm);
 
     world.scan("sales", phone).await;
     let instance = world.history.until_phase("sales", Phase::Connected, SOON).await;

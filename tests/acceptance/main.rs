@@ -31,3 +31,4 @@ mod readiness;
 mod storms;
 mod strict_bridge;
 mod together;
+mod turns;

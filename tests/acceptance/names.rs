@@ -7,12 +7,13 @@ use whatsapp_operator::api::{
 };
 
 use crate::{
-    gate::{Gate, REPLICAS, at_once, turn},
+    gate::{Gate, REPLICAS, at_once},
     support::{
         history::Ask,
         ledger::{PATIENCE, accepted, accepted_now, decided, own, until},
         world::{ALONE, SOON, Wishes, World},
     },
+    turns::storm,
 };
 
 #[tokio::test]
@@ -36,7 +37,7 @@ async fn of_200_concurrent_creates_of_one_name_exactly_one_exists() {
             // Every process hears every spelling.
             async move { gate.create(&format!("{owner}{i}"), i % REPLICAS, spellings[i / REPLICAS % 4], owner).await }
         });
-        let _turn = turn().await;
+        let _turn = storm().await;
         let answers = at_once(creates).await;
         answers.all_say(409, "instance name already exists");
         answers.assert_admitted(1);

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use whatsapp_operator::api::{Phase, conditions::PAIRED, conditions::reason};
 
-use crate::support::{history::Ask, world::World};
+use crate::{
+    support::{history::Ask, world::World},
+    turns::calm,
+};
 
 /// WhatsApp shows six codes: the first for 60 s, the others for 20 s each.
 const CODES: usize = 6;
@@ -15,9 +18,11 @@ const WINDOW: Duration = Duration::from_secs(160);
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_is_exact_for_every_code_and_the_window_ends() {
     let world = World::start("window").await;
+    let calm = calm().await;
     world.apply("sales", json!({})).await;
     let patience = WINDOW + Duration::from_secs(20);
     let expired = world.history.until_phase("sales", Phase::PairingExpired, patience).await;
+    drop(calm);
     assert!(expired.qr().is_none(), "the code is gone from status");
     assert_eq!(expired.reason(PAIRED), reason::PAIRING_EXPIRED);
 
