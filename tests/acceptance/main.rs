@@ -28,7 +28,6 @@ mod plugin_alone;
 mod primary;
 mod quiet;
 mod readiness;
-mod storms;
 mod strict_bridge;
 mod together;
 mod turns;

@@ -50,7 +50,7 @@ impl Crowd {
         eprintln!("bench: creating {who}");
         let (since, created) = (Instant::now(), Writes::so_far(client).await);
         self.create(client).await;
-        let floor = since.elapsed().as_secs_f64() / (Writes::so_far(client).await.since(created).instances as f64);
+        let floor = since.elapsed().as_secs_f64() / Writes::so_far(client).await.since(created).instances;
 
         let mut operator = world::operator_program(dir, &plane.kubeconfig(), self.namespace)
             .args(["--watch-namespaces", self.namespace]);
@@ -59,15 +59,15 @@ impl Crowd {
         let address: OperatorAddress = operator.start().await;
         self.until_connected(&address, Duration::from_millis(250)).await;
         let (took, writes) = (up.elapsed().as_secs_f64(), Writes::so_far(client).await.since(before));
-        let per_instance = writes.instances as f64 / self.count as f64;
+        let per_instance = writes.instances / self.count as f64;
         let goals = (self.owners > 0).then_some((50.0 * self.count as f64 / 10_000.0, 3.0));
         report.row(&format!("{who}: nothing -> Connected"), "s", took, goals.map(|goals| goals.0));
-        report.row("  against as many bare creates", "times", took / (floor * writes.total() as f64), None);
+        report.row("  against as many bare creates", "times", took / (floor * writes.total()), None);
         report.row("  writes per instance", "writes", per_instance, goals.map(|goals| goals.1));
         if self.owners > 0 {
-            report.row("  writes per owner", "writes", writes.owners as f64 / self.owners as f64, None);
+            report.row("  writes per owner", "writes", writes.owners / self.owners as f64, None);
         }
-        report.row("  Events per instance", "writes", writes.events as f64 / self.count as f64, None);
+        report.row("  Events per instance", "writes", writes.events / self.count as f64, None);
         report.row("  operator CPU for it", "s", Usage::of(operator.pid()).cpu(), None);
         report.row("  operator RSS after it", "MB", Usage::of(operator.pid()).rss_mb, None);
         operator.stop();
@@ -91,7 +91,7 @@ impl Crowd {
         report.row("  operator CPU, idle", "% core", idled.cpu_since(&settled), None);
         report.row("  operator RSS, idle", "MB", idled.rss_mb, goals.map(|goals| goals.1));
         let writes = Writes::so_far(client).await.since(before);
-        report.row("  writes since the cold start", "writes", writes.total() as f64, None);
+        report.row("  writes since the cold start", "writes", writes.total(), None);
     }
 
     async fn create(&self, client: &Client) {

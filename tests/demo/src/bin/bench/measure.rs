@@ -106,9 +106,9 @@ impl Usage {
 /// How many writes of our objects the API server has answered, refused ones and those of the benchmark itself included.
 #[derive(Clone, Copy, Default)]
 pub struct Writes {
-    pub instances: u64,
-    pub owners: u64,
-    pub events: u64,
+    pub instances: f64,
+    pub owners: f64,
+    pub events: f64,
 }
 
 impl Writes {
@@ -121,7 +121,7 @@ impl Writes {
         });
         let mut writes = Self::default();
         for line in written {
-            let count = line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64;
+            let count = line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
             let of = |resource: &str| line.contains(&format!("resource=\"{resource}\""));
             let kinds = [&mut writes.instances, &mut writes.owners, &mut writes.events];
             for (counter, _) in
@@ -143,7 +143,7 @@ impl Writes {
     }
 
     /// Of all kinds.
-    pub fn total(self) -> u64 {
+    pub fn total(self) -> f64 {
         self.instances + self.owners + self.events
     }
 }

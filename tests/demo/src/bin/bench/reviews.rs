@@ -23,7 +23,7 @@ use crate::{
 const NAMESPACE: &str = "reviews";
 /// Owners that take turns; each has some instances already.
 const OWNERS: usize = 100;
-const INSTANCES: usize = 9;
+const INSTANCES: i64 = 9;
 /// The first ones make the connection and fill the caches.
 const WARM_UP: usize = 50;
 
@@ -63,7 +63,7 @@ pub async fn run(count: usize, plane: &ControlPlane, client: &Client, dir: &Path
     report.row(what, "us CPU", usage, None);
     report.row(what, "p50 ms", percentile(&latencies, 50), None);
     report.row(what, "p99 ms", percentile(&latencies, 99), Some(15.0));
-    report.row("  API writes for it", "writes", writes.owners as f64 / (count + WARM_UP) as f64, Some(1.0));
+    report.row("  API writes for it", "writes", writes.owners / (count + WARM_UP) as f64, Some(1.0));
     report.row("  p50 against a bare ledger write", "times", percentile(&latencies, 50) / bare, None);
 }
 
@@ -137,7 +137,7 @@ async fn write_owners(client: &Client) -> f64 {
 }
 
 fn ledger() -> WhatsAppOwnerStatus {
-    let entry = |n: usize| LedgerEntry {
+    let entry = |n: i64| LedgerEntry {
         namespace: NAMESPACE.into(),
         name: format!("line-{n}"),
         display_name: format!("line {n}"),
@@ -147,7 +147,7 @@ fn ledger() -> WhatsAppOwnerStatus {
     };
     WhatsAppOwnerStatus {
         instances: (0..INSTANCES).map(entry).collect(),
-        used: INSTANCES as i64,
+        used: INSTANCES,
         max: 10_000,
         connected: 0,
         primary: Some(InstanceRef { namespace: NAMESPACE.into(), name: "line-0".into() }),
