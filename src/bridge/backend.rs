@@ -1,6 +1,7 @@
 //! The one narrow place behind which the WhatsApp library stands.
 
 pub mod http;
+mod keys;
 #[cfg(test)]
 pub mod script;
 pub mod transport;

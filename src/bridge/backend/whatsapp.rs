@@ -12,7 +12,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use diesel::connection::{CacheSize, Connection};
 use tokio::sync::mpsc;
 use whatsapp_operator::{
     bridge_api::{PairingMethod, Restriction, RestrictionKind, SessionReason},
@@ -24,11 +23,11 @@ use whatsapp_rust::{
     pair_code::PairCodeOptions,
     types::events::{Event, EventHandler, EventInterest, EventKind},
 };
-use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
 
 use super::{
     Backend, EraseError, News, Order,
     http::Http,
+    keys::Keys,
     transport::{Log, LoggedFactory},
 };
 use crate::{
@@ -38,6 +37,8 @@ use crate::{
 
 /// The name of the operating system shown under "Linked devices" on the phone.
 const DEVICE_NAME: &str = "whatsapp-operator";
+/// A file of keys that nobody looked at for this long is closed.
+const KEYS_REST: Duration = Duration::from_secs(3);
 
 /// WhatsApp, or whatever speaks its protocol at another address.
 pub struct WhatsApp {
@@ -54,14 +55,19 @@ impl WhatsApp {
         Self { data, url, version, http: Http::default() }
     }
 
-    async fn build(&self, id: &str, start: &Start, log: &Log, news: &News) -> Result<(Bot, Arc<Client>), Unbuilt> {
-        let path = self.data.keys(id);
+    async fn build(
+        &self,
+        id: &str,
+        keys: &Keys,
+        start: &Start,
+        log: &Log,
+        news: &News,
+    ) -> Result<(Bot, Arc<Client>), Unbuilt> {
         tokio::fs::create_dir_all(self.data.session(id)).await.map_err(|_| Unbuilt)?;
-        let store = SqliteStore::with_config(&path.to_string_lossy(), store_config()).await.map_err(|_| Unbuilt)?;
         let slot = Arc::new(std::sync::OnceLock::new());
         let ear = Ear { news: news.clone(), log: log.clone(), client: Arc::clone(&slot), asking: Arc::default() };
         let mut builder = Bot::builder()
-            .with_backend(store)
+            .with_backend(keys.clone())
             .with_transport_factory(LoggedFactory::new(self.url.as_deref(), log.clone()))
             .with_http_client(self.http.clone())
             .with_runtime(TokioRuntime)
@@ -92,45 +98,45 @@ impl WhatsApp {
 /// not passed on.
 struct Unbuilt;
 
-fn store_config() -> SqliteStoreConfig {
-    // A quiet session reads a handful of rows a day: with hundreds of them, what each keeps ready for the next read (pages,
-    // every statement it ever prepared) is what the process is made of.
-    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }.with_connection_init(|connection| {
-        connection.set_prepared_statement_cache_size(CacheSize::Disabled);
-        Ok(())
-    })
+/// Converses with a client until it is over.
+async fn converse(bot: Bot, client: &Arc<Client>, log: &Log, orders: &mut mpsc::Receiver<Order>, news: &News) -> End {
+    let mut handle: BotHandle = bot.spawn();
+    loop {
+        tokio::select! {
+            () = &mut handle => {
+                // The run loop ended without flushing; the verdict is taken first, before we hang up ourselves.
+                let reason = log.verdict();
+                client.disconnect().await;
+                return End::Failed(reason);
+            }
+            () = log.silence() => {
+                handle.shutdown().await;
+                return End::Failed(SessionReason::ServerNotAnswering);
+            }
+            order = orders.recv() => match order {
+                Some(Order::Unlink) => { tokio::spawn(unlink(Arc::clone(client), news.clone())); }
+                Some(Order::Stop) | None => {
+                    handle.shutdown().await;
+                    return End::Stopped;
+                }
+            },
+        }
+    }
 }
 
 #[async_trait]
 impl Backend for WhatsApp {
     async fn run(&self, id: &str, start: Start, mut orders: mpsc::Receiver<Order>, news: News) -> End {
         let log = Log::default();
-        let Ok((bot, client)) = self.build(id, &start, &log, &news).await else {
+        let keys = Keys::new(&self.data.keys(id), KEYS_REST);
+        let _lease = keys.lease();
+        let Ok((bot, client)) = self.build(id, &keys, &start, &log, &news).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };
-        let mut handle: BotHandle = bot.spawn();
-        loop {
-            tokio::select! {
-                () = &mut handle => {
-                    // The run loop ended without flushing; the verdict is taken first, before we hang up ourselves.
-                    let reason = log.verdict();
-                    client.disconnect().await;
-                    return End::Failed(reason);
-                }
-                () = log.silence() => {
-                    handle.shutdown().await;
-                    return End::Failed(SessionReason::ServerNotAnswering);
-                }
-                order = orders.recv() => match order {
-                    Some(Order::Unlink) => { tokio::spawn(unlink(Arc::clone(&client), news.clone())); }
-                    Some(Order::Stop) | None => {
-                        handle.shutdown().await;
-                        return End::Stopped;
-                    }
-                },
-            }
-        }
+        let end = converse(bot, &client, &log, &mut orders, &news).await;
+        keys.close().await;
+        end
     }
 
     async fn erase(&self, id: &str) -> Result<(), EraseError> {
