@@ -1,7 +1,7 @@
 //! The keys of one session: the library's SQLite file, open only while it is used.
 //!
-//! An open connection costs a quiet session more memory than everything else together, and a quiet session looks at its
-//! keys once in five minutes.
+//! A quiet session looks at its keys once in five minutes. Kept open, the file costs it 0.2 MB, as much as the rest of its
+//! client (pages, the parsed schema, a mapped index of the log).
 
 mod methods;
 #[cfg(test)]
@@ -9,6 +9,7 @@ mod tests;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use thiserror::Error;
 use tokio::{
     sync::{MappedMutexGuard, Mutex, MutexGuard},
     time::Instant,
@@ -29,6 +30,11 @@ struct File {
     /// The client is over; whatever is left of it finds the store closed and cannot open it again.
     over: CancellationToken,
 }
+
+/// Somebody still uses the store of a client that is over.
+#[derive(Debug, Error)]
+#[error("the client is over")]
+struct Over;
 
 struct Slot {
     store: Option<SqliteStore>,
@@ -69,7 +75,7 @@ impl Keys {
     async fn open(&self) -> Result<MappedMutexGuard<'_, SqliteStore>> {
         let mut slot = self.0.slot.lock().await;
         if self.0.over.is_cancelled() {
-            return Err(StoreError::InvalidConfig("the client that used this store is over".to_owned()));
+            return Err(StoreError::Connection(Box::new(Over)));
         }
         slot.used_at = Instant::now();
         let store = match slot.store.take() {

@@ -63,3 +63,16 @@ async fn a_client_that_is_dropped_lets_go_of_its_file() {
     closed(&keys).await;
     assert!(keys.load_identity("alice").await.is_err());
 }
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let keys = Keys::new(&path, NEVER);
+    keys.put_identity("alice", KEY).await.unwrap();
+    let left = directory.path().join("left.db");
+    for file in ["db", "db-wal"] {
+        std::fs::copy(path.with_extension(file), left.with_extension(file)).unwrap();
+    }
+    assert_eq!(Keys::new(&left, NEVER).load_identity("alice").await.unwrap(), Some(KEY));
+}
