@@ -135,6 +135,17 @@ fn a_scan_leads_from_the_first_code_to_connected() {
 }
 
 #[test]
+fn the_hang_up_that_follows_a_scan_is_answered_with_another_call_at_once() {
+    let mut story = Story::fresh();
+    story.opens().shows("one", 60).hears(ClientEvent::Paired).is(P::Linking);
+    story.fails(R::ServerRefused).is(P::Connecting).because(None);
+    assert!(story.starts());
+    // Once: after that it is a failure like any other.
+    story.fails(R::ServerRefused).is(P::Connecting).because(Some(R::ServerRefused));
+    assert!(!story.starts());
+}
+
+#[test]
 fn each_code_of_a_window_has_its_number_and_end_and_then_the_window_is_over() {
     let mut story = Story::fresh();
     story.opens();

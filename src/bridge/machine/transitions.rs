@@ -378,6 +378,12 @@ fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
 fn ended(state: &mut State, generation: Generation, end: End, now: Timestamp) {
     match state.slot {
         Slot::Stopping(stopping) if stopping == generation => state.slot = Slot::Empty,
+        // WhatsApp hangs up on a device it has just linked, and expects it to call again. The library does so by itself,
+        // unless the hang-up was faster than our word that it may: then it is for us to do, at once and with nothing to tell.
+        Slot::Live(live) if live == generation && matches!(state.stage, Stage::Linking { .. }) => {
+            state.slot = Slot::Empty;
+            (state.stage, state.shown) = (Stage::Connecting { by: later(now, state.timings.connect) }, None);
+        }
         Slot::Live(live) if live == generation => {
             state.slot = Slot::Empty;
             let reason = match end {
