@@ -40,7 +40,7 @@ const DEVICE_NAME: &str = "whatsapp-operator";
 /// A file of keys that was not used for this long is closed. Opening it again takes half a millisecond.
 const KEYS_REST: Duration = Duration::from_millis(500);
 /// How many clients are made at the same time. It is their keys that are opened for it, and what hundreds of open files
-/// need at once the process does not give back: 97 MB with 200 idle sessions instead of 70.
+/// need at once the process does not give back: 200 idle sessions were 97 MB without this, and are 64 MB with it.
 const BUILDS: usize = 8;
 
 /// WhatsApp, or whatever speaks its protocol at another address.
