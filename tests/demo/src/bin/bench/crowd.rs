@@ -70,6 +70,7 @@ impl Crowd {
         report.row("  Events per instance", "writes", writes.events / self.count as f64, None);
         report.row("  operator CPU for it", "s", Usage::of(operator.pid()).cpu(), None);
         report.row("  operator RSS after it", "MB", Usage::of(operator.pid()).rss_mb, None);
+        Usage::once_quiet(operator.pid()).await; // what it had postponed is written
         operator.stop();
 
         let goals = (self.owners > 0).then_some((2.0, 50.0));
