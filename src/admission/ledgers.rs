@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
+    platform::kubernetes::version,
     rules::{
         self, ComparableName, Denial, InstanceFacts,
         ledger::{Claim, reserve},
@@ -232,9 +233,7 @@ impl Ledgers {
     /// The newer of what this process wrote last and what the watch has brought.
     fn newest(&self, owner: &str, remembered: Option<WhatsAppOwner>) -> Option<WhatsAppOwner> {
         let watched = self.glance(owner).map(|object| (*object).clone());
-        // Versions may be compared as numbers (Kubernetes 1.35); where one is none, the write will tell.
-        let version =
-            |object: &WhatsAppOwner| object.resource_version().and_then(|version| version.parse::<u128>().ok());
+        // Where they are equal, what has been settled before knows more.
         remembered.into_iter().chain(watched).min_by_key(|object| Reverse(version(object)))
     }
 
@@ -294,7 +293,7 @@ fn escape(value: &str) -> String {
 fn facts(mut object: DynamicObject) -> InstanceFacts {
     object.types = Some(TypeMeta::resource::<WhatsAppInstance>());
     let unreadable = InstanceFacts {
-        key: InstanceRef { namespace: object.namespace().unwrap_or_default(), name: object.name_any() },
+        key: InstanceRef::of(&object),
         uid: object.uid().unwrap_or_default(),
         created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         name: ComparableName::of(object.data["spec"]["name"].as_str().unwrap_or_default()),

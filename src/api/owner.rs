@@ -3,7 +3,7 @@
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
 /// The limit of one owner, and the ledger of what counts against it.
@@ -125,6 +125,13 @@ pub struct InstanceRef {
     /// Name of the instance.
     #[schemars(length(max = 253))]
     pub name: String,
+}
+
+impl InstanceRef {
+    /// Names this object; its namespace is empty when it has none.
+    pub fn of(object: &impl Resource) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
 }
 
 impl fmt::Display for InstanceRef {

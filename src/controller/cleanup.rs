@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt, runtime::events::Event};
+use kube::{Resource, runtime::events::Event};
 
 use super::{
     apply,
@@ -70,10 +70,7 @@ async fn tell_of_giving_up(instance: &WhatsAppInstance, context: &Context) {
     context.events.tell_first((&notices::gave_up()).into(), about.clone(), CALL_TIMEOUT).await;
     let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
     if let Some(bridge) = bound.and_then(|bound| context.bridges.named(&bound.name)) {
-        let notice = notices::gave_up_on(&InstanceRef {
-            namespace: instance.namespace().unwrap_or_default(),
-            name: instance.name_any(),
-        });
+        let notice = notices::gave_up_on(&InstanceRef::of(instance));
         let event = Event { secondary: Some(about), ..Event::from(&notice) };
         context.events.tell_first(event, bridge.object_ref(&()), CALL_TIMEOUT).await;
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance},
     bridge_api::BridgeError,
-    platform::lock,
+    platform::{kubernetes::version, lock},
 };
 
 /// Clients, caches and clocks of the controller.
@@ -66,7 +66,7 @@ impl Written {
         let Some(uid) = cached.uid() else { return cached };
         let mut written = lock(&self.0);
         match written.get(&uid) {
-            Some(own) if version(own) > version(&cached) => Arc::clone(own),
+            Some(own) if version(&**own) > version(&*cached) => Arc::clone(own),
             Some(_) => {
                 written.remove(&uid);
                 cached
@@ -79,12 +79,6 @@ impl Written {
     pub fn forget(&self, uid: &str) {
         lock(&self.0).remove(uid);
     }
-}
-
-/// Resource versions of one kind are comparable decimal numbers (KEP-5504, guaranteed since Kubernetes 1.35 and true of
-/// every etcd-backed API server before).
-fn version(instance: &WhatsAppInstance) -> u64 {
-    instance.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// What bridges last answered instances, when that was an error.

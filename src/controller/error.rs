@@ -107,15 +107,11 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::InstanceRef;
-
-    fn key(name: &str) -> Key {
-        Key::new(InstanceRef { namespace: "team".into(), name: name.into() })
-    }
+    use crate::controller::fixtures::named;
 
     #[test]
     fn each_object_backs_off_for_itself_up_to_the_limit_and_starts_anew_once_fine() {
-        let (one, other) = (key("one"), key("other"));
+        let (one, other) = (named("team", "one"), named("team", "other"));
         let backoff = Backoff::default();
         let error = ReconcileError::TimedOut;
         let pauses: Vec<_> = (0..14).map(|_| backoff.after(one.clone(), &error)).collect();
@@ -130,7 +126,7 @@ mod tests {
     fn a_lost_race_is_run_again_at_once() {
         let backoff = Backoff::default();
         for _ in 0..10 {
-            assert!(backoff.after(key("one"), &ReconcileError::PlaceTaken) < FIRST_PAUSE);
+            assert!(backoff.after(named("team", "one"), &ReconcileError::PlaceTaken) < FIRST_PAUSE);
         }
     }
 
@@ -138,7 +134,7 @@ mod tests {
     fn a_cache_that_stays_behind_is_waited_for() {
         let backoff = Backoff::default();
         let lost = ReconcileError::Outdated { doing: "write the status" };
-        let pauses: Vec<_> = (0..30).map(|_| backoff.after(key("one"), &lost)).collect();
+        let pauses: Vec<_> = (0..30).map(|_| backoff.after(named("team", "one"), &lost)).collect();
         assert!(pauses[29] > Duration::from_secs(2) && pauses[29] < Duration::from_secs(5), "{pauses:?}");
     }
 }

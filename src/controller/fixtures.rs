@@ -41,7 +41,12 @@ pub fn bound(status: WhatsAppInstanceStatus) -> WhatsAppInstance {
 
 /// The key of an instance.
 pub fn key(instance: &WhatsAppInstance) -> Key {
-    Key::new(InstanceRef { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() })
+    Key::new(InstanceRef::of(instance))
+}
+
+/// The key of whatever has this name.
+pub fn named(namespace: &str, name: &str) -> Key {
+    Key::new(InstanceRef { namespace: namespace.into(), name: name.into() })
 }
 
 /// Where [`bound`] instances run.

@@ -70,7 +70,7 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
         match event {
             Event::Init => self.listing[which].clear(),
             Event::InitApply(object) => {
-                let key = key(&object);
+                let key = Key::new(InstanceRef::of(&object));
                 self.listing[which].insert(Key::clone(&key));
                 changes.extend(fit(key, object));
             }
@@ -83,24 +83,18 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
                 }
             }
             Event::Apply(object) => {
-                let key = key(&object);
+                let key = Key::new(InstanceRef::of(&object));
                 self.seen[which].insert(Key::clone(&key));
                 changes.extend(fit(key, object));
             }
             Event::Delete(object) => {
-                let key = key(&object);
+                let key = Key::new(InstanceRef::of(&object));
                 self.seen[which].remove(&key);
                 changes.push(Change::Gone(key));
             }
         }
         changes
     }
-}
-
-fn key<K: Resource>(object: &K) -> Key {
-    let meta = object.meta();
-    let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-    Key::new(InstanceRef { namespace, name })
 }
 
 /// One object that does not parse (stored under another schema) is skipped, and said so; the watch goes on. What is left of

@@ -106,6 +106,12 @@ where
     }
 }
 
+/// An object's resource version, 0 without one. Those of one kind are comparable decimal numbers (KEP-5504, guaranteed since
+/// Kubernetes 1.35 and true of every etcd-backed API server before).
+pub fn version(object: &impl Resource) -> u64 {
+    object.meta().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
 /// An error and its innermost cause, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut cause = error;

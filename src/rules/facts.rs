@@ -46,7 +46,7 @@ impl From<&WhatsAppInstance> for InstanceFacts {
             instance.annotations().get(labels::PRIMARY_SINCE).and_then(|stamp| stamp.parse().ok()).unwrap_or(created)
         };
         Self {
-            key: InstanceRef { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() },
+            key: InstanceRef::of(instance),
             uid: instance.uid().unwrap_or_default(),
             created,
             name: ComparableName::of(&instance.spec.name),

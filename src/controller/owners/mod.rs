@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{cache::Key, context::Context, facts::Standing, turns, watches::Change};
 use crate::{
-    api::{self, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
-    platform::lock,
+    api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
+    platform::{kubernetes::version, lock},
     rules::{Denial, InstanceFacts, Verdict, owner::object_name, verdict},
 };
 
@@ -146,7 +146,7 @@ impl Owners {
             return shown;
         }
         let status = book.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
-        let key = key(instance);
+        let key = InstanceRef::of(instance);
         match verdict(owner, status, &key, &instance.spec.name) {
             None => shown,
             Some(Verdict::Accepted) => {
@@ -161,7 +161,7 @@ impl Owners {
         let books = lock(&self.books);
         let Some(book) = owner_of(instance).and_then(|owner| books.get(owner)) else { return false };
         let Some(status) = book.ledger.as_ref().and_then(|ledger| ledger.status.as_ref()) else { return false };
-        let key = key(instance);
+        let key = InstanceRef::of(instance);
         // The settlement under way says whether there is another one to point at; one that fails holds nothing up.
         status.primary.as_ref() == Some(&key) && !book.is_settled() && book.failures < PATIENCE
     }
@@ -243,15 +243,6 @@ fn owner_of(instance: &WhatsAppInstance) -> Option<&str> {
 pub fn was_accepted(instance: &WhatsAppInstance) -> bool {
     let conditions = instance.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "True")
-}
-
-fn key(instance: &WhatsAppInstance) -> api::InstanceRef {
-    api::InstanceRef { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() }
-}
-
-/// Resource versions of one kind are comparable decimal numbers (KEP-5504).
-fn version(object: &WhatsAppOwner) -> u64 {
-    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 fn foreign(owner: &str) -> Denial {

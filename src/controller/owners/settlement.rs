@@ -7,14 +7,17 @@ use kube::{Api, ResourceExt, api::PostParams, core::Status};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::{Book, Owners, owner_of, version};
+use super::{Book, Owners, owner_of};
 use crate::{
     api::{
         InstanceRef, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
         conditions,
     },
     controller::{cache::Key, context::Context, error::describe, facts::Standing, readings},
-    platform::{kubernetes::CALL_TIMEOUT, lock},
+    platform::{
+        kubernetes::{CALL_TIMEOUT, version},
+        lock,
+    },
     rules::{self, ComparableName, InstanceFacts, Settled, doubts, owner::object_name},
 };
 
@@ -121,7 +124,7 @@ impl Desk {
             if let Some((ledger, _)) = written.filter(|(_, written)| can_wait(written, &status)) {
                 let since = self.book(owner, |book| {
                     book.settled = case.seen;
-                    book.postpone(version(ledger), status.clone())
+                    book.postpone(version(&**ledger), status.clone())
                 });
                 let waited = since.map_or(POSTPONEMENT, |since| since.elapsed());
                 if let Some(left) = POSTPONEMENT.checked_sub(waited).filter(|left| !left.is_zero()) {

@@ -3,8 +3,8 @@ use serde_json::json;
 
 use super::Owners;
 use crate::{
-    api::{InstanceRef, WhatsAppInstance, WhatsAppOwner},
-    controller::{cache::Key, facts::Standing, watches::Change},
+    api::{WhatsAppInstance, WhatsAppOwner},
+    controller::{facts::Standing, fixtures::named, watches::Change},
 };
 
 fn instance(name: &str, version: &str) -> WhatsAppInstance {
@@ -25,12 +25,8 @@ fn ledger(version: &str, entries: &[(&str, Option<&str>)]) -> WhatsAppOwner {
     .unwrap()
 }
 
-fn key(namespace: &str, name: &str) -> Key {
-    Key::new(InstanceRef { namespace: namespace.into(), name: name.into() })
-}
-
 fn shown(object: WhatsAppOwner) -> Change<WhatsAppOwner> {
-    Change::Present(key("", &object.name_any()), object)
+    Change::Present(named("", &object.name_any()), object)
 }
 
 fn settled(owners: &Owners) {
@@ -44,7 +40,7 @@ fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
     let (owners, mut woken) = Owners::new(Vec::new(), 10);
     let one = instance("one", "1");
     owners.object_changed(None, shown(ledger("5", &[("one", None), ("two", Some("LimitExceeded"))])));
-    owners.instance_changed(&key("team", "one"), None, Some(&one));
+    owners.instance_changed(&named("team", "one"), None, Some(&one));
     assert_eq!(owners.standing(&one), (Standing::Undecided, false));
     assert_eq!(woken.try_recv().as_deref(), Ok("alice"));
     settled(&owners);
@@ -55,7 +51,7 @@ fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
     assert_eq!(owners.standing(&instance("unheard-of", "1")).0, Standing::Undecided);
 
     // One that goes may make room, and one of its name may come.
-    owners.instance_changed(&key("team", "one"), Some(&one), None);
+    owners.instance_changed(&named("team", "one"), Some(&one), None);
     assert_eq!(owners.standing(&one).0, Standing::Undecided);
 }
 
@@ -73,9 +69,9 @@ fn an_older_version_of_the_ledger_does_not_replace_a_newer_one() {
         object.metadata = ObjectMeta { uid: Some(uid.into()), ..object.metadata };
         object
     };
-    owners.object_changed(Some(&gone("another")), Change::Gone(key("", "alice")));
+    owners.object_changed(Some(&gone("another")), Change::Gone(named("", "alice")));
     assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
-    owners.object_changed(Some(&gone("u1")), Change::Gone(key("", "alice")));
+    owners.object_changed(Some(&gone("u1")), Change::Gone(named("", "alice")));
     settled(&owners);
     assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Undecided);
 }
@@ -107,16 +103,16 @@ fn what_was_found_counts_until_somebody_else_writes() {
 fn what_no_rule_asks_about_wakes_nobody() {
     let (owners, mut woken) = Owners::new(Vec::new(), 10);
     let before = instance("one", "1");
-    owners.instance_changed(&key("team", "one"), None, Some(&before));
+    owners.instance_changed(&named("team", "one"), None, Some(&before));
     woken.try_recv().unwrap();
     let mut after = instance("one", "2");
     after.annotations_mut().insert("note".into(), "new".into());
-    owners.instance_changed(&key("team", "one"), Some(&before), Some(&after));
+    owners.instance_changed(&named("team", "one"), Some(&before), Some(&after));
     assert!(woken.try_recv().is_err());
     // Nor does what belongs to nobody.
     let mut free = instance("free", "1");
     free.spec.owner = None;
-    owners.instance_changed(&key("team", "free"), None, Some(&free));
+    owners.instance_changed(&named("team", "free"), None, Some(&free));
     assert!(woken.try_recv().is_err());
     assert_eq!(owners.standing(&free), (Standing::Accepted, false));
 }
