@@ -1,7 +1,6 @@
 //! The owners' ledgers, as admission writes them: one status write per place, with an optimistic lock.
 
 use std::{
-    cmp::Reverse,
     collections::HashMap,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
@@ -21,8 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
-    platform::kubernetes::version,
+    api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, labels::FIELD_MANAGER},
+    platform::kubernetes::{replace_status, version},
     rules::{
         self, ComparableName, Denial, InstanceFacts,
         ledger::{Claim, reserve},
@@ -155,7 +154,8 @@ impl Ledgers {
                 return Err(LedgerError::Late);
             }
             match self.write(&granted).await {
-                Ok(written) => {
+                Ok(mut written) => {
+                    written.metadata.managed_fields = None;
                     slot.owner = Some(written);
                     return Ok(Ok(()));
                 }
@@ -232,9 +232,10 @@ impl Ledgers {
 
     /// The newer of what this process wrote last and what the watch has brought.
     fn newest(&self, owner: &str, remembered: Option<WhatsAppOwner>) -> Option<WhatsAppOwner> {
-        let watched = self.glance(owner).map(|object| (*object).clone());
+        let watched = self.glance(owner);
         // Where they are equal, what has been settled before knows more.
-        remembered.into_iter().chain(watched).min_by_key(|object| Reverse(version(object)))
+        let ahead = |own: &WhatsAppOwner| watched.as_ref().is_none_or(|watched| version(own) >= version(&**watched));
+        remembered.filter(ahead).or_else(|| watched.map(|watched| (*watched).clone()))
     }
 
     async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, LedgerError> {
@@ -258,7 +259,7 @@ impl Ledgers {
         if dry_run {
             return Ok(Some(object));
         }
-        match call("create", || self.owners.create(&POST, &object)).await {
+        match call("create", || self.owners.create(&PostParams::default(), &object)).await {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.is(Status::is_already_exists) => Ok(None),
             Err(error) => Err(error),
@@ -266,13 +267,9 @@ impl Ledgers {
     }
 
     async fn write(&self, object: &WhatsAppOwner) -> Result<WhatsAppOwner, LedgerError> {
-        let name = object.name_any();
-        call("write", || self.owners.replace_status(&name, &POST, object)).await
+        call("write", || replace_status(&self.owners, object, &object.status, FIELD_MANAGER)).await
     }
 }
-
-/// Writes as the one program there is; nobody else owns fields of the ledger.
-const POST: PostParams = PostParams { dry_run: false, field_manager: None };
 
 /// What a ledger says to a claim.
 enum Answer {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{BridgeBinding, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{BridgeError, Deletion, SessionSpec},
-    platform::kubernetes::CALL_TIMEOUT,
+    platform::kubernetes::{CALL_TIMEOUT, replace_status},
 };
 
 type Applied<T> = Result<T, ReconcileError>;
@@ -62,16 +62,8 @@ pub async fn write_status(
     status: &WhatsAppInstanceStatus,
     context: &Context,
 ) -> Applied<Arc<WhatsAppInstance>> {
-    let body = json!({
-        "apiVersion": WhatsAppInstance::api_version(&()), "kind": WhatsAppInstance::kind(&()),
-        "metadata": {
-            "name": instance.name_any(), "uid": instance.uid(), "resourceVersion": instance.resource_version(),
-        },
-        "status": status,
-    });
-    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
-    let (api, name, patch) = (api(instance, context), instance.name_any(), Patch::Apply(body));
-    let answer = call("write the status", api.patch_status(&name, &params, &patch)).await?;
+    let api = api(instance, context);
+    let answer = call("write the status", replace_status(&api, instance, status, labels::FIELD_MANAGER)).await?;
     Ok(written(instance, answer, context))
 }
 

@@ -9,7 +9,6 @@ use std::{
 use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
     runtime::events::{Event, EventType},
 };
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -23,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{BridgeBinding, Shard, WhatsAppBridge, WhatsAppBridgeStatus, labels},
-    platform::kubernetes::CALL_TIMEOUT,
+    platform::kubernetes::{CALL_TIMEOUT, replace_status},
 };
 use kube::Resource;
 
@@ -91,6 +90,7 @@ impl Bridges {
                 match self.report_one(&bridge, counts_due.is_none()).await {
                     Reported::Nothing => {}
                     Reported::Written => drop(written.insert(name, Instant::now())),
+                    Reported::Behind => due = Some(Instant::now() + GATHER),
                     Reported::Later => due = due.into_iter().chain(counts_due).min(),
                     Reported::Failed => due = Some(Instant::now() + CALL_TIMEOUT),
                 }
@@ -114,20 +114,14 @@ impl Bridges {
             return Reported::Later;
         }
         let api: Api<WhatsAppBridge> = Api::all(self.client.clone());
-        let body = serde_json::json!({
-            "apiVersion": WhatsAppBridge::api_version(&()), "kind": WhatsAppBridge::kind(&()),
-            "metadata": { "name": bridge.name_any(), "uid": bridge.uid() }, "status": new,
-        });
-        let params = PatchParams::apply(labels::FIELD_MANAGER).force();
-        let patch = Patch::Apply(&body);
-        let name = bridge.name_any();
-        let write = api.patch_status(&name, &params, &patch);
+        let write = replace_status(&api, bridge, &new, labels::FIELD_MANAGER);
         match tokio::time::timeout(CALL_TIMEOUT, write).await {
             Ok(Ok(_)) => {
                 self.warn_of_unclaimed(bridge, &old, &new);
                 Reported::Written
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => Reported::Nothing,
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Reported::Nothing,
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Reported::Behind,
             Ok(Err(error)) => {
                 tracing::warn!(
                     bridge = bridge.name_any(),
@@ -163,6 +157,8 @@ impl Bridges {
 enum Reported {
     Nothing,
     Written,
+    /// Somebody has written the object, and the watch has not shown it yet.
+    Behind,
     Later,
     Failed,
 }

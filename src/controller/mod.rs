@@ -5,12 +5,12 @@
 //! | API group | resource | verbs | what for |
 //! | --- | --- | --- | --- |
 //! | whatsapp-operator.dev | whatsappinstances | get, list, watch, patch | the watch; patch is for the finalizer only |
-//! | whatsapp-operator.dev | whatsappinstances/status | patch | the status |
+//! | whatsapp-operator.dev | whatsappinstances/status | update | the status |
 //! | whatsapp-operator.dev | whatsappinstances/finalizers | update | where OwnerReferencesPermissionEnforcement is on |
 //! | whatsapp-operator.dev | whatsappowners | get, list, watch, create | the watch; made when an owner has none |
 //! | whatsapp-operator.dev | whatsappowners/status | update | ledger, counts, primary |
 //! | whatsapp-operator.dev | whatsappbridges | get, list, watch | the watch |
-//! | whatsapp-operator.dev | whatsappbridges/status | patch | the status |
+//! | whatsapp-operator.dev | whatsappbridges/status | update | the status |
 //! | (core) | namespaces | list, watch | labels, for `allowedNamespaces` |
 //! | (core) | secrets | get | the token of each bridge; grant it by resourceNames |
 //! | events.k8s.io | events | create, patch | Events; those about bridges go to namespace "default" |

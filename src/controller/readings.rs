@@ -25,13 +25,15 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// All five conditions, keeping the time of those whose status stays.
+    /// All five conditions, keeping the time of those whose status stays; and behind them those that are not ours.
     pub fn conditions(&self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
         let accepted = self.refused.clone().unwrap_or_else(|| Finding::yes(reason::ACCEPTED));
         let ready = self.ready(&accepted);
         let findings = [accepted, self.bridge.clone(), self.paired.clone(), self.connected.clone(), ready];
         let each = kinds::ALL.into_iter().zip(findings);
-        each.map(|(kind, finding)| finding.condition(kind, old, generation, now)).collect()
+        let ours = each.map(|(kind, finding)| finding.condition(kind, old, generation, now));
+        let foreign = old.iter().filter(|condition| !kinds::ALL.contains(&condition.type_.as_str()));
+        ours.chain(foreign.cloned()).collect()
     }
 
     /// The first that is False speaks for all; Unknown speaks only when none is.

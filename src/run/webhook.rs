@@ -76,6 +76,8 @@ pub(super) async fn start(
 
     let (reader, writer) = reflector::store();
     let owners = watcher(Api::<WhatsAppOwner>::all(client.clone()), watcher::Config::default()).default_backoff();
+    // Nobody here reads them, and they can be larger than the object.
+    let owners = owners.modify(|owner| owner.metadata.managed_fields = None);
     let owners = reflector(writer, owners).take_until(stop.clone().cancelled_owned());
     tokio::spawn(owners.for_each(|event| {
         if let Err(error) = event {

@@ -11,11 +11,11 @@ use super::{Book, Owners, owner_of};
 use crate::{
     api::{
         InstanceRef, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
-        conditions,
+        conditions, labels,
     },
     controller::{cache::Key, context::Context, error::describe, facts::Standing, readings},
     platform::{
-        kubernetes::{CALL_TIMEOUT, version},
+        kubernetes::{CALL_TIMEOUT, replace_status, version},
         lock,
     },
     rules::{self, ComparableName, InstanceFacts, Settled, doubts, owner::object_name},
@@ -216,8 +216,8 @@ impl Desk {
         status: WhatsAppOwnerStatus,
     ) -> Result<bool, SettlementError> {
         let (api, name) = (self.api(), object_name(owner));
-        let object = WhatsAppOwner { status: Some(status), ..ledger.clone() };
-        match call("write the ledger", api.replace_status(&name, &PostParams::default(), &object)).await {
+        let write = replace_status(&api, ledger, &status, labels::FIELD_MANAGER);
+        match call("write the ledger", write).await {
             Ok(written) => {
                 self.owners.record(owner, written);
                 Ok(true)
