@@ -259,7 +259,8 @@ impl Ledgers {
         if dry_run {
             return Ok(Some(object));
         }
-        match call("create", || self.owners.create(&PostParams::default(), &object)).await {
+        let params = PostParams::default();
+        match call("create", || self.owners.create(&params, &object)).await {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.is(Status::is_already_exists) => Ok(None),
             Err(error) => Err(error),
