@@ -192,3 +192,19 @@ fn kept(old: &WhatsAppInstanceStatus, kind: &str) -> Option<Finding> {
     };
     Some(Finding::new(status, &condition.reason, &*condition.message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{kinds, not_started, reason};
+    use crate::controller::{finding::Finding, fixtures::now};
+
+    #[test]
+    fn conditions_that_are_not_ours_stay() {
+        let foreign = Finding::yes(reason::UNKNOWN).condition("example.com/Audited", &[], Some(1), now());
+        let old = [foreign.clone(), Finding::yes(reason::ACCEPTED).condition(kinds::ACCEPTED, &[], Some(1), now())];
+        let conditions = not_started(true).conditions(&old, Some(2), now());
+        let named: Vec<&str> = conditions.iter().map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(named, [&kinds::ALL[..], &["example.com/Audited"]].concat());
+        assert_eq!(conditions.last(), Some(&foreign));
+    }
+}

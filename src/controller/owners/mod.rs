@@ -10,6 +10,7 @@ mod settlement;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use kube::ResourceExt;
@@ -25,6 +26,8 @@ use crate::{
 
 /// Owners settled at once.
 const WORKERS: usize = 8;
+/// How long a change of counts alone waits for company, so that a hundred connects are not a hundred writes.
+const POSTPONEMENT: Duration = Duration::from_secs(1);
 /// Failures in a row after which a deletion no longer waits for its owner's settlement.
 const PATIENCE: u32 = 5;
 
@@ -48,6 +51,8 @@ struct Book {
     /// Changes so far, and up to which of them the ledger is settled.
     seen: u64,
     settled: u64,
+    /// Since when instances have changed in ways that only the counts show.
+    counts_since: Option<Instant>,
     /// A settlement whose difference is not worth a write of its own.
     postponed: Option<Postponed>,
     failures: u32,
@@ -67,11 +72,21 @@ impl Book {
         self.seen == self.settled
     }
 
-    /// Leaves a settlement of the ledger's version unwritten, and says since when there is one.
-    fn postpone(&mut self, version: u64, status: WhatsAppOwnerStatus) -> Instant {
-        let since = self.postponed.as_ref().map_or_else(Instant::now, |postponed| postponed.since);
+    /// How long there is nothing to do but to wait for company. Ten instances that come up together change the counts twenty
+    /// times, and each settlement looks at all ten.
+    fn rest(&self) -> Option<Duration> {
+        let since = self.counts_since.into_iter().chain(self.postponed.as_ref().map(|postponed| postponed.since)).min();
+        let left = POSTPONEMENT.checked_sub(since?.elapsed()).filter(|left| !left.is_zero());
+        left.filter(|_| self.is_settled())
+    }
+
+    /// Leaves a settlement of the ledger's version unwritten, and says for how long; not at all when what it found has waited
+    /// long enough, counted from `since`.
+    fn postpone(&mut self, version: u64, status: WhatsAppOwnerStatus, since: Option<Instant>) -> Option<Duration> {
+        let before = self.postponed.as_ref().map(|postponed| postponed.since);
+        let since = before.into_iter().chain(since).min().unwrap_or_else(Instant::now);
         self.postponed = Some(Postponed { since, version, status });
-        since
+        POSTPONEMENT.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// The ledger as it would be had nothing been postponed. What was found is not forgotten: above all that a reservation
@@ -96,9 +111,14 @@ impl Owners {
     pub fn instance_changed(&self, key: &Key, before: Option<&WhatsAppInstance>, after: Option<&WhatsAppInstance>) {
         if let (Some(before), Some(after)) = (before, after)
             && owner_of(before) == owner_of(after)
-            && InstanceFacts::from(before) == InstanceFacts::from(after)
         {
-            return;
+            let (was, is) = (InstanceFacts::from(before), InstanceFacts::from(after));
+            if was == is {
+                return;
+            }
+            if changes_counts_only(&was, is) {
+                return self.counts_changed(owner_of(after));
+            }
         }
         let mut books = lock(&self.books);
         let mut touch = |instance: &WhatsAppInstance, is_member: bool| {
@@ -182,6 +202,15 @@ impl Owners {
         turns::give(woken, WORKERS, stop, turn).await;
     }
 
+    fn counts_changed(&self, owner: Option<&str>) {
+        let mut books = lock(&self.books);
+        if let Some((owner, book)) = owner.and_then(|owner| Some((owner, books.get_mut(owner)?))) {
+            book.counts_since.get_or_insert_with(Instant::now);
+            // As below.
+            let _ = self.wakes.send(owner.to_owned());
+        }
+    }
+
     fn changed(&self, owner: &str, book: &mut Book) {
         book.seen += 1;
         // Nobody listens only when the controller has ended.
@@ -232,6 +261,12 @@ impl Owners {
     fn looks_after(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|known| known == namespace)
     }
+}
+
+/// Whether no place, no name and no primary depends on the difference. What an instance shows of its acceptance it was told by
+/// the ledger, and whether it is connected matters only to a wish.
+fn changes_counts_only(was: &InstanceFacts, is: InstanceFacts) -> bool {
+    is.wish.is_none() && *was == InstanceFacts { accepted: was.accepted, connected: was.connected, ..is }
 }
 
 /// Whose instance it is; nobody's without `spec.owner`.

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt, api::PostParams, core::Status};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Book, Owners, owner_of};
 use crate::{
@@ -21,8 +21,6 @@ use crate::{
     rules::{self, ComparableName, InstanceFacts, Settled, doubts, owner::object_name},
 };
 
-/// How long a change of counts alone waits for company, so that a hundred connects are not a hundred writes.
-const POSTPONEMENT: Duration = Duration::from_secs(1);
 /// Attempts in one settlement, when somebody else writes the ledger at the same time.
 const ATTEMPTS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -69,6 +67,8 @@ pub struct Desk {
 /// An owner as read from memory.
 struct Case {
     seen: u64,
+    /// Since when only counts have changed, if they have.
+    counts_since: Option<Instant>,
     ledger: Option<Arc<WhatsAppOwner>>,
     /// The ledger's status, with what is known and not written yet.
     status: Option<WhatsAppOwnerStatus>,
@@ -80,6 +80,9 @@ type Member = (Key, Arc<WhatsAppInstance>);
 impl Desk {
     /// Settles one owner and wakes the instances it concerns. Returns when to do it again without being told.
     pub async fn settle(&self, owner: &str) -> Option<Duration> {
+        if let Some(left) = self.book(owner, |book| book.rest()).flatten() {
+            return Some(left);
+        }
         let mut members = Vec::new();
         let result = self.attempts(owner, &mut members).await;
         if let Err(SettlementError::Foreign) = result {
@@ -122,12 +125,11 @@ impl Desk {
                 return Ok(again);
             }
             if let Some((ledger, _)) = written.filter(|(_, written)| can_wait(written, &status)) {
-                let since = self.book(owner, |book| {
+                let left = self.book(owner, |book| {
                     book.settled = case.seen;
-                    book.postpone(version(&**ledger), status.clone())
+                    book.postpone(version(&**ledger), status.clone(), case.counts_since)
                 });
-                let waited = since.map_or(POSTPONEMENT, |since| since.elapsed());
-                if let Some(left) = POSTPONEMENT.checked_sub(waited).filter(|left| !left.is_zero()) {
+                if let Some(left) = left.flatten() {
                     return Ok(Some(again.map_or(left, |again| again.min(left))));
                 }
             }
@@ -145,14 +147,15 @@ impl Desk {
 
     /// The owner as of now; nothing when it is none of this operator's business.
     fn case(&self, owner: &str) -> Option<Case> {
-        let (seen, ledger, status, members) = {
+        let (seen, counts_since, ledger, status, members) = {
             let mut books = lock(&self.owners.books);
-            let book = books.get(owner)?;
+            let book = books.get_mut(owner)?;
             if book.members.is_empty() && book.ledger.is_none() {
                 books.remove(owner);
                 return None;
             }
-            (book.seen, book.ledger.clone(), book.status().cloned(), book.members.clone())
+            let counts_since = book.counts_since.take();
+            (book.seen, counts_since, book.ledger.clone(), book.status().cloned(), book.members.clone())
         };
         let ours = |key: &str| self.owners.looks_after(key);
         let entries = ledger.iter().filter_map(|ledger| ledger.status.as_ref()).flat_map(|status| &status.instances);
@@ -165,7 +168,7 @@ impl Desk {
         let members =
             members.into_iter().filter_map(|key| self.context.instances.get(&key).map(|cached| (key, newest(cached))));
         let members = members.filter(|(_, instance)| owner_of(instance) == Some(owner)).collect();
-        Some(Case { seen, ledger, status, members })
+        Some(Case { seen, counts_since, ledger, status, members })
     }
 
     /// What exists: the cache, and a live read where the ledger may know more. A cache that lags behind would give away

@@ -92,11 +92,42 @@ fn what_was_found_counts_until_somebody_else_writes() {
     assert!(is_reserved());
     // The instance is there: the reservation has come true.
     let found = ledger("5", &[("one", None)]).status.unwrap();
-    super::lock(&owners.books).get_mut("alice").unwrap().postpone(5, found);
+    super::lock(&owners.books).get_mut("alice").unwrap().postpone(5, found, None);
     assert!(!is_reserved());
     // Another one of its name is on its way.
     owners.object_changed(None, shown(reserved("6", "2026-01-01T00:00:01Z")));
     assert!(is_reserved());
+}
+
+#[test]
+fn counts_alone_wait_for_company_and_unsettle_nothing() {
+    let (owners, mut woken) = Owners::new(Vec::new(), 10);
+    let (key, before) = (named("team", "one"), instance("one", "1"));
+    owners.object_changed(None, shown(ledger("5", &[("one", None)])));
+    owners.instance_changed(&key, None, Some(&before));
+    while woken.try_recv().is_ok() {}
+    settled(&owners);
+    let rests = || super::lock(&owners.books)["alice"].rest().is_some();
+    assert!(!rests());
+
+    let connected = |mut instance: WhatsAppInstance| {
+        instance.status = serde_json::from_value(json!({"conditions": [
+            {"type": "Connected", "status": "True", "reason": "Connected", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        ]}))
+        .unwrap();
+        instance
+    };
+    owners.instance_changed(&key, Some(&before), Some(&connected(before.clone())));
+    assert_eq!(woken.try_recv().as_deref(), Ok("alice"));
+    assert!(rests());
+    assert_eq!(owners.standing(&before), (Standing::Accepted, true));
+
+    // Of one that wishes to be primary, somebody waits for it.
+    let mut wishing = before.clone();
+    wishing.spec.primary = true;
+    owners.instance_changed(&key, Some(&wishing), Some(&connected(wishing.clone())));
+    assert!(!rests());
+    assert_eq!(owners.standing(&before).0, Standing::Undecided);
 }
 
 #[test]

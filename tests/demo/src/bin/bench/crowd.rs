@@ -16,6 +16,7 @@ use crate::{
     scripted_bridge,
     support::{
         control_plane::ControlPlane,
+        webhooks,
         world::{self, OperatorAddress},
     },
 };
@@ -55,6 +56,10 @@ impl Crowd {
         let mut operator = world::operator_program(dir, &plane.kubeconfig(), self.namespace)
             .args(["--watch-namespaces", self.namespace]);
         operator.set("--log", "info");
+        if self.owners > 0 {
+            // Nobody asks it: what is measured is what a replica that serves admission too holds in memory.
+            operator = operator.args(webhooks::serving(""));
+        }
         let (before, up) = (Writes::so_far(client).await, Instant::now());
         let address: OperatorAddress = operator.start().await;
         self.until_connected(&address, Duration::from_millis(250)).await;
