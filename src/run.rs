@@ -147,6 +147,10 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
         // is not.
         let looked = |reached| if reached { admin.ready() } else { admin.unready(NO_LEASE) };
         if stop.run_until_cancelled(candidate.acquire(looked)).await.is_none() {
+            admin.unready(STOPPING);
+            if let Some(webhooks) = webhooks {
+                webhooks.ended().await;
+            }
             return Ok(());
         }
         tracing::info!(lease = args.lease_name, "holding the lease");

@@ -77,12 +77,12 @@ pub fn mutating(wanted: &Wanted) -> MutatingWebhookConfiguration {
 
 /// The validating configuration.
 pub fn validating(wanted: &Wanted) -> ValidatingWebhookConfiguration {
-    let webhook = |kind: &str, path, rule, matters: Option<&str>, side_effects: &str| ValidatingWebhook {
+    let webhook = |kind: &str, path, rule, matters: &str, side_effects: &str| ValidatingWebhook {
         name: format!("validate.{kind}.{GROUP}"),
         admission_review_versions: vec!["v1".into()],
         client_config: client_config(wanted, path),
         rules: Some(vec![rule]),
-        match_conditions: matters.map(|matters| vec![condition("changes-what-rules-speak-of", matters)]),
+        match_conditions: Some(vec![condition("changes-what-rules-speak-of", matters)]),
         match_policy: Some("Equivalent".into()),
         failure_policy: Some("Fail".into()),
         side_effects: side_effects.into(),
@@ -90,21 +90,15 @@ pub fn validating(wanted: &Wanted) -> ValidatingWebhookConfiguration {
         ..ValidatingWebhook::default()
     };
     let instances = rule("whatsappinstances", "Namespaced", &["CREATE", "UPDATE"]);
-    let owners = rule("whatsappowners", "Cluster", &["CREATE"]);
+    let owners = rule("whatsappowners", "Cluster", &["CREATE", "DELETE"]);
     ValidatingWebhookConfiguration {
         metadata: metadata(wanted),
         webhooks: Some(vec![
             ValidatingWebhook {
                 namespace_selector: wanted.namespaces.clone(),
-                ..webhook(
-                    "whatsappinstances",
-                    VALIDATE_INSTANCES,
-                    instances,
-                    Some(&validation_matters()),
-                    "NoneOnDryRun",
-                )
+                ..webhook("whatsappinstances", VALIDATE_INSTANCES, instances, &validation_matters(), "NoneOnDryRun")
             },
-            webhook("whatsappowners", VALIDATE_OWNERS, owners, None, "None"),
+            webhook("whatsappowners", VALIDATE_OWNERS, owners, LIMIT_MATTERS, "None"),
         ]),
     }
 }
@@ -124,6 +118,9 @@ fn validation_matters() -> String {
         differs(stamp),
     )
 }
+
+/// An owner without a limit of its own may be deleted whether somebody answers or not.
+const LIMIT_MATTERS: &str = "request.operation == 'CREATE' || has(oldObject.spec.maxInstances)";
 
 fn mutation_matters() -> String {
     format!("request.operation == 'CREATE' || !has(object.spec.owner) || {} || {}", differs(wishes), differs(stamp))
@@ -208,7 +205,8 @@ mod tests {
         for rule in webhooks.iter().flat_map(|webhook| webhook.rules.as_ref().unwrap()) {
             assert_eq!(rule.api_groups.as_ref().unwrap(), &["whatsapp-operator.dev"]);
             assert!(rule.resources.as_ref().unwrap().iter().all(|resource| !resource.contains('/') && resource != "*"));
-            assert!(!rule.operations.as_ref().unwrap().contains(&"DELETE".to_owned()));
+            let deletes = rule.operations.as_ref().unwrap().contains(&"DELETE".to_owned());
+            assert_eq!(deletes, rule.resources.as_ref().unwrap() == &["whatsappowners"], "an instance can always go");
         }
         assert_eq!(webhooks[0].side_effects, "NoneOnDryRun");
         assert_eq!(

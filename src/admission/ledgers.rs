@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DynamicObject, ListParams, PostParams},
-    core::{ApiResource, Status, TypeMeta},
+    core::{ApiResource, Status},
     runtime::reflector::{ObjectRef, Store},
 };
 use thiserror::Error;
@@ -20,10 +20,10 @@ use tokio::{
 };
 
 use crate::{
-    api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, labels::FIELD_MANAGER},
+    api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, labels::FIELD_MANAGER},
     platform::kubernetes::{replace_status, version},
     rules::{
-        self, ComparableName, Denial, InstanceFacts,
+        self, Denial, InstanceFacts,
         ledger::{Claim, reserve},
         owner::object_name,
         settle,
@@ -67,7 +67,7 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    fn is(&self, kind: fn(&Status) -> bool) -> bool {
+    pub(super) fn is(&self, kind: fn(&Status) -> bool) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
     }
 }
@@ -241,7 +241,7 @@ impl Ledgers {
     async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, LedgerError> {
         let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
         let list = call("list the instances of", || self.instances.list(&params)).await?;
-        Ok(list.items.into_iter().map(facts).collect())
+        Ok(list.items.into_iter().map(InstanceFacts::of_any).collect())
     }
 
     async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, LedgerError> {
@@ -285,22 +285,6 @@ enum Answer {
 /// Field selectors give `\`, `,` and `=` a meaning.
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
-}
-
-/// What the rules need of an object as listed. One that cannot be read still takes its place.
-fn facts(mut object: DynamicObject) -> InstanceFacts {
-    object.types = Some(TypeMeta::resource::<WhatsAppInstance>());
-    let unreadable = InstanceFacts {
-        key: InstanceRef::of(&object),
-        uid: object.uid().unwrap_or_default(),
-        created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        name: ComparableName::of(object.data["spec"]["name"].as_str().unwrap_or_default()),
-        accepted: false,
-        connected: false,
-        wish: None,
-        terminating: object.metadata.deletion_timestamp.is_some(),
-    };
-    object.try_parse::<WhatsAppInstance>().map_or(unreadable, |instance| InstanceFacts::from(&instance))
 }
 
 /// Makes a call, again when the API server asks for patience. A write made twice meets its own version the second time.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::review::{Decision, Request};
 use crate::{
     api::labels::{FINALIZER, PRIMARY_SINCE},
-    rules::primary::wishes_anew,
+    rules::primary::{self, wishes_anew},
 };
 
 /// [`PRIMARY_SINCE`] in a JSON pointer.
@@ -56,11 +56,11 @@ fn add_finalizer(decision: &mut Decision, object: &DynamicObject) {
 
 fn stamp_primary(decision: &mut Decision, object: &DynamicObject, old: Option<&DynamicObject>, now: Timestamp) {
     let (given, before) = (stamp(object), old.and_then(stamp));
-    let anew = old.is_some() && wishes_anew(given, before);
+    let anew = old.is_some() && wishes_anew(given, before, now);
     let right = match (old.is_some_and(wishes), wishes(object)) {
         (_, false) => None,
         (true, true) if !anew => before.map(str::to_owned),
-        (_, true) => Some(now.to_string()),
+        (_, true) => Some(primary::stamp(before, now).to_string()),
     };
     if right.as_deref() == given {
         return;
@@ -195,9 +195,11 @@ mod tests {
         for (given, right, warns) in [
             // What a client says that means it; by whatever clock, the stamp is ours.
             ("2025-06-01T00:00:00.000000001Z", "2026-01-01T00:00:00Z", false),
-            ("2099-01-01T00:00:00Z", "2026-01-01T00:00:00Z", false),
+            ("2026-01-01T00:09:59Z", "2026-01-01T00:00:00Z", false),
             // What a file says that was exported before the wish was last made.
             ("2025-05-31T23:59:59Z", "2025-06-01T00:00:00Z", true),
+            // What a file says that somebody has written by hand, to win for ever.
+            ("2099-01-01T00:00:00Z", "2025-06-01T00:00:00Z", true),
             ("now", "2025-06-01T00:00:00Z", true),
         ] {
             review["request"]["object"] = stamped(review["request"]["object"].clone(), given);

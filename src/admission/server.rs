@@ -16,8 +16,8 @@ use axum::{
     routing::post,
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
+use kube::{Client, core::Status};
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
@@ -29,7 +29,10 @@ use super::{
     review::{Decision, Request, answer, parse},
     validate::{Wants, check_owner, wants},
 };
-use crate::rules::{Denial, ledger::ClaimKind, owner::not_assignable, primary::takeover_warning};
+use crate::{
+    api::conditions::reason,
+    rules::{Denial, ledger::ClaimKind, owner::not_assignable, primary::takeover_warning},
+};
 
 /// A review holds an instance twice at most, each a few kilobytes and up to 256 KiB of annotations.
 const LARGEST_REVIEW: usize = 1 << 20;
@@ -103,24 +106,24 @@ impl Admission {
     }
 
     async fn validate(&self, request: Request, arrived: Instant) -> Decision {
-        let wants = match wants(&request) {
+        let wants = match wants(&request, Timestamp::now()) {
             Ok(Some(wants)) => wants,
             Ok(None) => return Decision::default().noting("decided-by", "none"),
             Err((rule, denial)) => return Decision::refuse(rule, denial),
         };
-        let dry_run = request.dry_run;
-        match timeout(REVIEW_TIMEOUT, self.ask(request, &wants, arrived)).await {
+        // Of all that was sent only this is kept while others have their turn on the ledger.
+        let Request { dry_run, user_info, .. } = request;
+        let left = REVIEW_TIMEOUT.saturating_sub(arrived.elapsed());
+        match timeout(left, self.ask(user_info, dry_run, &wants, arrived)).await {
             Ok(decision) => decision.noting("dry-run", dry_run.to_string()),
-            Err(_) => {
-                Decision::refuse("timeout", Denial::new("Timeout", 504, "the owner's ledger is too busy; try again"))
-            }
+            Err(_) => Decision::refuse("timeout", busy()),
         }
     }
 
-    async fn ask(&self, request: Request, wants: &Wants, arrived: Instant) -> Decision {
+    async fn ask(&self, user: UserInfo, dry_run: bool, wants: &Wants, arrived: Instant) -> Decision {
         // Before anything of the owner's is looked at: a refusal must not tell what is in the ledger.
         if wants.assigns_owner {
-            match access::may_assign_owner(&self.client, request.user_info, &wants.key.namespace).await {
+            match access::may_assign_owner(&self.client, user, &wants.key.namespace).await {
                 Ok(true) => {}
                 Ok(false) => return Decision::refuse("assign-owner", not_assignable(&wants.key.namespace)),
                 Err(error) => {
@@ -131,13 +134,12 @@ impl Admission {
         }
         let mut decision = Decision::default().noting("decided-by", "none");
         if let Some(claim) = &wants.claim {
-            decision = match self.ledgers.claim(&wants.owner, claim, request.dry_run, arrived).await {
+            decision = match self.ledgers.claim(&wants.owner, claim, dry_run, arrived).await {
                 Ok(Ok(())) => decision.noting("decided-by", "ledger"),
                 Ok(Err(denial)) => return Decision::refuse("ledger", denial),
                 Err(error) => {
                     tracing::warn!(%error, "reserve in the owner's ledger");
-                    let denial = if let LedgerError::Foreign(name) = error { foreign(&name) } else { unavailable() };
-                    return Decision::refuse("ledger", denial);
+                    return Decision::refuse("ledger", unasked(&error));
                 }
             };
         }
@@ -153,6 +155,24 @@ impl Admission {
     }
 }
 
+/// Why the ledger could not be asked, in words for whoever wants something of it.
+fn unasked(error: &LedgerError) -> Denial {
+    match error {
+        LedgerError::Foreign(name) => foreign(name),
+        LedgerError::Late => busy(),
+        LedgerError::Api { .. } if error.is(Status::is_forbidden) => Denial::new(
+            "LedgerUnavailable",
+            503,
+            "the rules cannot be checked, since the operator may not read or write what they are about; have an administrator check the ClusterRole of its webhook",
+        ),
+        LedgerError::Api { .. } | LedgerError::Timeout { .. } => unavailable(),
+    }
+}
+
+fn busy() -> Denial {
+    Denial::new("Timeout", 504, "the owner's ledger is too busy; try again")
+}
+
 fn unavailable() -> Denial {
     Denial::new(
         "LedgerUnavailable",
@@ -163,7 +183,7 @@ fn unavailable() -> Denial {
 
 fn foreign(name: &str) -> Denial {
     Denial::new(
-        "WrongObjectName",
+        reason::OWNER_OBJECT_FOREIGN,
         409,
         format!(
             "WhatsAppOwner {name:?} belongs to another owner than its name calls for; have an administrator delete it"
@@ -206,9 +226,13 @@ async fn validate_owner(State(admission): State<Arc<Admission>>, body: Body) -> 
 }
 
 async fn read(admission: &Admission, body: Body) -> Result<Request, Malformed> {
-    let _permit = admission.reading.acquire().await.map_err(|_| Malformed::TooSlow)?;
-    let bytes = timeout(BODY_TIMEOUT, to_bytes(body, LARGEST_REVIEW)).await.map_err(|_| Malformed::TooSlow)?;
-    parse(&bytes.map_err(|_| Malformed::TooLarge { limit: LARGEST_REVIEW })?)
+    // Waiting for its turn counts too: many slow bodies must not make everybody else wait longer than the API server does.
+    let read = async {
+        let _permit = admission.reading.acquire().await.map_err(|_| Malformed::TooSlow)?;
+        let bytes = to_bytes(body, LARGEST_REVIEW).await;
+        parse(&bytes.map_err(|_| Malformed::TooLarge { limit: LARGEST_REVIEW })?)
+    };
+    timeout(BODY_TIMEOUT, read).await.map_err(|_| Malformed::TooSlow)?
 }
 
 /// Why the webhooks cannot be served.

@@ -1,5 +1,6 @@
 //! What a request asks of the rules, before anything is looked up.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{DynamicObject, admission::Operation};
 use serde_json::Value;
 
@@ -34,24 +35,24 @@ pub struct Wants {
     pub is_owner: bool,
 }
 
-/// What a request about an instance asks; nothing when the rules have no say.
+/// What a request about an instance asks `now`; nothing when the rules have no say.
 ///
 /// # Errors
 /// The refusal and the rule behind it, when the request itself says enough.
-pub fn wants(request: &Request) -> Result<Option<Wants>, (&'static str, Denial)> {
+pub fn wants(request: &Request, now: Timestamp) -> Result<Option<Wants>, (&'static str, Denial)> {
     let Some(object) = &request.object else { return Ok(None) };
     let old = match request.operation {
         Operation::Create => None,
         Operation::Update => Some(request.old_object.as_ref().unwrap_or(object)),
         Operation::Delete | Operation::Connect => return Ok(None),
     };
-    // What is on its way out takes nothing any more, and nothing may keep it.
-    if object.metadata.deletion_timestamp.is_some() || request.sub_resource.as_ref().is_some_and(|sub| !sub.is_empty())
-    {
+    let was_owned = old.and_then(owner).is_some();
+    // What is on its way out takes nothing any more, and nothing may keep it; unless somebody gives it away on the last metres.
+    let going = object.metadata.deletion_timestamp.is_some() && (was_owned || owner(object).is_none());
+    if going || request.sub_resource.as_ref().is_some_and(|sub| !sub.is_empty()) {
         return Ok(None);
     }
     let key = key(request, object)?;
-    let was_owned = old.and_then(owner).is_some();
     let Some(owner) = owner(object).map(str::to_owned) else {
         // Without an owner there is no ledger. One that came in while admission was away may stay; the controller judges it.
         return if old.is_some() { Ok(None) } else { Err(("owner", no_owner())) };
@@ -64,7 +65,7 @@ pub fn wants(request: &Request) -> Result<Option<Wants>, (&'static str, Denial)>
         (true, true) => Some(ClaimKind::Name),
         (true, false) => None,
     };
-    let wished = old.is_some_and(|old| wishes(old) && !wishes_anew(stamp(object), stamp(old)));
+    let wished = old.is_some_and(|old| wishes(old) && !wishes_anew(stamp(object), stamp(old), now));
     if let Some(old) = old {
         check_wish(&key.name, wished, wishes(object), is_connected(old)).map_err(|denial| ("primary", denial))?;
     }
@@ -79,16 +80,36 @@ pub fn wants(request: &Request) -> Result<Option<Wants>, (&'static str, Denial)>
     }))
 }
 
-/// The check of a `WhatsAppOwner`.
+/// The check of a `WhatsAppOwner`: it has the name that is looked for; and as long as there are instances, the limit that
+/// somebody has set is not lost with it. (Without such a limit it comes back as it was.)
 ///
 /// # Errors
 /// The refusal.
 pub fn check_owner(request: &Request) -> Result<(), (&'static str, Denial)> {
-    let Some(object) = request.object.as_ref().filter(|_| request.operation == Operation::Create) else {
-        return Ok(());
-    };
-    let name = object.metadata.name.as_deref().unwrap_or(&request.name);
-    check_object_name(name, text(object, "owner")).map_err(|denial| ("object-name", denial))
+    match (&request.operation, &request.object, &request.old_object) {
+        (Operation::Create, Some(object), _) => {
+            let name = object.metadata.name.as_deref().unwrap_or(&request.name);
+            check_object_name(name, text(object, "owner")).map_err(|denial| ("object-name", denial))
+        }
+        (Operation::Delete, _, Some(object)) => {
+            let instances = object.data["status"]["instances"].as_array().map_or(0, Vec::len);
+            match object.data["spec"]["maxInstances"].as_i64() {
+                Some(limit) if instances > 0 => Err(("limit-in-use", limit_in_use(&request.name, limit, instances))),
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn limit_in_use(name: &str, limit: i64, instances: usize) -> Denial {
+    Denial::new(
+        "LimitInUse",
+        409,
+        format!(
+            "WhatsAppOwner {name:?} must not be deleted while there are instances ({instances}), since their limit of {limit} would be lost; remove spec.maxInstances first",
+        ),
+    )
 }
 
 fn key(request: &Request, object: &DynamicObject) -> Result<InstanceRef, (&'static str, Denial)> {
@@ -123,6 +144,7 @@ fn is_connected(object: &DynamicObject) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::Timestamp;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -132,12 +154,16 @@ mod tests {
         rules::{ledger::ClaimKind, owner::object_name},
     };
 
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
     fn asked(review: &Value) -> Option<Wants> {
-        wants(&parse(review.to_string().as_bytes()).unwrap()).unwrap()
+        wants(&parse(review.to_string().as_bytes()).unwrap(), now()).unwrap()
     }
 
     fn refused(review: &Value) -> (&'static str, &'static str) {
-        let (rule, denial) = wants(&parse(review.to_string().as_bytes()).unwrap()).unwrap_err();
+        let (rule, denial) = wants(&parse(review.to_string().as_bytes()).unwrap(), now()).unwrap_err();
         (rule, denial.reason)
     }
 
@@ -193,6 +219,31 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_given_to_somebody_while_going() {
+        let mut review = testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false));
+        review["request"]["object"]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert!(asked(&review).unwrap().assigns_owner);
+    }
+
+    #[test]
+    fn a_limit_that_is_in_use_is_not_deleted() {
+        let check = |spec: Value, instances: Value| {
+            let mut review = testing::create("admin", "alice", Value::Null);
+            review["request"]["operation"] = json!("DELETE");
+            review["request"]["object"] = Value::Null;
+            review["request"]["oldObject"] = json!({
+                "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwner", "metadata": {"name": "alice"},
+                "spec": spec, "status": {"instances": instances},
+            });
+            check_owner(&parse(review.to_string().as_bytes()).unwrap()).map_err(|(_, denial)| denial.reason)
+        };
+        let one = json!([{"namespace": "shop", "name": "a", "displayName": "a"}]);
+        assert_eq!(check(json!({"owner": "alice", "maxInstances": 3}), one.clone()), Err("LimitInUse"));
+        assert_eq!(check(json!({"owner": "alice"}), one), Ok(()));
+        assert_eq!(check(json!({"owner": "alice", "maxInstances": 3}), json!([])), Ok(()));
+    }
+
+    #[test]
     fn an_owner_has_the_name_that_is_looked_for() {
         let mut review = testing::create("admin", "alice", json!({"owner": "alice@example.com"}));
         let check = |review: &Value| check_owner(&parse(review.to_string().as_bytes()).unwrap());
@@ -223,7 +274,7 @@ mod tests {
             let mut review = if create { testing::create("alice", "a", spec) } else { testing::update("alice", "a", old, spec) };
             review["request"]["oldObject"]["status"] = status;
             if let Ok(request) = parse(review.to_string().as_bytes()) {
-                let _ = (wants(&request), check_owner(&request));
+                let _ = (wants(&request, now()), check_owner(&request));
                 let _ = crate::admission::mutate::mutate(&request, true, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
             }
         }

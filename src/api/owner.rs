@@ -83,7 +83,7 @@ pub struct WhatsAppOwnerStatus {
 }
 
 /// One place taken in an owner's ledger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
     /// Namespace of the instance.
@@ -105,6 +105,13 @@ pub struct LedgerEntry {
     /// Why the instance is not accepted: it exists, but has to wait. Absent when it holds its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
+    /// Whether the instance is connected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub connected: bool,
+    /// Since when the instance wishes to be primary. Absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub primary_since: Option<String>,
 }
 
 /// What an instance that is not accepted waits for.

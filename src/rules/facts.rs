@@ -1,13 +1,17 @@
 //! What the rules need to know of an instance.
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{
+    ResourceExt as _,
+    core::{DynamicObject, TypeMeta},
+};
 
 use super::ComparableName;
-use crate::api::{InstanceRef, WhatsAppInstance, conditions, labels};
+use crate::api::{InstanceRef, LedgerEntry, WhatsAppInstance, conditions, labels};
 
 /// What the rules need to know of one existing instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // four things that are or are not so, each by itself
 pub struct InstanceFacts {
     /// Which one.
     pub key: InstanceRef,
@@ -23,6 +27,8 @@ pub struct InstanceFacts {
     pub connected: bool,
     /// Since when it wishes to be primary; absent when it does not.
     pub wish: Option<Timestamp>,
+    /// Its own status says that it is the primary one.
+    pub primary: bool,
     /// It is being deleted.
     pub terminating: bool,
 }
@@ -31,6 +37,39 @@ impl InstanceFacts {
     /// What ranks instances: the older first, the uid deciding among those of one second.
     pub fn age(&self) -> (Timestamp, &str) {
         (self.created, &self.uid)
+    }
+
+    /// Of an object as it is stored, which may not fit this version: then it still takes its place and its name.
+    pub fn of_any(mut object: DynamicObject) -> Self {
+        object.types = Some(TypeMeta::resource::<WhatsAppInstance>());
+        let unreadable = Self {
+            key: InstanceRef::of(&object),
+            uid: object.uid().unwrap_or_default(),
+            created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            name: ComparableName::of(object.data["spec"]["name"].as_str().unwrap_or_default()),
+            accepted: false,
+            connected: false,
+            wish: None,
+            primary: false,
+            terminating: object.metadata.deletion_timestamp.is_some(),
+        };
+        object.try_parse::<WhatsAppInstance>().map_or(unreadable, |instance| Self::from(&instance))
+    }
+
+    /// Of an instance that may not be looked at, since another operator looks after its namespace: what that one has written
+    /// into the ledger.
+    pub fn on_trust(entry: &LedgerEntry) -> Self {
+        Self {
+            key: InstanceRef { namespace: entry.namespace.clone(), name: entry.name.clone() },
+            uid: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+            name: ComparableName::of(&entry.display_name),
+            accepted: entry.waiting.is_none(),
+            connected: entry.connected,
+            wish: entry.primary_since.as_ref().and_then(|since| since.parse().ok()),
+            primary: false,
+            terminating: false,
+        }
     }
 }
 
@@ -53,7 +92,71 @@ impl From<&WhatsAppInstance> for InstanceFacts {
             accepted: holds(conditions::ACCEPTED),
             connected: holds(conditions::CONNECTED),
             wish: instance.spec.primary.then(since),
+            primary: instance.status.as_ref().is_some_and(|status| status.primary),
             terminating: instance.metadata.deletion_timestamp.is_some(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{api::WhatsAppOwnerStatus, rules::settle};
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:01:00Z".parse().unwrap()
+    }
+
+    fn instance(namespace: &str, since: &str) -> InstanceFacts {
+        let condition = |kind: &str| {
+            json!({
+                "type": kind, "status": "True", "reason": kind, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        };
+        let conditions = ["Accepted", "Connected"].map(condition);
+        InstanceFacts::from(
+            &serde_json::from_value::<WhatsAppInstance>(json!({
+                "metadata": {
+                    "name": "a", "namespace": namespace, "uid": namespace, "annotations": {labels::PRIMARY_SINCE: since},
+                    "creationTimestamp": "2026-01-01T00:00:00Z",
+                },
+                "spec": {"name": namespace, "owner": "alice", "primary": true},
+                "status": {"conditions": conditions},
+            }))
+            .unwrap(),
+        )
+    }
+
+    /// A settlement by the operator of `own`'s namespace, which may not look into any other.
+    fn settled(before: Option<&WhatsAppOwnerStatus>, own: &InstanceFacts) -> WhatsAppOwnerStatus {
+        let entries = before.into_iter().flat_map(|status| &status.instances);
+        let others = entries.filter(|entry| entry.namespace != own.key.namespace).map(InstanceFacts::on_trust);
+        let facts: Vec<_> = others.chain([own.clone()]).collect();
+        settle(before, &facts, 10, now()).status
+    }
+
+    #[test]
+    fn operators_that_may_not_see_each_others_instances_come_to_rest() {
+        let (first, second) = (instance("here", "2026-01-01T00:00:01Z"), instance("there", "2026-01-01T00:00:02Z"));
+        let mut status = settled(None, &first);
+        status = settled(Some(&status), &second);
+        for viewer in [&first, &second, &first] {
+            let next = settled(Some(&status), viewer);
+            assert_eq!(next, status, "nothing to write");
+        }
+        assert_eq!((status.connected, status.primary), (2, Some(second.key)));
+    }
+
+    #[test]
+    fn an_object_that_does_not_fit_takes_its_place_and_name() {
+        let object = serde_json::from_value(json!({
+            "apiVersion": "whatsapp-operator.dev/v9", "kind": "WhatsAppInstance",
+            "metadata": {"name": "a", "namespace": "here", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"name": " Sales", "owner": "alice", "desiredState": "Sideways"},
+        }));
+        let facts = InstanceFacts::of_any(object.unwrap());
+        assert_eq!((facts.name.as_str(), facts.uid.as_str(), facts.accepted), ("sales", "u", false));
     }
 }

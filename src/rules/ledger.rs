@@ -3,7 +3,7 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{ComparableName, Denial, RESERVATION};
-use crate::api::{InstanceRef, LedgerEntry, conditions::reason};
+use crate::api::{InstanceRef, LedgerEntry, Waiting, conditions::reason};
 
 /// What a request wants of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ struct Question<'a> {
 type Check = fn(&Question) -> Option<Denial>;
 
 /// What stands in the way of a claim, asked in this order.
-const CHECKS: [Check; 4] = [name_is_blank, name_is_taken, limit_is_reached, change_is_under_way];
+const CHECKS: [Check; 5] = [name_is_blank, is_not_entered, name_is_taken, limit_is_reached, change_is_under_way];
 
 /// Takes what `claim` wants, if the rules allow it. `entries` come back with the reservation in them, ordered by key.
 ///
@@ -83,8 +83,7 @@ pub fn reserve(
             name: claim.key.name.clone(),
             display_name: claim.name.as_str().to_owned(),
             reserved_at: Some(Time(now)),
-            renaming_to: None,
-            waiting: None,
+            ..LedgerEntry::default()
         }),
     }
     entries.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
@@ -150,6 +149,13 @@ fn name_is_blank(question: &Question) -> Option<Denial> {
     })
 }
 
+/// An instance that came in past admission is not entered until the next settlement, which lets the oldest in first. With a
+/// new name it must not get in before that.
+fn is_not_entered(question: &Question) -> Option<Denial> {
+    let missing = question.claim.kind == ClaimKind::Name && question.own().is_none();
+    missing.then(|| under_way(&question.claim.key))
+}
+
 fn name_is_taken(question: &Question) -> Option<Denial> {
     let name = question.claim.name.as_str();
     // Also a promise that has run out: only a settlement, which sees the instances, can say what came of it.
@@ -158,13 +164,14 @@ fn name_is_taken(question: &Question) -> Option<Denial> {
     taken.then(|| name_taken(question.owner, &question.claim.display))
 }
 
-/// Those who wait count too: a newcomer must not overtake them.
+/// Those who wait for a place count too: a newcomer must not overtake them. Those who wait for a name want none yet.
 fn limit_is_reached(question: &Question) -> Option<Denial> {
-    let others = question.others().count();
+    let counts = |entry: &&LedgerEntry| entry.waiting != Some(Waiting::NameTaken);
+    let others = question.others().filter(counts).count();
     let full =
         question.claim.kind == ClaimKind::Place && others >= usize::try_from(question.limit).unwrap_or(usize::MAX);
-    let used = used(question.entries);
-    full.then(|| limit_exceeded(question.owner, used, question.entries.len() - used, question.limit))
+    let waiting = question.entries.iter().filter(|entry| entry.waiting == Some(Waiting::LimitExceeded)).count();
+    full.then(|| limit_exceeded(question.owner, used(question.entries), waiting, question.limit))
 }
 
 /// An entry keeps two names free, the one it has and the one it is getting; there is no third. Nor is there a way back while
@@ -173,16 +180,15 @@ fn change_is_under_way(question: &Question) -> Option<Denial> {
     let name = question.claim.name.as_str();
     let entry = question.own()?;
     let under_way = entry.renaming_to.as_deref().is_some_and(|promised| promised != name);
-    under_way.then(|| {
-        Denial::new(
-            "ChangeUnderWay",
-            409,
-            format!(
-                "another change of the name of instance {:?} is under way; try again in a minute",
-                question.claim.key.name,
-            ),
-        )
-    })
+    under_way.then(|| self::under_way(&question.claim.key))
+}
+
+fn under_way(instance: &InstanceRef) -> Denial {
+    Denial::new(
+        "ChangeUnderWay",
+        409,
+        format!("another change of instance {:?} is under way; try again in a minute", instance.name),
+    )
 }
 
 #[cfg(test)]
@@ -244,6 +250,23 @@ mod tests {
         entries.remove(0);
         let denial = reserve("alice", &entries, &place("new", "New"), 10, now()).unwrap_err();
         assert!(denial.message.contains("9 of 10 instances and 1 waiting"), "{denial}");
+    }
+
+    #[test]
+    fn who_waits_for_a_name_takes_no_place() {
+        let mut entries = full(9);
+        entries[8].waiting = Some(Waiting::NameTaken);
+        entries.extend(full(10).pop());
+        assert!(reserve("alice", &entries, &place("new", "New"), 10, now()).is_ok());
+        entries[7].waiting = Some(Waiting::LimitExceeded);
+        let denial = reserve("alice", &entries, &place("new", "New"), 9, now()).unwrap_err();
+        assert!(denial.message.contains("8 of 9 instances and 1 waiting"), "{denial}");
+    }
+
+    #[test]
+    fn what_came_in_past_admission_is_settled_before_it_is_renamed() {
+        let rename = Claim::new(key("slipped"), "Other", ClaimKind::Name);
+        assert_eq!(reserve("alice", &full(2), &rename, 10, now()).unwrap_err().reason, "ChangeUnderWay");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which of an owner's instances is the primary one, and who may ask to be.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Denial, InstanceFacts};
 use crate::api::InstanceRef;
@@ -48,12 +48,26 @@ pub fn check_wish(name: &str, before: bool, after: bool, connected: bool) -> Res
     ))
 }
 
-/// Whether the stamp in a request asks for a new one, `stored` being the one there is: only a later time does. So a client
-/// that means it makes a wish anew by one patch, while a file with the stamp it was exported with, applied again however
-/// often, changes nothing.
-pub fn wishes_anew(given: Option<&str>, stored: Option<&str>) -> bool {
-    let time = |stamp: Option<&str>| stamp.and_then(|stamp| stamp.parse::<Timestamp>().ok());
-    time(given) > time(stored)
+/// How far the clocks of those who ask for stamps may be ahead.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
+
+/// Whether the stamp in a request asks for a new one, `stored` being the one there is: only a later time does, and not one
+/// that is still to come. So a client that means it makes a wish anew by one patch, while a file with a stamp in it, applied
+/// again however often, changes nothing.
+pub fn wishes_anew(given: Option<&str>, stored: Option<&str>, now: Timestamp) -> bool {
+    let stored = stored.and_then(parsed);
+    let latest = stored.map_or(now, |stored| stored.max(now)).saturating_add(CLOCKS).unwrap_or(Timestamp::MAX);
+    given.and_then(parsed).is_some_and(|given| Some(given) > stored && given <= latest)
+}
+
+/// The stamp of a wish made now: later than the one before, whatever clock that was made by.
+pub fn stamp(stored: Option<&str>, now: Timestamp) -> Timestamp {
+    let after = stored.and_then(parsed).and_then(|stored| stored.checked_add(SignedDuration::from_nanos(1)).ok());
+    after.map_or(now, |after| after.max(now))
+}
+
+fn parsed(stamp: &str) -> Option<Timestamp> {
+    stamp.parse().ok()
 }
 
 /// The warning that goes with a wish which takes over from another instance, at once or, when the asking one is only
@@ -77,7 +91,7 @@ pub fn takeover_warning(
 
 #[cfg(test)]
 mod tests {
-    use super::{check_wish, choose, takeover_warning, wishes_anew};
+    use super::{check_wish, choose, stamp, takeover_warning, wishes_anew};
     use crate::{
         api::InstanceRef,
         rules::{ComparableName, InstanceFacts},
@@ -92,6 +106,7 @@ mod tests {
             accepted: true,
             connected: false,
             wish: None,
+            primary: false,
             terminating: false,
         }
     }
@@ -153,6 +168,7 @@ mod tests {
     #[test]
     fn only_a_later_stamp_is_a_new_wish() {
         let (early, late) = (Some("2026-01-01T00:00:00Z"), Some("2026-01-01T00:00:00.5Z"));
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
         for (given, stored, anew) in [
             (late, early, true),
             (early, late, false),
@@ -161,9 +177,16 @@ mod tests {
             (early, None, true),
             (Some("nonsense"), None, false),
             (early, Some("nonsense"), true),
+            // In a file, this would be anew each time the file is applied.
+            (Some("2026-01-01T00:10:01Z"), early, false),
+            // By the clock of whoever wrote the stamp before.
+            (Some("2027-01-01T00:00:00.5Z"), Some("2027-01-01T00:00:00Z"), true),
         ] {
-            assert_eq!(wishes_anew(given, stored), anew, "{given:?} {stored:?}");
+            assert_eq!(wishes_anew(given, stored, now), anew, "{given:?} {stored:?}");
         }
+        assert_eq!(stamp(None, now), now);
+        assert_eq!(stamp(Some("2025-01-01T00:00:00Z"), now), now);
+        assert_eq!(stamp(late, now).to_string(), "2026-01-01T00:00:00.500000001Z", "never back");
     }
 
     #[test]

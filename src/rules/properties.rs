@@ -157,6 +157,7 @@ impl Cluster {
             accepted: false,
             connected: false,
             wish: None,
+            primary: false,
             terminating: false,
         };
         self.objects.insert(key, (facts, display));

@@ -107,7 +107,7 @@ pub fn settle(
             used: count(used(&entries)),
             max: i64::from(limit),
             connected: count(candidates().filter(|instance| instance.connected).count()),
-            primary: primary::choose(candidates(), before.primary.as_ref()),
+            primary: primary::choose(candidates(), current(before, instances).as_ref()),
             instances: entries,
         },
         again_at: again_at.and_then(|at| at.checked_add(SignedDuration::try_from(RESERVATION).ok()?).ok()),
@@ -192,6 +192,8 @@ impl Book {
             reserved_at: promised.filter(|_| renaming_to.is_some()).and_then(|entry| entry.reserved_at.clone()),
             renaming_to,
             waiting,
+            connected: instance.connected,
+            primary_since: instance.wish.map(|since| since.to_string()),
         });
     }
 
@@ -207,6 +209,14 @@ impl Book {
             self.entries.push(LedgerEntry { waiting: None, ..entry.clone() });
         }
     }
+}
+
+/// The primary before; where the pointer is lost or points at nothing, what the instances themselves show.
+fn current(before: &WhatsAppOwnerStatus, instances: &[InstanceFacts]) -> Option<InstanceRef> {
+    let stands = |primary: &&InstanceRef| instances.iter().any(|instance| instance.key == **primary);
+    let shows =
+        || instances.iter().filter(|instance| instance.primary).min_by(|one, other| one.age().cmp(&other.age()));
+    before.primary.as_ref().filter(stands).cloned().or_else(|| shows().map(|instance| instance.key.clone()))
 }
 
 /// Two sources say how firmly an instance stands, its own status and the ledger; either may be lost or be one write

@@ -21,7 +21,7 @@ use whatsapp_operator::{
 
 use crate::{
     gate::{Gate, REPLICAS},
-    support::{webhooks::status, world::SOON},
+    support::{control_plane::ControlPlane, webhooks::status, world::SOON},
 };
 
 /// What the controller writes when it is.
@@ -35,12 +35,15 @@ async fn connect(gate: &Gate, name: &str) {
 async fn whose_is_whose() {
     let gate = Gate::start("admission-whose", &[]).await;
     let (everybody, assigners) = ("admission-whose:everybody", "admission-whose:assigners");
-    for (name, group, verbs) in [
-        ("admission-whose-edit", everybody, json!(["create", "get", "update", "patch"])),
-        ("admission-whose-assign", assigners, json!(["assign-owner"])),
-    ] {
-        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
-            "rules": [{"apiGroups": ["whatsapp-operator.dev"], "resources": ["whatsappinstances"], "verbs": verbs}]});
+    let edit = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "admission-whose-edit"},
+        "rules": [{"apiGroups": ["whatsapp-operator.dev"], "resources": ["whatsappinstances"],
+            "verbs": ["create", "get", "update", "patch"]}]});
+    // The role that users are given to copy.
+    let shipped = include_str!("../../examples/gitops-role.yaml");
+    let shipped: Vec<Value> = serde_saphyr::from_multiple(shipped).unwrap();
+    for (role, group) in [(edit, everybody), (shipped[0].clone(), assigners)] {
+        let name = role["metadata"]["name"].as_str().unwrap().to_owned();
+        let name = name.as_str();
         let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}]});
@@ -76,9 +79,35 @@ async fn whose_is_whose() {
     }
     assert_eq!(texts[0], texts[1], "a refusal tells nothing of other owners");
 
-    let as_gitops = gate.acting_as("system:serviceaccount:flux:kustomize", &[everybody, assigners]).await;
+    let as_gitops = gate.acting_as("system:serviceaccount:flux:kustomize", &[assigners]).await;
     let made = as_gitops.create(&create, &object("from-git", Some(alice.clone()))).await.unwrap();
     assert_eq!(made.spec.owner.as_ref(), Some(&alice));
+
+    // Which rule decided stands in the API server's audit log.
+    let log = ControlPlane::shared().await.audit_log().unwrap();
+    let decided = |line: &str| {
+        let event: Value = serde_json::from_str(line).unwrap_or_default();
+        let about = &event["objectRef"];
+        about["namespace"] == gate.name
+            && about["name"] == "from-git"
+            && event["annotations"]["validate.whatsappinstances.whatsapp-operator.dev/decided-by"] == "ledger"
+    };
+    let written = async {
+        // An event is written a moment after the answer; the last line may be half there.
+        while !std::fs::read_to_string(&log).unwrap().lines().any(|line| line.contains("from-git") && decided(line)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, written).await.expect("an audit annotation");
+
+    // Who may change an instance of nobody's may not make it somebody's.
+    let mut orphan = gate.object("orphan", 0, "Orphan", "x");
+    // Without its label nobody is asked about it.
+    (orphan.spec.owner, orphan.metadata.labels) = (None, None);
+    gate.instances().create(&create, &orphan).await.unwrap();
+    let give = Patch::Merge(json!({"metadata": {"labels": {"replica": "0"}}, "spec": {"owner": alice}}));
+    let refusal = status(as_mallory.patch("orphan", &PatchParams::default(), &give).await.unwrap_err());
+    assert_eq!((refusal.code, refusal.reason.as_str()), (403, "OwnerNotAllowed"));
 }
 
 #[tokio::test]

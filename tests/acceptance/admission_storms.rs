@@ -74,7 +74,8 @@ async fn a_hundred_owners_of_thirty_creates_each_have_ten() {
     let creates = (0..3000).map(|i| {
         let (gate, few) = (&gate, &few);
         async move {
-            let (owner, n) = (i % 100, i / 100);
+            // Those at work at a time belong to two or three owners.
+            let (owner, n) = (i / 30, i % 30);
             let _one = few.acquire().await.unwrap();
             gate.create(&format!("o{owner}-{n}"), i % REPLICAS, &format!("Instance {n}"), &format!("o{owner}")).await
         }

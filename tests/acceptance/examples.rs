@@ -6,6 +6,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use serde_json::Value;
+use whatsapp_operator::rules::owner::check_object_name;
 
 use crate::support::world::{cluster, create_namespace};
 
@@ -18,19 +19,25 @@ async fn examples_are_accepted() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
-        let object: Value = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap();
-        let kind = object["kind"].as_str().unwrap();
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let api: Api<DynamicObject> = match kind {
-            "WhatsAppInstance" => Api::namespaced_with(client.clone(), "examples", &resource),
-            _ => Api::all_with(client.clone(), &resource),
-        };
-        let dry_run = PatchParams { dry_run: true, ..PatchParams::apply("test") };
-        let name = object["metadata"]["name"].as_str().unwrap();
-        let answer = api.patch(name, &dry_run, &Patch::Apply(&object)).await;
-        answer.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        count += 1;
+        let objects: Vec<Value> =
+            serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for object in objects {
+            let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap();
+            let kind = object["kind"].as_str().unwrap();
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+            let api: Api<DynamicObject> = match kind {
+                "WhatsAppInstance" => Api::namespaced_with(client.clone(), "examples", &resource),
+                _ => Api::all_with(client.clone(), &resource),
+            };
+            let dry_run = PatchParams { dry_run: true, ..PatchParams::apply("test") };
+            let name = object["metadata"]["name"].as_str().unwrap();
+            let answer = api.patch(name, &dry_run, &Patch::Apply(&object)).await;
+            answer.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            if kind == "WhatsAppOwner" {
+                check_object_name(name, object["spec"]["owner"].as_str().unwrap()).unwrap();
+            }
+            count += 1;
+        }
     }
-    assert!(count >= 4, "only {count} examples");
+    assert!(count >= 6, "only {count} examples");
 }

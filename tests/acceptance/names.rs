@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use whatsapp_operator::api::{
-    Phase,
+    Phase, WhatsAppInstance,
     conditions::{ACCEPTED, reason},
 };
 
@@ -86,22 +86,28 @@ async fn an_instance_that_loses_its_name_goes_offline_and_comes_back_without_a_s
         world.scan(name, phone).await;
         world.history.until_phase(name, Phase::Connected, PATIENCE).await;
     }
+    let primary = until(&world, "both up", |s| s.connected == 2).await.primary.unwrap().name;
+    let (loses, keeps, phone) =
+        if primary == "sales" { ("sales", "support", phones[1]) } else { ("support", "sales", phones[0]) };
     // Past admission, which would have refused it.
-    world.patch_spec("support", json!({"name": "SALES"})).await;
-    let lost = world.history.until_phase("support", Phase::Rejected, SOON).await;
+    world.patch_spec(loses, json!({"name": keeps.to_uppercase()})).await;
+    let lost = world.history.until_phase(loses, Phase::Rejected, SOON).await;
     assert_eq!(lost.reason(ACCEPTED), reason::NAME_TAKEN);
-    world.whatsapp.until_connected(&phones[..1]).await;
+    world.whatsapp.until_connected(&[phone]).await;
     assert_eq!(world.whatsapp.devices().await.len(), 2, "it stays linked");
     let status = until(&world, "left to one", |s| (s.used, s.connected) == (1, 1)).await;
-    assert_eq!(status.primary.unwrap().name, "sales");
+    assert_eq!(status.primary.unwrap().name, keeps, "who is not accepted is not primary");
+    let mirrors = |i: &WhatsAppInstance| i.status.as_ref().is_some_and(|status| status.primary);
+    world.history.until(keeps, "made primary", SOON, mirrors).await;
+    world.history.until(loses, "primary no more", SOON, |i| !mirrors(i)).await;
 
-    world.patch_spec("support", json!({"name": "Support"})).await;
-    world.history.until_phase("support", Phase::Connected, PATIENCE).await;
+    world.patch_spec(loses, json!({"name": loses})).await;
+    world.history.until_phase(loses, Phase::Connected, PATIENCE).await;
     world.whatsapp.until_connected(&phones).await;
     assert!(
         world
             .history
-            .of("sales")
+            .of(keeps)
             .iter()
             .all(|seen| seen.instance.as_ref().is_none_or(|i| i.phase() != Some(Phase::Rejected)))
     );

@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use kube::Api;
 use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
 
-use crate::support::world::{
-    BridgeAddress, OperatorAddress, SOON, bridge_program, cluster, create_namespace, operator_program, target_dir,
-    token,
+use crate::support::{
+    webhooks::{Configuration, serving, until_asked},
+    world::{
+        BridgeAddress, OperatorAddress, SOON, bridge_program, cluster, create_namespace, operator_program, target_dir,
+        token,
+    },
 };
 
 /// Waits until `/readyz` answers so.
@@ -48,6 +54,42 @@ async fn an_operator_without_a_way_to_the_lease_is_not_ready_and_a_standby_is() 
     let second: OperatorAddress = two.start().await;
     until(&second.admin, "ok").await;
     assert!(!two.log().contains("holding the lease"));
+}
+
+#[derive(Deserialize)]
+struct Addresses {
+    admin: String,
+    webhook: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_answers_reviews_with_the_authority_that_the_leader_publishes() {
+    let (client, kubeconfig) = cluster().await;
+    let name = format!("standby-{:08x}", fastrand::u32(..));
+    create_namespace(&client, &name).await;
+    let operator = |which: &str| {
+        let dir = target_dir().join("acceptance/standby").join(which);
+        let _ = std::fs::remove_dir_all(&dir);
+        operator_program(&dir, &kubeconfig, &name)
+            .args(["--bridge-selector", "world=none", "--watch-namespaces", &name])
+            .args(serving(&name))
+    };
+    let (mut leader, mut standby) = (operator("leader"), operator("standby"));
+    let first: Addresses = leader.start().await;
+    until(&first.admin, "ok").await;
+    let second: Addresses = standby.start().await;
+    until(&second.admin, "ok").await;
+    let configuration = Configuration {
+        name: name.clone(),
+        namespace: name.clone(),
+        url: second.webhook,
+        label: None,
+        kubeconfig: kubeconfig.clone(),
+    };
+    configuration.install().await;
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"name": "Probe", "owner": format!("probe@{name}")}});
+    until_asked(&Api::namespaced(client, &name), &serde_json::from_value(probe).unwrap()).await;
+    assert!(!standby.log().contains("holding the lease"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,7 +116,7 @@ impl Owners {
             if was == is {
                 return;
             }
-            if changes_counts_only(&was, is) {
+            if changes_counts_only(was, is) {
                 return self.counts_changed(owner_of(after));
             }
         }
@@ -263,10 +263,11 @@ impl Owners {
     }
 }
 
-/// Whether no place, no name and no primary depends on the difference. What an instance shows of its acceptance it was told by
-/// the ledger, and whether it is connected matters only to a wish.
-fn changes_counts_only(was: &InstanceFacts, is: InstanceFacts) -> bool {
-    is.wish.is_none() && *was == InstanceFacts { accepted: was.accepted, connected: was.connected, ..is }
+/// Whether no place, no name and no primary depends on the difference. What an instance shows of its place and of the primary it
+/// was told by the ledger, and whether it is connected matters only to a wish.
+fn changes_counts_only(was: InstanceFacts, is: InstanceFacts) -> bool {
+    let shown = |facts: InstanceFacts| InstanceFacts { accepted: false, connected: false, primary: false, ..facts };
+    is.wish.is_none() && shown(was) == shown(is)
 }
 
 /// Whose instance it is; nobody's without `spec.owner`.

@@ -3,14 +3,18 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt, api::PostParams, core::Status};
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, PostParams},
+    core::Status,
+};
 use thiserror::Error;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{Book, Owners, owner_of};
 use crate::{
     api::{
-        InstanceRef, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
+        LedgerEntry, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
         conditions, labels,
     },
     controller::{cache::Key, context::Context, error::describe, facts::Standing, readings},
@@ -18,7 +22,7 @@ use crate::{
         kubernetes::{CALL_TIMEOUT, replace_status, version},
         lock,
     },
-    rules::{self, ComparableName, InstanceFacts, Settled, doubts, owner::object_name},
+    rules::{self, InstanceFacts, Settled, doubts, owner::object_name},
 };
 
 /// Attempts in one settlement, when somebody else writes the ledger at the same time.
@@ -116,8 +120,7 @@ impl Desk {
             let now = Timestamp::now();
             let own = case.ledger.as_ref().and_then(|ledger| ledger.spec.max_instances);
             let limit = rules::limit(own, self.owners.default_limit);
-            let before = with_primary(case.status.as_ref(), &facts, &case.members);
-            let Settled { status, again_at } = rules::settle(Some(&before), &facts, limit, now);
+            let Settled { status, again_at } = rules::settle(case.status.as_ref(), &facts, limit, now);
             let again = again_at.map(|at| crate::controller::status::until(at, now));
             let written = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref().map(|status| (ledger, status)));
             if written.is_some_and(|(_, written)| *written == status) {
@@ -179,13 +182,17 @@ impl Desk {
         let status = case.status.as_ref();
         for key in doubts(status, &facts, Timestamp::now()) {
             facts.retain(|facts| facts.key != key);
-            let api: Api<WhatsAppInstance> = Api::namespaced(self.context.client.clone(), &key.namespace);
+            // Whatever it looks like: one that does not fit this version must not keep the owner's others waiting.
+            let resource = ApiResource::erase::<WhatsAppInstance>(&());
+            let api: Api<DynamicObject> = Api::namespaced_with(self.context.client.clone(), &key.namespace, &resource);
             match call("read an instance", api.get_opt(&key.name)).await {
-                Ok(Some(instance)) if owner_of(&instance) == Some(owner) => facts.push(InstanceFacts::from(&instance)),
+                Ok(Some(object)) if object.data["spec"]["owner"] == owner => facts.push(InstanceFacts::of_any(object)),
                 Ok(_) => {}
                 // Of another operator's namespace, which this one may not look into: the ledger's word stands.
                 Err(error) if error.is(Status::is_forbidden) && !self.owners.looks_after(&key.namespace) => {
-                    facts.extend(taken_on_trust(status, &key));
+                    let entries = status.into_iter().flat_map(|status| &status.instances);
+                    let its = |entry: &&LedgerEntry| (&entry.namespace, &entry.name) == (&key.namespace, &key.name);
+                    facts.extend(entries.filter(its).map(InstanceFacts::on_trust));
                 }
                 Err(error) => return Err(error),
             }
@@ -281,43 +288,13 @@ impl Desk {
     }
 }
 
-/// The status before; where its pointer is lost or points at nothing, it is taken from the mirrors in the instances.
-fn with_primary(
-    before: Option<&WhatsAppOwnerStatus>,
-    facts: &[InstanceFacts],
-    members: &[Member],
-) -> WhatsAppOwnerStatus {
-    let mut status = before.cloned().unwrap_or_default();
-    let stands = status.primary.as_ref().is_some_and(|primary| facts.iter().any(|facts| facts.key == *primary));
-    if !stands {
-        let mirror = |(_, instance): &&Member| instance.status.as_ref().is_some_and(|status| status.primary);
-        let oldest = |(_, instance): &&Member| (instance.creation_timestamp(), instance.uid());
-        status.primary = members.iter().filter(mirror).min_by_key(oldest).map(|(key, _)| InstanceRef::clone(key));
-    }
-    status
-}
-
-/// Whether the difference is of counts and of reservations that have come true: nobody waits for either.
+/// Whether the difference is of counts, of what else stands in the ledger for other operators to know, and of reservations
+/// that have come true: nobody waits for any of it.
 fn can_wait(before: &WhatsAppOwnerStatus, after: &WhatsAppOwnerStatus) -> bool {
-    let kept = |entry: &crate::api::LedgerEntry| crate::api::LedgerEntry { reserved_at: None, ..entry.clone() };
+    let kept =
+        |entry: &LedgerEntry| LedgerEntry { reserved_at: None, connected: false, primary_since: None, ..entry.clone() };
     let same_entries = before.instances.iter().map(kept).eq(after.instances.iter().map(kept));
-    same_entries && (before.used, before.max, &before.primary) == (after.used, after.max, &after.primary)
-}
-
-/// What the ledger says of an instance that cannot be read.
-fn taken_on_trust(status: Option<&WhatsAppOwnerStatus>, key: &InstanceRef) -> Option<InstanceFacts> {
-    let entries = status.into_iter().flat_map(|status| &status.instances);
-    let entry = entries.into_iter().find(|entry| entry.namespace == key.namespace && entry.name == key.name)?;
-    Some(InstanceFacts {
-        key: key.clone(),
-        uid: String::new(),
-        created: Timestamp::UNIX_EPOCH,
-        name: ComparableName::of(&entry.display_name),
-        accepted: entry.waiting.is_none(),
-        connected: false,
-        wish: None,
-        terminating: false,
-    })
+    same_entries && (before.used, &before.primary) == (after.used, &after.primary)
 }
 
 async fn call<T>(

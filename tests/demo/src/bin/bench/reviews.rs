@@ -148,9 +148,7 @@ fn ledger() -> WhatsAppOwnerStatus {
         namespace: NAMESPACE.into(),
         name: format!("line-{n}"),
         display_name: format!("line {n}"),
-        reserved_at: None,
-        renaming_to: None,
-        waiting: None,
+        ..LedgerEntry::default()
     };
     WhatsAppOwnerStatus {
         instances: (0..INSTANCES).map(entry).collect(),
