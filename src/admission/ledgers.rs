@@ -11,7 +11,6 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DynamicObject, ListParams, PostParams},
     core::{ApiResource, Status},
-    runtime::reflector::{ObjectRef, Store},
 };
 use thiserror::Error;
 use tokio::{
@@ -19,6 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::Watched;
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, labels::FIELD_MANAGER},
     platform::kubernetes::{replace_status, version},
@@ -76,7 +76,7 @@ impl LedgerError {
 pub struct Ledgers {
     owners: Api<WhatsAppOwner>,
     instances: Api<DynamicObject>,
-    cache: Option<Store<WhatsAppOwner>>,
+    cache: Option<Arc<Watched>>,
     default_limit: u32,
     slots: std::sync::Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
 }
@@ -93,7 +93,7 @@ struct Slot {
 impl Ledgers {
     /// Ledgers reached through `client`. The cache saves reads where it is fresh and costs one where it is not; nothing
     /// else depends on it.
-    pub fn new(client: Client, cache: Option<Store<WhatsAppOwner>>, default_limit: u32) -> Self {
+    pub fn new(client: Client, cache: Option<Arc<Watched>>, default_limit: u32) -> Self {
         let resource = ApiResource::erase::<WhatsAppInstance>(&());
         Self {
             owners: Api::all(client.clone()),
@@ -105,8 +105,8 @@ impl Ledgers {
     }
 
     /// What is known of the owner without asking: good for warnings, not for rules.
-    pub fn glance(&self, owner: &str) -> Option<Arc<WhatsAppOwner>> {
-        self.cache.as_ref()?.get(&ObjectRef::new(&object_name(owner))).filter(|object| object.spec.owner == owner)
+    pub fn glance(&self, owner: &str) -> Option<WhatsAppOwner> {
+        self.cache.as_ref()?.get(&object_name(owner)).filter(|object| object.spec.owner == owner)
     }
 
     /// Takes what `claim` wants of the owner's ledger, for a review that came in at `arrived`. A dry run only asks.
@@ -234,8 +234,8 @@ impl Ledgers {
     fn newest(&self, owner: &str, remembered: Option<WhatsAppOwner>) -> Option<WhatsAppOwner> {
         let watched = self.glance(owner);
         // Where they are equal, what has been settled before knows more.
-        let ahead = |own: &WhatsAppOwner| watched.as_ref().is_none_or(|watched| version(own) >= version(&**watched));
-        remembered.filter(ahead).or_else(|| watched.map(|watched| (*watched).clone()))
+        let ahead = |own: &WhatsAppOwner| watched.as_ref().is_none_or(|watched| version(own) >= version(watched));
+        remembered.filter(ahead).or(watched)
     }
 
     async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, LedgerError> {

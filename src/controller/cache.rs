@@ -10,8 +10,11 @@ use kube::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-use super::{packed::Packed, watches::Change};
-use crate::{api::InstanceRef, platform::lock};
+use super::watches::Change;
+use crate::{
+    api::InstanceRef,
+    platform::{lock, packed::Packed},
+};
 
 /// Namespace (empty for what has none) and name of an object. Shared, since several indexes hold it.
 pub type Key = Arc<InstanceRef>;

@@ -41,7 +41,6 @@ mod metrics;
 mod notices;
 mod observe;
 mod owners;
-mod packed;
 mod readings;
 mod reconcile;
 mod sentences;

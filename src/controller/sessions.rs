@@ -4,8 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::packed::Packed;
-use crate::bridge_api::{Session, SessionList};
+use crate::{
+    bridge_api::{Session, SessionList},
+    platform::packed::Packed,
+};
 
 #[derive(Debug)]
 struct Known {

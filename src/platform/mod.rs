@@ -4,6 +4,7 @@ pub mod admin;
 pub mod kubernetes;
 pub mod lease;
 pub mod metrics;
+pub mod packed;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -1,19 +1,23 @@
 //! Starts the webhooks in a process: certificates, the owners' cache, the server; and publishes the authority as leader.
 
-use std::{future::ready, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use kube::{
     Api, Client,
-    runtime::{WatchStreamExt as _, reflector, watcher},
+    runtime::{WatchStreamExt as _, watcher},
 };
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
 use crate::{
     admission::{
-        Admission, AdmissionMetrics, Ledgers, LookedAfter,
+        Admission, AdmissionMetrics, Ledgers, LookedAfter, Watched,
         certificates::{self, Keeper, Served},
         configuration, router, serve,
     },
@@ -74,18 +78,11 @@ pub(super) async fn start(
         }
     }
 
-    let (reader, writer) = reflector::store();
+    let watched = Arc::new(Watched::default());
     let owners = watcher(Api::<WhatsAppOwner>::all(client.clone()), watcher::Config::default()).default_backoff();
-    // Nobody here reads them, and they can be larger than the object.
-    let owners = owners.modify(|owner| owner.metadata.managed_fields = None);
-    let owners = reflector(writer, owners).take_until(stop.clone().cancelled_owned());
-    tokio::spawn(owners.for_each(|event| {
-        if let Err(error) = event {
-            tracing::warn!(%error, "watch WhatsAppOwners");
-        }
-        ready(())
-    }));
-    let _ = timeout(CACHE_TIMEOUT, reader.wait_until_ready()).await;
+    let (told, listed) = oneshot::channel();
+    tokio::spawn(Arc::clone(&watched).follow(owners.take_until(stop.clone().cancelled_owned()), told));
+    let _ = timeout(CACHE_TIMEOUT, listed).await;
     let loaded = async {
         while !served.is_loaded() {
             tokio::time::sleep(LOOK).await;
@@ -95,7 +92,7 @@ pub(super) async fn start(
         return Ok(None);
     }
 
-    let ledgers = Ledgers::new(client.clone(), Some(reader), args.max_instances_per_owner);
+    let ledgers = Ledgers::new(client.clone(), Some(watched), args.max_instances_per_owner);
     let admission = Admission::new(client.clone(), ledgers, looked_after, AdmissionMetrics::register(admin.metrics()));
     let serving = serve(listen, tls, router(Arc::new(admission)), stop)?;
     tracing::info!(address = %serving.address, "serving admission reviews");

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     client::Body,
 };
 use serde_json::{Value, json};
@@ -236,12 +236,20 @@ async fn an_owner_has_one_object_under_one_name() {
     gate.create("a", 0, "A", "alice").await.unwrap();
     assert!(gate.create("b", 1, "B", "alice").await.unwrap_err().message.contains("has 1 of 1 instances"));
 
+    // With the object its limit would go, and the owner could have ten.
+    let delete = async || gate.owners().delete(&object_name(&alice), &DeleteParams::default()).await.map_err(status);
+    let refusal = delete().await.unwrap_err();
+    assert_eq!((refusal.code, refusal.reason.as_str()), (409, "LimitInUse"));
+    let limitless = Patch::Merge(json!({"spec": {"maxInstances": null}}));
+    gate.owners().patch(&object_name(&alice), &PatchParams::default(), &limitless).await.unwrap();
+    delete().await.unwrap();
+
     // One that was there before the webhooks were, in the place of another's.
     let mut foreign = object(&object_name(&gate.owner("bob")), &gate.owner("mallory"));
     foreign.metadata.labels = None;
     create(foreign).await.unwrap();
     let refusal = gate.create("c", 2, "C", "bob").await.unwrap_err();
-    assert_eq!((refusal.code, refusal.reason.as_str()), (409, "WrongObjectName"));
+    assert_eq!((refusal.code, refusal.reason.as_str()), (409, "OwnerObjectForeign"));
     assert!(!refusal.message.contains("mallory"), "whose it is, is nobody's business: {refusal:?}");
 }
 

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 use whatsapp_operator::{
     api::{
-        Phase, WhatsAppInstance, WhatsAppOwner,
+        Phase, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus,
         conditions::{ACCEPTED, READY, reason},
     },
     rules::owner::object_name,
@@ -124,6 +124,9 @@ async fn an_owner_deleted_corrupted_or_restored_comes_back_right() {
     let mirrored = |i: &WhatsAppInstance| i.status.as_ref().is_some_and(|status| status.primary);
     world.history.until("line-2", "told that it is primary", PATIENCE, mirrored).await;
     world.patch_spec("line-2", json!({"primary": false})).await;
+    let unwished = |s: &WhatsAppOwnerStatus| s.instances.iter().all(|entry| entry.primary_since.is_none());
+    let right = until(&world, "told that nobody wishes it", |s| unwished(s) && s.used == 3).await;
+    assert_eq!((primary(&right), right.connected), (Some("line-2"), 2));
     let name = object_name(&owner(&world));
 
     let before = owners(&world).get(&name).await.unwrap();
