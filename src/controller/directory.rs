@@ -1,6 +1,9 @@
 //! Which instances there are and where they are bound: the index from a session's id back to its object.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use kube::ResourceExt;
 
@@ -13,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    binding: Option<BridgeBinding>,
+    binding: Option<Arc<BridgeBinding>>,
     /// The binding is only reserved: nothing has shown it recorded yet.
     reserved: bool,
     phase: Option<Phase>,
@@ -22,7 +25,8 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Entries {
     by_uid: HashMap<String, Entry>,
-    bound: HashMap<BridgeBinding, usize>,
+    /// How many are bound to each shard. Thousands of instances share the few names here.
+    bound: HashMap<Arc<BridgeBinding>, usize>,
     synced: bool,
 }
 
@@ -59,7 +63,8 @@ impl Directory {
     fn put(&self, entries: &mut Entries, uid: String, key: &Key, instance: &WhatsAppInstance) -> bool {
         let status = instance.status.as_ref();
         let (binding, phase) =
-            (status.and_then(|status| status.bridge.clone()), status.and_then(|status| status.phase));
+            (status.and_then(|status| status.bridge.as_ref()), status.and_then(|status| status.phase));
+        let binding = binding.map(|binding| entries.shared(binding));
         let known = entries.by_uid.get(&uid);
         let fresh = known.is_none();
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
@@ -83,11 +88,11 @@ impl Directory {
     pub fn reserve(&self, uid: &str, binding: &BridgeBinding, places: usize) -> bool {
         let mut entries = lock(&self.entries);
         let entries = &mut *entries;
-        let bound = entries.bound.get(binding).copied().unwrap_or(0);
+        let (binding, bound) = (&entries.shared(binding), entries.bound.get(binding).copied().unwrap_or(0));
         match entries.by_uid.get_mut(uid) {
             Some(entry) if entry.binding.is_some() => entry.binding.as_ref() == Some(binding),
             Some(entry) if bound < places => {
-                (entry.binding, entry.reserved) = (Some(binding.clone()), true);
+                (entry.binding, entry.reserved) = (Some(Arc::clone(binding)), true);
                 entries.count(None, Some(binding));
                 true
             }
@@ -125,13 +130,13 @@ impl Directory {
     pub fn claimant(&self, session_id: &str, shard: &BridgeBinding) -> Option<Key> {
         let entries = lock(&self.entries);
         let entry = entries.by_uid.get(session_id)?;
-        (entry.binding.as_ref() == Some(shard)).then(|| Key::clone(&entry.key))
+        (entry.binding.as_deref() == Some(shard)).then(|| Key::clone(&entry.key))
     }
 
     /// How many of a shard's sessions no instance claims; `None` until every instance is known.
     pub fn unclaimed<'a>(&self, sessions: impl Iterator<Item = &'a String>, shard: &BridgeBinding) -> Option<usize> {
         let entries = lock(&self.entries);
-        let claimed = |id: &String| entries.by_uid.get(id).is_some_and(|entry| entry.binding.as_ref() == Some(shard));
+        let claimed = |id: &String| entries.by_uid.get(id).is_some_and(|entry| entry.binding.as_deref() == Some(shard));
         entries.synced.then(|| sessions.filter(|id| !claimed(id)).count())
     }
 
@@ -143,20 +148,25 @@ impl Directory {
     /// The instances whose binding satisfies `which`.
     pub fn select(&self, which: impl Fn(&InstanceRef, Option<&BridgeBinding>) -> bool) -> Vec<Key> {
         let entries = lock(&self.entries);
-        let chosen = entries.by_uid.values().filter(|entry| which(&entry.key, entry.binding.as_ref()));
+        let chosen = entries.by_uid.values().filter(|entry| which(&entry.key, entry.binding.as_deref()));
         chosen.map(|entry| Key::clone(&entry.key)).collect()
     }
 }
 
 impl Entries {
-    fn count(&mut self, from: Option<&BridgeBinding>, to: Option<&BridgeBinding>) {
+    fn shared(&self, binding: &BridgeBinding) -> Arc<BridgeBinding> {
+        let known = self.bound.get_key_value(binding).map(|(known, _)| Arc::clone(known));
+        known.unwrap_or_else(|| Arc::new(binding.clone()))
+    }
+
+    fn count(&mut self, from: Option<&Arc<BridgeBinding>>, to: Option<&Arc<BridgeBinding>>) {
         if let Some(from) = from
             && let Some(count) = self.bound.get_mut(from)
         {
             *count = count.saturating_sub(1);
         }
         if let Some(to) = to {
-            *self.bound.entry(to.clone()).or_default() += 1;
+            *self.bound.entry(Arc::clone(to)).or_default() += 1;
         }
     }
 }
