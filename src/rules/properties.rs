@@ -32,6 +32,8 @@ enum Event {
     SettleBehind,
     /// The same, and it keeps the result in mind, for its next settlement to write.
     Postpone,
+    /// The controller dies with what it had in mind, and the next one lists everything.
+    Crash,
     /// The instance learns of its verdict.
     Mirror(usize),
     Wait(i64),
@@ -57,6 +59,7 @@ fn orderly() -> impl Strategy<Value = Event> {
         6 => Just(Event::Settle),
         2 => Just(Event::SettleBehind),
         3 => Just(Event::Postpone),
+        1 => Just(Event::Crash),
         6 => key.prop_map(Event::Mirror),
         2 => (1..90_i64).prop_map(Event::Wait),
     ]
@@ -224,6 +227,10 @@ impl Cluster {
                 self.write(Some(status));
             }
             Event::Postpone => self.postponed = Some((self.version, self.settled_by_controller())),
+            Event::Crash => {
+                self.postponed = None;
+                self.look();
+            }
             Event::Mirror(k) => {
                 let verdict = verdict("alice", self.status.as_ref(), &key(k), "any");
                 object(&mut self.objects, k, &|facts| facts.accepted = verdict == Some(Verdict::Accepted));
