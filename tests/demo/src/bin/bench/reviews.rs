@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::{
-    Api, Client,
-    api::{DeleteParams, ListParams, PostParams},
-};
+use kube::{Api, Client, api::PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use whatsapp_operator::{
@@ -69,9 +66,6 @@ pub async fn run(count: usize, plane: &ControlPlane, client: &Client, dir: &Path
         let ratio = percentile(&latencies, p) / percentile(&bare, p);
         report.row(&format!("  p{p} against a bare ledger write"), "times", ratio, None);
     }
-    webhook.stop();
-    let owners: Api<WhatsAppOwner> = Api::all(client.clone());
-    owners.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
 }
 
 /// Asks for one review after the other; their latencies, and the microseconds of CPU time each cost the webhook.
