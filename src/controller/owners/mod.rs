@@ -76,8 +76,7 @@ impl Book {
     /// times, and each settlement looks at all ten.
     fn rest(&self) -> Option<Duration> {
         let since = self.counts_since.into_iter().chain(self.postponed.as_ref().map(|postponed| postponed.since)).min();
-        let left = POSTPONEMENT.checked_sub(since?.elapsed()).filter(|left| !left.is_zero());
-        left.filter(|_| self.is_settled())
+        since.and_then(left).filter(|_| self.is_settled())
     }
 
     /// Leaves a settlement of the ledger's version unwritten, and says for how long; not at all when what it found has waited
@@ -86,7 +85,7 @@ impl Book {
         let before = self.postponed.as_ref().map(|postponed| postponed.since);
         let since = before.into_iter().chain(since).min().unwrap_or_else(Instant::now);
         self.postponed = Some(Postponed { since, version, status });
-        POSTPONEMENT.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
+        left(since)
     }
 
     /// The ledger as it would be had nothing been postponed. What was found is not forgotten: above all that a reservation
@@ -261,6 +260,11 @@ impl Owners {
     fn looks_after(&self, namespace: &str) -> bool {
         self.namespaces.is_empty() || self.namespaces.iter().any(|known| known == namespace)
     }
+}
+
+/// How much of the postponement is left of something that has waited `since` then.
+fn left(since: Instant) -> Option<Duration> {
+    POSTPONEMENT.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
 }
 
 /// Whether no place, no name and no primary depends on the difference. What an instance shows of its place and of the primary it
