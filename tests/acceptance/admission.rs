@@ -223,7 +223,8 @@ async fn an_owner_has_one_object_under_one_name() {
     let object = |name: &str, owner: &str| -> WhatsAppOwner {
         serde_json::from_value(json!({
             "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwner",
-            "metadata": {"name": name, "labels": {"replica": "0"}}, "spec": {"owner": owner, "maxInstances": 1},
+            "metadata": {"name": name, "labels": {"world": gate.name, "replica": "0"}},
+            "spec": {"owner": owner, "maxInstances": 1},
         }))
         .unwrap()
     };

@@ -59,7 +59,8 @@ pub struct Configuration {
     pub namespace: String,
     /// Where the process is.
     pub url: String,
-    /// Only objects with this label; without one every instance, and the owners labelled with the world's name.
+    /// Only objects with this label; without one all of them. Owners have no namespace, so they must in any case be
+    /// labelled with it as their `world`: another test's webhook may not be there to answer.
     pub label: Option<(&'static str, String)>,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
@@ -69,25 +70,26 @@ impl Configuration {
     /// Writes both.
     pub async fn install(&self) {
         let client = client(&self.kubeconfig).await;
-        let selector = |key: &str, value: &str| LabelSelector {
-            match_labels: Some([(key.to_owned(), value.to_owned())].into()),
-            ..LabelSelector::default()
+        let selector = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+            LabelSelector { match_labels: Some(labels.collect()), ..LabelSelector::default() }
         };
+        let world = ("world", self.namespace.as_str());
         let wanted = Wanted {
             name: self.name.clone(),
             reach: Reach::Url(self.url.clone()),
             ca_bundle: None,
-            namespaces: Some(selector("world", &self.namespace)),
+            namespaces: Some(selector(&[world])),
         };
         let (mut mutating, mut validating) = (mutating(&wanted), validating(&wanted));
-        let label = self.label.as_ref().map(|(key, value)| selector(key, value));
+        let label = self.label.as_ref().map(|(key, value)| (*key, value.as_str()));
         for webhook in mutating.webhooks.iter_mut().flatten() {
-            webhook.object_selector.clone_from(&label);
+            webhook.object_selector = label.map(|label| selector(&[label]));
         }
         for webhook in validating.webhooks.iter_mut().flatten() {
             let everywhere = webhook.namespace_selector.is_none();
-            let world = everywhere.then(|| selector("world", &self.namespace));
-            webhook.object_selector = label.clone().or(world);
+            let labels: Vec<_> = everywhere.then_some(world).into_iter().chain(label).collect();
+            webhook.object_selector = (!labels.is_empty()).then(|| selector(&labels));
         }
         let apply = PatchParams::apply("test").force();
         let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
