@@ -87,13 +87,18 @@ impl Bridges {
             for bridge in self.store.all() {
                 let name = bridge.name_any();
                 let counts_due = written.get(&name).map(|at| *at + COUNTS).filter(|at| *at > Instant::now());
-                match self.report_one(&bridge, counts_due.is_none()).await {
-                    Reported::Nothing => {}
-                    Reported::Written => drop(written.insert(name, Instant::now())),
-                    Reported::Behind => due = Some(Instant::now() + GATHER),
-                    Reported::Later => due = due.into_iter().chain(counts_due).min(),
-                    Reported::Failed => due = Some(Instant::now() + CALL_TIMEOUT),
-                }
+                let again = match self.report_one(&bridge, counts_due.is_none()).await {
+                    Reported::Nothing => None,
+                    Reported::Written => {
+                        written.insert(name, Instant::now());
+                        None
+                    }
+                    Reported::Behind => Some(Instant::now() + GATHER),
+                    Reported::Later => counts_due,
+                    Reported::Failed => Some(Instant::now() + CALL_TIMEOUT),
+                };
+                // One that failed does not put off another that needs only a moment.
+                due = due.into_iter().chain(again).min();
             }
         }
     }
