@@ -18,6 +18,8 @@ pub const ALL: [&str; 5] = [ACCEPTED, BRIDGE_AVAILABLE, PAIRED, CONNECTED, READY
 pub mod reason {
     /// Accepted: no rule speaks against it.
     pub const ACCEPTED: &str = "Accepted";
+    /// Accepted: without an owner there are no rules.
+    pub const NO_OWNER: &str = "NoOwner";
     /// Accepted, and refused requests: the owner has as many instances as allowed.
     pub const LIMIT_EXCEEDED: &str = "LimitExceeded";
     /// Accepted, and refused requests: another instance of the owner has the name.

@@ -21,7 +21,7 @@ use crate::{
     bridge_api::{
         BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason,
     },
-    rules::Denial,
+    rules::{Denial, InstanceFacts},
 };
 
 /// The object as it is after the plan was carried out.
@@ -167,6 +167,30 @@ fn what_is_up_and_no_longer_accepted_goes_offline_and_comes_back_without_a_scan(
     let healed = decide(&facts(&rejected, Some(stopped())));
     assert_eq!(healed.put.as_ref().map(|spec| spec.desired_state), Some(DesiredState::Connected));
     assert_eq!(condition(status(&after(&rejected, &healed)), conditions::ACCEPTED).0, "True");
+}
+
+#[test]
+fn what_runs_without_an_owner_is_accepted_by_the_ledger_of_the_one_it_gets_only_when_that_says_so() {
+    let mut free = standing(session(SessionPhase::Connected));
+    free.spec.owner = None;
+    let up = || Some(session(SessionPhase::Connected));
+    free = after(&free, &decide(&facts(&free, up())));
+    let accepted = |instance: &WhatsAppInstance| {
+        let condition = condition(status(instance), conditions::ACCEPTED);
+        assert_eq!(condition.0, "True");
+        (condition.1.to_owned(), InstanceFacts::from(instance).accepted)
+    };
+    assert_eq!(accepted(&free), (reason::NO_OWNER.to_owned(), false));
+
+    let mut owned = free;
+    owned.spec.owner = Some("alice".into());
+    owned.metadata.generation = Some(2);
+    owned = after(&owned, &decide(&Facts { standing: Standing::Undecided, ..facts(&owned, up()) }));
+    assert_eq!(accepted(&owned), (reason::NO_OWNER.to_owned(), false), "it goes on, and nothing is claimed for it");
+    let refused = decide(&Facts { standing: waits(), ..facts(&owned, up()) });
+    assert_eq!(refused.put.map(|spec| spec.desired_state), Some(DesiredState::Disconnected));
+    owned = after(&owned, &decide(&facts(&owned, up())));
+    assert_eq!(accepted(&owned), (reason::ACCEPTED.to_owned(), true));
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub fn now() -> Timestamp {
 pub fn instance() -> WhatsAppInstance {
     serde_json::from_value(json!({
         "metadata": { "name": "one", "namespace": "team", "uid": UID, "generation": 1, "resourceVersion": "1" },
-        "spec": { "name": "One" },
+        "spec": { "name": "One", "owner": "alice" },
     }))
     .unwrap()
 }

@@ -3,9 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{facts::Trouble, finding::Finding};
+use super::{
+    facts::{Standing, Trouble},
+    finding::Finding,
+    owners::owner_of,
+};
 use crate::{
-    api::{Phase, WhatsAppInstanceStatus, conditions as kinds, conditions::reason},
+    api::{Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions as kinds, conditions::reason},
     bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
     rules::Denial,
 };
@@ -20,14 +24,17 @@ pub struct Reading {
     connected: Finding,
     /// What holds Ready back although everything else is True.
     limited: Option<Finding>,
-    /// Why it is not accepted.
-    refused: Option<Finding>,
 }
 
 impl Reading {
     /// All five conditions, keeping the time of those whose status stays; and behind them those that are not ours.
-    pub fn conditions(&self, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-        let accepted = self.refused.clone().unwrap_or_else(|| Finding::yes(reason::ACCEPTED));
+    pub fn conditions(
+        &self,
+        accepted: Finding,
+        old: &[Condition],
+        generation: Option<i64>,
+        now: Timestamp,
+    ) -> Vec<Condition> {
         let ready = self.ready(&accepted);
         let findings = [accepted, self.bridge.clone(), self.paired.clone(), self.connected.clone(), ready];
         let each = kinds::ALL.into_iter().zip(findings);
@@ -49,6 +56,20 @@ impl Reading {
     }
 }
 
+/// Whether the rules let it run. While that is undecided, what was so last stays: above all, an instance that nobody has
+/// accepted does not become one that was by being looked at.
+pub fn accepted(instance: &WhatsAppInstance, standing: &Standing) -> Finding {
+    match standing {
+        Standing::Waits(denial) => Finding::new("False", denial.reason, sentence(&denial.message)),
+        Standing::Accepted if owner_of(instance).is_none() => Finding::yes(reason::NO_OWNER),
+        Standing::Accepted => Finding::yes(reason::ACCEPTED),
+        Standing::Undecided => {
+            let before = instance.status.as_ref().and_then(|status| kept(status, kinds::ACCEPTED));
+            before.unwrap_or_else(|| Finding::unknown(reason::UNKNOWN))
+        }
+    }
+}
+
 /// A rule speaks against it: it is not brought up, and a device that was linked stays linked.
 pub fn rejected(old: &WhatsAppInstanceStatus, denial: &Denial) -> Reading {
     const IDLE: &str = "Not brought up while the instance is not accepted.";
@@ -58,7 +79,6 @@ pub fn rejected(old: &WhatsAppInstanceStatus, denial: &Denial) -> Reading {
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::new("False", reason::NOT_STARTED, IDLE)),
         connected: Finding::new("False", denial.reason, IDLE),
         limited: None,
-        refused: Some(Finding::new("False", denial.reason, sentence(&denial.message))),
     }
 }
 
@@ -77,7 +97,6 @@ pub fn unbound(trouble: &Trouble) -> Reading {
         paired: Finding::no(reason::NOT_STARTED),
         connected: Finding::no(reason::NOT_STARTED),
         limited: None,
-        refused: None,
     }
 }
 
@@ -89,7 +108,6 @@ pub fn not_started(bridge_answers: bool) -> Reading {
         paired: Finding::no(reason::NOT_STARTED),
         connected: Finding::no(reason::NOT_STARTED),
         limited: None,
-        refused: None,
     }
 }
 
@@ -101,7 +119,6 @@ pub fn unusable(old: &WhatsAppInstanceStatus, trouble: &Trouble) -> Reading {
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(trouble.reason)),
         connected: Finding::new("Unknown", trouble.reason, "Not known while the bridge cannot be used."),
         limited: None,
-        refused: None,
     }
 }
 
@@ -113,7 +130,6 @@ pub fn lost() -> Reading {
         paired: Finding::no(reason::SESSION_LOST),
         connected: Finding::no(reason::SESSION_LOST),
         limited: None,
-        refused: None,
     }
 }
 
@@ -129,7 +145,6 @@ pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Opti
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
         connected: Finding::new("Unknown", reason::TERMINATING, &*text),
         limited: Some(Finding::new("False", reason::TERMINATING, text)),
-        refused: kept(old, kinds::ACCEPTED).filter(|finding| finding.status == "False"),
     }
 }
 
@@ -172,7 +187,6 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
             Finding::no(if session.phase == P::Connected { reason::NOT_STARTED } else { offline })
         },
         limited,
-        refused: None,
     }
 }
 
@@ -202,7 +216,7 @@ mod tests {
     fn conditions_that_are_not_ours_stay() {
         let foreign = Finding::yes(reason::UNKNOWN).condition("example.com/Audited", &[], Some(1), now());
         let old = [foreign.clone(), Finding::yes(reason::ACCEPTED).condition(kinds::ACCEPTED, &[], Some(1), now())];
-        let conditions = not_started(true).conditions(&old, Some(2), now());
+        let conditions = not_started(true).conditions(Finding::yes(reason::ACCEPTED), &old, Some(2), now());
         let named: Vec<&str> = conditions.iter().map(|condition| condition.type_.as_str()).collect();
         assert_eq!(named, [&kinds::ALL[..], &["example.com/Audited"]].concat());
         assert_eq!(conditions.last(), Some(&foreign));

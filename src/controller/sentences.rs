@@ -6,6 +6,7 @@ use crate::api::conditions::reason;
 pub fn of(because: &str) -> &'static str {
     match because {
         reason::ACCEPTED => "No rule speaks against this instance.",
+        reason::NO_OWNER => "Nobody's instance: it has no limit and is never primary; set spec.owner to change that.",
         reason::BRIDGE_READY => "The bridge answers.",
         reason::PAIRED => "A device is linked.",
         reason::NOT_STARTED => "No device is linked yet; the session is being started.",

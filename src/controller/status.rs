@@ -185,7 +185,12 @@ fn assemble(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, reading: &Reading) 
     WhatsAppInstanceStatus {
         observed_generation: generation,
         phase: Some(reading.phase),
-        conditions: reading.conditions(&old.conditions, generation, facts.now),
+        conditions: reading.conditions(
+            readings::accepted(facts.instance, &facts.standing),
+            &old.conditions,
+            generation,
+            facts.now,
+        ),
         primary: facts.primary,
         ..old.clone()
     }

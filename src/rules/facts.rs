@@ -7,7 +7,11 @@ use kube::{
 };
 
 use super::ComparableName;
-use crate::api::{InstanceRef, LedgerEntry, WhatsAppInstance, conditions, labels};
+use crate::api::{
+    InstanceRef, LedgerEntry, WhatsAppInstance,
+    conditions::{self, reason},
+    labels,
+};
 
 /// What the rules need to know of one existing instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +25,7 @@ pub struct InstanceFacts {
     pub created: Timestamp,
     /// What it is called.
     pub name: ComparableName,
-    /// Its own status says that it was accepted, so it may run.
+    /// Its own status says that its owner's ledger has accepted it, so it may run.
     pub accepted: bool,
     /// It is connected to WhatsApp.
     pub connected: bool,
@@ -78,7 +82,8 @@ impl From<&WhatsAppInstance> for InstanceFacts {
         let created = instance.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
         let holds = |kind: &str| {
             let conditions = instance.status.iter().flat_map(|status| &status.conditions);
-            conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
+            let mut holding = conditions.filter(|condition| condition.type_ == kind && condition.status == "True");
+            holding.next().map(|condition| condition.reason.as_str())
         };
         // A wish without its stamp came in while admission was away; it is as old as the object, for want of better.
         let since = || {
@@ -89,8 +94,8 @@ impl From<&WhatsAppInstance> for InstanceFacts {
             uid: instance.uid().unwrap_or_default(),
             created,
             name: ComparableName::of(&instance.spec.name),
-            accepted: holds(conditions::ACCEPTED),
-            connected: holds(conditions::CONNECTED),
+            accepted: holds(conditions::ACCEPTED) == Some(reason::ACCEPTED),
+            connected: holds(conditions::CONNECTED).is_some(),
             wish: instance.spec.primary.then(since),
             primary: instance.status.as_ref().is_some_and(|status| status.primary),
             terminating: instance.metadata.deletion_timestamp.is_some(),

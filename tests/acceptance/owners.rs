@@ -102,6 +102,17 @@ async fn an_instance_of_nobody_has_no_limit_and_no_primary() {
         decided(&world, &format!("owned-{n}")).await;
     }
     assert_eq!(accepted_now(&world).await.len(), 4, "three of nobody, and one of the owner's by the flag");
+
+    // Given to an owner past admission, it is not beyond the limit because it was up before.
+    world.patch_spec("free-0", json!({"owner": owner(&world)})).await;
+    let waiting = world.history.until_phase("free-0", Phase::Rejected, SOON).await;
+    assert_eq!(waiting.reason(ACCEPTED), reason::LIMIT_EXCEEDED);
+    world.patch_spec("free-1", json!({"owner": format!("bob@{}", world.name)})).await;
+    world.history.until("free-1", "accepted by its owner's ledger", SOON, |i| i.reason(ACCEPTED) == "Accepted").await;
+    let told = world.history.until("free-1", "primary", SOON, |i| i.status.as_ref().is_some_and(|s| s.primary)).await;
+    assert_eq!(told.condition(ACCEPTED), "True");
+    was_never_stopped(&world, "free-1");
+    assert_eq!(accepted(&world, "free-2").await.reason(ACCEPTED), reason::NO_OWNER);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -157,7 +157,7 @@ impl Owners {
         let books = lock(&self.books);
         let Some(book) = books.get(owner) else { return shown };
         if book.foreign {
-            let stands = if was_accepted(instance) { shown.0 } else { Standing::Waits(foreign(owner)) };
+            let stands = if InstanceFacts::from(instance).accepted { shown.0 } else { Standing::Waits(foreign(owner)) };
             return (stands, shown.1);
         }
         // A ledger that does not know of the latest change yet may speak of another object of this name.
@@ -275,7 +275,7 @@ fn changes_counts_only(was: InstanceFacts, is: InstanceFacts) -> bool {
 }
 
 /// Whose instance it is; nobody's without `spec.owner`.
-fn owner_of(instance: &WhatsAppInstance) -> Option<&str> {
+pub fn owner_of(instance: &WhatsAppInstance) -> Option<&str> {
     instance.spec.owner.as_deref().filter(|owner| !owner.is_empty())
 }
 

@@ -15,7 +15,8 @@ use super::{Book, Owners, owner_of};
 use crate::{
     api::{
         LedgerEntry, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
-        conditions, labels,
+        conditions::{self, reason},
+        labels,
     },
     controller::{cache::Key, context::Context, error::describe, facts::Standing, readings},
     platform::{
@@ -269,7 +270,10 @@ impl Desk {
         let shown = status.conditions.iter().find(|condition| condition.type_ == conditions::ACCEPTED);
         match standing {
             Standing::Undecided => false,
-            Standing::Accepted => status.primary != primary || shown.is_none_or(|shown| shown.status != "True"),
+            // The reason tells apart whether the ledger has accepted it, or nobody was asked since it had no owner.
+            Standing::Accepted => {
+                status.primary != primary || shown.is_none_or(|shown| shown.reason != reason::ACCEPTED)
+            }
             Standing::Waits(denial) => {
                 let says = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
                     c.status == "False" && c.reason == denial.reason && c.message == readings::sentence(&denial.message)
