@@ -96,7 +96,7 @@ pub fn due(certificates: Option<&Certificates>, hosts: &[String], lifetimes: &Li
             .then(|| (two_thirds(authority), Due::IntroduceAuthority)),
         Some((two_thirds(&certificates.leaf), Due::RenewLeaf)),
     ];
-    if certificates.hosts != hosts {
+    if lacks(certificates, hosts) {
         return Due::RenewLeaf;
     }
     let soonest = steps.into_iter().flatten().min_by_key(|(at, _)| *at);
@@ -118,10 +118,11 @@ pub fn carry_out(
     lifetimes: &Lifetimes,
     now: Timestamp,
 ) -> Result<Certificates, MakeError> {
+    let hosts = wanted_hosts(certificates, hosts);
     // A leaf never outlives its authority; nobody could check it.
     let signed = |authority: &Pair| {
         let left = Duration::try_from(authority.ends.duration_since(now)).unwrap_or_default();
-        authority.sign(hosts, lifetimes.leaf.min(left), now)
+        authority.sign(&hosts, lifetimes.leaf.min(left), now)
     };
     let Some(mut new) = certificates.cloned().filter(|_| step != Due::StartAnew) else {
         let authority = Pair::authority(lifetimes.authority, now)?;
@@ -130,23 +131,36 @@ pub fn carry_out(
             authority,
             next: None,
             previous: None,
-            hosts: hosts.to_vec(),
+            hosts: hosts.clone(),
         });
     };
     match step {
         Due::Nothing(_) | Due::StartAnew => {}
         Due::IntroduceAuthority => new.next = Some(Pair::authority(lifetimes.authority, now)?),
         Due::RetireAuthority => new.previous = None,
-        Due::RenewLeaf => (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.to_vec()),
+        Due::RenewLeaf => (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.clone()),
         Due::SwitchAuthority => {
             if let Some(next) = new.next.take() {
                 let old = std::mem::replace(&mut new.authority, next);
                 new.previous = Some(Retired { certificate: old.certificate, since: now });
-                (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.to_vec());
+                (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.clone());
             }
         }
     }
     Ok(new)
+}
+
+/// Whether a replica asks for a host that the leaf is not for.
+fn lacks(certificates: &Certificates, hosts: &[String]) -> bool {
+    hosts.iter().any(|host| !certificates.hosts.contains(host))
+}
+
+/// Whom a new leaf is for. While replicas differ, as they do during an update, it is for all of them, lest each replaces the
+/// other's for ever; at the next ordinary renewal only for those of the replica that is first.
+fn wanted_hosts(certificates: Option<&Certificates>, hosts: &[String]) -> Vec<String> {
+    let others = certificates.filter(|certificates| lacks(certificates, hosts));
+    let others = others.into_iter().flat_map(|certificates| &certificates.hosts);
+    hosts.iter().chain(others.filter(|host| !hosts.contains(host))).cloned().collect()
 }
 
 fn two_thirds(pair: &Pair) -> Timestamp {
@@ -193,6 +207,27 @@ mod tests {
         assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), start()), Due::Nothing(at));
         assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), at), Due::RenewLeaf);
         assert_eq!(due(Some(&certificates), &["other".into()], &Lifetimes::default(), start()), Due::RenewLeaf);
+    }
+
+    #[test]
+    fn replicas_that_differ_in_their_hosts_agree_on_all_of_them() {
+        let lifetimes = Lifetimes::default();
+        let host = |name: &str| vec![name.to_owned()];
+        let (old, new, both) = (host("old"), host("new"), vec!["new".to_owned(), "old".to_owned()]);
+        let settled = |certificates: &Certificates| {
+            [&old, &new, &both]
+                .map(|hosts| due(Some(certificates), hosts, &lifetimes, start()))
+                .iter()
+                .all(|due| matches!(due, Due::Nothing(_)))
+        };
+        let before = carry_out(Due::StartAnew, None, &old, &lifetimes, start()).unwrap();
+        assert_eq!(due(Some(&before), &new, &lifetimes, start()), Due::RenewLeaf);
+        let after = carry_out(Due::RenewLeaf, Some(&before), &new, &lifetimes, start()).unwrap();
+        assert!(settled(&after), "{:?}", after.hosts);
+        assert!(["old", "new"].iter().all(|host| trusts(&after.bundle(), &after.leaf.certificate, host, start())));
+        // Once nobody asks for the old one any more.
+        let renewed = carry_out(Due::RenewLeaf, Some(&after), &new, &lifetimes, start()).unwrap();
+        assert_eq!(renewed.hosts, new);
     }
 
     /// Two years, step by step: at each, a client with the bundle from before the step trusts the leaf after it, and one
