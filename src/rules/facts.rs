@@ -107,8 +107,17 @@ impl From<&WhatsAppInstance> for InstanceFacts {
 mod tests {
     use serde_json::json;
 
+    use k8s_openapi::jiff::SignedDuration;
+
     use super::*;
-    use crate::{api::WhatsAppOwnerStatus, rules::settle};
+    use crate::{
+        api::{Waiting, WhatsAppOwnerStatus},
+        rules::{
+            doubts,
+            ledger::{Claim, ClaimKind, order, reserve},
+            settle,
+        },
+    };
 
     fn now() -> Timestamp {
         "2026-01-01T00:01:00Z".parse().unwrap()
@@ -152,6 +161,55 @@ mod tests {
             assert_eq!(next, status, "nothing to write");
         }
         assert_eq!((status.connected, status.primary), (2, Some(second.key)));
+    }
+
+    /// What the operator of `own`'s namespace makes of the ledger, asking about doubts as it does.
+    fn asked(before: &WhatsAppOwnerStatus, own: &InstanceFacts, limit: u32) -> WhatsAppOwnerStatus {
+        let doubts = doubts(Some(before), std::slice::from_ref(own), now());
+        let others = before.instances.iter().filter(|entry| entry.namespace != own.key.namespace);
+        let doubtful = others.filter(|entry| doubts.iter().any(|key| order(entry, key).is_eq()));
+        let facts: Vec<_> = doubtful.map(InstanceFacts::on_trust).chain([own.clone()]).collect();
+        settle(Some(before), &facts, limit, now()).status
+    }
+
+    #[test]
+    fn a_reservation_for_what_exists_elsewhere_moves_nothing() {
+        let (first, second) = (instance("here", "2026-01-01T00:00:01Z"), instance("there", "2026-01-01T00:00:02Z"));
+        let status = settled(Some(&settled(None, &first)), &second);
+        for (name, kind) in [("Anew", ClaimKind::Name), ("there", ClaimKind::Place)] {
+            let claim = Claim::new(second.key.clone(), name, kind);
+            let instances = reserve("alice", &status.instances, &claim, 10, now()).unwrap();
+            let reserved = WhatsAppOwnerStatus { instances, ..status.clone() };
+            let after = asked(&reserved, &first, 10);
+            assert_eq!((&after.primary, after.used), (&status.primary, status.used), "{kind:?}");
+        }
+        let mut waiting = status.clone();
+        waiting.primary = Some(first.key.clone());
+        waiting.instances[1].waiting = Some(Waiting::LimitExceeded);
+        let claim = Claim::new(second.key.clone(), "Anew", ClaimKind::Name);
+        waiting.instances = reserve("alice", &waiting.instances, &claim, 1, now()).unwrap();
+        assert_eq!(asked(&waiting, &first, 1).instances[1].waiting, Some(Waiting::LimitExceeded));
+    }
+
+    #[test]
+    fn operators_agree_on_wishes_of_one_instant_and_on_what_is_going() {
+        let since = "2026-01-01T00:00:01Z";
+        let (first, mut second) = (instance("here", since), instance("there", since));
+        let mut status = settled(Some(&settled(None, &first)), &second);
+        for viewer in [&first, &second, &first] {
+            let next = settled(Some(&status), viewer);
+            assert_eq!(next.primary, status.primary, "both take the same one");
+            status = next;
+        }
+        second.wish = second.wish.map(|since| since + SignedDuration::from_secs(1));
+        status = settled(Some(&status), &second);
+        assert_eq!(status.primary.as_ref(), Some(&second.key));
+        // Only its own operator sees that it is being deleted.
+        second.terminating = true;
+        for viewer in [&second, &first, &second] {
+            status = settled(Some(&status), viewer);
+            assert_eq!(status.primary.as_ref(), Some(&first.key));
+        }
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub fn choose<'a>(
     let wished = candidates
         .iter()
         .filter(|instance| instance.connected || is_current(instance))
-        // Two wishes of one instant: the older instance, so that every reader chooses alike.
-        .filter_map(|instance| Some(((instance.wish?, std::cmp::Reverse(instance.age())), instance)))
+        // Two wishes of one instant: the first by name, which every reader knows alike, while an age may not be known.
+        .filter_map(|instance| Some(((instance.wish?, std::cmp::Reverse(&instance.key)), instance)))
         .max_by(|(one, _), (other, _)| one.cmp(other))
         .map(|(_, instance)| instance);
     let chosen = wished

@@ -117,15 +117,18 @@ pub fn settle(
 /// The entries on which `instances` may not be as new as the ledger: read each live before [`settle`], and take that for
 /// what exists. They are those whose instance is not among them, those whose reservation it would end (it may be one of the
 /// same name that is gone by now, and the one that the place is reserved for still on its way), and those it would give
-/// another name.
+/// another name. Not those that are reserved and nothing else, since nothing of them need exist yet.
 ///
 /// An instance without an entry is no doubt: if it is gone already, its place is given back when that is seen.
 pub fn doubts(before: Option<&WhatsAppOwnerStatus>, instances: &[InstanceFacts], now: Timestamp) -> Vec<InstanceRef> {
     let entries = before.map(|status| status.instances.as_slice()).unwrap_or_default();
     let names: BTreeMap<&InstanceRef, &str> =
         instances.iter().map(|instance| (&instance.key, instance.name.as_str())).collect();
+    let pointer = before.and_then(|status| status.primary.as_ref());
+    let exists =
+        |entry: &LedgerEntry| entry.waiting.is_some() || entry.renaming_to.is_some() || pointer == Some(&key(entry));
     let doubtful = |entry: &&LedgerEntry| match names.get(&key(entry)) {
-        None => !is_reserved(entry, now),
+        None => !is_reserved(entry, now) || exists(entry),
         Some(name) => is_reserved(entry, now) || entry.display_name != *name,
     };
     entries.iter().filter(doubtful).map(key).collect()
@@ -193,7 +196,8 @@ impl Book {
             renaming_to,
             waiting,
             connected: instance.connected,
-            primary_since: instance.wish.map(|since| since.to_string()),
+            // Nobody else is to wait for one that is on its way out.
+            primary_since: instance.wish.filter(|_| !instance.terminating).map(|since| since.to_string()),
         });
     }
 
