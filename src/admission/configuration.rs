@@ -123,7 +123,11 @@ fn validation_matters() -> String {
 const LIMIT_MATTERS: &str = "request.operation == 'CREATE' || has(oldObject.spec.maxInstances)";
 
 fn mutation_matters() -> String {
-    format!("request.operation == 'CREATE' || !has(object.spec.owner) || {} || {}", differs(wishes), differs(stamp))
+    format!(
+        "request.operation == 'CREATE' || (!has(object.spec.owner) && has(oldObject.spec.owner)) || {} || {}",
+        differs(wishes),
+        differs(stamp),
+    )
 }
 
 /// `spec.primary`, in CEL.

@@ -317,6 +317,18 @@ async fn who_may_not_assign_owners_learns_nothing_of_them() {
     assert_eq!(answers[0], answers[1], "whether the owner exists does not show");
     assert_eq!(api.lock().calls, ["SAR", "SAR"]);
 
+    // Nor by giving an instance of theirs, which anybody with the verb update may do, one name after the other.
+    answers.clear();
+    for name in ["Instance 3", "Unheard of"] {
+        let spec = |name| json!({"name": name, "owner": "alice"});
+        let review = testing::update("mallory", "i7", spec("Instance 7"), spec(name));
+        let (_, review) = post_review(&api, api.ledgers(), review.to_string()).await;
+        assert_eq!(review["response"]["status"]["reason"], "OwnerNotAllowed");
+        answers.push(review["response"]["status"].clone());
+    }
+    assert_eq!(answers[0], answers[1], "whether the name is taken does not show");
+    assert_eq!(api.lock().calls, ["SAR"; 4]);
+
     api.lock().assigners.push("gitops".into());
     let spec = json!({"name": "Shop", "owner": "bob"});
     let (_, review) = post_review(&api, api.ledgers(), testing::create("gitops", "m", spec).to_string()).await;

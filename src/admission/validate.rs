@@ -25,8 +25,9 @@ pub struct Wants {
     pub key: InstanceRef,
     /// Whose ledger it is about.
     pub owner: String,
-    /// The requester makes somebody else the owner, which takes a permission.
-    pub assigns_owner: bool,
+    /// It takes a place or a name among somebody else's instances, which takes a permission: the answer alone would tell
+    /// what is in that ledger.
+    pub claims_of_another: bool,
     /// What it wants of the ledger.
     pub claim: Option<Claim>,
     /// It begins to wish to be primary, or wishes it anew.
@@ -71,8 +72,8 @@ pub fn wants(request: &Request, now: Timestamp) -> Result<Option<Wants>, (&'stat
     }
     let is_owner = request.user_info.username.as_deref() == Some(&owner);
     Ok(Some(Wants {
+        claims_of_another: claim.is_some() && !is_owner,
         claim: claim.map(|kind| Claim::new(key.clone(), display, kind)),
-        assigns_owner: !was_owned && !is_owner,
         wishes: wishes(object) && !wished,
         key,
         owner,
@@ -174,8 +175,8 @@ mod tests {
     #[test]
     fn a_create_claims_a_place_and_says_when_it_is_for_somebody_else() {
         let own = asked(&testing::create("alice", "a", spec("A", "alice", false))).unwrap();
-        assert_eq!((own.assigns_owner, own.claim.unwrap().kind), (false, ClaimKind::Place));
-        assert!(asked(&testing::create("gitops", "a", spec("A", "alice", false))).unwrap().assigns_owner);
+        assert_eq!((own.claims_of_another, own.claim.unwrap().kind), (false, ClaimKind::Place));
+        assert!(asked(&testing::create("gitops", "a", spec("A", "alice", false))).unwrap().claims_of_another);
         assert_eq!(refused(&testing::create("alice", "a", json!({"name": "A"}))), ("owner", "OwnerMissing"));
     }
 
@@ -185,13 +186,13 @@ mod tests {
             |to| asked(&testing::update("bob", "a", spec("Sales", "alice", false), spec(to, "alice", false))).unwrap();
         assert_eq!(rename(" SALES").claim, None);
         assert_eq!(rename("Support").claim.unwrap().kind, ClaimKind::Name);
-        assert!(!rename("Support").assigns_owner, "the owner stays who it was");
+        assert!(rename("Support").claims_of_another, "its answer tells which names the owner has");
     }
 
     #[test]
     fn getting_an_owner_is_like_being_created() {
         let asked = asked(&testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false))).unwrap();
-        assert_eq!((asked.assigns_owner, asked.claim.unwrap().kind), (true, ClaimKind::Place));
+        assert_eq!((asked.claims_of_another, asked.claim.unwrap().kind), (true, ClaimKind::Place));
     }
 
     #[test]
@@ -222,7 +223,7 @@ mod tests {
     fn nobody_is_given_to_somebody_while_going() {
         let mut review = testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false));
         review["request"]["object"]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert!(asked(&review).unwrap().assigns_owner);
+        assert!(asked(&review).unwrap().claims_of_another);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Denial;
+use super::{Denial, ledger::ClaimKind};
 
-/// The RBAC verb, on `whatsappinstances`, that allows naming somebody else as owner.
+/// The RBAC verb, on `whatsappinstances`, that allows taking places and names among somebody else's instances.
 pub const ASSIGN_VERB: &str = "assign-owner";
 
 /// DNS-1123 subdomain, the longest name an object may have.
@@ -54,15 +54,22 @@ pub fn check_object_name(name: &str, owner: &str) -> Result<(), Denial> {
     ))
 }
 
-/// The refusal of naming somebody else as owner. It says nothing about that other owner, not even whether there is one.
-pub fn not_assignable(namespace: &str) -> Denial {
-    Denial::new(
-        "OwnerNotAllowed",
-        403,
-        format!(
-            "spec.owner names somebody else, which takes the verb {ASSIGN_VERB} on whatsappinstances in namespace {namespace:?}; leave spec.owner out to own the instance yourself, or have an administrator grant the verb",
-        ),
-    )
+/// The refusal of taking a place or a name among somebody else's instances. It says nothing about that other owner, not even
+/// whether there is one.
+pub fn not_assignable(kind: ClaimKind, namespace: &str) -> Denial {
+    let verb = format!("which takes the verb {ASSIGN_VERB} on whatsappinstances in namespace {namespace:?}");
+    let grant = "or have an administrator grant the verb";
+    let message = match kind {
+        ClaimKind::Place => {
+            format!(
+                "spec.owner names somebody else, {verb}; leave spec.owner out to own the instance yourself, {grant}"
+            )
+        }
+        ClaimKind::Name => {
+            format!("spec.name would change among somebody else's names, {verb}; leave spec.name as it is, {grant}")
+        }
+    };
+    Denial::new("OwnerNotAllowed", 403, message)
 }
 
 fn is_subdomain(text: &str) -> bool {
