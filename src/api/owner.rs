@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema, Resource, ResourceExt};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The limit of one owner, and the ledger of what counts against it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ pub struct LedgerEntry {
     #[schemars(length(max = 400))]
     pub display_name: String,
     /// When the place, or the name in renamingTo, was taken, while the instance has not been seen with it yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "readable_time")]
     pub reserved_at: Option<Time>,
     /// The name a change under way gives the instance, normalised; it is kept free until the change is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +112,13 @@ pub struct LedgerEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]
     pub primary_since: Option<String>,
+}
+
+/// A time that no clock shows counts as none: the API server takes an offset of 99 hours, and what cannot be read could not be
+/// repaired.
+fn readable_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.and_then(|text| text.parse().ok()).map(Time))
 }
 
 /// What an instance that is not accepted waits for.
