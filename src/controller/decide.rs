@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::{DeletionPolicy, DesiredState, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{PairingSpec, SessionSpec},
-    rules::Denial,
+    rules::{Denial, InstanceFacts},
 };
 
 /// What to do about a living instance, in the order of the fields.
@@ -63,12 +63,18 @@ pub struct Farewell {
     pub recheck: Option<Timestamp>,
 }
 
+/// Whether it runs while the ledger is being written: what was begun goes on; what nobody has accepted is not begun.
+fn may_go_on(facts: &Facts<'_>) -> bool {
+    let by_ledger = InstanceFacts::from(facts.instance).accepted;
+    by_ledger || (was_accepted(facts.instance) && facts.binding().is_some())
+}
+
 /// Decides what a living instance needs.
 pub fn decide(facts: &Facts<'_>) -> Plan {
     match &facts.standing {
         Standing::Waits(denial) => return hold_back(facts, denial),
         // Whoever settles the ledger wakes this instance up.
-        Standing::Undecided if !was_accepted(facts.instance) => return Plan::default(),
+        Standing::Undecided if !may_go_on(facts) => return Plan::default(),
         Standing::Undecided | Standing::Accepted => {}
     }
     let wanted = session_spec(facts.instance);

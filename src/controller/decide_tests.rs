@@ -187,10 +187,17 @@ fn what_runs_without_an_owner_is_accepted_by_the_ledger_of_the_one_it_gets_only_
     owned.metadata.generation = Some(2);
     owned = after(&owned, &decide(&Facts { standing: Standing::Undecided, ..facts(&owned, up()) }));
     assert_eq!(accepted(&owned), (reason::NO_OWNER.to_owned(), false), "it goes on, and nothing is claimed for it");
+    let undecided =
+        |instance: &WhatsAppInstance| decide(&Facts { standing: Standing::Undecided, ..facts(instance, None) });
+    let mut unbound = owned.clone();
+    unbound.status.as_mut().unwrap().bridge = None;
+    assert_eq!(undecided(&unbound), Plan::default(), "what was not begun is not begun now");
     let refused = decide(&Facts { standing: waits(), ..facts(&owned, up()) });
     assert_eq!(refused.put.map(|spec| spec.desired_state), Some(DesiredState::Disconnected));
-    owned = after(&owned, &decide(&facts(&owned, up())));
-    assert_eq!(accepted(&owned), (reason::ACCEPTED.to_owned(), true));
+    for link in [LinkState::Up, LinkState::Unknown] {
+        let told = after(&owned, &decide(&Facts { link, ..facts(&owned, up()) }));
+        assert_eq!(accepted(&told), (reason::ACCEPTED.to_owned(), true));
+    }
 }
 
 #[test]

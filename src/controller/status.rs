@@ -59,7 +59,10 @@ pub struct Next {
 pub fn next(facts: &Facts<'_>, binding: Option<&BridgeBinding>, outlook: Outlook<'_>) -> Next {
     let old = facts.instance.status.clone().unwrap_or_default();
     let (status, recheck) = match passing(facts, &old, outlook) {
-        Some(until) => (WhatsAppInstanceStatus { bridge: binding.cloned(), primary: facts.primary, ..old }, until),
+        Some(until) => {
+            let conditions = with_acceptance(facts, &old.conditions);
+            (WhatsAppInstanceStatus { bridge: binding.cloned(), primary: facts.primary, conditions, ..old }, until)
+        }
         None => (settled(facts, &old, binding, outlook), None),
     };
     without_stale(status, recheck, facts.now)
@@ -88,6 +91,15 @@ pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, troubl
     let reading = readings::terminating(&old, until, trouble);
     let status = WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) };
     Some(Next { status, recheck: Some(until) })
+}
+
+/// The conditions there are, with the ledger's word: that is not of the session, and so nothing that passes.
+fn with_acceptance(facts: &Facts<'_>, old: &[Condition]) -> Vec<Condition> {
+    let accepted = readings::accepted(facts.instance, &facts.standing);
+    let is_new = |shown: &Condition| shown.type_ == conditions::ACCEPTED && shown.reason != accepted.reason;
+    let generation = facts.instance.metadata.generation;
+    let renewed = || accepted.clone().condition(conditions::ACCEPTED, old, generation, facts.now);
+    old.iter().map(|shown| if is_new(shown) { renewed() } else { shown.clone() }).collect()
 }
 
 /// Whether what stands should stay for now, and if so until when at most.
