@@ -63,7 +63,16 @@ async fn whose_is_whose() {
 
     let alice = gate.owner("alice");
     let as_alice = gate.acting_as(&alice, &[everybody]).await;
-    let made = as_alice.create(&create, &object("defaulted", None)).await.unwrap();
+    let made = async {
+        loop {
+            // The API server learns of a binding by a watch.
+            match as_alice.create(&create, &object("defaulted", None)).await.map_err(status) {
+                Err(early) if early.reason == "Forbidden" => tokio::time::sleep(Duration::from_millis(50)).await,
+                made => return made.unwrap(),
+            }
+        }
+    };
+    let made = tokio::time::timeout(SOON, made).await.expect("the role is known");
     assert_eq!(made.spec.owner.as_ref(), Some(&alice));
     assert!(!made.annotations().contains_key(PRIMARY_SINCE), "nobody but the operator sets the stamp");
     let stamp = json!({"metadata": {"annotations": {PRIMARY_SINCE: "2099-01-01T00:00:00Z"}}});
@@ -132,6 +141,14 @@ async fn what_rules_do_not_speak_of_gets_through_while_nobody_answers() {
         assert_eq!(apply().await, first);
     }
 
+    // One of nobody's; without its label nobody is asked about it.
+    let mut orphan = gate.object("orphan", 0, "Orphan", "x");
+    (orphan.spec.owner, orphan.metadata.labels) = (None, None);
+    orphan.finalizers_mut().push("example.com/keeps-it".into());
+    gate.instances().create(&PostParams::default(), &orphan).await.unwrap();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"replica": "0"}}}));
+    gate.instances().patch("orphan", &PatchParams::default(), &label).await.unwrap();
+
     for replica in &mut gate.replicas {
         replica.stop();
     }
@@ -141,6 +158,10 @@ async fn what_rules_do_not_speak_of_gets_through_while_nobody_answers() {
     patch("a", json!({"metadata": {"labels": {"team": "shop"}}})).await.unwrap();
     patch("a", json!({"spec": {"desiredState": "Disconnected"}})).await.unwrap();
     connect(&gate, "a").await;
+    patch("orphan", json!({"metadata": {"annotations": {"team": "shop"}}})).await.unwrap();
+    gate.instances().delete("orphan", &DeleteParams::default()).await.unwrap();
+    patch("orphan", json!({"metadata": {"finalizers": null}})).await.unwrap();
+    assert!(gate.instances().get_opt("orphan").await.unwrap().is_none(), "nothing holds up its deletion");
     assert_eq!(
         gate.instances()
             .patch("applied", &PatchParams::apply("git").force(), &Patch::Apply(file.clone()))

@@ -18,6 +18,7 @@ use whatsapp_operator::{
 use crate::{
     gate::{Gate, REPLICAS, at_once},
     support::{
+        ledger::PATIENCE,
         webhooks::start_webhook,
         world::{OperatorAddress, cluster, create_namespace, operator_program},
     },
@@ -54,7 +55,7 @@ async fn a_process_killed_and_restarted_between_neither_lets_more_in_nor_loses_p
     let _turn = storm().await;
     let (answers, ()) = tokio::join!(gate.creates("i", 500, "alice"), async {
         // In the middle of the first reservations.
-        while gate.owned("alice").await.is_empty() {}
+        until_one_exists(&gate).await;
         killed.kill();
         start_webhook(&mut killed).await;
     });
@@ -88,6 +89,11 @@ async fn a_hundred_owners_of_thirty_creates_each_have_ten() {
     }
 }
 
+async fn until_one_exists(gate: &Gate) {
+    let one = async { while gate.owned("alice").await.is_empty() {} };
+    tokio::time::timeout(PATIENCE, one).await.expect("one of the many is admitted");
+}
+
 /// How many instances the ResourceQuota lets into the namespace: fewer than have a place.
 const QUOTA: usize = 6;
 
@@ -111,7 +117,7 @@ async fn storm_with_losses(name: &'static str) -> (Gate, usize) {
     let names: Vec<String> = (0..300).map(|i| format!("i{i}")).collect();
     let creates = names.iter().enumerate().map(|(i, name)| gate.create_once(name, i % REPLICAS, name, "alice"));
     let (answers, ()) = tokio::join!(at_once(creates), async {
-        while gate.owned("alice").await.is_empty() {}
+        until_one_exists(&gate).await;
         killed.kill();
         start_webhook(&mut killed).await;
     });

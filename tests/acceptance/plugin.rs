@@ -1,9 +1,6 @@
 //! `kubectl whatsapp` as a person uses it, against a world where something happens.
 
-use std::{
-    process::{Command, Output, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use whatsapp_operator::api::Phase;
@@ -62,9 +59,9 @@ async fn verbs_change_what_they_say() {
     assert!(text(&run(&world, &["list", "-o", "yaml"]).await).contains("kind: WhatsAppInstance"));
 
     assert!(run(&world, &["disconnect", "sales", "--wait"]).await.status.success());
-    world.history.until_phase("sales", Phase::Disconnected, Duration::from_secs(1)).await;
+    world.history.until_phase("sales", Phase::Disconnected, SOON).await;
     assert!(run(&world, &["connect", "sales", "--wait"]).await.status.success());
-    world.history.until_phase("sales", Phase::Connected, Duration::from_secs(1)).await;
+    world.history.until_phase("sales", Phase::Connected, SOON).await;
 
     let missing = run(&world, &["qr", "no-such-instance"]).await;
     assert_eq!(missing.status.code(), Some(1));

@@ -148,7 +148,7 @@ async fn qr_ends_with_the_documented_exit_codes() {
         assert_eq!(said.err.lines().count(), usize::from(code != 0), "one sentence: {said:?}");
     }
     bench.status(qr("2@one", 1)).await;
-    let said = bench.run(&["qr", "shop", "--timeout", "1s"]).await;
+    let said = bench.run(&["qr", "shop", "--timeout", "5s"]).await;
     assert!(said.code == 4 && said.out.contains("Code 1 of 6") && !said.out.contains('\x1b'), "{said:?}");
     assert!(bench.run(&["qr", "shop", "-o", "svg"]).await.out.contains("<svg"));
 }

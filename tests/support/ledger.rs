@@ -100,9 +100,22 @@ pub async fn plugin(world: &World, arguments: &[&str]) -> Result<String, String>
     let mut command = std::process::Command::new(executable("kubectl-whatsapp"));
     command.args(arguments).args(["--namespace", &world.name, "--kubeconfig"]).arg(&world.kubeconfig);
     command.env_remove("KUBECONFIG");
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let output = command.output().unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            if output.status.success() {
+                return Ok(text(output.stdout));
+            }
+            let error = text(output.stderr);
+            // A busy machine, see `patient`; a person would ask again.
+            if !error.contains("deadline exceeded") {
+                return Err(error);
+            }
+        }
+    })
+    .await
+    .unwrap()
 }
 
 /// Every version of the owner, as a watcher saw it, with what is wrong with it.

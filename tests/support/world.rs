@@ -2,8 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use axum::http::{Request, Response, StatusCode};
 
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
@@ -12,6 +14,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
+    client::Body,
     runtime::wait::{await_condition, conditions},
 };
 use serde::Deserialize;
@@ -338,7 +341,36 @@ pub async fn client(kubeconfig: &Path) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
     let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
-    Client::try_from(config).unwrap()
+    patient(Client::try_from(config).unwrap())
+}
+
+/// Asks again, as every controller does, when a webhook did not answer the API server within its 5 s: a machine on which
+/// everything runs at once may be that slow. (Anything else of a 5xx that is worth it, kube itself repeats.)
+pub fn patient(client: Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let client = client.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect_bytes().await?;
+            let (deadline, mut pause) = (Instant::now() + SOON, Duration::from_millis(200));
+            loop {
+                let request = Request::from_parts(head.clone(), Body::from(body.clone()));
+                let (answer, text) = client.send(request).await?.into_parts();
+                if answer.status != StatusCode::INTERNAL_SERVER_ERROR {
+                    return Ok::<_, kube::Error>(Response::from_parts(answer, text));
+                }
+                let text = text.collect_bytes().await?;
+                let late = String::from_utf8_lossy(&text).contains("deadline exceeded");
+                if !late || Instant::now() > deadline {
+                    return Ok(Response::from_parts(answer, Body::from(text)));
+                }
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        }
+    });
+    Client::new(service, namespace)
 }
 
 /// Installs the committed CustomResourceDefinitions and waits until they are served.
