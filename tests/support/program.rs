@@ -90,6 +90,13 @@ impl Program {
                 return serde_json::from_str(&text).expect("the announcement is JSON");
             }
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+                // Another test's program may have been given the port that this one had before a restart; not for long.
+                if tail(&self.log()).contains("Address already in use") && Instant::now() < deadline {
+                    self.child = None;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    self.spawn();
+                    continue;
+                }
                 panic!("{} ended at start ({status}):\n{}", self.name, tail(&self.log()));
             }
             assert!(Instant::now() < deadline, "{} announced nothing:\n{}", self.name, tail(&self.log()));
