@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{LookedAfter, ServeError},
+    admission::{LookedAfter, ServeError, certificates::clients::ClientsError},
     api::{WhatsAppBridge, WhatsAppInstance, crd},
     cli::controller::ControllerArgs,
     controller::{self, ReconcileMetrics},
@@ -58,6 +58,9 @@ pub enum RunError {
     /// The webhooks.
     #[error(transparent)]
     Webhook(#[from] ServeError),
+    /// Whom the webhooks answer.
+    #[error(transparent)]
+    Clients(#[from] ClientsError),
     /// TLS.
     #[error("set up TLS: {0}")]
     Tls(#[from] rustls::Error),

@@ -48,6 +48,11 @@ pub struct WebhookArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_WEBHOOK_CERTIFICATE_DIR", value_name = "DIR")]
     pub webhook_certificate_dir: Option<PathBuf>,
 
+    /// File with authorities, PEM: only clients with a certificate signed by one of them are answered, so choose one that
+    /// signs for API servers alone; everybody is answered when not given
+    #[arg(long, env = "WHATSAPP_OPERATOR_WEBHOOK_CLIENT_CA", value_name = "FILE")]
+    pub webhook_client_ca: Option<PathBuf>,
+
     /// Name of the Mutating- and ValidatingWebhookConfiguration that the leader writes the authority into; "" for none
     #[arg(
         long,

@@ -57,7 +57,8 @@ pub(super) async fn start(
     stop: CancellationToken,
 ) -> Result<Option<Webhooks>, RunError> {
     let (served, (send, bundle)) = (Arc::new(Served::default()), watch::channel(None));
-    let tls = certificates::tls(Arc::clone(&served))?;
+    let clients = args.webhook_client_ca.as_deref().map(certificates::clients::verifier).transpose()?;
+    let tls = certificates::tls(Arc::clone(&served), clients)?;
     match &args.webhook_certificate_dir {
         Some(directory) => {
             let (directory, served, stop) = (directory.clone(), Arc::clone(&served), stop.clone());

@@ -276,6 +276,18 @@ async fn an_owner_has_one_object_under_one_name() {
 }
 
 #[tokio::test]
+async fn with_its_authority_given_only_the_api_server_is_answered() {
+    let authority = ControlPlane::shared().await.webhook_client_ca();
+    let gate = Gate::start("admission-clients", &["--webhook-client-ca", authority.to_str().unwrap()]).await;
+    gate.create("a", 0, "A", "alice").await.unwrap();
+    // Anybody else who can reach the port, and says to be alice's API server.
+    let stranger = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+    let url = format!("{}{}", gate.address(0), whatsapp_operator::admission::VALIDATE_INSTANCES);
+    let refused = stranger.post(url).body("{}").send().await.unwrap_err();
+    assert!(format!("{refused:?}").contains("CertificateRequired"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn certificates_are_renewed_under_load_without_a_failed_review() {
     // Seconds instead of months: in half a minute every certificate changes several times, the authority at least once.
     let lives =

@@ -71,6 +71,11 @@ impl Gate {
         gate
     }
 
+    /// Where a replica's webhooks are.
+    pub fn address(&self, replica: usize) -> &str {
+        &self.configurations[replica].url
+    }
+
     pub fn instances(&self) -> Api<WhatsAppInstance> {
         Api::namespaced(self.client.clone(), self.name)
     }

@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 
 use tethered::Tethered;
 
+mod identity;
 mod tethered;
 
 /// The user whose token `kubeconfig` holds; a member of `system:masters`.
@@ -232,6 +233,11 @@ impl ControlPlane {
         self.audit.then(|| self.dir.join("audit.log"))
     }
 
+    /// The authority of the certificate that the API server shows to webhooks, PEM.
+    pub fn webhook_client_ca(&self) -> PathBuf {
+        self.dir.join("webhook-client.crt")
+    }
+
     /// The kubectl provided with the control plane when there is none on the PATH.
     pub fn kubectl(&self) -> Option<PathBuf> {
         let on_path =
@@ -284,6 +290,7 @@ fn apiserver_arguments(
         format!("--service-account-key-file={}", key.display()),
         format!("--service-account-signing-key-file={}", key.display()),
         "--profiling=false".to_owned(),
+        format!("--admission-control-config-file={}", identity::write(dir)?.display()),
     ];
     if audit {
         let policy = dir.join("audit-policy.yaml");

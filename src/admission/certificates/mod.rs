@@ -1,6 +1,7 @@
 //! The webhook's certificates: an authority of our own kept in a Secret, or files that somebody else keeps.
 
 mod authority;
+pub mod clients;
 mod decide;
 pub mod files;
 mod publish;

@@ -6,7 +6,7 @@ use rustls::{
     ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use thiserror::Error;
@@ -64,16 +64,22 @@ impl ResolvesServerCert for Served {
     }
 }
 
-/// TLS that shows what `served` holds at the time of each handshake.
+/// TLS that shows what `served` holds at the time of each handshake, and asks `clients`, when given, about whoever calls.
 ///
 /// # Errors
 /// When the TLS library has no protocol in common with itself; a defect of this program.
-pub fn tls(served: Arc<Served>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(served);
-    // An API server sends its reviews through one HTTP/2 connection, which it keeps for as long as we do.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+pub fn tls(
+    served: Arc<Served>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(served);
+    // All that an API server speaks to webhooks (kubernetes/kubernetes#75791).
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

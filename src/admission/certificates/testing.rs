@@ -53,7 +53,7 @@ async fn everything_is_renewed_under_load_without_one_failed_request() {
     let (stop, stop_clients) = (CancellationToken::new(), CancellationToken::new());
     let answer = Router::new().route("/", get(async || "answered"));
     let server =
-        serve("127.0.0.1:0".parse().unwrap(), tls(Arc::clone(&served)).unwrap(), answer, stop.clone()).unwrap();
+        serve("127.0.0.1:0".parse().unwrap(), tls(Arc::clone(&served), None).unwrap(), answer, stop.clone()).unwrap();
 
     let (publish, published) = watch::channel(certificates.bundle());
     let (requests, url) = (Arc::new(AtomicU64::new(0)), format!("https://{}/", server.address));
