@@ -122,10 +122,10 @@ impl Admission {
 
     async fn ask(&self, user: UserInfo, dry_run: bool, wants: &Wants, arrived: Instant) -> Decision {
         // Before anything of the owner's is looked at: a refusal must not tell what is in the ledger.
-        if wants.claims_of_another {
+        if let Some(kind) = wants.of_another() {
             match access::may_assign_owner(&self.client, user, &wants.key.namespace).await {
                 Ok(true) => {}
-                Ok(false) => return Decision::refuse("assign-owner", not_allowed(wants)),
+                Ok(false) => return Decision::refuse("assign-owner", not_assignable(kind, &wants.key.namespace)),
                 Err(error) => {
                     tracing::warn!(%error, "ask whether the requester may assign an owner");
                     return Decision::refuse("assign-owner", unavailable());
@@ -153,11 +153,6 @@ impl Admission {
         }
         decision
     }
-}
-
-fn not_allowed(wants: &Wants) -> Denial {
-    let kind = wants.claim.as_ref().map_or(ClaimKind::Place, |claim| claim.kind);
-    not_assignable(kind, &wants.key.namespace)
 }
 
 /// Why the ledger could not be asked, in words for whoever wants something of it.

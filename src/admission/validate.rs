@@ -25,15 +25,20 @@ pub struct Wants {
     pub key: InstanceRef,
     /// Whose ledger it is about.
     pub owner: String,
-    /// It takes a place or a name among somebody else's instances, which takes a permission: the answer alone would tell
-    /// what is in that ledger.
-    pub claims_of_another: bool,
     /// What it wants of the ledger.
     pub claim: Option<Claim>,
     /// It begins to wish to be primary, or wishes it anew.
     pub wishes: bool,
     /// The requester may be told of the owner's other instances.
     pub is_owner: bool,
+}
+
+impl Wants {
+    /// What it takes among somebody else's instances, which takes a permission: the answer alone would tell what is in that
+    /// ledger.
+    pub fn of_another(&self) -> Option<ClaimKind> {
+        self.claim.as_ref().filter(|_| !self.is_owner).map(|claim| claim.kind)
+    }
 }
 
 /// What a request about an instance asks `now`; nothing when the rules have no say.
@@ -72,7 +77,6 @@ pub fn wants(request: &Request, now: Timestamp) -> Result<Option<Wants>, (&'stat
     }
     let is_owner = request.user_info.username.as_deref() == Some(&owner);
     Ok(Some(Wants {
-        claims_of_another: claim.is_some() && !is_owner,
         claim: claim.map(|kind| Claim::new(key.clone(), display, kind)),
         wishes: wishes(object) && !wished,
         key,
@@ -175,8 +179,8 @@ mod tests {
     #[test]
     fn a_create_claims_a_place_and_says_when_it_is_for_somebody_else() {
         let own = asked(&testing::create("alice", "a", spec("A", "alice", false))).unwrap();
-        assert_eq!((own.claims_of_another, own.claim.unwrap().kind), (false, ClaimKind::Place));
-        assert!(asked(&testing::create("gitops", "a", spec("A", "alice", false))).unwrap().claims_of_another);
+        assert_eq!((own.of_another(), own.claim.unwrap().kind), (None, ClaimKind::Place));
+        assert!(asked(&testing::create("gitops", "a", spec("A", "alice", false))).unwrap().of_another().is_some());
         assert_eq!(refused(&testing::create("alice", "a", json!({"name": "A"}))), ("owner", "OwnerMissing"));
     }
 
@@ -186,13 +190,13 @@ mod tests {
             |to| asked(&testing::update("bob", "a", spec("Sales", "alice", false), spec(to, "alice", false))).unwrap();
         assert_eq!(rename(" SALES").claim, None);
         assert_eq!(rename("Support").claim.unwrap().kind, ClaimKind::Name);
-        assert!(rename("Support").claims_of_another, "its answer tells which names the owner has");
+        assert!(rename("Support").of_another().is_some(), "its answer tells which names the owner has");
     }
 
     #[test]
     fn getting_an_owner_is_like_being_created() {
         let asked = asked(&testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false))).unwrap();
-        assert_eq!((asked.claims_of_another, asked.claim.unwrap().kind), (true, ClaimKind::Place));
+        assert_eq!((asked.of_another(), asked.claim.unwrap().kind), (Some(ClaimKind::Place), ClaimKind::Place));
     }
 
     #[test]
@@ -223,7 +227,7 @@ mod tests {
     fn nobody_is_given_to_somebody_while_going() {
         let mut review = testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false));
         review["request"]["object"]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert!(asked(&review).unwrap().claims_of_another);
+        assert!(asked(&review).unwrap().of_another().is_some());
     }
 
     #[test]
