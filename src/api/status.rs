@@ -71,6 +71,14 @@ pub struct WhatsAppInstanceStatus {
     pub last_disconnect: Option<Disconnection>,
 }
 
+impl WhatsAppInstanceStatus {
+    /// The reason of a condition that is True; none when it is not, or not there.
+    pub fn true_because(&self, kind: &str) -> Option<&str> {
+        let mut holding = self.conditions.iter().filter(|shown| shown.type_ == kind && shown.status == "True");
+        holding.next().map(|shown| shown.reason.as_str())
+    }
+}
+
 /// Where a session stands, in one word; derived from the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Phase {

@@ -8,13 +8,16 @@ use super::{
     binding::{self, Choice},
     facts::{Facts, LinkState, Standing, Trouble},
     notices::{self, Notice},
-    owners::was_accepted,
     status::{self, Next, Outlook},
 };
 use crate::{
-    api::{DeletionPolicy, DesiredState, WhatsAppInstance, WhatsAppInstanceStatus, labels},
+    api::{
+        DeletionPolicy, DesiredState, WhatsAppInstance, WhatsAppInstanceStatus,
+        conditions::{self, reason},
+        labels,
+    },
     bridge_api::{PairingSpec, SessionSpec},
-    rules::{Denial, InstanceFacts},
+    rules::Denial,
 };
 
 /// What to do about a living instance, in the order of the fields.
@@ -65,8 +68,11 @@ pub struct Farewell {
 
 /// Whether it runs while the ledger is being written: what was begun goes on; what nobody has accepted is not begun.
 fn may_go_on(facts: &Facts<'_>) -> bool {
-    let by_ledger = InstanceFacts::from(facts.instance).accepted;
-    by_ledger || (was_accepted(facts.instance) && facts.binding().is_some())
+    match facts.instance.status.as_ref().and_then(|status| status.true_because(conditions::ACCEPTED)) {
+        Some(reason::ACCEPTED) => true,
+        Some(_) => facts.binding().is_some(),
+        None => false,
+    }
 }
 
 /// Decides what a living instance needs.

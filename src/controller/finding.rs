@@ -37,6 +37,11 @@ impl Finding {
         Self::new("Unknown", reason, sentences::of(reason))
     }
 
+    /// Whether a condition says it already.
+    pub fn is_shown_by(&self, shown: &Condition) -> bool {
+        (self.status, &self.reason, &self.message) == (shown.status.as_str(), &shown.reason, &shown.message)
+    }
+
     /// The condition of this `kind`. Its time is that of the one in `old`, unless the status changes now.
     pub fn condition(self, kind: &str, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
         let before = old.iter().find(|condition| condition.type_ == kind && condition.status == self.status);

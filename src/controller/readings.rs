@@ -83,7 +83,7 @@ pub fn rejected(old: &WhatsAppInstanceStatus, denial: &Denial) -> Reading {
 }
 
 /// A refusal as condition messages are written.
-pub fn sentence(text: &str) -> String {
+fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}. It is accepted by itself once nothing speaks against it.", letters.as_str())

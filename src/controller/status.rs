@@ -96,7 +96,7 @@ pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, troubl
 /// The conditions there are, with the ledger's word: that is not of the session, and so nothing that passes.
 fn with_acceptance(facts: &Facts<'_>, old: &[Condition]) -> Vec<Condition> {
     let accepted = readings::accepted(facts.instance, &facts.standing);
-    let is_new = |shown: &Condition| shown.type_ == conditions::ACCEPTED && shown.reason != accepted.reason;
+    let is_new = |shown: &Condition| shown.type_ == conditions::ACCEPTED && !accepted.is_shown_by(shown);
     let generation = facts.instance.metadata.generation;
     let renewed = || accepted.clone().condition(conditions::ACCEPTED, old, generation, facts.now);
     old.iter().map(|shown| if is_new(shown) { renewed() } else { shown.clone() }).collect()
@@ -105,7 +105,7 @@ fn with_acceptance(facts: &Facts<'_>, old: &[Condition]) -> Vec<Condition> {
 /// Whether what stands should stay for now, and if so until when at most.
 #[allow(clippy::option_option)] // "keep it, until told" and "do not keep it" are different answers
 fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>) -> Option<Option<Timestamp>> {
-    let is_true = |kind| old.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
+    let is_true = |kind| old.true_because(kind).is_some();
     if !is_true(conditions::ACCEPTED) {
         return None;
     }
@@ -148,7 +148,7 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
 
 /// Whether the status claims a linked device.
 fn was_paired(old: &WhatsAppInstanceStatus) -> bool {
-    old.phone_number.is_some() || old.conditions.iter().any(|c| c.type_ == conditions::PAIRED && c.status == "True")
+    old.phone_number.is_some() || old.true_because(conditions::PAIRED).is_some()
 }
 
 /// Whether the last word on the link is that the bridge lost it. It stays so until a device is linked again.

@@ -64,7 +64,7 @@ pub fn next(instance: &WhatsAppInstance) -> Screen {
         Phase::AwaitingPairing => code(instance, status).map_or_else(|| waiting(status, phase), Screen::Code),
         Phase::Connected => Screen::Ended(End::Connected { phone: status.phone_number.clone() }),
         // A connected session that may not start new chats is paired all the same.
-        Phase::Restricted if is_true(status, conditions::CONNECTED) => {
+        Phase::Restricted if status.true_because(conditions::CONNECTED).is_some() => {
             Screen::Ended(End::Connected { phone: status.phone_number.clone() })
         }
         Phase::PairingExpired => Screen::Ended(End::Expired),
@@ -146,10 +146,6 @@ fn waiting(status: &WhatsAppInstanceStatus, phase: Phase) -> Screen {
 
 fn stopped(words: String) -> Screen {
     Screen::Ended(End::Stopped(words))
-}
-
-fn is_true(status: &WhatsAppInstanceStatus, type_: &str) -> bool {
-    status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 #[cfg(test)]

@@ -82,10 +82,7 @@ fn check(instance: &WhatsAppInstance) -> Result<bool, PluginError> {
     if status.primary && instance.spec.primary {
         return Ok(false);
     }
-    let connected = |c: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-        c.type_ == conditions::CONNECTED && c.status == "True"
-    };
-    if status.conditions.iter().any(connected) {
+    if status.true_because(conditions::CONNECTED).is_some() {
         return Ok(true);
     }
     let phase = status.phase.map_or_else(|| "not looked at yet".to_owned(), |phase| phase.to_string());

@@ -80,11 +80,7 @@ impl InstanceFacts {
 impl From<&WhatsAppInstance> for InstanceFacts {
     fn from(instance: &WhatsAppInstance) -> Self {
         let created = instance.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-        let holds = |kind: &str| {
-            let conditions = instance.status.iter().flat_map(|status| &status.conditions);
-            let mut holding = conditions.filter(|condition| condition.type_ == kind && condition.status == "True");
-            holding.next().map(|condition| condition.reason.as_str())
-        };
+        let because = |kind: &str| instance.status.as_ref().and_then(|status| status.true_because(kind));
         // A wish without its stamp came in while admission was away; it is as old as the object, for want of better.
         let since = || {
             instance.annotations().get(labels::PRIMARY_SINCE).and_then(|stamp| stamp.parse().ok()).unwrap_or(created)
@@ -94,8 +90,8 @@ impl From<&WhatsAppInstance> for InstanceFacts {
             uid: instance.uid().unwrap_or_default(),
             created,
             name: ComparableName::of(&instance.spec.name),
-            accepted: holds(conditions::ACCEPTED) == Some(reason::ACCEPTED),
-            connected: holds(conditions::CONNECTED).is_some(),
+            accepted: because(conditions::ACCEPTED) == Some(reason::ACCEPTED),
+            connected: because(conditions::CONNECTED).is_some(),
             wish: instance.spec.primary.then(since),
             primary: instance.status.as_ref().is_some_and(|status| status.primary),
             terminating: instance.metadata.deletion_timestamp.is_some(),

@@ -279,12 +279,6 @@ pub fn owner_of(instance: &WhatsAppInstance) -> Option<&str> {
     instance.spec.owner.as_deref().filter(|owner| !owner.is_empty())
 }
 
-/// Whether the instance's own status says so.
-pub fn was_accepted(instance: &WhatsAppInstance) -> bool {
-    let conditions = instance.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "True")
-}
-
 fn foreign(owner: &str) -> Denial {
     Denial::new(
         conditions::reason::OWNER_OBJECT_FOREIGN,

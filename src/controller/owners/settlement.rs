@@ -15,8 +15,7 @@ use super::{Book, Owners, owner_of};
 use crate::{
     api::{
         LedgerEntry, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
-        conditions::{self, reason},
-        labels,
+        conditions, labels,
     },
     controller::{cache::Key, context::Context, error::describe, facts::Standing, readings},
     platform::{
@@ -267,20 +266,13 @@ impl Desk {
         if instance.metadata.deletion_timestamp.is_some() {
             return status.primary && !primary;
         }
-        let shown = status.conditions.iter().find(|condition| condition.type_ == conditions::ACCEPTED);
-        match standing {
-            Standing::Undecided => false,
-            // The reason tells apart whether the ledger has accepted it, or nobody was asked since it had no owner.
-            Standing::Accepted => {
-                status.primary != primary || shown.is_none_or(|shown| shown.reason != reason::ACCEPTED)
-            }
-            Standing::Waits(denial) => {
-                let says = |c: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
-                    c.status == "False" && c.reason == denial.reason && c.message == readings::sentence(&denial.message)
-                };
-                status.primary || !shown.as_ref().is_some_and(says)
-            }
+        if standing == Standing::Undecided {
+            return false;
         }
+        let primary = primary && standing == Standing::Accepted;
+        let wanted = readings::accepted(instance, &standing);
+        let shown = status.conditions.iter().find(|condition| condition.type_ == conditions::ACCEPTED);
+        status.primary != primary || !shown.is_some_and(|shown| wanted.is_shown_by(shown))
     }
 
     fn book<T>(&self, owner: &str, change: impl FnOnce(&mut Book) -> T) -> Option<T> {
