@@ -143,10 +143,13 @@ async fn places_of_what_never_came_to_be_are_free_for_the_next_after_a_minute() 
 #[tokio::test]
 async fn the_controller_frees_places_of_what_never_came_to_be_after_a_minute() {
     let (gate, exist) = storm_with_losses("storm-swept").await;
-    let mut controller =
-        operator_program(&gate.dir, &gate.kubeconfig, gate.name).args(["--watch-namespaces", gate.name]);
     // Nothing is to come up, and the bridges there are belong to other tests.
-    controller = controller.args(["--bridge-selector", "world=none"]);
+    let mut controller = operator_program(&gate.dir, &gate.kubeconfig, gate.name).args([
+        "--watch-namespaces",
+        gate.name,
+        "--bridge-selector",
+        "world=none",
+    ]);
     let _: OperatorAddress = controller.start().await;
     let swept = |owner: Option<&WhatsAppOwner>| {
         let status = owner.and_then(|owner| owner.status.as_ref());

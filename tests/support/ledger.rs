@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
@@ -17,7 +17,11 @@ use whatsapp_operator::{
     rules::owner::object_name,
 };
 
-use super::{history::Ask, program::executable, world::World};
+use super::{
+    history::Ask,
+    program::executable,
+    world::{World, is_late},
+};
 
 /// How long what several instances have to do with may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -101,6 +105,7 @@ pub async fn plugin(world: &World, arguments: &[&str]) -> Result<String, String>
     command.args(arguments).args(["--namespace", &world.name, "--kubeconfig"]).arg(&world.kubeconfig);
     command.env_remove("KUBECONFIG");
     tokio::task::spawn_blocking(move || {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let output = command.output().unwrap();
             let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -109,7 +114,7 @@ pub async fn plugin(world: &World, arguments: &[&str]) -> Result<String, String>
             }
             let error = text(output.stderr);
             // A busy machine, see `patient`; a person would ask again.
-            if !error.contains("deadline exceeded") {
+            if !is_late(&error) || Instant::now() > deadline {
                 return Err(error);
             }
         }

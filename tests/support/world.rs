@@ -6,7 +6,6 @@ use std::{
 };
 
 use axum::http::{Request, Response, StatusCode};
-
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -344,6 +343,11 @@ pub async fn client(kubeconfig: &Path) -> Client {
     patient(Client::try_from(config).unwrap())
 }
 
+/// Whether the API server says that a webhook did not answer in time.
+pub fn is_late(said: &str) -> bool {
+    said.contains("deadline exceeded")
+}
+
 /// Asks again, as every controller does, when a webhook did not answer the API server within its 5 s: a machine on which
 /// everything runs at once may be that slow. (Anything else of a 5xx that is worth it, kube itself repeats.)
 pub fn patient(client: Client) -> Client {
@@ -361,8 +365,7 @@ pub fn patient(client: Client) -> Client {
                     return Ok::<_, kube::Error>(Response::from_parts(answer, text));
                 }
                 let text = text.collect_bytes().await?;
-                let late = String::from_utf8_lossy(&text).contains("deadline exceeded");
-                if !late || Instant::now() > deadline {
+                if !is_late(&String::from_utf8_lossy(&text)) || Instant::now() > deadline {
                     return Ok(Response::from_parts(answer, Body::from(text)));
                 }
                 tokio::time::sleep(pause).await;
