@@ -18,3 +18,5 @@ pub mod platform;
 pub mod plugin;
 pub mod rules;
 pub mod run;
+#[cfg(test)]
+mod structure;
