@@ -65,8 +65,14 @@ pub mod reason {
     pub const AWAITING_PASSKEY: &str = "AwaitingPasskey";
     /// Paired: WhatsApp or the phone unlinked the device.
     pub const LOGGED_OUT: &str = "LoggedOut";
-    /// Paired: the bridge no longer knows a session that had been paired; its keys are gone.
+    /// Paired: the bridge no longer has the keys of a session that had been paired.
     pub const SESSION_LOST: &str = "SessionLost";
+    /// Paired: the phone used the code, and the link could not be completed.
+    pub const PAIRING_FAILED: &str = "PairingFailed";
+    /// Paired: WhatsApp gave nothing that a code could be made of.
+    pub const PAIRING_CODES_UNUSABLE: &str = "PairingCodesUnusable";
+    /// Paired: the account is of a kind that this version of the bridge cannot link.
+    pub const COEXISTENCE_NOT_SUPPORTED: &str = "CoexistenceNotSupported";
 
     /// Connected: yes.
     pub const CONNECTED: &str = "Connected";
@@ -84,6 +90,8 @@ pub mod reason {
     pub const SERVER_NOT_TRUSTED: &str = "ServerNotTrusted";
     /// Connected: WhatsApp refused the connection.
     pub const SERVER_REFUSED: &str = "ServerRefused";
+    /// Connected: WhatsApp asked for fewer requests.
+    pub const TOO_MANY_REQUESTS: &str = "TooManyRequests";
     /// Connected: another client uses the same session's keys.
     pub const STREAM_REPLACED: &str = "StreamReplaced";
     /// Connected: WhatsApp no longer accepts this version of the client.

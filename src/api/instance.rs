@@ -109,6 +109,12 @@ pub struct WhatsAppInstanceSpec {
     #[serde(default)]
     pub desired_state: DesiredState,
 
+    /// Hidden (the default) never shows the account as online because of this session, so that WhatsApp keeps notifying the
+    /// owner's phone; Visible shows it as online while the session is connected, and WhatsApp may then stop notifying the
+    /// phone.
+    #[serde(default)]
+    pub presence: Presence,
+
     /// The WhatsAppBridge that runs the session. The default WhatsAppBridge when not given. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self == oldSelf", "spec.bridgeRef must not change; delete and create the instance instead"))]
@@ -132,6 +138,16 @@ pub enum DesiredState {
     Connected,
     /// Offline, still linked.
     Disconnected,
+}
+
+/// Whether an account is shown as online because of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Presence {
+    /// Never: the owner's phone goes on notifying.
+    #[default]
+    Hidden,
+    /// While the session is connected.
+    Visible,
 }
 
 /// What deletion does to the linked device.

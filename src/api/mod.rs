@@ -14,7 +14,7 @@ pub use bridge::{
     WhatsAppBridge, WhatsAppBridgeSpec, WhatsAppBridgeStatus,
 };
 pub use instance::{
-    BridgeRef, DeletionPolicy, DesiredState, Pairing, PairingMethod, WhatsAppInstance, WhatsAppInstanceSpec,
+    BridgeRef, DeletionPolicy, DesiredState, Pairing, PairingMethod, Presence, WhatsAppInstance, WhatsAppInstanceSpec,
 };
 pub use owner::{InstanceRef, LedgerEntry, Waiting, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus};
 pub use status::{

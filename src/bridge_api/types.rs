@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use crate::api::{DesiredState, PairingMethod};
+pub use crate::api::{DesiredState, PairingMethod, Presence};
 use crate::model::Sensitive;
 
 /// What is wanted of a session.
@@ -16,9 +16,17 @@ pub struct SessionSpec {
     /// Online or offline; offline keeps the link.
     #[serde(default)]
     pub desired_state: DesiredState,
+    /// Whether the account's contacts see it online because of this session. Not written when it is the default: a bridge
+    /// of the release before refuses fields it does not know.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub presence: Presence,
     /// How the device gets linked.
     #[serde(default)]
     pub pairing: PairingSpec,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How the device gets linked.
@@ -137,9 +145,27 @@ pub enum SessionReason {
     TemporaryBan,
     /// The phone or the server unlinked the device.
     LoggedOut,
+    /// The keys of the linked device are gone or cannot be used; only a new pairing heals it.
+    SessionLost,
+    /// The account is also used through WhatsApp's hosted Business API; this version cannot link it.
+    CoexistenceNotSupported,
+    /// The phone used the code, but the link was not completed: a signature, an HMAC or an identity was wrong.
+    PairingFailed,
+    /// The server gave no references to make codes of, or unreadable ones.
+    PairingCodesUnusable,
+    /// The server asked for fewer requests (429).
+    TooManyRequests,
 }
 
 impl SessionReason {
+    /// Whether it says why no device is linked, and not only why there is no connection.
+    pub fn is_about_the_link(self) -> bool {
+        matches!(
+            self,
+            Self::SessionLost | Self::CoexistenceNotSupported | Self::PairingFailed | Self::PairingCodesUnusable
+        )
+    }
+
     /// The condition reason of the same meaning (`api::conditions::reason`).
     pub fn as_str(self) -> &'static str {
         use crate::api::conditions::reason;
@@ -153,6 +179,11 @@ impl SessionReason {
             Self::ClientOutdated => reason::CLIENT_OUTDATED,
             Self::TemporaryBan => reason::TEMPORARY_BAN,
             Self::LoggedOut => reason::LOGGED_OUT,
+            Self::SessionLost => reason::SESSION_LOST,
+            Self::CoexistenceNotSupported => reason::COEXISTENCE_NOT_SUPPORTED,
+            Self::PairingFailed => reason::PAIRING_FAILED,
+            Self::PairingCodesUnusable => reason::PAIRING_CODES_UNUSABLE,
+            Self::TooManyRequests => reason::TOO_MANY_REQUESTS,
         }
     }
 }

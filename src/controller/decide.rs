@@ -167,6 +167,7 @@ pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
     let pairing = &instance.spec.pairing;
     SessionSpec {
         desired_state: instance.spec.desired_state,
+        presence: instance.spec.presence,
         pairing: PairingSpec {
             method: pairing.method,
             phone_number: pairing.phone_number.clone(),

@@ -328,6 +328,19 @@ fn each_state_of_a_session_has_its_phase_and_reason() {
             reason::CONNECTED,
         ),
         (unpaired(session(P::Connected)), Phase::Pending, reason::NOT_STARTED),
+        (because(P::Reconnecting, SessionReason::TooManyRequests), Phase::Reconnecting, reason::TOO_MANY_REQUESTS),
+        (because(P::Opening, SessionReason::SessionLost), Phase::Pending, reason::SESSION_LOST),
+        (because(P::AwaitingPairing, SessionReason::PairingFailed), Phase::AwaitingPairing, reason::PAIRING_FAILED),
+        (
+            because(P::PairingExpired, SessionReason::PairingCodesUnusable),
+            Phase::PairingExpired,
+            reason::PAIRING_CODES_UNUSABLE,
+        ),
+        (
+            because(P::PairingExpired, SessionReason::CoexistenceNotSupported),
+            Phase::PairingExpired,
+            reason::COEXISTENCE_NOT_SUPPORTED,
+        ),
     ] {
         assert_eq!(shown(session.clone()), (phase, why.to_owned()), "{session:?}");
     }
@@ -363,6 +376,15 @@ fn disconnected_by_wish_waits_for_the_bridge_to_obey_and_keeps_the_link() {
     assert_eq!((status.phase, status.observed_generation), (Some(Phase::Disconnected), Some(2)));
     assert_eq!(condition(&status, conditions::PAIRED).0, "True");
     assert!(status.phone_number.is_some() && status.connected_at.is_none());
+}
+
+#[test]
+fn presence_is_passed_on_and_one_that_nobody_set_is_not_written() {
+    let mut object = standing(session(SessionPhase::Connected));
+    assert!(!serde_json::to_string(&session_spec(&object)).unwrap().contains("presence"));
+    object.spec.presence = crate::api::Presence::Visible;
+    let plan = decide(&facts(&object, Some(session(SessionPhase::Connected))));
+    assert_eq!(plan.put.unwrap().presence, crate::api::Presence::Visible);
 }
 
 #[test]

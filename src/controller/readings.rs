@@ -160,7 +160,9 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
         P::AwaitingPairing | P::Linking => {
             (Phase::AwaitingPairing, reason::AWAITING_PAIRING, because.unwrap_or(reason::AWAITING_PAIRING))
         }
-        P::PairingExpired => (Phase::PairingExpired, reason::PAIRING_EXPIRED, reason::PAIRING_EXPIRED),
+        P::PairingExpired => {
+            (Phase::PairingExpired, reason::PAIRING_EXPIRED, because.unwrap_or(reason::PAIRING_EXPIRED))
+        }
         P::AwaitingPasskey => (Phase::AwaitingPasskey, reason::AWAITING_PASSKEY, reason::AWAITING_PASSKEY),
         P::Connecting => (Phase::Connecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTING)),
         P::Connected => (Phase::Connected, reason::NOT_STARTED, reason::CONNECTED),
@@ -169,7 +171,12 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
         P::Banned => (Phase::Restricted, reason::NOT_STARTED, reason::TEMPORARY_BAN),
         P::LoggedOut => (Phase::LoggedOut, reason::LOGGED_OUT, reason::LOGGED_OUT),
     };
-    let unpaired = if lost && session.phase != P::LoggedOut { reason::SESSION_LOST } else { unpaired };
+    // Why no device is linked says more than how far linking one has come.
+    let unpaired = match session.reason.filter(|why| why.is_about_the_link()) {
+        Some(why) => why.as_str(),
+        None if lost && session.phase != P::LoggedOut => reason::SESSION_LOST,
+        None => unpaired,
+    };
     // A session that says it is connected but holds no keys is not connected.
     let connected = session.phase == P::Connected && session.paired;
     let limited = (connected && timelocked(session, now)).then(|| Finding::no(reason::REACHOUT_TIMELOCK));

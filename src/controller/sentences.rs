@@ -24,6 +24,17 @@ pub fn of(because: &str) -> &'static str {
         reason::SESSION_LOST => {
             "The bridge lost this session and its keys; scan again, and remove the old entry under Linked devices on the phone."
         }
+        reason::PAIRING_FAILED => {
+            "The phone used the code, but the link could not be completed; remove the entry under Linked devices on the phone \
+             if there is one, then ask for a new code: `kubectl whatsapp refresh NAME`."
+        }
+        reason::PAIRING_CODES_UNUSABLE => {
+            "WhatsApp gave nothing that a code could be made of; ask again later: `kubectl whatsapp refresh NAME`."
+        }
+        reason::COEXISTENCE_NOT_SUPPORTED => {
+            "This account is also used through WhatsApp's hosted Business API, and this version of the bridge cannot link such \
+             an account; link another account, or upgrade the bridge."
+        }
         reason::CONNECTED => "Connected to WhatsApp.",
         reason::CONNECTING => "The connection to WhatsApp is being made.",
         reason::STOPPED => "Offline by wish, the device stays linked; set spec.desiredState to Connected to go online.",
@@ -36,6 +47,9 @@ pub fn of(because: &str) -> &'static str {
             "The server could not prove that it is WhatsApp; check for a proxy that intercepts TLS, or a wrong server address."
         }
         reason::SERVER_REFUSED => "WhatsApp refused the connection for now. The bridge keeps trying.",
+        reason::TOO_MANY_REQUESTS => {
+            "WhatsApp received too many requests and asked the bridge to wait. It tries again, less often; nothing to do."
+        }
         reason::STREAM_REPLACED => {
             "Another client uses the same keys; stop it, then take over again: `kubectl whatsapp refresh NAME`."
         }

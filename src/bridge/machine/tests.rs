@@ -569,6 +569,7 @@ fn spec() -> impl Strategy<Value = SessionSpec> {
                 auto_refresh,
                 window: window.to_string(),
             },
+            ..SessionSpec::default()
         }
     })
 }
