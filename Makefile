@@ -50,8 +50,10 @@ bench: control-plane ## the benchmarks, release build; prints a table and writes
 	target/release/bench
 
 .PHONY: generate
-generate: programs ## write crds/ and the plugin's reference from the code
+generate: programs ## write crds/, the roles and the references from the code
 	target/debug/whatsapp-operator crd --dir crds
+	target/debug/whatsapp-operator rbac > examples/rbac.yaml
+	target/debug/whatsapp-operator rbac --table > docs/reference/rbac.md
 	target/debug/kubectl-whatsapp reference > $(PLUGIN_REFERENCE)
 
 .PHONY: programs

@@ -18,6 +18,7 @@ async fn main() -> ExitCode {
         Command::Webhook(args) => run::webhook(&args).await,
         Command::WebhookConfiguration(args) => run::webhook_configuration(&args),
         Command::Crd(args) => run::crds(args.dir.as_deref()),
+        Command::Rbac(args) => run::rbac(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

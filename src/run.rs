@@ -1,5 +1,6 @@
 //! What the subcommands of `whatsapp-operator` do.
 
+mod rbac;
 mod webhook;
 
 use std::{fs, io, path::Path, time::Duration};
@@ -22,6 +23,7 @@ use crate::{
     },
 };
 
+pub use rbac::rbac;
 pub use webhook::{webhook, webhook_configuration};
 
 /// How long running reconciles may take to finish; less than a pod's default grace period of 30 s.
@@ -64,9 +66,9 @@ pub enum RunError {
     /// TLS.
     #[error("set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// The webhook configurations.
-    #[error("write the webhook configurations as YAML: {0}")]
-    Configuration(#[from] serde_saphyr::ser::Error),
+    /// Objects to print.
+    #[error("write the objects as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::ser::Error),
     /// A file.
     #[error("read {path}: {source}")]
     Read {

@@ -10,6 +10,7 @@ mod ledgers;
 mod metrics;
 mod mutate;
 mod review;
+mod rights;
 mod server;
 #[cfg(test)]
 mod testing;
@@ -21,6 +22,7 @@ mod watched;
 pub use ledgers::{LedgerError, Ledgers};
 pub use metrics::AdmissionMetrics;
 pub use review::Malformed;
+pub use rights::RIGHTS;
 pub use server::{Admission, LookedAfter, ServeError, Serving, router, serve};
 pub use watched::Watched;
 

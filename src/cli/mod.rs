@@ -3,6 +3,7 @@
 pub mod controller;
 pub mod crd;
 mod process;
+pub mod rbac;
 pub mod webhook;
 
 pub use process::ProcessArgs;
@@ -29,4 +30,6 @@ pub enum Command {
     WebhookConfiguration(webhook::ConfigurationArgs),
     /// Print the CustomResourceDefinitions, or write them into a directory
     Crd(crd::CrdArgs),
+    /// Print the roles and bindings the operator needs, or a table that says what each right is for
+    Rbac(rbac::RbacArgs),
 }

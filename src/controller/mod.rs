@@ -1,20 +1,4 @@
 //! Turns WhatsAppInstances into sessions: observe -> decide (pure) -> apply -> report.
-//!
-//! What it needs of Kubernetes, for a least-privilege role:
-//!
-//! | API group | resource | verbs | what for |
-//! | --- | --- | --- | --- |
-//! | whatsapp-operator.dev | whatsappinstances | get, list, watch, patch | the watch; patch is for the finalizer only |
-//! | whatsapp-operator.dev | whatsappinstances/status | update | the status |
-//! | whatsapp-operator.dev | whatsappinstances/finalizers | update | where OwnerReferencesPermissionEnforcement is on |
-//! | whatsapp-operator.dev | whatsappowners | get, list, watch, create | the watch; made when an owner has none |
-//! | whatsapp-operator.dev | whatsappowners/status | update | ledger, counts, primary |
-//! | whatsapp-operator.dev | whatsappbridges | get, list, watch | the watch |
-//! | whatsapp-operator.dev | whatsappbridges/status | update | the status |
-//! | (core) | namespaces | list, watch | labels, for `allowedNamespaces` |
-//! | (core) | secrets | get | the token of each bridge; grant it by resourceNames |
-//! | events.k8s.io | events | create, patch | Events; those about bridges go to namespace "default" |
-//! | coordination.k8s.io | leases | get, create, update | leader election, in the release namespace |
 
 mod apply;
 mod binding;
@@ -43,6 +27,7 @@ mod observe;
 mod owners;
 mod readings;
 mod reconcile;
+mod rights;
 mod sentences;
 mod sessions;
 mod status;
@@ -61,7 +46,6 @@ use kube::{
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-pub use self::metrics::ReconcileMetrics;
 use self::{
     bridges::Bridges,
     cache::{Cache, Key},
@@ -74,6 +58,7 @@ use self::{
     owners::Owners,
     watches::Change,
 };
+pub use self::{metrics::ReconcileMetrics, rights::RIGHTS};
 use crate::api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
 
 /// Reconciles running at once. Each is a few short calls; more would only crowd the API server.

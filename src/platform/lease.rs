@@ -16,6 +16,18 @@ use kube::{
 };
 use thiserror::Error;
 
+use super::rbac::{Reach, Right};
+
+/// What leader election needs of Kubernetes.
+pub const RIGHTS: &[Right] = &[Right {
+    group: "coordination.k8s.io",
+    resources: &["leases"],
+    verbs: &["get", "create", "update"],
+    names: &[],
+    reach: Reach::ReleaseNamespace,
+    why: "leader election",
+}];
+
 /// client-go's defaults: others wait this long,
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// the holder gives up after this long without a successful renewal, which must be shorter,

@@ -5,6 +5,7 @@ pub mod kubernetes;
 pub mod lease;
 pub mod metrics;
 pub mod packed;
+pub mod rbac;
 pub mod shutdown;
 pub mod telemetry;
 

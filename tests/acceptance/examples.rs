@@ -25,8 +25,12 @@ async fn examples_are_accepted() {
             let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap();
             let kind = object["kind"].as_str().unwrap();
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-            let api: Api<DynamicObject> = match kind {
-                "WhatsAppInstance" => Api::namespaced_with(client.clone(), "examples", &resource),
+            let api: Api<DynamicObject> = match (kind, object["metadata"]["namespace"].as_str()) {
+                (_, Some(namespace)) => {
+                    create_namespace(&client, namespace).await;
+                    Api::namespaced_with(client.clone(), namespace, &resource)
+                }
+                ("WhatsAppInstance", None) => Api::namespaced_with(client.clone(), "examples", &resource),
                 _ => Api::all_with(client.clone(), &resource),
             };
             let dry_run = PatchParams { dry_run: true, ..PatchParams::apply("test") };

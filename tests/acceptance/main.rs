@@ -19,6 +19,7 @@ mod crds;
 mod deletion;
 mod examples;
 mod gate;
+mod least_privilege;
 mod lifecycle;
 mod names;
 mod owners;

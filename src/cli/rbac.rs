@@ -1,0 +1,32 @@
+//! `whatsapp-operator rbac`.
+
+use clap::Args;
+
+use super::controller::{name, namespace};
+use crate::platform::rbac::Account;
+
+/// Arguments of `rbac`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  whatsapp-operator rbac --namespace whatsapp-system | kubectl apply -f -\n  whatsapp-operator rbac --table"
+)]
+pub struct RbacArgs {
+    /// Namespace that the operator is installed in
+    #[arg(long, value_name = "NAMESPACE", default_value = "whatsapp-system", value_parser = namespace)]
+    pub namespace: String,
+
+    /// Service account the rights are for; the roles and bindings get its name
+    #[arg(long, value_name = "NAME", default_value = "whatsapp-operator", value_parser = name)]
+    pub service_account: String,
+
+    /// Print a Markdown table with the reason for every right instead of YAML
+    #[arg(long)]
+    pub table: bool,
+}
+
+impl RbacArgs {
+    /// Whom the rights are given to.
+    pub fn account(&self) -> Account {
+        Account { name: self.service_account.clone(), namespace: self.namespace.clone() }
+    }
+}

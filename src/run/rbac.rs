@@ -1,0 +1,67 @@
+//! `whatsapp-operator rbac`: the rights of a process that is controller and webhooks in one.
+
+use std::io::{self, Write as _};
+
+use super::RunError;
+use crate::{
+    admission,
+    cli::rbac::RbacArgs,
+    controller,
+    platform::{lease, rbac},
+};
+
+/// Everything the operator may need, each right once.
+fn rights() -> Vec<rbac::Right> {
+    [controller::RIGHTS, admission::RIGHTS, lease::RIGHTS].concat()
+}
+
+/// Prints the roles and bindings, or the table.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn rbac(args: &RbacArgs) -> Result<(), RunError> {
+    let text = if args.table { page() } else { manifests(args)? };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|source| RunError::Write { path: "standard output".to_owned(), source })
+}
+
+fn manifests(args: &RbacArgs) -> Result<String, RunError> {
+    let note = "# Written by `make generate` from what the code says it needs: whatsapp-operator rbac\n";
+    Ok(format!("{note}{}", rbac::manifests(&rights(), &args.account()).map_err(RunError::Yaml)?))
+}
+
+fn page() -> String {
+    format!(
+        "<!-- Written by `make generate` from `whatsapp-operator rbac --table`; do not edit. -->\n\n# Rights the operator needs\n\n\
+         For one process that is controller and webhooks; [examples/rbac.yaml](../../examples/rbac.yaml) grants exactly these, and a test runs the operator with them.\n\
+         The bridge needs none.\n\n## Controller\n\n{}\n## Webhooks\n\n{}\n## Leader election, for both\n\n{}",
+        rbac::table(controller::RIGHTS),
+        rbac::table(admission::RIGHTS),
+        rbac::table(lease::RIGHTS),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Args, Command};
+
+    fn args(flags: &[&str]) -> RbacArgs {
+        match Args::try_parse_from(["whatsapp-operator", "rbac"].iter().chain(flags)).map(|args| args.command) {
+            Ok(Command::Rbac(args)) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_committed_table_and_roles_are_up_to_date() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+        let read = |path: &str| std::fs::read_to_string(format!("{root}{path}")).unwrap_or_default();
+        assert!(read("docs/reference/rbac.md") == page(), "docs/reference/rbac.md is out of date: run `make generate`");
+        let yaml = manifests(&args(&[])).unwrap();
+        assert!(read("examples/rbac.yaml") == yaml, "examples/rbac.yaml is out of date: run `make generate`");
+    }
+}
