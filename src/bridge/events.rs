@@ -79,7 +79,11 @@ impl Board {
     /// All sessions, and where the events after that start.
     pub fn list(&self) -> SessionList {
         let inner = self.inner();
-        SessionList { items: inner.sessions.values().cloned().collect(), cursor: self.cursor(inner.sequence) }
+        SessionList {
+            items: inner.sessions.values().cloned().collect(),
+            cursor: self.cursor(inner.sequence),
+            unreadable: Vec::new(),
+        }
     }
 
     /// What `of` gives of every session, counted.

@@ -19,7 +19,9 @@ use axum::{
 use futures::{Stream, StreamExt, stream};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
-use whatsapp_operator::bridge_api::{Cursor, ErrorBody, ErrorCode, ErrorDetail, Event, Info, Session, SessionSpec};
+use whatsapp_operator::bridge_api::{
+    Capability, Cursor, ErrorBody, ErrorCode, ErrorDetail, Event, Info, Session, SessionSpec,
+};
 
 use crate::{
     registry::{Refusal, Registry, check_id},
@@ -117,7 +119,8 @@ async fn list(State(api): State<Api>) -> Response {
 
 async fn info(State(api): State<Api>) -> Json<Info> {
     let sessions = api.shared.board.count(|_| ()).get(&()).copied().unwrap_or(0);
-    let capabilities = ["qr", "pairingCode", "unlink", "events"].map(str::to_owned).to_vec();
+    use Capability as C;
+    let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events].into_iter().collect();
     Json(Info { version: env!("CARGO_PKG_VERSION").to_owned(), capabilities, sessions })
 }
 
@@ -237,6 +240,6 @@ impl IntoResponse for Failure {
                 (status, code, refusal.to_string())
             }
         };
-        (status, Json(ErrorBody { error: ErrorDetail { code, message } })).into_response()
+        (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message } })).into_response()
     }
 }

@@ -1,17 +1,16 @@
 //! The only way other rooms talk to a bridge.
 
-use std::{error::Error, fmt, pin::Pin, time::Duration};
+use std::{fmt, pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt, TryStreamExt, future::ready};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
 use super::{
-    Cursor, ErrorBody, ErrorCode, Event, Info, Session, SessionList, SessionSpec,
+    BridgeError, Cursor, ErrorBody, ErrorCode, Event, Info, Session, SessionList, SessionSpec,
     limited::{self, Message},
 };
-use crate::{api::conditions::reason, model::Sensitive};
+use crate::model::Sensitive;
 
 /// A bridge is a neighbour in the cluster: a connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -19,81 +18,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The bridge sends a keep-alive every 15 s; two missed ones and some slack mean the stream is dead.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(40);
-
-/// What [`Event::name`] gives.
-const KNOWN_EVENTS: [&str; 3] = ["session", "deleted", "reset"];
-
-/// Why a bridge could not be used. Policy matches on the variant; texts never carry tokens, codes or numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum BridgeError {
-    /// The configured address is not one.
-    #[error("the address is not a valid http or https URL without user and password")]
-    Address,
-    /// The configured CA bundle is not PEM certificates.
-    #[error("caBundle holds no valid PEM certificates")]
-    CaBundle,
-    /// The bridge did not take the token (401, 403).
-    #[error("the bridge refused the token")]
-    Unauthorized,
-    /// The bridge does not know the session or the path.
-    #[error("the bridge answered: not found")]
-    NotFound,
-    /// No connection.
-    #[error("no connection: {cause}")]
-    Unreachable {
-        /// The innermost cause, for example "connection refused".
-        cause: String,
-    },
-    /// No answer in time.
-    #[error("no answer in time")]
-    TimedOut,
-    /// The answer is not this API's.
-    #[error("the answer is not this API's (HTTP status {status})")]
-    Malformed {
-        /// The HTTP status it came with.
-        status: u16,
-    },
-    /// The bridge understood and refused.
-    #[error("the bridge refused: {code:?}")]
-    Refused {
-        /// Why.
-        code: ErrorCode,
-    },
-    /// The event stream ended.
-    #[error("the event stream ended")]
-    StreamEnded,
-}
-
-impl BridgeError {
-    /// The reason of condition `BridgeAvailable` that tells this error.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Unauthorized => reason::BRIDGE_UNAUTHORIZED,
-            Self::Address | Self::CaBundle | Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded => {
-                reason::BRIDGE_UNREACHABLE
-            }
-            Self::NotFound | Self::Malformed { .. } => reason::BRIDGE_MALFORMED_ANSWER,
-            Self::Refused { code: ErrorCode::Full } => reason::BRIDGE_FULL,
-            Self::Refused { .. } => reason::BRIDGE_REFUSED,
-        }
-    }
-
-    /// Whether trying again at once may help: the connection broke, nothing more is known.
-    pub fn may_be_brief(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded)
-    }
-
-    pub(super) fn of_transport(error: &reqwest::Error) -> Self {
-        if error.is_timeout() {
-            return Self::TimedOut;
-        }
-        let mut cause: &dyn Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        Self::Unreachable { cause: cause.to_string() }
-    }
-}
 
 /// How a deletion stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +28,7 @@ pub enum Deletion {
     Gone,
 }
 
-/// The events of a bridge, each with the place it leaves off at.
+/// The events of a bridge, each with the resume point behind it.
 pub type Events = Pin<Box<dyn Stream<Item = Result<(Option<Cursor>, Event), BridgeError>> + Send>>;
 
 /// One shard of a bridge, as its callers see it. Cheap to clone: clones share connections.
@@ -160,7 +84,10 @@ impl BridgeClient {
     /// # Errors
     /// See [`BridgeError`].
     pub async fn sessions(&self) -> Result<SessionList, BridgeError> {
-        decode(self.send(self.request(Method::GET, &["v1", "sessions"])?).await?, limited::LIST).await
+        let answer = self.send(self.request(Method::GET, &["v1", "sessions"])?).await?;
+        let status = answer.status().as_u16();
+        let list = limited::body(answer, limited::LIST).await?;
+        SessionList::read(&list).map_err(|_| BridgeError::Malformed { status })
     }
 
     /// States everything that is wanted of a session; idempotent.
@@ -182,7 +109,9 @@ impl BridgeClient {
         let answer = self.send(self.http.request(Method::DELETE, url).bearer_auth(self.token.reveal())).await;
         match answer {
             Ok(answer) if answer.status() == StatusCode::NO_CONTENT => Ok(Deletion::Gone),
-            Ok(answer) => decode::<Session>(answer, limited::ANSWER).await.map(|_| Deletion::UnderWay),
+            // What the session looks like meanwhile is told by the events.
+            Ok(answer) if answer.status() == StatusCode::ACCEPTED => Ok(Deletion::UnderWay),
+            Ok(answer) => Err(BridgeError::Malformed { status: answer.status().as_u16() }),
             // Answering 404 for a session that never was is within the meaning of 204, from this API only.
             Err(BridgeError::NotFound) => Ok(Deletion::Gone),
             Err(error) => Err(error),
@@ -207,7 +136,11 @@ impl BridgeClient {
         }
         // Keep-alives are comments, which the parser swallows: idleness is judged on the bytes, below it.
         let bytes = Box::pin(until_silent(answer.bytes_stream()));
-        Ok(Box::pin(limited::messages(bytes).try_filter_map(|message| ready(event(&message)))))
+        let event = |Message { id, name, data }: Message| {
+            // While the bridge is upgraded before us it may tell of more than we know of.
+            Event::read(&name, &data).map(|event| (id.parse().ok(), event))
+        };
+        Ok(Box::pin(limited::messages(bytes).try_filter_map(move |message| ready(Ok(event(message))))))
     }
 
     fn url(&self, path: &[&str]) -> Result<Url, BridgeError> {
@@ -235,23 +168,13 @@ impl BridgeClient {
         }
         // Only a body of this API's shape is this API's refusal: a stray proxy answers 404 and 503 too.
         match decode::<ErrorBody>(answer, limited::ANSWER).await.map(|body| body.error.code) {
-            Ok(ErrorCode::Unauthorized) => Err(BridgeError::Unauthorized),
-            Ok(ErrorCode::NotFound) => Err(BridgeError::NotFound),
+            Ok(code) if code == ErrorCode::Unauthorized => Err(BridgeError::Unauthorized),
+            Ok(code) if code == ErrorCode::NotFound => Err(BridgeError::NotFound),
             Ok(code) => Err(BridgeError::Refused { code }),
             Err(BridgeError::TimedOut) => Err(BridgeError::TimedOut),
             Err(_) => Err(BridgeError::Malformed { status: status.as_u16() }),
         }
     }
-}
-
-/// What an event tells, with the place it leaves off at.
-fn event(message: &Message) -> Result<Option<(Option<Cursor>, Event)>, BridgeError> {
-    // A later bridge may tell of more than we know of; while it is upgraded before us, that is no failure.
-    if !KNOWN_EVENTS.contains(&message.name.as_str()) {
-        return Ok(None);
-    }
-    let event = serde_json::from_slice(&message.data).map_err(|_| BridgeError::Malformed { status: 200 })?;
-    Ok(Some((message.id.parse().ok(), event)))
 }
 
 async fn decode<T: DeserializeOwned>(answer: Response, limit: usize) -> Result<T, BridgeError> {

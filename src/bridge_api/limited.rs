@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use futures::{Stream, StreamExt, stream};
 use reqwest::Response;
 
-use super::client::BridgeError;
+use super::BridgeError;
 
 /// A session, or what the bridge says of itself, is at most a few kilobytes.
 pub const ANSWER: usize = 64 * 1024;
@@ -30,7 +30,7 @@ pub async fn body(mut answer: Response, limit: usize) -> Result<Vec<u8>, BridgeE
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Its place in the stream.
+    /// The resume point behind it.
     pub id: String,
     /// Its name.
     pub name: String,

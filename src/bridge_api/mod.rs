@@ -15,14 +15,41 @@
 //! *Level-triggered.* `PUT` states everything that is wanted, a new pairing window included
 //! ([`PairingSpec::window`]), and `DELETE` may be repeated until it answers 204. So a controller that crashed anywhere
 //! just says the same again. Everything the events tell stands in `GET` as well.
+//!
+//! # How it grows
+//!
+//! Controller, gateway and bridge are upgraded at different moments, in any order. So within version 1:
+//!
+//! 1. It only grows: no field, word, path or event is removed or changes its meaning, and a new field has a default
+//!    that means what its absence meant. A value that is the default is not written.
+//! 2. Fields that a reader does not know are ignored. Where they pass through (a bridge stores a spec and answers with
+//!    it) they are kept as they came ([`Extra`]).
+//! 3. Words that a reader does not know are kept as they came ([`Open`]). What is done about one stands beside the field.
+//! 4. Before a caller uses something new it asks whether the bridge can do it ([`Info::capabilities`],
+//!    [`SessionSpec::within`]).
+//! 5. A session that cannot be read is that session's trouble alone ([`SessionList::read`], [`Event::read`]). An event
+//!    name that is not known is skipped.
+//!
+//! The release before these rules (`tests/wire/first`) refuses fields and words that it does not know: a bridge that
+//! says one of the new words to a controller of that release is malformed to it. Upgrade the controller first, that once.
 
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod error;
+mod info;
 mod limited;
+mod open;
 #[cfg(test)]
 pub(crate) mod scripted;
-mod types;
+mod session;
+mod spec;
+mod stream;
 
-pub use client::{BridgeClient, BridgeError, Deletion, Events};
-pub use types::*;
+pub use client::{BridgeClient, Deletion, Events};
+pub use error::BridgeError;
+pub use info::*;
+pub use open::{Extra, Open};
+pub use session::*;
+pub use spec::*;
+pub use stream::*;

@@ -16,7 +16,7 @@ use axum::{
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use serde_json::json;
 
-use super::{Cursor, Event, Info, Session, SessionList};
+use super::{Capability, Cursor, Event, Info, Session, SessionList};
 use crate::{model::Sensitive, platform::lock};
 
 /// What the bridge answers.
@@ -110,13 +110,13 @@ fn gate(served: &Served, headers: &HeaderMap) -> Result<(), Response> {
 async fn info(State(served): State<Served>, headers: HeaderMap) -> Result<impl IntoResponse, Response> {
     gate(&served, &headers)?;
     lock(&served.0).infos += 1;
-    Ok(Json(Info { version: "1".into(), capabilities: vec!["qr".into()], sessions: 0 }))
+    Ok(Json(Info { version: "1".into(), capabilities: [Capability::Qr].into_iter().collect(), sessions: 0 }))
 }
 
 async fn list(State(served): State<Served>, headers: HeaderMap) -> Result<impl IntoResponse, Response> {
     gate(&served, &headers)?;
     let script = lock(&served.0);
-    Ok(Json(SessionList { items: script.sessions.clone(), cursor: script.cursor.clone() }))
+    Ok(Json(SessionList { items: script.sessions.clone(), cursor: script.cursor.clone(), unreadable: Vec::new() }))
 }
 
 async fn answer(State(served): State<Served>, Path(_): Path<String>, headers: HeaderMap) -> Result<Response, Response> {

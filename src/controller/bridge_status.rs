@@ -52,8 +52,8 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
     let known = || shards.iter().filter_map(|(_, glance)| glance.info.as_ref());
     let versions: BTreeSet<&str> = known().map(|info| info.version.as_str()).collect();
     // Only what every shard can do is something the bridge can do.
-    let capabilities = known().map(|info| info.capabilities.iter().cloned().collect::<BTreeSet<String>>());
-    let capabilities = capabilities.reduce(|all, one| &all & &one).map(|all| all.into_iter().collect());
+    let capabilities = known().map(|info| info.capabilities.clone()).reduce(|all, one| all.both(&one));
+    let capabilities = capabilities.map(|all| all.names());
     let total = shards.iter().map(|(_, glance)| glance.total).sum();
     let unclaimed: Option<usize> = shards.iter().map(|(_, glance)| glance.unclaimed).sum();
     let mut conditions = vec![condition(READY, ready)];
@@ -107,10 +107,17 @@ fn count(sessions: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bridge_api::Info, controller::fixtures};
+    use crate::{
+        bridge_api::{Capability, Info},
+        controller::fixtures,
+    };
 
     fn up(total: usize, unclaimed: Option<usize>) -> Glance {
-        let info = Info { version: "0.1.0".into(), capabilities: vec!["qr".into(), "events".into()], sessions: 0 };
+        let info = Info {
+            version: "0.1.0".into(),
+            capabilities: [Capability::Qr, Capability::Events].into_iter().collect(),
+            sessions: 0,
+        };
         Glance { state: LinkState::Up, info: Some(info), total, unclaimed }
     }
 

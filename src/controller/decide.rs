@@ -83,7 +83,7 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
         Standing::Undecided if !may_go_on(facts) => return Plan::default(),
         Standing::Undecided | Standing::Accepted => {}
     }
-    let wanted = session_spec(facts.instance);
+    let wanted = session_spec(facts.instance).within(&facts.capabilities);
     let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
     let (bind, trouble) = match chosen {
         Some(Ok(choice)) => (Some(choice), None),
@@ -93,7 +93,7 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     let link = bind.as_ref().map_or(&facts.link, |choice| &choice.link);
     let binding = facts.binding().or(bind.as_ref().map(|choice| &choice.binding));
     let session = facts.session.as_deref();
-    let agrees = session.is_some_and(|session| session.spec == wanted);
+    let agrees = session.is_some_and(|session| session.spec.fulfils(&wanted));
     // A call that failed on our side may have succeeded on theirs.
     let failure = facts.failure.as_ref().filter(|_| !agrees).map(|error| {
         Trouble::new(
@@ -125,8 +125,8 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
 fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
     let old = facts.instance.status.clone().unwrap_or_default();
     let status = status::rejected(facts, denial);
-    let running = facts.session.as_deref().filter(|session| session.spec.desired_state == DesiredState::Connected);
-    let stopped = |spec: &SessionSpec| SessionSpec { desired_state: DesiredState::Disconnected, ..spec.clone() };
+    let running = facts.session.as_deref().filter(|session| session.spec.desired_state != DesiredState::Disconnected);
+    let stopped = |spec: &SessionSpec| SessionSpec { desired_state: DesiredState::Disconnected.into(), ..spec.clone() };
     Plan {
         notices: notices::between(&old, &status),
         put: running.map(|session| stopped(&session.spec)),
@@ -166,14 +166,16 @@ pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -
 pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
     let pairing = &instance.spec.pairing;
     SessionSpec {
-        desired_state: instance.spec.desired_state,
-        presence: instance.spec.presence,
+        desired_state: instance.spec.desired_state.into(),
+        presence: instance.spec.presence.into(),
         pairing: PairingSpec {
-            method: pairing.method,
+            method: pairing.method.into(),
             phone_number: pairing.phone_number.clone(),
             auto_refresh: pairing.auto_refresh,
             window: instance.annotations().get(labels::REFRESH_QR).map(|value| window(value)).unwrap_or_default(),
+            ..PairingSpec::default()
         },
+        ..SessionSpec::default()
     }
 }
 

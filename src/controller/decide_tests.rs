@@ -20,6 +20,7 @@ use crate::{
     },
     bridge_api::{
         BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason,
+        SessionSpec,
     },
     rules::{Denial, InstanceFacts},
 };
@@ -158,14 +159,14 @@ fn what_a_rule_speaks_against_is_not_begun_and_says_what_to_do() {
 fn what_is_up_and_no_longer_accepted_goes_offline_and_comes_back_without_a_scan() {
     let up = standing(session(SessionPhase::Connected));
     let plan = decide(&Facts { standing: waits(), ..facts(&up, Some(session(SessionPhase::Connected))) });
-    assert_eq!(plan.put.as_ref().map(|spec| spec.desired_state), Some(DesiredState::Disconnected));
+    assert_eq!(plan.put.as_ref().map(SessionSpec::wants_online), Some(false));
     let rejected = after(&up, &plan);
     assert_eq!(status(&rejected).phase, Some(Phase::Rejected));
     assert_eq!(condition(status(&rejected), conditions::PAIRED).0, "True");
     let stopped = || Session { spec: plan.put.clone().unwrap(), ..session(SessionPhase::Stopped) };
     assert_eq!(decide(&Facts { standing: waits(), ..facts(&rejected, Some(stopped())) }), Plan::default());
     let healed = decide(&facts(&rejected, Some(stopped())));
-    assert_eq!(healed.put.as_ref().map(|spec| spec.desired_state), Some(DesiredState::Connected));
+    assert_eq!(healed.put.as_ref().map(SessionSpec::wants_online), Some(true));
     assert_eq!(condition(status(&after(&rejected, &healed)), conditions::ACCEPTED).0, "True");
 }
 
@@ -193,7 +194,7 @@ fn what_runs_without_an_owner_is_accepted_by_the_ledger_of_the_one_it_gets_only_
     unbound.status.as_mut().unwrap().bridge = None;
     assert_eq!(undecided(&unbound), Plan::default(), "what was not begun is not begun now");
     let refused = decide(&Facts { standing: waits(), ..facts(&owned, up()) });
-    assert_eq!(refused.put.map(|spec| spec.desired_state), Some(DesiredState::Disconnected));
+    assert_eq!(refused.put.as_ref().map(SessionSpec::wants_online), Some(false));
     for link in [LinkState::Up, LinkState::Unknown] {
         let told = after(&owned, &decide(&Facts { link, ..facts(&owned, up()) }));
         assert_eq!(accepted(&told), (reason::ACCEPTED.to_owned(), true));
@@ -292,9 +293,10 @@ fn without_a_bridge_to_go_to_each_cause_has_its_reason_and_nothing_is_put() {
 #[test]
 fn each_state_of_a_session_has_its_phase_and_reason() {
     use SessionPhase as P;
-    let because = |phase, reason| Session { reason: Some(reason), ..session(phase) };
+    let because = |phase, reason: SessionReason| Session { reason: Some(reason.into()), ..session(phase) };
     let unpaired = |session| Session { paired: false, phone_number: None, push_name: None, ..session };
-    let timelock = |expires_at| Restriction { kind: RestrictionKind::ReachoutTimelock, code: Some(463), expires_at };
+    let timelock =
+        |expires_at| Restriction { kind: RestrictionKind::ReachoutTimelock.into(), code: Some(463), expires_at };
     for (session, phase, why) in [
         (session(P::Queued), Phase::Pending, reason::PAIRING_QUEUED),
         (Session { paired: true, ..session(P::Queued) }, Phase::Connecting, reason::CONNECTING),
@@ -349,7 +351,8 @@ fn each_state_of_a_session_has_its_phase_and_reason() {
 #[test]
 fn a_restricted_account_is_still_connected_and_the_end_of_it_is_looked_for() {
     let end = now() + SignedDuration::from_mins(30);
-    let restriction = Restriction { kind: RestrictionKind::ReachoutTimelock, code: Some(463), expires_at: Some(end) };
+    let restriction =
+        Restriction { kind: RestrictionKind::ReachoutTimelock.into(), code: Some(463), expires_at: Some(end) };
     let object = standing(Session { restriction: Some(restriction.clone()), ..session(SessionPhase::Connected) });
     assert_eq!(condition(status(&object), conditions::CONNECTED).0, "True");
     assert_eq!(condition(status(&object), conditions::READY), ("False", reason::REACHOUT_TIMELOCK));
@@ -451,8 +454,8 @@ fn a_link_being_made_changes_nothing() {
 fn what_the_bridge_refuses_is_a_typed_reason_and_is_tried_again() {
     let object = after(&bound(Default::default()), &decide(&facts(&bound(Default::default()), None)));
     for (error, why) in [
-        (BridgeError::Refused { code: ErrorCode::Full }, reason::BRIDGE_FULL),
-        (BridgeError::Refused { code: ErrorCode::Invalid }, reason::BRIDGE_REFUSED),
+        (BridgeError::Refused { code: ErrorCode::Full.into() }, reason::BRIDGE_FULL),
+        (BridgeError::Refused { code: ErrorCode::Invalid.into() }, reason::BRIDGE_REFUSED),
         (BridgeError::Malformed { status: 200 }, reason::BRIDGE_MALFORMED_ANSWER),
         (BridgeError::Unauthorized, reason::BRIDGE_UNAUTHORIZED),
         (BridgeError::TimedOut, reason::BRIDGE_UNREACHABLE),
@@ -583,7 +586,11 @@ fn any_reason() -> impl Strategy<Value = Option<SessionReason>> {
 fn any_restriction() -> impl Strategy<Value = Option<Restriction>> {
     let kind = prop::sample::select(vec![RestrictionKind::TemporaryBan, RestrictionKind::ReachoutTimelock]);
     let parts = (kind, prop::option::of(0_i64..900), prop::option::of(-100_i64..100));
-    prop::option::of(parts.prop_map(|(kind, code, end)| Restriction { kind, code, expires_at: end.map(moment) }))
+    prop::option::of(parts.prop_map(|(kind, code, end)| Restriction {
+        kind: kind.into(),
+        code,
+        expires_at: end.map(moment),
+    }))
 }
 
 fn moment(offset: i64) -> Timestamp {
@@ -599,13 +606,13 @@ prop_compose! {
     ) -> Session {
         let mut base = session(phase);
         base.spec.pairing.window = if window == 0 { String::new() } else { "again".into() };
-        base.spec.desired_state = if online { DesiredState::Connected } else { DesiredState::Disconnected };
+        base.spec.desired_state = if online { DesiredState::Connected } else { DesiredState::Disconnected }.into();
         Session {
-            reason, paired, phase_since: moment(since), restriction,
+            reason: reason.map(Into::into), paired, phase_since: moment(since), restriction,
             last_active_at: active.map(moment),
             qr: has_qr.then(|| crate::bridge_api::Qr { expires_at: moment(end), ..fixtures::qr(attempt) }),
             phone_number: paired.then(|| crate::model::Sensitive::new("+15550001")),
-            last_disconnect: last.map(|at| LastDisconnect { reason: SessionReason::ConnectionLost, at: moment(at) }),
+            last_disconnect: last.map(|at| LastDisconnect { reason: SessionReason::ConnectionLost.into(), at: moment(at) }),
             ..base
         }
     }
@@ -628,7 +635,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Absent),
         1 => Just(Happening::Down),
         1 => Just(Happening::LinkUnknown),
-        1 => Just(Happening::Failed(BridgeError::Refused { code: ErrorCode::Internal })),
+        1 => Just(Happening::Failed(BridgeError::Refused { code: ErrorCode::Internal.into() })),
         1 => Just(Happening::Refresh),
         1 => prop_oneof![Just(DesiredState::Connected), Just(DesiredState::Disconnected)].prop_map(Happening::Wish),
     ]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance},
-    bridge_api::{BridgeError, Session},
+    bridge_api::{BridgeError, Capabilities, Session},
     rules::Denial,
 };
 
@@ -85,6 +85,8 @@ pub struct Facts<'a> {
     pub namespace_labels: BTreeMap<String, String>,
     /// The link to the bound shard; `Unknown` when not bound.
     pub link: LinkState,
+    /// What the bridge on the bound shard can do; nothing while that is not known.
+    pub capabilities: Capabilities,
     /// The session on the bound shard, when the link is up and lists it.
     pub session: Option<std::sync::Arc<Session>>,
     /// Since when, by our clock or the bridge's, whichever is earlier, the session has been in its phase.

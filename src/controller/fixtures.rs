@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppInstanceStatus, labels},
-    bridge_api::{Qr, Session, SessionPhase},
+    bridge_api::{Capability, Qr, Session, SessionPhase},
     model::Sensitive,
 };
 
@@ -87,6 +87,7 @@ pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_>
         candidates: vec![candidate(default_bridge("main", &["s0"]), &[("s0", 0)])],
         namespace_labels: [].into(),
         link: LinkState::Up,
+        capabilities: [Capability::Presence].into_iter().collect(),
         session_since: session.as_ref().map_or(now(), |session| session.phase_since),
         session: session.map(Into::into),
         failure: None,
@@ -102,7 +103,7 @@ pub fn session(phase: SessionPhase) -> Session {
     Session {
         id: UID.into(),
         spec: Default::default(),
-        phase,
+        phase: phase.into(),
         reason: None,
         phase_since: long_ago,
         paired,

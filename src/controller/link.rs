@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{BridgeBinding, SecretKeyRef, conditions::reason},
-    bridge_api::{BridgeClient, BridgeError, Cursor, Event, Info, Session},
+    bridge_api::{BridgeClient, BridgeError, Capabilities, Cursor, Event, Info, Session},
     model::Sensitive,
     platform::{kubernetes::CALL_TIMEOUT, lock},
 };
@@ -135,6 +135,17 @@ impl Link {
         let shared = lock(&self.shared);
         let session = (shared.state == LinkState::Up).then(|| shared.sessions.get(id)).flatten();
         (shared.state.clone(), session)
+    }
+
+    /// What the bridge can do, as far as is known.
+    pub fn capabilities(&self) -> Capabilities {
+        lock(&self.shared).info.as_ref().map(|info| info.capabilities.clone()).unwrap_or_default()
+    }
+
+    /// Whether the shard has a session with this id and tells of it in a way that cannot be read.
+    pub fn is_unreadable(&self, id: &str) -> bool {
+        let shared = lock(&self.shared);
+        shared.state == LinkState::Up && shared.sessions.is_unreadable(id)
     }
 
     /// What a bridge's status shows of the shard.
@@ -305,6 +316,10 @@ impl Link {
                 let fresh = lock(&self.shared).sessions.insert(*session, Timestamp::now());
                 (id, fresh)
             }
+            Event::Unreadable { id } => {
+                let fresh = lock(&self.shared).sessions.insert_unreadable(id.clone(), Timestamp::now());
+                (id, fresh)
+            }
             Event::Deleted { id } => {
                 let was_here = lock(&self.shared).sessions.remove(&id);
                 (id, was_here)
@@ -392,7 +407,7 @@ impl Link {
                     BridgeError::Unauthorized => {
                         format!("make Secret {namespace}/{name}, key {key}, hold the token the bridge was started with")
                     }
-                    BridgeError::Malformed { .. } | BridgeError::NotFound => {
+                    BridgeError::Malformed { .. } | BridgeError::Unreadable | BridgeError::NotFound => {
                         "check that the address is a whatsapp-bridge of this operator's version".to_owned()
                     }
                     BridgeError::CaBundle | BridgeError::Address => "correct the WhatsAppBridge".to_owned(),

@@ -7,7 +7,10 @@ use super::{
     context::Context,
     facts::{Candidate, Facts, LinkState, ShardLoad, Trouble},
 };
-use crate::api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason};
+use crate::{
+    api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason},
+    bridge_api::BridgeError,
+};
 
 /// Gathers the facts about one instance.
 pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'a> {
@@ -18,6 +21,8 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         Some(bound) => look(bound, &uid, context),
         None => (LinkState::Unknown, None),
     };
+    let link_itself = bound.and_then(|bound| context.links.get(bound));
+    let unreadable = link_itself.as_ref().is_some_and(|link| link.is_unreadable(&uid));
     let unbound = bound.is_none();
     let (standing, primary) = context.owners.standing(instance);
     let (session, session_since) = session.map_or((None, now), |(session, since)| (Some(session), since));
@@ -34,7 +39,8 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         link,
         session,
         session_since,
-        failure: context.failures.get(&uid),
+        capabilities: link_itself.map(|link| link.capabilities()).unwrap_or_default(),
+        failure: context.failures.get(&uid).or_else(|| unreadable.then_some(BridgeError::Unreadable)),
         now,
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions as kinds, conditions::reason},
-    bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
+    bridge_api::{Open, RestrictionKind, Session, SessionPhase, SessionReason},
     rules::Denial,
 };
 
@@ -151,8 +151,9 @@ pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Opti
 /// The bridge knows the session. `lost`: it replaces one whose keys the bridge lost, and no device is linked to it yet.
 pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
     use SessionPhase as P;
-    let because = session.reason.map(SessionReason::as_str);
-    let (phase, unpaired, offline) = match session.phase {
+    let Some(session_phase) = session.phase.known() else { return unknown_phase(session) };
+    let because = session.reason.as_ref().map(Open::<SessionReason>::as_str);
+    let (phase, unpaired, offline) = match session_phase {
         P::Stopped => (Phase::Disconnected, reason::NOT_STARTED, reason::STOPPED),
         P::Queued if session.paired => (Phase::Connecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTING)),
         P::Queued => (Phase::Pending, reason::PAIRING_QUEUED, because.unwrap_or(reason::PAIRING_QUEUED)),
@@ -172,13 +173,13 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
         P::LoggedOut => (Phase::LoggedOut, reason::LOGGED_OUT, reason::LOGGED_OUT),
     };
     // Why no device is linked says more than how far linking one has come.
-    let unpaired = match session.reason.filter(|why| why.is_about_the_link()) {
+    let unpaired = match session.reason.as_ref().and_then(Open::known).filter(|why| why.is_about_the_link()) {
         Some(why) => why.as_str(),
-        None if lost && session.phase != P::LoggedOut => reason::SESSION_LOST,
+        None if lost && session_phase != P::LoggedOut => reason::SESSION_LOST,
         None => unpaired,
     };
     // A session that says it is connected but holds no keys is not connected.
-    let connected = session.phase == P::Connected && session.paired;
+    let connected = session_phase == P::Connected && session.paired;
     let limited = (connected && timelocked(session, now)).then(|| Finding::no(reason::REACHOUT_TIMELOCK));
     Reading {
         phase: match phase {
@@ -191,9 +192,21 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
         connected: if connected {
             Finding::yes(reason::CONNECTED)
         } else {
-            Finding::no(if session.phase == P::Connected { reason::NOT_STARTED } else { offline })
+            Finding::no(if session_phase == P::Connected { reason::NOT_STARTED } else { offline })
         },
         limited,
+    }
+}
+
+/// A later release of the bridge uses a phase that this one does not know.
+fn unknown_phase(session: &Session) -> Reading {
+    let text = "The bridge tells of a state of the session that this version of the operator does not know; upgrade the operator.";
+    Reading {
+        phase: Phase::Pending,
+        bridge: Finding::yes(reason::BRIDGE_READY),
+        paired: if session.paired { Finding::yes(reason::PAIRED) } else { Finding::no(reason::NOT_STARTED) },
+        connected: Finding::new("Unknown", reason::UNKNOWN, text),
+        limited: None,
     }
 }
 

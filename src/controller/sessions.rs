@@ -11,7 +11,8 @@ use crate::{
 
 #[derive(Debug)]
 struct Known {
-    session: Packed<Session>,
+    /// `None`: the bridge has it, and tells of it in a way that cannot be read.
+    session: Option<Packed<Session>>,
     since: Timestamp,
     revision: u64,
 }
@@ -28,7 +29,12 @@ impl Sessions {
     /// that a bridge whose clock runs ahead cannot keep a state new for ever.
     pub fn get(&self, id: &str) -> Option<(Arc<Session>, Timestamp)> {
         let known = self.by_id.get(id)?;
-        Some((Arc::new(known.session.value()?), known.since))
+        Some((Arc::new(known.session.as_ref()?.value()?), known.since))
+    }
+
+    /// Whether the bridge has a session with this id that cannot be read.
+    pub fn is_unreadable(&self, id: &str) -> bool {
+        self.by_id.get(id).is_some_and(|known| known.session.is_none())
     }
 
     /// The ids.
@@ -51,13 +57,20 @@ impl Sessions {
         self.revision += 1;
         let fresh = !self.by_id.contains_key(&session.id);
         let since = match self.get(&session.id) {
-            Some((known, since)) if (known.phase, known.phase_since) == (session.phase, session.phase_since) => since,
+            Some((known, since)) if (&known.phase, known.phase_since) == (&session.phase, session.phase_since) => since,
             _ => session.phase_since.min(now),
         };
         if let Some(packed) = Packed::of(&session) {
-            self.by_id.insert(session.id, Known { session: packed, since, revision: self.revision });
+            self.by_id.insert(session.id, Known { session: Some(packed), since, revision: self.revision });
         }
         fresh
+    }
+
+    /// A session as an event shows it that cannot be read. Returns whether it is new here.
+    pub fn insert_unreadable(&mut self, id: String, now: Timestamp) -> bool {
+        self.revision += 1;
+        let unreadable = Known { session: None, since: now, revision: self.revision };
+        self.by_id.insert(id, unreadable).is_none()
     }
 
     /// A session as the answer to a call made at `revision` shows it: dropped when an event told something later.
@@ -80,7 +93,7 @@ impl Sessions {
             let id = session.id.clone();
             match before.remove(&id) {
                 Some(known) => {
-                    if known.session.value().as_ref() != Some(&session) {
+                    if known.session.as_ref().and_then(Packed::value).as_ref() != Some(&session) {
                         changed.push(id.clone());
                     }
                     self.by_id.insert(id, known);
@@ -88,6 +101,12 @@ impl Sessions {
                 None => changed.push(id),
             }
             self.insert(session, now);
+        }
+        for id in list.unreadable {
+            if before.remove(&id).is_none_or(|known| known.session.is_some()) {
+                changed.push(id.clone());
+            }
+            self.insert_unreadable(id, now);
         }
         changed.extend(before.into_keys());
         changed
@@ -115,7 +134,7 @@ mod tests {
     fn listing_again_tells_what_came_changed_and_went() {
         let now = Timestamp::UNIX_EPOCH;
         let named = |id: &str, phase| Session { id: id.into(), ..fixtures::session(phase) };
-        let list = |items| SessionList { items, cursor: "a-1".parse().unwrap() };
+        let list = |items| SessionList { items, cursor: "a-1".parse().unwrap(), unreadable: Vec::new() };
         let mut sessions = Sessions::default();
         sessions.replace(
             list(vec![

@@ -12,11 +12,10 @@ use super::{
 };
 use crate::{
     api::{
-        BridgeBinding, DesiredState, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus,
-        WhatsAppInstanceStatus,
+        BridgeBinding, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus, WhatsAppInstanceStatus,
         conditions::{self, reason},
     },
-    bridge_api::{RestrictionKind, Session, SessionPhase, SessionReason},
+    bridge_api::{Open, Session, SessionPhase, SessionReason},
     rules::Denial,
 };
 
@@ -122,21 +121,19 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
         Outlook::Known(_, false) => Some(None),
         Outlook::Known(session, true) => {
             use SessionPhase as P;
-            let turning = match session.spec.desired_state {
-                DesiredState::Connected => session.phase == P::Stopped,
-                DesiredState::Disconnected => {
-                    matches!(
-                        session.phase,
-                        P::Connected | P::Connecting | P::Reconnecting | P::AwaitingPairing | P::Linking
-                    ) || matches!(session.phase, P::Opening | P::Queued)
-                }
+            let phase = session.phase.known()?;
+            let turning = if session.spec.wants_online() {
+                phase == P::Stopped
+            } else {
+                matches!(phase, P::Connected | P::Connecting | P::Reconnecting | P::AwaitingPairing | P::Linking)
+                    || matches!(phase, P::Opening | P::Queued)
             };
-            if turning || session.phase == P::Deleting {
+            if turning || phase == P::Deleting {
                 return Some(None);
             }
-            let grace = match (session.phase, session.reason) {
+            let grace = match (phase, session.reason.as_ref().map(Open::known)) {
                 (P::Opening | P::Queued | P::Connecting | P::Linking, None) => PASSING,
-                (P::Reconnecting, None | Some(SessionReason::ConnectionLost)) => BLIP,
+                (P::Reconnecting, None | Some(Some(SessionReason::ConnectionLost))) => BLIP,
                 _ => return None,
             };
             let until = after(facts.session_since, grace);
@@ -233,7 +230,7 @@ fn with_session(
             .filter(|_| awaiting)
             .map(|code| PairingCodeStatus { code: code.code.clone(), expires_at: seconds(code.expires_at) }),
         restriction: session.restriction.as_ref().map(|restriction| RestrictionStatus {
-            kind: kind(restriction.kind).into(),
+            kind: restriction.kind.as_str().into(),
             code: restriction.code,
             expires_at: restriction.expires_at.map(seconds),
         }),
@@ -274,14 +271,6 @@ fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>,
     let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
     let recheck = codes.chain(recheck).chain(lifted).min();
     Next { status, recheck }
-}
-
-/// The name a restriction has in the status.
-fn kind(kind: RestrictionKind) -> &'static str {
-    match kind {
-        RestrictionKind::TemporaryBan => reason::TEMPORARY_BAN,
-        RestrictionKind::ReachoutTimelock => reason::REACHOUT_TIMELOCK,
-    }
 }
 
 /// Kubernetes writes whole seconds; rounding here keeps what was written comparable with what is computed.

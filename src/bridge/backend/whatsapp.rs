@@ -316,7 +316,7 @@ fn timelock(payload: &serde_json::Value) -> Option<Restriction> {
 /// The restriction behind server error 463; `ends` in seconds since 1970.
 fn reachout_timelock(ends: Option<i64>) -> Restriction {
     Restriction {
-        kind: RestrictionKind::ReachoutTimelock,
+        kind: RestrictionKind::ReachoutTimelock.into(),
         code: Some(463),
         expires_at: ends.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
     }

@@ -82,7 +82,6 @@ fn start(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
 impl State {
     /// The stage that leads to what is wanted, from a standstill.
     pub(super) fn aim(&mut self, now: Timestamp) -> Stage {
-        use whatsapp_operator::bridge_api::DesiredState;
         let by = later(now, self.timings.connect);
         match self.kept.rest {
             Rest::Erasing => {
@@ -93,7 +92,7 @@ impl State {
             Rest::LoggedOut if !self.kept.paired => return Stage::LoggedOut,
             _ => {}
         }
-        if self.kept.spec.desired_state == DesiredState::Disconnected {
+        if !self.kept.spec.wants_online() {
             return Stage::Stopped;
         }
         match self.kept.rest {

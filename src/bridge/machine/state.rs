@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use whatsapp_operator::{
-    bridge_api::{LastDisconnect, PairingMethod, Restriction, SessionReason, SessionSpec},
+    bridge_api::{Extra, LastDisconnect, PairingMethod, Restriction, SessionReason, SessionSpec},
     model::Sensitive,
 };
 
@@ -57,8 +57,8 @@ pub struct Kept {
     /// The linked account's name.
     #[serde(default)]
     pub push_name: Option<Sensitive>,
-    /// What it rests in.
-    #[serde(default)]
+    /// What it rests in. A word of a later release, found after going back to this one: whatever is wanted is worked on.
+    #[serde(default, deserialize_with = "known_rest")]
     pub rest: Rest,
     /// The keys are worthless and must be deleted before anything else is done with the session.
     #[serde(default)]
@@ -72,6 +72,14 @@ pub struct Kept {
     /// How many windows in a row passed unused.
     #[serde(default)]
     pub windows_passed: u32,
+    /// What a later release keeps besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+fn known_rest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rest, D::Error> {
+    let stored = serde_json::Value::deserialize(deserializer)?;
+    Ok(Rest::deserialize(stored).unwrap_or_default())
 }
 
 impl Kept {
@@ -87,6 +95,7 @@ impl Kept {
             restriction: None,
             last_disconnect: None,
             windows_passed: 0,
+            extra: Extra::default(),
         }
     }
 }

@@ -1,9 +1,7 @@
 //! What each event does to the facts.
 
 use jiff::{SignedDuration, Timestamp};
-use whatsapp_operator::bridge_api::{
-    DesiredState, LastDisconnect, Restriction, RestrictionKind, SessionReason, SessionSpec,
-};
+use whatsapp_operator::bridge_api::{LastDisconnect, Restriction, RestrictionKind, SessionReason, SessionSpec};
 
 use super::{
     ClientEvent, Effect, End, Event, Generation,
@@ -60,7 +58,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
     let pairs_otherwise = !state.kept.paired
         && (new.pairing.method != old.pairing.method || new.pairing.phone_number != old.pairing.phone_number);
     let auto_refresh_turned = new.pairing.auto_refresh != old.pairing.auto_refresh;
-    let turned = (new.desired_state != old.desired_state).then_some(new.desired_state);
+    let turned = (new.wants_online() != old.wants_online()).then_some(new.wants_online());
 
     if opens || pairs_otherwise {
         state.window = None;
@@ -74,7 +72,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
         }
     }
     match turned {
-        Some(DesiredState::Disconnected) => {
+        Some(false) => {
             // Going off and on again is the way to try once more after another client took over.
             if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_)) {
                 state.kept.rest = Rest::None;
@@ -84,7 +82,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
             }
             go(state, now);
         }
-        Some(DesiredState::Connected) => go(state, now),
+        Some(true) => go(state, now),
         None if opens => match state.stage {
             Stage::Awaiting { .. } | Stage::Passkey { .. } => restart_window(state, now),
             Stage::Place | Stage::Turn { .. } | Stage::Opening { .. } | Stage::Linking { .. } => {}
@@ -219,7 +217,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
     }
     match event {
         ClientEvent::Code { method, code, valid_for } => {
-            if method == state.kept.spec.pairing.method
+            if method == state.kept.spec.pairing.method.known().unwrap_or_default()
                 && matches!(state.stage, Stage::Opening { .. } | Stage::Awaiting { .. })
             {
                 show(state, generation, Shown { method, code, expires_at: later(now, valid_for), attempt: 1 }, now);
@@ -264,8 +262,11 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::Outdated => rest(state, Rest::Outdated, SessionReason::ClientOutdated, now),
         ClientEvent::Banned { code, for_ } => {
             let until = later(now, if for_.is_zero() { UNTIMED_BAN } else { for_ });
-            state.kept.restriction =
-                Some(Restriction { kind: RestrictionKind::TemporaryBan, code: Some(code), expires_at: Some(until) });
+            state.kept.restriction = Some(Restriction {
+                kind: RestrictionKind::TemporaryBan.into(),
+                code: Some(code),
+                expires_at: Some(until),
+            });
             rest(state, Rest::Banned(until), SessionReason::TemporaryBan, now);
         }
         ClientEvent::Restricted(None) => state.kept.restriction = None,
@@ -431,6 +432,6 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
 
 fn note_disconnect(state: &mut State, reason: SessionReason, now: Timestamp) {
     if state.connected_at.take().is_some() {
-        state.kept.last_disconnect = Some(LastDisconnect { reason, at: now });
+        state.kept.last_disconnect = Some(LastDisconnect { reason: reason.into(), at: now });
     }
 }

@@ -45,8 +45,8 @@ impl State {
         Session {
             id: self.id.clone(),
             spec: self.kept.spec.clone(),
-            phase: self.phase(),
-            reason: self.reason,
+            phase: self.phase().into(),
+            reason: self.reason.map(Into::into),
             phase_since: self.since,
             paired: self.kept.paired,
             phone_number: self.kept.phone_number.clone(),

@@ -17,7 +17,7 @@ use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use tokio::{net::TcpListener, sync::broadcast};
 use whatsapp_operator::{
-    bridge_api::{Cursor, Event, Info, Session, SessionList, SessionPhase, SessionSpec},
+    bridge_api::{Capability, Cursor, Event, Info, Session, SessionList, SessionPhase, SessionSpec},
     model::Sensitive,
 };
 
@@ -48,7 +48,11 @@ fn cursor(sequence: u64) -> Cursor {
 
 async fn list(State(script): State<Script>) -> Json<SessionList> {
     let sessions = script.sessions.lock().unwrap();
-    Json(SessionList { items: sessions.values().cloned().collect(), cursor: cursor(sessions.len() as u64) })
+    Json(SessionList {
+        items: sessions.values().cloned().collect(),
+        cursor: cursor(sessions.len() as u64),
+        unreadable: Vec::new(),
+    })
 }
 
 async fn read(State(script): State<Script>, Path(id): Path<String>) -> Result<Json<Session>, StatusCode> {
@@ -60,7 +64,7 @@ async fn put(State(script): State<Script>, Path(id): Path<String>, Json(spec): J
     let session = Session {
         id: id.clone(),
         spec,
-        phase: SessionPhase::Connected,
+        phase: SessionPhase::Connected.into(),
         reason: None,
         phase_since: now,
         paired: true,
@@ -97,5 +101,5 @@ async fn events(State(script): State<Script>) -> Sse<impl Stream<Item = Result<s
 
 async fn info(State(script): State<Script>) -> Json<Info> {
     let sessions = u32::try_from(script.sessions.lock().unwrap().len()).unwrap_or(u32::MAX);
-    Json(Info { version: "scripted".into(), capabilities: vec!["qr".into()], sessions })
+    Json(Info { version: "scripted".into(), capabilities: [Capability::Qr].into_iter().collect(), sessions })
 }

@@ -1,52 +1,10 @@
-//! The values that travel between a bridge and its callers.
-
-use std::{fmt, str::FromStr};
+//! What a bridge tells of a session.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-pub use crate::api::{DesiredState, PairingMethod, Presence};
-use crate::model::Sensitive;
-
-/// What is wanted of a session.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SessionSpec {
-    /// Online or offline; offline keeps the link.
-    #[serde(default)]
-    pub desired_state: DesiredState,
-    /// Whether the account's contacts see it online because of this session. Not written when it is the default: a bridge
-    /// of the release before refuses fields it does not know.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub presence: Presence,
-    /// How the device gets linked.
-    #[serde(default)]
-    pub pairing: PairingSpec,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// How the device gets linked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PairingSpec {
-    /// QR or pairing code.
-    #[serde(default)]
-    pub method: PairingMethod,
-    /// The account's number in international form; required for [`PairingMethod::Code`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phone_number: Option<Sensitive>,
-    /// Whether windows reopen by themselves, at growing intervals.
-    #[serde(default)]
-    pub auto_refresh: bool,
-    /// Names the pairing window that is wanted. A value the session has not seen yet opens a new window when the session
-    /// is not paired, and starts it afresh when it ended for another reason (replaced, outdated, banned). The same value again does nothing.
-    #[serde(default)]
-    pub window: String,
-}
+use super::{Open, SessionSpec};
+use crate::{api::conditions::reason, model::Sensitive};
 
 /// A session as the bridge sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,10 +15,10 @@ pub struct Session {
     /// What is wanted of it, as last put.
     pub spec: SessionSpec,
     /// Where it stands.
-    pub phase: SessionPhase,
+    pub phase: Open<SessionPhase>,
     /// Why it is not connected, when there is something to say beyond the phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<SessionReason>,
+    pub reason: Option<Open<SessionReason>>,
     /// Since when it has been in this phase.
     pub phase_since: Timestamp,
     /// Whether the bridge holds keys of a linked device.
@@ -168,7 +126,6 @@ impl SessionReason {
 
     /// The condition reason of the same meaning (`api::conditions::reason`).
     pub fn as_str(self) -> &'static str {
-        use crate::api::conditions::reason;
         match self {
             Self::ConnectionLost => reason::CONNECTION_LOST,
             Self::ServerUnreachable => reason::SERVER_UNREACHABLE,
@@ -186,6 +143,35 @@ impl SessionReason {
             Self::TooManyRequests => reason::TOO_MANY_REQUESTS,
         }
     }
+}
+
+impl Open<SessionReason> {
+    /// The condition reason that tells it; a word of a later release is passed on.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(why) => why.as_str(),
+            Self::Unknown(text) => presentable(text),
+        }
+    }
+}
+
+impl Open<RestrictionKind> {
+    /// The name it has in an instance's status; a word of a later release is passed on.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(RestrictionKind::TemporaryBan) => reason::TEMPORARY_BAN,
+            Self::Known(RestrictionKind::ReachoutTimelock) => reason::REACHOUT_TIMELOCK,
+            Self::Unknown(text) => presentable(text),
+        }
+    }
+}
+
+/// The text, if it is a word as all condition reasons are: Kubernetes refuses others, and a terminal may obey them.
+fn presentable(text: &str) -> &str {
+    let is_word = text.len() <= 64
+        && text.starts_with(|first: char| first.is_ascii_uppercase())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_word { text } else { reason::UNKNOWN }
 }
 
 /// A QR code.
@@ -217,7 +203,7 @@ pub struct PairingCode {
 #[serde(rename_all = "camelCase")]
 pub struct Restriction {
     /// Which restriction.
-    pub kind: RestrictionKind,
+    pub kind: Open<RestrictionKind>,
     /// WhatsApp's own code, when it gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i64>,
@@ -239,134 +225,7 @@ pub enum RestrictionKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastDisconnect {
     /// Why.
-    pub reason: SessionReason,
+    pub reason: Open<SessionReason>,
     /// When.
     pub at: Timestamp,
-}
-
-/// All sessions of a bridge process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SessionList {
-    /// The sessions, by id.
-    pub items: Vec<Session>,
-    /// Events after this list start here.
-    pub cursor: Cursor,
-}
-
-/// One event of the stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
-pub enum Event {
-    /// The session is now like this.
-    Session {
-        /// The whole session.
-        session: Box<Session>,
-    },
-    /// The session is gone, keys and all.
-    Deleted {
-        /// The session's id.
-        id: String,
-    },
-    /// Events were missed (the cursor is too old or of another process): list again.
-    Reset,
-}
-
-impl Event {
-    /// The SSE event name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Session { .. } => "session",
-            Self::Deleted { .. } => "deleted",
-            Self::Reset => "reset",
-        }
-    }
-}
-
-/// A place in a bridge's event stream: `INCARNATION-SEQUENCE`. The incarnation changes with every start of the process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Cursor {
-    /// Which run of the bridge process.
-    pub incarnation: String,
-    /// How many events it had sent.
-    pub sequence: u64,
-}
-
-/// A text that is not a cursor.
-#[derive(Debug, Error)]
-#[error("a cursor must look like INCARNATION-SEQUENCE")]
-pub struct NotACursor;
-
-impl FromStr for Cursor {
-    type Err = NotACursor;
-
-    fn from_str(text: &str) -> Result<Self, NotACursor> {
-        let (incarnation, sequence) = text.rsplit_once('-').ok_or(NotACursor)?;
-        let sequence = sequence.parse().map_err(|_| NotACursor)?;
-        Ok(Self { incarnation: incarnation.to_owned(), sequence })
-    }
-}
-
-impl TryFrom<String> for Cursor {
-    type Error = NotACursor;
-
-    fn try_from(text: String) -> Result<Self, NotACursor> {
-        text.parse()
-    }
-}
-
-impl From<Cursor> for String {
-    fn from(cursor: Cursor) -> Self {
-        cursor.to_string()
-    }
-}
-
-impl fmt::Display for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.incarnation, self.sequence)
-    }
-}
-
-/// What a bridge process says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Info {
-    /// Version of the program.
-    pub version: String,
-    /// What it can do.
-    pub capabilities: Vec<String>,
-    /// How many sessions it holds.
-    pub sessions: u32,
-}
-
-/// The body of every error answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// The error.
-    pub error: ErrorDetail,
-}
-
-/// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorDetail {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people: one sentence.
-    pub message: String,
-}
-
-/// What went wrong, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ErrorCode {
-    /// No token or the wrong one (401).
-    Unauthorized,
-    /// No such session or path (404).
-    NotFound,
-    /// The request is not valid (400).
-    Invalid,
-    /// The session is being deleted (409).
-    Deleting,
-    /// The bridge holds as many sessions as it may (503).
-    Full,
-    /// The bridge failed (500).
-    Internal,
 }

@@ -1,0 +1,81 @@
+//! Why a bridge could not be used.
+
+use thiserror::Error;
+
+use super::{ErrorCode, Open};
+use crate::api::conditions::reason;
+
+/// Why a bridge could not be used. Policy matches on the variant; texts never carry tokens, codes or numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BridgeError {
+    /// The configured address is not one.
+    #[error("the address is not a valid http or https URL without user and password")]
+    Address,
+    /// The configured CA bundle is not PEM certificates.
+    #[error("caBundle holds no valid PEM certificates")]
+    CaBundle,
+    /// The bridge did not take the token (401, 403).
+    #[error("the bridge refused the token")]
+    Unauthorized,
+    /// The bridge does not know the session or the path.
+    #[error("the bridge answered: not found")]
+    NotFound,
+    /// No connection.
+    #[error("no connection: {cause}")]
+    Unreachable {
+        /// The innermost cause, for example "connection refused".
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The answer is not this API's.
+    #[error("the answer is not this API's (HTTP status {status})")]
+    Malformed {
+        /// The HTTP status it came with.
+        status: u16,
+    },
+    /// The bridge understood and refused.
+    #[error("the bridge refused: {code:?}")]
+    Refused {
+        /// Why.
+        code: Open<ErrorCode>,
+    },
+    /// The bridge tells of the session in a way that cannot be read.
+    #[error("what the bridge tells of this session cannot be read by this version")]
+    Unreadable,
+    /// The event stream ended.
+    #[error("the event stream ended")]
+    StreamEnded,
+}
+
+impl BridgeError {
+    /// The reason of condition `BridgeAvailable` that tells this error.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => reason::BRIDGE_UNAUTHORIZED,
+            Self::Address | Self::CaBundle | Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded => {
+                reason::BRIDGE_UNREACHABLE
+            }
+            Self::NotFound | Self::Malformed { .. } | Self::Unreadable => reason::BRIDGE_MALFORMED_ANSWER,
+            Self::Refused { code } if *code == ErrorCode::Full => reason::BRIDGE_FULL,
+            Self::Refused { .. } => reason::BRIDGE_REFUSED,
+        }
+    }
+
+    /// Whether trying again at once may help: the connection broke, nothing more is known.
+    pub fn may_be_brief(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded)
+    }
+
+    pub(super) fn of_transport(error: &reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::TimedOut;
+        }
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        Self::Unreachable { cause: cause.to_string() }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a bridge says of itself, and of requests that failed.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Open;
+
+/// What a bridge process says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Version of the program.
+    pub version: String,
+    /// What it can do.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// How many sessions it holds.
+    #[serde(default)]
+    pub sessions: u32,
+}
+
+/// Something that not every bridge can do. Callers ask for it ([`Capabilities::include`]) before they use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Capability {
+    /// Pairing by QR code.
+    Qr,
+    /// Pairing by a code that is typed on the phone.
+    PairingCode,
+    /// Deleting a session removes the device from the account.
+    Unlink,
+    /// The event stream.
+    Events,
+    /// [`SessionSpec::presence`](super::SessionSpec::presence).
+    Presence,
+}
+
+/// What a bridge can do, words of later releases included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Capabilities(BTreeSet<Open<Capability>>);
+
+impl Capabilities {
+    /// Whether this is among them.
+    pub fn include(&self, capability: Capability) -> bool {
+        self.0.contains(&capability.into())
+    }
+
+    /// What both can do.
+    #[must_use]
+    pub fn both(&self, other: &Self) -> Self {
+        Self(&self.0 & &other.0)
+    }
+
+    /// Their names as they travel.
+    pub fn names(&self) -> Vec<String> {
+        let name = |capability| serde_json::to_value(capability).ok()?.as_str().map(str::to_owned);
+        self.0.iter().filter_map(name).collect()
+    }
+}
+
+impl FromIterator<Capability> for Capabilities {
+    fn from_iter<I: IntoIterator<Item = Capability>>(capabilities: I) -> Self {
+        Self(capabilities.into_iter().map(Open::Known).collect())
+    }
+}
+
+/// The body of every error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// For programs.
+    pub code: Open<ErrorCode>,
+    /// For people: one sentence.
+    pub message: String,
+}
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// No token or the wrong one (401).
+    Unauthorized,
+    /// No such session or path (404).
+    NotFound,
+    /// The request is not valid (400).
+    Invalid,
+    /// The session is being deleted (409).
+    Deleting,
+    /// The bridge holds as many sessions as it may (503).
+    Full,
+    /// The bridge failed (500).
+    Internal,
+}

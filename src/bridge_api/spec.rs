@@ -1,0 +1,76 @@
+//! What callers want of a session.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Capabilities, Capability, Extra, Open};
+pub use crate::api::{DesiredState, PairingMethod, Presence};
+use crate::model::Sensitive;
+
+/// What is wanted of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionSpec {
+    /// Online or offline; offline keeps the link. A bridge that does not know the word keeps the session offline.
+    #[serde(default)]
+    pub desired_state: Open<DesiredState>,
+    /// Whether the account's contacts see it online because of this session; asked of bridges with
+    /// [`Capability::Presence`]. A bridge that does not know the word hides the account. Not written when it is the
+    /// default: a bridge of the first release refuses fields that it does not know.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub presence: Open<Presence>,
+    /// How the device gets linked.
+    #[serde(default)]
+    pub pairing: PairingSpec,
+    /// What a later release wants besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl SessionSpec {
+    /// Whether the session should be online.
+    pub fn wants_online(&self) -> bool {
+        self.desired_state == DesiredState::Connected
+    }
+
+    /// What of it a bridge that `can` do this may be told: nothing new is asked of a bridge that does not know it.
+    #[must_use]
+    pub fn within(self, can: &Capabilities) -> Self {
+        let presence = if can.include(Capability::Presence) { self.presence } else { Open::default() };
+        Self { presence, ..self }
+    }
+
+    /// Whether this is what `wanted` asks for, as far as this release can tell: a later bridge may answer with more.
+    pub fn fulfils(&self, wanted: &Self) -> bool {
+        let Self { desired_state, presence, pairing, extra: _ } = wanted;
+        let PairingSpec { method, phone_number, auto_refresh, window, extra: _ } = pairing;
+        (&self.desired_state, &self.presence, &self.pairing.method) == (desired_state, presence, method)
+            && (&self.pairing.phone_number, self.pairing.auto_refresh) == (phone_number, *auto_refresh)
+            && self.pairing.window == *window
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How the device gets linked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PairingSpec {
+    /// QR or pairing code. A bridge that does not know the word shows QR codes.
+    #[serde(default)]
+    pub method: Open<PairingMethod>,
+    /// The account's number in international form; required for [`PairingMethod::Code`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone_number: Option<Sensitive>,
+    /// Whether windows reopen by themselves, at growing intervals.
+    #[serde(default)]
+    pub auto_refresh: bool,
+    /// Names the pairing window that is wanted. A value the session has not seen yet opens a new window when the session
+    /// is not paired, and starts it afresh when it ended for another reason (replaced, outdated, banned). The same value again does nothing.
+    #[serde(default)]
+    pub window: String,
+    /// What a later release wants besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
