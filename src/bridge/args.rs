@@ -45,7 +45,7 @@ pub struct Args {
     pub max_sessions: usize,
 
     /// How many sessions may be in a pairing window at the same time; the others queue
-    #[arg(long, env = "WHATSAPP_BRIDGE_MAX_PAIRINGS", value_name = "N", default_value_t = 200, value_parser = places)]
+    #[arg(long, env = "WHATSAPP_BRIDGE_MAX_PAIRINGS", value_name = "N", default_value_t = 200, value_parser = permits)]
     pub max_pairings: usize,
 
     /// Time between two sessions that connect again after a start
@@ -110,7 +110,7 @@ fn patience(text: &str) -> Result<Duration, String> {
     if patience < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(patience) }
 }
 
-fn places(text: &str) -> Result<usize, String> {
+fn permits(text: &str) -> Result<usize, String> {
     match text.parse() {
         // The upper end is what the semaphore behind it can count.
         Ok(number @ 1..=1_000_000) => Ok(number),

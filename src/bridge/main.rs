@@ -3,22 +3,19 @@
 //! A binary of its own, not a room of the library: it links the WhatsApp library, parts of which carry AGPL-3.0-only
 //! headers.
 //!
-//! `main` -> [`http`] -> [`registry`] -> one [`session`] task each -> [`machine`] (pure) -> [`backend`] (the library),
-//! [`store`] (what survives), [`events`] (what is shown).
+//! `main` -> [`http`] -> [`sessions`] (one task each) -> [`machine`] (pure) -> [`backend`] (the library) on [`keys`],
+//! [`store`] (what survives), [`feed`] (what is shown).
 
 mod args;
 mod backend;
 mod data;
-mod events;
+mod feed;
 mod http;
+mod keys;
 mod machine;
 mod metrics;
-mod registry;
-mod serve;
-mod session;
+mod sessions;
 mod store;
-mod tls;
-mod token;
 
 use std::{
     process::ExitCode,
@@ -35,15 +32,16 @@ use crate::{
     args::{Args, LogFormat},
     backend::whatsapp::WhatsApp,
     data::{DataDir, DataError},
-    events::Board,
-    http::Api,
+    feed::Board,
+    http::{
+        Api,
+        serve::{self, ServeError},
+        token::{Token, TokenError},
+    },
     machine::Timings,
     metrics::Metrics,
-    registry::{Limits, Registry},
-    serve::ServeError,
-    session::Shared,
+    sessions::{Limits, Registry, Shared},
     store::{Store, StoreError},
-    token::{Token, TokenError},
 };
 
 /// Why the bridge could not start or go on.
@@ -114,7 +112,7 @@ async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
         backend: Arc::new(WhatsApp::new(data, args.whatsapp_url, args.whatsapp_version)),
         store,
         board: Board::new(incarnation()),
-        places: Arc::new(Semaphore::new(args.max_pairings)),
+        permits: Arc::new(Semaphore::new(args.max_pairings)),
         metrics: Metrics::new(),
     });
     let limits = Limits {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Backend, EraseError, News, Order};
+use super::{Backend, Command, EraseError, EventSink};
 use crate::machine::{ClientEvent, End, Start};
 
 /// A client that runs.
@@ -13,15 +13,15 @@ pub struct Running {
     /// How it was started.
     pub start: Start,
     /// What it was told so far and will be told.
-    pub orders: mpsc::UnboundedReceiver<Order>,
-    news: News,
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    events: EventSink,
     end: oneshot::Sender<End>,
 }
 
 impl Running {
     /// It says something.
     pub fn says(&self, event: ClientEvent) {
-        self.news.tell(event);
+        self.events.tell(event);
     }
 
     /// It ends.
@@ -47,13 +47,13 @@ impl Script {
 
 #[async_trait]
 impl Backend for Script {
-    async fn run(&self, _id: &str, start: Start, mut orders: mpsc::Receiver<Order>, news: News) -> End {
-        let (told, orders_seen) = mpsc::unbounded_channel();
+    async fn run(&self, _id: &str, start: Start, mut commands: mpsc::Receiver<Command>, events: EventSink) -> End {
+        let (told, commands_seen) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
-        self.started.send(Running { start, orders: orders_seen, news, end }).unwrap();
+        self.started.send(Running { start, commands: commands_seen, events, end }).unwrap();
         let pass_on = async move {
-            while let Some(order) = orders.recv().await {
-                let _ = told.send(order);
+            while let Some(command) = commands.recv().await {
+                let _ = told.send(command);
             }
             std::future::pending::<()>().await;
         };

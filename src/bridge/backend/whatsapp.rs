@@ -25,13 +25,13 @@ use whatsapp_rust::{
 };
 
 use super::{
-    Backend, EraseError, News, Order,
+    Backend, Command, EraseError, EventSink,
     http::Http,
-    keys::Keys,
     transport::{Log, LoggedFactory},
 };
 use crate::{
     data::DataDir,
+    keys::Keys,
     machine::{ClientEvent, End, Start},
 };
 
@@ -65,11 +65,11 @@ impl WhatsApp {
         keys: &Keys,
         start: &Start,
         log: &Log,
-        news: &News,
+        events: &EventSink,
     ) -> Result<(Bot, Arc<Client>), Unbuilt> {
         tokio::fs::create_dir_all(self.data.session(id)).await.map_err(|_| Unbuilt)?;
         let slot = Arc::new(std::sync::OnceLock::new());
-        let ear = Ear { news: news.clone(), log: log.clone(), client: Arc::clone(&slot), asking: Arc::default() };
+        let ear = Ear { events: events.clone(), log: log.clone(), client: Arc::clone(&slot), asking: Arc::default() };
         let mut builder = Bot::builder()
             .with_backend(keys.clone())
             .with_transport_factory(LoggedFactory::new(self.url.as_deref(), log.clone()))
@@ -103,11 +103,11 @@ impl WhatsApp {
         id: &str,
         keys: &Keys,
         start: Start,
-        mut orders: mpsc::Receiver<Order>,
-        news: News,
+        mut commands: mpsc::Receiver<Command>,
+        events: EventSink,
     ) -> End {
         let log = Log::default();
-        let Ok((bot, client)) = self.build(id, keys, &start, &log, &news).await else {
+        let Ok((bot, client)) = self.build(id, keys, &start, &log, &events).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };
@@ -124,9 +124,9 @@ impl WhatsApp {
                     handle.shutdown().await;
                     return End::Failed(SessionReason::ServerNotAnswering);
                 }
-                order = orders.recv() => match order {
-                    Some(Order::Unlink) => { tokio::spawn(unlink(Arc::clone(&client), news.clone())); }
-                    Some(Order::Stop) | None => {
+                command = commands.recv() => match command {
+                    Some(Command::Unlink) => { tokio::spawn(unlink(Arc::clone(&client), events.clone())); }
+                    Some(Command::Stop) | None => {
                         handle.shutdown().await;
                         return End::Stopped;
                     }
@@ -142,10 +142,10 @@ struct Unbuilt;
 
 #[async_trait]
 impl Backend for WhatsApp {
-    async fn run(&self, id: &str, start: Start, orders: mpsc::Receiver<Order>, news: News) -> End {
+    async fn run(&self, id: &str, start: Start, commands: mpsc::Receiver<Command>, events: EventSink) -> End {
         let keys = Keys::new(&self.data.keys(id), KEYS_REST);
         let _lease = keys.lease();
-        let end = self.converse(id, &keys, start, orders, news).await;
+        let end = self.converse(id, &keys, start, commands, events).await;
         keys.close().await;
         end
     }
@@ -160,30 +160,30 @@ impl Backend for WhatsApp {
     }
 }
 
-async fn unlink(client: Arc<Client>, news: News) {
+async fn unlink(client: Arc<Client>, events: EventSink) {
     use wacore::iq::devices::RemoveCompanionDeviceSpec;
     let removed = match client.pn() {
         Some(device) => client.execute(RemoveCompanionDeviceSpec::new(&device)).await.is_ok(),
         None => false,
     };
-    news.tell(ClientEvent::Unlinked(removed));
+    events.tell(ClientEvent::Unlinked(removed));
 }
 
 /// Asks whether the account may start new chats. Without an answer, what is known stays, or `suspected` is believed.
-async fn ask_for_timelock(client: Arc<Client>, suspected: Option<Restriction>, news: News) {
+async fn ask_for_timelock(client: Arc<Client>, suspected: Option<Restriction>, events: EventSink) {
     let answer = client.mex().fetch_reachout_timelock().await.unwrap_or_default();
     let ends = answer.time_enforcement_ends.and_then(|seconds| seconds.parse().ok());
     match (answer.is_active, suspected) {
-        (Some(true), _) => news.tell(ClientEvent::Restricted(Some(reachout_timelock(ends)))),
-        (Some(false), _) => news.tell(ClientEvent::Restricted(None)),
-        (None, Some(suspected)) => news.tell(ClientEvent::Restricted(Some(suspected))),
+        (Some(true), _) => events.tell(ClientEvent::Restricted(Some(reachout_timelock(ends)))),
+        (Some(false), _) => events.tell(ClientEvent::Restricted(None)),
+        (None, Some(suspected)) => events.tell(ClientEvent::Restricted(Some(suspected))),
         (None, None) => {}
     }
 }
 
 /// Turns the library's events into ours. Called by the library in the order things happen, and must not block.
 struct Ear {
-    news: News,
+    events: EventSink,
     log: Log,
     client: Arc<std::sync::OnceLock<std::sync::Weak<Client>>>,
     /// The question for the timelock is under way.
@@ -206,7 +206,7 @@ impl Ear {
         self.reconnects(false);
         let Some(client) = self.client() else { return };
         let name = client.push_name();
-        self.news.tell(ClientEvent::Connected {
+        self.events.tell(ClientEvent::Connected {
             phone_number: client.pn().map(|jid| Sensitive::new(format!("+{}", jid.user))),
             push_name: (!name.is_empty()).then(|| Sensitive::new(name)),
         });
@@ -217,9 +217,9 @@ impl Ear {
     /// One question at a time: a burst of refused messages has one cause.
     fn ask_for_timelock(&self, suspected: Option<Restriction>) {
         let Some(client) = self.client().filter(|_| !self.asking.swap(true, Ordering::Relaxed)) else { return };
-        let (news, asking) = (self.news.clone(), Arc::clone(&self.asking));
+        let (events, asking) = (self.events.clone(), Arc::clone(&self.asking));
         tokio::spawn(async move {
-            ask_for_timelock(client, suspected, news).await;
+            ask_for_timelock(client, suspected, events).await;
             asking.store(false, Ordering::Relaxed);
         });
     }
@@ -227,7 +227,7 @@ impl Ear {
 
 impl EventHandler for Ear {
     fn handle_event(&self, event: Arc<Event>) {
-        let news = match &*event {
+        let events = match &*event {
             Event::PairingQrCode(qr) => ClientEvent::Code {
                 method: PairingMethod::Qr,
                 code: Sensitive::new(qr.code.clone()),
@@ -266,7 +266,7 @@ impl EventHandler for Ear {
             Event::Messages(_) | Event::Receipt(_) | Event::ServerAck(_) => ClientEvent::Traffic,
             _ => return,
         };
-        self.news.tell(news);
+        self.events.tell(events);
     }
 
     fn interest(&self) -> EventInterest {

@@ -3,12 +3,13 @@
 //! No clock, no I/O, no task in here. Time enters as `now`; the caller calls again at [`State::wake_at`]. Randomness (for
 //! spreading retries) is part of the state. Three rules carry the weight:
 //!
-//! - An event changes the facts, then [`settle`](settle::settle) compares what is with what should be and asks for one
+//! - An event changes the facts, then [`converge`](converge::converge) compares what is with what should be and asks for one
 //!   thing at a time. So "never two clients on one set of keys" holds in one place, not at every transition.
 //! - A client is over only when its end was reported. Until then nothing else starts and no key is deleted.
 //! - Whatever must survive a crash is in [`Kept`]; the caller stores it before it carries out the effects.
 
-mod settle;
+mod converge;
+mod on_write;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -40,8 +41,8 @@ pub enum Event {
     },
     /// [`State::wake_at`] has come. Harmless at any other time.
     Tick,
-    /// A pairing place was given.
-    PlaceGranted,
+    /// A pairing permit was given.
+    PermitGranted,
     /// News from a client.
     Client(Generation, ClientEvent),
     /// A client is over: no task of it is left and nothing of it touches the keys.
@@ -118,10 +119,10 @@ pub enum Effect {
     Stop(Generation),
     /// Have this client's device removed from the account.
     Unlink(Generation),
-    /// Ask for a pairing place.
-    RequestPlace,
-    /// Give the pairing place (or the request for one) back.
-    ReleasePlace,
+    /// Ask for a pairing permit.
+    RequestPermit,
+    /// Give the pairing permit (or the request for one) back.
+    ReleasePermit,
     /// Delete the keys.
     Erase,
     /// The session is gone: forget it and say so.
@@ -139,12 +140,13 @@ pub struct Start {
     pub push_name: Option<Sensitive>,
 }
 
-/// The next state, and what to do once it is stored.
+/// The next state, and what to do once it is stored. `state` stays as it was, so a caller that cannot store the next one
+/// keeps it. The copy shares what is stored ([`Kept`]) until the event changes it.
 pub fn step(state: &State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
     let mut next = state.clone();
     let mut effects = Vec::new();
     transitions::apply(&mut next, event, now, &mut effects);
-    settle::settle(&mut next, now, &mut effects);
+    converge::converge(&mut next, now, &mut effects);
     if next.phase() != state.phase() {
         next.since = now;
     }

@@ -1,6 +1,6 @@
 //! What is known of a session.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -9,7 +9,7 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
-use super::Generation;
+use super::{Generation, on_write::OnWrite};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,8 +129,8 @@ pub(super) enum Stage {
     Stopped,
     /// Starts when its turn after a restart of the bridge comes.
     Turn { at: Timestamp },
-    /// Wants a pairing place.
-    Place,
+    /// Wants a pairing permit.
+    Permit,
     /// A client runs and has no code yet.
     Opening { by: Timestamp },
     /// No client: the next try is due then.
@@ -167,18 +167,18 @@ pub(super) enum Stage {
 
 /// The session's client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(super) enum Client {
     /// There is none.
-    Empty,
+    None,
     /// It runs.
     Live(Generation),
     /// It was told to stop, and still may touch the keys.
     Stopping(Generation),
 }
 
-/// The session's pairing place.
+/// The session's pairing permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Permit {
     /// Not wanted.
     None,
     /// Asked for.
@@ -208,23 +208,23 @@ pub(super) struct Window {
 /// A session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     /// The part that is stored.
-    pub kept: Kept,
+    pub kept: OnWrite<Kept>,
     pub(super) stage: Stage,
     pub(super) since: Timestamp,
     pub(super) reason: Option<SessionReason>,
     pub(super) connected_at: Option<Timestamp>,
     pub(super) last_active_at: Option<Timestamp>,
     pub(super) was_connected: bool,
-    pub(super) shown: Option<Shown>,
+    pub(super) shown: Option<Arc<Shown>>,
     /// The window, from its first code on.
     pub(super) window: Option<Window>,
-    pub(super) slot: Slot,
+    pub(super) client: Client,
     pub(super) generation: Generation,
     /// The running client is to be replaced by a fresh one.
     pub(super) renew: bool,
-    pub(super) place: Place,
+    pub(super) permit: Permit,
     /// The keys are being deleted.
     pub(super) erasing: bool,
     /// Deleting them failed: next try.
@@ -243,8 +243,8 @@ impl State {
     /// A session that was put for the first time, or found in the store when the bridge started; its turn comes at `turn`.
     pub fn new(id: String, kept: Kept, turn: Timestamp, timings: Timings, seed: u64, now: Timestamp) -> Self {
         let mut state = Self {
-            id,
-            kept,
+            id: id.into(),
+            kept: OnWrite::new(kept),
             stage: Stage::Stopped,
             since: now,
             reason: None,
@@ -253,10 +253,10 @@ impl State {
             was_connected: false,
             shown: None,
             window: None,
-            slot: Slot::Empty,
+            client: Client::None,
             generation: 0,
             renew: false,
-            place: Place::None,
+            permit: Permit::None,
             erasing: false,
             erase_at: None,
             failures: 0,
@@ -267,7 +267,7 @@ impl State {
             seed: seed | 1,
         };
         state.stage = state.aim(now);
-        if turn > now && (state.wants_client() || state.stage == Stage::Place) {
+        if turn > now && (state.wants_client() || state.stage == Stage::Permit) {
             state.stage = Stage::Turn { at: turn };
         }
         state.reason = match state.kept.rest {
@@ -312,14 +312,14 @@ impl State {
             )
     }
 
-    pub(super) fn wants_place(&self) -> bool {
+    pub(super) fn wants_permit(&self) -> bool {
         use Stage as S;
-        matches!(self.stage, S::Place | S::Opening { .. } | S::Awaiting { .. } | S::Linking { .. } | S::Passkey { .. })
+        matches!(self.stage, S::Permit | S::Opening { .. } | S::Awaiting { .. } | S::Linking { .. } | S::Passkey { .. })
     }
 
     /// Whether what it shows is about to change by itself at once: not worth telling anybody, and for a logout not yet
     /// true, because it promises that the keys are gone.
-    pub fn is_settling(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         self.kept.keys_doomed && self.stage == Stage::LoggedOut
     }
 
@@ -332,7 +332,7 @@ impl State {
             S::Connecting { by } | S::Unlinking { by, .. } => Some(by),
             S::Banned { until } => Some(until),
             S::Expired { reopen } => reopen,
-            S::Stopped | S::Place | S::Connected | S::Ended | S::LoggedOut | S::Erasing { .. } | S::Gone => None,
+            S::Stopped | S::Permit | S::Connected | S::Ended | S::LoggedOut | S::Erasing { .. } | S::Gone => None,
         };
         let restriction = self.kept.restriction.as_ref().and_then(|restriction| restriction.expires_at);
         [stage, restriction, self.erase_at].into_iter().flatten().min()

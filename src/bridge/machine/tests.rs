@@ -66,7 +66,7 @@ impl Story {
     }
 
     fn opens(&mut self) -> &mut Self {
-        self.happens(Event::PlaceGranted)
+        self.happens(Event::PermitGranted)
     }
 
     fn shows(&mut self, code: &str, seconds: u64) -> &mut Self {
@@ -115,7 +115,7 @@ use SessionReason as R;
 #[test]
 fn a_scan_leads_from_the_first_code_to_connected() {
     let mut story = Story::fresh();
-    assert!(story.asks(&Effect::RequestPlace));
+    assert!(story.asks(&Effect::RequestPermit));
     story.is(P::Queued).opens().is(P::Opening);
     assert!(story.starts());
     story.shows("one", 60).is(P::AwaitingPairing);
@@ -128,7 +128,7 @@ fn a_scan_leads_from_the_first_code_to_connected() {
         "the code is shown until connected, so that no write is needed to take it off"
     );
     story.connects().is(P::Connected).because(None);
-    assert!(story.asks(&Effect::ReleasePlace));
+    assert!(story.asks(&Effect::ReleasePermit));
     let view = story.state.view();
     assert!(view.paired && view.qr.is_none() && view.connected_at == Some(story.now));
     assert_eq!(view.phone_number.unwrap().reveal(), "+15550001111");
@@ -158,7 +158,7 @@ fn each_code_of_a_window_has_its_number_and_end_and_then_the_window_is_over() {
     }
     assert_eq!(story.now.duration_since(start_of_time()).as_secs(), 160);
     story.hears(ClientEvent::WindowPassed).is(P::PairingExpired);
-    assert!(story.state.view().qr.is_none() && story.asks(&Effect::ReleasePlace));
+    assert!(story.state.view().qr.is_none() && story.asks(&Effect::ReleasePermit));
     story.ends(End::Stopped).passes(100_000).is(P::PairingExpired);
     assert!(story.effects.is_empty() && story.state.wake_at().is_none());
 }
@@ -232,7 +232,7 @@ fn a_hang_up_does_not_make_the_window_longer() {
         story.shows(&format!("code after {seconds}"), seconds).passes(i64::try_from(seconds).unwrap());
     }
     story.shows("six", 20).passes(19).fails(R::ConnectionLost).is(P::PairingExpired).because(None);
-    assert!(story.asks(&Effect::ReleasePlace));
+    assert!(story.asks(&Effect::ReleasePermit));
     story.passes(100_000).is(P::PairingExpired);
     assert!(story.effects.is_empty() && story.state.wake_at().is_none());
 
@@ -302,9 +302,9 @@ fn a_connect_that_never_finishes_is_given_up_and_made_again() {
     let mut story = Story::fresh();
     story.opens().passes(29).is(P::Opening).because(None);
     story.passes(1).because(R::ServerNotAnswering).is(P::Opening);
-    assert!(story.asks(&Effect::Stop(1)) && story.asks(&Effect::ReleasePlace));
+    assert!(story.asks(&Effect::Stop(1)) && story.asks(&Effect::ReleasePermit));
     story.passes(2);
-    assert!(story.asks(&Effect::RequestPlace));
+    assert!(story.asks(&Effect::RequestPermit));
     story.opens();
     assert!(!story.starts(), "the former client still has the keys");
     story.happens(Event::ClientEnded(1, End::Stopped));
@@ -324,7 +324,7 @@ fn a_server_that_is_not_trusted_shows_at_once_while_pairing_and_at_the_second_ti
 fn a_logout_deletes_the_keys_once_and_a_new_window_waits_for_that() {
     let mut story = Story::linked();
     story.hears(ClientEvent::LoggedOut);
-    assert!(story.state.is_settling() && !story.asks(&Effect::Erase), "the client still has the keys");
+    assert!(story.state.is_transient() && !story.asks(&Effect::Erase), "the client still has the keys");
     story.ends(End::Stopped);
     assert!(story.asks(&Effect::Erase));
     story.puts(|spec| spec.pairing.window = "2".to_owned()).opens();
@@ -370,7 +370,7 @@ fn a_ban_ends_by_itself_and_survives_a_restart() {
     let restriction = story.state.view().restriction.unwrap();
     assert_eq!((restriction.code, restriction.expires_at), (Some(101), story.state.wake_at()));
     let mut restarted = Story {
-        state: State::new("s".to_owned(), story.state.kept.clone(), story.now, Timings::default(), 7, story.now),
+        state: State::new("s".to_owned(), Kept::clone(&story.state.kept), story.now, Timings::default(), 7, story.now),
         now: story.now,
         effects: vec![],
     };
@@ -409,9 +409,9 @@ fn a_restriction_without_an_end_is_lifted_by_the_server_or_after_an_hour() {
     story.hears(ClientEvent::Restricted(Some(untimed()))).hears(ClientEvent::Restricted(None));
     assert!(story.state.view().restriction.is_none());
     story.hears(ClientEvent::Restricted(Some(untimed()))).passes(1800);
-    let before = story.state.kept.clone();
+    let before = Kept::clone(&story.state.kept);
     story.hears(ClientEvent::Restricted(Some(untimed())));
-    assert_eq!(story.state.kept, before, "every refused message says it again");
+    assert_eq!(*story.state.kept, before, "every refused message says it again");
     story.passes(1799);
     assert!(story.state.view().restriction.is_some());
     story.passes(1).is(P::Connected);
@@ -455,13 +455,13 @@ fn deletion_connects_when_it_has_to_and_keeps_trying() {
 fn deletion_goes_on_after_a_restart() {
     let mut story = Story::linked();
     story.happens(Event::Delete { unlink: true });
-    let mut restarted = Story::of(story.state.kept.clone());
+    let mut restarted = Story::of(Kept::clone(&story.state.kept));
     restarted.is(P::Deleting);
     assert!(restarted.starts());
     restarted.connects();
     assert_eq!(restarted.effects, [Effect::Unlink(1)]);
     restarted.hears(ClientEvent::LoggedOut).ends(End::Stopped);
-    let mut restarted = Story::of(restarted.state.kept.clone());
+    let mut restarted = Story::of(Kept::clone(&restarted.state.kept));
     assert_eq!(restarted.effects, [Effect::Erase]);
     restarted.happens(Event::Erased);
     assert!(restarted.state.is_gone());
@@ -497,10 +497,20 @@ fn a_scan_in_the_moment_of_the_deletion_is_unlinked_when_that_was_asked_for() {
 }
 
 #[test]
+fn only_an_event_that_changes_what_is_kept_copies_it() {
+    let state = Story::linked().state;
+    let same = |(next, _): (State, _)| std::ptr::eq(&raw const *next.kept, &raw const *state.kept);
+    assert!(same(step(&state, Event::Client(1, ClientEvent::Traffic), start_of_time())));
+    assert!(same(step(&state, Event::Tick, start_of_time())));
+    let (next, _) = step(&state, Event::Client(1, ClientEvent::LoggedOut), start_of_time());
+    assert!(state.kept.paired && !next.kept.paired && next.kept != state.kept);
+}
+
+#[test]
 fn a_restart_resumes_in_turn_and_reopens_an_unused_window() {
     let now = start_of_time();
     let turn = now.saturating_add(SignedDuration::from_secs(5)).unwrap();
-    let linked = Story::linked().state.kept;
+    let linked = Kept::clone(&Story::linked().state.kept);
     let mut story =
         Story { state: State::new("s".to_owned(), linked, turn, Timings::default(), 7, now), now, effects: vec![] };
     story.happens(Event::Tick).is(P::Queued);
@@ -508,7 +518,7 @@ fn a_restart_resumes_in_turn_and_reopens_an_unused_window() {
     assert!(story.starts());
     let mut waiting = Story::fresh();
     waiting.opens().shows("one", 60);
-    let mut story = Story::of(waiting.state.kept.clone());
+    let mut story = Story::of(Kept::clone(&waiting.state.kept));
     story.opens().is(P::Opening);
 }
 
@@ -643,8 +653,8 @@ proptest! {
         let now = start_of_time();
         let state = State::new("s".to_owned(), Kept::new(SessionSpec::default()), now, Timings::default(), 7, now);
         let mut story = Story { state, now, effects: vec![] };
-        // The world's own account of the client, the place, and the deletion of keys that is under way.
-        let (mut live, mut stopping, mut place, mut erasing) = (None::<u64>, false, 0_u8, false);
+        // The world's own account of the client, the permit, and the deletion of keys that is under way.
+        let (mut live, mut stopping, mut permit, mut erasing) = (None::<u64>, false, 0_u8, false);
         // Whether the phone lists the device, whether it was removed from there during this client's life (which links no
         // other one), and whether the deletions so far want it removed.
         let (mut linked, mut removed, mut unlink) = (false, false, true);
@@ -661,7 +671,7 @@ proptest! {
                     story.now = story.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
                     Event::Tick
                 }
-                Move::Grant if place == 1 => { place = 2; Event::PlaceGranted }
+                Move::Grant if permit == 1 => { permit = 2; Event::PermitGranted }
                 Move::News(event) => match live { Some(generation) => Event::Client(generation, event), None => Event::Tick },
                 Move::End(reason) => match live.take() {
                     Some(generation) => {
@@ -672,8 +682,8 @@ proptest! {
                 },
                 Move::Erase(done) if erasing => { erasing = false; if done { Event::Erased } else { Event::EraseFailed } }
                 Move::Restart => {
-                    story.state = State::new("s".to_owned(), story.state.kept.clone(), story.now, Timings::default(), 7, story.now);
-                    (live, stopping, place, erasing) = (None, false, 0, false);
+                    story.state = State::new("s".to_owned(), Kept::clone(&story.state.kept), story.now, Timings::default(), 7, story.now);
+                    (live, stopping, permit, erasing) = (None, false, 0, false);
                     Event::Tick
                 }
                 Move::Grant | Move::Erase(_) => Event::Tick,
@@ -710,8 +720,8 @@ proptest! {
                         prop_assert!(live.is_none() && !erasing, "keys deleted under a client: {:?}", story.state);
                         erasing = true;
                     }
-                    Effect::RequestPlace => { prop_assert_eq!(place, 0); place = 1; }
-                    Effect::ReleasePlace => { prop_assert!(place > 0); place = 0; }
+                    Effect::RequestPermit => { prop_assert_eq!(permit, 0); permit = 1; }
+                    Effect::ReleasePermit => { prop_assert!(permit > 0); permit = 0; }
                     Effect::Forget => {
                         prop_assert!(before.is_deleting() && live.is_none());
                         prop_assert!(!(linked && unlink), "left on the phone: {before:?}");
@@ -728,16 +738,16 @@ proptest! {
             }
             prop_assert_eq!(view.connected_at.is_some() && !story.state.is_deleting(), view.phase == P::Connected);
             // Nothing is due for ever in the past, and the same moment twice changes nothing.
-            let settled = story.state.clone();
-            let (again, effects) = step(&settled, Event::Tick, story.now);
-            prop_assert_eq!(&again, &settled);
+            let converged = story.state.clone();
+            let (again, effects) = step(&converged, Event::Tick, story.now);
+            prop_assert_eq!(&again, &converged);
             prop_assert!(effects.is_empty());
             // Putting what is wanted already changes nothing.
-            let (again, effects) = step(&settled, Event::Put(settled.kept.spec.clone()), story.now);
-            prop_assert_eq!(&again, &settled);
+            let (again, effects) = step(&converged, Event::Put(settled.kept.spec.clone()), story.now);
+            prop_assert_eq!(&again, &converged);
             prop_assert!(effects.is_empty());
             // And nobody waits for something that nobody will do.
-            let waits = story.state.wake_at().is_some() || live.is_some() || erasing || place == 1;
+            let waits = story.state.wake_at().is_some() || live.is_some() || erasing || permit == 1;
             let rests = matches!(story.state.phase(), P::Stopped | P::PairingExpired | P::Ended | P::LoggedOut) || story.state.is_gone();
             prop_assert!(waits || rests, "stuck: {:?}", story.state);
         }

@@ -5,7 +5,7 @@ use whatsapp_operator::bridge_api::{LastDisconnect, Restriction, RestrictionKind
 
 use super::{
     ClientEvent, Effect, End, Event, Generation,
-    state::{Place, Rest, Shown, Slot, Stage, State, Window, later},
+    state::{Client, Permit, Rest, Shown, Stage, State, Window, later},
 };
 
 /// `status.lastActiveAt` may be written at most this often.
@@ -31,11 +31,11 @@ pub(super) fn apply(state: &mut State, event: Event, now: Timestamp, effects: &m
         Event::Put(spec) => put(state, spec, now),
         Event::Delete { unlink } => delete(state, unlink, now),
         Event::Tick => tick(state, now),
-        Event::PlaceGranted => {
-            if state.place == Place::Requested {
-                state.place = Place::Held;
+        Event::PermitGranted => {
+            if state.permit == Permit::Requested {
+                state.permit = Permit::Held;
             } else {
-                effects.push(Effect::ReleasePlace);
+                effects.push(Effect::ReleasePermit);
             }
         }
         Event::Client(generation, event) => client(state, generation, event, now),
@@ -85,7 +85,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
         Some(true) => go(state, now),
         None if opens => match state.stage {
             Stage::Awaiting { .. } | Stage::Passkey { .. } => restart_window(state, now),
-            Stage::Place | Stage::Turn { .. } | Stage::Opening { .. } | Stage::Linking { .. } => {}
+            Stage::Permit | Stage::Turn { .. } | Stage::Opening { .. } | Stage::Linking { .. } => {}
             Stage::Connecting { .. } | Stage::Connected | Stage::Stopped => {}
             _ => go(state, now),
         },
@@ -103,7 +103,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
 
 fn restart_window(state: &mut State, now: Timestamp) {
     state.shown = None;
-    state.renew = state.slot != Slot::Empty;
+    state.renew = state.client != Client::None;
     state.stage = Stage::Opening { by: later(now, state.timings.connect) };
 }
 
@@ -117,7 +117,7 @@ fn go(state: &mut State, now: Timestamp) {
         state.was_connected = false;
     }
     // A client that runs already belongs to a stage that was left: the new one gets its own.
-    if state.slot != Slot::Empty && matches!(state.stage, Stage::Opening { .. } | Stage::Connecting { .. }) {
+    if state.client != Client::None && matches!(state.stage, Stage::Opening { .. } | Stage::Connecting { .. }) {
         state.renew = true;
     }
 }
@@ -172,10 +172,10 @@ fn tick(state: &mut State, now: Timestamp) {
     }
     match state.stage {
         Stage::Turn { at } if due(at) => go(state, now),
-        Stage::OpeningLater { at } if due(at) => state.stage = Stage::Place,
+        Stage::OpeningLater { at } if due(at) => state.stage = Stage::Permit,
         Stage::Expired { reopen: Some(at) } if due(at) => {
             state.kept.rest = Rest::None;
-            state.stage = Stage::Place;
+            state.stage = Stage::Permit;
         }
         Stage::Awaiting { by } | Stage::Passkey { by } if due(by) => window_passed(state, now),
         Stage::Opening { by } | Stage::Linking { by } | Stage::Connecting { by } | Stage::Unlinking { by, .. }
@@ -209,10 +209,10 @@ fn window_passed(state: &mut State, now: Timestamp) {
 }
 
 fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Timestamp) {
-    match (state.slot, &event) {
-        (Slot::Live(live), _) if live == generation => {}
+    match (state.client, &event) {
+        (Client::Live(live), _) if live == generation => {}
         // Told to stop while the phone was using the code: the device is linked all the same.
-        (Slot::Stopping(live), ClientEvent::Paired) if live == generation => return linked_late(state, now),
+        (Client::Stopping(live), ClientEvent::Paired) if live == generation => return linked_late(state, now),
         _ => return,
     }
     match event {
@@ -308,7 +308,7 @@ fn show(state: &mut State, generation: Generation, mut shown: Shown, now: Timest
         state.failures = 0;
     }
     state.stage = Stage::Awaiting { by: later(shown.expires_at, WINDOW_GRACE) };
-    state.shown = Some(shown);
+    state.shown = Some(shown.into());
     state.reason = None;
     state.distrust = 0;
 }
@@ -377,16 +377,16 @@ fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
 }
 
 fn ended(state: &mut State, generation: Generation, end: End, now: Timestamp) {
-    match state.slot {
-        Slot::Stopping(stopping) if stopping == generation => state.slot = Slot::Empty,
+    match state.client {
+        Client::Stopping(stopping) if stopping == generation => state.client = Client::None,
         // WhatsApp hangs up on a device it has just linked, and expects it to call again. The library does so by itself,
         // unless the hang-up was faster than our word that it may: then it is for us to do, at once and with nothing to tell.
-        Slot::Live(live) if live == generation && matches!(state.stage, Stage::Linking { .. }) => {
-            state.slot = Slot::Empty;
+        Client::Live(live) if live == generation && matches!(state.stage, Stage::Linking { .. }) => {
+            state.client = Client::None;
             (state.stage, state.shown) = (Stage::Connecting { by: later(now, state.timings.connect) }, None);
         }
-        Slot::Live(live) if live == generation => {
-            state.slot = Slot::Empty;
+        Client::Live(live) if live == generation => {
+            state.client = Client::None;
             let reason = match end {
                 End::Failed(reason) => reason,
                 // Nobody asked it to.

@@ -2,7 +2,7 @@
 
 use whatsapp_operator::bridge_api::{PairingCode, PairingMethod, Qr, Session, SessionPhase, SessionReason};
 
-use super::state::{Place, Stage, State};
+use super::state::{Permit, Stage, State};
 
 /// WhatsApp sends six codes per window: one for 60 s and five for 20 s.
 const CODES_PER_WINDOW: u32 = 6;
@@ -17,9 +17,9 @@ impl State {
         match self.stage {
             Stage::Stopped => P::Stopped,
             Stage::Turn { .. } => P::Queued,
-            // A place that is asked for and not given at once has to be waited for.
-            Stage::Place if self.place == Place::Requested => P::Queued,
-            Stage::Place | Stage::Opening { .. } | Stage::OpeningLater { .. } => P::Opening,
+            // A permit that is asked for and not given at once has to be waited for.
+            Stage::Permit if self.permit == Permit::Requested => P::Queued,
+            Stage::Permit | Stage::Opening { .. } | Stage::OpeningLater { .. } => P::Opening,
             Stage::Awaiting { .. } => P::AwaitingPairing,
             Stage::Linking { .. } => P::Linking,
             Stage::Passkey { .. } => P::AwaitingPasskey,
@@ -43,7 +43,7 @@ impl State {
     pub fn view(&self) -> Session {
         let shown = |method| self.shown.as_ref().filter(|shown| shown.method == method);
         Session {
-            id: self.id.clone(),
+            id: self.id.as_ref().to_owned(),
             spec: self.kept.spec.clone(),
             phase: self.phase().into(),
             reason: self.reason.map(Into::into),

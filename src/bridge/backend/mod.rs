@@ -1,7 +1,6 @@
 //! The one narrow place behind which the WhatsApp library stands.
 
 pub mod http;
-mod keys;
 #[cfg(test)]
 pub mod script;
 pub mod transport;
@@ -21,7 +20,7 @@ use crate::machine::{ClientEvent, End, Start};
 pub trait Backend: Send + Sync + 'static {
     /// Runs a client of session `id` until it is told to stop or is over by itself. When this returns, or is dropped,
     /// nothing of the client uses the connection any more, and its keys are on disk.
-    async fn run(&self, id: &str, start: Start, orders: mpsc::Receiver<Order>, news: News) -> End;
+    async fn run(&self, id: &str, start: Start, commands: mpsc::Receiver<Command>, events: EventSink) -> End;
 
     /// Deletes the keys of session `id`, whose client is over. Keys that are not there are deleted.
     async fn erase(&self, id: &str) -> Result<(), EraseError>;
@@ -29,19 +28,19 @@ pub trait Backend: Send + Sync + 'static {
 
 /// What a running client can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Command {
     /// Have the device removed from the account; answered by [`ClientEvent::Unlinked`].
     Unlink,
     /// Close the connection and end.
     Stop,
 }
 
-/// Where a client's news go.
+/// Where a client's events go.
 #[derive(Clone)]
-pub struct News(Arc<dyn Fn(ClientEvent) + Send + Sync>);
+pub struct EventSink(Arc<dyn Fn(ClientEvent) + Send + Sync>);
 
-impl News {
-    /// Sends news to `listener`.
+impl EventSink {
+    /// Sends events to `listener`.
     pub fn to(listener: impl Fn(ClientEvent) + Send + Sync + 'static) -> Self {
         Self(Arc::new(listener))
     }

@@ -15,10 +15,10 @@ use tokio::{
 };
 use whatsapp_operator::bridge_api::{PairingMethod, Session, SessionSpec};
 
+use super::session::{Actor, Request, Shared};
 use crate::{
     backend::EraseError,
     machine::{Kept, State, Timings},
-    session::{Actor, Command, Shared},
     store::{StoreError, Stored},
 };
 
@@ -68,7 +68,7 @@ pub struct Limits {
 }
 
 struct Entry {
-    commands: mpsc::Sender<Command>,
+    requests: mpsc::Sender<Request>,
     task: JoinHandle<()>,
 }
 
@@ -92,8 +92,8 @@ impl Registry {
         stored.sort_by_key(|stored| !stored.kept.paired);
         let registry = Self { shared, limits, entries: Mutex::default(), creating: tokio::sync::Mutex::default() };
         let now = Timestamp::now();
-        for (place, Stored { id, kept }) in (0_u32..).zip(stored) {
-            let wait = limits.resume_interval.saturating_mul(place);
+        for (position, Stored { id, kept }) in (0_u32..).zip(stored) {
+            let wait = limits.resume_interval.saturating_mul(position);
             let turn = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
             let state = registry.state(id.clone(), kept, turn);
             // Before the first request: a session that is missing from a list counts as lost.
@@ -115,9 +115,9 @@ impl Registry {
     }
 
     fn spawn(&self, state: State) -> Entry {
-        let (commands, orders) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(Actor::new(Arc::clone(&self.shared), state).run(orders));
-        Entry { commands, task }
+        let (requests, received) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(Actor::new(Arc::clone(&self.shared), state).run(received));
+        Entry { requests, task }
     }
 
     /// Creates session `id` or changes what is wanted of it. Stored when this returns.
@@ -129,12 +129,12 @@ impl Registry {
             return Err(Refusal::NoPhoneNumber);
         }
         loop {
-            let Some(commands) = self.find(id)? else {
+            let Some(requests) = self.find(id)? else {
                 self.create(id, spec.clone()).await?;
                 continue;
             };
             let (answer, answered) = oneshot::channel();
-            if commands.send(Command::Put(Box::new(spec.clone()), answer)).await.is_ok()
+            if requests.send(Request::Put(Box::new(spec.clone()), answer)).await.is_ok()
                 && let Ok(result) = answered.await
             {
                 return result?.ok_or(Refusal::Deleting);
@@ -162,14 +162,14 @@ impl Registry {
         Ok(())
     }
 
-    fn find(&self, id: &str) -> Result<Option<mpsc::Sender<Command>>, Refusal> {
+    fn find(&self, id: &str) -> Result<Option<mpsc::Sender<Request>>, Refusal> {
         let mut entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);
         }
         entries.by_id.retain(|_, entry| !entry.task.is_finished());
         match entries.by_id.get(id) {
-            Some(entry) => Ok(Some(entry.commands.clone())),
+            Some(entry) => Ok(Some(entry.requests.clone())),
             None if entries.by_id.len() >= self.limits.max_sessions => {
                 Err(Refusal::Full { max: self.limits.max_sessions })
             }
@@ -196,16 +196,16 @@ impl Registry {
 
     /// Tells the task of session `id` to delete it; `None` when it has none.
     async fn tell(&self, id: &str, unlink: bool) -> Result<Option<Session>, Refusal> {
-        let commands = {
+        let requests = {
             let entries = self.entries();
             if entries.closing {
                 return Err(Refusal::Closing);
             }
-            entries.by_id.get(id).filter(|entry| !entry.task.is_finished()).map(|entry| entry.commands.clone())
+            entries.by_id.get(id).filter(|entry| !entry.task.is_finished()).map(|entry| entry.requests.clone())
         };
-        let Some(commands) = commands else { return Ok(None) };
+        let Some(requests) = requests else { return Ok(None) };
         let (answer, answered) = oneshot::channel();
-        if commands.send(Command::Delete { unlink, answer }).await.is_ok()
+        if requests.send(Request::Delete { unlink, answer }).await.is_ok()
             && let Ok(result) = answered.await
         {
             return Ok(Some(result?));
@@ -222,11 +222,11 @@ impl Registry {
             std::mem::take(&mut entries.by_id)
         };
         for entry in entries.values() {
-            let _ = entry.commands.try_send(Command::Close);
+            let _ = entry.requests.try_send(Request::Close);
         }
-        for (_, Entry { commands, task }) in entries {
-            // With the last sender gone a task that had no room for the command ends as well.
-            drop(commands);
+        for (_, Entry { requests, task }) in entries {
+            // With the last sender gone a task that had no room for the request ends as well.
+            drop(requests);
             let _ = task.await;
         }
     }
@@ -249,11 +249,11 @@ fn is_phone_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Refusal, check_id, is_phone_number};
+    use super::{Refusal, Request, check_id, is_phone_number};
     use crate::{
-        backend::Order,
+        backend::Command,
         machine::End,
-        session::tests::{Bench, told},
+        sessions::tests::{Bench, told},
     };
 
     #[test]
@@ -282,11 +282,11 @@ mod tests {
         let ((), deleted, ()) = tokio::join!(
             async {
                 let entries = bench.registry.entries();
-                entries.by_id["a"].commands.try_send(Command::Close).unwrap();
+                entries.by_id["a"].requests.try_send(Request::Close).unwrap();
             },
             bench.registry.delete("a", true),
             async {
-                assert_eq!(told(&mut client).await, Order::Stop);
+                assert_eq!(told(&mut client).await, Command::Stop);
                 bench.registry.entries().closing = true;
                 client.ends(End::Stopped);
             }

@@ -11,14 +11,13 @@ use whatsapp_operator::{
 
 use crate::{
     backend::{
-        Order,
+        Command,
         script::{Running, Script},
     },
-    events::{Board, Subscription},
+    feed::{Board, Subscription},
     machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
-    registry::{Limits, Refusal, Registry},
-    session::{Actor, Shared},
+    sessions::{Limits, Refusal, Registry, Shared, session::Actor},
     store::Store,
 };
 
@@ -35,7 +34,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    fn start(directory: Arc<tempfile::TempDir>, places: usize) -> Self {
+    fn start(directory: Arc<tempfile::TempDir>, permits: usize) -> Self {
         let (script, clients) = Script::new();
         let erased = Arc::clone(&script.erased);
         let (store, stored) = Store::open(&directory.path().join("bridge.db")).unwrap();
@@ -43,7 +42,7 @@ impl Bench {
             backend: Arc::new(script),
             store,
             board: Board::new("run".to_owned()),
-            places: Arc::new(Semaphore::new(places)),
+            permits: Arc::new(Semaphore::new(permits)),
             metrics: Metrics::new(),
         });
         let shown = shared.board.subscribe(None);
@@ -89,8 +88,8 @@ impl Bench {
     }
 }
 
-pub(crate) async fn told(client: &mut Running) -> Order {
-    tokio::time::timeout(PATIENCE, client.orders.recv()).await.expect("the client is told").unwrap()
+pub(crate) async fn told(client: &mut Running) -> Command {
+    tokio::time::timeout(PATIENCE, client.commands.recv()).await.expect("the client is told").unwrap()
 }
 
 #[tokio::test]
@@ -98,9 +97,9 @@ async fn deletion_is_announced_after_the_client_is_over_and_the_keys_are_gone() 
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
     bench.registry.delete("a", true).await.unwrap();
-    assert_eq!(told(&mut client).await, Order::Unlink);
+    assert_eq!(told(&mut client).await, Command::Unlink);
     client.says(ClientEvent::Unlinked(true));
-    assert_eq!(told(&mut client).await, Order::Stop);
+    assert_eq!(told(&mut client).await, Command::Stop);
     assert!(bench.erased.lock().unwrap().is_empty() && bench.shared.board.get("a").is_some());
     client.ends(End::Stopped);
     let erased = Arc::clone(&bench.erased);
@@ -115,7 +114,7 @@ async fn a_logout_is_shown_after_the_keys_are_gone() {
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
     client.says(ClientEvent::LoggedOut);
-    assert_eq!(told(&mut client).await, Order::Stop);
+    assert_eq!(told(&mut client).await, Command::Stop);
     assert_eq!(bench.shared.board.get("a").unwrap().phase, SessionPhase::Connected);
     client.ends(End::Stopped);
     bench.sees_phase(SessionPhase::LoggedOut).await;
@@ -123,7 +122,7 @@ async fn a_logout_is_shown_after_the_keys_are_gone() {
 }
 
 #[tokio::test]
-async fn what_was_linked_is_linked_in_the_next_process_and_needs_no_place() {
+async fn what_was_linked_is_linked_in_the_next_process_and_needs_no_permit() {
     let mut bench = Bench::fresh();
     let _client = bench.linked("a").await;
     // No orderly end: the next process finds what is on the disk.
@@ -137,7 +136,7 @@ async fn what_was_linked_is_linked_in_the_next_process_and_needs_no_place() {
 }
 
 #[tokio::test]
-async fn one_place_is_given_to_one_session_after_the_other() {
+async fn one_permit_is_given_to_one_session_after_the_other() {
     let mut bench = Bench::start(Arc::new(tempfile::tempdir().unwrap()), 1);
     bench.registry.put("a", SessionSpec::default()).await.unwrap();
     let first = bench.client().await;
@@ -150,17 +149,17 @@ async fn one_place_is_given_to_one_session_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_place_that_comes_too_late_does_not_cost_the_one_held() {
+async fn a_permit_that_comes_too_late_does_not_cost_the_one_held() {
     let mut bench = Bench::start(Arc::new(tempfile::tempdir().unwrap()), 2);
     let (now, kept) = (jiff::Timestamp::now(), Kept::new(SessionSpec::default()));
     let state = State::new("a".to_owned(), kept, now, Timings::default(), 7, now);
     let mut actor = Actor::new(Arc::clone(&bench.shared), state);
     actor.take(Event::Tick).await;
     let _client = bench.client().await;
-    let late = Arc::clone(&bench.shared.places).try_acquire_owned().unwrap();
+    let late = Arc::clone(&bench.shared.permits).try_acquire_owned().unwrap();
     actor.granted(late).await;
-    assert!(actor.place.is_some());
-    assert_eq!(bench.shared.places.available_permits(), 1);
+    assert!(actor.permit.is_some());
+    assert_eq!(bench.shared.permits.available_permits(), 1);
 }
 
 #[tokio::test]
@@ -179,7 +178,7 @@ async fn closing_stops_every_client_and_refuses_what_comes_after() {
     let mut client = bench.linked("a").await;
     let close = bench.registry.close();
     let stop = async {
-        assert_eq!(told(&mut client).await, Order::Stop);
+        assert_eq!(told(&mut client).await, Command::Stop);
         client.ends(End::Stopped);
     };
     tokio::time::timeout(PATIENCE, async { tokio::join!(close, stop) }).await.expect("closing ends");

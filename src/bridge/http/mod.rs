@@ -1,5 +1,9 @@
 //! The HTTP API (`whatsapp_operator::bridge_api` documents and types it), and the admin endpoints.
 
+pub mod serve;
+mod tls;
+pub mod token;
+
 use std::{
     convert::Infallible,
     sync::Arc,
@@ -23,11 +27,9 @@ use whatsapp_operator::bridge_api::{
     Capability, Cursor, ErrorBody, ErrorCode, ErrorDetail, Event, Info, Session, SessionSpec,
 };
 
-use crate::{
-    registry::{Refusal, Registry, check_id},
-    session::Shared,
-    token::Token,
-};
+use crate::sessions::{Refusal, Registry, Shared, check_id};
+
+use self::token::Token;
 
 /// A session's spec is a few hundred bytes.
 const MAX_BODY: usize = 4 * 1024;

@@ -14,11 +14,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{
-    args::Args,
-    http::{self, Api},
+use super::{
+    Api,
     tls::{Certificate, TlsError, TlsListener},
 };
+use crate::{args::Args, http};
 
 /// After the signal, requests that are under way may take this long.
 const DRAIN: Duration = Duration::from_secs(5);

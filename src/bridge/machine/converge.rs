@@ -4,21 +4,21 @@ use jiff::Timestamp;
 
 use super::{
     Effect, Start,
-    state::{Place, Rest, Slot, Stage, State, later},
+    state::{Client, Permit, Rest, Stage, State, later},
 };
 use whatsapp_operator::bridge_api::PairingMethod;
 
 /// Asks for whatever is missing. Called after every event.
-pub(super) fn settle(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
-    places(state, now, effects);
-    match state.slot {
-        Slot::Live(generation) if !state.wants_client() => {
-            state.slot = Slot::Stopping(generation);
+pub(super) fn converge(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
+    permits(state, now, effects);
+    match state.client {
+        Client::Live(generation) if !state.wants_client() => {
+            state.client = Client::Stopping(generation);
             effects.push(Effect::Stop(generation));
         }
-        Slot::Live(generation) => unlink(state, generation, effects),
-        Slot::Stopping(_) => {}
-        Slot::Empty => {
+        Client::Live(generation) => unlink(state, generation, effects),
+        Client::Stopping(_) => {}
+        Client::None => {
             state.renew = false;
             if state.kept.keys_doomed {
                 erase(state, effects);
@@ -29,18 +29,18 @@ pub(super) fn settle(state: &mut State, now: Timestamp, effects: &mut Vec<Effect
     }
 }
 
-fn places(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
-    if state.place == Place::Held && state.stage == Stage::Place {
+fn permits(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
+    if state.permit == Permit::Held && state.stage == Stage::Permit {
         state.stage = Stage::Opening { by: later(now, state.timings.connect) };
     }
-    match (state.place, state.wants_place()) {
-        (Place::None, true) => {
-            state.place = Place::Requested;
-            effects.push(Effect::RequestPlace);
+    match (state.permit, state.wants_permit()) {
+        (Permit::None, true) => {
+            state.permit = Permit::Requested;
+            effects.push(Effect::RequestPermit);
         }
-        (Place::Requested | Place::Held, false) => {
-            state.place = Place::None;
-            effects.push(Effect::ReleasePlace);
+        (Permit::Requested | Permit::Held, false) => {
+            state.permit = Permit::None;
+            effects.push(Effect::ReleasePermit);
         }
         _ => {}
     }
@@ -69,7 +69,7 @@ fn start(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
         _ => return,
     }
     state.generation += 1;
-    state.slot = Slot::Live(state.generation);
+    state.client = Client::Live(state.generation);
     let pairing = &state.kept.spec.pairing;
     let by_code = pairing.method == PairingMethod::Code && !state.kept.paired;
     effects.push(Effect::Start(Start {
@@ -100,7 +100,7 @@ impl State {
             Rest::Banned(until) => Stage::Banned { until },
             Rest::Expired if !self.kept.paired => self.expired(now),
             _ if self.kept.paired => Stage::Connecting { by },
-            _ => Stage::Place,
+            _ => Stage::Permit,
         }
     }
 

@@ -1,8 +1,5 @@
 //! One task per session: it alone owns the session's state, and carries out what the state machine asks for.
 
-#[cfg(test)]
-pub(crate) mod tests;
-
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -13,8 +10,8 @@ use tokio::{
 use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
 
 use crate::{
-    backend::{Backend, News, Order},
-    events::Board,
+    backend::{Backend, Command, EventSink},
+    feed::Board,
     machine::{Effect, End, Event, Generation, Start, State, step},
     metrics::Metrics,
     store::{Store, StoreError},
@@ -34,14 +31,14 @@ pub struct Shared {
     pub store: Store,
     /// Shows them.
     pub board: Board,
-    /// The pairing places.
-    pub places: Arc<Semaphore>,
+    /// The pairing permits.
+    pub permits: Arc<Semaphore>,
     /// Counts.
     pub metrics: Metrics,
 }
 
 /// What a session can be told.
-pub enum Command {
+pub enum Request {
     /// The wanted state; answered when it is on the disk, with `None` when the session is being deleted.
     Put(Box<SessionSpec>, oneshot::Sender<Result<Option<Session>, StoreError>>),
     /// Delete it; answered when that is on the disk.
@@ -58,7 +55,7 @@ pub enum Command {
 // Boxed, because a channel reserves room for 32 of them per session.
 enum Input {
     Event(Box<Event>),
-    Place(OwnedSemaphorePermit),
+    Permit(OwnedSemaphorePermit),
 }
 
 /// The task's own things, next to the state.
@@ -67,39 +64,39 @@ pub struct Actor {
     state: State,
     inputs: mpsc::UnboundedReceiver<Input>,
     loopback: mpsc::UnboundedSender<Input>,
-    orders: Option<(Generation, mpsc::Sender<Order>)>,
-    waiting_for_place: Option<AbortHandle>,
-    place: Option<OwnedSemaphorePermit>,
+    commands: Option<(Generation, mpsc::Sender<Command>)>,
+    waiting_for_permit: Option<AbortHandle>,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Actor {
     /// A session's task; `state` must be stored already.
     pub fn new(shared: Arc<Shared>, state: State) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
-        Self { shared, state, inputs, loopback, orders: None, waiting_for_place: None, place: None }
+        Self { shared, state, inputs, loopback, commands: None, waiting_for_permit: None, permit: None }
     }
 
     /// Runs until the session is deleted or closed.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         // Whatever is wanted of a fresh or restored session starts by itself.
         self.take(Event::Tick).await;
         loop {
             let wake = sleep_until(self.state.wake_at());
             tokio::select! {
                 biased;
-                command = commands.recv() => match command {
-                    Some(Command::Put(spec, answer)) => {
+                request = requests.recv() => match request {
+                    Some(Request::Put(spec, answer)) => {
                         let _ = answer.send(self.put(*spec).await);
                     }
-                    Some(Command::Delete { unlink, answer }) => {
+                    Some(Request::Delete { unlink, answer }) => {
                         let stored = self.try_take(Event::Delete { unlink }).await;
                         let _ = answer.send(stored.map(|()| self.state.view()));
                     }
-                    Some(Command::Close) | None => return self.close().await,
+                    Some(Request::Close) | None => return self.close().await,
                 },
                 Some(input) = self.inputs.recv() => match input {
                     Input::Event(event) => self.take(*event).await,
-                    Input::Place(permit) => self.granted(permit).await,
+                    Input::Permit(permit) => self.granted(permit).await,
                 },
                 () = wake => self.take(Event::Tick).await,
             }
@@ -120,15 +117,15 @@ impl Actor {
 
     /// A permit that was asked for before, and not wanted any more, may arrive late: one is enough, and the one held must
     /// not be given back for it.
-    async fn granted(&mut self, permit: OwnedSemaphorePermit) {
-        if self.place.is_none() {
-            self.place = Some(permit);
-            self.take(Event::PlaceGranted).await;
+    pub(super) async fn granted(&mut self, permit: OwnedSemaphorePermit) {
+        if self.permit.is_none() {
+            self.permit = Some(permit);
+            self.take(Event::PermitGranted).await;
         }
     }
 
     /// Takes an event that cannot be refused: what it says has happened. Waits for the store if need be.
-    async fn take(&mut self, event: Event) {
+    pub(super) async fn take(&mut self, event: Event) {
         while let Err(error) = self.try_take(event.clone()).await {
             tracing::error!(session = self.state.id(), %error, "the session cannot be stored; trying again");
             tokio::time::sleep(STORE_RETRY).await;
@@ -138,9 +135,9 @@ impl Actor {
     /// Stores what the event changes, then carries out what follows from it. On an error nothing has changed.
     async fn try_take(&mut self, event: Event) -> Result<(), StoreError> {
         if let Event::ClientEnded(generation, _) = &event
-            && self.orders.as_ref().is_some_and(|(running, _)| running == generation)
+            && self.commands.as_ref().is_some_and(|(running, _)| running == generation)
         {
-            self.orders = None;
+            self.commands = None;
         }
         let (next, effects) = step(&self.state, event, Timestamp::now());
         let was = (self.state.phase(), self.state.reason());
@@ -150,21 +147,21 @@ impl Actor {
             self.shared.store.save(next.id(), &next.kept).await?;
         }
         self.state = next;
-        if effects.contains(&Effect::RequestPlace)
-            && let Ok(permit) = Arc::clone(&self.shared.places).try_acquire_owned()
+        if effects.contains(&Effect::RequestPermit)
+            && let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned()
         {
             // Given at once: nobody has to see the session queue.
-            self.place = Some(permit);
-            for effect in effects.into_iter().filter(|effect| *effect != Effect::RequestPlace) {
+            self.permit = Some(permit);
+            for effect in effects.into_iter().filter(|effect| *effect != Effect::RequestPermit) {
                 self.carry_out(effect);
             }
-            return Box::pin(self.try_take(Event::PlaceGranted)).await;
+            return Box::pin(self.try_take(Event::PermitGranted)).await;
         }
         for effect in effects {
             self.carry_out(effect);
         }
         self.note(was);
-        if !self.state.is_settling() && !self.state.is_gone() {
+        if !self.state.is_transient() && !self.state.is_gone() {
             self.shared.board.show(self.state.view());
         }
         Ok(())
@@ -195,20 +192,20 @@ impl Actor {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Start(start) => self.start(start),
-            Effect::Stop(generation) => self.order(generation, Order::Stop),
-            Effect::Unlink(generation) => self.order(generation, Order::Unlink),
-            Effect::RequestPlace => {
-                let (places, loopback) = (Arc::clone(&self.shared.places), self.loopback.clone());
+            Effect::Stop(generation) => self.command(generation, Command::Stop),
+            Effect::Unlink(generation) => self.command(generation, Command::Unlink),
+            Effect::RequestPermit => {
+                let (permits, loopback) = (Arc::clone(&self.shared.permits), self.loopback.clone());
                 let waiting = tokio::spawn(async move {
-                    if let Ok(permit) = places.acquire_owned().await {
-                        let _ = loopback.send(Input::Place(permit));
+                    if let Ok(permit) = permits.acquire_owned().await {
+                        let _ = loopback.send(Input::Permit(permit));
                     }
                 });
-                self.waiting_for_place = Some(waiting.abort_handle());
+                self.waiting_for_permit = Some(waiting.abort_handle());
             }
-            Effect::ReleasePlace => {
-                self.place = None;
-                if let Some(waiting) = self.waiting_for_place.take() {
+            Effect::ReleasePermit => {
+                self.permit = None;
+                if let Some(waiting) = self.waiting_for_permit.take() {
                     waiting.abort();
                 }
             }
@@ -230,20 +227,20 @@ impl Actor {
         }
     }
 
-    fn order(&self, generation: Generation, order: Order) {
+    fn command(&self, generation: Generation, command: Command) {
         // A client that is gone has sent its end, which says the same.
-        if let Some((running, orders)) = &self.orders
+        if let Some((running, commands)) = &self.commands
             && *running == generation
         {
-            let _ = orders.try_send(order);
+            let _ = commands.try_send(command);
         }
     }
 
     fn start(&mut self, start: Start) {
         let generation = start.generation;
         // An unlink and a stop are all a client is ever told.
-        let (orders, told) = mpsc::channel(4);
-        self.orders = Some((generation, orders));
+        let (commands, told) = mpsc::channel(4);
+        self.commands = Some((generation, commands));
         let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
         let id = self.state.id().to_owned();
         tokio::spawn(async move {
@@ -253,8 +250,8 @@ impl Actor {
     }
 
     async fn close(mut self) {
-        let Some((generation, orders)) = self.orders.take() else { return };
-        let _ = orders.try_send(Order::Stop);
+        let Some((generation, commands)) = self.commands.take() else { return };
+        let _ = commands.try_send(Command::Stop);
         while let Some(input) = self.inputs.recv().await {
             let Input::Event(event) = input else { continue };
             match *event {
@@ -282,25 +279,25 @@ async fn supervise(
     shared: &Shared,
     id: &str,
     start: Start,
-    mut told: mpsc::Receiver<Order>,
+    mut told: mpsc::Receiver<Command>,
     loopback: &mpsc::UnboundedSender<Input>,
 ) -> End {
     let generation = start.generation;
-    let (pass_on, orders) = mpsc::channel(4);
+    let (pass_on, commands) = mpsc::channel(4);
     let listener = loopback.clone();
-    let news = News::to(move |event| {
+    let events = EventSink::to(move |event| {
         let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
     });
-    let client = shared.backend.run(id, start, orders, news);
+    let client = shared.backend.run(id, start, commands, events);
     tokio::pin!(client);
     let mut deadline = None;
     loop {
         tokio::select! {
             end = &mut client => return end,
-            order = told.recv(), if deadline.is_none() => {
-                let order = order.unwrap_or(Order::Stop);
-                let _ = pass_on.try_send(order);
-                if order == Order::Stop {
+            command = told.recv(), if deadline.is_none() => {
+                let command = command.unwrap_or(Command::Stop);
+                let _ = pass_on.try_send(command);
+                if command == Command::Stop {
                     deadline = Some(tokio::time::Instant::now() + STOP_TIMEOUT);
                 }
             }
