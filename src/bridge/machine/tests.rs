@@ -743,7 +743,7 @@ proptest! {
             prop_assert_eq!(&again, &converged);
             prop_assert!(effects.is_empty());
             // Putting what is wanted already changes nothing.
-            let (again, effects) = step(&converged, Event::Put(settled.kept.spec.clone()), story.now);
+            let (again, effects) = step(&converged, Event::Put(converged.kept.spec.clone()), story.now);
             prop_assert_eq!(&again, &converged);
             prop_assert!(effects.is_empty());
             // And nobody waits for something that nobody will do.
