@@ -33,7 +33,7 @@ pub struct Metrics {
 }
 
 /// Every phase, so that a phase nobody is in reads 0 and not nothing.
-const PHASES: [SessionPhase; 14] = [
+pub const PHASES: [SessionPhase; 14] = [
     SessionPhase::Stopped,
     SessionPhase::Queued,
     SessionPhase::Opening,

@@ -45,6 +45,8 @@ pub(crate) mod scripted;
 mod session;
 mod spec;
 mod stream;
+#[cfg(test)]
+mod wire_tests;
 
 pub use client::{BridgeClient, Deletion, Events};
 pub use error::BridgeError;

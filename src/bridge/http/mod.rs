@@ -31,8 +31,11 @@ use crate::sessions::{Refusal, Registry, Shared, check_id};
 
 use self::token::Token;
 
-/// A session's spec is a few hundred bytes.
-const MAX_BODY: usize = 4 * 1024;
+#[cfg(test)]
+mod wire_tests;
+
+/// A session's spec is a few hundred bytes; the rest is for fields of later releases.
+const MAX_BODY: usize = 16 * 1024;
 /// Shorter than the idle time of any proxy worth the name.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -61,7 +64,7 @@ pub fn api(api: Api) -> Router {
         .fallback(|| async {
             Failure::NotFound("there is no such path: see /v1/sessions, /v1/events and /v1/info".to_owned())
         })
-        .method_not_allowed_fallback(|| async { Failure::Invalid("this path does not know this method".to_owned()) })
+        .method_not_allowed_fallback(|| async { Failure::WrongMethod })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .with_state(api)
@@ -105,7 +108,7 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.split_once(' '));
     let admitted = matches!(shown, Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && api.token.accepts(token.trim()));
-    let response = if admitted { next.run(request).await } else { Failure::Unauthorized.into_response() };
+    let response = if admitted { typed(next.run(request).await) } else { Failure::Unauthorized.into_response() };
     // A caller may send any word as a method; only those that exist become a label.
     let method = match method.as_str() {
         known @ ("GET" | "PUT" | "DELETE" | "HEAD" | "POST" | "PATCH" | "OPTIONS") => known,
@@ -113,6 +116,33 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     };
     api.shared.metrics.request(method, &path, response.status().as_u16());
     response
+}
+
+/// Gives the refusals of the HTTP library, which are plain text, the form of all others. They may quote the request, which
+/// may hold a number: what they say is said anew.
+fn typed(response: Response) -> Response {
+    let is_json =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");
+    let status = response.status();
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (code, message) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            (ErrorCode::Invalid, format!("the body must be at most {MAX_BODY} bytes long"))
+        }
+        _ if status.is_client_error() => (
+            ErrorCode::Invalid,
+            "the request cannot be read: its path, query or body is malformed, or a query field is given twice"
+                .to_owned(),
+        ),
+        _ => (ErrorCode::Internal, "the bridge failed".to_owned()),
+    };
+    answer(status, code, message)
+}
+
+fn answer(status: StatusCode, code: ErrorCode, message: String) -> Response {
+    (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message } })).into_response()
 }
 
 async fn list(State(api): State<Api>) -> Response {
@@ -143,7 +173,7 @@ fn not_a_spec(error: &serde_json::Error) -> String {
         Category::Eof => "ends too early",
         Category::Syntax | Category::Io => "is not JSON",
         Category::Data => {
-            "does not have the fields of a session spec (desiredState, pairing: method, phoneNumber, autoRefresh, window)"
+            "does not have the fields of a session spec (desiredState, presence, pairing: method, phoneNumber, autoRefresh, window)"
         }
     };
     format!("the body {kind}, at line {} column {}", error.line(), error.column())
@@ -211,6 +241,7 @@ enum Failure {
     Unauthorized,
     NotFound(String),
     Invalid(String),
+    WrongMethod,
     Refused(Refusal),
 }
 
@@ -230,6 +261,9 @@ impl IntoResponse for Failure {
                 "the request must carry the bridge's token, as Authorization: Bearer TOKEN".to_owned(),
             ),
             Self::NotFound(message) => (StatusCode::NOT_FOUND, E::NotFound, message),
+            Self::WrongMethod => {
+                (StatusCode::METHOD_NOT_ALLOWED, E::Invalid, "this path does not know this method".to_owned())
+            }
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, E::Invalid, message),
             Self::Refused(refusal) => {
                 let (status, code) = match &refusal {
@@ -242,6 +276,6 @@ impl IntoResponse for Failure {
                 (status, code, refusal.to_string())
             }
         };
-        (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message } })).into_response()
+        answer(status, code, message)
     }
 }

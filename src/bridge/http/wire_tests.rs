@@ -1,0 +1,245 @@
+//! This bridge and callers of other releases: what the first one asked and can read, what a later one may ask.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, StatusCode},
+};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use whatsapp_operator::bridge_api::{Capability, Info, Session, SessionPhase, SessionSpec};
+
+use super::{Api, api};
+use crate::{
+    backend::script::Script,
+    events::Board,
+    machine::Timings,
+    metrics::Metrics,
+    registry::{Limits, Registry},
+    session::Shared,
+    store::Store,
+    token::Token,
+};
+
+#[path = "../../../tests/wire/first.rs"]
+#[allow(dead_code)] // each side needs only some of it
+mod first;
+
+const TOKEN: &str = "sixteen-characters-or-more";
+
+struct Bridge {
+    routes: Router,
+    // Whatever starts a client waits for the test to take it.
+    _clients: tokio::sync::mpsc::UnboundedReceiver<crate::backend::script::Running>,
+}
+
+/// A bridge with the sessions it finds in `directory`.
+fn bridge(directory: &Path) -> Bridge {
+    let token = directory.join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let (script, clients) = Script::new();
+    let (store, stored) = Store::open(&directory.join("bridge.db")).unwrap();
+    let shared = Arc::new(Shared {
+        backend: Arc::new(script),
+        store,
+        board: Board::new("run".to_owned()),
+        places: Arc::new(Semaphore::new(9)),
+        metrics: Metrics::new(),
+    });
+    let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
+    let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
+    let token = Arc::new(Token::read(&token).unwrap());
+    let ready = Arc::new(AtomicBool::new(true));
+    let routes = api(Api { registry, shared, token, ready, closing: CancellationToken::new() });
+    Bridge { routes, _clients: clients }
+}
+
+impl Bridge {
+    async fn asked(&self, method: &str, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {TOKEN}"));
+        let answer = self.routes.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let status = answer.status();
+        let text = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&text).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&text).into())))
+    }
+
+    async fn put(&self, id: &str, spec: &Value) -> Value {
+        let (status, session) = self.asked("PUT", &format!("/v1/sessions/{id}"), spec.to_string()).await;
+        assert_eq!(status, StatusCode::OK, "{session}");
+        session
+    }
+
+    /// The first event after `since`.
+    async fn event(&self, since: &str) -> Value {
+        let request = Request::builder().uri(format!("/v1/events?since={since}"));
+        let request = request.header("authorization", format!("Bearer {TOKEN}")).body(Body::empty()).unwrap();
+        let mut chunks = self.routes.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
+        let chunk = tokio::time::timeout(Duration::from_secs(20), chunks.next()).await.unwrap().unwrap().unwrap();
+        let text = String::from_utf8(chunk.to_vec()).unwrap();
+        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_else(|| panic!("{text}"));
+        serde_json::from_str(data).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_controller_of_the_first_release_is_answered_in_words_it_can_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let bridge = bridge(directory.path());
+    let recorded: first::SessionList =
+        serde_json::from_str(include_str!("../../../tests/wire/first/list.json")).unwrap();
+    for first::Session { id, spec, .. } in &recorded.items {
+        let answer = bridge.put(id, &serde_json::to_value(spec).unwrap()).await;
+        let session: first::Session = serde_json::from_value(answer).unwrap();
+        assert_eq!((&session.id, &session.spec), (id, spec));
+    }
+    let (_, list) = bridge.asked("GET", "/v1/sessions", "").await;
+    let list: first::SessionList = serde_json::from_value(list).unwrap();
+    let specs = |list: &first::SessionList| list.items.iter().map(|session| session.spec.clone()).collect::<Vec<_>>();
+    assert_eq!(specs(&list), specs(&recorded));
+    let event: first::Event = serde_json::from_value(bridge.event("run-0").await).unwrap();
+    assert!(matches!(event, first::Event::Session { .. }), "{event:?}");
+    let event: first::Event = serde_json::from_value(bridge.event("other-0").await).unwrap();
+    assert_eq!(event, first::Event::Reset);
+    let (_, info) = bridge.asked("GET", "/v1/info", "").await;
+    let info: first::Info = serde_json::from_value(info).unwrap();
+    assert_eq!(info.sessions, 9);
+    let (status, session) = bridge.asked("DELETE", "/v1/sessions/awaiting?unlink=true", "").await;
+    let session: first::Session = serde_json::from_value(session).unwrap();
+    assert_eq!((status, session.phase), (StatusCode::ACCEPTED, first::SessionPhase::Deleting));
+}
+
+#[tokio::test]
+async fn every_phase_and_every_old_reason_can_be_read_by_a_controller_of_the_first_release() {
+    let recorded: Vec<Session> = {
+        let list: Value = serde_json::from_str(include_str!("../../../tests/wire/first/list.json")).unwrap();
+        serde_json::from_value(list["items"].clone()).unwrap()
+    };
+    for phase in crate::metrics::PHASES {
+        let session = Session { phase: phase.into(), ..recorded[1].clone() };
+        let read: first::Session = serde_json::from_value(serde_json::to_value(&session).unwrap()).unwrap();
+        assert_eq!(format!("{:?}", read.phase), format!("{phase:?}"));
+    }
+    for session in recorded {
+        let read: first::Session = serde_json::from_value(serde_json::to_value(&session).unwrap()).unwrap();
+        assert_eq!(format!("{:?}", read.reason), format!("{:?}", session.reason));
+    }
+}
+
+#[tokio::test]
+async fn what_a_later_controller_wants_besides_is_kept_through_answers_events_and_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let wanted = json!({
+        "desiredState": "Paused", "presence": "ContactsOnly", "retention": {"days": 7},
+        "pairing": {"method": "Passkey", "autoRefresh": false, "window": "w", "hint": [1, null]},
+    });
+    let before = bridge(directory.path());
+    let session = before.put("a", &wanted).await;
+    assert_eq!(session["spec"], wanted);
+    assert_eq!(session["phase"], "Stopped", "a wish that is not known does not put the session online");
+    assert_eq!(before.event("run-0").await["session"]["spec"], wanted);
+    drop(before);
+    let after = bridge(directory.path());
+    let (_, list) = after.asked("GET", "/v1/sessions", "").await;
+    assert_eq!(list["items"][0]["spec"], wanted);
+    // A PUT states everything: what it does not say any more is gone.
+    let plain =
+        json!({"desiredState": "Disconnected", "pairing": {"method": "QR", "autoRefresh": false, "window": "w"}});
+    assert_eq!(after.put("a", &plain).await["spec"], plain);
+}
+
+#[tokio::test]
+async fn sessions_that_the_first_release_stored_are_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(bridge(directory.path()));
+    let rows: Vec<Value> = serde_json::from_str(include_str!("../../../tests/wire/first/stored.json")).unwrap();
+    let database = rusqlite::Connection::open(directory.path().join("bridge.db")).unwrap();
+    for row in &rows {
+        let stored = rusqlite::params![row["id"].as_str().unwrap(), row["kept"].to_string()];
+        database.execute("INSERT INTO sessions VALUES (?1, ?2)", stored).unwrap();
+    }
+    let (_, list) = bridge(directory.path()).asked("GET", "/v1/sessions", "").await;
+    let list: Vec<Session> = serde_json::from_value(list["items"].clone()).unwrap();
+    assert_eq!(list.len(), rows.len());
+    let phase = |id: &str| list.iter().find(|session| session.id == id).unwrap().phase.known().unwrap();
+    assert_eq!(phase("banned"), SessionPhase::Banned);
+    assert_eq!(phase("logged-out"), SessionPhase::LoggedOut);
+    assert_eq!(phase("replaced"), SessionPhase::Ended);
+    assert_eq!(phase("stopped"), SessionPhase::Stopped);
+}
+
+#[tokio::test]
+async fn what_a_later_release_stored_is_taken_up_after_going_back_and_stored_again_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(bridge(directory.path()));
+    let later = json!({
+        "spec": {"desiredState": "Connected", "pairing": {"method": "QR"}, "retention": {"days": 7}},
+        "paired": true, "rest": {"Hibernating": 3}, "last_disconnect": {"reason": "MoonEclipse", "at": "2026-11-27T13:46:58Z"},
+        "restriction": {"kind": "NoGroups"}, "cold_storage": {"since": 1},
+    });
+    let path = directory.path().join("bridge.db");
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute("INSERT INTO sessions VALUES ('a', ?1)", [later.to_string()]).unwrap();
+    let bridge = bridge(directory.path());
+    let (_, session) = bridge.asked("GET", "/v1/sessions/a", "").await;
+    assert_eq!(session["phase"], "Connecting", "{session}");
+    bridge.put("a", &json!({"desiredState": "Disconnected", "retention": {"days": 7}})).await;
+    let stored: String = database.query_row("SELECT kept FROM sessions", [], |row| row.get(0)).unwrap();
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    assert_eq!(stored["cold_storage"], later["cold_storage"]);
+    assert_eq!(stored["spec"]["retention"], later["spec"]["retention"]);
+    assert_eq!(
+        (&stored["last_disconnect"], &stored["restriction"]["kind"]),
+        (&later["last_disconnect"], &later["restriction"]["kind"])
+    );
+}
+
+#[tokio::test]
+async fn every_refusal_has_the_same_form_and_quotes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let bridge = bridge(directory.path());
+    let secret = "+15550001";
+    let too_long = json!({ "filler": "x".repeat(40_000) }).to_string();
+    for (method, path, body, status, code) in [
+        ("GET", "/v1/nowhere", "", StatusCode::NOT_FOUND, first::ErrorCode::NotFound),
+        ("GET", "/v1/sessions/nobody", "", StatusCode::NOT_FOUND, first::ErrorCode::NotFound),
+        ("POST", "/v1/sessions", "", StatusCode::METHOD_NOT_ALLOWED, first::ErrorCode::Invalid),
+        ("PATCH", "/v1/sessions/a", "", StatusCode::METHOD_NOT_ALLOWED, first::ErrorCode::Invalid),
+        ("GET", "/v1/sessions/%ff", "", StatusCode::BAD_REQUEST, first::ErrorCode::Invalid),
+        ("GET", "/v1/sessions/.a", "", StatusCode::BAD_REQUEST, first::ErrorCode::Invalid),
+        ("GET", "/v1/events?since=a-1&since=%2B15550001", "", StatusCode::BAD_REQUEST, first::ErrorCode::Invalid),
+        ("GET", "/v1/events?since=%2B15550001", "", StatusCode::BAD_REQUEST, first::ErrorCode::Invalid),
+        ("DELETE", "/v1/sessions/a?unlink=%2B15550001", "", StatusCode::BAD_REQUEST, first::ErrorCode::Invalid),
+        ("PUT", "/v1/sessions/a", "{\"pairing\": \"+15550001\"}", StatusCode::BAD_REQUEST, first::ErrorCode::Invalid),
+        ("PUT", "/v1/sessions/a", "+15550001", StatusCode::BAD_REQUEST, first::ErrorCode::Invalid),
+        ("PUT", "/v1/sessions/a", too_long.as_str(), StatusCode::PAYLOAD_TOO_LARGE, first::ErrorCode::Invalid),
+    ] {
+        let (answered, body) = bridge.asked(method, path, body.to_owned()).await;
+        let refusal: first::ErrorBody =
+            serde_json::from_value(body.clone()).unwrap_or_else(|_| panic!("{path}: {body}"));
+        assert_eq!((answered, refusal.error.code), (status, code), "{method} {path}");
+        assert!(!refusal.error.message.is_empty() && !body.to_string().contains(secret), "{body}");
+    }
+    let nobody = Request::builder().uri("/v1/sessions").body(Body::empty()).unwrap();
+    let answer = bridge.routes.clone().oneshot(nobody).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    serde_json::from_slice::<first::ErrorBody>(&body).unwrap();
+}
+
+#[tokio::test]
+async fn what_it_can_do_is_said_in_words_that_callers_ask_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, info) = bridge(directory.path()).asked("GET", "/v1/info", "").await;
+    let info: Info = serde_json::from_value(info).unwrap();
+    assert!(info.capabilities.include(Capability::Qr) && info.capabilities.include(Capability::Events));
+    assert_eq!(SessionSpec::default().within(&info.capabilities), SessionSpec::default());
+}
