@@ -382,6 +382,43 @@ fn disconnected_by_wish_waits_for_the_bridge_to_obey_and_keeps_the_link() {
 }
 
 #[test]
+fn a_session_in_words_of_a_later_bridge_keeps_what_is_known_and_claims_nothing_more() {
+    let object = standing(session(SessionPhase::Connected));
+    let word = |text: &str| serde_json::from_value(serde_json::json!(text)).unwrap();
+    let elsewhere = Session { phase: word("Hovering"), ..session(SessionPhase::Connected) };
+    let status = decide(&facts(&object, Some(elsewhere))).status.unwrap();
+    assert_eq!(condition(&status, conditions::PAIRED), ("True", reason::PAIRED));
+    assert_eq!(condition(&status, conditions::CONNECTED), ("Unknown", reason::UNKNOWN));
+    assert_eq!(condition(&status, conditions::READY), ("False", reason::UNKNOWN));
+    let why = Session {
+        reason: Some(serde_json::from_value(serde_json::json!("MoonEclipse")).unwrap()),
+        ..session(SessionPhase::Reconnecting)
+    };
+    assert_eq!(shown(why), (Phase::Reconnecting, "MoonEclipse".to_owned()));
+}
+
+#[test]
+fn a_session_that_cannot_be_read_is_not_called_lost() {
+    let object = standing(session(SessionPhase::Connected));
+    let plan = decide(&Facts { failure: Some(BridgeError::Unreadable), ..facts(&object, None) });
+    let status = plan.status.unwrap();
+    assert_eq!(condition(&status, conditions::BRIDGE_AVAILABLE), ("False", reason::BRIDGE_MALFORMED_ANSWER));
+    assert_eq!(condition(&status, conditions::PAIRED), ("True", reason::PAIRED));
+    assert!(status.phone_number.is_some());
+}
+
+#[test]
+fn what_a_bridge_cannot_do_is_not_asked_of_it_and_its_echo_is_agreed_with() {
+    let mut object = standing(session(SessionPhase::Connected));
+    object.spec.presence = crate::api::Presence::Visible;
+    let old = Facts { capabilities: Default::default(), ..facts(&object, Some(session(SessionPhase::Connected))) };
+    assert!(decide(&old).put.is_none());
+    let mut richer = session(SessionPhase::Connected);
+    richer.spec = serde_json::from_value(serde_json::json!({"presence": "Visible", "fromTheFuture": 1})).unwrap();
+    assert!(decide(&facts(&object, Some(richer))).put.is_none());
+}
+
+#[test]
 fn presence_is_passed_on_and_one_that_nobody_set_is_not_written() {
     let mut object = standing(session(SessionPhase::Connected));
     assert!(!serde_json::to_string(&session_spec(&object)).unwrap().contains("presence"));

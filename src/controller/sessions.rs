@@ -158,6 +158,26 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_cannot_be_read_is_there_all_the_same_until_it_can_or_is_gone() {
+        let now = Timestamp::UNIX_EPOCH;
+        let list = |items, unreadable: &[&str]| SessionList {
+            items,
+            cursor: "a-1".parse().unwrap(),
+            unreadable: unreadable.iter().map(|id| (*id).to_owned()).collect(),
+        };
+        let mut sessions = Sessions::default();
+        let known = fixtures::session(SessionPhase::Connected);
+        sessions.insert(known.clone(), now);
+        assert!(!sessions.insert_unreadable(fixtures::UID.into(), now), "it was here");
+        assert!(sessions.is_unreadable(fixtures::UID) && sessions.get(fixtures::UID).is_none());
+        assert_eq!((sessions.len(), sessions.ids().count()), (1, 1));
+        assert_eq!(sessions.replace(list(vec![], &[fixtures::UID, "new"]), now), ["new"]);
+        assert_eq!(sessions.replace(list(vec![known], &["new"]), now), [fixtures::UID]);
+        assert!(!sessions.is_unreadable(fixtures::UID) && sessions.get(fixtures::UID).is_some());
+        assert!(sessions.remove("new") && !sessions.is_unreadable("new"));
+    }
+
+    #[test]
     fn a_bridge_whose_clock_runs_ahead_does_not_keep_a_state_new() {
         let now = Timestamp::UNIX_EPOCH;
         let mut sessions = Sessions::default();
