@@ -13,21 +13,19 @@ use axum::{
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use whatsapp_operator::bridge_api::{Capability, Info, Session, SessionPhase, SessionSpec};
 
-use super::{Api, api};
+use super::{Api, api, token::Token};
 use crate::{
-    backend::script::Script,
-    events::Board,
+    backend::script::{Running, Script},
+    feed::Board,
     machine::Timings,
     metrics::Metrics,
-    registry::{Limits, Registry},
-    session::Shared,
+    sessions::{Limits, Registry, Shared},
     store::Store,
-    token::Token,
 };
 
 #[path = "../../../tests/wire/first.rs"]
@@ -39,7 +37,7 @@ const TOKEN: &str = "sixteen-characters-or-more";
 struct Bridge {
     routes: Router,
     // Whatever starts a client waits for the test to take it.
-    _clients: tokio::sync::mpsc::UnboundedReceiver<crate::backend::script::Running>,
+    _clients: mpsc::UnboundedReceiver<Running>,
 }
 
 /// A bridge with the sessions it finds in `directory`.
@@ -52,7 +50,7 @@ fn bridge(directory: &Path) -> Bridge {
         backend: Arc::new(script),
         store,
         board: Board::new("run".to_owned()),
-        places: Arc::new(Semaphore::new(9)),
+        permits: Arc::new(Semaphore::new(9)),
         metrics: Metrics::new(),
     });
     let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
