@@ -88,12 +88,21 @@ impl State {
                 self.kept.keys_doomed = true;
                 return Stage::Erasing { unlink: false };
             }
-            Rest::Unlinking => return Stage::Unlinking { by, ready: false, asked: false },
+            Rest::Unlinking => {
+                return match self.kept.banned_until(now) {
+                    Some(at) => Stage::UnlinkLater { at },
+                    None => Stage::Unlinking { by, ready: false, asked: false },
+                };
+            }
             Rest::LoggedOut if !self.kept.paired => return Stage::LoggedOut,
             _ => {}
         }
         if !self.kept.spec.wants_online() {
             return Stage::Stopped;
+        }
+        if matches!(self.kept.rest, Rest::Banned(until) if until <= now) {
+            self.kept.rest = Rest::None;
+            self.kept.restriction = None;
         }
         match self.kept.rest {
             Rest::Replaced | Rest::Outdated => Stage::Ended,

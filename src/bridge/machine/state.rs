@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use whatsapp_operator::{
-    bridge_api::{Extra, LastDisconnect, PairingMethod, Restriction, SessionReason, SessionSpec},
+    bridge_api::{Extra, LastDisconnect, PairingMethod, Restriction, RestrictionKind, SessionReason, SessionSpec},
     model::Sensitive,
 };
 
@@ -83,6 +83,12 @@ fn known_rest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rest, D::Err
 }
 
 impl Kept {
+    /// When the ban ends, while there is one. A login before that is refused, and counts against the account.
+    pub(super) fn banned_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let ban = self.restriction.as_ref().filter(|found| found.kind == RestrictionKind::TemporaryBan)?;
+        ban.expires_at.filter(|end| *end > now)
+    }
+
     /// A session nobody has worked on yet.
     pub fn new(spec: SessionSpec) -> Self {
         Self {
@@ -341,11 +347,21 @@ impl State {
     /// `base` doubled `times` times, at most `max`, spread by a tenth to either side.
     pub(super) fn back_off(&mut self, base: Duration, max: Duration, times: u32) -> Duration {
         let plain = base.saturating_mul(2_u32.saturating_pow(times.min(16))).min(max);
+        let permille = u32::try_from(900 + self.random() % 201).unwrap_or(1000);
+        plain.saturating_mul(permille) / 1000
+    }
+
+    /// Any time from none to `max`.
+    pub(super) fn up_to(&mut self, max: Duration) -> Duration {
+        let permille = u32::try_from(self.random() % 1001).unwrap_or(1000);
+        max.saturating_mul(permille) / 1000
+    }
+
+    fn random(&mut self) -> u64 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
-        let permille = u32::try_from(900 + self.seed % 201).unwrap_or(1000);
-        plain.saturating_mul(permille) / 1000
+        self.seed
     }
 }
 

@@ -376,16 +376,81 @@ fn a_ban_ends_by_itself_and_survives_a_restart() {
     };
     for story in [&mut story, &mut restarted] {
         story.is(P::Banned).passes(1);
-        assert!(story.starts() && story.state.view().restriction.is_none());
+        assert!(story.state.view().restriction.is_none());
+        story.passes(300);
+        assert!(story.starts());
         story.connects().is(P::Connected);
     }
+}
+
+#[test]
+fn sessions_banned_in_one_moment_come_back_one_after_the_other_and_none_too_early() {
+    let mut ends: Vec<i64> = (0..50)
+        .map(|seed| {
+            let mut story = Story::linked();
+            story.state = State::new(
+                "s".to_owned(),
+                Kept::clone(&story.state.kept),
+                story.now,
+                Timings::default(),
+                seed * 7919,
+                story.now,
+            );
+            story.passes(0).connects().is(P::Connected);
+            let banned = story.now;
+            story.hears(ClientEvent::Banned { code: 101, for_: Duration::from_secs(600) }).ends(End::Stopped);
+            // The first moment is the end of the ban, when it is no longer shown.
+            story.passes(600).is(P::Banned);
+            story.state.wake_at().unwrap().duration_since(banned).as_secs() - 600
+        })
+        .collect();
+    ends.sort_unstable();
+    assert!(ends[0] >= 0 && ends[49] <= 60, "{ends:?}");
+    assert!(ends[49] - ends[0] > 40 && ends.windows(10).all(|ten| ten[9] - ten[0] > 2), "{ends:?}");
+}
+
+#[test]
+fn a_device_is_not_unlinked_by_logins_during_a_ban() {
+    let ban = || ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) };
+    let mut before = Story::linked();
+    before.hears(ban()).ends(End::Stopped).happens(Event::Delete { unlink: true });
+    let mut during = Story::linked();
+    during.fails(R::ConnectionLost).happens(Event::Delete { unlink: true }).hears(ban()).ends(End::Stopped);
+    let again = |story: &Story| Story {
+        state: State::new("s".to_owned(), Kept::clone(&story.state.kept), story.now, Timings::default(), 7, story.now),
+        now: story.now,
+        effects: vec![],
+    };
+    let (mut restarted_before, mut restarted_during) = (again(&before), again(&during));
+    for story in [&mut before, &mut during, &mut restarted_before, &mut restarted_during] {
+        for _ in 0..59 {
+            story.is(P::Deleting).passes(1);
+            assert!(!story.starts());
+        }
+        story.passes(1).is(P::Deleting).connects();
+        assert!(story.asks(&Effect::Unlink(story.state.generation)), "{:?}", story.state);
+    }
+}
+
+#[test]
+fn bans_that_ended_while_the_bridge_was_away_wait_for_their_turn() {
+    let mut story = Story::linked();
+    story.hears(ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) }).ends(End::Stopped);
+    story.now = story.now.saturating_add(SignedDuration::from_secs(3600)).unwrap();
+    let turn = story.now.saturating_add(SignedDuration::from_secs(5)).unwrap();
+    story.state = State::new("s".to_owned(), Kept::clone(&story.state.kept), turn, Timings::default(), 7, story.now);
+    story.effects.clear();
+    story.passes(0).is(P::Queued);
+    assert!(!story.starts());
+    story.passes(5).is(P::Connecting);
+    assert!(story.starts() && story.state.view().restriction.is_none());
 }
 
 #[test]
 fn a_ban_without_a_length_is_not_tried_again_at_once() {
     let mut story = Story::linked();
     story.hears(ClientEvent::Banned { code: 101, for_: Duration::ZERO }).ends(End::Stopped);
-    story.passes(899).is(P::Banned).passes(1);
+    story.passes(900).is(P::Banned).passes(90);
     assert!(story.starts());
 }
 

@@ -21,6 +21,10 @@ const WINDOW: std::time::Duration = std::time::Duration::from_secs(160);
 const WINDOW_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// A ban without a length would be over at once, and every login during it counts against the account.
 const UNTIMED_BAN: std::time::Duration = std::time::Duration::from_secs(900);
+/// Accounts that were banned in one moment must not all come back in one moment: that is what they were banned for. Each
+/// waits up to a tenth of the ban longer, within these bounds.
+const BAN_SPREAD: (std::time::Duration, std::time::Duration) =
+    (std::time::Duration::from_secs(2), std::time::Duration::from_secs(300));
 /// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
 const UNTIMED_RESTRICTION: std::time::Duration = std::time::Duration::from_secs(3600);
 /// WhatsApp gives no time for the passkey; this long a person may look for it.
@@ -141,7 +145,10 @@ fn delete(state: &mut State, unlink: bool, now: Timestamp) {
 fn unlink_first(state: &mut State, ready: bool, now: Timestamp) {
     state.kept.rest = Rest::Unlinking;
     state.shown = None;
-    state.stage = Stage::Unlinking { by: later(now, state.timings.connect), ready, asked: false };
+    state.stage = match state.kept.banned_until(now) {
+        Some(at) => Stage::UnlinkLater { at },
+        None => Stage::Unlinking { by: later(now, state.timings.connect), ready, asked: false },
+    };
 }
 
 fn erase_and_go(state: &mut State, unlink: bool) {
@@ -261,13 +268,15 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::Replaced => rest(state, Rest::Replaced, SessionReason::StreamReplaced, now),
         ClientEvent::Outdated => rest(state, Rest::Outdated, SessionReason::ClientOutdated, now),
         ClientEvent::Banned { code, for_ } => {
-            let until = later(now, if for_.is_zero() { UNTIMED_BAN } else { for_ });
+            let ban = if for_.is_zero() { UNTIMED_BAN } else { for_ };
+            let until = later(now, ban);
+            let spread = state.up_to((ban / 10).clamp(BAN_SPREAD.0, BAN_SPREAD.1));
             state.kept.restriction = Some(Restriction {
                 kind: RestrictionKind::TemporaryBan.into(),
                 code: Some(code),
                 expires_at: Some(until),
             });
-            rest(state, Rest::Banned(until), SessionReason::TemporaryBan, now);
+            rest(state, Rest::Banned(later(until, spread)), SessionReason::TemporaryBan, now);
         }
         ClientEvent::Restricted(None) => state.kept.restriction = None,
         ClientEvent::Restricted(Some(found)) => {
@@ -365,7 +374,11 @@ fn logged_out(state: &mut State, now: Timestamp) {
 fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
     note_disconnect(state, reason, now);
     if state.is_deleting() {
-        return failed(state, reason, now);
+        failed(state, reason, now);
+        if let (Stage::UnlinkLater { at }, Some(end)) = (&mut state.stage, state.kept.banned_until(now)) {
+            *at = end;
+        }
+        return;
     }
     state.kept.rest = rest;
     state.shown = None;
