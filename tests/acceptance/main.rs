@@ -29,6 +29,7 @@ mod plugin_alone;
 mod primary;
 mod quiet;
 mod readiness;
+mod reports;
 mod strict_bridge;
 mod together;
 mod turns;

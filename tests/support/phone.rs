@@ -36,6 +36,17 @@ pub struct Device {
     pub phone: String,
 }
 
+/// A try to log in.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Login {
+    /// Its account's number.
+    pub phone: String,
+    /// Unix milliseconds.
+    pub at: u64,
+    /// Whether it was let in.
+    pub admitted: bool,
+}
+
 impl WhatsApp {
     /// Talks to the one that announced itself.
     pub fn new(announcement: &Announcement) -> Self {
@@ -99,6 +110,13 @@ impl WhatsApp {
         tokio::time::timeout(SOON, search)
             .await
             .unwrap_or_else(|_| panic!("not {} accounts are connected", phones.len()));
+    }
+
+    /// Every try of this phone's devices to log in, oldest first.
+    pub async fn logins(&self, phone: &str) -> Vec<Login> {
+        let answer = self.http.get(format!("{}/v1/logins", self.control)).send().await.unwrap();
+        let all: Vec<Login> = answer.json().await.unwrap();
+        all.into_iter().filter(|login| login.phone == phone).collect()
     }
 
     /// The server's counters.

@@ -5,6 +5,7 @@ use crate::iq::Session;
 use crate::login::{self, Intent};
 use crate::pair_code;
 use crate::pairing::Pairing;
+use crate::registry::DeviceKey;
 use crate::stanza;
 use crate::world::{Mode, World, now};
 use anyhow::Context as _;
@@ -180,7 +181,7 @@ impl Connection {
                 self.phase = Phase::Linking(pairing);
                 self.send(&announcement)
             }
-            Intent::Login(key) => match login::admit(&self.world, key, &client_static, now()) {
+            Intent::Login(key) => match self.admit(key, &client_static) {
                 Ok(success) => {
                     self.world.open_session(key, self.number, self.outbox.clone());
                     self.phase = Phase::Open(Session::new(key, self.outbox.clone()));
@@ -189,6 +190,12 @@ impl Connection {
                 Err(failure) => self.obey(Command::SendThenClose(failure)),
             },
         }
+    }
+
+    fn admit(&self, key: DeviceKey, client_static: &[u8; 32]) -> Result<Node, Node> {
+        let outcome = login::admit(&self.world, key, client_static, now());
+        self.world.logins.note(key, outcome.is_ok());
+        outcome
     }
 
     fn stanza(&mut self, bytes: &[u8]) -> anyhow::Result<()> {

@@ -6,12 +6,14 @@
 //! | `POST /v1/pair-code` | [`PairCodeRequest`] | [`Linked`] |
 //! | `GET /v1/devices` | | list of [`DeviceLine`] |
 //! | `GET /v1/stats` | | [`Stats`] |
+//! | `GET /v1/logins` | | list of [`LoginLine`] |
 //! | `GET`, `POST /v1/mode` | [`ModeBody`] | [`ModeBody`] |
 //! | `POST /v1/phones/{phone}/{verb}` | [`Sentence`], may be empty | [`Touched`] |
 //!
 //! Verbs: `unlink`, `logout`, `replace`, `ban`, `restrict`, `unrestrict`, `drop`. A refusal is a [`RefusalBody`] with
 //! 400 (malformed), 404 (nothing there), 409 (too late or twice), 502 (the client said no) or 504 (it said nothing).
 
+use crate::logins::LoginLine;
 use crate::phone::Ban;
 use crate::registry::DeviceKey;
 use crate::world::{Mode, Refusal, World, digits, now};
@@ -172,6 +174,7 @@ pub fn router(world: Arc<World>) -> Router {
         .route("/v1/pair-code", post(pair_code))
         .route("/v1/devices", get(devices))
         .route("/v1/stats", get(stats))
+        .route("/v1/logins", get(logins))
         .route("/v1/mode", get(read_mode).post(set_mode))
         .route("/v1/phones/{phone}/{verb}", post(phone))
         .fallback(|| async { Refusal::Unknown("there is no such path: see simulated-whatsapp --help".to_owned()) })
@@ -208,6 +211,10 @@ async fn stats(State(world): Shared) -> Json<Stats> {
         connections_accepted: world.counters.connections.load(Ordering::Relaxed),
         registrations_total: world.counters.registrations.load(Ordering::Relaxed),
     })
+}
+
+async fn logins(State(world): Shared) -> Json<Vec<LoginLine>> {
+    Json(world.logins.all())
 }
 
 async fn read_mode(State(world): Shared) -> Json<ModeBody> {

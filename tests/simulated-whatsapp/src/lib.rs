@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod iq;
 pub mod keys;
 pub mod login;
+pub mod logins;
 pub mod pair_code;
 pub mod pairing;
 pub mod phone;

@@ -2,6 +2,7 @@
 
 use crate::certificates::ServerIdentity;
 use crate::connection::{Command, Outbox};
+use crate::logins::Logins;
 use crate::pair_code::waits_for;
 use crate::pairing::Pairing;
 use crate::phone::Account;
@@ -81,6 +82,8 @@ pub struct World {
     pub registry: Registry,
     /// Counters.
     pub counters: Counters,
+    /// Who tried to log in.
+    pub logins: Logins,
     mode: watch::Sender<Mode>,
     ack_delay: AtomicU64,
     pairings: Mutex<HashMap<String, Arc<Pairing>>>,
@@ -95,6 +98,7 @@ impl World {
             identity,
             registry,
             counters: Counters::default(),
+            logins: Logins::default(),
             mode: watch::Sender::new(Mode::Normal),
             ack_delay: AtomicU64::new(0),
             pairings: Mutex::default(),
