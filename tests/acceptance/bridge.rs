@@ -274,7 +274,7 @@ async fn bad_requests_get_one_sentence_and_the_events_resume() {
         (Method::GET, "/v1/sessions/none", None, StatusCode::NOT_FOUND),
         (Method::GET, "/v1/nonsense", None, StatusCode::NOT_FOUND),
         (Method::PUT, "/v1/sessions/%2e%2e%2fescape", Some(json!({})), StatusCode::BAD_REQUEST),
-        (Method::PUT, "/v1/sessions/a", Some(json!({"desired": 1})), StatusCode::BAD_REQUEST),
+        (Method::PUT, "/v1/sessions/a", Some(json!({"desiredState": 1})), StatusCode::BAD_REQUEST),
         (Method::PUT, "/v1/sessions/a", Some(json!({"pairing": {"method": "Code"}})), StatusCode::BAD_REQUEST),
         (Method::DELETE, "/v1/sessions/a?unlink=perhaps", None, StatusCode::BAD_REQUEST),
         (Method::GET, "/v1/events?since=yesterday", None, StatusCode::BAD_REQUEST),
