@@ -63,15 +63,45 @@ impl DataDir {
         self.root.join("bridge.db")
     }
 
+    /// How many bytes it takes, and how many of them are the bridge's own tables with their log of changes.
+    pub async fn bytes(&self) -> io::Result<(u64, u64)> {
+        let (root, tables) = (self.root.clone(), self.tables());
+        let measure = move || {
+            let size = |path: PathBuf| path.metadata().map_or(0, |found| found.len());
+            let database = size(tables.clone()) + size(tables.with_extension("db-wal"));
+            Ok((bytes(&root)?, database))
+        };
+        tokio::task::spawn_blocking(measure).await.map_err(io::Error::other)?
+    }
+
+    /// The directories of all sessions.
+    pub fn sessions(&self) -> PathBuf {
+        self.root.join("sessions")
+    }
+
     /// The directory of everything that belongs to session `id` alone. Ids are checked at the door and cannot climb.
     pub fn session(&self, id: &str) -> PathBuf {
-        self.root.join("sessions").join(id)
+        self.sessions().join(id)
     }
 
     /// The keys of session `id`.
     pub fn keys(&self, id: &str) -> PathBuf {
         self.session(id).join("keys.db")
     }
+}
+
+/// The bytes of everything in `directory`. What goes away meanwhile does not count.
+pub fn bytes(directory: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        sum += match entry.metadata() {
+            Ok(found) if found.is_dir() => bytes(&entry.path()).unwrap_or_default(),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        };
+    }
+    Ok(sum)
 }
 
 /// Whoever reads the keys can take over the accounts.

@@ -38,6 +38,7 @@ use crate::{
         serve::{self, ServeError},
         token::{Token, TokenError},
     },
+    keys::files::KeyFiles,
     machine::Timings,
     metrics::Metrics,
     sessions::{Limits, Registry, Shared},
@@ -109,7 +110,9 @@ async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
     let (store, stored) = Store::open(&data.tables())?;
     let listeners = serve::bind(&args).await?;
     let shared = Arc::new(Shared {
-        backend: Arc::new(WhatsApp::new(data, args.whatsapp_url, args.whatsapp_version)),
+        keys: Arc::new(KeyFiles::new(data.clone())),
+        data,
+        backend: Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version)),
         store,
         board: Board::new(incarnation()),
         permits: Arc::new(Semaphore::new(args.max_pairings)),

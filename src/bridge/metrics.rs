@@ -21,6 +21,11 @@ struct Request {
     code: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
 /// The bridge's metrics.
 #[derive(Clone)]
 pub struct Metrics {
@@ -30,6 +35,7 @@ pub struct Metrics {
     windows: Counter,
     reconnects: Counter,
     requests: Family<Request, Counter>,
+    data: Family<Kind, Gauge>,
 }
 
 /// Every phase, so that a phase nobody is in reads 0 and not nothing.
@@ -60,6 +66,7 @@ impl Metrics {
             windows: Counter::default(),
             reconnects: Counter::default(),
             requests: Family::default(),
+            data: Family::default(),
         };
         {
             let mut registry = metrics.registry.write().unwrap_or_else(PoisonError::into_inner);
@@ -79,6 +86,11 @@ impl Metrics {
                 "whatsapp_bridge_http_requests",
                 "Requests by method, route and status code",
                 metrics.requests.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_data_bytes",
+                "Bytes on the disk: the data directory, and of it the keys of all sessions and the bridge's own database",
+                metrics.data.clone(),
             );
         }
         metrics
@@ -104,6 +116,13 @@ impl Metrics {
         self.requests.get_or_create(&Request { method: method.to_owned(), path: path.to_owned(), code }).inc();
     }
 
+    /// So many bytes are on the disk, by kind.
+    pub fn data(&self, bytes: Vec<(&'static str, u64)>) {
+        for (kind, bytes) in bytes {
+            self.data.get_or_create(&Kind { kind }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
     /// The exposition text, with the sessions counted now by `count`.
     pub fn text(&self, count: impl Fn(SessionPhase) -> u32) -> Result<String, std::fmt::Error> {
         for phase in PHASES {
@@ -123,9 +142,11 @@ mod tests {
     fn every_phase_is_shown_and_nothing_names_a_session() {
         let metrics = Metrics::new();
         metrics.request("PUT", "/v1/sessions/{id}", 200);
+        metrics.data(vec![("keys", 4096)]);
         let text = metrics.text(|phase| u32::from(phase == SessionPhase::Connected) * 3).unwrap();
         assert!(text.contains("whatsapp_bridge_sessions{phase=\"Connected\"} 3"), "{text}");
         assert!(text.contains("whatsapp_bridge_sessions{phase=\"Banned\"} 0"), "{text}");
+        assert!(text.contains("whatsapp_bridge_data_bytes{kind=\"keys\"} 4096"), "{text}");
         assert!(
             text.contains(
                 "whatsapp_bridge_http_requests_total{method=\"PUT\",path=\"/v1/sessions/{id}\",code=\"200\"} 1"

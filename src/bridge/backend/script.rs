@@ -1,12 +1,15 @@
 //! A backend for tests: what its clients say and when they end is decided by the test.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Backend, Command, EraseError, EventSink};
-use crate::machine::{ClientEvent, End, Start};
+use super::{Backend, Command, Commands, EventSink};
+use crate::{
+    keys::Keys,
+    machine::{ClientEvent, End, Start},
+};
 
 /// A client that runs.
 pub struct Running {
@@ -14,6 +17,8 @@ pub struct Running {
     pub start: Start,
     /// What it was told so far and will be told.
     pub commands: mpsc::UnboundedReceiver<Command>,
+    /// What it keeps its keys in.
+    pub keys: Arc<dyn Keys>,
     events: EventSink,
     end: oneshot::Sender<End>,
 }
@@ -30,41 +35,38 @@ impl Running {
     }
 }
 
-/// Hands every client that is started to the test, and notes every deletion of keys.
+/// Hands every client that is started to the test.
 pub struct Script {
     started: mpsc::UnboundedSender<Running>,
-    /// The sessions whose keys were deleted, in order.
-    pub erased: Arc<Mutex<Vec<String>>>,
 }
 
 impl Script {
     /// A backend, and where its clients appear.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Running>) {
         let (started, running) = mpsc::unbounded_channel();
-        (Self { started, erased: Arc::default() }, running)
+        (Self { started }, running)
     }
 }
 
 #[async_trait]
 impl Backend for Script {
-    async fn run(&self, _id: &str, start: Start, mut commands: mpsc::Receiver<Command>, events: EventSink) -> End {
-        let (told, commands_seen) = mpsc::unbounded_channel();
+    async fn run(&self, _: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
+        let (tell, told) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
-        self.started.send(Running { start, commands: commands_seen, events, end }).unwrap();
+        self.started.send(Running { start, commands: told, keys, events, end }).unwrap();
         let pass_on = async move {
-            while let Some(command) = commands.recv().await {
-                let _ = told.send(command);
+            loop {
+                let command = commands.next().await;
+                let stop = matches!(command, Command::Stop);
+                let _ = tell.send(command);
+                if stop {
+                    return std::future::pending::<()>().await;
+                }
             }
-            std::future::pending::<()>().await;
         };
         tokio::select! {
             end = ended => end.unwrap_or(End::Stopped),
             () = pass_on => End::Stopped,
         }
-    }
-
-    async fn erase(&self, id: &str) -> Result<(), EraseError> {
-        self.erased.lock().unwrap().push(id.to_owned());
-        Ok(())
     }
 }

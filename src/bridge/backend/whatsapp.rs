@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use whatsapp_operator::{
     bridge_api::{PairingMethod, Restriction, RestrictionKind, SessionReason},
     model::Sensitive,
@@ -21,31 +21,28 @@ use whatsapp_rust::{
     Client, TokioRuntime,
     bot::{Bot, BotHandle},
     pair_code::PairCodeOptions,
+    request::IqError,
     types::events::{Event, EventHandler, EventInterest, EventKind},
 };
 
 use super::{
-    Backend, Command, EraseError, EventSink,
+    Backend, Command, Commands, EventSink, Refused,
     http::Http,
     transport::{Log, LoggedFactory},
 };
 use crate::{
-    data::DataDir,
     keys::Keys,
     machine::{ClientEvent, End, Start},
 };
 
 /// The name of the operating system shown under "Linked devices" on the phone.
 const DEVICE_NAME: &str = "whatsapp-operator";
-/// A file of keys that was not used for this long is closed. Opening it again takes half a millisecond.
-const KEYS_REST: Duration = Duration::from_millis(500);
 /// How many clients are made at the same time. It is their keys that are opened for it, and what hundreds of open files
 /// need at once the process does not give back: 200 idle sessions were 97 MB without this, and are 64 MB with it.
 const BUILDS: usize = 8;
 
 /// WhatsApp, or whatever speaks its protocol at another address.
 pub struct WhatsApp {
-    data: DataDir,
     url: Option<String>,
     version: Option<(u32, u32, u32)>,
     http: Http,
@@ -53,25 +50,23 @@ pub struct WhatsApp {
 }
 
 impl WhatsApp {
-    /// Clients that keep their keys in `data` and connect to `url` (WhatsApp itself without one), presenting themselves as
-    /// `version` of the web client (the current one, asked for over HTTP, without one).
-    pub fn new(data: DataDir, url: Option<String>, version: Option<(u32, u32, u32)>) -> Self {
-        Self { data, url, version, http: Http::default(), builds: Semaphore::new(BUILDS) }
+    /// Clients that connect to `url` (WhatsApp itself without one), presenting themselves as `version` of the web client (the
+    /// current one, asked for over HTTP, without one).
+    pub fn new(url: Option<String>, version: Option<(u32, u32, u32)>) -> Self {
+        Self { url, version, http: Http::default(), builds: Semaphore::new(BUILDS) }
     }
 
     async fn build(
         &self,
-        id: &str,
-        keys: &Keys,
+        keys: Arc<dyn Keys>,
         start: &Start,
         log: &Log,
         events: &EventSink,
     ) -> Result<(Bot, Arc<Client>), Unbuilt> {
-        tokio::fs::create_dir_all(self.data.session(id)).await.map_err(|_| Unbuilt)?;
         let slot = Arc::new(std::sync::OnceLock::new());
         let ear = Ear { events: events.clone(), log: log.clone(), client: Arc::clone(&slot), asking: Arc::default() };
         let mut builder = Bot::builder()
-            .with_backend(keys.clone())
+            .with_backend_arc(keys)
             .with_transport_factory(LoggedFactory::new(self.url.as_deref(), log.clone()))
             .with_http_client(self.http.clone())
             .with_runtime(TokioRuntime)
@@ -97,17 +92,17 @@ impl WhatsApp {
         let _ = slot.set(Arc::downgrade(&client));
         Ok((bot, client))
     }
+}
 
-    async fn converse(
-        &self,
-        id: &str,
-        keys: &Keys,
-        start: Start,
-        mut commands: mpsc::Receiver<Command>,
-        events: EventSink,
-    ) -> End {
+/// The client could not be made: its keys cannot be opened. The library's error may name a path or a statement and is
+/// not passed on.
+struct Unbuilt;
+
+#[async_trait]
+impl Backend for WhatsApp {
+    async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
         let log = Log::default();
-        let Ok((bot, client)) = self.build(id, keys, &start, &log, &events).await else {
+        let Ok((bot, client)) = self.build(keys, &start, &log, &events).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };
@@ -124,9 +119,12 @@ impl WhatsApp {
                     handle.shutdown().await;
                     return End::Failed(SessionReason::ServerNotAnswering);
                 }
-                command = commands.recv() => match command {
-                    Some(Command::Unlink) => { tokio::spawn(unlink(Arc::clone(&client), events.clone())); }
-                    Some(Command::Stop) | None => {
+                command = commands.next() => match command {
+                    Command::Unlink(answer) => {
+                        let client = Arc::clone(&client);
+                        tokio::spawn(async move { answer.give(unlink(&client).await) });
+                    }
+                    Command::Stop => {
                         handle.shutdown().await;
                         return End::Stopped;
                     }
@@ -136,37 +134,14 @@ impl WhatsApp {
     }
 }
 
-/// The client could not be made: its keys cannot be opened. The library's error may name a path or a statement and is
-/// not passed on.
-struct Unbuilt;
-
-#[async_trait]
-impl Backend for WhatsApp {
-    async fn run(&self, id: &str, start: Start, commands: mpsc::Receiver<Command>, events: EventSink) -> End {
-        let keys = Keys::new(&self.data.keys(id), KEYS_REST);
-        let _lease = keys.lease();
-        let end = self.converse(id, &keys, start, commands, events).await;
-        keys.close().await;
-        end
-    }
-
-    async fn erase(&self, id: &str) -> Result<(), EraseError> {
-        match tokio::fs::remove_dir_all(self.data.session(id)).await {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(EraseError { id: id.to_owned(), source })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-async fn unlink(client: Arc<Client>, events: EventSink) {
+async fn unlink(client: &Client) -> Result<(), Refused> {
     use wacore::iq::devices::RemoveCompanionDeviceSpec;
-    let removed = match client.pn() {
-        Some(device) => client.execute(RemoveCompanionDeviceSpec::new(&device)).await.is_ok(),
-        None => false,
-    };
-    events.tell(ClientEvent::Unlinked(removed));
+    let device = client.pn().ok_or(Refused::NotLoggedIn)?;
+    client.execute(RemoveCompanionDeviceSpec::new(&device)).await.map_err(|error| match error {
+        IqError::ServerError { .. } => Refused::ByServer,
+        IqError::NotConnected | IqError::Disconnected(_) => Refused::NotLoggedIn,
+        _ => Refused::NotAnswered,
+    })
 }
 
 /// Asks whether the account may start new chats. Without an answer, what is known stays, or `suspected` is believed.

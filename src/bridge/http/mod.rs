@@ -91,6 +91,7 @@ async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str) {
 
 async fn metrics(State(api): State<Api>) -> Response {
     let counts = api.shared.board.count(|session| format!("{:?}", session.phase));
+    api.shared.metrics.data(data_bytes(&api.shared).await);
     match api.shared.metrics.text(|phase| counts.get(&format!("{phase:?}")).copied().unwrap_or(0)) {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -98,6 +99,18 @@ async fn metrics(State(api): State<Api>) -> Response {
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// What the disk holds, by kind. What cannot be read now is not shown anew.
+async fn data_bytes(shared: &Shared) -> Vec<(&'static str, u64)> {
+    let mut bytes = Vec::new();
+    if let Ok(keys) = shared.keys.bytes().await {
+        bytes.push(("keys", keys));
+    }
+    if let Ok((directory, database)) = shared.data.bytes().await {
+        bytes.extend([("directory", directory), ("database", database)]);
+    }
+    bytes
 }
 
 /// Counts the request, and lets it in when it shows the token.

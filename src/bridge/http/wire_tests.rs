@@ -22,6 +22,7 @@ use super::{Api, api, token::Token};
 use crate::{
     backend::script::{Running, Script},
     feed::Board,
+    keys::script::NotedKeys,
     machine::Timings,
     metrics::Metrics,
     sessions::{Limits, Registry, Shared},
@@ -45,9 +46,12 @@ fn bridge(directory: &Path) -> Bridge {
     let token = directory.join("token");
     std::fs::write(&token, TOKEN).unwrap();
     let (script, clients) = Script::new();
+    let keys = NotedKeys::new();
     let (store, stored) = Store::open(&directory.join("bridge.db")).unwrap();
     let shared = Arc::new(Shared {
         backend: Arc::new(script),
+        data: keys.data.clone(),
+        keys: Arc::new(keys),
         store,
         board: Board::new("run".to_owned()),
         permits: Arc::new(Semaphore::new(9)),

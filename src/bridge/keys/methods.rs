@@ -18,14 +18,14 @@ use wacore::{
 };
 use whatsapp_rust::bytes::Bytes;
 
-use super::Keys;
+use super::file::FileKeys;
 
 // The traits' own versions of some methods are several steps where the library's store takes one: all must be passed on.
 macro_rules! pass_on {
     ($(impl $store:ident { $(fn $method:ident($($name:ident: $type:ty),*) -> $answer:ty;)* })*) => {$(
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
-        impl $store for Keys {
+        impl $store for FileKeys {
             $(async fn $method(&self, $($name: $type),*) -> Result<$answer> {
                 self.open().await?.$method($($name),*).await
             })*
@@ -125,7 +125,7 @@ pass_on! {
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl DeviceStore for Keys {
+impl DeviceStore for FileKeys {
     async fn save(&self, device: &Device) -> Result<()> {
         self.open().await?.save(device).await
     }

@@ -1,111 +1,91 @@
-//! The keys of one session: the library's SQLite file, open only while it is used.
+//! The keys of the sessions: who may use them, what is there of them, and how they end.
 //!
-//! A quiet session looks at its keys once in five minutes. Kept open, the file costs it 0.2 MB, as much as the rest of its
-//! client (pages, the parsed schema, a mapped index of the log).
+//! Two clients with one session's keys destroy it. So keys are only ever used under a [`Lease`], and a session has one at
+//! a time: giving out the next one fences off whoever had the former, however much of a dropped client is still alive.
+//! Within a process that is a lock and a token ([`files`]); between processes it is the lock on the data directory. A
+//! store that several processes share has to keep both promises by itself, with a token in every write.
 
+mod check;
+mod file;
+pub mod files;
 mod methods;
+#[cfg(test)]
+pub mod script;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
+use async_trait::async_trait;
 use thiserror::Error;
-use tokio::{
-    sync::{MappedMutexGuard, Mutex, MutexGuard},
-    time::Instant,
-};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use wacore::store::error::{Result, StoreError};
-use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
+pub use wacore::store::traits::Backend as Keys;
+use whatsapp_operator::model::Sensitive;
 
-/// What a client gets as its store. Clones are the same store.
-#[derive(Clone)]
-pub struct Keys(Arc<File>);
+/// Where the keys of all sessions are.
+#[async_trait]
+pub trait KeyStore: Send + Sync + 'static {
+    /// Gives the keys of `session` to one client. Whoever had them finds the store closed from here on, and nothing of
+    /// theirs is under way any more. With `linked` they must be those of that device; without it they are made when there
+    /// are none, and made anew when what is there is of no use.
+    async fn lease(&self, session: &str, linked: Option<&Linked>) -> Result<Box<dyn Lease>, KeysError>;
 
-struct File {
-    path: String,
-    rest: Duration,
-    /// One operation at a time, as the library's store has it, too.
-    slot: Mutex<Slot>,
-    /// The client is over; whatever is left of it finds the store closed and cannot open it again.
-    over: CancellationToken,
+    /// Deletes the keys of `session`, out of the hands of whoever has them. Keys that are not there are deleted.
+    async fn erase(&self, session: &str) -> Result<(), KeysError>;
+
+    /// How many bytes all keys take.
+    async fn bytes(&self) -> io::Result<u64>;
 }
 
-/// Somebody still uses the store of a client that is over.
+/// The right to use the keys of one session. It ends when the next one is given out, when it is closed, and when it is
+/// dropped.
+#[async_trait]
+pub trait Lease: Send + Sync {
+    /// The keys, for the library. They answer with an error once the lease is over.
+    fn keys(&self) -> Arc<dyn Keys>;
+
+    /// Ends the lease: everything is on the disk and nothing is under way when this returns.
+    async fn close(self: Box<Self>);
+}
+
+/// The device a session's record says it has keys of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The account's number in international form, when it is known.
+    pub phone_number: Option<Sensitive>,
+}
+
+/// What became of the keys of a linked device. Only a new pairing heals it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LostKeys {
+    /// There is nothing, or nothing that belongs to a linked device.
+    #[error("missing")]
+    Missing,
+    /// There is something that cannot be read: garbage, a part of a file, a file that may not be opened.
+    #[error("unreadable")]
+    Unreadable,
+    /// They belong to another account than the session.
+    #[error("those of another account")]
+    Foreign,
+}
+
+/// Keys cannot be used or deleted.
 #[derive(Debug, Error)]
-#[error("the client is over")]
-struct Over;
-
-struct Slot {
-    store: Option<SqliteStore>,
-    used_at: Instant,
-}
-
-impl Slot {
-    /// Closing writes the log of changes back into the file, which takes a moment of a thread.
-    async fn close(&mut self) {
-        if let Some(store) = self.store.take() {
-            let _ = tokio::task::spawn_blocking(move || drop(store)).await;
-        }
-    }
-}
-
-impl Keys {
-    /// The keys in the file at `path`, which is closed when it was not used for `rest`.
-    pub fn new(path: &Path, rest: Duration) -> Self {
-        Self(Arc::new(File {
-            path: path.to_string_lossy().into_owned(),
-            rest,
-            slot: Mutex::new(Slot { store: None, used_at: Instant::now() }),
-            over: CancellationToken::new(),
-        }))
-    }
-
-    /// As long as this lives the store can be used.
-    pub fn lease(&self) -> DropGuard {
-        self.0.over.clone().drop_guard()
-    }
-
-    /// Closes the file for good.
-    pub async fn close(&self) {
-        self.0.over.cancel();
-        self.0.slot.lock().await.close().await;
-    }
-
-    async fn open(&self) -> Result<MappedMutexGuard<'_, SqliteStore>> {
-        let mut slot = self.0.slot.lock().await;
-        if self.0.over.is_cancelled() {
-            return Err(StoreError::Connection(Box::new(Over)));
-        }
-        slot.used_at = Instant::now();
-        let store = match slot.store.take() {
-            Some(store) => store,
-            None => {
-                let store = SqliteStore::with_config(&self.0.path, config()).await?;
-                tokio::spawn(close_unused(Arc::clone(&self.0)));
-                store
-            }
-        };
-        Ok(MutexGuard::map(slot, |slot| slot.store.insert(store)))
-    }
-}
-
-async fn close_unused(file: Arc<File>) {
-    let mut until = Instant::now() + file.rest;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(until) => {}
-            () = file.over.cancelled() => {}
-        }
-        let mut slot = file.slot.lock().await;
-        until = slot.used_at + file.rest;
-        if until <= Instant::now() || file.over.is_cancelled() {
-            return slot.close().await;
-        }
-    }
-}
-
-fn config() -> SqliteStoreConfig {
-    // Far more than the few pages that a session in use touches.
-    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }
+pub enum KeysError {
+    /// The session is to be linked, and its keys are lost.
+    #[error("the session's keys are {0}")]
+    Lost(LostKeys),
+    /// What is left of a former client still has them. It has to let go sooner or later.
+    #[error("a former client of the session has not let go of its keys yet")]
+    InUse,
+    /// The disk said so. Another try may do.
+    #[error("{doing} the session's keys: {source}")]
+    Disk {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// SQLite said so. Another try may do.
+    #[error("look at the session's keys: {0}")]
+    Database(rusqlite::Error),
 }

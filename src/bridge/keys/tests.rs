@@ -1,17 +1,24 @@
-use std::time::Duration;
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use wacore::store::traits::{DeviceStore, SignalStore};
+use whatsapp_operator::model::Sensitive;
 
-use super::Keys;
+use super::{KeyStore, Keys, KeysError, Lease, Linked, LostKeys, file::KeyFile, files::KeyFiles};
+use crate::data::DataDir;
 
 const KEY: [u8; 32] = [7; 32];
 const NEVER: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A lease on a file that is there for it alone.
+async fn leased(file: &Arc<KeyFile>) -> Box<dyn Lease> {
+    let mut access = file.take_over().await.unwrap();
+    Box::new(file.lease(&mut access))
+}
+
 /// Waits until the file is closed.
-async fn closed(keys: &Keys) {
+async fn closed(file: &KeyFile) {
     let closing = async {
-        while keys.0.slot.lock().await.store.is_some() {
+        while file.access.lock().await.store.is_some() {
             tokio::task::yield_now().await;
         }
     };
@@ -22,9 +29,11 @@ async fn closed(keys: &Keys) {
 async fn an_unused_file_is_closed_and_opened_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let keys = Keys::new(&path, Duration::ZERO);
+    let file = Arc::new(KeyFile::new(path.clone(), Duration::ZERO));
+    let lease = leased(&file).await;
+    let keys = lease.keys();
     keys.put_identity("alice", KEY).await.unwrap();
-    closed(&keys).await;
+    closed(&file).await;
     assert!(!path.with_extension("db-wal").exists(), "a closed file needs no log of changes");
     assert_eq!(keys.load_identity("alice").await.unwrap(), Some(KEY));
 }
@@ -33,46 +42,217 @@ async fn an_unused_file_is_closed_and_opened_again() {
 async fn a_used_file_stays_open() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let keys = Keys::new(&path, NEVER);
-    keys.put_identity("alice", KEY).await.unwrap();
-    assert!(keys.0.slot.lock().await.store.is_some());
+    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let lease = leased(&file).await;
+    lease.keys().put_identity("alice", KEY).await.unwrap();
+    assert!(file.access.lock().await.store.is_some());
     assert!(path.with_extension("db-wal").exists());
 }
 
 #[tokio::test]
 async fn what_is_left_of_a_client_that_is_over_cannot_write() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("keys.db");
-    let keys = Keys::new(&path, NEVER);
-    let left = keys.clone();
+    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let lease = leased(&file).await;
+    let left = lease.keys();
     left.put_identity("alice", KEY).await.unwrap();
-    keys.close().await;
-    assert!(keys.0.slot.lock().await.store.is_none());
+    lease.close().await;
+    assert!(file.access.lock().await.store.is_none());
     assert!(left.put_identity("alice", [8; 32]).await.is_err());
     assert!(left.exists().await.is_err());
-    assert_eq!(Keys::new(&path, NEVER).load_identity("alice").await.unwrap(), Some(KEY));
+    assert_eq!(leased(&file).await.keys().load_identity("alice").await.unwrap(), Some(KEY));
 }
 
 #[tokio::test]
 async fn a_client_that_is_dropped_lets_go_of_its_file() {
     let directory = tempfile::tempdir().unwrap();
-    let keys = Keys::new(&directory.path().join("keys.db"), NEVER);
-    let lease = keys.lease();
+    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let lease = leased(&file).await;
+    let keys = lease.keys();
     keys.put_identity("alice", KEY).await.unwrap();
     drop(lease);
-    closed(&keys).await;
+    closed(&file).await;
     assert!(keys.load_identity("alice").await.is_err());
+}
+
+#[tokio::test]
+async fn the_next_lease_fences_off_a_client_that_lives_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let former = leased(&file).await;
+    let left = former.keys();
+    left.put_identity("alice", KEY).await.unwrap();
+    // Nobody closed or dropped the former lease.
+    let next = leased(&file).await;
+    assert!(left.put_identity("alice", [8; 32]).await.is_err());
+    let keys = next.keys();
+    assert_eq!(keys.load_identity("alice").await.unwrap(), Some(KEY));
+    // Nor does its end take the keys from the one that has them now.
+    drop(former);
+    keys.put_identity("alice", [9; 32]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operation_nobody_waits_for_is_over_before_the_next_lease() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let former = leased(&file).await;
+    former.keys().put_identity("alice", KEY).await.unwrap();
+    // Somebody holds the file up, so that the operation is under way and stays so.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let keys = former.keys();
+    let writing = tokio::spawn(async move { keys.put_identity("alice", [8; 32]).await });
+    while file.access.try_lock().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    writing.abort();
+    let next = tokio::spawn(async move { leased(&file).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!next.is_finished(), "the operation of the former client is still under way");
+    other.execute_batch("ROLLBACK").unwrap();
+    let next = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
+    let keys = next.keys();
+    let before = keys.load_identity("alice").await.unwrap();
+    keys.put_identity("alice", KEY).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(keys.load_identity("alice").await.unwrap(), Some(KEY), "{before:?} came before");
 }
 
 #[tokio::test]
 async fn what_a_killed_process_left_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let keys = Keys::new(&path, NEVER);
-    keys.put_identity("alice", KEY).await.unwrap();
+    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let lease = leased(&file).await;
+    lease.keys().put_identity("alice", KEY).await.unwrap();
     let left = directory.path().join("left.db");
-    for file in ["db", "db-wal"] {
-        std::fs::copy(path.with_extension(file), left.with_extension(file)).unwrap();
+    for extension in ["db", "db-wal"] {
+        fs::copy(path.with_extension(extension), left.with_extension(extension)).unwrap();
     }
-    assert_eq!(Keys::new(&left, NEVER).load_identity("alice").await.unwrap(), Some(KEY));
+    let file = Arc::new(KeyFile::new(left, NEVER));
+    assert_eq!(leased(&file).await.keys().load_identity("alice").await.unwrap(), Some(KEY));
+}
+
+/// A data directory with keys in it.
+struct Bench {
+    directory: tempfile::TempDir,
+    files: KeyFiles,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let files = KeyFiles::new(DataDir::lock(directory.path()).unwrap());
+        Self { directory, files }
+    }
+
+    fn path(&self, session: &str) -> PathBuf {
+        self.directory.path().join("sessions").join(session).join("keys.db")
+    }
+
+    /// Session `session` linked to the account `number`, with its keys at rest.
+    async fn links(&self, session: &str, number: &str) {
+        let lease = self.files.lease(session, None).await.unwrap();
+        let keys = lease.keys();
+        keys.create().await.unwrap();
+        let mut device = keys.load().await.unwrap().unwrap();
+        device.pn = Some(format!("{number}:3@s.whatsapp.net").parse().unwrap());
+        keys.save(&device).await.unwrap();
+        lease.close().await;
+    }
+
+    async fn linked(&self, session: &str, number: &str) -> Result<Arc<dyn Keys>, KeysError> {
+        let linked = Linked { phone_number: Some(Sensitive::new(number)) };
+        Ok(self.files.lease(session, Some(&linked)).await?.keys())
+    }
+
+    async fn loses(&self, session: &str) -> LostKeys {
+        match self.linked(session, "+15550001").await {
+            Err(KeysError::Lost(lost)) => lost,
+            other => panic!("not lost: {:?}", other.err()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_of_the_linked_device_are_given_out() {
+    let bench = Bench::new();
+    bench.links("a", "15550001").await;
+    assert!(bench.linked("a", "+15550001").await.is_ok());
+    assert!(bench.files.lease("a", Some(&Linked { phone_number: None })).await.is_ok());
+    assert!(bench.files.bytes().await.unwrap() > 100_000);
+}
+
+#[tokio::test]
+async fn lost_keys_are_told_apart() {
+    let bench = Bench::new();
+    assert_eq!(bench.loses("nothing").await, LostKeys::Missing);
+    for session in
+        ["deleted", "emptied", "garbage", "short", "truncated", "torn", "directory", "another", "foreign", "unlinked"]
+    {
+        bench.links(session, "15550001").await;
+    }
+    let whole = fs::read(bench.path("torn")).unwrap();
+    fs::remove_file(bench.path("deleted")).unwrap();
+    fs::write(bench.path("emptied"), "").unwrap();
+    fs::write(bench.path("garbage"), "garbage ".repeat(9000)).unwrap();
+    fs::write(bench.path("short"), "x").unwrap();
+    fs::write(bench.path("truncated"), &whole[..whole.len() / 2]).unwrap();
+    let (mut torn, page) = (whole.clone(), 4096);
+    torn[page * 2..page * 6].fill(0x5a);
+    fs::write(bench.path("torn"), torn).unwrap();
+    fs::remove_file(bench.path("directory")).unwrap();
+    fs::create_dir(bench.path("directory")).unwrap();
+    fs::remove_file(bench.path("another")).unwrap();
+    rusqlite::Connection::open(bench.path("another")).unwrap().execute_batch("CREATE TABLE device (x)").unwrap();
+    bench.links("other", "15550002").await;
+    fs::copy(bench.path("other"), bench.path("foreign")).unwrap();
+    rusqlite::Connection::open(bench.path("unlinked")).unwrap().execute("UPDATE device SET pn = ''", []).unwrap();
+    for (session, lost) in [
+        ("deleted", LostKeys::Missing),
+        ("emptied", LostKeys::Missing),
+        ("unlinked", LostKeys::Missing),
+        ("garbage", LostKeys::Unreadable),
+        ("short", LostKeys::Unreadable),
+        ("truncated", LostKeys::Unreadable),
+        ("torn", LostKeys::Unreadable),
+        ("directory", LostKeys::Unreadable),
+        ("another", LostKeys::Unreadable),
+        ("foreign", LostKeys::Foreign),
+    ] {
+        assert_eq!(bench.loses(session).await, lost, "{session}");
+        assert_eq!(bench.loses(session).await, lost, "{session}, asked again");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_linked_gets_new_keys_for_useless_ones() {
+    let bench = Bench::new();
+    for session in ["garbage", "directory"] {
+        bench.links(session, "15550001").await;
+    }
+    fs::write(bench.path("garbage"), "garbage ".repeat(9000)).unwrap();
+    fs::remove_file(bench.path("directory")).unwrap();
+    fs::create_dir(bench.path("directory")).unwrap();
+    for session in ["garbage", "directory"] {
+        let lease = bench.files.lease(session, None).await.unwrap();
+        assert!(!lease.keys().exists().await.unwrap(), "{session}");
+    }
+}
+
+#[tokio::test]
+async fn deleted_keys_are_gone_also_for_whoever_has_them() {
+    let bench = Bench::new();
+    bench.links("a", "15550001").await;
+    let keys = bench.files.lease("a", None).await.unwrap();
+    let left = keys.keys();
+    left.put_identity("alice", KEY).await.unwrap();
+    bench.files.erase("a").await.unwrap();
+    assert!(left.put_identity("alice", KEY).await.is_err());
+    assert!(!bench.path("a").parent().unwrap().exists());
+    bench.files.erase("a").await.unwrap();
+    assert_eq!(bench.loses("a").await, LostKeys::Missing);
 }

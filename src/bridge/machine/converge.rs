@@ -6,6 +6,7 @@ use super::{
     Effect, Start,
     state::{Client, Permit, Rest, Stage, State, later},
 };
+use crate::keys::Linked;
 use whatsapp_operator::bridge_api::PairingMethod;
 
 /// Asks for whatever is missing. Called after every event.
@@ -74,6 +75,7 @@ fn start(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
     let by_code = pairing.method == PairingMethod::Code && !state.kept.paired;
     effects.push(Effect::Start(Start {
         generation: state.generation,
+        linked: state.kept.paired.then(|| Linked { phone_number: state.kept.phone_number.clone() }),
         pair_with_code: pairing.phone_number.clone().filter(|_| by_code),
         push_name: state.kept.push_name.clone(),
     }));

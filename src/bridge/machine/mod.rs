@@ -26,6 +26,8 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
+use crate::keys::{Linked, LostKeys};
+
 /// Which client of a session something is about. Grows with every start, so late news of an old client are told apart.
 pub type Generation = u64;
 
@@ -97,8 +99,8 @@ pub enum ClientEvent {
     },
     /// What the account may not do while it is connected; `None` lifts it.
     Restricted(Option<Restriction>),
-    /// The answer to [`Effect::Unlink`]: whether the server removed the device.
-    Unlinked(bool),
+    /// The answer to [`Effect::Unlink`]: the server removed the device, or why not.
+    Unlinked(Result<(), SessionReason>),
 }
 
 /// How a client ended.
@@ -108,6 +110,8 @@ pub enum End {
     Stopped,
     /// By itself.
     Failed(SessionReason),
+    /// It could not start: the keys of the linked device are lost, for good.
+    KeysLost(LostKeys),
 }
 
 /// What to do.
@@ -134,6 +138,8 @@ pub enum Effect {
 pub struct Start {
     /// Which client.
     pub generation: Generation,
+    /// The linked device, whose keys must be there.
+    pub linked: Option<Linked>,
     /// The number to pair with by code, when that is the method and the session is not paired.
     pub pair_with_code: Option<Sensitive>,
     /// The account's name, when known: without it the library waits ten seconds for the phone before it is ready.

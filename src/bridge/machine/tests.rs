@@ -488,7 +488,7 @@ fn deletion_unlinks_first_then_deletes_the_keys_then_says_so() {
     let mut story = Story::linked();
     story.happens(Event::Delete { unlink: true }).is(P::Deleting);
     assert_eq!(story.effects, [Effect::Unlink(1)]);
-    story.hears(ClientEvent::Unlinked(true));
+    story.hears(ClientEvent::Unlinked(Ok(())));
     assert_eq!(story.effects, [Effect::Stop(1)]);
     story.ends(End::Stopped);
     assert_eq!(story.effects, [Effect::Erase]);
@@ -510,7 +510,7 @@ fn deletion_connects_when_it_has_to_and_keeps_trying() {
     assert!(story.starts());
     story.connects();
     assert_eq!(story.effects, [Effect::Unlink(3)]);
-    story.hears(ClientEvent::Unlinked(false));
+    story.hears(ClientEvent::Unlinked(Err(R::ServerNotAnswering)));
     assert_eq!(story.effects, [Effect::Stop(3)]);
     story.happens(Event::Delete { unlink: false }).ends(End::Stopped);
     assert_eq!(story.effects, [Effect::Erase]);
@@ -554,7 +554,7 @@ fn a_scan_in_the_moment_of_the_deletion_is_unlinked_when_that_was_asked_for() {
     assert!(story.starts() && story.state.view().paired, "{:?}", story.state);
     story.connects();
     assert_eq!(story.effects, [Effect::Unlink(2)]);
-    story.hears(ClientEvent::Unlinked(true)).ends(End::Stopped);
+    story.hears(ClientEvent::Unlinked(Ok(()))).ends(End::Stopped);
     assert_eq!(story.effects, [Effect::Erase]);
     for forgotten in [&[false][..], &[false, true], &[true, false]] {
         assert_eq!(scanned(forgotten).effects, [Effect::Erase], "{forgotten:?}");
@@ -669,7 +669,7 @@ fn news() -> impl Strategy<Value = ClientEvent> {
         1 => Just(ClientEvent::Replaced),
         1 => Just(ClientEvent::Outdated),
         1 => Just(ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) }),
-        1 => any::<bool>().prop_map(ClientEvent::Unlinked),
+        1 => any::<bool>().prop_map(|done| ClientEvent::Unlinked(if done { Ok(()) } else { Err(R::ServerNotAnswering) })),
     ]
 }
 
@@ -759,7 +759,7 @@ proptest! {
                 Event::Client(_, ClientEvent::Paired) => linked = !removed,
                 Event::Client(_, ClientEvent::Connected { .. }) if !stopping => linked = !removed,
                 Event::Client(_, ClientEvent::LoggedOut) => (linked, removed) = (false, true),
-                Event::Client(_, ClientEvent::Unlinked(true)) if before.is_deleting() => (linked, removed) = (false, true),
+                Event::Client(_, ClientEvent::Unlinked(Ok(()))) if before.is_deleting() => (linked, removed) = (false, true),
                 _ => {}
             }
             story.happens(event);

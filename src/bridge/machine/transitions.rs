@@ -286,13 +286,14 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             let expires_at = end.or_else(|| Some(later(now, UNTIMED_RESTRICTION)));
             state.kept.restriction = Some(Restriction { expires_at, ..found });
         }
-        ClientEvent::Unlinked(true) if matches!(state.stage, Stage::Unlinking { .. }) => {
+        ClientEvent::Unlinked(Ok(())) if matches!(state.stage, Stage::Unlinking { .. }) => {
             state.kept.paired = false;
             erase_and_go(state, false);
         }
-        ClientEvent::Unlinked(_) => {
+        ClientEvent::Unlinked(Ok(())) => {}
+        ClientEvent::Unlinked(Err(reason)) => {
             if matches!(state.stage, Stage::Unlinking { .. }) {
-                failed(state, SessionReason::ServerNotAnswering, now);
+                failed(state, reason, now);
             }
         }
     }
@@ -402,6 +403,8 @@ fn ended(state: &mut State, generation: Generation, end: End, now: Timestamp) {
             state.client = Client::None;
             let reason = match end {
                 End::Failed(reason) => reason,
+                // Without its keys it is gone for good.
+                End::KeysLost(_) => SessionReason::SessionLost,
                 // Nobody asked it to.
                 End::Stopped => SessionReason::ConnectionLost,
             };

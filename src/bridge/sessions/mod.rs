@@ -1,5 +1,6 @@
 //! The sessions of this process: a registry of them, and a task for each.
 
+mod client;
 mod registry;
 mod session;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use whatsapp_operator::bridge_api::{PairingMethod, Session, SessionSpec};
 
 use super::session::{Actor, Request, Shared};
 use crate::{
-    backend::EraseError,
+    keys::KeysError,
     machine::{Kept, State, Timings},
     store::{StoreError, Stored},
 };
@@ -53,7 +53,7 @@ pub enum Refusal {
     Store(#[from] StoreError),
     /// The keys could not be deleted.
     #[error(transparent)]
-    Keys(#[from] EraseError),
+    Keys(#[from] KeysError),
 }
 
 /// What the registry does itself.
@@ -190,7 +190,7 @@ impl Registry {
             return Ok(Some(session));
         }
         self.shared.store.remove(id).await?;
-        self.shared.backend.erase(id).await?;
+        self.shared.keys.erase(id).await?;
         Ok(None)
     }
 
@@ -251,9 +251,8 @@ fn is_phone_number(text: &str) -> bool {
 mod tests {
     use super::{Refusal, Request, check_id, is_phone_number};
     use crate::{
-        backend::Command,
         machine::End,
-        sessions::tests::{Bench, told},
+        sessions::tests::{Bench, told_to_stop},
     };
 
     #[test]
@@ -286,7 +285,7 @@ mod tests {
             },
             bench.registry.delete("a", true),
             async {
-                assert_eq!(told(&mut client).await, Command::Stop);
+                told_to_stop(&mut client).await;
                 bench.registry.entries().closing = true;
                 client.ends(End::Stopped);
             }

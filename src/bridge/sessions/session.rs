@@ -9,17 +9,17 @@ use tokio::{
 };
 use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
 
+use super::client;
 use crate::{
-    backend::{Backend, Command, EventSink},
+    backend::{Backend, ClientHandle, EventSink, Refused, commands},
+    data::DataDir,
     feed::Board,
-    machine::{Effect, End, Event, Generation, Start, State, step},
+    keys::KeyStore,
+    machine::{ClientEvent, Effect, Event, Generation, Start, State, step},
     metrics::Metrics,
     store::{Store, StoreError},
 };
 
-/// A client that was told to stop and has not after this long is dropped. The library waits up to 5 s for each of two
-/// things when it closes.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// A store that fails is tried again; nothing else happens to the session meanwhile.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -27,6 +27,10 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 pub struct Shared {
     /// Runs the clients.
     pub backend: Arc<dyn Backend>,
+    /// Where everything is kept.
+    pub data: DataDir,
+    /// What they need to be who they are.
+    pub keys: Arc<dyn KeyStore>,
     /// Remembers the sessions.
     pub store: Store,
     /// Shows them.
@@ -64,7 +68,7 @@ pub struct Actor {
     state: State,
     inputs: mpsc::UnboundedReceiver<Input>,
     loopback: mpsc::UnboundedSender<Input>,
-    commands: Option<(Generation, mpsc::Sender<Command>)>,
+    client: Option<(Generation, ClientHandle)>,
     waiting_for_permit: Option<AbortHandle>,
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
@@ -73,7 +77,7 @@ impl Actor {
     /// A session's task; `state` must be stored already.
     pub fn new(shared: Arc<Shared>, state: State) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
-        Self { shared, state, inputs, loopback, commands: None, waiting_for_permit: None, permit: None }
+        Self { shared, state, inputs, loopback, client: None, waiting_for_permit: None, permit: None }
     }
 
     /// Runs until the session is deleted or closed.
@@ -135,9 +139,9 @@ impl Actor {
     /// Stores what the event changes, then carries out what follows from it. On an error nothing has changed.
     async fn try_take(&mut self, event: Event) -> Result<(), StoreError> {
         if let Event::ClientEnded(generation, _) = &event
-            && self.commands.as_ref().is_some_and(|(running, _)| running == generation)
+            && self.client.as_ref().is_some_and(|(running, _)| running == generation)
         {
-            self.commands = None;
+            self.client = None;
         }
         let (next, effects) = step(&self.state, event, Timestamp::now());
         let was = (self.state.phase(), self.state.reason());
@@ -192,8 +196,12 @@ impl Actor {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Start(start) => self.start(start),
-            Effect::Stop(generation) => self.command(generation, Command::Stop),
-            Effect::Unlink(generation) => self.command(generation, Command::Unlink),
+            Effect::Stop(generation) => {
+                if let Some(client) = self.client(generation) {
+                    client.stop();
+                }
+            }
+            Effect::Unlink(generation) => self.unlink(generation),
             Effect::RequestPermit => {
                 let (permits, loopback) = (Arc::clone(&self.shared.permits), self.loopback.clone());
                 let waiting = tokio::spawn(async move {
@@ -213,7 +221,7 @@ impl Actor {
                 let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
                 let id = self.state.id().to_owned();
                 tokio::spawn(async move {
-                    let event = match shared.backend.erase(&id).await {
+                    let event = match shared.keys.erase(&id).await {
                         Ok(()) => Event::Erased,
                         Err(error) => {
                             tracing::error!(session = id, %error, "trying again");
@@ -227,31 +235,46 @@ impl Actor {
         }
     }
 
-    fn command(&self, generation: Generation, command: Command) {
-        // A client that is gone has sent its end, which says the same.
-        if let Some((running, commands)) = &self.commands
-            && *running == generation
-        {
-            let _ = commands.try_send(command);
-        }
+    /// The client, unless it is gone: then it has sent its end, which says enough.
+    fn client(&self, generation: Generation) -> Option<&ClientHandle> {
+        self.client.as_ref().filter(|(running, _)| *running == generation).map(|(_, client)| client)
+    }
+
+    fn unlink(&self, generation: Generation) {
+        let Some(client) = self.client(generation).cloned() else { return };
+        let loopback = self.loopback.clone();
+        tokio::spawn(async move {
+            let unlinked = match client.unlink().await {
+                Ok(()) => Ok(()),
+                // Its end comes by itself.
+                Err(Refused::Over) => return,
+                Err(Refused::ByServer) => Err(SessionReason::ServerRefused),
+                Err(Refused::NotAnswered) => Err(SessionReason::ServerNotAnswering),
+                Err(Refused::Busy | Refused::NotLoggedIn) => Err(SessionReason::ConnectionLost),
+            };
+            let _ = loopback.send(Input::Event(Box::new(Event::Client(generation, ClientEvent::Unlinked(unlinked)))));
+        });
     }
 
     fn start(&mut self, start: Start) {
         let generation = start.generation;
-        // An unlink and a stop are all a client is ever told.
-        let (commands, told) = mpsc::channel(4);
-        self.commands = Some((generation, commands));
+        let (handle, commands) = commands();
+        self.client = Some((generation, handle.clone()));
         let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
+        let listener = loopback.clone();
+        let events = EventSink::to(move |event| {
+            let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
+        });
         let id = self.state.id().to_owned();
         tokio::spawn(async move {
-            let end = supervise(&shared, &id, start, told, &loopback).await;
+            let end = client::run(&shared, &id, start, (handle, commands), events).await;
             let _ = loopback.send(Input::Event(Box::new(Event::ClientEnded(generation, end))));
         });
     }
 
     async fn close(mut self) {
-        let Some((generation, commands)) = self.commands.take() else { return };
-        let _ = commands.try_send(Command::Stop);
+        let Some((generation, client)) = self.client.take() else { return };
+        client.stop();
         while let Some(input) = self.inputs.recv().await {
             let Input::Event(event) = input else { continue };
             match *event {
@@ -271,41 +294,6 @@ impl Actor {
             tracing::error!(session = next.id(), %error, "the session's last change is lost");
         }
         self.state = next;
-    }
-}
-
-/// Runs a client, and drops it when it does not stop in time after it was told to.
-async fn supervise(
-    shared: &Shared,
-    id: &str,
-    start: Start,
-    mut told: mpsc::Receiver<Command>,
-    loopback: &mpsc::UnboundedSender<Input>,
-) -> End {
-    let generation = start.generation;
-    let (pass_on, commands) = mpsc::channel(4);
-    let listener = loopback.clone();
-    let events = EventSink::to(move |event| {
-        let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
-    });
-    let client = shared.backend.run(id, start, commands, events);
-    tokio::pin!(client);
-    let mut deadline = None;
-    loop {
-        tokio::select! {
-            end = &mut client => return end,
-            command = told.recv(), if deadline.is_none() => {
-                let command = command.unwrap_or(Command::Stop);
-                let _ = pass_on.try_send(command);
-                if command == Command::Stop {
-                    deadline = Some(tokio::time::Instant::now() + STOP_TIMEOUT);
-                }
-            }
-            () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => {
-                tracing::warn!(session = id, "the client did not stop in time and is dropped");
-                return End::Stopped;
-            }
-        }
     }
 }
 

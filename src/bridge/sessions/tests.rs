@@ -5,7 +5,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 use whatsapp_operator::{
-    bridge_api::{Event as Shown, PairingMethod, SessionPhase, SessionSpec},
+    bridge_api::{Event as Shown, PairingMethod, SessionPhase, SessionReason, SessionSpec},
     model::Sensitive,
 };
 
@@ -15,6 +15,7 @@ use crate::{
         script::{Running, Script},
     },
     feed::{Board, Subscription},
+    keys::script::NotedKeys,
     machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
     sessions::{Limits, Refusal, Registry, Shared, session::Actor},
@@ -36,10 +37,13 @@ pub(crate) struct Bench {
 impl Bench {
     fn start(directory: Arc<tempfile::TempDir>, permits: usize) -> Self {
         let (script, clients) = Script::new();
-        let erased = Arc::clone(&script.erased);
+        let keys = NotedKeys::new();
+        let erased = Arc::clone(&keys.erased);
         let (store, stored) = Store::open(&directory.path().join("bridge.db")).unwrap();
         let shared = Arc::new(Shared {
             backend: Arc::new(script),
+            data: keys.data.clone(),
+            keys: Arc::new(keys),
             store,
             board: Board::new("run".to_owned()),
             permits: Arc::new(Semaphore::new(permits)),
@@ -92,14 +96,19 @@ pub(crate) async fn told(client: &mut Running) -> Command {
     tokio::time::timeout(PATIENCE, client.commands.recv()).await.expect("the client is told").unwrap()
 }
 
+pub(crate) async fn told_to_stop(client: &mut Running) {
+    let command = told(client).await;
+    assert!(matches!(command, Command::Stop), "{command:?}");
+}
+
 #[tokio::test]
 async fn deletion_is_announced_after_the_client_is_over_and_the_keys_are_gone() {
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
     bench.registry.delete("a", true).await.unwrap();
-    assert_eq!(told(&mut client).await, Command::Unlink);
-    client.says(ClientEvent::Unlinked(true));
-    assert_eq!(told(&mut client).await, Command::Stop);
+    let Command::Unlink(answer) = told(&mut client).await else { panic!("the device is to be removed first") };
+    answer.give(Ok(()));
+    told_to_stop(&mut client).await;
     assert!(bench.erased.lock().unwrap().is_empty() && bench.shared.board.get("a").is_some());
     client.ends(End::Stopped);
     let erased = Arc::clone(&bench.erased);
@@ -114,7 +123,7 @@ async fn a_logout_is_shown_after_the_keys_are_gone() {
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
     client.says(ClientEvent::LoggedOut);
-    assert_eq!(told(&mut client).await, Command::Stop);
+    told_to_stop(&mut client).await;
     assert_eq!(bench.shared.board.get("a").unwrap().phase, SessionPhase::Connected);
     client.ends(End::Stopped);
     bench.sees_phase(SessionPhase::LoggedOut).await;
@@ -173,12 +182,24 @@ async fn what_a_cut_off_creation_left_is_gone_after_a_deletion() {
 }
 
 #[tokio::test]
+async fn what_lives_on_of_a_client_that_is_over_has_no_keys() {
+    let mut bench = Bench::fresh();
+    let client = bench.linked("a").await;
+    let keys = Arc::clone(&client.keys);
+    keys.put_identity("alice", [7; 32]).await.unwrap();
+    client.ends(End::Failed(SessionReason::ConnectionLost));
+    let next = bench.client().await;
+    assert!(keys.put_identity("alice", [8; 32]).await.is_err());
+    assert_eq!(next.keys.load_identity("alice").await.unwrap(), Some([7; 32]));
+}
+
+#[tokio::test]
 async fn closing_stops_every_client_and_refuses_what_comes_after() {
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
     let close = bench.registry.close();
     let stop = async {
-        assert_eq!(told(&mut client).await, Command::Stop);
+        told_to_stop(&mut client).await;
         client.ends(End::Stopped);
     };
     tokio::time::timeout(PATIENCE, async { tokio::join!(close, stop) }).await.expect("closing ends");

@@ -1,0 +1,166 @@
+//! What a running client can be told, and how it answers.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Commands that may wait for a client to take them up.
+const QUEUE: usize = 4;
+/// The library gives an answer of the server this long, too.
+const ANSWER: Duration = Duration::from_secs(75);
+
+/// A command to a client.
+#[derive(Debug)]
+pub enum Command {
+    /// Have the device removed from the account.
+    Unlink(Answer<()>),
+    /// Close the connection and end. Said once; nothing comes after it.
+    Stop,
+}
+
+/// Where the answer to a command goes. Dropped without one, it says that the client is over.
+#[derive(Debug)]
+pub struct Answer<T>(oneshot::Sender<Result<T, Refused>>);
+
+impl<T> Answer<T> {
+    /// Answers. Whoever asked may be gone.
+    pub fn give(self, answer: Result<T, Refused>) {
+        let _ = self.0.send(answer);
+    }
+}
+
+/// Why a client did not do what it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// It ended first, or was ending.
+    #[error("the client is over")]
+    Over,
+    /// Too many commands wait already.
+    #[error("the client has too much to do")]
+    Busy,
+    /// There is no login, so nobody to ask.
+    #[error("the client is not logged in")]
+    NotLoggedIn,
+    /// The server did not answer.
+    #[error("the server did not answer")]
+    NotAnswered,
+    /// The server said no.
+    #[error("the server refused")]
+    ByServer,
+}
+
+/// The handle to a running client.
+#[derive(Clone, Debug)]
+pub struct ClientHandle {
+    queue: mpsc::Sender<Command>,
+    stop: CancellationToken,
+}
+
+/// A client's side of the handle.
+#[derive(Debug)]
+pub struct Commands {
+    queue: mpsc::Receiver<Command>,
+    stop: CancellationToken,
+}
+
+/// A handle, and the client's side of it.
+pub fn commands() -> (ClientHandle, Commands) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let stop = CancellationToken::new();
+    (ClientHandle { queue: sender, stop: stop.clone() }, Commands { queue: receiver, stop })
+}
+
+impl ClientHandle {
+    /// Tells it to stop. Always heard, whatever else waits; its end says that it did.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Whether it was told to stop, once it is.
+    pub async fn told_to_stop(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Has it remove the device from the account.
+    pub async fn unlink(&self) -> Result<(), Refused> {
+        self.ask(Command::Unlink).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refused> {
+        let (answer, answered) = oneshot::channel();
+        if self.stop.is_cancelled() {
+            return Err(Refused::Over);
+        }
+        self.queue.try_send(command(Answer(answer))).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Busy,
+            mpsc::error::TrySendError::Closed(_) => Refused::Over,
+        })?;
+        match timeout(ANSWER, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Refused::Over),
+            Err(_) => Err(Refused::NotAnswered),
+        }
+    }
+}
+
+impl Commands {
+    /// The next command. Once told to stop, that is all it is ever told; so is a client that nobody has a handle to.
+    pub async fn next(&mut self) -> Command {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Command::Stop,
+            command = self.queue.recv() => command.unwrap_or(Command::Stop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_is_answered_or_refused_with_the_reason() {
+        let (client, mut told) = commands();
+        let answering = async {
+            let Command::Unlink(answer) = told.next().await else { panic!("not told to unlink") };
+            answer.give(Err(Refused::ByServer));
+        };
+        assert_eq!(tokio::join!(client.unlink(), answering).0, Err(Refused::ByServer));
+        let dropping = async { drop(told.next().await) };
+        assert_eq!(tokio::join!(client.unlink(), dropping).0, Err(Refused::Over));
+        drop(told);
+        assert_eq!(client.unlink().await, Err(Refused::Over));
+    }
+
+    #[tokio::test]
+    async fn stop_is_heard_before_what_waits_and_by_a_client_without_a_handle() {
+        let (client, mut told) = commands();
+        let asked: Vec<_> = (0..QUEUE)
+            .map(|_| {
+                tokio::spawn({
+                    let client = client.clone();
+                    async move { client.unlink().await }
+                })
+            })
+            .collect();
+        while client.queue.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.unlink().await, Err(Refused::Busy));
+        client.stop();
+        assert!(matches!(told.next().await, Command::Stop));
+        assert_eq!(client.unlink().await, Err(Refused::Over));
+        drop(told);
+        for asked in asked {
+            assert_eq!(asked.await.unwrap(), Err(Refused::Over));
+        }
+        let (client, mut told) = commands();
+        drop(client);
+        assert!(matches!(told.next().await, Command::Stop));
+    }
+}

@@ -1,0 +1,166 @@
+//! One session's file of keys: the library's SQLite file, open only while it is used, and only by the holder of the lease.
+//!
+//! A quiet session looks at its keys once in five minutes. Kept open, the file costs it 0.2 MB, as much as the rest of its
+//! client (pages, the parsed schema, a mapped index of the log).
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::{
+    sync::{MappedMutexGuard, Mutex, MutexGuard},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use wacore::store::error::{Result, StoreError};
+use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
+
+use super::{KeysError, Lease};
+
+/// How long a former client's last operation may take. A disk that needs longer is asked again later.
+const LET_GO: Duration = Duration::from_secs(10);
+
+/// The file, which knows who may use it.
+pub(super) struct KeyFile {
+    path: PathBuf,
+    /// It is closed when it was not used for this long.
+    rest: Duration,
+    /// One operation at a time, as the library's store has it, too.
+    pub(super) access: Mutex<Access>,
+}
+
+/// What the file is in use for.
+pub(super) struct Access {
+    pub(super) store: Option<SqliteStore>,
+    /// Cancelled once nothing is left of the store opened last, operations that nobody waits for any more included.
+    gone: CancellationToken,
+    used_at: Instant,
+    holder: Fence,
+}
+
+/// Stands between the file and whoever has a lease on it. Once lowered it stays so.
+#[derive(Clone)]
+struct Fence(CancellationToken);
+
+/// Somebody still uses the keys, and their lease is over.
+#[derive(Debug, Error)]
+#[error("the lease on the keys is over")]
+struct Over;
+
+impl KeyFile {
+    /// The file at `path`, which is closed when it was not used for `rest`.
+    pub(super) fn new(path: PathBuf, rest: Duration) -> Self {
+        let gone = CancellationToken::new();
+        gone.cancel();
+        let holder = Fence(gone.clone());
+        Self { path, rest, access: Mutex::new(Access { store: None, gone, used_at: Instant::now(), holder }) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the file out of the hands of whoever has it, and waits until nothing of theirs is under way.
+    pub(super) async fn take_over(&self) -> std::result::Result<MutexGuard<'_, Access>, KeysError> {
+        let mut access = timeout(LET_GO, self.access.lock()).await.map_err(|_| KeysError::InUse)?;
+        access.holder.0.cancel();
+        if access.close().await { Ok(access) } else { Err(KeysError::InUse) }
+    }
+
+    /// A lease on the file that `access` was taken over of.
+    pub(super) fn lease(self: &Arc<Self>, access: &mut Access) -> FileLease {
+        let fence = Fence(CancellationToken::new());
+        access.holder = fence.clone();
+        FileLease(FileKeys { file: Arc::clone(self), fence })
+    }
+}
+
+impl Access {
+    /// Closing writes the log of changes back into the file, which takes a moment of a thread. Says whether that is done.
+    async fn close(&mut self) -> bool {
+        if let Some(store) = self.store.take() {
+            let _ = tokio::task::spawn_blocking(move || drop(store)).await;
+        }
+        timeout(LET_GO, self.gone.cancelled()).await.is_ok()
+    }
+}
+
+/// The holder's way to the file: the library's store.
+#[derive(Clone)]
+pub(super) struct FileKeys {
+    file: Arc<KeyFile>,
+    fence: Fence,
+}
+
+impl FileKeys {
+    pub(super) async fn open(&self) -> Result<MappedMutexGuard<'_, SqliteStore>> {
+        let mut access = self.file.access.lock().await;
+        if self.fence.0.is_cancelled() {
+            return Err(StoreError::Connection(Box::new(Over)));
+        }
+        access.used_at = Instant::now();
+        let store = match access.store.take() {
+            Some(store) => store,
+            None => {
+                access.gone = CancellationToken::new();
+                let path = self.file.path.to_string_lossy();
+                let store = SqliteStore::with_config(&path, config(&access.gone)).await?;
+                tokio::spawn(close_unused(self.clone()));
+                store
+            }
+        };
+        Ok(MutexGuard::map(access, |access| access.store.insert(store)))
+    }
+}
+
+async fn close_unused(FileKeys { file, fence }: FileKeys) {
+    let mut until = Instant::now() + file.rest;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = fence.0.cancelled() => {}
+        }
+        let mut access = file.access.lock().await;
+        until = access.used_at + file.rest;
+        if until <= Instant::now() || fence.0.is_cancelled() {
+            access.close().await;
+            return;
+        }
+    }
+}
+
+/// `gone` is cancelled with the store's last connection: the library runs its operations on threads of their own, where
+/// they go on when nobody waits for them any more.
+fn config(gone: &CancellationToken) -> SqliteStoreConfig {
+    let guard = gone.clone().drop_guard();
+    // Far more than the few pages that a session in use touches.
+    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }.with_connection_init(move |_| {
+        let _ = &guard;
+        Ok(())
+    })
+}
+
+/// The right to use the file.
+pub(super) struct FileLease(pub(super) FileKeys);
+
+#[async_trait]
+impl Lease for FileLease {
+    fn keys(&self) -> Arc<dyn super::Keys> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn close(self: Box<Self>) {
+        self.0.fence.0.cancel();
+        self.0.file.access.lock().await.close().await;
+    }
+}
+
+impl Drop for FileLease {
+    fn drop(&mut self) {
+        self.0.fence.0.cancel();
+    }
+}

@@ -1,0 +1,93 @@
+//! Keys in files: a directory per session in the data directory, which this process has for itself.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, ErrorKind},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::{KeyStore, KeysError, Lease, Linked, check::look, file::KeyFile};
+use crate::data::{DataDir, bytes};
+
+/// A file of keys that was not used for this long is closed. Opening it again takes half a millisecond.
+const REST: Duration = Duration::from_millis(500);
+
+/// The files of keys of all sessions.
+pub struct KeyFiles {
+    data: DataDir,
+    /// One for each session that was used since the start: whoever still has a former lease has the same one.
+    files: Mutex<HashMap<String, Arc<KeyFile>>>,
+}
+
+impl KeyFiles {
+    /// The keys in `data`.
+    pub fn new(data: DataDir) -> Self {
+        Self { data, files: Mutex::default() }
+    }
+
+    fn file(&self, session: &str) -> Arc<KeyFile> {
+        let new = || Arc::new(KeyFile::new(self.data.keys(session), REST));
+        Arc::clone(self.files().entry(session.to_owned()).or_insert_with(new))
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<String, Arc<KeyFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl KeyStore for KeyFiles {
+    async fn lease(&self, session: &str, linked: Option<&Linked>) -> Result<Box<dyn Lease>, KeysError> {
+        let file = self.file(session);
+        let mut access = file.take_over().await?;
+        if !self.files().get(session).is_some_and(|known| Arc::ptr_eq(known, &file)) {
+            // Deleted in this very moment; whoever has the session made again will ask once more.
+            return Err(KeysError::InUse);
+        }
+        let (looked_at, directory) = (Arc::clone(&file), self.data.session(session));
+        let found = on_a_thread("look at", move || {
+            fs::create_dir_all(directory)?;
+            Ok(look(looked_at.path()))
+        })
+        .await??;
+        if !found.serves(linked).map_err(KeysError::Lost)? {
+            tracing::warn!(session, ?found, "the session is not linked and its keys are of no use: it gets new ones");
+            let directory = self.data.session(session);
+            on_a_thread("replace", move || remove(&directory).and_then(|()| fs::create_dir_all(&directory))).await?;
+        }
+        Ok(Box::new(file.lease(&mut access)))
+    }
+
+    async fn erase(&self, session: &str) -> Result<(), KeysError> {
+        let file = self.file(session);
+        let access = file.take_over().await?;
+        let directory = self.data.session(session);
+        on_a_thread("delete", move || remove(&directory)).await?;
+        // Nobody can use it any more: a session of the same name gets another one.
+        self.files().remove(session);
+        drop(access);
+        Ok(())
+    }
+
+    async fn bytes(&self) -> io::Result<u64> {
+        let sessions = self.data.sessions();
+        tokio::task::spawn_blocking(move || bytes(&sessions)).await.map_err(io::Error::other)?
+    }
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, KeysError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
+    done.flatten().map_err(|source| KeysError::Disk { doing, source })
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    fs::remove_dir_all(directory).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
