@@ -116,6 +116,24 @@ pub enum SessionReason {
 }
 
 impl SessionReason {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::ConnectionLost,
+        Self::ServerUnreachable,
+        Self::ServerNotAnswering,
+        Self::ServerNotTrusted,
+        Self::ServerRefused,
+        Self::StreamReplaced,
+        Self::ClientOutdated,
+        Self::TemporaryBan,
+        Self::LoggedOut,
+        Self::SessionLost,
+        Self::CoexistenceNotSupported,
+        Self::PairingFailed,
+        Self::PairingCodesUnusable,
+        Self::TooManyRequests,
+    ];
+
     /// Whether it says why no device is linked, and not only why there is no connection.
     pub fn is_about_the_link(self) -> bool {
         matches!(

@@ -64,3 +64,17 @@ pub fn of(because: &str) -> &'static str {
         _ => "See status.conditions.",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+    use crate::bridge_api::SessionReason;
+
+    #[test]
+    fn every_reason_of_a_session_has_a_sentence_of_its_own() {
+        let sentences: Vec<&str> = SessionReason::ALL.into_iter().map(|reason| of(reason.as_str())).collect();
+        assert!(!sentences.contains(&of("no such reason")), "{sentences:?}");
+        let different: std::collections::BTreeSet<&str> = sentences.iter().copied().collect();
+        assert_eq!(different.len(), sentences.len());
+    }
+}

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use whatsapp_operator::bridge_api::{Capability, Info, Session, SessionPhase, SessionSpec};
+use whatsapp_operator::bridge_api::{Capability, Info, Session, SessionPhase, SessionReason};
 
 use super::{Api, api, token::Token};
 use crate::{
@@ -119,21 +119,24 @@ async fn a_controller_of_the_first_release_is_answered_in_words_it_can_read() {
     assert_eq!((status, session.phase), (StatusCode::ACCEPTED, first::SessionPhase::Deleting));
 }
 
-#[tokio::test]
-async fn every_phase_and_every_old_reason_can_be_read_by_a_controller_of_the_first_release() {
-    let recorded: Vec<Session> = {
-        let list: Value = serde_json::from_str(include_str!("../../../tests/wire/first/list.json")).unwrap();
-        serde_json::from_value(list["items"].clone()).unwrap()
+#[test]
+fn every_word_but_those_added_since_can_be_read_by_a_controller_of_the_first_release() {
+    let reads = |session: &Session| -> bool {
+        serde_json::from_value::<first::Session>(serde_json::to_value(session).unwrap()).is_ok()
     };
+    let list: Value = serde_json::from_str(include_str!("../../../tests/wire/first/list.json")).unwrap();
+    let recorded: Session = serde_json::from_value(list["items"][1].clone()).unwrap();
     for phase in crate::metrics::PHASES {
-        let session = Session { phase: phase.into(), ..recorded[1].clone() };
-        let read: first::Session = serde_json::from_value(serde_json::to_value(&session).unwrap()).unwrap();
-        assert_eq!(format!("{:?}", read.phase), format!("{phase:?}"));
+        assert!(reads(&Session { phase: phase.into(), ..recorded.clone() }), "{phase:?}");
     }
-    for session in recorded {
-        let read: first::Session = serde_json::from_value(serde_json::to_value(&session).unwrap()).unwrap();
-        assert_eq!(format!("{:?}", read.reason), format!("{:?}", session.reason));
-    }
+    let with = |reason: SessionReason| Session { reason: Some(reason.into()), ..recorded.clone() };
+    let since: Vec<_> = SessionReason::ALL.into_iter().filter(|reason| !reads(&with(*reason))).collect();
+    // The rule that words may be added came with these. Whoever adds another one lengthens the list.
+    use SessionReason as R;
+    assert_eq!(
+        since,
+        [R::SessionLost, R::CoexistenceNotSupported, R::PairingFailed, R::PairingCodesUnusable, R::TooManyRequests]
+    );
 }
 
 #[tokio::test]
@@ -243,5 +246,4 @@ async fn what_it_can_do_is_said_in_words_that_callers_ask_for() {
     let (_, info) = bridge(directory.path()).asked("GET", "/v1/info", "").await;
     let info: Info = serde_json::from_value(info).unwrap();
     assert!(info.capabilities.include(Capability::Qr) && info.capabilities.include(Capability::Events));
-    assert_eq!(SessionSpec::default().within(&info.capabilities), SessionSpec::default());
 }
