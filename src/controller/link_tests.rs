@@ -128,6 +128,28 @@ async fn it_lists_then_follows_and_wakes_the_instance_a_session_belongs_to() {
 }
 
 #[tokio::test]
+async fn a_session_that_cannot_be_read_is_its_own_trouble_and_not_the_shards() {
+    let mut world = world("token").await;
+    let follower = world.follower().await;
+    follower.send("run-1", &event(SessionPhase::Connected));
+    world.until(|_, session| session.is_some()).await;
+    let strange = json!({"type": "session", "session": {"id": fixtures::UID, "phase": ["odd"]}});
+    follower.say(&format!("id: run-2\nevent: session\ndata: {strange}\n\n"));
+    let another = Session { id: "another".into(), ..fixtures::session(SessionPhase::Opening) };
+    follower.send("run-3", &Event::Session { session: Box::new(another) });
+    world.until(|state, session| *state == LinkState::Up && session.is_none()).await;
+    let link = world.links.get(&fixtures::binding()).unwrap();
+    while link.look("another").1.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(link.is_unreadable(fixtures::UID) && !link.is_unreadable("another"));
+    assert_eq!(link.glance().total, 2, "it is there all the same");
+    follower.send("run-4", &event(SessionPhase::Connected));
+    world.until(|state, session| *state == LinkState::Up && session.is_some()).await;
+    assert!(!link.is_unreadable(fixtures::UID));
+}
+
+#[tokio::test]
 async fn a_broken_stream_is_resumed_where_it_left_off_and_a_reset_lists_again() {
     let mut world = world("token").await;
     let follower = world.follower().await;
