@@ -117,6 +117,7 @@ async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
         board: Board::new(incarnation()),
         permits: Arc::new(Semaphore::new(args.max_pairings)),
         metrics: Metrics::new(),
+        closing: CancellationToken::new(),
     });
     let limits = Limits {
         max_sessions: args.max_sessions,

@@ -56,6 +56,7 @@ fn bridge(directory: &Path) -> Bridge {
         board: Board::new("run".to_owned()),
         permits: Arc::new(Semaphore::new(9)),
         metrics: Metrics::new(),
+        closing: CancellationToken::new(),
     });
     let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use whatsapp_operator::bridge_api::SessionReason;
 
-use super::session::Shared;
+use super::Shared;
 use crate::{
     backend::{ClientHandle, Commands, EventSink},
     keys::KeysError,

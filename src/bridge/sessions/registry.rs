@@ -15,11 +15,14 @@ use tokio::{
 };
 use whatsapp_operator::bridge_api::{PairingMethod, Session, SessionSpec};
 
-use super::session::{Actor, Request, Shared};
+use super::{
+    Shared,
+    session::{Actor, Request},
+};
 use crate::{
     keys::KeysError,
     machine::{Kept, State, Timings},
-    store::{StoreError, Stored},
+    store::{Change, StoreError, Stored},
 };
 
 /// Requests to one session that may wait.
@@ -152,7 +155,7 @@ impl Registry {
             return Ok(());
         }
         let kept = Kept::new(spec);
-        self.shared.store.save(id, &kept).await?;
+        self.shared.store.apply(vec![Change::save(id, &kept)?]).await?;
         let mut entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);
@@ -189,7 +192,7 @@ impl Registry {
         if let Some(session) = self.tell(id, unlink).await? {
             return Ok(Some(session));
         }
-        self.shared.store.remove(id).await?;
+        self.shared.store.apply(vec![Change::remove(id)]).await?;
         self.shared.keys.erase(id).await?;
         Ok(None)
     }
@@ -221,13 +224,9 @@ impl Registry {
             entries.closing = true;
             std::mem::take(&mut entries.by_id)
         };
-        for entry in entries.values() {
-            let _ = entry.requests.try_send(Request::Close);
-        }
-        for (_, Entry { requests, task }) in entries {
-            // With the last sender gone a task that had no room for the request ends as well.
-            drop(requests);
-            let _ = task.await;
+        self.shared.closing.cancel();
+        for (_, entry) in entries {
+            let _ = entry.task.await;
         }
     }
 }
@@ -249,7 +248,7 @@ fn is_phone_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Refusal, Request, check_id, is_phone_number};
+    use super::{Refusal, check_id, is_phone_number};
     use crate::{
         machine::End,
         sessions::tests::{Bench, told_to_stop},
@@ -280,8 +279,7 @@ mod tests {
         // In this order: the task of the session reads the end before the deletion.
         let ((), deleted, ()) = tokio::join!(
             async {
-                let entries = bench.registry.entries();
-                entries.by_id["a"].requests.try_send(Request::Close).unwrap();
+                bench.registry.shared.closing.cancel();
             },
             bench.registry.delete("a", true),
             async {

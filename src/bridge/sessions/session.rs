@@ -1,47 +1,29 @@
-//! One task per session: it alone owns the session's state, and carries out what the state machine asks for.
+//! One task per session: it alone owns the session's state, and stores what the state machine makes of it before anything
+//! follows from it.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     task::AbortHandle,
+    time::Instant,
 };
 use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
 
-use super::client;
+use super::Shared;
 use crate::{
-    backend::{Backend, ClientHandle, EventSink, Refused, commands},
-    data::DataDir,
-    feed::Board,
-    keys::KeyStore,
-    machine::{ClientEvent, Effect, Event, Generation, Start, State, step},
-    metrics::Metrics,
-    store::{Store, StoreError},
+    backend::ClientHandle,
+    machine::{Effect, Event, Generation, State, step},
+    store::{Change, StoreError},
 };
 
-/// A store that fails is tried again; nothing else happens to the session meanwhile.
+/// First wait before what could not be stored is stored again; doubles up to `STORE_RETRY_MAX`.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// A disk that is full stays so until somebody comes; what they do has to show soon.
+const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
 
-/// What all sessions share.
-pub struct Shared {
-    /// Runs the clients.
-    pub backend: Arc<dyn Backend>,
-    /// Where everything is kept.
-    pub data: DataDir,
-    /// What they need to be who they are.
-    pub keys: Arc<dyn KeyStore>,
-    /// Remembers the sessions.
-    pub store: Store,
-    /// Shows them.
-    pub board: Board,
-    /// The pairing permits.
-    pub permits: Arc<Semaphore>,
-    /// Counts.
-    pub metrics: Metrics,
-}
-
-/// What a session can be told.
+/// What a session can be asked for.
 pub enum Request {
     /// The wanted state; answered when it is on the disk, with `None` when the session is being deleted.
     Put(Box<SessionSpec>, oneshot::Sender<Result<Option<Session>, StoreError>>),
@@ -52,61 +34,86 @@ pub enum Request {
         /// Where the answer goes.
         answer: oneshot::Sender<Result<Session, StoreError>>,
     },
-    /// Close the client and end; the session stays as it is on the disk.
-    Close,
 }
 
 // Boxed, because a channel reserves room for 32 of them per session.
-enum Input {
+pub(super) enum Input {
     Event(Box<Event>),
     Permit(OwnedSemaphorePermit),
 }
 
+/// An event that cannot be refused, because what it says has happened, and that the store would not take. Nothing else
+/// happens to the session until it does.
+struct Unstored {
+    event: Event,
+    error: StoreError,
+    wait: Duration,
+    again: Instant,
+}
+
 /// The task's own things, next to the state.
 pub struct Actor {
-    shared: Arc<Shared>,
-    state: State,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: State,
     inputs: mpsc::UnboundedReceiver<Input>,
-    loopback: mpsc::UnboundedSender<Input>,
-    client: Option<(Generation, ClientHandle)>,
-    waiting_for_permit: Option<AbortHandle>,
+    pub(super) loopback: mpsc::UnboundedSender<Input>,
+    pub(super) client: Option<(Generation, ClientHandle)>,
+    pub(super) waiting_for_permit: Option<AbortHandle>,
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    unstored: Option<Box<Unstored>>,
 }
 
 impl Actor {
     /// A session's task; `state` must be stored already.
     pub fn new(shared: Arc<Shared>, state: State) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
-        Self { shared, state, inputs, loopback, client: None, waiting_for_permit: None, permit: None }
+        Self { shared, state, inputs, loopback, client: None, waiting_for_permit: None, permit: None, unstored: None }
     }
 
-    /// Runs until the session is deleted or closed.
+    /// Runs until the session is deleted or the process closes.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let shared = Arc::clone(&self.shared);
         // Whatever is wanted of a fresh or restored session starts by itself.
         self.take(Event::Tick).await;
         loop {
-            let wake = sleep_until(self.state.wake_at());
+            let again = self.unstored.as_ref().map(|unstored| unstored.again);
             tokio::select! {
                 biased;
+                () = shared.closing.cancelled() => return self.close().await,
                 request = requests.recv() => match request {
-                    Some(Request::Put(spec, answer)) => {
-                        let _ = answer.send(self.put(*spec).await);
-                    }
-                    Some(Request::Delete { unlink, answer }) => {
-                        let stored = self.try_take(Event::Delete { unlink }).await;
-                        let _ = answer.send(stored.map(|()| self.state.view()));
-                    }
-                    Some(Request::Close) | None => return self.close().await,
+                    Some(request) => self.answer(request).await,
+                    None => return self.close().await,
                 },
-                Some(input) = self.inputs.recv() => match input {
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.store_again().await,
+                Some(input) = self.inputs.recv(), if again.is_none() => match input {
                     Input::Event(event) => self.take(*event).await,
                     Input::Permit(permit) => self.granted(permit).await,
                 },
-                () = wake => self.take(Event::Tick).await,
+                () = sleep_until(self.state.wake_at()), if again.is_none() => self.take(Event::Tick).await,
             }
             if self.state.is_gone() {
                 self.shared.board.remove(self.state.id());
                 return;
+            }
+        }
+    }
+
+    /// Answers a request; with the error of the store while it fails, because nothing may overtake what happened before.
+    async fn answer(&mut self, request: Request) {
+        let failing = self.unstored.as_ref().map(|unstored| unstored.error.clone());
+        match request {
+            Request::Put(spec, answer) => {
+                let _ = answer.send(match failing {
+                    Some(error) => Err(error),
+                    None => self.put(*spec).await,
+                });
+            }
+            Request::Delete { unlink, answer } => {
+                let stored = match failing {
+                    Some(error) => Err(error),
+                    None => self.try_take(Event::Delete { unlink }).await,
+                };
+                let _ = answer.send(stored.map(|()| self.state.view()));
             }
         }
     }
@@ -128,11 +135,21 @@ impl Actor {
         }
     }
 
-    /// Takes an event that cannot be refused: what it says has happened. Waits for the store if need be.
+    /// Takes an event that cannot be refused: what it says has happened. What the store does not take now it gets later.
     pub(super) async fn take(&mut self, event: Event) {
-        while let Err(error) = self.try_take(event.clone()).await {
+        self.take_after(event, STORE_RETRY).await;
+    }
+
+    async fn take_after(&mut self, event: Event, wait: Duration) {
+        if let Err(error) = self.try_take(event.clone()).await {
             tracing::error!(session = self.state.id(), %error, "the session cannot be stored; trying again");
-            tokio::time::sleep(STORE_RETRY).await;
+            self.unstored = Some(Box::new(Unstored { event, error, wait, again: Instant::now() + wait }));
+        }
+    }
+
+    async fn store_again(&mut self) {
+        if let Some(unstored) = self.unstored.take() {
+            self.take_after(unstored.event, (unstored.wait * 2).min(STORE_RETRY_MAX)).await;
         }
     }
 
@@ -145,11 +162,7 @@ impl Actor {
         }
         let (next, effects) = step(&self.state, event, Timestamp::now());
         let was = (self.state.phase(), self.state.reason());
-        if effects.contains(&Effect::Forget) {
-            self.shared.store.remove(next.id()).await?;
-        } else if next.kept != self.state.kept {
-            self.shared.store.save(next.id(), &next.kept).await?;
-        }
+        self.store(&next, effects.contains(&Effect::Forget)).await?;
         self.state = next;
         if effects.contains(&Effect::RequestPermit)
             && let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned()
@@ -159,7 +172,9 @@ impl Actor {
             for effect in effects.into_iter().filter(|effect| *effect != Effect::RequestPermit) {
                 self.carry_out(effect);
             }
-            return Box::pin(self.try_take(Event::PermitGranted)).await;
+            // The event itself is stored, and must not be taken twice when this one is not.
+            Box::pin(self.take(Event::PermitGranted)).await;
+            return Ok(());
         }
         for effect in effects {
             self.carry_out(effect);
@@ -171,17 +186,24 @@ impl Actor {
         Ok(())
     }
 
+    async fn store(&self, next: &State, forget: bool) -> Result<(), StoreError> {
+        let change = if forget {
+            Change::remove(next.id())
+        } else if next.kept == self.state.kept {
+            return Ok(());
+        } else {
+            Change::save(next.id(), &next.kept)?
+        };
+        self.shared.store.apply(vec![change]).await
+    }
+
     fn note(&self, was: (SessionPhase, Option<SessionReason>)) {
         let (phase, reason) = (self.state.phase(), self.state.reason());
         if (phase, reason) == was {
             return;
         }
-        tracing::info!(
-            session = self.state.id(),
-            ?phase,
-            reason = reason.map(SessionReason::as_str),
-            "session changed"
-        );
+        let said = reason.map(SessionReason::as_str);
+        tracing::info!(session = self.state.id(), ?phase, reason = said, "session changed");
         if phase == was.0 {
             return;
         }
@@ -193,86 +215,10 @@ impl Actor {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Start(start) => self.start(start),
-            Effect::Stop(generation) => {
-                if let Some(client) = self.client(generation) {
-                    client.stop();
-                }
-            }
-            Effect::Unlink(generation) => self.unlink(generation),
-            Effect::RequestPermit => {
-                let (permits, loopback) = (Arc::clone(&self.shared.permits), self.loopback.clone());
-                let waiting = tokio::spawn(async move {
-                    if let Ok(permit) = permits.acquire_owned().await {
-                        let _ = loopback.send(Input::Permit(permit));
-                    }
-                });
-                self.waiting_for_permit = Some(waiting.abort_handle());
-            }
-            Effect::ReleasePermit => {
-                self.permit = None;
-                if let Some(waiting) = self.waiting_for_permit.take() {
-                    waiting.abort();
-                }
-            }
-            Effect::Erase => {
-                let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
-                let id = self.state.id().to_owned();
-                tokio::spawn(async move {
-                    let event = match shared.keys.erase(&id).await {
-                        Ok(()) => Event::Erased,
-                        Err(error) => {
-                            tracing::error!(session = id, %error, "trying again");
-                            Event::EraseFailed
-                        }
-                    };
-                    let _ = loopback.send(Input::Event(Box::new(event)));
-                });
-            }
-            Effect::Forget => {}
-        }
-    }
-
-    /// The client, unless it is gone: then it has sent its end, which says enough.
-    fn client(&self, generation: Generation) -> Option<&ClientHandle> {
-        self.client.as_ref().filter(|(running, _)| *running == generation).map(|(_, client)| client)
-    }
-
-    fn unlink(&self, generation: Generation) {
-        let Some(client) = self.client(generation).cloned() else { return };
-        let loopback = self.loopback.clone();
-        tokio::spawn(async move {
-            let unlinked = match client.unlink().await {
-                Ok(()) => Ok(()),
-                // Its end comes by itself.
-                Err(Refused::Over) => return,
-                Err(Refused::ByServer) => Err(SessionReason::ServerRefused),
-                Err(Refused::NotAnswered) => Err(SessionReason::ServerNotAnswering),
-                Err(Refused::Busy | Refused::NotLoggedIn) => Err(SessionReason::ConnectionLost),
-            };
-            let _ = loopback.send(Input::Event(Box::new(Event::Client(generation, ClientEvent::Unlinked(unlinked)))));
-        });
-    }
-
-    fn start(&mut self, start: Start) {
-        let generation = start.generation;
-        let (handle, commands) = commands();
-        self.client = Some((generation, handle.clone()));
-        let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
-        let listener = loopback.clone();
-        let events = EventSink::to(move |event| {
-            let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
-        });
-        let id = self.state.id().to_owned();
-        tokio::spawn(async move {
-            let end = client::run(&shared, &id, start, (handle, commands), events).await;
-            let _ = loopback.send(Input::Event(Box::new(Event::ClientEnded(generation, end))));
-        });
-    }
-
     async fn close(mut self) {
+        if let Some(unstored) = self.unstored.take() {
+            self.keep(unstored.event).await;
+        }
         let Some((generation, client)) = self.client.take() else { return };
         client.stop();
         while let Some(input) = self.inputs.recv().await {
@@ -288,9 +234,7 @@ impl Actor {
 
     async fn keep(&mut self, event: Event) {
         let (next, _) = step(&self.state, event, Timestamp::now());
-        if next.kept != self.state.kept
-            && let Err(error) = self.shared.store.save(next.id(), &next.kept).await
-        {
+        if let Err(error) = self.store(&next, false).await {
             tracing::error!(session = next.id(), %error, "the session's last change is lost");
         }
         self.state = next;

@@ -4,6 +4,7 @@ use std::{
 };
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use whatsapp_operator::{
     bridge_api::{Event as Shown, PairingMethod, SessionPhase, SessionReason, SessionSpec},
     model::Sensitive,
@@ -19,7 +20,7 @@ use crate::{
     machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
     sessions::{Limits, Refusal, Registry, Shared, session::Actor},
-    store::Store,
+    store::{Change, Store},
 };
 
 /// Far longer than anything here takes.
@@ -48,6 +49,7 @@ impl Bench {
             board: Board::new("run".to_owned()),
             permits: Arc::new(Semaphore::new(permits)),
             metrics: Metrics::new(),
+            closing: CancellationToken::new(),
         });
         let shown = shared.board.subscribe(None);
         let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
@@ -174,7 +176,8 @@ async fn a_permit_that_comes_too_late_does_not_cost_the_one_held() {
 #[tokio::test]
 async fn what_a_cut_off_creation_left_is_gone_after_a_deletion() {
     let bench = Bench::fresh();
-    bench.shared.store.save("a", &Kept::new(SessionSpec::default())).await.unwrap();
+    let change = Change::save("a", &Kept::new(SessionSpec::default())).unwrap();
+    bench.shared.store.apply(vec![change]).await.unwrap();
     assert!(matches!(bench.registry.delete("a", true).await, Ok(None)));
     assert_eq!(*bench.erased.lock().unwrap(), ["a"]);
     let again = Bench::start(Arc::clone(&bench.directory), 9);
@@ -205,4 +208,55 @@ async fn closing_stops_every_client_and_refuses_what_comes_after() {
     tokio::time::timeout(PATIENCE, async { tokio::join!(close, stop) }).await.expect("closing ends");
     let refusal = bench.registry.put("b", SessionSpec::default()).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Closing));
+}
+
+impl Bench {
+    /// Makes every write fail, or lets them through again.
+    fn store_fails(&self, fails: bool) {
+        let raw = rusqlite::Connection::open(self.directory.path().join("bridge.db")).unwrap();
+        let (from, to) = if fails { ("sessions", "elsewhere") } else { ("elsewhere", "sessions") };
+        raw.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    }
+
+    /// Waits until the session has something that it could not store.
+    async fn stalls(&self) {
+        let stalled = async {
+            while self.shared.store.works().await {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, stalled).await.expect("the store fails");
+    }
+}
+
+#[tokio::test]
+async fn what_happened_while_the_store_failed_is_stored_later_and_requests_are_refused_meanwhile() {
+    let mut bench = Bench::fresh();
+    let client = bench.linked("a").await;
+    bench.store_fails(true);
+    client.says(ClientEvent::PushName(Sensitive::new("Berta")));
+    bench.stalls().await;
+    let refusal = tokio::time::timeout(PATIENCE, bench.registry.put("a", SessionSpec::default())).await.unwrap();
+    assert!(matches!(refusal, Err(Refusal::Store(_))), "{refusal:?}");
+    let refusal = tokio::time::timeout(PATIENCE, bench.registry.delete("a", false)).await.unwrap();
+    assert!(matches!(refusal, Err(Refusal::Store(_))), "{refusal:?}");
+    bench.store_fails(false);
+    let berta = Some(Sensitive::new("Berta"));
+    bench.sees(|event| matches!(event, Shown::Session { session } if session.push_name == berta)).await;
+    bench.registry.put("a", SessionSpec::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_fails_does_not_keep_the_process_from_ending() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    bench.store_fails(true);
+    client.says(ClientEvent::PushName(Sensitive::new("Berta")));
+    bench.stalls().await;
+    let stop = async {
+        told_to_stop(&mut client).await;
+        client.says(ClientEvent::PushName(Sensitive::new("Carla")));
+        client.ends(End::Stopped);
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(bench.registry.close(), stop) }).await.expect("closing ends");
 }

@@ -1,0 +1,98 @@
+//! Carries out what the state machine asks for. Nothing here waits: what takes time comes back as an event.
+
+use std::sync::Arc;
+
+use whatsapp_operator::bridge_api::SessionReason;
+
+use super::{
+    client,
+    session::{Actor, Input},
+};
+use crate::{
+    backend::{ClientHandle, EventSink, Refused, commands},
+    machine::{ClientEvent, Effect, Event, Generation, Start},
+};
+
+impl Actor {
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Start(start) => self.start(start),
+            Effect::Stop(generation) => {
+                if let Some(client) = self.client(generation) {
+                    client.stop();
+                }
+            }
+            Effect::Unlink(generation) => self.unlink(generation),
+            Effect::RequestPermit => {
+                let (permits, loopback) = (Arc::clone(&self.shared.permits), self.loopback.clone());
+                let waiting = tokio::spawn(async move {
+                    if let Ok(permit) = permits.acquire_owned().await {
+                        let _ = loopback.send(Input::Permit(permit));
+                    }
+                });
+                self.waiting_for_permit = Some(waiting.abort_handle());
+            }
+            Effect::ReleasePermit => {
+                self.permit = None;
+                if let Some(waiting) = self.waiting_for_permit.take() {
+                    waiting.abort();
+                }
+            }
+            Effect::Erase => self.erase(),
+            Effect::Forget => {}
+        }
+    }
+
+    /// The client, unless it is gone: then it has sent its end, which says enough.
+    fn client(&self, generation: Generation) -> Option<&ClientHandle> {
+        self.client.as_ref().filter(|(running, _)| *running == generation).map(|(_, client)| client)
+    }
+
+    fn start(&mut self, start: Start) {
+        let generation = start.generation;
+        let (handle, commands) = commands();
+        self.client = Some((generation, handle.clone()));
+        let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
+        let listener = loopback.clone();
+        let events = EventSink::to(move |event| {
+            let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
+        });
+        let id = self.state.id().to_owned();
+        tokio::spawn(async move {
+            let end = client::run(&shared, &id, start, (handle, commands), events).await;
+            let _ = loopback.send(Input::Event(Box::new(Event::ClientEnded(generation, end))));
+        });
+    }
+
+    fn unlink(&self, generation: Generation) {
+        let Some(client) = self.client(generation).cloned() else { return };
+        let loopback = self.loopback.clone();
+        tokio::spawn(async move {
+            let unlinked = match client.unlink().await {
+                Ok(()) => Ok(()),
+                // Its end comes by itself.
+                Err(Refused::Over) => return,
+                Err(Refused::ByServer) => Err(SessionReason::ServerRefused),
+                Err(Refused::NotAnswered) => Err(SessionReason::ServerNotAnswering),
+                Err(Refused::Busy | Refused::NotLoggedIn) => Err(SessionReason::ConnectionLost),
+            };
+            let event = Event::Client(generation, ClientEvent::Unlinked(unlinked));
+            let _ = loopback.send(Input::Event(Box::new(event)));
+        });
+    }
+
+    fn erase(&self) {
+        let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
+        let id = self.state.id().to_owned();
+        tokio::spawn(async move {
+            let event = match shared.keys.erase(&id).await {
+                Ok(()) => Event::Erased,
+                Err(error) => {
+                    tracing::error!(session = id, %error, "the session's keys cannot be deleted; trying again");
+                    Event::EraseFailed
+                }
+            };
+            let _ = loopback.send(Input::Event(Box::new(event)));
+        });
+    }
+}

@@ -1,0 +1,28 @@
+//! What all sessions of the process share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{backend::Backend, data::DataDir, feed::Board, keys::KeyStore, metrics::Metrics, store::Store};
+
+/// What all sessions share.
+pub struct Shared {
+    /// Runs the clients.
+    pub backend: Arc<dyn Backend>,
+    /// Where everything is kept.
+    pub data: DataDir,
+    /// What clients need to be who they are.
+    pub keys: Arc<dyn KeyStore>,
+    /// Remembers the sessions.
+    pub store: Store,
+    /// Shows them.
+    pub board: Board,
+    /// The pairing permits.
+    pub permits: Arc<Semaphore>,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Cancelled when every session is to close its client and end; it stays as it is on the disk.
+    pub closing: CancellationToken,
+}

@@ -1,0 +1,60 @@
+//! The thread that writes: everything that waits goes into one transaction.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Change, StoreError};
+
+/// Writes that may wait; beyond it the writers do.
+pub(super) const QUEUE: usize = 256;
+
+/// Changes that are made together or not at all, and where to say so.
+pub(super) struct Write {
+    pub(super) changes: Vec<Change>,
+    pub(super) done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// Writes until nobody can ask for it any more; `failing` says whether the last transaction failed.
+pub(super) fn run(mut connection: Connection, mut queue: mpsc::Receiver<Write>, failing: &Arc<AtomicBool>) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < QUEUE
+            && let Ok(next) = queue.try_recv()
+        {
+            batch.push(next);
+        }
+        let result = commit(&mut connection, &batch);
+        failing.store(result.is_err(), Ordering::Relaxed);
+        let results = result.unwrap_or_else(|error| vec![Err(error); batch.len()]);
+        for (write, result) in batch.into_iter().zip(results) {
+            // Whoever asked may be gone; what was asked is written all the same.
+            let _ = write.done.send(result);
+        }
+    }
+}
+
+/// Writes the batch in one transaction. A write that cannot be made by its own fault is left out of it.
+fn commit(connection: &mut Connection, batch: &[Write]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    let failed = |source| StoreError::of("write", source);
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let mut results = Vec::with_capacity(batch.len());
+    for write in batch {
+        // Rolled back when dropped.
+        let part = transaction.savepoint().map_err(failed)?;
+        match write.changes.iter().try_for_each(|change| change.write(&part)).map_err(failed) {
+            Ok(()) => {
+                part.commit().map_err(failed)?;
+                results.push(Ok(()));
+            }
+            Err(error) if error.is_about_the_change() => results.push(Err(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(results)
+}
