@@ -32,7 +32,7 @@ use crate::{
     args::{Args, LogFormat},
     backend::whatsapp::WhatsApp,
     data::{DataDir, DataError},
-    feed::Board,
+    feed::Feed,
     http::{
         Api,
         serve::{self, ServeError},
@@ -114,7 +114,7 @@ async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
         data,
         backend: Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version)),
         store,
-        board: Board::new(incarnation()),
+        feed: Feed::new(&incarnation()),
         permits: Arc::new(Semaphore::new(args.max_pairings)),
         metrics: Metrics::new(),
         closing: CancellationToken::new(),

@@ -90,7 +90,7 @@ async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
-    let counts = api.shared.board.count(|session| format!("{:?}", session.phase));
+    let counts = api.shared.feed.sessions.count(|session| format!("{:?}", session.phase));
     api.shared.metrics.data(data_bytes(&api.shared).await);
     match api.shared.metrics.text(|phase| counts.get(&format!("{phase:?}")).copied().unwrap_or(0)) {
         Ok(text) => {
@@ -159,11 +159,11 @@ fn answer(status: StatusCode, code: ErrorCode, message: String) -> Response {
 }
 
 async fn list(State(api): State<Api>) -> Response {
-    Json(api.shared.board.list()).into_response()
+    Json(api.shared.feed.sessions.list()).into_response()
 }
 
 async fn info(State(api): State<Api>) -> Json<Info> {
-    let sessions = api.shared.board.count(|_| ()).get(&()).copied().unwrap_or(0);
+    let sessions = api.shared.feed.sessions.count(|_| ()).get(&()).copied().unwrap_or(0);
     use Capability as C;
     let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events].into_iter().collect();
     Json(Info { version: env!("CARGO_PKG_VERSION").to_owned(), capabilities, sessions })
@@ -171,7 +171,7 @@ async fn info(State(api): State<Api>) -> Json<Info> {
 
 async fn read(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Session>, Failure> {
     check_id(&id)?;
-    api.shared.board.get(&id).map(Json).ok_or_else(|| Failure::NotFound(format!("there is no session {id}")))
+    api.shared.feed.sessions.get(&id).map(Json).ok_or_else(|| Failure::NotFound(format!("there is no session {id}")))
 }
 
 async fn put(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Result<Json<Session>, Failure> {
@@ -233,9 +233,9 @@ async fn events(
         })?),
     };
     let closing = api.closing.clone().cancelled_owned();
-    let subscription = api.shared.board.subscribe(cursor);
+    let subscription = api.shared.feed.sessions.subscribe(cursor);
     let events = stream::unfold((api.shared, subscription), |(shared, mut subscription)| async move {
-        let (cursor, event) = shared.board.next(&mut subscription).await?;
+        let (cursor, event) = shared.feed.sessions.next(&mut subscription).await?;
         Some((Ok(encode(&cursor, &event)), (shared, subscription)))
     });
     Ok(Sse::new(events.take_until(closing)).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE)))

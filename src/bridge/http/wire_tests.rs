@@ -21,7 +21,7 @@ use whatsapp_operator::bridge_api::{Capability, Info, Session, SessionPhase, Ses
 use super::{Api, api, token::Token};
 use crate::{
     backend::script::{Running, Script},
-    feed::Board,
+    feed::Feed,
     keys::script::NotedKeys,
     machine::Timings,
     metrics::Metrics,
@@ -53,7 +53,7 @@ fn bridge(directory: &Path) -> Bridge {
         data: keys.data.clone(),
         keys: Arc::new(keys),
         store,
-        board: Board::new("run".to_owned()),
+        feed: Feed::new("run"),
         permits: Arc::new(Semaphore::new(9)),
         metrics: Metrics::new(),
         closing: CancellationToken::new(),

@@ -100,7 +100,7 @@ impl Registry {
             let turn = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
             let state = registry.state(id.clone(), kept, turn);
             // Before the first request: a session that is missing from a list counts as lost.
-            registry.shared.board.show(state.view());
+            registry.shared.feed.sessions.show(state.view());
             let entry = registry.spawn(state);
             registry.entries().by_id.insert(id, entry);
         }

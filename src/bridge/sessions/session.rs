@@ -92,7 +92,7 @@ impl Actor {
                 () = sleep_until(self.state.wake_at()), if again.is_none() => self.take(Event::Tick).await,
             }
             if self.state.is_gone() {
-                self.shared.board.remove(self.state.id());
+                self.shared.feed.sessions.remove(self.state.id());
                 return;
             }
         }
@@ -181,7 +181,7 @@ impl Actor {
         }
         self.note(was);
         if !self.state.is_transient() && !self.state.is_gone() {
-            self.shared.board.show(self.state.view());
+            self.shared.feed.sessions.show(self.state.view());
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::{backend::Backend, data::DataDir, feed::Board, keys::KeyStore, metrics::Metrics, store::Store};
+use crate::{backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, metrics::Metrics, store::Store};
 
 /// What all sessions share.
 pub struct Shared {
@@ -17,8 +17,8 @@ pub struct Shared {
     pub keys: Arc<dyn KeyStore>,
     /// Remembers the sessions.
     pub store: Store,
-    /// Shows them.
-    pub board: Board,
+    /// Shows them to whoever follows.
+    pub feed: Feed,
     /// The pairing permits.
     pub permits: Arc<Semaphore>,
     /// Counts.

@@ -15,7 +15,7 @@ use crate::{
         Command,
         script::{Running, Script},
     },
-    feed::{Board, Subscription},
+    feed::{Feed, Subscription},
     keys::script::NotedKeys,
     machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
@@ -46,12 +46,12 @@ impl Bench {
             data: keys.data.clone(),
             keys: Arc::new(keys),
             store,
-            board: Board::new("run".to_owned()),
+            feed: Feed::new("run"),
             permits: Arc::new(Semaphore::new(permits)),
             metrics: Metrics::new(),
             closing: CancellationToken::new(),
         });
-        let shown = shared.board.subscribe(None);
+        let shown = shared.feed.sessions.subscribe(None);
         let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
         let registry = Registry::resume(Arc::clone(&shared), limits, stored);
         Self { registry, shared, clients, erased, shown, directory }
@@ -68,7 +68,7 @@ impl Bench {
     /// Reads the stream until `wanted`.
     async fn sees(&mut self, wanted: impl Fn(&Shown) -> bool) {
         loop {
-            let next = self.shared.board.next(&mut self.shown);
+            let next = self.shared.feed.sessions.next(&mut self.shown);
             if wanted(&tokio::time::timeout(PATIENCE, next).await.expect("the event comes").unwrap().1) {
                 return;
             }
@@ -111,13 +111,13 @@ async fn deletion_is_announced_after_the_client_is_over_and_the_keys_are_gone() 
     let Command::Unlink(answer) = told(&mut client).await else { panic!("the device is to be removed first") };
     answer.give(Ok(()));
     told_to_stop(&mut client).await;
-    assert!(bench.erased.lock().unwrap().is_empty() && bench.shared.board.get("a").is_some());
+    assert!(bench.erased.lock().unwrap().is_empty() && bench.shared.feed.sessions.get("a").is_some());
     client.ends(End::Stopped);
     let erased = Arc::clone(&bench.erased);
     bench.sees(|event| matches!(event, Shown::Deleted { .. }) && *erased.lock().unwrap() == ["a"]).await;
     assert!(matches!(bench.registry.delete("a", true).await, Ok(None)));
     let again = Bench::start(Arc::clone(&bench.directory), 9);
-    assert!(again.shared.board.list().items.is_empty());
+    assert!(again.shared.feed.sessions.list().items.is_empty());
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_logout_is_shown_after_the_keys_are_gone() {
     let mut client = bench.linked("a").await;
     client.says(ClientEvent::LoggedOut);
     told_to_stop(&mut client).await;
-    assert_eq!(bench.shared.board.get("a").unwrap().phase, SessionPhase::Connected);
+    assert_eq!(bench.shared.feed.sessions.get("a").unwrap().phase, SessionPhase::Connected);
     client.ends(End::Stopped);
     bench.sees_phase(SessionPhase::LoggedOut).await;
     assert_eq!(*bench.erased.lock().unwrap(), ["a"]);
@@ -138,7 +138,7 @@ async fn what_was_linked_is_linked_in_the_next_process_and_needs_no_permit() {
     let _client = bench.linked("a").await;
     // No orderly end: the next process finds what is on the disk.
     let mut next = Bench::start(Arc::clone(&bench.directory), 0);
-    let restored = next.shared.board.get("a").expect("known before the first request");
+    let restored = next.shared.feed.sessions.get("a").expect("known before the first request");
     assert!(restored.paired);
     let client = next.client().await;
     assert_eq!(client.start.push_name, Some(Sensitive::new("Anna")));
@@ -181,7 +181,7 @@ async fn what_a_cut_off_creation_left_is_gone_after_a_deletion() {
     assert!(matches!(bench.registry.delete("a", true).await, Ok(None)));
     assert_eq!(*bench.erased.lock().unwrap(), ["a"]);
     let again = Bench::start(Arc::clone(&bench.directory), 9);
-    assert!(again.shared.board.list().items.is_empty());
+    assert!(again.shared.feed.sessions.list().items.is_empty());
 }
 
 #[tokio::test]
