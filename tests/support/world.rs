@@ -125,7 +125,7 @@ impl World {
         let mut bridge = bridge_program(&dir, &token)
             .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION, "--resume-interval", "50ms"])
             .args(wishes.bridge);
-        if let Some(executable) = wishes.bridge_executable {
+        if let Some(executable) = wishes.bridge_executable.or_else(|| of_another_release("BRIDGE")) {
             bridge = bridge.executable(executable);
         }
         let bridge_address: BridgeAddress = bridge.start().await;
@@ -137,6 +137,9 @@ impl World {
             .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
             .args(wishes.operator)
             .args(wishes.webhooks.then(|| webhooks::serving(name)).into_iter().flatten());
+        if let Some(executable) = of_another_release("OPERATOR") {
+            operator = operator.executable(executable);
+        }
         let operator_address: OperatorAddress = operator.start().await;
         let webhooks = operator_address.webhook.as_deref().map(|url| {
             // So that a restarted operator is found where it was.
@@ -278,6 +281,12 @@ impl World {
     pub async fn restart_operator(&mut self) {
         self.operator_address = self.operator.start().await;
     }
+}
+
+/// The executable in ANOTHER_BRIDGE or ANOTHER_OPERATOR: with it the tests run one program of this build with the other one
+/// of another release, as a rolling upgrade does.
+fn of_another_release(program: &str) -> Option<PathBuf> {
+    std::env::var_os(format!("ANOTHER_{program}")).map(PathBuf::from)
 }
 
 /// Starts a simulated WhatsApp that a restart finds again at the same addresses.
