@@ -127,6 +127,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     };
     kubernetes::probe(&instances, &url).await?;
     kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), &url).await?;
+    let owners = webhook::follow_owners(&client, &stop);
     let webhooks = match args.webhook.listen {
         None => None,
         Some(listen) => {
@@ -135,8 +136,15 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
                 [] => LookedAfter::Everywhere,
                 namespaces => LookedAfter::In(namespaces.to_vec()),
             };
-            let started =
-                webhook::start(&args.webhook, listen, &namespace, looked_after, client.clone(), &admin, stop.clone());
+            let start = webhook::Start {
+                args: &args.webhook,
+                listen,
+                namespace: &namespace,
+                looked_after,
+                owners: owners.clone(),
+                client: client.clone(),
+            };
+            let started = webhook::start(start, &admin, stop.clone());
             let Some(webhooks) = started.await? else { return Ok(()) };
             Some(webhooks)
         }
@@ -173,7 +181,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     };
     let mut work = tokio::spawn({
         let (metrics, end) = (metrics.clone(), end.clone());
-        async move { controller::run(client, &settings, metrics, end, synced).await }
+        async move { controller::run(client, &settings, owners, metrics, end, synced).await }
     });
     let by_itself = tokio::select! {
         error = lost(election.as_mut()) => {

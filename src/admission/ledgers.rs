@@ -13,15 +13,14 @@ use kube::{
     core::{ApiResource, Status},
 };
 use thiserror::Error;
-use tokio::{
-    sync::Mutex,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Mutex, time::sleep};
 
-use super::Watched;
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, labels::FIELD_MANAGER},
-    platform::kubernetes::{replace_status, version},
+    platform::{
+        kubernetes::{CallError, call, replace_status, version},
+        watch::Cache,
+    },
     rules::{
         self, Denial, InstanceFacts,
         ledger::{Claim, reserve},
@@ -43,21 +42,9 @@ const REMEMBERED: usize = 4096;
 /// Why a ledger could not be asked.
 #[derive(Debug, Error)]
 pub enum LedgerError {
-    /// The API server did not do what was asked.
-    #[error("{doing} the owner's ledger: {source}")]
-    Api {
-        /// What was being done.
-        doing: &'static str,
-        /// The cause.
-        #[source]
-        source: Box<kube::Error>,
-    },
-    /// It did not answer in time.
-    #[error("{doing} the owner's ledger: no answer within {CALL_TIMEOUT:?}")]
-    Timeout {
-        /// What was being done.
-        doing: &'static str,
-    },
+    /// The API server.
+    #[error("the owner's ledger: {0}")]
+    Call(#[from] CallError),
     /// So many others wanted the same ledger that it is too late to begin a write.
     #[error("the owner's ledger is too busy")]
     Late,
@@ -66,17 +53,11 @@ pub enum LedgerError {
     Foreign(String),
 }
 
-impl LedgerError {
-    pub(super) fn is(&self, kind: fn(&Status) -> bool) -> bool {
-        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
-    }
-}
-
 /// The owners' ledgers.
 pub struct Ledgers {
     owners: Api<WhatsAppOwner>,
     instances: Api<DynamicObject>,
-    cache: Option<Arc<Watched>>,
+    cache: Option<Cache<WhatsAppOwner>>,
     default_limit: u32,
     slots: std::sync::Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
 }
@@ -93,7 +74,7 @@ struct Slot {
 impl Ledgers {
     /// Ledgers reached through `client`. The cache saves reads where it is fresh and costs one where it is not; nothing
     /// else depends on it.
-    pub fn new(client: Client, cache: Option<Arc<Watched>>, default_limit: u32) -> Self {
+    pub fn new(client: Client, cache: Option<Cache<WhatsAppOwner>>, default_limit: u32) -> Self {
         let resource = ApiResource::erase::<WhatsAppInstance>(&());
         Self {
             owners: Api::all(client.clone()),
@@ -106,7 +87,8 @@ impl Ledgers {
 
     /// What is known of the owner without asking: good for warnings, not for rules.
     pub fn glance(&self, owner: &str) -> Option<WhatsAppOwner> {
-        self.cache.as_ref()?.get(&object_name(owner)).filter(|object| object.spec.owner == owner)
+        let object = self.cache.as_ref()?.named(&object_name(owner)).filter(|object| object.spec.owner == owner)?;
+        Some(Arc::unwrap_or_clone(object))
     }
 
     /// Takes what `claim` wants of the owner's ledger, for a review that came in at `arrived`. A dry run only asks.
@@ -164,7 +146,7 @@ impl Ledgers {
                     slot.checked = None;
                     known = self.read(owner).await?;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -238,19 +220,19 @@ impl Ledgers {
         remembered.filter(ahead).or(watched)
     }
 
-    async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, LedgerError> {
+    async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, CallError> {
         let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
-        let list = call("list the instances of", || self.instances.list(&params)).await?;
+        let list = patient("list the instances of the owner", || self.instances.list(&params)).await?;
         Ok(list.items.into_iter().map(InstanceFacts::of_any).collect())
     }
 
-    async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, LedgerError> {
+    async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, CallError> {
         let name = object_name(owner);
-        call("read", || self.owners.get_opt(&name)).await
+        patient("read", || self.owners.get_opt(&name)).await
     }
 
     /// The owner's object, created if there is none; nothing when another replica was faster. A dry run imagines it.
-    async fn obtain(&self, owner: &str, dry_run: bool) -> Result<Option<WhatsAppOwner>, LedgerError> {
+    async fn obtain(&self, owner: &str, dry_run: bool) -> Result<Option<WhatsAppOwner>, CallError> {
         if let Some(found) = self.read(owner).await? {
             return Ok(Some(found));
         }
@@ -260,15 +242,15 @@ impl Ledgers {
             return Ok(Some(object));
         }
         let params = PostParams::default();
-        match call("create", || self.owners.create(&params, &object)).await {
+        match patient("create", || self.owners.create(&params, &object)).await {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.is(Status::is_already_exists) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn write(&self, object: &WhatsAppOwner) -> Result<WhatsAppOwner, LedgerError> {
-        call("write", || replace_status(&self.owners, object, &object.status, FIELD_MANAGER)).await
+    async fn write(&self, object: &WhatsAppOwner) -> Result<WhatsAppOwner, CallError> {
+        patient("write", || replace_status(&self.owners, object, &object.status, FIELD_MANAGER)).await
     }
 }
 
@@ -288,12 +270,12 @@ fn escape(value: &str) -> String {
 }
 
 /// Makes a call, again when the API server asks for patience. A write made twice meets its own version the second time.
-async fn call<T, F>(doing: &'static str, request: impl Fn() -> F) -> Result<T, LedgerError>
+async fn patient<T, F>(doing: &'static str, request: impl Fn() -> F) -> Result<T, CallError>
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
     let busy = |error: &kube::Error| matches!(error, kube::Error::Api(status) if matches!(status.code, 429 | 503));
-    let patient = async {
+    let again = async {
         loop {
             match request().await {
                 Err(error) if busy(&error) => sleep(PATIENCE).await,
@@ -301,8 +283,5 @@ where
             }
         }
     };
-    match timeout(CALL_TIMEOUT, patient).await {
-        Ok(answer) => answer.map_err(|source| LedgerError::Api { doing, source: Box::new(source) }),
-        Err(_) => Err(LedgerError::Timeout { doing }),
-    }
+    call(doing, CALL_TIMEOUT, again).await
 }

@@ -17,14 +17,12 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod validate;
-mod watched;
 
 pub use ledgers::{LedgerError, Ledgers};
 pub use metrics::AdmissionMetrics;
 pub use review::Malformed;
 pub use rights::RIGHTS;
 pub use server::{Admission, LookedAfter, ServeError, Serving, router, serve};
-pub use watched::Watched;
 
 /// Where instances are mutated.
 pub const MUTATE_INSTANCES: &str = "/mutate-whatsappinstances";

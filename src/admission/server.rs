@@ -160,12 +160,12 @@ fn unasked(error: &LedgerError) -> Denial {
     match error {
         LedgerError::Foreign(name) => foreign(name),
         LedgerError::Late => busy(),
-        LedgerError::Api { .. } if error.is(Status::is_forbidden) => Denial::new(
+        LedgerError::Call(call) if call.is(Status::is_forbidden) => Denial::new(
             "LedgerUnavailable",
             503,
             "the rules cannot be checked, since the operator may not read or write what they are about; have an administrator check the ClusterRole of its webhook",
         ),
-        LedgerError::Api { .. } | LedgerError::Timeout { .. } => unavailable(),
+        LedgerError::Call(_) => unavailable(),
     }
 }
 

@@ -198,3 +198,9 @@ pub enum PairingMethod {
     /// A pairing code, typed on the phone.
     Code,
 }
+impl WhatsAppInstance {
+    /// Whose instance it is; nobody's without `spec.owner`.
+    pub fn owner(&self) -> Option<&str> {
+        self.spec.owner.as_deref().filter(|owner| !owner.is_empty())
+    }
+}

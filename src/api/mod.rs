@@ -7,6 +7,7 @@ pub mod crd;
 mod instance;
 pub mod labels;
 mod owner;
+mod salvage;
 mod status;
 
 pub use bridge::{

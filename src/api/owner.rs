@@ -1,10 +1,10 @@
 //! `WhatsAppOwner`: what a ResourceQuota is to a namespace, for a person.
 
-use std::fmt;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{CustomResource, KubeSchema, Resource, ResourceExt};
+use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::platform::kubernetes::ObjectRef;
 
 /// The limit of one owner, and the ledger of what counts against it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,25 +131,4 @@ pub enum Waiting {
 }
 
 /// Names one instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct InstanceRef {
-    /// Namespace of the instance.
-    #[schemars(length(max = 63))]
-    pub namespace: String,
-    /// Name of the instance.
-    #[schemars(length(max = 253))]
-    pub name: String,
-}
-
-impl InstanceRef {
-    /// Names this object; its namespace is empty when it has none.
-    pub fn of(object: &impl Resource) -> Self {
-        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
-    }
-}
-
-impl fmt::Display for InstanceRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
+pub type InstanceRef = ObjectRef;

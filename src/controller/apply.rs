@@ -5,29 +5,34 @@ use std::{future::Future, sync::Arc};
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
+    core::Status,
 };
 use serde_json::{Value, json};
 
 use super::{
-    binding::Choice,
     context::Context,
-    decide::Plan,
-    directory::Directory,
-    error::{ReconcileError, describe},
-    guarded::Guarded,
+    decide::{Plan, binding::Choice},
+    error::ReconcileError,
+    instances::{BridgeCall, Instances},
 };
 use crate::{
     api::{BridgeBinding, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{BridgeError, Deletion, SessionSpec},
-    platform::kubernetes::{CALL_TIMEOUT, replace_status},
+    platform::{
+        kubernetes::{self, CALL_TIMEOUT, replace_status},
+        watch::Guarded,
+    },
 };
 
 type Applied<T> = Result<T, ReconcileError>;
 
 /// Carries a plan out, in its order, and returns the object as it then is.
 pub async fn apply(instance: Arc<WhatsAppInstance>, plan: Plan, context: &Context) -> Applied<Arc<WhatsAppInstance>> {
-    let Plan { add_finalizer, bind, status, notices, put, recheck: _ } = plan;
+    let Plan { failure_is_over, add_finalizer, bind, status, notices, put, recheck: _ } = plan;
     let mut instance = instance;
+    if failure_is_over {
+        context.instances.called(&instance.uid().unwrap_or_default(), BridgeCall::Put, None);
+    }
     if add_finalizer {
         let mut finalizers = instance.finalizers().to_vec();
         finalizers.push(labels::FINALIZER.into());
@@ -86,7 +91,7 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
             }
         },
     };
-    context.failures.note(&uid, outcome.as_ref().err().cloned());
+    context.instances.called(&uid, BridgeCall::Delete, outcome.as_ref().err().cloned());
     outcome.map_err(|source| ReconcileError::Bridge { doing, source })
 }
 
@@ -107,13 +112,13 @@ async fn put_session(instance: &WhatsAppInstance, spec: &SessionSpec, context: &
             outcome
         }
     };
-    context.failures.note(&uid, outcome.as_ref().err().cloned());
+    context.instances.called(&uid, BridgeCall::Put, outcome.as_ref().err().cloned());
     outcome.map(drop).map_err(|source| ReconcileError::Bridge { doing: "put the session", source })
 }
 
-/// A place on a shard, given back unless the binding was recorded.
+/// Capacity on a shard, given back unless the binding was recorded.
 struct Reservation<'a> {
-    directory: &'a Directory,
+    instances: &'a Instances,
     uid: String,
     kept: bool,
 }
@@ -121,10 +126,10 @@ struct Reservation<'a> {
 impl<'a> Reservation<'a> {
     fn take(instance: &WhatsAppInstance, choice: &Choice, context: &'a Context) -> Applied<Self> {
         let uid = instance.uid().unwrap_or_default();
-        if !context.directory.reserve(&uid, &choice.binding, choice.places) {
-            return Err(ReconcileError::PlaceTaken);
+        if !context.instances.reserve(&uid, &choice.binding, choice.capacity) {
+            return Err(ReconcileError::CapacityTaken);
         }
-        Ok(Self { directory: &context.directory, uid, kept: false })
+        Ok(Self { instances: &context.instances, uid, kept: false })
     }
 
     fn keep(mut self) {
@@ -135,7 +140,7 @@ impl<'a> Reservation<'a> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            self.directory.unreserve(&self.uid);
+            self.instances.unreserve(&self.uid);
         }
     }
 }
@@ -160,10 +165,7 @@ fn written(before: &WhatsAppInstance, answer: Guarded<WhatsAppInstance>, context
     let known = |metadata| WhatsAppInstance { metadata, ..before.clone() };
     let instance = answer.0.unwrap_or_else(|unfit| unfit.remains.map_or_else(|| known(unfit.metadata), |left| *left));
     let instance = Arc::new(instance);
-    context.written.note(&instance);
-    if !context.directory.note_own(&instance) {
-        context.written.forget(&instance.uid().unwrap_or_default());
-    }
+    context.objects.learn(&instance);
     instance
 }
 
@@ -175,14 +177,13 @@ fn api(instance: &WhatsAppInstance, context: &Context) -> Api<Guarded<WhatsAppIn
     Api::namespaced(context.client.clone(), &instance.namespace().unwrap_or_default())
 }
 
+/// A call whose object may have changed since the decision.
 async fn call<T>(doing: &'static str, request: impl Future<Output = Result<T, kube::Error>>) -> Applied<T> {
-    match tokio::time::timeout(CALL_TIMEOUT, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => {
-            tracing::debug!(doing, reason = describe(&kube::Error::Api(status)), "decided on an older state");
+    match kubernetes::call(doing, CALL_TIMEOUT, request).await {
+        Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
+            tracing::debug!(%error, "decided on an older state");
             Err(ReconcileError::Outdated { doing })
         }
-        Ok(Err(source)) => Err(ReconcileError::Kubernetes { doing, source: Box::new(source) }),
-        Err(_) => Err(ReconcileError::Slow { doing }),
+        answer => Ok(answer?),
     }
 }

@@ -8,11 +8,9 @@ use kube::{Resource, runtime::events::Event};
 use super::{
     apply,
     context::Context,
-    decide::{self, Farewell, Step},
+    decide::{self, Farewell, Step, notices, status},
     error::ReconcileError,
-    notices,
     observe::observe,
-    status,
 };
 use crate::{
     api::{InstanceRef, WhatsAppInstance},

@@ -10,8 +10,7 @@ use kube::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::describe;
-use crate::platform::kubernetes::CALL_TIMEOUT;
+use crate::platform::kubernetes::{CALL_TIMEOUT, describe};
 
 /// Events that may wait, as many as client-go lets wait; beyond it they are dropped and counted. The status says the same.
 const QUEUE: usize = 1000;
@@ -88,7 +87,7 @@ impl Scribe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::notices;
+    use crate::controller::decide::notices;
 
     #[tokio::test]
     async fn what_does_not_fit_is_counted_and_holds_nobody_up() {

@@ -4,14 +4,12 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::{
-    cache::Key,
-    facts::{Candidate, Facts, LinkState, ShardLoad, Standing},
-};
+use super::decide::facts::{Candidate, Facts, LinkState, ShardLoad, Standing};
 use crate::{
     api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{Capability, Qr, Session, SessionPhase},
     model::Sensitive,
+    platform::watch::Key,
 };
 
 /// The uid of [`instance`], and so the id of [`session`].

@@ -1,38 +1,20 @@
 //! Turns WhatsAppInstances into sessions: observe -> decide (pure) -> apply -> report.
 
 mod apply;
-mod binding;
-mod bridge_status;
 mod bridges;
-mod cache;
 mod cleanup;
 mod context;
 mod decide;
-#[cfg(test)]
-mod decide_tests;
-mod directory;
 mod error;
 mod events;
-mod facts;
-mod finding;
 #[cfg(test)]
 pub(crate) mod fixtures;
-mod guarded;
-mod link;
-#[cfg(test)]
-mod link_tests;
+mod instances;
 mod metrics;
-mod notices;
 mod observe;
 mod owners;
-mod readings;
 mod reconcile;
 mod rights;
-mod sentences;
-mod sessions;
-mod status;
-mod turns;
-mod watches;
 
 use std::{future::Future, sync::Arc};
 
@@ -47,19 +29,23 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    bridges::Bridges,
-    cache::{Cache, Key},
-    context::{Context, Failures, Written},
-    directory::Directory,
-    error::Backoff,
+    bridges::{
+        Bridges,
+        link::{Links, Listeners},
+    },
+    context::Context,
     events::Events,
-    guarded::Guarded,
-    link::{Links, Listeners},
-    owners::Owners,
-    watches::Change,
+    instances::Instances,
+    owners::{OwnerSettler, Owners},
 };
 pub use self::{metrics::ReconcileMetrics, rights::RIGHTS};
-use crate::api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
+use crate::{
+    api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner},
+    platform::{
+        watch::{Cache, Change, Guarded, Key, changes},
+        work_queue,
+    },
+};
 
 /// Reconciles running at once. Each is a few short calls; more would only crowd the API server.
 pub const WORKERS: u16 = 32;
@@ -77,20 +63,22 @@ pub struct Settings {
     pub max_instances_per_owner: u32,
 }
 
-/// Runs until `stop`, then finishes what it is at. `synced` is called once everything is listed.
+/// Runs until `stop`, then finishes what it is at. `owner_objects` is kept current by the process. `synced` is called once
+/// everything is listed.
 pub async fn run(
     client: Client,
     settings: &Settings,
+    owner_objects: Cache<WhatsAppOwner>,
     metrics: ReconcileMetrics,
     stop: CancellationToken,
     synced: impl FnOnce() + Send,
 ) {
     let (queue, woken) = mpsc::unbounded_channel::<Key>();
-    let directory = Arc::new(Directory::new(metrics.phases()));
-    let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory: Arc::clone(&directory) };
-    let (instances, bridge_objects, namespaces, owner_objects) =
-        (Cache::new(), Cache::new(), Cache::new(), Cache::<WhatsAppOwner>::new());
-    let (owners, woken_owners) = Owners::new(settings.namespaces.clone(), settings.max_instances_per_owner);
+    let instances = Arc::new(Instances::new(metrics.phases()));
+    let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances: Arc::clone(&instances) };
+    let (objects, bridge_objects, namespaces) = (Cache::new(), Cache::new(), Cache::new());
+    let (owners, woken_owners) =
+        Owners::new(owner_objects.clone(), settings.namespaces.clone(), settings.max_instances_per_owner);
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
     let (events, scribe) = Events::new(metrics.events_dropped());
@@ -106,35 +94,32 @@ pub async fn run(
     });
     let context = Arc::new(Context {
         client: client.clone(),
-        instances: instances.clone(),
+        objects: objects.clone(),
+        instances: Arc::clone(&instances),
         bridges: bridge_objects.clone(),
         namespaces: namespaces.clone(),
         links,
         owners: Arc::clone(&owners),
-        directory: Arc::clone(&directory),
         events,
         metrics,
-        backoff: Backoff::default(),
         deletion_deadline: settings.deletion_deadline,
-        written: Written::default(),
-        failures: Failures::default(),
     });
 
     let everything = watcher::Config::default();
     let selected = watcher::Config { label_selector: settings.bridge_selector.clone(), ..watcher::Config::default() };
     let (gone, gone_bridges) = mpsc::unbounded_channel();
     let apis = instance_apis(&client, &settings.namespaces);
-    let told = instance_told(Arc::clone(&context), listeners.clone());
-    until(&stop, instances.clone().follow(watches::changes(apis, &everything), told));
-    let told = bridge_told(Arc::clone(&bridges), gone);
-    until(&stop, bridge_objects.clone().follow(watches::changes(vec![Api::all(client.clone())], &selected), told));
-    let told = namespace_told(listeners.clone());
-    until(&stop, namespaces.clone().follow(watches::changes(vec![Api::all(client.clone())], &everything), told));
+    objects.listen(instance_told(Arc::clone(&context), listeners.clone()));
+    until(&stop, objects.clone().follow(changes(apis, &everything)));
+    bridge_objects.listen(bridge_told(Arc::clone(&bridges), gone));
+    until(&stop, bridge_objects.clone().follow(changes(vec![Api::all(client.clone())], &selected)));
+    namespaces.listen(namespace_told(listeners.clone()));
+    until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything)));
     let told = {
         let owners = Arc::clone(&owners);
         move |before: Option<Arc<WhatsAppOwner>>, change| owners.object_changed(before.as_deref(), change)
     };
-    until(&stop, owner_objects.clone().follow(watches::changes(vec![Api::all(client)], &everything), told));
+    owner_objects.listen(told);
     until(&stop, async move { bridges.report(gone_bridges).await });
 
     // Deciding before the bridges are known would call every one of them missing.
@@ -143,22 +128,23 @@ pub async fn run(
             bridge_objects.until_listed(),
             namespaces.until_listed(),
             owner_objects.until_listed(),
-            instances.until_listed()
+            objects.until_listed()
         );
     };
     if stop.run_until_cancelled(listed).await.is_none() {
         return;
     }
-    directory.set_synced();
+    instances.set_synced();
     // Before everything is listed, a ledger would lose those that are not.
     let queue = listeners.queue.clone();
-    tokio::spawn(owners.run(Arc::clone(&context), woken_owners, queue, stop.clone()));
+    let settler = OwnerSettler { owners, client, objects: objects.clone(), queue };
+    tokio::spawn(settler.run(woken_owners, stop.clone()));
     listeners.bridges.notify_one();
-    tracing::info!(instances = instances.len(), bridges = bridge_objects.len(), "everything is listed");
+    tracing::info!(instances = objects.len(), bridges = bridge_objects.len(), "everything is listed");
     synced();
 
     let turn = |key| reconcile::turn(key, Arc::clone(&context));
-    turns::give(woken, WORKERS.into(), stop, turn).await;
+    work_queue::run(woken, WORKERS.into(), stop, turn).await;
 }
 
 /// Runs a task that only watches and may be dropped at any time.
@@ -182,22 +168,21 @@ fn instance_told(
     move |before, change| {
         let (gone, counts_changed) = match change {
             Change::Present(key, instance) => {
-                let fresh = context.directory.note(&key, &instance);
+                let fresh = context.instances.note(&key, &instance);
                 context.owners.instance_changed(&key, before.as_deref(), Some(&instance));
                 // The queue ends only when the controller does.
                 let _ = listeners.queue.send(key);
                 (before.filter(|before| before.uid() != instance.uid()), fresh)
             }
             Change::Gone(key) => {
-                context.backoff.clear(&key);
                 context.owners.instance_changed(&key, before.as_deref(), None);
                 (before, true)
             }
             Change::Listed => (None, true),
         };
-        if gone.and_then(|gone| gone.uid()).is_some_and(|uid| context.forget(&uid)) {
-            // Whoever found every shard full has nothing else to be woken by.
-            for waiting in context.directory.select(|_, bound| bound.is_none()) {
+        if gone.and_then(|gone| gone.uid()).is_some_and(|uid| context.instances.forget(&uid)) {
+            // An instance that found every shard full is woken by nothing else.
+            for waiting in context.instances.select(|_, bound| bound.is_none()) {
                 let _ = listeners.queue.send(waiting);
             }
         }
@@ -238,7 +223,7 @@ fn namespace_told(listeners: Listeners) -> impl FnMut(Option<Arc<NamespaceMeta>>
             return;
         }
         let waits = |one: &InstanceRef, bound: Option<&BridgeBinding>| bound.is_none() && one.namespace == key.name;
-        for instance in listeners.directory.select(waits) {
+        for instance in listeners.instances.select(waits) {
             let _ = listeners.queue.send(instance);
         }
     }
@@ -249,31 +234,28 @@ mod tests {
     use super::*;
     use crate::platform::metrics::Metrics;
 
-    fn context(directory: &Arc<Directory>) -> Context {
+    fn context(instances: &Arc<Instances>) -> Context {
         let client = Client::new(axum::Router::new(), "ns");
         Context {
             client,
-            instances: Cache::new(),
+            objects: Cache::new(),
+            instances: Arc::clone(instances),
             bridges: Cache::new(),
             namespaces: Cache::new(),
-            owners: Owners::new(Vec::new(), 10).0,
+            owners: Owners::new(Cache::new(), Vec::new(), 10).0,
             links: Arc::default(),
-            directory: Arc::clone(directory),
             events: Events::new(Default::default()).0,
             metrics: ReconcileMetrics::register(&Metrics::default(), 1),
-            backoff: Backoff::default(),
             deletion_deadline: SignedDuration::ZERO,
-            written: Written::default(),
-            failures: Failures::default(),
         }
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_a_place_hears_that_one_is_free() {
+    async fn whoever_waits_for_capacity_hears_that_some_is_free() {
         let (queue, mut triggers) = mpsc::unbounded_channel();
-        let directory = Arc::new(Directory::default());
-        let listeners = Listeners { queue, bridges: Arc::default(), directory: Arc::clone(&directory) };
-        let mut told = instance_told(Arc::new(context(&directory)), listeners);
+        let instances = Arc::new(Instances::default());
+        let listeners = Listeners { queue, bridges: Arc::default(), instances: Arc::clone(&instances) };
+        let mut told = instance_told(Arc::new(context(&instances)), listeners);
         let bound = fixtures::bound(Default::default());
         let mut waiting = fixtures::instance();
         (waiting.metadata.name, waiting.metadata.uid) = (Some("two".into()), Some("2".into()));

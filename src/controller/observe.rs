@@ -5,7 +5,8 @@ use kube::ResourceExt;
 use super::{
     bridges::{binding, shards},
     context::Context,
-    facts::{Candidate, Facts, LinkState, ShardLoad, Trouble},
+    decide::facts::{Candidate, Facts, LinkState, ShardLoad, Trouble},
+    instances::BridgeCall,
 };
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason},
@@ -24,6 +25,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let link_itself = bound.and_then(|bound| context.links.get(bound));
     let unreadable = link_itself.as_ref().is_some_and(|link| link.is_unreadable(&uid));
     let unbound = bound.is_none();
+    let call = if instance.metadata.deletion_timestamp.is_some() { BridgeCall::Delete } else { BridgeCall::Put };
     let (standing, primary) = context.owners.standing(instance);
     let (session, session_since) = session.map_or((None, now), |(session, since)| (Some(session), since));
     Facts {
@@ -40,7 +42,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         session,
         session_since,
         capabilities: link_itself.map(|link| link.capabilities()).unwrap_or_default(),
-        failure: context.failures.get(&uid).or_else(|| unreadable.then_some(BridgeError::Unreadable)),
+        failure: context.instances.failure(&uid, call).or_else(|| unreadable.then_some(BridgeError::Unreadable)),
         now,
     }
 }
@@ -70,7 +72,7 @@ fn candidates(context: &Context) -> Vec<Candidate> {
             let key = binding(bridge, shard);
             ShardLoad {
                 name: shard.name.clone(),
-                bound: context.directory.bound(&key),
+                bound: context.instances.bound(&key),
                 link: context.links.get(&key).map_or(LinkState::Unknown, |link| link.look("").0),
             }
         });

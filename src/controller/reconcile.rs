@@ -8,36 +8,37 @@ use std::{
 
 use futures::FutureExt;
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::ResourceExt as _;
 use tracing::Instrument;
 
 use super::{
     apply,
-    cache::Key,
     cleanup::cleanup,
     context::Context,
-    decide::{self, Plan},
+    decide::{self, Plan, status},
     error::ReconcileError,
     metrics::Outcome,
     observe::observe,
-    status,
 };
-use crate::api::WhatsAppInstance;
+use crate::{
+    api::{InstanceRef, WhatsAppInstance},
+    platform::watch::Key,
+};
 
 /// The longest a reconcile may take: a few calls, each bounded by its own shorter limit.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// One turn of an instance. Answers in how long it is to have another one, whatever happens or does not happen till then.
 pub async fn turn(key: Key, context: Arc<Context>) -> Option<Duration> {
-    let instance = context.instances.get(&key)?;
+    let instance = context.objects.get(&key)?;
     let span = tracing::info_span!("reconcile", object = %key);
     async {
         match reconcile(Arc::clone(&instance), &context).await {
             Ok(again) => {
-                context.backoff.clear(&key);
+                context.instances.is_fine(&instance.uid().unwrap_or_default());
                 again
             }
-            Err(error) => pause(key, &instance, &error, &context),
+            Err(error) => pause(&instance, &error, &context),
         }
     }
     .instrument(span)
@@ -63,15 +64,14 @@ async fn reconcile(instance: Arc<WhatsAppInstance>, context: &Context) -> Result
     let outcome = match &result {
         Ok(None) => Outcome::Success,
         // A lost race is part of the protocol, not an error to alert on.
-        Ok(_) | Err(ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken) => Outcome::RequeueAfter,
+        Ok(_) | Err(ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken) => Outcome::RequeueAfter,
         Err(_) => Outcome::Error,
     };
     context.metrics.ended(outcome, started.elapsed());
     result
 }
 
-async fn step(cached: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
-    let instance = context.written.newest(cached);
+async fn step(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     if let Some(since) = instance.metadata.deletion_timestamp.clone() {
         return cleanup(instance, since.0, context).await;
     }
@@ -93,7 +93,8 @@ async fn report_failure(
     context: &Context,
 ) -> Result<(), ReconcileError> {
     if matches!(error, ReconcileError::Bridge { .. }) {
-        let instance = context.written.newest(instance);
+        // What was written before the call failed is in the cache already.
+        let instance = context.objects.get(&InstanceRef::of(&*instance)).unwrap_or(instance);
         let plan = decide::decide(&observe(&instance, context));
         apply::apply(instance, Plan { put: None, ..plan }, context).await?;
     }
@@ -101,12 +102,9 @@ async fn report_failure(
 }
 
 /// When to try again, by what went wrong.
-fn pause(key: Key, instance: &WhatsAppInstance, error: &ReconcileError, context: &Context) -> Option<Duration> {
-    // Gone meanwhile: there is nothing to try again, and nobody would clear what is counted now.
-    if !instance.uid().is_some_and(|uid| context.directory.knows(&uid)) {
-        return None;
-    }
-    let pause = context.backoff.after(key, error);
+fn pause(instance: &WhatsAppInstance, error: &ReconcileError, context: &Context) -> Option<Duration> {
+    // None when it is gone meanwhile: there is nothing to try again.
+    let pause = context.instances.pause(&instance.uid()?, error)?;
     let deadline = instance
         .metadata
         .deletion_timestamp
@@ -114,7 +112,7 @@ fn pause(key: Key, instance: &WhatsAppInstance, error: &ReconcileError, context:
         .and_then(|since| since.0.saturating_add(context.deletion_deadline).ok());
     let pause = no_later(pause, deadline, Timestamp::now());
     match error {
-        ReconcileError::Outdated { .. } | ReconcileError::PlaceTaken => tracing::debug!(%error, "again"),
+        ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken => tracing::debug!(%error, "again"),
         _ => tracing::warn!(%error, retry_in_ms = pause.as_millis(), "reconcile failed"),
     }
     Some(pause)

@@ -1,17 +1,101 @@
 //! The Kubernetes client: where it comes from, and one sentence when it does not.
 
-use std::{fmt::Debug, path::PathBuf, time::Duration};
+use std::{
+    fmt::{self, Debug},
+    path::PathBuf,
+    time::Duration,
+};
 
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
+    core::Status,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 /// One call to the API server, answer included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ObjectRef {
+    /// Namespace of the object.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Name of the object.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+impl ObjectRef {
+    /// Names this object; its namespace is empty when it has none.
+    pub fn of(object: &impl Resource) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A call to the API server that came to nothing.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// The API server did not take or give something.
+    #[error("{doing}: {}", describe(source))]
+    Api {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        source: Box<kube::Error>,
+    },
+    /// It did not answer in time.
+    #[error("{doing}: no answer from the API server within {limit:?}")]
+    Slow {
+        /// What was being done.
+        doing: &'static str,
+        /// How long it had.
+        limit: Duration,
+    },
+}
+
+impl CallError {
+    /// Whether the API server answered with such a status.
+    pub fn is(&self, kind: fn(&Status) -> bool) -> bool {
+        matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
+    }
+}
+
+/// Makes a call to the API server within a time limit.
+///
+/// # Errors
+/// When it fails or takes longer.
+pub async fn call<T>(
+    doing: &'static str,
+    limit: Duration,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(answer) => answer.map_err(|source| CallError::Api { doing, source: Box::new(source) }),
+        Err(_) => Err(CallError::Slow { doing, limit }),
+    }
+}
+
+/// What an API error says, without the values of the refused object: they could be codes or phone numbers.
+pub fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.is_invalid() => {
+            format!("the API server calls the object invalid ({})", status.code)
+        }
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        kube::Error::SerdeError(_) => "the answer does not fit this version's types".into(),
+        other => other.to_string(),
+    }
+}
 
 /// Which cluster.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,5 @@
-//! Plumbing with no opinion on WhatsApp: telemetry, the admin server, shutdown, the lease, the Kubernetes client.
+//! Plumbing with no opinion on WhatsApp: the Kubernetes client, watch caches, the work queue, the lease, rights, the admin
+//! server, telemetry, shutdown.
 
 pub mod admin;
 pub mod kubernetes;
@@ -8,6 +9,8 @@ pub mod packed;
 pub mod rbac;
 pub mod shutdown;
 pub mod telemetry;
+pub mod watch;
+pub mod work_queue;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -2,22 +2,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt as _, watcher},
-};
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinHandle,
-    time::timeout,
-};
+use kube::{Api, Client, runtime::watcher};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
 use crate::{
     admission::{
-        Admission, AdmissionMetrics, Ledgers, LookedAfter, Watched,
+        Admission, AdmissionMetrics, Ledgers, LookedAfter,
         certificates::{self, Keeper, Served},
         configuration, router, serve,
     },
@@ -28,12 +20,13 @@ use crate::{
         kubernetes,
         lease::{self, Candidate},
         shutdown, telemetry,
+        watch::{Cache, changes},
     },
 };
 
 /// How often to look whether there is a certificate yet.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long the owners' cache may take before the server starts without it: nothing but speed depends on it.
+/// How long the owners' cache may take before the server starts without it.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The webhooks, serving.
@@ -46,16 +39,29 @@ pub(super) struct Webhooks {
     ended: JoinHandle<()>,
 }
 
+/// What the webhooks of a process need to start.
+pub(super) struct Start<'a> {
+    /// What they are told.
+    pub args: &'a WebhookArgs,
+    /// Where to serve.
+    pub listen: SocketAddr,
+    /// Namespace of the Secret and of the Service, unless something else is said.
+    pub namespace: &'a str,
+    /// Which namespaces a controller in this process looks after.
+    pub looked_after: LookedAfter,
+    /// The owners' objects.
+    pub owners: Cache<WhatsAppOwner>,
+    /// The Kubernetes client.
+    pub client: Client,
+}
+
 /// Starts serving. Answers once there is a certificate; nothing when told to stop before.
 pub(super) async fn start(
-    args: &WebhookArgs,
-    listen: SocketAddr,
-    namespace: &str,
-    looked_after: LookedAfter,
-    client: Client,
+    start: Start<'_>,
     admin: &Admin,
     stop: CancellationToken,
 ) -> Result<Option<Webhooks>, RunError> {
+    let Start { args, listen, namespace, looked_after, owners, client } = start;
     let (served, (send, bundle)) = (Arc::new(Served::default()), watch::channel(None));
     let clients = args.webhook_client_ca.as_deref().map(certificates::clients::verifier).transpose()?;
     let tls = certificates::tls(Arc::clone(&served), clients)?;
@@ -79,11 +85,8 @@ pub(super) async fn start(
         }
     }
 
-    let watched = Arc::new(Watched::default());
-    let owners = watcher(Api::<WhatsAppOwner>::all(client.clone()), watcher::Config::default()).default_backoff();
-    let (told, listed) = oneshot::channel();
-    tokio::spawn(Arc::clone(&watched).follow(owners.take_until(stop.clone().cancelled_owned()), told));
-    let _ = timeout(CACHE_TIMEOUT, listed).await;
+    // Nothing but speed depends on it.
+    let _ = timeout(CACHE_TIMEOUT, owners.until_listed()).await;
     let loaded = async {
         while !served.is_loaded() {
             tokio::time::sleep(LOOK).await;
@@ -93,7 +96,7 @@ pub(super) async fn start(
         return Ok(None);
     }
 
-    let ledgers = Ledgers::new(client.clone(), Some(watched), args.max_instances_per_owner);
+    let ledgers = Ledgers::new(client.clone(), Some(owners), args.max_instances_per_owner);
     let admission = Admission::new(client.clone(), ledgers, looked_after, AdmissionMetrics::register(admin.metrics()));
     let serving = serve(listen, tls, router(Arc::new(admission)), stop)?;
     tracing::info!(address = %serving.address, "serving admission reviews");
@@ -104,6 +107,15 @@ pub(super) async fn start(
     });
     let configuration = Some(args.webhook_configuration.clone()).filter(|name| !name.is_empty());
     Ok(Some(Webhooks { address: serving.address, client, configuration, bundle, ended }))
+}
+
+/// One copy of every owner's object, for webhooks and controller alike.
+pub(super) fn follow_owners(client: &Client, stop: &CancellationToken) -> Cache<WhatsAppOwner> {
+    let owners = Cache::new();
+    let changes = changes(vec![Api::all(client.clone())], &watcher::Config::default());
+    let (follow, stop) = (owners.clone().follow(changes), stop.clone());
+    tokio::spawn(async move { stop.run_until_cancelled(follow).await });
+    owners
 }
 
 impl Webhooks {
@@ -134,11 +146,15 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
     let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let listen = args.webhook.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 9443)));
-    let Some(webhooks) =
-        start(&args.webhook, listen, &namespace, LookedAfter::Nowhere, client.clone(), &admin, stop.clone()).await?
-    else {
-        return Ok(());
+    let wiring = Start {
+        args: &args.webhook,
+        listen,
+        namespace: &namespace,
+        looked_after: LookedAfter::Nowhere,
+        owners: follow_owners(&client, &stop),
+        client: client.clone(),
     };
+    let Some(webhooks) = start(wiring, &admin, stop.clone()).await? else { return Ok(()) };
     if let Some(file) = &args.process.announce {
         admin::announce(file, address, Some(webhooks.address)).await?;
     }

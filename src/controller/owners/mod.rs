@@ -1,11 +1,12 @@
 //! The owners: which of their instances are accepted, and which one is primary.
 //!
-//! One `WhatsAppOwner` each holds ledger and pointer. It is settled ([`settlement`]) by the pure rules whenever an
-//! instance or the object itself changes; instances read their verdict from it, so that none is brought up before its
-//! place is written down. Admission writes the same ledger: every write carries the resourceVersion it was computed from.
-//! An instance without `spec.owner` belongs to nobody: no limit, no unique name, no primary.
+//! One `WhatsAppOwner` each holds ledger and pointer. It is settled ([`settler`]) by the pure rules whenever an instance or
+//! the object itself changes; instances read from it what the rules say of them, so that none is brought up before its
+//! slot is written down. Admission writes the same ledger: every write carries the resourceVersion it was computed from.
+//! The objects are kept once, in the cache that admission uses too. An instance without `spec.owner` belongs to nobody: no
+//! limit, no unique name, no primary.
 
-mod settlement;
+mod settler;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,17 +16,19 @@ use std::{
 
 use kube::ResourceExt;
 use tokio::{sync::mpsc, time::Instant};
-use tokio_util::sync::CancellationToken;
 
-use super::{cache::Key, context::Context, facts::Standing, turns, watches::Change};
+pub use self::settler::OwnerSettler;
+use super::decide::facts::Standing;
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
-    platform::{kubernetes::version, lock},
+    platform::{
+        kubernetes::version,
+        lock,
+        watch::{Cache, Change, Key},
+    },
     rules::{Denial, InstanceFacts, Verdict, owner::object_name, verdict},
 };
 
-/// Owners settled at once.
-const WORKERS: usize = 8;
 /// How long a change of counts alone waits for company, so that a hundred connects are not a hundred writes.
 const POSTPONEMENT: Duration = Duration::from_secs(1);
 /// Failures in a row after which a deletion no longer waits for its owner's settlement.
@@ -33,19 +36,21 @@ const PATIENCE: u32 = 5;
 
 /// What is known of every owner.
 pub struct Owners {
-    books: Mutex<HashMap<String, Book>>,
+    states: Mutex<HashMap<String, OwnerState>>,
+    /// Their objects: the newest version that was watched or written.
+    objects: Cache<WhatsAppOwner>,
     wakes: mpsc::UnboundedSender<String>,
     /// The namespaces this operator looks after; all when empty.
     namespaces: Vec<String>,
     default_limit: u32,
 }
 
-/// One owner.
+/// What is known of one owner beside their object.
 #[derive(Debug, Default)]
-struct Book {
+struct OwnerState {
     members: HashSet<Key>,
-    /// The newest version of the object that was watched or written.
-    ledger: Option<Arc<WhatsAppOwner>>,
+    /// The version of the object that the rest of this is about; none while there is no object.
+    version: Option<u64>,
     /// The object under this owner's name belongs to somebody else.
     foreign: bool,
     /// Changes so far, and up to which of them the ledger is settled.
@@ -67,7 +72,7 @@ struct Postponed {
     status: WhatsAppOwnerStatus,
 }
 
-impl Book {
+impl OwnerState {
     fn is_settled(&self) -> bool {
         self.seen == self.settled
     }
@@ -88,47 +93,51 @@ impl Book {
         left(since)
     }
 
-    /// The ledger as it would be had nothing been postponed. What was found is not forgotten: above all that a reservation
-    /// has come true, since otherwise the place of an instance deleted a moment later would look like one still to be
-    /// filled. As soon as anybody else has written the ledger, only what is written counts, for that may be a new
-    /// reservation for the same name; and if that is not seen yet, the write that follows fails by its version.
-    fn status(&self) -> Option<&WhatsAppOwnerStatus> {
-        let ledger = self.ledger.as_deref()?;
-        let ahead = self.postponed.as_ref().filter(|postponed| postponed.version == version(ledger));
-        ahead.map(|postponed| &postponed.status).or(ledger.status.as_ref())
+    /// The status of the ledger `object` as it would be had nothing been postponed. What was found is not forgotten: above
+    /// all that a reservation has come true, since otherwise the slot of an instance deleted a moment later would look like
+    /// one still to be filled. As soon as anybody else has written the ledger, only what is written counts, for that may be a
+    /// new reservation for the same name; and if that is not seen yet, the write that follows fails by its version.
+    fn status<'a>(&'a self, object: &'a WhatsAppOwner) -> Option<&'a WhatsAppOwnerStatus> {
+        let ahead = self.postponed.as_ref().filter(|postponed| postponed.version == version(object));
+        ahead.map(|postponed| &postponed.status).or(object.status.as_ref())
     }
 }
 
 impl Owners {
-    /// Owners nobody has told anything about yet, and what [`Owners::run`] listens to.
-    pub fn new(namespaces: Vec<String>, default_limit: u32) -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
+    /// Owners nobody has told anything about yet, whose objects are in `objects`; and those who are to be settled, for
+    /// [`OwnerSettler::run`].
+    pub fn new(
+        objects: Cache<WhatsAppOwner>,
+        namespaces: Vec<String>,
+        default_limit: u32,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
         let (wakes, woken) = mpsc::unbounded_channel();
-        (Arc::new(Self { books: Mutex::default(), wakes, namespaces, default_limit }), woken)
+        (Arc::new(Self { states: Mutex::default(), objects, wakes, namespaces, default_limit }), woken)
     }
 
     /// Notes what the watch says of an instance, before anybody decides about it.
     pub fn instance_changed(&self, key: &Key, before: Option<&WhatsAppInstance>, after: Option<&WhatsAppInstance>) {
         if let (Some(before), Some(after)) = (before, after)
-            && owner_of(before) == owner_of(after)
+            && before.owner() == after.owner()
         {
             let (was, is) = (InstanceFacts::from(before), InstanceFacts::from(after));
             if was == is {
                 return;
             }
             if changes_counts_only(was, is) {
-                return self.counts_changed(owner_of(after));
+                return self.counts_changed(after.owner());
             }
         }
-        let mut books = lock(&self.books);
+        let mut states = lock(&self.states);
         let mut touch = |instance: &WhatsAppInstance, is_member: bool| {
-            let Some(owner) = owner_of(instance) else { return };
-            let book = books.entry(owner.to_owned()).or_default();
+            let Some(owner) = instance.owner() else { return };
+            let state = states.entry(owner.to_owned()).or_default();
             if is_member {
-                book.members.insert(Key::clone(key));
+                state.members.insert(Key::clone(key));
             } else {
-                book.members.remove(key);
+                state.members.remove(key);
             }
-            self.changed(owner, book);
+            self.changed(owner, state);
         };
         let changes = before.map(|before| (before, false)).into_iter().chain(after.map(|after| (after, true)));
         for (instance, is_member) in changes {
@@ -140,120 +149,110 @@ impl Owners {
     pub fn object_changed(&self, before: Option<&WhatsAppOwner>, change: Change<WhatsAppOwner>) {
         match change {
             // Under any other name it is nobody's ledger.
-            Change::Present(key, object) if key.name == object_name(&object.spec.owner) => self.learn(object),
-            Change::Gone(_) => {
-                if let Some(before) = before {
-                    self.unlearn(&before.spec.owner, before.uid().as_deref());
+            Change::Present(key, object) if key.name == object_name(&object.spec.owner) => self.shown(before, &object),
+            Change::Gone(key) => {
+                if let Some(before) = before.filter(|before| key.name == object_name(&before.spec.owner)) {
+                    self.gone(&before.spec.owner);
                 }
             }
             Change::Present(..) | Change::Listed => {}
         }
     }
 
-    /// How an instance stands, and whether it is its owner's primary.
+    /// What the ledger says of an instance, and whether it is its owner's primary.
     pub fn standing(&self, instance: &WhatsAppInstance) -> (Standing, bool) {
-        let Some(owner) = owner_of(instance) else { return (Standing::Accepted, false) };
+        let Some(owner) = instance.owner() else { return (Standing::Accepted, false) };
         let shown = (Standing::Undecided, instance.status.as_ref().is_some_and(|status| status.primary));
-        let books = lock(&self.books);
-        let Some(book) = books.get(owner) else { return shown };
-        if book.foreign {
-            let stands = if InstanceFacts::from(instance).accepted { shown.0 } else { Standing::Waits(foreign(owner)) };
-            return (stands, shown.1);
+        let (foreign, settled) = {
+            let states = lock(&self.states);
+            let Some(state) = states.get(owner) else { return shown };
+            (state.foreign, state.version.filter(|_| state.is_settled()))
+        };
+        if foreign {
+            let accepted = InstanceFacts::from(instance).accepted;
+            return (if accepted { shown.0 } else { Standing::Waits(is_foreign(owner)) }, shown.1);
         }
         // A ledger that does not know of the latest change yet may speak of another object of this name.
-        if !book.is_settled() {
-            return shown;
-        }
-        let status = book.ledger.as_ref().and_then(|ledger| ledger.status.as_ref());
+        let object = settled.and_then(|settled| self.object(owner).filter(|object| version(&**object) == settled));
+        let Some(status) = object.as_ref().and_then(|object| object.status.as_ref()) else { return shown };
         let key = InstanceRef::of(instance);
-        match verdict(owner, status, &key, &instance.spec.name) {
+        match verdict(owner, Some(status), &key, &instance.spec.name) {
             None => shown,
-            Some(Verdict::Accepted) => {
-                (Standing::Accepted, status.and_then(|status| status.primary.as_ref()) == Some(&key))
-            }
+            Some(Verdict::Accepted) => (Standing::Accepted, status.primary.as_ref() == Some(&key)),
             Some(Verdict::Waits(denial)) => (Standing::Waits(denial), false),
         }
     }
 
     /// Whether the pointer is still to move away from an instance that is being deleted.
     pub fn hands_over(&self, instance: &WhatsAppInstance) -> bool {
-        let books = lock(&self.books);
-        let Some(book) = owner_of(instance).and_then(|owner| books.get(owner)) else { return false };
-        let Some(status) = book.ledger.as_ref().and_then(|ledger| ledger.status.as_ref()) else { return false };
-        let key = InstanceRef::of(instance);
+        let Some(owner) = instance.owner() else { return false };
         // The settlement under way says whether there is another one to point at; one that fails holds nothing up.
-        status.primary.as_ref() == Some(&key) && !book.is_settled() && book.failures < PATIENCE
+        let under_way = |state: &OwnerState| !state.is_settled() && state.failures < PATIENCE;
+        if !lock(&self.states).get(owner).is_some_and(under_way) {
+            return false;
+        }
+        let object = self.object(owner);
+        let primary = object.as_ref().and_then(|object| object.status.as_ref()?.primary.as_ref());
+        primary == Some(&InstanceRef::of(instance))
     }
 
-    /// Settles owners as they change, until `stop`. Instances whose verdict or mirror is then out of date go to `queue`.
-    pub async fn run(
-        self: Arc<Self>,
-        context: Arc<Context>,
-        woken: mpsc::UnboundedReceiver<String>,
-        queue: mpsc::UnboundedSender<Key>,
-        stop: CancellationToken,
-    ) {
-        let desk = Arc::new(settlement::Desk { owners: self, context, queue });
-        let turn = |owner: String| {
-            let desk = Arc::clone(&desk);
-            async move { desk.settle(&owner).await }
-        };
-        turns::give(woken, WORKERS, stop, turn).await;
+    /// The owner's object, if there is one that is theirs.
+    fn object(&self, owner: &str) -> Option<Arc<WhatsAppOwner>> {
+        self.objects.named(&object_name(owner)).filter(|object| object.spec.owner == owner)
     }
 
     fn counts_changed(&self, owner: Option<&str>) {
-        let mut books = lock(&self.books);
-        if let Some((owner, book)) = owner.and_then(|owner| Some((owner, books.get_mut(owner)?))) {
-            book.counts_since.get_or_insert_with(Instant::now);
+        let mut states = lock(&self.states);
+        if let Some((owner, state)) = owner.and_then(|owner| Some((owner, states.get_mut(owner)?))) {
+            state.counts_since.get_or_insert_with(Instant::now);
             // As below.
             let _ = self.wakes.send(owner.to_owned());
         }
     }
 
-    fn changed(&self, owner: &str, book: &mut Book) {
-        book.seen += 1;
+    fn changed(&self, owner: &str, state: &mut OwnerState) {
+        state.seen += 1;
         // Nobody listens only when the controller has ended.
         let _ = self.wakes.send(owner.to_owned());
     }
 
-    /// Takes a version of an owner's object for the newest, unless a newer one is known.
-    fn learn(&self, mut object: WhatsAppOwner) {
-        object.metadata.managed_fields = None;
-        let owner = object.spec.owner.clone();
-        let mut books = lock(&self.books);
-        let book = books.entry(owner.clone()).or_default();
-        let known = book.ledger.as_deref();
-        if known.is_some_and(|known| version(known) >= version(&object)) {
-            return;
-        }
-        let same = known.is_some_and(|known| {
-            known.uid() == object.uid() && known.spec == object.spec && known.status == object.status
+    /// The watch shows a version of an owner's object.
+    fn shown(&self, before: Option<&WhatsAppOwner>, object: &WhatsAppOwner) {
+        let same = before.is_some_and(|before| {
+            before.uid() == object.uid() && before.spec == object.spec && before.status == object.status
         });
-        book.ledger = Some(Arc::new(object));
-        book.foreign = false;
-        if !same {
-            self.changed(&owner, book);
+        let owner = &object.spec.owner;
+        let mut states = lock(&self.states);
+        let state = states.entry(owner.clone()).or_default();
+        let known = state.version.replace(version(object));
+        state.foreign = false;
+        if !same || known.is_none() {
+            self.changed(owner, state);
         }
     }
 
     /// Our own write, or a read that found another version than expected. Not a change of its own.
-    fn record(&self, owner: &str, mut object: WhatsAppOwner) {
-        object.metadata.managed_fields = None;
-        let mut books = lock(&self.books);
-        let book = books.entry(owner.to_owned()).or_default();
-        if book.ledger.as_deref().is_none_or(|known| version(known) < version(&object)) {
-            book.ledger = Some(Arc::new(object));
-        }
-        book.foreign = false;
+    fn record(&self, owner: &str, object: WhatsAppOwner) {
+        self.objects.keep_newer(object);
+        let newest = self.object(owner).map(|object| version(&*object));
+        let mut states = lock(&self.states);
+        let state = states.entry(owner.to_owned()).or_default();
+        (state.version, state.foreign) = (newest, false);
     }
 
-    /// The object of this uid is gone.
-    fn unlearn(&self, owner: &str, uid: Option<&str>) {
-        let mut books = lock(&self.books);
-        let Some(book) = books.get_mut(owner) else { return };
-        if book.ledger.as_ref().is_some_and(|known| known.uid().as_deref() == uid) {
-            book.ledger = None;
-            self.changed(owner, book);
+    /// A call of ours found that the object is gone.
+    fn found_gone(&self, object: &WhatsAppOwner) {
+        self.objects.drop_gone(object);
+        if self.object(&object.spec.owner).is_none() {
+            self.gone(&object.spec.owner);
+        }
+    }
+
+    fn gone(&self, owner: &str) {
+        if let Some(state) = lock(&self.states).get_mut(owner)
+            && state.version.take().is_some()
+        {
+            self.changed(owner, state);
         }
     }
 
@@ -274,12 +273,7 @@ fn changes_counts_only(was: InstanceFacts, is: InstanceFacts) -> bool {
     is.wish.is_none() && shown(was) == shown(is)
 }
 
-/// Whose instance it is; nobody's without `spec.owner`.
-pub fn owner_of(instance: &WhatsAppInstance) -> Option<&str> {
-    instance.spec.owner.as_deref().filter(|owner| !owner.is_empty())
-}
-
-fn foreign(owner: &str) -> Denial {
+fn is_foreign(owner: &str) -> Denial {
     Denial::new(
         conditions::reason::OWNER_OBJECT_FOREIGN,
         409,

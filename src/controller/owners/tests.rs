@@ -1,10 +1,14 @@
+use std::sync::Arc;
+
 use kube::{ResourceExt, core::ObjectMeta};
 use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Owners;
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner},
-    controller::{facts::Standing, fixtures::named, watches::Change},
+    controller::{decide::facts::Standing, fixtures::named},
+    platform::watch::{Cache, Change},
 };
 
 fn instance(name: &str, version: &str) -> WhatsAppInstance {
@@ -25,21 +29,31 @@ fn ledger(version: &str, entries: &[(&str, Option<&str>)]) -> WhatsAppOwner {
     .unwrap()
 }
 
-fn shown(object: WhatsAppOwner) -> Change<WhatsAppOwner> {
-    Change::Present(named("", &object.name_any()), object)
+fn owners() -> (Arc<Owners>, UnboundedReceiver<String>) {
+    Owners::new(Cache::new(), Vec::new(), 10)
+}
+
+/// The watch brings a change: first the cache has it, then the owners hear of it.
+fn watched(owners: &Owners, change: Change<WhatsAppOwner>) {
+    let before = owners.objects.keep(&change);
+    owners.object_changed(before.as_deref(), change);
+}
+
+fn shown(owners: &Owners, object: WhatsAppOwner) {
+    watched(owners, Change::Present(named("", &object.name_any()), object));
 }
 
 fn settled(owners: &Owners) {
-    for book in super::lock(&owners.books).values_mut() {
-        book.settled = book.seen;
+    for state in super::lock(&owners.states).values_mut() {
+        state.settled = state.seen;
     }
 }
 
 #[test]
 fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
-    let (owners, mut woken) = Owners::new(Vec::new(), 10);
+    let (owners, mut woken) = owners();
     let one = instance("one", "1");
-    owners.object_changed(None, shown(ledger("5", &[("one", None), ("two", Some("LimitExceeded"))])));
+    shown(&owners, ledger("5", &[("one", None), ("two", Some("LimitExceeded"))]));
     owners.instance_changed(&named("team", "one"), None, Some(&one));
     assert_eq!(owners.standing(&one), (Standing::Undecided, false));
     assert_eq!(woken.try_recv().as_deref(), Ok("alice"));
@@ -56,22 +70,30 @@ fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
 }
 
 #[test]
-fn an_older_version_of_the_ledger_does_not_replace_a_newer_one() {
-    let (owners, _woken) = Owners::new(Vec::new(), 10);
-    owners.object_changed(None, shown(ledger("9", &[("one", None)])));
-    owners.object_changed(None, shown(ledger("10", &[("one", Some("NameTaken"))])));
-    owners.object_changed(None, shown(ledger("9", &[("one", None)])));
+fn what_the_watch_has_not_shown_yet_is_not_undone_by_an_older_read() {
+    let (owners, _woken) = owners();
+    shown(&owners, ledger("9", &[("one", None)]));
+    owners.record("alice", ledger("10", &[("one", Some("NameTaken"))]));
+    settled(&owners);
+    assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
+    owners.record("alice", ledger("8", &[("one", None)]));
     settled(&owners);
     assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
     // Gone is gone only when it is the same object.
-    let gone = |uid: &str| {
-        let mut object = ledger("9", &[]);
+    let of = |uid: &str| {
+        let mut object = ledger("10", &[]);
         object.metadata = ObjectMeta { uid: Some(uid.into()), ..object.metadata };
         object
     };
-    owners.object_changed(Some(&gone("another")), Change::Gone(named("", "alice")));
+    owners.found_gone(&of("another"));
     assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
-    owners.object_changed(Some(&gone("u1")), Change::Gone(named("", "alice")));
+    owners.found_gone(&of("u1"));
+    settled(&owners);
+    assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Undecided);
+    shown(&owners, ledger("11", &[("one", None)]));
+    settled(&owners);
+    assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Accepted);
+    watched(&owners, Change::Gone(named("", "alice")));
     settled(&owners);
     assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Undecided);
 }
@@ -83,31 +105,31 @@ fn what_was_found_counts_until_somebody_else_writes() {
         object.status.as_mut().unwrap().instances[0].reserved_at = Some(serde_json::from_value(json!(at)).unwrap());
         object
     };
-    let (owners, _woken) = Owners::new(Vec::new(), 10);
+    let (owners, _woken) = owners();
     let is_reserved = || {
-        let books = super::lock(&owners.books);
-        books["alice"].status().unwrap().instances[0].reserved_at.is_some()
+        let object = owners.object("alice").unwrap();
+        super::lock(&owners.states)["alice"].status(&object).unwrap().instances[0].reserved_at.is_some()
     };
-    owners.object_changed(None, shown(reserved("5", "2026-01-01T00:00:00Z")));
+    shown(&owners, reserved("5", "2026-01-01T00:00:00Z"));
     assert!(is_reserved());
     // The instance is there: the reservation has come true.
     let found = ledger("5", &[("one", None)]).status.unwrap();
-    super::lock(&owners.books).get_mut("alice").unwrap().postpone(5, found, None);
+    super::lock(&owners.states).get_mut("alice").unwrap().postpone(5, found, None);
     assert!(!is_reserved());
     // Another one of its name is on its way.
-    owners.object_changed(None, shown(reserved("6", "2026-01-01T00:00:01Z")));
+    shown(&owners, reserved("6", "2026-01-01T00:00:01Z"));
     assert!(is_reserved());
 }
 
 #[test]
 fn counts_alone_wait_for_company_and_unsettle_nothing() {
-    let (owners, mut woken) = Owners::new(Vec::new(), 10);
+    let (owners, mut woken) = owners();
     let (key, before) = (named("team", "one"), instance("one", "1"));
-    owners.object_changed(None, shown(ledger("5", &[("one", None)])));
+    shown(&owners, ledger("5", &[("one", None)]));
     owners.instance_changed(&key, None, Some(&before));
     while woken.try_recv().is_ok() {}
     settled(&owners);
-    let rests = || super::lock(&owners.books)["alice"].rest().is_some();
+    let rests = || super::lock(&owners.states)["alice"].rest().is_some();
     assert!(!rests());
 
     let connected = |mut instance: WhatsAppInstance| {
@@ -132,7 +154,7 @@ fn counts_alone_wait_for_company_and_unsettle_nothing() {
 
 #[test]
 fn what_no_rule_asks_about_wakes_nobody() {
-    let (owners, mut woken) = Owners::new(Vec::new(), 10);
+    let (owners, mut woken) = owners();
     let before = instance("one", "1");
     owners.instance_changed(&named("team", "one"), None, Some(&before));
     woken.try_recv().unwrap();

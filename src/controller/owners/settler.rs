@@ -1,30 +1,35 @@
 //! One settlement: an owner's ledger as it stands, the instances there are, the status after, at most one write.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
-    Api, ResourceExt,
+    Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, PostParams},
     core::Status,
 };
 use thiserror::Error;
 use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 
-use super::{Book, Owners, owner_of};
+use super::{OwnerState, Owners};
 use crate::{
     api::{
         LedgerEntry, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
         conditions, labels,
     },
-    controller::{cache::Key, context::Context, error::describe, facts::Standing, readings},
+    controller::decide::{facts::Standing, readings, status::until},
     platform::{
-        kubernetes::{CALL_TIMEOUT, replace_status, version},
+        kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
         lock,
+        watch::{Cache, Key},
+        work_queue,
     },
     rules::{self, InstanceFacts, Settled, doubts, owner::object_name},
 };
 
+/// Owners settled at once.
+const WORKERS: usize = 8;
 /// Attempts in one settlement, when somebody else writes the ledger at the same time.
 const ATTEMPTS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -33,20 +38,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// Why an owner could not be settled.
 #[derive(Debug, Error)]
 pub enum SettlementError {
-    /// The API server did not take or give something.
-    #[error("{doing}: {}", describe(source))]
-    Kubernetes {
-        /// What we were doing.
-        doing: &'static str,
-        /// The cause.
-        source: Box<kube::Error>,
-    },
-    /// It did not answer in time.
-    #[error("{doing}: no answer from the API server in time")]
-    Slow {
-        /// What we were doing.
-        doing: &'static str,
-    },
+    /// The API server.
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// Others wrote the ledger faster every time.
     #[error("the ledger changed under every attempt to write it")]
     Contended,
@@ -55,52 +49,61 @@ pub enum SettlementError {
     Foreign,
 }
 
-impl SettlementError {
-    fn is(&self, kind: fn(&Status) -> bool) -> bool {
-        matches!(self, Self::Kubernetes { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
-    }
-}
-
-/// Everything a settlement needs.
-pub struct Desk {
+/// Settles owners as they change.
+pub struct OwnerSettler {
+    /// What is known of every owner.
     pub owners: Arc<Owners>,
-    pub context: Arc<Context>,
+    /// The Kubernetes client.
+    pub client: Client,
+    /// The instances.
+    pub objects: Cache<WhatsAppInstance>,
+    /// Takes instances that do not show yet what their ledger says of them.
     pub queue: mpsc::UnboundedSender<Key>,
 }
 
-/// An owner as read from memory.
-struct Case {
+/// An owner as they stood when a settlement began.
+struct OwnerSnapshot {
     seen: u64,
     /// Since when only counts have changed, if they have.
     counts_since: Option<Instant>,
-    ledger: Option<Arc<WhatsAppOwner>>,
-    /// The ledger's status, with what is known and not written yet.
+    object: Option<Arc<WhatsAppOwner>>,
+    /// The ledger, with what is known and not written yet.
     status: Option<WhatsAppOwnerStatus>,
     members: Vec<Member>,
 }
 
 type Member = (Key, Arc<WhatsAppInstance>);
 
-impl Desk {
+impl OwnerSettler {
+    /// Settles every owner that is woken, until `stop`.
+    pub async fn run(self, woken: mpsc::UnboundedReceiver<String>, stop: CancellationToken) {
+        let settler = Arc::new(self);
+        let settle = |owner: String| {
+            let settler = Arc::clone(&settler);
+            async move { settler.settle(&owner).await }
+        };
+        work_queue::run(woken, WORKERS, stop, settle).await;
+    }
+
     /// Settles one owner and wakes the instances it concerns. Returns when to do it again without being told.
-    pub async fn settle(&self, owner: &str) -> Option<Duration> {
-        if let Some(left) = self.book(owner, |book| book.rest()).flatten() {
+    async fn settle(&self, owner: &str) -> Option<Duration> {
+        if let Some(left) = self.state(owner, |state| state.rest()).flatten() {
             return Some(left);
         }
         let mut members = Vec::new();
         let result = self.attempts(owner, &mut members).await;
         if let Err(SettlementError::Foreign) = result {
-            self.book(owner, |book| book.foreign = true);
+            self.state(owner, |state| state.foreign = true);
         }
         let pause = match result {
             Ok(pause) => {
-                self.book(owner, |book| book.failures = 0);
+                self.state(owner, |state| state.failures = 0);
                 pause
             }
             Err(error) => {
-                let failures = self.book(owner, |book| {
-                    book.failures = book.failures.saturating_add(1);
-                    book.failures
+                let failures = self.state(owner, |state| {
+                    state.failures = state.failures.saturating_add(1);
+                    state.failures
                 });
                 let pause = (FIRST_PAUSE * (1 << failures.unwrap_or(1).saturating_sub(1).min(10))).min(LAST_PAUSE);
                 let pause = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
@@ -114,34 +117,35 @@ impl Desk {
 
     async fn attempts(&self, owner: &str, members: &mut Vec<Member>) -> Result<Option<Duration>, SettlementError> {
         for _ in 0..ATTEMPTS {
-            let Some(case) = self.case(owner) else { return Ok(None) };
-            members.clone_from(&case.members);
-            let facts = self.facts(owner, &case).await?;
+            let Some(snapshot) = self.snapshot(owner) else { return Ok(None) };
+            members.clone_from(&snapshot.members);
+            let facts = self.facts(owner, &snapshot).await?;
             let now = Timestamp::now();
-            let own = case.ledger.as_ref().and_then(|ledger| ledger.spec.max_instances);
+            let own = snapshot.object.as_ref().and_then(|object| object.spec.max_instances);
             let limit = rules::limit(own, self.owners.default_limit);
-            let Settled { status, again_at } = rules::settle(case.status.as_ref(), &facts, limit, now);
-            let again = again_at.map(|at| crate::controller::status::until(at, now));
-            let written = case.ledger.as_ref().and_then(|ledger| ledger.status.as_ref().map(|status| (ledger, status)));
+            let Settled { status, again_at } = rules::settle(snapshot.status.as_ref(), &facts, limit, now);
+            let again = again_at.map(|at| until(at, now));
+            let written =
+                snapshot.object.as_ref().and_then(|object| object.status.as_ref().map(|status| (object, status)));
             if written.is_some_and(|(_, written)| *written == status) {
-                self.book(owner, |book| (book.settled, book.postponed) = (case.seen, None));
+                self.state(owner, |state| (state.settled, state.postponed) = (snapshot.seen, None));
                 return Ok(again);
             }
-            if let Some((ledger, _)) = written.filter(|(_, written)| can_wait(written, &status)) {
-                let left = self.book(owner, |book| {
-                    book.settled = case.seen;
-                    book.postpone(version(&**ledger), status.clone(), case.counts_since)
+            if let Some((object, _)) = written.filter(|(_, written)| can_wait(written, &status)) {
+                let left = self.state(owner, |state| {
+                    state.settled = snapshot.seen;
+                    state.postpone(version(&**object), status.clone(), snapshot.counts_since)
                 });
                 if let Some(left) = left.flatten() {
                     return Ok(Some(again.map_or(left, |again| again.min(left))));
                 }
             }
-            let Some(ledger) = case.ledger else {
+            let Some(object) = snapshot.object else {
                 self.create(owner).await?;
                 continue;
             };
-            if self.write(owner, &ledger, status).await? {
-                self.book(owner, |book| (book.settled, book.postponed) = (case.seen, None));
+            if self.write(owner, &object, status).await? {
+                self.state(owner, |state| (state.settled, state.postponed) = (snapshot.seen, None));
                 return Ok(again);
             }
         }
@@ -149,43 +153,42 @@ impl Desk {
     }
 
     /// The owner as of now; nothing when it is none of this operator's business.
-    fn case(&self, owner: &str) -> Option<Case> {
-        let (seen, counts_since, ledger, status, members) = {
-            let mut books = lock(&self.owners.books);
-            let book = books.get_mut(owner)?;
-            if book.members.is_empty() && book.ledger.is_none() {
-                books.remove(owner);
+    fn snapshot(&self, owner: &str) -> Option<OwnerSnapshot> {
+        let object = self.owners.object(owner);
+        let (seen, counts_since, status, members) = {
+            let mut states = lock(&self.owners.states);
+            let state = states.get_mut(owner)?;
+            if state.members.is_empty() && state.version.is_none() {
+                states.remove(owner);
                 return None;
             }
-            let counts_since = book.counts_since.take();
-            (book.seen, counts_since, book.ledger.clone(), book.status().cloned(), book.members.clone())
+            let status = object.as_ref().and_then(|object| state.status(object)).cloned();
+            (state.seen, state.counts_since.take(), status, state.members.clone())
         };
         let ours = |key: &str| self.owners.looks_after(key);
-        let entries = ledger.iter().filter_map(|ledger| ledger.status.as_ref()).flat_map(|status| &status.instances);
+        let entries = object.iter().filter_map(|object| object.status.as_ref()).flat_map(|status| &status.instances);
         if members.is_empty() && !self.owners.namespaces.is_empty() && !entries.into_iter().any(|e| ours(&e.namespace))
         {
-            self.book(owner, |book| book.settled = seen);
+            self.state(owner, |state| state.settled = seen);
             return None;
         }
-        let newest = |cached| self.context.written.newest(cached);
-        let members =
-            members.into_iter().filter_map(|key| self.context.instances.get(&key).map(|cached| (key, newest(cached))));
-        let members = members.filter(|(_, instance)| owner_of(instance) == Some(owner)).collect();
-        Some(Case { seen, counts_since, ledger, status, members })
+        let members = members.into_iter().filter_map(|key| self.objects.get(&key).map(|instance| (key, instance)));
+        let members = members.filter(|(_, instance)| instance.owner() == Some(owner)).collect();
+        Some(OwnerSnapshot { seen, counts_since, object, status, members })
     }
 
     /// What exists: the cache, and a live read where the ledger may know more. A cache that lags behind would give away
-    /// the places and names of instances it has not seen yet.
-    async fn facts(&self, owner: &str, case: &Case) -> Result<Vec<InstanceFacts>, SettlementError> {
+    /// the slots and names of instances it has not seen yet.
+    async fn facts(&self, owner: &str, snapshot: &OwnerSnapshot) -> Result<Vec<InstanceFacts>, SettlementError> {
         let mut facts: Vec<InstanceFacts> =
-            case.members.iter().map(|(_, instance)| InstanceFacts::from(&**instance)).collect();
-        let status = case.status.as_ref();
+            snapshot.members.iter().map(|(_, instance)| InstanceFacts::from(&**instance)).collect();
+        let status = snapshot.status.as_ref();
         for key in doubts(status, &facts, Timestamp::now()) {
             facts.retain(|facts| facts.key != key);
             // Whatever it looks like: one that does not fit this version must not keep the owner's others waiting.
             let resource = ApiResource::erase::<WhatsAppInstance>(&());
-            let api: Api<DynamicObject> = Api::namespaced_with(self.context.client.clone(), &key.namespace, &resource);
-            match call("read an instance", api.get_opt(&key.name)).await {
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
+            match call("read an instance", CALL_TIMEOUT, api.get_opt(&key.name)).await {
                 Ok(Some(object)) if object.data["spec"]["owner"] == owner => facts.push(InstanceFacts::of_any(object)),
                 Ok(_) => {}
                 // Of another operator's namespace, which this one may not look into: the ledger's word stands.
@@ -194,7 +197,7 @@ impl Desk {
                     let its = |entry: &&LedgerEntry| (&entry.namespace, &entry.name) == (&key.namespace, &key.name);
                     facts.extend(entries.filter(its).map(InstanceFacts::on_trust));
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(facts)
@@ -204,16 +207,16 @@ impl Desk {
         let name = object_name(owner);
         let object = WhatsAppOwner::new(&name, WhatsAppOwnerSpec { owner: owner.to_owned(), max_instances: None });
         let api = self.api();
-        match call("create the owner's object", api.create(&PostParams::default(), &object)).await {
+        match call("create the owner's object", CALL_TIMEOUT, api.create(&PostParams::default(), &object)).await {
             Ok(created) => self.owners.record(owner, created),
             Err(error) if error.is(Status::is_already_exists) => {
-                match call("read the owner's object", api.get_opt(&name)).await? {
+                match call("read the owner's object", CALL_TIMEOUT, api.get_opt(&name)).await? {
                     Some(found) if found.spec.owner == owner => self.owners.record(owner, found),
                     Some(_) => return Err(SettlementError::Foreign),
                     None => {}
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }
@@ -222,30 +225,28 @@ impl Desk {
     async fn write(
         &self,
         owner: &str,
-        ledger: &WhatsAppOwner,
+        object: &WhatsAppOwner,
         status: WhatsAppOwnerStatus,
     ) -> Result<bool, SettlementError> {
         let (api, name) = (self.api(), object_name(owner));
-        let write = replace_status(&api, ledger, &status, labels::FIELD_MANAGER);
-        match call("write the ledger", write).await {
+        let write = replace_status(&api, object, &status, labels::FIELD_MANAGER);
+        match call("write the ledger", CALL_TIMEOUT, write).await {
             Ok(written) => {
                 self.owners.record(owner, written);
                 Ok(true)
             }
             // Admission or somebody's kubectl was faster, or the object is gone: from the beginning, with what is there.
             Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
-                match call("read the owner's object", api.get_opt(&name)).await? {
-                    Some(found) if found.uid() == ledger.uid() => self.owners.record(owner, found),
-                    found => {
-                        self.owners.unlearn(owner, ledger.uid().as_deref());
-                        if let Some(found) = found.filter(|found| found.spec.owner == owner) {
-                            self.owners.record(owner, found);
-                        }
-                    }
+                let found = call("read the owner's object", CALL_TIMEOUT, api.get_opt(&name)).await?;
+                if found.as_ref().is_none_or(|found| found.uid() != object.uid()) {
+                    self.owners.found_gone(object);
+                }
+                if let Some(found) = found.filter(|found| found.spec.owner == owner) {
+                    self.owners.record(owner, found);
                 }
                 Ok(false)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -275,12 +276,12 @@ impl Desk {
         status.primary != primary || !shown.is_some_and(|shown| wanted.is_shown_by(shown))
     }
 
-    fn book<T>(&self, owner: &str, change: impl FnOnce(&mut Book) -> T) -> Option<T> {
-        lock(&self.owners.books).get_mut(owner).map(change)
+    fn state<T>(&self, owner: &str, change: impl FnOnce(&mut OwnerState) -> T) -> Option<T> {
+        lock(&self.owners.states).get_mut(owner).map(change)
     }
 
     fn api(&self) -> Api<WhatsAppOwner> {
-        Api::all(self.context.client.clone())
+        Api::all(self.client.clone())
     }
 }
 
@@ -291,14 +292,4 @@ fn can_wait(before: &WhatsAppOwnerStatus, after: &WhatsAppOwnerStatus) -> bool {
         |entry: &LedgerEntry| LedgerEntry { reserved_at: None, connected: false, primary_since: None, ..entry.clone() };
     let same_entries = before.instances.iter().map(kept).eq(after.instances.iter().map(kept));
     same_entries && (before.used, &before.primary) == (after.used, &after.primary)
-}
-
-async fn call<T>(
-    doing: &'static str,
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, SettlementError> {
-    match tokio::time::timeout(CALL_TIMEOUT, request).await {
-        Ok(answer) => answer.map_err(|source| SettlementError::Kubernetes { doing, source: Box::new(source) }),
-        Err(_) => Err(SettlementError::Slow { doing }),
-    }
 }

@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{
     facts::{Standing, Trouble},
     finding::Finding,
-    owners::owner_of,
 };
 use crate::{
     api::{Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions as kinds, conditions::reason},
@@ -61,7 +60,7 @@ impl Reading {
 pub fn accepted(instance: &WhatsAppInstance, standing: &Standing) -> Finding {
     match standing {
         Standing::Waits(denial) => Finding::new("False", denial.reason, sentence(&denial.message)),
-        Standing::Accepted if owner_of(instance).is_none() => Finding::yes(reason::NO_OWNER),
+        Standing::Accepted if instance.owner().is_none() => Finding::yes(reason::NO_OWNER),
         Standing::Accepted => Finding::yes(reason::ACCEPTED),
         Standing::Undecided => {
             let before = instance.status.as_ref().and_then(|status| kept(status, kinds::ACCEPTED));
@@ -230,7 +229,7 @@ fn kept(old: &WhatsAppInstanceStatus, kind: &str) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::{kinds, not_started, reason};
-    use crate::controller::{finding::Finding, fixtures::now};
+    use crate::controller::{decide::finding::Finding, fixtures::now};
 
     #[test]
     fn conditions_that_are_not_ours_stay() {

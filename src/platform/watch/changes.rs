@@ -1,4 +1,4 @@
-//! The watches: a guard against objects that do not parse, and several namespaces as if they were one.
+//! What becomes of the objects of several watches, as if they were one.
 
 use std::{collections::HashSet, fmt::Debug, marker::PhantomData};
 
@@ -9,8 +9,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{cache::Key, guarded::Guarded};
-use crate::api::InstanceRef;
+use super::{Guarded, Key, Salvage};
+use crate::platform::kubernetes::{ObjectRef, describe};
 
 /// What became of one object.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub fn changes<K>(
     config: &watcher::Config,
 ) -> impl Stream<Item = Vec<Change<K>>> + Send + use<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Salvage + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let mut merge = Merge::new(apis.len());
     let watches = apis
@@ -70,7 +70,7 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
         match event {
             Event::Init => self.listing[which].clear(),
             Event::InitApply(object) => {
-                let key = Key::new(InstanceRef::of(&object));
+                let key = Key::new(ObjectRef::of(&object));
                 self.listing[which].insert(Key::clone(&key));
                 changes.extend(fit(key, object));
             }
@@ -83,12 +83,12 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
                 }
             }
             Event::Apply(object) => {
-                let key = Key::new(InstanceRef::of(&object));
+                let key = Key::new(ObjectRef::of(&object));
                 self.seen[which].insert(Key::clone(&key));
                 changes.extend(fit(key, object));
             }
             Event::Delete(object) => {
-                let key = Key::new(InstanceRef::of(&object));
+                let key = Key::new(ObjectRef::of(&object));
                 self.seen[which].remove(&key);
                 changes.push(Change::Gone(key));
             }
@@ -124,7 +124,7 @@ fn watch_error(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(source)
         | watcher::Error::WatchStartFailed(source)
-        | watcher::Error::WatchFailed(source) => super::error::describe(source),
+        | watcher::Error::WatchFailed(source) => describe(source),
         watcher::Error::WatchError(status) => format!("{} ({})", status.message, status.code),
         watcher::Error::NoResourceVersion => error.to_string(),
     }
@@ -133,7 +133,7 @@ fn watch_error(error: &watcher::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::WhatsAppInstance, controller::cache::Cache};
+    use crate::{api::WhatsAppInstance, platform::watch::Cache};
     use kube::{ResourceExt, runtime::watcher::Event};
     use serde_json::json;
 

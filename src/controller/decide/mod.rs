@@ -1,14 +1,24 @@
 //! The decision: facts in, plan out. Pure; `apply` carries the plan out.
 
+pub mod binding;
+pub mod facts;
+pub mod finding;
+pub mod notices;
+pub mod readings;
+mod sentences;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    binding::{self, Choice},
+use self::{
+    binding::Choice,
     facts::{Facts, LinkState, Standing, Trouble},
-    notices::{self, Notice},
-    status::{self, Next, Outlook},
+    notices::Notice,
+    status::{Next, Outlook},
 };
 use crate::{
     api::{
@@ -23,6 +33,8 @@ use crate::{
 /// What to do about a living instance, in the order of the fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// The bridge has what was wanted of it, whatever the last call said: its failure is over.
+    pub failure_is_over: bool,
     /// Add our finalizer, before anything outside the cluster is done.
     pub add_finalizer: bool,
     /// A binding that the status below records for the first time.
@@ -112,6 +124,7 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     let Next { status, recheck } = status::next(facts, binding, outlook);
     let old = facts.instance.status.clone().unwrap_or_default();
     Plan {
+        failure_is_over: agrees && facts.failure.is_some(),
         add_finalizer: !has_finalizer(facts.instance),
         notices: notices::between(&old, &status),
         put: (binding.is_some() && *link == LinkState::Up && !agrees).then_some(wanted),

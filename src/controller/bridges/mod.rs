@@ -1,5 +1,11 @@
 //! The bridges: follows the WhatsAppBridge objects, keeps their links, writes their status.
 
+pub mod link;
+#[cfg(test)]
+mod link_tests;
+mod sessions;
+mod status;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -13,16 +19,17 @@ use kube::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{
-    bridge_status::{self, UNCLAIMED_REASON},
-    cache::Cache,
-    error::describe,
-    events::Events,
+use self::{
     link::{Address, Glance, Link, Links, Listeners},
+    status::UNCLAIMED_REASON,
 };
+use super::events::Events;
 use crate::{
     api::{BridgeBinding, Shard, WhatsAppBridge, WhatsAppBridgeStatus, labels},
-    platform::kubernetes::{CALL_TIMEOUT, replace_status},
+    platform::{
+        kubernetes::{CALL_TIMEOUT, describe, replace_status},
+        watch::Cache,
+    },
 };
 use kube::Resource;
 
@@ -61,7 +68,7 @@ impl Bridges {
     fn set_links(&self, name: &str, wanted: &[(BridgeBinding, Address)]) {
         self.links.set(name, wanted, &self.client, &self.listeners);
         // Whoever waits for a bridge, and whoever is on this one, may be affected.
-        for instance in self.listeners.directory.select(|_, bound| bound.is_none_or(|bound| bound.name == name)) {
+        for instance in self.listeners.instances.select(|_, bound| bound.is_none_or(|bound| bound.name == name)) {
             let _ = self.listeners.queue.send(instance);
         }
         self.listeners.bridges.notify_one();
@@ -110,7 +117,7 @@ impl Bridges {
         });
         let shards: Vec<(String, Glance)> = linked.collect();
         let old = bridge.status.clone().unwrap_or_default();
-        let new = bridge_status::of(bridge, &shards, Timestamp::now());
+        let new = status::of(bridge, &shards, Timestamp::now());
         if bridge.status.as_ref() == Some(&new) {
             return Reported::Nothing;
         }
@@ -146,8 +153,8 @@ impl Bridges {
 
     /// Once, when sessions without an instance appear: they are never deleted by the controller.
     fn warn_of_unclaimed(&self, bridge: &WhatsAppBridge, old: &WhatsAppBridgeStatus, new: &WhatsAppBridgeStatus) {
-        let claimed_before = bridge_status::claimed(old) != Some(false);
-        let Some(message) = bridge_status::unclaimed_message(new).filter(|_| claimed_before) else { return };
+        let claimed_before = status::claimed(old) != Some(false);
+        let Some(message) = status::unclaimed_message(new).filter(|_| claimed_before) else { return };
         let event = Event {
             type_: EventType::Warning,
             reason: UNCLAIMED_REASON.into(),

@@ -17,13 +17,7 @@ use tokio::sync::{
     mpsc::{self, UnboundedReceiver},
 };
 
-use super::{
-    cache::Key,
-    directory::Directory,
-    facts::LinkState,
-    fixtures,
-    link::{Address, Links, Listeners},
-};
+use super::link::{Address, Links, Listeners};
 use crate::{
     api::{SecretKeyRef, conditions::reason},
     bridge_api::{
@@ -31,6 +25,10 @@ use crate::{
         scripted::{self, Scripted},
     },
     platform::lock,
+};
+use crate::{
+    controller::{decide::facts::LinkState, fixtures, instances::Instances},
+    platform::watch::Key,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -58,10 +56,10 @@ fn kubernetes(away: &Arc<AtomicBool>) -> Client {
 async fn world(key: &str) -> World {
     let bridge = scripted::start().await;
     let (queue, triggers) = mpsc::unbounded_channel();
-    let directory = Arc::new(Directory::default());
+    let instances = Arc::new(Instances::default());
     let bound = fixtures::bound(Default::default());
-    directory.note(&fixtures::key(&bound), &bound);
-    let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), directory };
+    instances.note(&fixtures::key(&bound), &bound);
+    let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances };
     let world = World { bridge, links: Links::default(), listeners, queue: triggers, away: Arc::default() };
     world.link(key);
     world

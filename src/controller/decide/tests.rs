@@ -6,11 +6,11 @@ use kube::ResourceExt;
 use proptest::prelude::*;
 
 use super::{
-    decide::{Plan, Step, decide, farewell, session_spec},
+    Plan, Step, decide,
     facts::{Facts, LinkState, Standing, Trouble},
-    fixtures::{self, bound, candidate, default_bridge, facts, instance, now, session},
-    notices,
+    farewell, notices, session_spec,
 };
+use crate::controller::fixtures::{self, bound, candidate, default_bridge, facts, instance, now, session};
 use crate::{
     api::{
         AllowedNamespaces, DeletionPolicy, DesiredState, NamespacesFrom, Phase, WhatsAppInstance,

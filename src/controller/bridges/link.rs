@@ -13,17 +13,16 @@ use kube::{Api, Client};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    cache::Key,
-    directory::Directory,
-    facts::{LinkState, Trouble},
-    sessions::Sessions,
+use super::sessions::Sessions;
+use crate::controller::{
+    decide::facts::{LinkState, Trouble},
+    instances::Instances,
 };
 use crate::{
     api::{BridgeBinding, SecretKeyRef, conditions::reason},
     bridge_api::{BridgeClient, BridgeError, Capabilities, Cursor, Event, Info, Session},
     model::Sensitive,
-    platform::{kubernetes::CALL_TIMEOUT, lock},
+    platform::{kubernetes::CALL_TIMEOUT, lock, watch::Key},
 };
 
 /// The first pause after a failure; it doubles up to [`LAST_PAUSE`], jittered.
@@ -58,7 +57,7 @@ pub struct Listeners {
     /// Something a bridge's own status shows may have changed.
     pub bridges: Arc<Notify>,
     /// Session id to instance.
-    pub directory: Arc<Directory>,
+    pub instances: Arc<Instances>,
 }
 
 #[derive(Debug, Default)]
@@ -155,7 +154,7 @@ impl Link {
             state: shared.state.clone(),
             info: shared.info.clone(),
             total: shared.sessions.len(),
-            unclaimed: self.listeners.directory.unclaimed(shared.sessions.ids(), &self.shard),
+            unclaimed: self.listeners.instances.unclaimed(shared.sessions.ids(), &self.shard),
         }
     }
 
@@ -333,7 +332,7 @@ impl Link {
     }
 
     fn wake(&self, session_id: &str) {
-        if let Some(instance) = self.listeners.directory.claimant(session_id, &self.shard) {
+        if let Some(instance) = self.listeners.instances.claimant(session_id, &self.shard) {
             // The queue ends only when the controller does.
             let _ = self.listeners.queue.send(instance);
         }
@@ -361,7 +360,7 @@ impl Link {
             ),
         }
         self.listeners.bridges.notify_one();
-        for instance in self.listeners.directory.select(|_, bound| bound == Some(&self.shard)) {
+        for instance in self.listeners.instances.select(|_, bound| bound == Some(&self.shard)) {
             let _ = self.listeners.queue.send(instance);
         }
     }

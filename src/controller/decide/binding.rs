@@ -12,13 +12,13 @@ use crate::api::{
     BridgeBinding, NamespacesFrom, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels::IS_DEFAULT_BRIDGE,
 };
 
-/// A place for an instance.
+/// Where an instance is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The bridge and shard.
     pub binding: BridgeBinding,
     /// How many instances may be bound to the shard.
-    pub places: usize,
+    pub capacity: usize,
     /// How the link to the shard stands.
     pub link: LinkState,
 }
@@ -31,17 +31,19 @@ pub fn choose(facts: &Facts<'_>) -> Result<Choice, Trouble> {
     let candidate = bridge_of(facts.instance, &facts.candidates)?;
     let name = candidate.bridge.name_any();
     admits(&candidate.bridge, &facts.namespace_labels)?;
-    let places = candidate.bridge.spec.capacity.sessions_per_shard as usize;
-    let free = candidate.shards.iter().filter(|shard| shard.bound < places);
+    let capacity = candidate.bridge.spec.capacity.sessions_per_shard as usize;
+    let free = candidate.shards.iter().filter(|shard| shard.bound < capacity);
     // A shard that is down now serves a new session only when no other has room.
     let shard = free.min_by_key(|shard| (matches!(shard.link, LinkState::Down(_)), shard.bound)).ok_or_else(|| {
         Trouble::new(
             reason::BRIDGE_FULL,
-            format!("Every shard of WhatsAppBridge {name} holds {places} sessions; add a shard, or delete instances."),
+            format!(
+                "Every shard of WhatsAppBridge {name} holds {capacity} sessions; add a shard, or delete instances."
+            ),
         )
     })?;
     let binding = BridgeBinding { name, shard: shard.name.clone() };
-    Ok(Choice { binding, places, link: shard.link.clone() })
+    Ok(Choice { binding, capacity, link: shard.link.clone() })
 }
 
 fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Result<&'a Candidate, Trouble> {

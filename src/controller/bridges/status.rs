@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{
-    facts::{LinkState, Trouble},
-    finding::Finding,
-    link::Glance,
-};
+use super::link::Glance;
 use crate::api::{
     BridgeSessions, WhatsAppBridge, WhatsAppBridgeStatus,
     conditions::{READY, reason},
+};
+use crate::controller::decide::{
+    facts::{LinkState, Trouble},
+    finding::Finding,
 };
 
 /// Condition: every session on the bridge belongs to an instance.
@@ -29,8 +29,8 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
         _ => None,
     });
     let down: Vec<Trouble> = down.collect();
-    let settling = shards.is_empty() || shards.iter().any(|(_, glance)| glance.state == LinkState::Unknown);
-    if settling && down.is_empty() {
+    let connecting = shards.is_empty() || shards.iter().any(|(_, glance)| glance.state == LinkState::Unknown);
+    if connecting && down.is_empty() {
         return if old.conditions.is_empty() {
             let ready = condition(READY, Finding::new("Unknown", reason::UNKNOWN, "Not known yet."));
             WhatsAppBridgeStatus { observed_generation: generation, conditions: vec![ready], ..old }

@@ -1,0 +1,296 @@
+//! The table of instances: what this process keeps of each one beside the object itself. One entry an instance, forgotten as
+//! a whole when it is gone.
+//!
+//! It is also the index from a session's id back to its object, and counts what is bound to each shard.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kube::ResourceExt;
+
+use super::{
+    error::{InRow, ReconcileError},
+    metrics::PhaseCounts,
+};
+use crate::{
+    api::{BridgeBinding, InstanceRef, Phase, WhatsAppInstance},
+    bridge_api::BridgeError,
+    platform::{lock, watch::Key},
+};
+
+/// A connection that broke under a call is the link's to judge; calls alone must fail this often in a row to count.
+const BRIEF_FAILURES: u32 = 3;
+
+/// What is asked of a bridge for an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeCall {
+    /// To have a session as it is wanted.
+    Put,
+    /// To delete it.
+    Delete,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    binding: Option<Arc<BridgeBinding>>,
+    /// The binding is only reserved: nothing has shown it recorded yet.
+    reserved: bool,
+    phase: Option<Phase>,
+    /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
+    trouble: Option<Box<Trouble>>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    /// The last call to the bridge, if it failed: which, why, and how often in a row.
+    failure: Option<(BridgeCall, BridgeError, u32)>,
+    /// Reconciles that failed in a row.
+    in_row: InRow,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_uid: HashMap<String, Entry>,
+    /// How many are bound to each shard. Thousands of instances share the few names here.
+    bound: HashMap<Arc<BridgeBinding>, usize>,
+    synced: bool,
+}
+
+/// The table. Kept by the watch and, ahead of it, by our own writes.
+#[derive(Debug, Default)]
+pub struct Instances {
+    entries: Mutex<Entries>,
+    phases: PhaseCounts,
+}
+
+impl Instances {
+    /// An empty table that keeps `phases` current.
+    pub fn new(phases: PhaseCounts) -> Self {
+        Self { entries: Mutex::default(), phases }
+    }
+
+    /// Notes an instance as it is now. Returns whether it was not known before.
+    pub fn note(&self, key: &Key, instance: &WhatsAppInstance) -> bool {
+        let Some(uid) = instance.uid() else { return false };
+        let mut entries = lock(&self.entries);
+        let status = instance.status.as_ref();
+        let (binding, phase) =
+            (status.and_then(|status| status.bridge.as_ref()), status.and_then(|status| status.phase));
+        let binding = binding.map(|binding| entries.shared(binding));
+        let known = entries.by_uid.remove(&uid);
+        let fresh = known.is_none();
+        let (old_binding, reserved, old_phase, trouble) =
+            known.map(|entry| (entry.binding, entry.reserved, entry.phase, entry.trouble)).unwrap_or_default();
+        // The watch may still show an object as it was before our own write: a binding, once made, stays.
+        let reserved = binding.is_none() && reserved;
+        let binding = binding.or_else(|| old_binding.clone());
+        if old_binding != binding {
+            entries.count(old_binding.as_ref(), binding.as_ref());
+        }
+        self.phases.change(old_phase, phase);
+        entries.by_uid.insert(uid, Entry { key: Key::clone(key), binding, reserved, phase, trouble });
+        fresh
+    }
+
+    /// Drops everything kept about an instance that is gone. Returns whether that leaves capacity on a shard free.
+    pub fn forget(&self, uid: &str) -> bool {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.by_uid.remove(uid) else { return false };
+        entries.count(entry.binding.as_ref(), None);
+        self.phases.change(entry.phase, None);
+        entry.binding.is_some()
+    }
+
+    /// The last call to the bridge of this kind, if it failed and that means something.
+    pub fn failure(&self, uid: &str, call: BridgeCall) -> Option<BridgeError> {
+        let entries = lock(&self.entries);
+        let (which, error, times) = entries.by_uid.get(uid)?.trouble.as_ref()?.failure.as_ref()?;
+        (*which == call && (!error.may_be_brief() || *times >= BRIEF_FAILURES)).then(|| error.clone())
+    }
+
+    /// Notes how a call to the bridge went. One that ends after the instance is gone concerns nobody.
+    pub fn called(&self, uid: &str, call: BridgeCall, failure: Option<BridgeError>) {
+        let mut entries = lock(&self.entries);
+        let Some(entry) = entries.by_uid.get_mut(uid) else { return };
+        match failure {
+            Some(error) => {
+                let trouble = entry.trouble.get_or_insert_default();
+                let before = trouble.failure.as_ref().filter(|(which, ..)| *which == call);
+                let times = before.map_or(0, |(.., times)| *times).saturating_add(1);
+                trouble.failure = Some((call, error, times));
+            }
+            None => entry.change_trouble(|trouble| trouble.failure = None),
+        }
+    }
+
+    /// The pause before the next reconcile of an instance whose last one failed.
+    pub fn pause(&self, uid: &str, error: &ReconcileError) -> Option<Duration> {
+        let mut entries = lock(&self.entries);
+        let entry = entries.by_uid.get_mut(uid)?;
+        Some(entry.trouble.get_or_insert_default().in_row.pause(error))
+    }
+
+    /// A reconcile went well.
+    pub fn is_fine(&self, uid: &str) {
+        if let Some(entry) = lock(&self.entries).by_uid.get_mut(uid) {
+            entry.change_trouble(|trouble| trouble.in_row = InRow::default());
+        }
+    }
+
+    /// Reserves capacity on a shard for an instance, if it has fewer than `capacity` bound.
+    pub fn reserve(&self, uid: &str, binding: &BridgeBinding, capacity: usize) -> bool {
+        let mut entries = lock(&self.entries);
+        let entries = &mut *entries;
+        let (binding, bound) = (&entries.shared(binding), entries.bound.get(binding).copied().unwrap_or(0));
+        match entries.by_uid.get_mut(uid) {
+            Some(entry) if entry.binding.is_some() => entry.binding.as_ref() == Some(binding),
+            Some(entry) if bound < capacity => {
+                (entry.binding, entry.reserved) = (Some(Arc::clone(binding)), true);
+                entries.count(None, Some(binding));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives a reservation back that came to nothing, as far as we know: a write whose answer got lost may have been seen
+    /// by the watch, and then the binding stands.
+    pub fn unreserve(&self, uid: &str) {
+        let mut entries = lock(&self.entries);
+        let reserved = entries.by_uid.get_mut(uid).filter(|entry| entry.reserved);
+        let taken = reserved.and_then(|entry| {
+            entry.reserved = false;
+            entry.binding.take()
+        });
+        entries.count(taken.as_ref(), None);
+    }
+
+    /// The watch has shown every instance once.
+    pub fn set_synced(&self) {
+        lock(&self.entries).synced = true;
+    }
+
+    /// The instance a session belongs to, when it is bound to that very shard.
+    pub fn claimant(&self, session_id: &str, shard: &BridgeBinding) -> Option<Key> {
+        let entries = lock(&self.entries);
+        let entry = entries.by_uid.get(session_id)?;
+        (entry.binding.as_deref() == Some(shard)).then(|| Key::clone(&entry.key))
+    }
+
+    /// How many of a shard's sessions no instance claims; `None` until every instance is known.
+    pub fn unclaimed<'a>(&self, sessions: impl Iterator<Item = &'a String>, shard: &BridgeBinding) -> Option<usize> {
+        let entries = lock(&self.entries);
+        let claimed = |id: &String| entries.by_uid.get(id).is_some_and(|entry| entry.binding.as_deref() == Some(shard));
+        entries.synced.then(|| sessions.filter(|id| !claimed(id)).count())
+    }
+
+    /// How many instances are bound to a shard.
+    pub fn bound(&self, shard: &BridgeBinding) -> usize {
+        lock(&self.entries).bound.get(shard).copied().unwrap_or(0)
+    }
+
+    /// The instances whose binding satisfies `which`.
+    pub fn select(&self, which: impl Fn(&InstanceRef, Option<&BridgeBinding>) -> bool) -> Vec<Key> {
+        let entries = lock(&self.entries);
+        let chosen = entries.by_uid.values().filter(|entry| which(&entry.key, entry.binding.as_deref()));
+        chosen.map(|entry| Key::clone(&entry.key)).collect()
+    }
+}
+
+impl Entry {
+    fn change_trouble(&mut self, change: impl FnOnce(&mut Trouble)) {
+        if let Some(trouble) = &mut self.trouble {
+            change(trouble);
+            if trouble.failure.is_none() && trouble.in_row == InRow::default() {
+                self.trouble = None;
+            }
+        }
+    }
+}
+
+impl Entries {
+    fn shared(&self, binding: &BridgeBinding) -> Arc<BridgeBinding> {
+        let known = self.bound.get_key_value(binding).map(|(known, _)| Arc::clone(known));
+        known.unwrap_or_else(|| Arc::new(binding.clone()))
+    }
+
+    fn count(&mut self, from: Option<&Arc<BridgeBinding>>, to: Option<&Arc<BridgeBinding>>) {
+        if let Some(from) = from
+            && let Some(count) = self.bound.get_mut(from)
+        {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(to) = to {
+            *self.bound.entry(Arc::clone(to)).or_default() += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::fixtures::{self, UID, binding, key};
+
+    fn knowing(instance: &WhatsAppInstance) -> Instances {
+        let instances = Instances::default();
+        instances.note(&key(instance), instance);
+        instances
+    }
+
+    #[test]
+    fn a_reservation_is_given_back_unless_the_watch_has_shown_the_binding() {
+        let instances = knowing(&fixtures::instance());
+        assert!(instances.reserve(UID, &binding(), 1));
+        instances.unreserve(UID);
+        assert_eq!(instances.bound(&binding()), 0);
+        assert!(!instances.forget(UID));
+        let instances = knowing(&fixtures::instance());
+        assert!(instances.reserve(UID, &binding(), 1));
+        for shown in [fixtures::instance(), fixtures::bound(Default::default())] {
+            instances.note(&key(&shown), &shown);
+        }
+        instances.unreserve(UID);
+        assert_eq!(instances.bound(&binding()), 1);
+        assert!(instances.claimant(UID, &binding()).is_some());
+    }
+
+    #[test]
+    fn a_failed_call_is_told_from_one_of_the_other_kind_and_forgotten_with_the_instance() {
+        let instances = knowing(&fixtures::instance());
+        instances.called(UID, BridgeCall::Put, Some(BridgeError::Unauthorized));
+        assert_eq!(instances.failure(UID, BridgeCall::Put), Some(BridgeError::Unauthorized));
+        assert_eq!(instances.failure(UID, BridgeCall::Delete), None);
+        // What the watch shows of it changes nothing about that.
+        instances.note(&key(&fixtures::instance()), &fixtures::instance());
+        assert!(instances.failure(UID, BridgeCall::Put).is_some());
+        instances.called(UID, BridgeCall::Put, None);
+        assert_eq!(instances.failure(UID, BridgeCall::Put), None);
+
+        instances.forget(UID);
+        // A call that ends after its instance leaves nothing behind for one to come.
+        instances.called(UID, BridgeCall::Delete, Some(BridgeError::Unauthorized));
+        instances.note(&key(&fixtures::instance()), &fixtures::instance());
+        assert_eq!(instances.failure(UID, BridgeCall::Delete), None);
+    }
+
+    #[test]
+    fn a_connection_that_broke_under_a_call_counts_from_the_third_time_on() {
+        let instances = knowing(&fixtures::instance());
+        for expected in [false, false, true] {
+            instances.called(UID, BridgeCall::Put, Some(BridgeError::TimedOut));
+            assert_eq!(instances.failure(UID, BridgeCall::Put).is_some(), expected);
+        }
+    }
+
+    #[test]
+    fn an_instance_that_is_gone_has_no_pause() {
+        let instances = knowing(&fixtures::instance());
+        assert!(instances.pause(UID, &ReconcileError::TimedOut).is_some());
+        instances.forget(UID);
+        assert_eq!(instances.pause(UID, &ReconcileError::TimedOut), None);
+    }
+}
