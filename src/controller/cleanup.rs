@@ -8,7 +8,7 @@ use kube::{Resource, runtime::events::Event};
 use super::{
     apply,
     context::Context,
-    decide::{self, Farewell, Step, notices, status},
+    decide::{self, Farewell, Step, notices, times::until},
     error::ReconcileError,
     observe::observe,
 };
@@ -42,7 +42,7 @@ pub async fn cleanup(
     }
     // The pointer leaves an instance before the instance is gone.
     let handing_over = context.owners.hands_over(&instance);
-    let wait = recheck.map_or(ASK_AGAIN, |at| status::until(at, now).min(ASK_AGAIN));
+    let wait = recheck.map_or(ASK_AGAIN, |at| until(at, now).min(ASK_AGAIN));
     match step {
         Step::Release | Step::Delete { .. } if handing_over => Ok(Some(HANDOVER)),
         Step::Done => Ok(None),

@@ -15,7 +15,7 @@ use super::{
     apply,
     cleanup::cleanup,
     context::Context,
-    decide::{self, Plan, status},
+    decide::{self, Plan, times::until},
     error::ReconcileError,
     metrics::Outcome,
     observe::observe,
@@ -83,7 +83,7 @@ async fn step(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Opti
         report_failure(instance, &error, context).await?;
         return Err(error);
     }
-    Ok(recheck.map(|at| status::until(at, now)))
+    Ok(recheck.map(|at| until(at, now)))
 }
 
 /// What the bridge refused is shown in the status at once, not only when it is tried again.
@@ -120,7 +120,7 @@ fn pause(instance: &WhatsAppInstance, error: &ReconcileError, context: &Context)
 
 /// A deletion that fails must not sleep past the deadline at which it gives up. Once that has passed, pauses are as always.
 fn no_later(pause: Duration, deadline: Option<Timestamp>, now: Timestamp) -> Duration {
-    deadline.filter(|at| *at > now).map_or(pause, |at| pause.min(status::until(at, now)))
+    deadline.filter(|at| *at > now).map_or(pause, |at| pause.min(until(at, now)))
 }
 
 #[cfg(test)]

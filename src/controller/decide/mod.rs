@@ -9,6 +9,7 @@ mod sentences;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod times;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;

@@ -134,7 +134,7 @@ pub fn lost() -> Reading {
 
 /// Being deleted, and not quickly.
 pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Option<&Trouble>) -> Reading {
-    let until = super::status::seconds(until).0;
+    let until = super::times::seconds(until).0;
     let cause = trouble.map_or("The device is being unlinked.", |trouble| &trouble.message);
     let text = format!("{cause} Deletion is retried until {until}, then goes on without unlinking the device.");
     Reading {
@@ -212,7 +212,7 @@ fn unknown_phase(session: &Session) -> Reading {
 fn timelocked(session: &Session, now: Timestamp) -> bool {
     session.restriction.as_ref().is_some_and(|restriction| {
         restriction.kind == RestrictionKind::ReachoutTimelock
-            && restriction.expires_at.is_none_or(|end| super::status::seconds(end).0 > now)
+            && restriction.expires_at.is_none_or(|end| super::times::seconds(end).0 > now)
     })
 }
 

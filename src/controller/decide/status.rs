@@ -1,14 +1,13 @@
 //! The status an instance should show. Pure: facts in, status out, together with the moment it would go stale.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{
     facts::{Facts, Trouble},
     readings::{self, Reading},
+    times::{after, seconds},
 };
 use crate::{
     api::{
@@ -271,19 +270,4 @@ fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>,
     let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
     let recheck = codes.chain(recheck).chain(lifted).min();
     Next { status, recheck }
-}
-
-/// Kubernetes writes whole seconds; rounding here keeps what was written comparable with what is computed.
-pub fn seconds(at: Timestamp) -> Time {
-    Time(at.round(Unit::Second).unwrap_or(at))
-}
-
-/// `at` plus `wait`, or the end of time: a bridge may answer any time there is, and `+` panics past the end.
-fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
-    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-/// How long until `at`, and never so short that it becomes a loop.
-pub fn until(at: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(50))
 }

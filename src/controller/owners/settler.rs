@@ -18,7 +18,7 @@ use crate::{
         LedgerEntry, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
         conditions, labels,
     },
-    controller::decide::{facts::Standing, readings, status::until},
+    controller::decide::{facts::Standing, readings, times::until},
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
         lock,

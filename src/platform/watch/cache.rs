@@ -10,15 +10,12 @@ use kube::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-use super::Change;
+use super::{Change, Key};
 use crate::platform::{
     kubernetes::{ObjectRef, version},
     lock,
     packed::Packed,
 };
-
-/// Namespace (empty for what has none) and name of an object. Shared, since several indexes hold it.
-pub type Key = Arc<ObjectRef>;
 
 /// Hears of each change after it is kept, and of the object that was kept before.
 type Listener<K> = Box<dyn FnMut(Option<Arc<K>>, Change<K>) + Send>;

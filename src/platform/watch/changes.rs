@@ -9,19 +9,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Guarded, Key, Salvage};
+use super::{Change, Guarded, Key, Salvage};
 use crate::platform::kubernetes::{ObjectRef, describe};
-
-/// What became of one object.
-#[derive(Clone, Debug)]
-pub enum Change<K> {
-    /// It is there, like this.
-    Present(Key, K),
-    /// It is gone.
-    Gone(Key),
-    /// Everything has been listed once.
-    Listed,
-}
 
 /// Follows several watches of one kind, and says once when all of them have listed.
 pub fn changes<K>(
