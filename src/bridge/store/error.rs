@@ -5,8 +5,6 @@ use std::{sync::Arc, time::Duration};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-use super::layout::LAYOUT;
-
 /// The store failed. Cloned for everybody whose change was in the same transaction.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
@@ -29,11 +27,13 @@ pub enum StoreError {
     Slow(Duration),
     /// The file was written by a later version.
     #[error(
-        "the bridge's database has layout {found}, this version knows {LAYOUT}: use the version that wrote it, or a later one"
+        "the bridge's database has layout {found}, this version knows {known}: use the version that wrote it, or a later one"
     )]
     TooNew {
         /// Its layout.
         found: i64,
+        /// The newest layout of this version.
+        known: i64,
     },
     /// The thread that writes is gone.
     #[error("the bridge's database is closed")]

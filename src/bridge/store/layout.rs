@@ -28,7 +28,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let found: i64 =
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed("read the layout"))?;
     if found > LAYOUT {
-        return Err(StoreError::TooNew { found });
+        return Err(StoreError::TooNew { found, known: LAYOUT });
     }
     for (layout, step) in (1..).zip(STEPS).filter(|(layout, _)| *layout > found) {
         let doing = "bring the tables to the layout of this version";

@@ -46,7 +46,7 @@ fn a_later_layout_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 9").unwrap();
-    assert!(matches!(Store::open(&path), Err(StoreError::TooNew { found: 9 })));
+    assert!(matches!(Store::open(&path), Err(StoreError::TooNew { found: 9, .. })));
 }
 
 #[tokio::test]
