@@ -20,6 +20,7 @@ mod store;
 use std::{
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use clap::Parser;
@@ -84,7 +85,10 @@ fn start(args: Args) -> Result<(), Fatal> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(Fatal::Runtime)?;
-    runtime.block_on(run(args, data, token))
+    let ended = runtime.block_on(run(args, data, token));
+    // A thread that waits for a disk would be waited for without an end.
+    runtime.shutdown_timeout(LAST_WORDS);
+    ended
 }
 
 /// The library behind the bridge logs pairing codes and numbers through the `log` crate; no bridge from there is
@@ -101,6 +105,9 @@ fn log(args: &Args) -> Result<(), Fatal> {
     debug_assert!(installed.is_ok(), "the log is set up once");
     Ok(())
 }
+
+/// Everything is closed by now, or has been given up.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// SQLite runs on these, for moments at a time. The default of 512 costs a burst of pairings hundreds of threads, and
 /// their memory afterwards.

@@ -22,18 +22,18 @@ use crate::support::{
 const PHONE: &str = "+15550002001";
 
 /// A bridge and a WhatsApp of its own.
-struct Bench {
-    dir: PathBuf,
-    whatsapp: WhatsApp,
+pub(crate) struct Bench {
+    pub(crate) dir: PathBuf,
+    pub(crate) whatsapp: WhatsApp,
     _whatsapp_program: Program,
-    bridge: Program,
-    address: BridgeAddress,
+    pub(crate) bridge: Program,
+    pub(crate) address: BridgeAddress,
     token: String,
     http: reqwest::Client,
 }
 
 impl Bench {
-    async fn start(name: &str, arguments: &[&str]) -> Self {
+    pub(crate) async fn start(name: &str, arguments: &[&str]) -> Self {
         // Another test of this process may have been faster.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = target_dir().join("acceptance").join(name);
@@ -55,7 +55,7 @@ impl Bench {
         }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let mut request = self.http.request(method, format!("{}{path}", self.address.http)).bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(&body);
@@ -64,18 +64,18 @@ impl Bench {
         (answer.status(), answer.json().await.unwrap_or_default())
     }
 
-    async fn put(&self, id: &str, spec: Value) -> Value {
+    pub(crate) async fn put(&self, id: &str, spec: Value) -> Value {
         let (status, session) = self.ask(Method::PUT, &format!("/v1/sessions/{id}"), Some(spec)).await;
         assert_eq!(status, StatusCode::OK, "{session}");
         session
     }
 
-    async fn until(&self, id: &str, phase: &str, reason: Option<&str>) -> Value {
+    pub(crate) async fn until(&self, id: &str, phase: &str, reason: Option<&str>) -> Value {
         let so = |session: &Value| session["phase"] == phase && reason.is_none_or(|reason| session["reason"] == reason);
         self.until_it(id, so).await
     }
 
-    async fn until_it(&self, id: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until_it(&self, id: &str, is: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + Duration::from_secs(75);
         loop {
             let (_, session) = self.ask(Method::GET, &format!("/v1/sessions/{id}"), None).await;
@@ -94,7 +94,7 @@ impl Bench {
     }
 
     /// Waits until no device of this phone is connected.
-    async fn disconnected(&self, phone: &str) {
+    pub(crate) async fn disconnected(&self, phone: &str) {
         let deadline = Instant::now() + Duration::from_secs(75);
         while self.whatsapp.devices().await.iter().any(|device| device.phone == phone && device.connected) {
             assert!(Instant::now() < deadline, "a device is still connected");
@@ -102,13 +102,13 @@ impl Bench {
         }
     }
 
-    async fn link(&self, id: &str, phone: &str) {
+    pub(crate) async fn link(&self, id: &str, phone: &str) {
         let session = self.until(id, "AwaitingPairing", None).await;
         self.whatsapp.scan(session["qr"]["code"].as_str().unwrap(), phone, "Anna").await.unwrap();
         self.until(id, "Connected", None).await;
     }
 
-    async fn deleted(&self, id: &str) {
+    pub(crate) async fn deleted(&self, id: &str) {
         let deadline = Instant::now() + Duration::from_secs(75);
         while self.ask(Method::DELETE, &format!("/v1/sessions/{id}"), None).await.0 != StatusCode::NO_CONTENT {
             assert!(Instant::now() < deadline, "{id} is not deleted");
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    fn has_keys(&self, id: &str) -> bool {
+    pub(crate) fn has_keys(&self, id: &str) -> bool {
         self.dir.join("bridge/sessions").join(id).exists()
     }
 }

@@ -13,6 +13,7 @@ mod admission;
 mod admission_storms;
 mod bad_bridges;
 mod bridge;
+mod bridge_ends;
 mod control_plane;
 mod crashes;
 mod crds;

@@ -1,6 +1,12 @@
 //! Runs one client of a session, from the lease on its keys to its end.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::timeout;
 use whatsapp_operator::bridge_api::SessionReason;
@@ -9,12 +15,15 @@ use super::Shared;
 use crate::{
     backend::{ClientHandle, Commands, EventSink},
     keys::KeysError,
-    machine::{End, Start},
+    machine::{ClientEvent, End, Start},
 };
 
 /// A client that was told to stop and has not after this long is dropped. The library waits up to 5 s for each of two
 /// things when it closes; what is left of a dropped client cannot use the keys any more.
-const STOP_TIMEOUT: Duration = Duration::from_secs(12);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for one that has neither linked a device nor logged in: it has nothing to bring to an end, and the library does
+/// not hear that it is to stop while it waits for a server that does not answer.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Closing the keys writes a small file.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,15 +44,19 @@ pub(super) async fn run(
         Err(error) => return without_keys(id, &error),
     };
     let end = {
-        let client = shared.backend.run(id, start, lease.keys(), commands, events);
+        let begun = Arc::new(AtomicBool::new(false));
+        let client = shared.backend.run(id, start, lease.keys(), commands, noting(&begun, events));
         let overdue = async {
             handle.told_to_stop().await;
-            tokio::time::sleep(STOP_TIMEOUT).await;
+            tokio::time::sleep(GIVE_UP_TIMEOUT).await;
+            if begun.load(Ordering::Relaxed) {
+                tokio::time::sleep(STOP_TIMEOUT.saturating_sub(GIVE_UP_TIMEOUT)).await;
+            }
         };
         tokio::select! {
             end = client => end,
             () = overdue => {
-                tracing::warn!(session = id, "the client did not stop in time and is dropped");
+                tracing::info!(session = id, "the client did not stop in time and is dropped");
                 End::Stopped
             }
         }
@@ -52,6 +65,17 @@ pub(super) async fn run(
         tracing::warn!(session = id, "the session's keys are still being closed");
     }
     end
+}
+
+/// Passes the client's events on, and notes in `begun` that there is something to bring to an end.
+fn noting(begun: &Arc<AtomicBool>, events: EventSink) -> EventSink {
+    let begun = Arc::clone(begun);
+    EventSink::to(move |event| {
+        if matches!(event, ClientEvent::Paired | ClientEvent::Connected { .. }) {
+            begun.store(true, Ordering::Relaxed);
+        }
+        events.tell(event);
+    })
 }
 
 fn without_keys(id: &str, error: &KeysError) -> End {

@@ -28,6 +28,9 @@ use crate::{
 /// Requests to one session that may wait.
 const QUEUE: usize = 8;
 
+/// All sessions close at the same time, and each of their clients has 10 s.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
+
 /// A request was refused.
 #[derive(Debug, Error)]
 pub enum Refusal {
@@ -217,7 +220,8 @@ impl Registry {
         if self.entries().closing { Err(Refusal::Closing) } else { Ok(None) }
     }
 
-    /// Closes every connection and ends every task. No request is taken any more.
+    /// Closes every connection and ends every task. No request is taken any more. What hangs is left to itself: the process
+    /// has to end.
     pub async fn close(&self) {
         let entries = {
             let mut entries = self.entries();
@@ -225,8 +229,9 @@ impl Registry {
             std::mem::take(&mut entries.by_id)
         };
         self.shared.closing.cancel();
-        for (_, entry) in entries {
-            let _ = entry.task.await;
+        let tasks = futures::future::join_all(entries.into_values().map(|entry| entry.task));
+        if tokio::time::timeout(CLOSE_TIMEOUT, tasks).await.is_err() {
+            tracing::warn!("some sessions did not close in time");
         }
     }
 }

@@ -1,0 +1,123 @@
+//! A bridge is told to stop something, or itself: it does, whatever the server, the disk or a client makes of it.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::bridge::Bench;
+
+/// Stopping and deleting are for us to do and wait for nobody.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// Kubernetes kills after 30 s.
+const END: Duration = Duration::from_secs(20);
+/// The server's moods in which no login succeeds.
+const WEATHERS: [&str; 3] = ["stall", "refuse", "gone"];
+
+impl Bench {
+    /// Asks once and again until session `id` is gone, and says how long that took.
+    async fn deleting(&self, id: &str, unlink: bool) -> Duration {
+        let begun = Instant::now();
+        let path = format!("/v1/sessions/{id}?unlink={unlink}");
+        while self.ask(Method::DELETE, &path, None).await.0 != StatusCode::NO_CONTENT {
+            assert!(begun.elapsed() < END, "{id} is not deleted");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        begun.elapsed()
+    }
+
+    /// Sends the signal and says how long the process went on.
+    fn ending(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.bridge.stop();
+        begun.elapsed()
+    }
+
+    /// Makes every write of the bridge's database fail, or lets them through again.
+    fn store_fails(&self, fails: bool) {
+        let database = rusqlite::Connection::open(self.dir.join("bridge/bridge.db")).unwrap();
+        let (from, to) = if fails { ("sessions", "elsewhere") } else { ("elsewhere", "sessions") };
+        database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_and_delete_wait_for_no_server() {
+    let mut bench = Bench::start("bridge-flips", &[]).await;
+    for (id, phone) in
+        [("linked", "+15550002101"), ("stalled", "+15550002102"), ("refused", "+15550002103"), ("lost", "+15550002104")]
+    {
+        bench.put(id, json!({})).await;
+        bench.link(id, phone).await;
+    }
+    for (weather, doomed) in WEATHERS.into_iter().zip(["stalled", "refused", "lost"]) {
+        bench.whatsapp.weather(weather).await;
+        bench.until("linked", "Reconnecting", None).await;
+        for flip in 0..20 {
+            // At another moment of the dial, the handshake and the back-off each time.
+            tokio::time::sleep(Duration::from_millis(flip * 17)).await;
+            let begun = Instant::now();
+            assert_eq!(
+                bench.put("linked", json!({"desiredState": "Disconnected"})).await["phase"],
+                "Stopped",
+                "{weather}"
+            );
+            assert!(begun.elapsed() < AT_ONCE, "{weather}: {:?}", begun.elapsed());
+            let phase = bench.put("linked", json!({"desiredState": "Connected"})).await["phase"].clone();
+            assert!(phase == "Connecting" || phase == "Reconnecting", "{weather}: {phase}");
+        }
+        bench.until(doomed, "Reconnecting", None).await;
+        let took = bench.deleting(doomed, false).await;
+        assert!(took < AT_ONCE, "{weather}: {doomed} took {took:?}");
+        bench.put("fresh", json!({})).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let took = bench.deleting("fresh", true).await;
+        assert!(took < AT_ONCE, "{weather}: a session without a device took {took:?}");
+        bench.whatsapp.weather("normal").await;
+        bench.until("linked", "Connected", None).await;
+    }
+    bench.whatsapp.weather("stall").await;
+    bench.until("linked", "Reconnecting", None).await;
+    let took = bench.ending();
+    assert!(took < END, "{took:?}");
+    bench.whatsapp.weather("normal").await;
+    bench.address = bench.bridge.start().await;
+    bench.until("linked", "Connected", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unlink_in_the_back_off_begins_at_once() {
+    let bench = Bench::start("bridge-unlinks", &[]).await;
+    bench.put("a", json!({})).await;
+    bench.link("a", "+15550002111").await;
+    bench.whatsapp.weather("refuse").await;
+    bench.until("a", "Reconnecting", Some("ServerRefused")).await;
+    // Five tries, and the next is more than ten seconds away.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    bench.whatsapp.weather("normal").await;
+    let took = bench.deleting("a", true).await;
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(bench.whatsapp.devices().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_whose_store_fails_ends_when_told_to() {
+    let mut bench = Bench::start("bridge-store-fails", &[]).await;
+    bench.put("a", json!({})).await;
+    bench.link("a", "+15550002121").await;
+    bench.store_fails(true);
+    // It has something to store from here on.
+    bench.whatsapp.happens("+15550002121", "unlink").await;
+    let waiting = Instant::now();
+    while !bench.bridge.log().contains("cannot be stored") {
+        assert!(waiting.elapsed() < END, "nothing was to be stored");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (status, _) = bench.ask(Method::PUT, "/v1/sessions/a", Some(json!({}))).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    let took = bench.ending();
+    assert!(took < END, "{took:?}");
+    bench.store_fails(false);
+    bench.address = bench.bridge.start().await;
+    bench.until("a", "LoggedOut", None).await;
+}
