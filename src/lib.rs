@@ -1,6 +1,6 @@
 //! The map of whatsapp-operator's library, which all three programs share.
 //!
-//! Dependencies point one way: [`model`] <- [`api`] <- [`rules`] <- [`bridge_api`] <- {[`controller`], [`admission`],
+//! Dependencies point one way: [`model`] <- [`api`] <- [`rules`] <- [`bridge_api`] <- [`drivers`] <- {[`controller`], [`admission`],
 //! [`plugin`]} <- [`cli`] <- the programs. [`platform`] serves any of them and knows none of them. The surfaces never import each other.
 //!
 //! The bridge program is not a room of this library but a binary of its own (`src/bridge/main.rs`): it links the
@@ -13,6 +13,7 @@ pub mod api;
 pub mod bridge_api;
 pub mod cli;
 pub mod controller;
+pub mod drivers;
 pub mod model;
 pub mod platform;
 pub mod plugin;

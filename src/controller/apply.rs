@@ -10,14 +10,16 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
+    bridges::link::Link,
     context::Context,
     decide::{Plan, binding::Choice},
     error::ReconcileError,
     instances::{BridgeCall, Instances},
 };
 use crate::{
-    api::{BridgeBinding, WhatsAppInstance, WhatsAppInstanceStatus, labels},
+    api::{WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{BridgeError, Deletion, SessionSpec},
+    drivers,
     platform::{
         kubernetes::{self, CALL_TIMEOUT, replace_status},
         watch::Guarded,
@@ -74,46 +76,22 @@ pub async fn write_status(
 
 /// Tells the instance's shard to delete its session.
 pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: &Context) -> Applied<Deletion> {
-    let doing = "delete the session";
     let uid = instance.uid().unwrap_or_default();
-    let outcome = match bound(instance).and_then(|bound| context.links.get(bound)) {
+    let outcome = match link(instance, context) {
         None => Err(BridgeError::Unreachable { cause: "there is no link to the shard".into() }),
-        Some(link) => match link.client() {
-            Err(error) => Err(error),
-            Ok(client) => {
-                let outcome = client.delete(&uid, unlink).await;
-                match &outcome {
-                    Ok(Deletion::Gone) => link.forget(&uid),
-                    Err(BridgeError::Unauthorized) => link.doubt_token(),
-                    _ => {}
-                }
-                outcome
-            }
-        },
+        Some(link) => link.delete(drivers::session_id(&uid), unlink).await,
     };
     context.instances.called(&uid, BridgeCall::Delete, outcome.as_ref().err().cloned());
-    outcome.map_err(|source| ReconcileError::Bridge { doing, source })
+    outcome.map_err(|source| ReconcileError::Bridge { doing: "delete the session", source })
 }
 
 async fn put_session(instance: &WhatsAppInstance, spec: &SessionSpec, context: &Context) -> Applied<()> {
     let uid = instance.uid().unwrap_or_default();
     // Without a link the shard has just been taken away; the next look says so.
-    let Some(link) = bound(instance).and_then(|bound| context.links.get(bound)) else { return Ok(()) };
-    let outcome = match link.client() {
-        Err(error) => Err(error),
-        Ok(client) => {
-            let revision = link.revision();
-            let outcome = client.put(&uid, spec).await;
-            match &outcome {
-                Ok(session) => link.learn(session.clone(), revision),
-                Err(BridgeError::Unauthorized) => link.doubt_token(),
-                Err(_) => {}
-            }
-            outcome
-        }
-    };
+    let Some(link) = link(instance, context) else { return Ok(()) };
+    let outcome = link.put(drivers::session_id(&uid), spec).await;
     context.instances.called(&uid, BridgeCall::Put, outcome.as_ref().err().cloned());
-    outcome.map(drop).map_err(|source| ReconcileError::Bridge { doing: "put the session", source })
+    outcome.map_err(|source| ReconcileError::Bridge { doing: "put the session", source })
 }
 
 /// Capacity on a shard, given back unless the binding was recorded.
@@ -169,8 +147,8 @@ fn written(before: &WhatsAppInstance, answer: Guarded<WhatsAppInstance>, context
     instance
 }
 
-fn bound(instance: &WhatsAppInstance) -> Option<&BridgeBinding> {
-    instance.status.as_ref()?.bridge.as_ref()
+fn link(instance: &WhatsAppInstance, context: &Context) -> Option<Arc<Link>> {
+    context.links.get(instance.status.as_ref()?.bridge.as_ref()?)
 }
 
 fn api(instance: &WhatsAppInstance, context: &Context) -> Api<Guarded<WhatsAppInstance>> {

@@ -9,7 +9,7 @@ use super::{
     apply,
     context::Context,
     decide::{self, Farewell, Step, notices, times::until},
-    error::ReconcileError,
+    error::{ReconcileError, TIME_LIMIT},
     observe::observe,
 };
 use crate::{
@@ -20,6 +20,15 @@ use crate::{
 
 /// The bridge says when a deletion is through; asking again is for a word that got lost.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long the last try of a deletion that is given up may take, and each of the two Events that tell of it.
+const LAST_TRY: Duration = Duration::from_secs(5);
+const TELLING: Duration = Duration::from_secs(3);
+// Whatever hangs, the finalizer is reached within the time that a reconcile has.
+const _: () = assert!(
+    LAST_TRY.as_secs() + 2 * TELLING.as_secs() + CALL_TIMEOUT.as_secs() < TIME_LIMIT.as_secs(),
+    "giving up a deletion must fit into one reconcile"
+);
 
 /// Moving the primary takes one write.
 const HANDOVER: Duration = Duration::from_millis(100);
@@ -54,7 +63,8 @@ pub async fn cleanup(
         },
         Step::GiveUp => {
             // One last try, for the keys at least; whether it works no longer matters.
-            let gone = matches!(apply::delete_session(&instance, false, context).await, Ok(Deletion::Gone));
+            let last_try = tokio::time::timeout(LAST_TRY, apply::delete_session(&instance, false, context)).await;
+            let gone = matches!(last_try, Ok(Ok(Deletion::Gone)));
             tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
             tell_of_giving_up(&instance, context).await;
             finish(&instance, context).await
@@ -65,12 +75,12 @@ pub async fn cleanup(
 /// Told twice: on the instance, whose namespace may be going too and then takes no Events any more, and on its bridge.
 async fn tell_of_giving_up(instance: &WhatsAppInstance, context: &Context) {
     let about = instance.object_ref(&());
-    context.events.tell_first((&notices::gave_up()).into(), about.clone(), CALL_TIMEOUT).await;
+    context.events.tell_first((&notices::gave_up()).into(), about.clone(), TELLING).await;
     let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
     if let Some(bridge) = bound.and_then(|bound| context.bridges.named(&bound.name)) {
         let notice = notices::gave_up_on(&InstanceRef::of(instance));
         let event = Event { secondary: Some(about), ..Event::from(&notice) };
-        context.events.tell_first(event, bridge.object_ref(&()), CALL_TIMEOUT).await;
+        context.events.tell_first(event, bridge.object_ref(&()), TELLING).await;
     }
 }
 

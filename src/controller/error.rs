@@ -6,6 +6,9 @@ use thiserror::Error;
 
 use crate::{bridge_api::BridgeError, platform::kubernetes::CallError};
 
+/// The longest a reconcile may take: a few calls, each bounded by its own shorter limit.
+pub const TIME_LIMIT: Duration = Duration::from_secs(30);
+
 /// Why a reconcile failed. The variant's name is the metric label and the log's reason.
 #[derive(Debug, Error)]
 pub enum ReconcileError {

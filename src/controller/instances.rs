@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::{BridgeBinding, InstanceRef, Phase, WhatsAppInstance},
     bridge_api::BridgeError,
+    drivers,
     platform::{lock, watch::Key},
 };
 
@@ -174,17 +175,19 @@ impl Instances {
         lock(&self.entries).synced = true;
     }
 
-    /// The instance a session belongs to, when it is bound to that very shard.
-    pub fn claimant(&self, session_id: &str, shard: &BridgeBinding) -> Option<Key> {
+    /// The instance of this uid, when it is bound to that very shard.
+    pub fn claimant(&self, uid: &str, shard: &BridgeBinding) -> Option<Key> {
         let entries = lock(&self.entries);
-        let entry = entries.by_uid.get(session_id)?;
+        let entry = entries.by_uid.get(uid)?;
         (entry.binding.as_deref() == Some(shard)).then(|| Key::clone(&entry.key))
     }
 
     /// How many of a shard's sessions no instance claims; `None` until every instance is known.
     pub fn unclaimed<'a>(&self, sessions: impl Iterator<Item = &'a String>, shard: &BridgeBinding) -> Option<usize> {
         let entries = lock(&self.entries);
-        let claimed = |id: &String| entries.by_uid.get(id).is_some_and(|entry| entry.binding.as_deref() == Some(shard));
+        let claimed = |id: &String| {
+            entries.by_uid.get(drivers::instance_uid(id)).is_some_and(|entry| entry.binding.as_deref() == Some(shard))
+        };
         entries.synced.then(|| sessions.filter(|id| !claimed(id)).count())
     }
 

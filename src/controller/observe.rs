@@ -3,7 +3,6 @@
 use kube::ResourceExt;
 
 use super::{
-    bridges::{binding, shards},
     context::Context,
     decide::facts::{Candidate, Facts, LinkState, ShardLoad, Trouble},
     instances::BridgeCall,
@@ -11,6 +10,7 @@ use super::{
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason},
     bridge_api::BridgeError,
+    drivers,
 };
 
 /// Gathers the facts about one instance.
@@ -23,7 +23,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         None => (LinkState::Unknown, None),
     };
     let link_itself = bound.and_then(|bound| context.links.get(bound));
-    let unreadable = link_itself.as_ref().is_some_and(|link| link.is_unreadable(&uid));
+    let unreadable = link_itself.as_ref().is_some_and(|link| link.is_unreadable(drivers::session_id(&uid)));
     let unbound = bound.is_none();
     let call = if instance.metadata.deletion_timestamp.is_some() { BridgeCall::Delete } else { BridgeCall::Put };
     let (standing, primary) = context.owners.standing(instance);
@@ -57,24 +57,21 @@ fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Opti
         );
         return (LinkState::Down(Trouble::new(reason::BRIDGE_NOT_FOUND, text)), None);
     };
-    if !shards(&bridge).iter().any(|known| known.name == *shard) {
+    if !drivers::shards(&bridge).any(|known| known == shard) {
         let text = format!(
             "Shard {shard}, which this session is bound to, is no longer in WhatsAppBridge {name}; add it again."
         );
         return (LinkState::Down(Trouble::new(reason::SHARD_NOT_FOUND, text)), None);
     }
-    context.links.get(bound).map_or((LinkState::Unknown, None), |link| link.look(uid))
+    context.links.get(bound).map_or((LinkState::Unknown, None), |link| link.look(drivers::session_id(uid)))
 }
 
 fn candidates(context: &Context) -> Vec<Candidate> {
     let load = |bridge: &WhatsAppBridge| {
-        let each = shards(bridge).iter().map(|shard| {
-            let key = binding(bridge, shard);
-            ShardLoad {
-                name: shard.name.clone(),
-                bound: context.instances.bound(&key),
-                link: context.links.get(&key).map_or(LinkState::Unknown, |link| link.look("").0),
-            }
+        let each = drivers::endpoints(bridge).into_iter().map(|(binding, _)| ShardLoad {
+            bound: context.instances.bound(&binding),
+            link: context.links.get(&binding).map_or(LinkState::Unknown, |link| link.look("").0),
+            name: binding.shard,
         });
         each.collect()
     };

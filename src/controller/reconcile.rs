@@ -16,7 +16,7 @@ use super::{
     cleanup::cleanup,
     context::Context,
     decide::{self, Plan, times::until},
-    error::ReconcileError,
+    error::{ReconcileError, TIME_LIMIT},
     metrics::Outcome,
     observe::observe,
 };
@@ -24,9 +24,6 @@ use crate::{
     api::{InstanceRef, WhatsAppInstance},
     platform::watch::Key,
 };
-
-/// The longest a reconcile may take: a few calls, each bounded by its own shorter limit.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// One turn of an instance. Answers in how long it is to have another one, whatever happens or does not happen till then.
 pub async fn turn(key: Key, context: Arc<Context>) -> Option<Duration> {

@@ -1,7 +1,8 @@
-//! The link to one shard: list its sessions, follow its events, say what became of it.
+//! The link to one shard: follow its sessions, pass calls on, say what became of it.
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -9,20 +10,25 @@ use std::{
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::{Api, Client, core::Status};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use super::sessions::Sessions;
-use crate::controller::{
-    decide::facts::{LinkState, Trouble},
-    instances::Instances,
-};
 use crate::{
     api::{BridgeBinding, SecretKeyRef, conditions::reason},
-    bridge_api::{BridgeClient, BridgeError, Capabilities, Cursor, Event, Info, Session},
+    bridge_api::{BridgeError, Capabilities, Deletion, Info, Session, SessionSpec},
+    controller::{
+        decide::facts::{LinkState, Trouble},
+        instances::Instances,
+    },
+    drivers::{self, CredentialsError, Driver, Endpoint, ResumePoint, Snapshot, Update, Updates},
     model::Sensitive,
-    platform::{kubernetes::CALL_TIMEOUT, lock, watch::Key},
+    platform::{
+        kubernetes::{CALL_TIMEOUT, CallError, call},
+        lock,
+        watch::Key,
+    },
 };
 
 /// The first pause after a failure; it doubles up to [`LAST_PAUSE`], jittered.
@@ -38,17 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A rotated token is picked up at least this often; a refused one at once.
 const TOKEN_CHECK: Duration = Duration::from_mins(10);
 
-/// How a shard is reached. A change makes a new link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// Base URL.
-    pub url: String,
-    /// PEM certificates to trust instead of the platform's.
-    pub ca_bundle: Option<String>,
-    /// Where the token is kept.
-    pub token: SecretKeyRef,
-}
-
 /// What links tell the rest of the controller.
 #[derive(Clone, Debug)]
 pub struct Listeners {
@@ -63,7 +58,7 @@ pub struct Listeners {
 #[derive(Debug, Default)]
 struct Shared {
     state: LinkState,
-    client: Option<BridgeClient>,
+    driver: Option<Arc<dyn Driver>>,
     /// The token it calls with.
     token: Option<Sensitive>,
     sessions: Sessions,
@@ -74,7 +69,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Link {
     shard: BridgeBinding,
-    address: Address,
+    endpoint: Endpoint,
     shared: Mutex<Shared>,
     again: Notify,
     stop: CancellationToken,
@@ -97,7 +92,9 @@ pub struct Glance {
 /// What ended one connection.
 enum Broken {
     /// The Secret is the problem.
-    Credentials(String),
+    Credentials(CredentialsError),
+    /// The API server is the problem: nothing is known of the bridge.
+    Kubernetes(CallError),
     /// The bridge is the problem.
     Bridge(BridgeError),
     /// Nothing is: list again, or use a new token.
@@ -112,10 +109,10 @@ impl From<BridgeError> for Broken {
 
 impl Link {
     /// Starts following a shard, until dropped from [`Links`].
-    fn start(shard: BridgeBinding, address: Address, client: Client, listeners: Listeners) -> Arc<Self> {
+    fn start(shard: BridgeBinding, endpoint: Endpoint, client: Client, listeners: Listeners) -> Arc<Self> {
         let link = Arc::new(Self {
             shard,
-            address,
+            endpoint,
             shared: Mutex::default(),
             again: Notify::new(),
             stop: CancellationToken::new(),
@@ -158,55 +155,73 @@ impl Link {
         }
     }
 
-    /// The client to call with, once there is one.
+    /// States what is wanted of a session, and takes the answer for what the shard holds.
     ///
     /// # Errors
-    /// When the link has never been up.
-    pub fn client(&self) -> Result<BridgeClient, BridgeError> {
-        let unmade = || BridgeError::Unreachable { cause: "the link is still being made".into() };
-        lock(&self.shared).client.clone().ok_or_else(unmade)
-    }
-
-    /// The place an answer to a call made now has in the order of events.
-    pub fn revision(&self) -> u64 {
-        lock(&self.shared).sessions.revision()
-    }
-
-    /// Takes the answer to a call made at `revision` for what the shard holds.
-    pub fn learn(&self, session: Session, revision: u64) {
+    /// See [`BridgeError`].
+    pub async fn put(&self, id: &str, wanted: &SessionSpec) -> Result<(), BridgeError> {
+        let driver = self.driver()?;
+        // Where the answer will stand in the order of updates.
+        let revision = lock(&self.shared).sessions.revision();
+        let session = self.judged(driver.put(id, wanted).await)?;
         if lock(&self.shared).sessions.insert_answer(session, revision, Timestamp::now()) {
             self.listeners.bridges.notify_one();
         }
+        Ok(())
     }
 
-    /// Forgets a session whose deletion the shard confirmed.
-    pub fn forget(&self, id: &str) {
-        if lock(&self.shared).sessions.remove(id) {
+    /// Deletes a session, and forgets it once the shard says that it is gone.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn delete(&self, id: &str, unlink: bool) -> Result<Deletion, BridgeError> {
+        let deletion = self.judged(self.driver()?.delete(id, unlink).await)?;
+        if deletion == Deletion::Gone && lock(&self.shared).sessions.remove(id) {
             self.listeners.bridges.notify_one();
         }
+        Ok(deletion)
     }
 
-    /// A call was refused for its token: the Secret may hold a new one.
-    pub fn doubt_token(&self) {
+    fn driver(&self) -> Result<Arc<dyn Driver>, BridgeError> {
+        let unmade = || BridgeError::Unreachable { cause: "the link is still being made".into() };
+        lock(&self.shared).driver.clone().ok_or_else(unmade)
+    }
+
+    /// When a call was refused for its token, the Secret may hold a new one.
+    fn judged<T>(&self, answer: Result<T, BridgeError>) -> Result<T, BridgeError> {
+        if matches!(answer, Err(BridgeError::Unauthorized)) {
+            self.doubt_token();
+        }
+        answer
+    }
+
+    /// Has the token read again.
+    pub(super) fn doubt_token(&self) {
         self.again.notify_one();
     }
 
     async fn run(&self, kubernetes: Client) {
-        let mut cursor = None;
+        let mut since = None;
         let mut pause = FIRST_PAUSE;
         let mut down_since: Option<Instant> = None;
         let mut hasty = 0_u32;
         loop {
             let started = Instant::now();
-            let broken = self.follow(&kubernetes, &mut cursor).await;
+            let broken = self.follow(&kubernetes, &mut since).await;
             let was_up = lock(&self.shared).state == LinkState::Up;
             if was_up {
                 down_since = None;
             }
-            // Two processes behind one address, each of which knows nothing of the other's cursor, break every connection at
-            // once: only one that held makes the next one cheap.
+            // Two processes behind one address, each of which knows nothing of the other's resume points, break every connection
+            // at once: only one that held makes the next one cheap.
             if started.elapsed() >= STEADY {
                 (pause, hasty) = (FIRST_PAUSE, 0);
+            }
+            if let Broken::Kubernetes(error) = &broken {
+                tracing::warn!(bridge = self.shard.name, %error, "the token of the bridge cannot be read; trying again");
+                tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+                continue;
             }
             let Some(trouble) = self.trouble(&broken) else {
                 hasty = hasty.saturating_add(1);
@@ -219,9 +234,9 @@ impl Link {
             let first = *down_since.get_or_insert_with(Instant::now);
             let brief = matches!(&broken, Broken::Bridge(error) if error.may_be_brief());
             if !brief {
-                cursor = None;
+                since = None;
             }
-            let patient = brief && cursor.is_some() && first.elapsed() < PATIENCE;
+            let patient = brief && since.is_some() && first.elapsed() < PATIENCE;
             self.set_state(&if patient { LinkState::Unknown } else { self.steady(trouble, brief) });
             tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(if patient { PATIENCE / 3 } else { LAST_PAUSE });
@@ -237,31 +252,26 @@ impl Link {
         }
     }
 
-    /// Connects, lists if need be, and follows until something breaks.
-    async fn follow(&self, kubernetes: &Client, cursor: &mut Option<Cursor>) -> Broken {
-        match self.connected(kubernetes, cursor).await {
+    /// Connects and follows until something breaks.
+    async fn follow(&self, kubernetes: &Client, since: &mut Option<ResumePoint>) -> Broken {
+        match self.connected(kubernetes, since).await {
             Ok(never) => match never {},
             Err(broken) => broken,
         }
     }
 
-    async fn connected(
-        &self,
-        kubernetes: &Client,
-        cursor: &mut Option<Cursor>,
-    ) -> Result<std::convert::Infallible, Broken> {
+    async fn connected(&self, kubernetes: &Client, since: &mut Option<ResumePoint>) -> Result<Infallible, Broken> {
         let token = self.token(kubernetes).await?;
-        let client = BridgeClient::new(&self.address.url, token.clone(), self.address.ca_bundle.as_deref())?;
-        let info = client.info().await?;
-        let from = match cursor.clone() {
-            Some(from) => from,
-            None => self.list(&client).await?,
-        };
-        *cursor = Some(from.clone());
-        let mut events = client.events(&from).await?;
+        let driver = self.endpoint.driver(token.clone())?;
+        let info = driver.info().await?;
+        let Updates { snapshot, since: start, mut stream } = driver.updates(since.as_ref()).await?;
+        *since = Some(start);
+        if let Some(snapshot) = snapshot {
+            self.replace(snapshot);
+        }
         {
             let mut shared = lock(&self.shared);
-            shared.client = Some(client.clone());
+            shared.driver = Some(Arc::clone(&driver));
             shared.token = Some(token.clone());
             shared.info = Some(info);
         }
@@ -270,15 +280,15 @@ impl Link {
         token_check.reset();
         loop {
             tokio::select! {
-                event = events.next() => {
-                    let (at, event) = event.ok_or(BridgeError::StreamEnded)??;
-                    if event == Event::Reset {
-                        *cursor = None;
+                update = stream.next() => {
+                    let (at, update) = update.ok_or(BridgeError::StreamEnded)??;
+                    if update == Update::Missed {
+                        *since = None;
                         return Err(Broken::Restart);
                     }
-                    self.apply(event);
+                    self.apply(update);
                     if at.is_some() {
-                        *cursor = at;
+                        *since = at;
                     }
                 }
                 () = self.again.notified() => {
@@ -286,7 +296,7 @@ impl Link {
                         return Err(Broken::Restart);
                     }
                     // What was refused may have been the token before this one.
-                    client.info().await?;
+                    driver.info().await?;
                 }
                 _ = token_check.tick() => {
                     if self.token(kubernetes).await? != token {
@@ -297,33 +307,23 @@ impl Link {
         }
     }
 
-    async fn list(&self, client: &BridgeClient) -> Result<Cursor, BridgeError> {
-        let list = client.sessions().await?;
-        let cursor = list.cursor.clone();
-        let changed = lock(&self.shared).sessions.replace(list, Timestamp::now());
+    fn replace(&self, snapshot: Snapshot) {
+        let changed = lock(&self.shared).sessions.replace(snapshot, Timestamp::now());
         for id in changed {
             self.wake(&id);
         }
         self.listeners.bridges.notify_one();
-        Ok(cursor)
     }
 
-    fn apply(&self, event: Event) {
-        let (id, counts_changed) = match event {
-            Event::Session { session } => {
-                let id = session.id.clone();
-                let fresh = lock(&self.shared).sessions.insert(*session, Timestamp::now());
-                (id, fresh)
+    fn apply(&self, update: Update) {
+        let (id, counts_changed) = {
+            let sessions = &mut lock(&self.shared).sessions;
+            match update {
+                Update::Session(session) => (session.id.clone(), sessions.insert(*session, Timestamp::now())),
+                Update::Unreadable(id) => (id.clone(), sessions.insert_unreadable(id, Timestamp::now())),
+                Update::Gone(id) => (id.clone(), sessions.remove(&id)),
+                Update::Missed => return,
             }
-            Event::Unreadable { id } => {
-                let fresh = lock(&self.shared).sessions.insert_unreadable(id.clone(), Timestamp::now());
-                (id, fresh)
-            }
-            Event::Deleted { id } => {
-                let was_here = lock(&self.shared).sessions.remove(&id);
-                (id, was_here)
-            }
-            Event::Reset => return,
         };
         self.wake(&id);
         if counts_changed {
@@ -332,7 +332,7 @@ impl Link {
     }
 
     fn wake(&self, session_id: &str) {
-        if let Some(instance) = self.listeners.instances.claimant(session_id, &self.shard) {
+        if let Some(instance) = self.listeners.instances.claimant(drivers::instance_uid(session_id), &self.shard) {
             // The queue ends only when the controller does.
             let _ = self.listeners.queue.send(instance);
         }
@@ -365,43 +365,31 @@ impl Link {
         }
     }
 
+    /// The token, or why there is none. An API server that is away is no reason to let go of a bridge, nor to call its
+    /// credentials missing: the token before serves, or the link is not known to be anything yet.
     async fn token(&self, kubernetes: &Client) -> Result<Sensitive, Broken> {
-        let SecretKeyRef { namespace, name, key } = &self.address.token;
-        let missing = |why: &str| {
-            Broken::Credentials(format!(
-                "The token of the bridge is missing: Secret {namespace}/{name}, key {key}: {why}."
-            ))
-        };
-        let secrets: Api<Secret> = Api::namespaced(kubernetes.clone(), namespace);
-        let secret = match tokio::time::timeout(CALL_TIMEOUT, secrets.get_opt(name)).await {
-            Ok(Ok(Some(secret))) => secret,
-            Ok(Ok(None)) => return Err(missing("there is no such Secret; create it")),
-            Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {
-                return Err(missing("the operator may not read it; grant it get on this Secret"));
+        let reference = &self.endpoint.credentials;
+        let wrong = |why| Broken::Credentials(CredentialsError::new(reference, why));
+        let secrets: Api<Secret> = Api::namespaced(kubernetes.clone(), &reference.namespace);
+        match call("read the bridge's token", CALL_TIMEOUT, secrets.get_opt(&reference.name)).await {
+            Ok(Some(secret)) => drivers::token(&secret, reference).map_err(Broken::Credentials),
+            Ok(None) => Err(wrong("there is no such Secret; create it")),
+            Err(error) if error.is(Status::is_forbidden) => {
+                Err(wrong("the operator may not read it; grant it get on this Secret"))
             }
-            // An API server that is away is no reason to let go of a bridge.
-            _ => {
+            Err(error) => {
                 let last = lock(&self.shared).token.clone();
-                return last.ok_or_else(|| missing("the API server did not answer; it is tried again"));
+                last.ok_or(Broken::Kubernetes(error))
             }
-        };
-        let bytes =
-            secret.data.and_then(|mut data| data.remove(key)).ok_or_else(|| missing("the Secret has no such key"))?;
-        let token = String::from_utf8(bytes.0).map_err(|_| missing("its value is not text"))?;
-        let token = token.trim();
-        // Anything else could not be sent in a header.
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(missing("its value must be one line of printable ASCII characters"));
         }
-        Ok(Sensitive::new(token))
     }
 
     fn trouble(&self, broken: &Broken) -> Option<Trouble> {
         match broken {
-            Broken::Restart => None,
-            Broken::Credentials(message) => Some(Trouble::new(reason::CREDENTIALS_NOT_FOUND, message.clone())),
+            Broken::Restart | Broken::Kubernetes(_) => None,
+            Broken::Credentials(error) => Some(Trouble::new(reason::CREDENTIALS_NOT_FOUND, error.to_string())),
             Broken::Bridge(error) => {
-                let SecretKeyRef { namespace, name, key } = &self.address.token;
+                let SecretKeyRef { namespace, name, key } = &self.endpoint.credentials;
                 let todo = match error {
                     BridgeError::Unauthorized => {
                         format!("make Secret {namespace}/{name}, key {key}, hold the token the bridge was started with")
@@ -416,7 +404,7 @@ impl Link {
                 // What is no address may hold a password, and everybody reads this.
                 let at = match error {
                     BridgeError::Address => String::new(),
-                    _ => format!(" at {}", self.address.url),
+                    _ => format!(" at {}", self.endpoint.address()),
                 };
                 let text = format!("Shard {shard} of WhatsAppBridge {name}{at}: {error}; {todo}.");
                 Some(Trouble::new(error.reason(), text))
@@ -445,21 +433,21 @@ impl Links {
         lock(&self.by_shard).get(shard).cloned()
     }
 
-    /// Makes the links of `bridge` exactly `wanted`; one whose address changed is made anew.
-    pub fn set(&self, bridge: &str, wanted: &[(BridgeBinding, Address)], client: &Client, listeners: &Listeners) {
+    /// Makes the links of `bridge` exactly `wanted`; one whose endpoint changed is made anew.
+    pub fn set(&self, bridge: &str, wanted: &[(BridgeBinding, Endpoint)], client: &Client, listeners: &Listeners) {
         let mut links = lock(&self.by_shard);
         links.retain(|shard, link| {
             let keep =
-                shard.name != bridge || wanted.iter().any(|(key, address)| key == shard && *address == link.address);
+                shard.name != bridge || wanted.iter().any(|(key, endpoint)| key == shard && *endpoint == link.endpoint);
             if !keep {
                 link.stop.cancel();
             }
             keep
         });
-        for (shard, address) in wanted {
+        for (shard, endpoint) in wanted {
             links
                 .entry(shard.clone())
-                .or_insert_with(|| Link::start(shard.clone(), address.clone(), client.clone(), listeners.clone()));
+                .or_insert_with(|| Link::start(shard.clone(), endpoint.clone(), client.clone(), listeners.clone()));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,18 +17,16 @@ use tokio::sync::{
     mpsc::{self, UnboundedReceiver},
 };
 
-use super::link::{Address, Links, Listeners};
+use super::link::{Links, Listeners};
 use crate::{
     api::{SecretKeyRef, conditions::reason},
     bridge_api::{
         Event, Session, SessionPhase,
         scripted::{self, Scripted},
     },
-    platform::lock,
-};
-use crate::{
     controller::{decide::facts::LinkState, fixtures, instances::Instances},
-    platform::watch::Key,
+    drivers::{self, Endpoint, Update},
+    platform::{lock, watch::Key},
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -38,16 +36,26 @@ struct World {
     links: Links,
     listeners: Listeners,
     queue: UnboundedReceiver<Key>,
-    away: Arc<AtomicBool>,
+    away: Arc<Away>,
 }
 
-/// An API server that serves one Secret, unless it is away.
-fn kubernetes(away: &Arc<AtomicBool>) -> Client {
+/// An API server that serves one Secret, unless it is away; it counts how often it was.
+#[derive(Default)]
+struct Away {
+    is_away: AtomicBool,
+    refusals: AtomicUsize,
+}
+
+fn kubernetes(away: &Arc<Away>) -> Client {
     // "right", in base64.
     let secret = json!({"metadata": {"name": "token", "namespace": "ns"}, "data": {"token": "cmlnaHQ="}});
     let away = Arc::clone(away);
     let answer = move || async move {
-        if away.load(Ordering::Relaxed) { Err(StatusCode::INTERNAL_SERVER_ERROR) } else { Ok(Json(secret)) }
+        if !away.is_away.load(Ordering::Relaxed) {
+            return Ok(Json(secret));
+        }
+        away.refusals.fetch_add(1, Ordering::Relaxed);
+        Err(StatusCode::INTERNAL_SERVER_ERROR)
     };
     let app = Router::new().route("/api/v1/namespaces/ns/secrets/token", get(answer));
     Client::new(app, "ns")
@@ -72,8 +80,8 @@ impl World {
 
     fn link_to(&self, url: String, key: &str) {
         let token = SecretKeyRef { namespace: "ns".into(), name: "token".into(), key: key.into() };
-        let address = Address { url, ca_bundle: None, token };
-        self.links.set("main", &[(fixtures::binding(), address)], &kubernetes(&self.away), &self.listeners);
+        let endpoint = Endpoint::builtin(url, None, token);
+        self.links.set("main", &[(fixtures::binding(), endpoint)], &kubernetes(&self.away), &self.listeners);
     }
 
     /// Waits until the link stands as `wanted` says.
@@ -213,7 +221,7 @@ async fn a_bridge_is_reached_again_while_the_api_server_is_away() {
     let mut world = world("token").await;
     let follower = world.follower().await;
     world.until(|state, _| *state == LinkState::Up).await;
-    world.away.store(true, Ordering::Relaxed);
+    world.away.is_away.store(true, Ordering::Relaxed);
     drop(follower);
     world.follower().await.send("run-1", &event(SessionPhase::Connected));
     world.until(|state, session| *state == LinkState::Up && session.is_some()).await;
@@ -257,4 +265,60 @@ async fn a_link_that_is_no_longer_wanted_is_gone() {
     assert!(world.links.get(&fixtures::binding()).is_some());
     world.links.set("main", &[], &kubernetes(&world.away), &world.listeners);
     assert!(world.links.get(&fixtures::binding()).is_none());
+}
+
+#[tokio::test]
+async fn a_bridge_of_another_kind_is_followed_through_its_driver_alone() {
+    let mut world = world("token").await;
+    world.until(|state, _| *state == LinkState::Up).await;
+    let driver = drivers::scripted::Scripted::default();
+    lock(&driver.0).snapshot.sessions = vec![fixtures::session(SessionPhase::Opening)];
+    let token = SecretKeyRef { namespace: "ns".into(), name: "token".into(), key: "token".into() };
+    let endpoint = Endpoint::scripted(driver.clone(), token);
+    world.links.set("main", &[(fixtures::binding(), endpoint)], &kubernetes(&world.away), &world.listeners);
+    let phase = |wanted: SessionPhase| {
+        move |state: &LinkState, session: Option<&Session>| {
+            *state == LinkState::Up && session.is_some_and(|session| session.phase == wanted)
+        }
+    };
+    world.until(phase(SessionPhase::Opening)).await;
+    driver.tell("one", Update::Session(Box::new(fixtures::session(SessionPhase::Connected))));
+    world.until(phase(SessionPhase::Connected)).await;
+    // A stream that ends is taken up again behind the last update.
+    lock(&driver.0).follower = None;
+    while lock(&driver.0).follower.is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    driver.tell("two", Update::Gone(fixtures::UID.into()));
+    world.until(|state, session| *state == LinkState::Up && session.is_none()).await;
+    // After a gap everything is asked for again.
+    driver.tell("three", Update::Missed);
+    world.until(phase(SessionPhase::Opening)).await;
+    assert_eq!(lock(&driver.0).followed, [None, Some("one".to_owned()), None]);
+    while world.queue.try_recv().is_ok() {}
+
+    let link = world.links.get(&fixtures::binding()).unwrap();
+    lock(&driver.0).put = Some(fixtures::session(SessionPhase::Connected));
+    link.put(fixtures::UID, &fixtures::session(SessionPhase::Connected).spec).await.unwrap();
+    world.until(phase(SessionPhase::Connected)).await;
+    link.delete(fixtures::UID, true).await.unwrap();
+    world.until(|_, session| session.is_none()).await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_away_from_the_start_does_not_make_the_credentials_missing() {
+    let world = world("token").await;
+    world.until(|state, _| *state == LinkState::Up).await;
+    world.away.is_away.store(true, Ordering::Relaxed);
+    // Another address makes another link, which has no token yet.
+    world.link_to(format!("{}/", world.bridge.url), "token");
+    let asked_three_times = async {
+        while world.away.refusals.load(Ordering::Relaxed) < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, asked_three_times).await.expect("it is asked again and again");
+    assert_eq!(world.links.get(&fixtures::binding()).unwrap().look("").0, LinkState::Unknown);
+    world.away.is_away.store(false, Ordering::Relaxed);
+    world.until(|state, _| *state == LinkState::Up).await;
 }

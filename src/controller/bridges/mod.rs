@@ -20,12 +20,13 @@ use kube::{
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::{
-    link::{Address, Glance, Link, Links, Listeners},
+    link::{Glance, Link, Links, Listeners},
     status::UNCLAIMED_REASON,
 };
 use super::events::Events;
 use crate::{
-    api::{BridgeBinding, Shard, WhatsAppBridge, WhatsAppBridgeStatus, labels},
+    api::{BridgeBinding, WhatsAppBridge, WhatsAppBridgeStatus, labels},
+    drivers::{self, Endpoint},
     platform::{
         kubernetes::{CALL_TIMEOUT, describe, replace_status},
         watch::Cache,
@@ -57,7 +58,7 @@ pub struct Bridges {
 impl Bridges {
     /// Makes the links what the objects say. To be called on every change of an object.
     pub fn sync(&self, bridge: &WhatsAppBridge) {
-        self.set_links(&bridge.name_any(), &addresses(bridge));
+        self.set_links(&bridge.name_any(), &drivers::endpoints(bridge));
     }
 
     /// Ends the links of a bridge that is gone.
@@ -65,7 +66,7 @@ impl Bridges {
         self.set_links(name, &[]);
     }
 
-    fn set_links(&self, name: &str, wanted: &[(BridgeBinding, Address)]) {
+    fn set_links(&self, name: &str, wanted: &[(BridgeBinding, Endpoint)]) {
         self.links.set(name, wanted, &self.client, &self.listeners);
         // Whoever waits for a bridge, and whoever is on this one, may be affected.
         for instance in self.listeners.instances.select(|_, bound| bound.is_none_or(|bound| bound.name == name)) {
@@ -111,9 +112,9 @@ impl Bridges {
     }
 
     async fn report_one(&self, bridge: &WhatsAppBridge, counts_too: bool) -> Reported {
-        let linked = shards(bridge).iter().filter_map(|shard| {
-            let link = self.links.get(&binding(bridge, shard))?;
-            Some((shard.name.clone(), self.glance(&link)))
+        let linked = drivers::endpoints(bridge).into_iter().filter_map(|(binding, _)| {
+            let link = self.links.get(&binding)?;
+            Some((binding.shard, self.glance(&link)))
         });
         let shards: Vec<(String, Glance)> = linked.collect();
         let old = bridge.status.clone().unwrap_or_default();
@@ -173,24 +174,4 @@ enum Reported {
     Behind,
     Later,
     Failed,
-}
-
-/// The shards of a bridge.
-pub fn shards(bridge: &WhatsAppBridge) -> &[Shard] {
-    bridge.spec.builtin.as_ref().map_or(&[], |builtin| &builtin.shards)
-}
-
-/// What an instance on this shard is bound to.
-pub fn binding(bridge: &WhatsAppBridge, shard: &Shard) -> BridgeBinding {
-    BridgeBinding { name: bridge.name_any(), shard: shard.name.clone() }
-}
-
-fn addresses(bridge: &WhatsAppBridge) -> Vec<(BridgeBinding, Address)> {
-    let ca_bundle = bridge.spec.builtin.as_ref().and_then(|builtin| builtin.ca_bundle.clone());
-    let address = |shard: &Shard| Address {
-        url: shard.url.clone(),
-        ca_bundle: ca_bundle.clone(),
-        token: bridge.spec.credentials_secret_ref.clone(),
-    };
-    shards(bridge).iter().map(|shard| (binding(bridge, shard), address(shard))).collect()
 }

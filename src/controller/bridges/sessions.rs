@@ -1,13 +1,13 @@
 //! The sessions of one shard as its events tell them: the only source the reconcile reads.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
-use crate::{
-    bridge_api::{Session, SessionList},
-    platform::packed::Packed,
-};
+use crate::{bridge_api::Session, drivers::Snapshot, platform::packed::Packed};
 
 #[derive(Debug)]
 struct Known {
@@ -21,8 +21,13 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Sessions {
     by_id: HashMap<String, Known>,
+    /// The last sessions that went, with the revision of that: the answer to a call from before must not bring one back.
+    gone: VecDeque<(String, u64)>,
     revision: u64,
 }
+
+/// Sessions that went and are remembered. A call takes 10 s at most, so this is enough for 25 deletions a second.
+const REMEMBERED: usize = 256;
 
 impl Sessions {
     /// The session, and since when it has been in its phase: by the bridge's clock, or since we first saw it there, so
@@ -75,21 +80,29 @@ impl Sessions {
 
     /// A session as the answer to a call made at `revision` shows it: dropped when an event told something later.
     pub fn insert_answer(&mut self, session: Session, revision: u64, now: Timestamp) -> bool {
-        let overtaken = self.by_id.get(&session.id).is_some_and(|known| known.revision > revision);
+        let overtaken = match self.by_id.get(&session.id) {
+            Some(known) => known.revision > revision,
+            None => self.gone.iter().any(|(id, at)| *id == session.id && *at > revision),
+        };
         if overtaken { false } else { self.insert(session, now) }
     }
 
     /// A session is gone. Returns whether it was here.
     pub fn remove(&mut self, id: &str) -> bool {
         self.revision += 1;
-        self.by_id.remove(id).is_some()
+        let was_here = self.by_id.remove(id).is_some();
+        if was_here {
+            self.gone.truncate(REMEMBERED - 1);
+            self.gone.push_front((id.to_owned(), self.revision));
+        }
+        was_here
     }
 
     /// Everything anew. Returns the ids of what changed, came or went.
-    pub fn replace(&mut self, list: SessionList, now: Timestamp) -> Vec<String> {
+    pub fn replace(&mut self, snapshot: Snapshot, now: Timestamp) -> Vec<String> {
         let mut before = std::mem::take(&mut self.by_id);
         let mut changed = Vec::new();
-        for session in list.items {
+        for session in snapshot.sessions {
             let id = session.id.clone();
             match before.remove(&id) {
                 Some(known) => {
@@ -102,7 +115,7 @@ impl Sessions {
             }
             self.insert(session, now);
         }
-        for id in list.unreadable {
+        for id in snapshot.unreadable {
             if before.remove(&id).is_none_or(|known| known.session.is_some()) {
                 changed.push(id.clone());
             }
@@ -131,10 +144,23 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_does_not_bring_back_a_session_that_went_meanwhile() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut sessions = Sessions::default();
+        sessions.insert(fixtures::session(SessionPhase::Connected), now);
+        let before = sessions.revision();
+        assert!(sessions.remove(fixtures::UID));
+        assert!(!sessions.insert_answer(fixtures::session(SessionPhase::Connected), before, now));
+        assert_eq!(sessions.len(), 0);
+        // One that is asked for afterwards is another.
+        assert!(sessions.insert_answer(fixtures::session(SessionPhase::Opening), sessions.revision(), now));
+    }
+
+    #[test]
     fn listing_again_tells_what_came_changed_and_went() {
         let now = Timestamp::UNIX_EPOCH;
         let named = |id: &str, phase| Session { id: id.into(), ..fixtures::session(phase) };
-        let list = |items| SessionList { items, cursor: "a-1".parse().unwrap(), unreadable: Vec::new() };
+        let list = |sessions| Snapshot { sessions, unreadable: Vec::new() };
         let mut sessions = Sessions::default();
         sessions.replace(
             list(vec![
@@ -160,10 +186,9 @@ mod tests {
     #[test]
     fn a_session_that_cannot_be_read_is_there_all_the_same_until_it_can_or_is_gone() {
         let now = Timestamp::UNIX_EPOCH;
-        let list = |items, unreadable: &[&str]| SessionList {
-            items,
-            cursor: "a-1".parse().unwrap(),
-            unreadable: unreadable.iter().map(|id| (*id).to_owned()).collect(),
+        let list = |sessions, unreadable: &[&str]| Snapshot {
+            sessions,
+            unreadable: unreadable.iter().map(|&id| id.to_owned()).collect(),
         };
         let mut sessions = Sessions::default();
         let known = fixtures::session(SessionPhase::Connected);

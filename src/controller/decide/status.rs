@@ -15,6 +15,7 @@ use crate::{
         conditions::{self, reason},
     },
     bridge_api::{Open, Session, SessionPhase, SessionReason},
+    drivers::session_id,
     rules::Denial,
 };
 
@@ -169,7 +170,10 @@ fn settled(
     };
     let base = WhatsAppInstanceStatus {
         bridge: binding.cloned(),
-        session_id: binding.and(facts.instance.uid()).or_else(|| old.session_id.clone()),
+        session_id: binding
+            .and(facts.instance.uid())
+            .map(|uid| session_id(&uid).to_owned())
+            .or_else(|| old.session_id.clone()),
         ..assemble(facts, old, &reading)
     };
     match outlook {

@@ -1,0 +1,64 @@
+//! The driver of this project's own bridge: its HTTP API with an event stream.
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::{Driver, ResumePoint, Snapshot, Update, Updates};
+use crate::{
+    bridge_api::{BridgeClient, BridgeError, Cursor, Deletion, Event, Info, Session, SessionList, SessionSpec},
+    model::Sensitive,
+};
+
+/// One shard.
+#[derive(Debug)]
+pub struct Builtin(BridgeClient);
+
+impl Builtin {
+    /// The shard at `url`.
+    pub fn new(url: &str, token: Sensitive, ca_bundle: Option<&str>) -> Result<Self, BridgeError> {
+        BridgeClient::new(url, token, ca_bundle).map(Self)
+    }
+}
+
+#[async_trait]
+impl Driver for Builtin {
+    async fn info(&self) -> Result<Info, BridgeError> {
+        self.0.info().await
+    }
+
+    async fn updates(&self, since: Option<&ResumePoint>) -> Result<Updates, BridgeError> {
+        let resumed = since.and_then(|since| since.0.parse::<Cursor>().ok());
+        let (cursor, snapshot) = match resumed {
+            Some(cursor) => (cursor, None),
+            None => {
+                let SessionList { items, cursor, unreadable } = self.0.sessions().await?;
+                (cursor, Some(Snapshot { sessions: items, unreadable }))
+            }
+        };
+        let events = self.0.events(&cursor).await?;
+        let stream = events.map_ok(|(at, event)| (at.as_ref().map(point), update(event)));
+        Ok(Updates { snapshot, since: point(&cursor), stream: stream.boxed() })
+    }
+
+    async fn put(&self, session: &str, wanted: &SessionSpec) -> Result<Session, BridgeError> {
+        self.0.put(session, wanted).await
+    }
+
+    async fn delete(&self, session: &str, unlink: bool) -> Result<Deletion, BridgeError> {
+        self.0.delete(session, unlink).await
+    }
+}
+
+fn point(cursor: &Cursor) -> ResumePoint {
+    ResumePoint(cursor.to_string())
+}
+
+fn update(event: Event) -> Update {
+    match event {
+        Event::Session { session } => Update::Session(session),
+        Event::Unreadable { id } => Update::Unreadable(id),
+        Event::Deleted { id } => Update::Gone(id),
+        // The bridge was started anew, or we were too slow for its buffer.
+        Event::Reset => Update::Missed,
+    }
+}

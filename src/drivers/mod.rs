@@ -1,0 +1,223 @@
+//! Drivers: how callers talk to a kind of bridge.
+//!
+//! A `WhatsAppBridge` names exactly one kind. [`endpoints`] says which shards it has, [`connect`] gives the [`Driver`] of
+//! one of them. Controller and gateway see nothing but the trait: a bridge of another kind is one more module here and one
+//! more case in [`Kind`].
+
+mod builtin;
+mod credentials;
+#[cfg(test)]
+pub(crate) mod scripted;
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use async_trait::async_trait;
+use futures::Stream;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use thiserror::Error;
+
+pub use self::credentials::{CredentialsError, token};
+use crate::{
+    api::{BridgeBinding, SecretKeyRef, WhatsAppBridge},
+    bridge_api::{BridgeError, Deletion, Info, Session, SessionSpec},
+    model::Sensitive,
+};
+
+/// What callers want of one shard of a bridge.
+#[async_trait]
+pub trait Driver: fmt::Debug + Send + Sync {
+    /// What the shard says of itself: its version and what it can do. Asked before something is used that not every bridge
+    /// can do.
+    async fn info(&self) -> Result<Info, BridgeError>;
+
+    /// Follows the sessions of the shard: from `since` on where that is possible, otherwise from a snapshot on.
+    async fn updates(&self, since: Option<&ResumePoint>) -> Result<Updates, BridgeError>;
+
+    /// States everything that is wanted of a session; idempotent.
+    async fn put(&self, session: &str, wanted: &SessionSpec) -> Result<Session, BridgeError>;
+
+    /// Deletes a session and its keys, `unlink`ing the device at WhatsApp first. Repeated until [`Deletion::Gone`].
+    async fn delete(&self, session: &str, unlink: bool) -> Result<Deletion, BridgeError>;
+}
+
+/// Where updates can be taken up again; only the driver that gave it knows what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumePoint(String);
+
+/// The sessions of a shard as they are, and what becomes of them.
+pub struct Updates {
+    /// Everything there is, unless the updates go on from where they were asked to.
+    pub snapshot: Option<Snapshot>,
+    /// Where the updates begin.
+    pub since: ResumePoint,
+    /// What comes after that. Ends after its first error.
+    pub stream: UpdateStream,
+}
+
+/// The updates of a shard as they come, each with the point behind it where there is one.
+pub type UpdateStream = Pin<Box<dyn Stream<Item = Result<(Option<ResumePoint>, Update), BridgeError>> + Send>>;
+
+/// All sessions of a shard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Those that could be read.
+    pub sessions: Vec<Session>,
+    /// The ids of those that could not. They exist; nothing more is known of them.
+    pub unreadable: Vec<String>,
+}
+
+/// What became of one session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// It is now like this.
+    Session(Box<Session>),
+    /// It changed into something that cannot be read.
+    Unreadable(String),
+    /// It is gone, keys and all.
+    Gone(String),
+    /// Updates were missed: only a snapshot tells. The last one of its stream.
+    Missed,
+}
+
+/// How one shard is reached, whatever kind of bridge it belongs to. A change makes a new connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where the token is kept.
+    pub credentials: SecretKeyRef,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Builtin {
+        url: String,
+        /// PEM certificates to trust instead of the platform's.
+        ca_bundle: Option<String>,
+    },
+    #[cfg(test)]
+    Scripted(scripted::Scripted),
+}
+
+impl Endpoint {
+    /// A shard of the bridge of this project.
+    pub fn builtin(url: String, ca_bundle: Option<String>, credentials: SecretKeyRef) -> Self {
+        Self { credentials, kind: Kind::Builtin { url, ca_bundle } }
+    }
+
+    /// A shard that does as its script says.
+    #[cfg(test)]
+    pub(crate) fn scripted(driver: scripted::Scripted, credentials: SecretKeyRef) -> Self {
+        Self { credentials, kind: Kind::Scripted(driver) }
+    }
+
+    /// The driver of this shard. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the address or the CA bundle is none.
+    pub fn driver(&self, token: Sensitive) -> Result<Arc<dyn Driver>, BridgeError> {
+        match &self.kind {
+            Kind::Builtin { url, ca_bundle } => Ok(Arc::new(builtin::Builtin::new(url, token, ca_bundle.as_deref())?)),
+            #[cfg(test)]
+            Kind::Scripted(driver) => Ok(Arc::new(driver.clone())),
+        }
+    }
+
+    /// The address, for people.
+    pub fn address(&self) -> &str {
+        match &self.kind {
+            Kind::Builtin { url, .. } => url,
+            #[cfg(test)]
+            Kind::Scripted(_) => "script",
+        }
+    }
+}
+
+/// The shards of a bridge, in the order of its spec.
+pub fn endpoints(bridge: &WhatsAppBridge) -> Vec<(BridgeBinding, Endpoint)> {
+    let Some(builtin) = &bridge.spec.builtin else { return Vec::new() };
+    let endpoint = |url: &String| {
+        Endpoint::builtin(url.clone(), builtin.ca_bundle.clone(), bridge.spec.credentials_secret_ref.clone())
+    };
+    let name = bridge.name_any();
+    let shard = |name: &str, shard: &String| BridgeBinding { name: name.to_owned(), shard: shard.clone() };
+    builtin.shards.iter().map(|one| (shard(&name, &one.name), endpoint(&one.url))).collect()
+}
+
+/// What a bridge's shards are called, in the order of its spec.
+pub fn shards(bridge: &WhatsAppBridge) -> impl Iterator<Item = &str> {
+    bridge.spec.builtin.iter().flat_map(|builtin| &builtin.shards).map(|shard| shard.name.as_str())
+}
+
+/// Why there is no driver.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The bridge has no such shard.
+    #[error("WhatsAppBridge {bridge} has no shard {shard}")]
+    NoShard {
+        /// The bridge.
+        bridge: String,
+        /// The shard.
+        shard: String,
+    },
+    /// The Secret does not hold a token.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The address or the CA bundle is none.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+}
+
+/// The driver of one shard of a bridge, given the Secret that its `credentialsSecretRef` names.
+///
+/// # Errors
+/// See [`ConnectError`]. Nothing is sent yet.
+pub fn connect(bridge: &WhatsAppBridge, shard: &str, secret: &Secret) -> Result<Arc<dyn Driver>, ConnectError> {
+    let found = endpoints(bridge).into_iter().find(|(binding, _)| binding.shard == shard);
+    let (_, endpoint) =
+        found.ok_or_else(|| ConnectError::NoShard { bridge: bridge.name_any(), shard: shard.to_owned() })?;
+    let token = token(secret, &endpoint.credentials)?;
+    Ok(endpoint.driver(token)?)
+}
+
+/// The id of an instance's session on every kind of bridge: the uid of the object, which is never used twice.
+pub fn session_id(uid: &str) -> &str {
+    uid
+}
+
+/// The uid of the instance that a session belongs to, if it belongs to one.
+pub fn instance_uid(session_id: &str) -> &str {
+    session_id
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn bridge() -> WhatsAppBridge {
+        serde_json::from_value(json!({
+            "metadata": {"name": "main"},
+            "spec": {
+                "builtin": {"shards": [{"name": "s0", "url": "http://127.0.0.1:1"}, {"name": "s1", "url": "nonsense"}]},
+                "credentialsSecretRef": {"namespace": "ns", "name": "token", "key": "token"},
+            },
+        }))
+        .unwrap()
+    }
+
+    fn secret(value: &str) -> Secret {
+        serde_json::from_value(json!({"data": {"token": value}})).unwrap()
+    }
+
+    #[test]
+    fn a_bridge_and_a_secret_make_a_driver_and_whatever_is_missing_is_named() {
+        // "right" and nothing, in base64.
+        assert!(connect(&bridge(), "s0", &secret("cmlnaHQ=")).is_ok());
+        let said = |shard, value| connect(&bridge(), shard, &secret(value)).unwrap_err().to_string();
+        assert_eq!(said("s9", "cmlnaHQ="), "WhatsAppBridge main has no shard s9");
+        assert!(said("s0", "").contains("Secret ns/token, key token"));
+        assert!(said("s1", "cmlnaHQ=").contains("not a valid http or https URL"));
+    }
+}
