@@ -55,7 +55,7 @@ pub mod reason {
     pub const PAIRED: &str = "Paired";
     /// Paired: not yet started.
     pub const NOT_STARTED: &str = "NotStarted";
-    /// Paired: waits for one of the bridge's pairing places.
+    /// Paired: waits for one of the bridge's pairing permits.
     pub const PAIRING_QUEUED: &str = "PairingQueued";
     /// Paired: a code waits for the phone.
     pub const AWAITING_PAIRING: &str = "AwaitingPairing";

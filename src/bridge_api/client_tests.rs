@@ -59,7 +59,7 @@ async fn a_deletion_is_gone_or_under_way() {
 }
 
 #[tokio::test]
-async fn events_come_with_their_place_and_a_closed_stream_is_an_error() {
+async fn events_come_with_their_resume_point_and_a_closed_stream_is_an_error() {
     let (mut bridge, client) = bridge_and_client().await;
     let mut events = client.events(&"run-7".parse().unwrap()).await.unwrap();
     let follower = bridge.followers.next().await.unwrap();

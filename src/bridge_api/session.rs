@@ -54,7 +54,7 @@ pub struct Session {
 pub enum SessionPhase {
     /// Offline by wish.
     Stopped,
-    /// Waits for one of the bridge's pairing places, or for its turn after a restart.
+    /// Waits for one of the bridge's pairing permits, or for its turn after a restart.
     Queued,
     /// Not paired, no code yet: a pairing window is being opened.
     Opening,

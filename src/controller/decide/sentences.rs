@@ -10,7 +10,7 @@ pub fn of(because: &str) -> &'static str {
         reason::BRIDGE_READY => "The bridge answers.",
         reason::PAIRED => "A device is linked.",
         reason::NOT_STARTED => "No device is linked yet; the session is being started.",
-        reason::PAIRING_QUEUED => "Waits for one of the bridge's pairing places; nothing to do.",
+        reason::PAIRING_QUEUED => "Waits for one of the bridge's pairing permits; nothing to do.",
         reason::AWAITING_PAIRING => "A code waits for the phone: `kubectl whatsapp qr NAME` shows it.",
         reason::PAIRING_EXPIRED => {
             "The pairing window passed unused; ask for a new one: `kubectl whatsapp refresh NAME`."
