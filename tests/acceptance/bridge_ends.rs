@@ -51,22 +51,21 @@ async fn stop_and_delete_wait_for_no_server() {
         bench.link(id, phone).await;
     }
     for (weather, doomed) in WEATHERS.into_iter().zip(["stalled", "refused", "lost"]) {
+        for id in ["linked", doomed] {
+            bench.put(id, json!({"desiredState": "Disconnected", "pairing": {"window": weather}})).await;
+        }
         bench.whatsapp.weather(weather).await;
-        bench.until("linked", "Reconnecting", None).await;
+        bench.put(doomed, json!({"pairing": {"window": weather}})).await;
         for flip in 0..20 {
+            let begun = Instant::now();
+            let on = bench.put("linked", json!({"pairing": {"window": weather}})).await;
+            assert!(on["phase"] == "Connecting", "{weather}: {}", on["phase"]);
             // At another moment of the dial, the handshake and the back-off each time.
             tokio::time::sleep(Duration::from_millis(flip * 17)).await;
-            let begun = Instant::now();
-            assert_eq!(
-                bench.put("linked", json!({"desiredState": "Disconnected"})).await["phase"],
-                "Stopped",
-                "{weather}"
-            );
+            let off = json!({"desiredState": "Disconnected", "pairing": {"window": weather}});
+            assert_eq!(bench.put("linked", off).await["phase"], "Stopped", "{weather}");
             assert!(begun.elapsed() < AT_ONCE, "{weather}: {:?}", begun.elapsed());
-            let phase = bench.put("linked", json!({"desiredState": "Connected"})).await["phase"].clone();
-            assert!(phase == "Connecting" || phase == "Reconnecting", "{weather}: {phase}");
         }
-        bench.until(doomed, "Reconnecting", None).await;
         let took = bench.deleting(doomed, false).await;
         assert!(took < AT_ONCE, "{weather}: {doomed} took {took:?}");
         bench.put("fresh", json!({})).await;
@@ -74,10 +73,10 @@ async fn stop_and_delete_wait_for_no_server() {
         let took = bench.deleting("fresh", true).await;
         assert!(took < AT_ONCE, "{weather}: a session without a device took {took:?}");
         bench.whatsapp.weather("normal").await;
+        bench.put("linked", json!({"pairing": {"window": weather}})).await;
         bench.until("linked", "Connected", None).await;
     }
     bench.whatsapp.weather("stall").await;
-    bench.until("linked", "Reconnecting", None).await;
     let took = bench.ending();
     assert!(took < END, "{took:?}");
     bench.whatsapp.weather("normal").await;
