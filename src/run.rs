@@ -5,20 +5,23 @@ mod webhook;
 
 use std::{fs, io, path::Path, time::Duration};
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{LookedAfter, ServeError, certificates::clients::ClientsError},
-    api::{WhatsAppBridge, WhatsAppInstance, crd},
+    api::{WhatsAppBridge, WhatsAppInstance, WhatsAppOwner, crd},
     cli::controller::ControllerArgs,
     controller::{self, ReconcileMetrics},
+    model::NamespaceScope,
     platform::{
-        admin::{self, Admin, AdminError},
+        admin::{Admin, Part},
+        announce::{self, AnnounceError, announce},
+        https::{FilesError, ListenError},
         kubernetes::{self, ClusterError},
         lease::{self, Candidate, LeaseError},
-        shutdown,
+        shutdown::Shutdown,
         telemetry::{self, TelemetryError},
     },
 };
@@ -29,9 +32,14 @@ pub use webhook::{webhook, webhook_configuration};
 /// How long running reconciles may take to finish; less than a pod's default grace period of 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// How long a leader may take to list everything before it is called not ready. A standby that takes over is ready, and
+/// stays so while it reads some thousand objects.
+const LISTING: Duration = Duration::from_secs(20);
+
 /// Shown while not ready.
 const STOPPING: &str = "stopping";
 const NO_LEASE: &str = "the lease cannot be read or taken; the log says why";
+const UNLISTED: &str = "not everything that is to be watched can be listed; the log says why";
 
 /// Why a subcommand failed: one sentence for the terminal.
 #[derive(Debug, Error)]
@@ -39,9 +47,12 @@ pub enum RunError {
     /// Logging.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
-    /// The admin server.
+    /// An address.
     #[error(transparent)]
-    Admin(#[from] AdminError),
+    Listen(#[from] ListenError),
+    /// The announcement.
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
     /// The API server.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -57,15 +68,9 @@ pub enum RunError {
     /// The definitions.
     #[error(transparent)]
     Crd(#[from] crd::CrdError),
-    /// The webhooks.
-    #[error(transparent)]
-    Webhook(#[from] ServeError),
     /// Whom the webhooks answer.
     #[error(transparent)]
-    Clients(#[from] ClientsError),
-    /// TLS.
-    #[error("set up TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    Files(#[from] FilesError),
     /// Objects to print.
     #[error("write the objects as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
@@ -114,53 +119,54 @@ pub fn crds(dir: Option<&Path>) -> Result<(), RunError> {
 /// When it cannot start, or had to stop.
 pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     telemetry::start(&args.process.log, args.process.log_format)?;
-    let stop = shutdown::on_signal().map_err(RunError::Signals)?;
+    let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
+    unready_when_stopping(&admin, &shutdown);
     let metrics = ReconcileMetrics::register(admin.metrics(), controller::WORKERS);
     let address = admin.serve(args.process.admin_listen).await?;
     tracing::info!(%address, "admin server listens");
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
     let settings = args.settings();
-    let instances: Api<WhatsAppInstance> = match settings.namespaces.first() {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    kubernetes::probe(&instances, &url).await?;
-    kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), &url).await?;
-    let owners = webhook::follow_owners(&client, &stop);
+    probe(&client, &url, &settings.namespaces).await?;
+    let owners = webhook::follow_owners(&client, &shutdown.closing);
     let webhooks = match args.webhook.listen {
         None => None,
         Some(listen) => {
             let namespace = lease_namespace(&client, args);
-            let looked_after = match settings.namespaces.as_slice() {
-                [] => LookedAfter::Everywhere,
-                namespaces => LookedAfter::In(namespaces.to_vec()),
-            };
             let start = webhook::Start {
                 args: &args.webhook,
                 listen,
                 namespace: &namespace,
-                looked_after,
+                scope: Some(NamespaceScope::of(&settings.namespaces)),
                 owners: owners.clone(),
                 client: client.clone(),
             };
-            let started = webhook::start(start, &admin, stop.clone());
+            let started = webhook::start(start, &admin, shutdown.clone());
             let Some(webhooks) = started.await? else { return Ok(()) };
             Some(webhooks)
         }
     };
     if let Some(file) = &args.process.announce {
-        admin::announce(file, address, webhooks.as_ref().map(|webhooks| webhooks.address)).await?;
+        let webhook = webhooks.as_ref().map(|webhooks| ("webhook", announce::url("https", webhooks.address)));
+        let addresses: Vec<_> = [("admin", announce::url("http", address))].into_iter().chain(webhook).collect();
+        announce(file, &addresses).await?;
     }
 
+    let stop = &shutdown.stopping;
     let mut election = args.leader_elect.then(|| candidate(&client, args));
     if let Some(candidate) = &mut election {
         metrics.set_leader(&args.lease_name, false);
         // A standby is ready: it serves, and a rolling update must not wait for it to lead. One that could not take over
         // is not.
-        let looked = |reached| if reached { admin.ready() } else { admin.unready(NO_LEASE) };
+        let looked = |reached| {
+            if reached {
+                admin.ready(Part::Lease);
+                admin.ready(Part::Start);
+            } else {
+                admin.unready(Part::Lease, NO_LEASE);
+            }
+        };
         if stop.run_until_cancelled(candidate.acquire(looked)).await.is_none() {
-            admin.unready(STOPPING);
             if let Some(webhooks) = webhooks {
                 webhooks.ended().await;
             }
@@ -169,30 +175,27 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
         tracing::info!(lease = args.lease_name, "holding the lease");
     }
     metrics.set_leader(&args.lease_name, true);
+    if let Some(webhooks) = &webhooks {
+        webhooks.lead(true);
+    }
 
     // Its own token: the lease is given up only after the last reconcile has ended.
     let end = CancellationToken::new();
-    if let Some(webhooks) = &webhooks {
-        webhooks.publish(end.clone());
-    }
-    let synced = {
-        let admin = admin.clone();
-        move || admin.ready()
-    };
+    let synced = CancellationToken::new();
     let mut work = tokio::spawn({
-        let (metrics, end) = (metrics.clone(), end.clone());
-        async move { controller::run(client, &settings, owners, metrics, end, synced).await }
+        let (metrics, end, synced) = (metrics.clone(), end.clone(), synced.clone());
+        async move { controller::run(client, &settings, owners, metrics, end, move || synced.cancel()).await }
     });
+    tokio::spawn(ready_when_listed(admin.clone(), synced));
     let by_itself = tokio::select! {
         error = lost(election.as_mut()) => {
             // No drain: another process may already be at work.
-            admin.unready("the lease is lost");
+            admin.unready(Part::Lease, "the lease is lost");
             return Err(error.into());
         }
         () = stop.cancelled() => false,
         _ = &mut work => true,
     };
-    admin.unready(STOPPING);
     end.cancel();
     if by_itself {
         return Err(RunError::Ended);
@@ -207,10 +210,43 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
         },
     }
     if let Some(webhooks) = webhooks {
+        webhooks.lead(false);
         webhooks.ended().await;
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Says at the start, in one sentence each, what the controller could not do: list one of the kinds it watches.
+async fn probe(client: &Client, url: &str, namespaces: &[String]) -> Result<(), ClusterError> {
+    let instances: Api<WhatsAppInstance> = match namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    kubernetes::probe(&instances, url).await?;
+    kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), url).await?;
+    kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), url).await?;
+    kubernetes::probe(&Api::<Namespace>::all(client.clone()), url).await
+}
+
+/// Nobody is to be sent here from the moment the process is told to stop, whatever it waits for by then.
+fn unready_when_stopping(admin: &Admin, shutdown: &Shutdown) {
+    let (admin, stopping) = (admin.clone(), shutdown.stopping.clone());
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        admin.unready(Part::Shutdown, STOPPING);
+    });
+}
+
+/// A leader that cannot list does nothing for anybody, and nobody else does it instead.
+async fn ready_when_listed(admin: Admin, synced: CancellationToken) {
+    if tokio::time::timeout(LISTING, synced.cancelled()).await.is_err() {
+        tracing::error!("holding the lease, but {UNLISTED}");
+        admin.unready(Part::Objects, UNLISTED);
+        synced.cancelled().await;
+    }
+    admin.ready(Part::Objects);
+    admin.ready(Part::Start);
 }
 
 /// Comes back when the lease is lost; never without one.

@@ -30,7 +30,7 @@ pub enum Reach {
 
 /// What the configurations are made from.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct Parameters {
     /// Name of both objects.
     pub name: String,
     /// How to reach the webhooks.
@@ -45,8 +45,8 @@ pub struct Wanted {
 ///
 /// # Errors
 /// When they cannot be written; a defect of this program.
-pub fn yaml(wanted: &Wanted) -> Result<String, serde_saphyr::ser::Error> {
-    let (mutating, validating) = (mutating(wanted), validating(wanted));
+pub fn yaml(parameters: &Parameters) -> Result<String, serde_saphyr::ser::Error> {
+    let (mutating, validating) = (mutating(parameters), validating(parameters));
     Ok(format!("---\n{}---\n{}", serde_saphyr::to_string(&mutating)?, serde_saphyr::to_string(&validating)?))
 }
 
@@ -55,13 +55,13 @@ pub fn yaml(wanted: &Wanted) -> Result<String, serde_saphyr::ser::Error> {
 /// `reinvocationPolicy` stays at Never: what we fill in depends on nothing another webhook might add except
 /// `spec.primary`, and a wish without its stamp counts as being as old as the object; while a second call would see the
 /// first one's stamp and could not tell it from a user's.
-pub fn mutating(wanted: &Wanted) -> MutatingWebhookConfiguration {
+pub fn mutating(parameters: &Parameters) -> MutatingWebhookConfiguration {
     MutatingWebhookConfiguration {
-        metadata: metadata(wanted),
+        metadata: metadata(parameters),
         webhooks: Some(vec![MutatingWebhook {
             name: format!("mutate.whatsappinstances.{GROUP}"),
             admission_review_versions: vec!["v1".into()],
-            client_config: client_config(wanted, MUTATE_INSTANCES),
+            client_config: client_config(parameters, MUTATE_INSTANCES),
             rules: Some(vec![rule("whatsappinstances", "Namespaced", &["CREATE", "UPDATE"])]),
             match_conditions: Some(vec![condition("changes-what-is-filled-in", &mutation_matters())]),
             match_policy: Some("Equivalent".into()),
@@ -69,18 +69,18 @@ pub fn mutating(wanted: &Wanted) -> MutatingWebhookConfiguration {
             side_effects: "None".into(),
             timeout_seconds: Some(TIMEOUT_SECONDS),
             reinvocation_policy: Some("Never".into()),
-            namespace_selector: wanted.namespaces.clone(),
+            namespace_selector: parameters.namespaces.clone(),
             ..MutatingWebhook::default()
         }]),
     }
 }
 
 /// The validating configuration.
-pub fn validating(wanted: &Wanted) -> ValidatingWebhookConfiguration {
+pub fn validating(parameters: &Parameters) -> ValidatingWebhookConfiguration {
     let webhook = |kind: &str, path, rule, matters: &str, side_effects: &str| ValidatingWebhook {
         name: format!("validate.{kind}.{GROUP}"),
         admission_review_versions: vec!["v1".into()],
-        client_config: client_config(wanted, path),
+        client_config: client_config(parameters, path),
         rules: Some(vec![rule]),
         match_conditions: Some(vec![condition("changes-what-rules-speak-of", matters)]),
         match_policy: Some("Equivalent".into()),
@@ -92,10 +92,10 @@ pub fn validating(wanted: &Wanted) -> ValidatingWebhookConfiguration {
     let instances = rule("whatsappinstances", "Namespaced", &["CREATE", "UPDATE"]);
     let owners = rule("whatsappowners", "Cluster", &["CREATE", "DELETE"]);
     ValidatingWebhookConfiguration {
-        metadata: metadata(wanted),
+        metadata: metadata(parameters),
         webhooks: Some(vec![
             ValidatingWebhook {
-                namespace_selector: wanted.namespaces.clone(),
+                namespace_selector: parameters.namespaces.clone(),
                 ..webhook("whatsappinstances", VALIDATE_INSTANCES, instances, &validation_matters(), "NoneOnDryRun")
             },
             webhook("whatsappowners", VALIDATE_OWNERS, owners, LIMIT_MATTERS, "None"),
@@ -145,8 +145,8 @@ fn differs(what: fn(&str) -> String) -> String {
     format!("{} != {}", what("object"), what("oldObject"))
 }
 
-fn metadata(wanted: &Wanted) -> ObjectMeta {
-    ObjectMeta { name: Some(wanted.name.clone()), ..ObjectMeta::default() }
+fn metadata(parameters: &Parameters) -> ObjectMeta {
+    ObjectMeta { name: Some(parameters.name.clone()), ..ObjectMeta::default() }
 }
 
 fn rule(resource: &str, scope: &str, operations: &[&str]) -> RuleWithOperations {
@@ -163,9 +163,9 @@ fn condition(name: &str, expression: &str) -> MatchCondition {
     MatchCondition { name: name.into(), expression: expression.into() }
 }
 
-fn client_config(wanted: &Wanted, path: &str) -> WebhookClientConfig {
-    let ca_bundle = wanted.ca_bundle.clone().map(ByteString);
-    match &wanted.reach {
+fn client_config(parameters: &Parameters, path: &str) -> WebhookClientConfig {
+    let ca_bundle = parameters.ca_bundle.clone().map(ByteString);
+    match &parameters.reach {
         Reach::Url(base) => {
             WebhookClientConfig { ca_bundle, url: Some(format!("{}{path}", base.trim_end_matches('/'))), service: None }
         }
@@ -184,28 +184,28 @@ fn client_config(wanted: &Wanted, path: &str) -> WebhookClientConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reach, Wanted, mutating, validating};
+    use super::{Parameters, Reach, mutating, validating};
 
-    fn wanted(reach: Reach) -> Wanted {
-        Wanted { name: "whatsapp-operator".into(), reach, ca_bundle: Some(b"PEM".to_vec()), namespaces: None }
+    fn with(reach: Reach) -> Parameters {
+        Parameters { name: "whatsapp-operator".into(), reach, ca_bundle: Some(b"PEM".to_vec()), namespaces: None }
     }
 
     #[test]
     fn nothing_gets_past_when_nobody_answers_and_nobody_waits_long() {
-        let wanted = wanted(Reach::Url("https://127.0.0.1:9443/".into()));
-        for webhook in validating(&wanted).webhooks.unwrap() {
+        let parameters = with(Reach::Url("https://127.0.0.1:9443/".into()));
+        for webhook in validating(&parameters).webhooks.unwrap() {
             assert_eq!((webhook.failure_policy.as_deref(), webhook.timeout_seconds), (Some("Fail"), Some(5)));
             assert!(webhook.client_config.url.unwrap().starts_with("https://127.0.0.1:9443/validate-"));
         }
-        let mutating = mutating(&wanted).webhooks.unwrap().remove(0);
+        let mutating = mutating(&parameters).webhooks.unwrap().remove(0);
         assert_eq!((mutating.failure_policy.as_deref(), mutating.timeout_seconds), (Some("Fail"), Some(5)));
         assert_eq!(mutating.client_config.ca_bundle.unwrap().0, b"PEM");
     }
 
     #[test]
     fn only_whole_objects_of_ours_are_asked_about() {
-        let wanted = wanted(Reach::Service { namespace: "whatsapp".into(), name: "webhook".into(), port: 443 });
-        let webhooks = validating(&wanted).webhooks.unwrap();
+        let parameters = with(Reach::Service { namespace: "whatsapp".into(), name: "webhook".into(), port: 443 });
+        let webhooks = validating(&parameters).webhooks.unwrap();
         for rule in webhooks.iter().flat_map(|webhook| webhook.rules.as_ref().unwrap()) {
             assert_eq!(rule.api_groups.as_ref().unwrap(), &["whatsapp-operator.dev"]);
             assert!(rule.resources.as_ref().unwrap().iter().all(|resource| !resource.contains('/') && resource != "*"));

@@ -1,4 +1,4 @@
-//! The owners' ledgers, as admission writes them: one status write per place, with an optimistic lock.
+//! The owners' ledgers, as admission writes them: one status write per slot taken, with an optimistic lock.
 
 use std::{
     collections::HashMap,
@@ -43,7 +43,7 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug, Error)]
 pub enum LedgerError {
     /// The API server.
-    #[error("the owner's ledger: {0}")]
+    #[error(transparent)]
     Call(#[from] CallError),
     /// So many others wanted the same ledger that it is too late to begin a write.
     #[error("the owner's ledger is too busy")]
@@ -59,12 +59,12 @@ pub struct Ledgers {
     instances: Api<DynamicObject>,
     cache: Option<Cache<WhatsAppOwner>>,
     default_limit: u32,
-    slots: std::sync::Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
+    remembered: std::sync::Mutex<HashMap<String, Arc<Mutex<Remembered>>>>,
 }
 
 /// What this process last saw of one owner. Reviews of one owner take turns on it.
 #[derive(Default)]
-struct Slot {
+struct Remembered {
     owner: Option<WhatsAppOwner>,
     /// When the check against what really exists began that last led to a refusal. It answers every review that had come
     /// in by then, so that a storm of refused requests costs one check, not one each.
@@ -81,7 +81,7 @@ impl Ledgers {
             instances: Api::all_with(client, &resource),
             cache,
             default_limit,
-            slots: std::sync::Mutex::default(),
+            remembered: std::sync::Mutex::default(),
         }
     }
 
@@ -102,14 +102,14 @@ impl Ledgers {
         dry_run: bool,
         arrived: Instant,
     ) -> Result<Result<(), Denial>, LedgerError> {
-        let slot = self.slot(owner);
-        let mut slot = slot.lock().await;
-        let remembered = slot.owner.take();
-        let version = remembered.as_ref().and_then(WhatsAppOwner::resource_version);
-        let mut known = self.newest(owner, remembered);
+        let remembered = self.remembered(owner);
+        let mut remembered = remembered.lock().await;
+        let last = remembered.owner.take();
+        let version = last.as_ref().and_then(WhatsAppOwner::resource_version);
+        let mut known = self.newest(owner, last);
         // A check holds for the version it was made with.
         if known.as_ref().and_then(WhatsAppOwner::resource_version) != version {
-            slot.checked = None;
+            remembered.checked = None;
         }
         loop {
             let object = match known.take() {
@@ -123,7 +123,7 @@ impl Ledgers {
             if object.spec.owner != owner {
                 return Err(LedgerError::Foreign(object_name(owner)));
             }
-            let granted = match self.answer(owner, claim, object, &mut slot, arrived).await? {
+            let granted = match self.answer(owner, claim, object, &mut remembered, arrived).await? {
                 Answer::Granted(granted) => granted,
                 Answer::Refused(denial) => return Ok(Err(denial)),
                 Answer::Gone => continue,
@@ -131,19 +131,19 @@ impl Ledgers {
             if dry_run {
                 return Ok(Ok(()));
             }
-            // A place taken for a review that nobody waits for any more would stay empty for a minute.
+            // A slot taken for a review that nobody waits for any more would stay empty for a minute.
             if arrived.elapsed() > LATE {
                 return Err(LedgerError::Late);
             }
             match self.write(&granted).await {
                 Ok(mut written) => {
                     written.metadata.managed_fields = None;
-                    slot.owner = Some(written);
+                    remembered.owner = Some(written);
                     return Ok(Ok(()));
                 }
                 // Another replica or the controller was faster, or the object is gone: look again.
                 Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
-                    slot.checked = None;
+                    remembered.checked = None;
                     known = self.read(owner).await?;
                 }
                 Err(error) => return Err(error.into()),
@@ -157,15 +157,15 @@ impl Ledgers {
         owner: &str,
         claim: &Claim,
         mut object: WhatsAppOwner,
-        slot: &mut Slot,
+        remembered: &mut Remembered,
         arrived: Instant,
     ) -> Result<Answer, LedgerError> {
         let checked = Instant::now();
         if object.status.is_some() {
             match self.with_claim(object.clone(), claim) {
                 Ok(granted) => return Ok(Answer::Granted(granted)),
-                Err(denial) if slot.checked.is_some_and(|checked| checked >= arrived) => {
-                    slot.owner = Some(object);
+                Err(denial) if remembered.checked.is_some_and(|checked| checked >= arrived) => {
+                    remembered.owner = Some(object);
                     return Ok(Answer::Refused(denial));
                 }
                 Err(_) => {}
@@ -184,7 +184,7 @@ impl Ledgers {
             Ok(granted) => Ok(Answer::Granted(granted)),
             Err(denial) => {
                 // Kept for the next reviews, unsaved: what they write is checked by its version.
-                *slot = Slot { owner: Some(object), checked: Some(checked) };
+                *remembered = Remembered { owner: Some(object), checked: Some(checked) };
                 Ok(Answer::Refused(denial))
             }
         }
@@ -204,12 +204,12 @@ impl Ledgers {
         rules::limit(owner.spec.max_instances, self.default_limit)
     }
 
-    fn slot(&self, owner: &str) -> Arc<Mutex<Slot>> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= REMEMBERED {
-            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+    fn remembered(&self, owner: &str) -> Arc<Mutex<Remembered>> {
+        let mut owners = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if owners.len() >= REMEMBERED {
+            owners.retain(|_, remembered| Arc::strong_count(remembered) > 1);
         }
-        Arc::clone(slots.entry(owner.to_owned()).or_default())
+        Arc::clone(owners.entry(owner.to_owned()).or_default())
     }
 
     /// The newer of what this process wrote last and what the watch has brought.
@@ -222,13 +222,13 @@ impl Ledgers {
 
     async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, CallError> {
         let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
-        let list = patient("list the instances of the owner", || self.instances.list(&params)).await?;
+        let list = patient("list the owner's instances", || self.instances.list(&params)).await?;
         Ok(list.items.into_iter().map(InstanceFacts::of_any).collect())
     }
 
     async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, CallError> {
         let name = object_name(owner);
-        patient("read", || self.owners.get_opt(&name)).await
+        patient("read the owner's ledger", || self.owners.get_opt(&name)).await
     }
 
     /// The owner's object, created if there is none; nothing when another replica was faster. A dry run imagines it.
@@ -242,7 +242,7 @@ impl Ledgers {
             return Ok(Some(object));
         }
         let params = PostParams::default();
-        match patient("create", || self.owners.create(&params, &object)).await {
+        match patient("create the owner's ledger", || self.owners.create(&params, &object)).await {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.is(Status::is_already_exists) => Ok(None),
             Err(error) => Err(error),
@@ -250,7 +250,8 @@ impl Ledgers {
     }
 
     async fn write(&self, object: &WhatsAppOwner) -> Result<WhatsAppOwner, CallError> {
-        patient("write", || replace_status(&self.owners, object, &object.status, FIELD_MANAGER)).await
+        patient("write the owner's ledger", || replace_status(&self.owners, object, &object.status, FIELD_MANAGER))
+            .await
     }
 }
 

@@ -22,7 +22,7 @@ pub use ledgers::{LedgerError, Ledgers};
 pub use metrics::AdmissionMetrics;
 pub use review::Malformed;
 pub use rights::RIGHTS;
-pub use server::{Admission, LookedAfter, ServeError, Serving, router, serve};
+pub use server::{Admission, router};
 
 /// Where instances are mutated.
 pub const MUTATE_INSTANCES: &str = "/mutate-whatsappinstances";

@@ -19,9 +19,10 @@ const STAMP_PATH: &str = "/metadata/annotations/whatsapp-operator.dev~1primary-s
 /// - An empty owner becomes the requester; on update, the owner there was, so that a file without one can be applied again.
 /// - The stamp is the time at which `spec.primary` turned true, or at which it was wished anew ([`wishes_anew`]). It is
 ///   always ours; what anybody else writes there is replaced.
-/// - A new instance gets the controller's finalizer when `looked_after`. The controller adds it where it is missing; here it
-///   costs no write, and there is no moment without it.
-pub fn mutate(request: &Request, looked_after: bool, now: Timestamp) -> Decision {
+/// - A new instance gets the controller's finalizer when its namespace is `in_scope` of the controller in this process,
+///   which also takes it off again. The controller adds it where it is missing; here it costs no write, and there is no
+///   moment without it.
+pub fn mutate(request: &Request, in_scope: bool, now: Timestamp) -> Decision {
     let creating = request.operation == Operation::Create;
     let mut decision = Decision::default();
     let Some(object) = request.object.as_ref().filter(|object| object.data["spec"].is_object()) else {
@@ -40,7 +41,7 @@ pub fn mutate(request: &Request, looked_after: bool, now: Timestamp) -> Decision
         decision.audit.insert("owner", "defaulted".into());
     }
     stamp_primary(&mut decision, object, old, now);
-    if creating && looked_after {
+    if creating && in_scope {
         add_finalizer(&mut decision, object);
     }
     decision
@@ -144,9 +145,8 @@ mod tests {
     #[test]
     fn a_new_instance_gets_the_finalizer_where_somebody_takes_it_off_again() {
         let spec = json!({"name": "A", "owner": "alice"});
-        let patch = |review: &Value, looked_after| {
-            mutate(&parse(review.to_string().as_bytes()).unwrap(), looked_after, now()).patch
-        };
+        let patch =
+            |review: &Value, in_scope| mutate(&parse(review.to_string().as_bytes()).unwrap(), in_scope, now()).patch;
         let mut review = testing::create("alice", "a", spec.clone());
         let add = |path: &str, value: Value| vec![json!({"op": "add", "path": path, "value": value})];
         assert_eq!(patch(&review, true), add("/metadata/finalizers", json!([FINALIZER])));

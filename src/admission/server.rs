@@ -1,8 +1,6 @@
-//! The HTTPS server: reviews in, answers out, within the time and memory allowed.
+//! Reviews in, answers out, within the time and memory allowed.
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,13 +13,9 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
 use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
 use kube::{Client, core::Status};
-use rustls::ServerConfig;
-use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     AdmissionMetrics, LedgerError, Ledgers, MUTATE_INSTANCES, Malformed, VALIDATE_INSTANCES, VALIDATE_OWNERS, access,
@@ -31,6 +25,8 @@ use super::{
 };
 use crate::{
     api::conditions::reason,
+    model::NamespaceScope,
+    platform::kubernetes::CallError,
     rules::{Denial, ledger::ClaimKind, owner::not_assignable, primary::takeover_warning},
 };
 
@@ -42,44 +38,20 @@ const READ_AT_ONCE: usize = 64;
 const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 /// The API server waits 5 s (`timeoutSeconds`); a refusal that says why is better than silence.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long open reviews may take once shutdown began.
-const DRAIN: Duration = Duration::from_secs(6);
-
-/// The namespaces whose instances this process's controller looks after, once it leads.
-#[derive(Clone, Debug, Default)]
-pub enum LookedAfter {
-    /// None: there is no controller in this process.
-    #[default]
-    Nowhere,
-    /// All of them.
-    Everywhere,
-    /// These.
-    In(Vec<String>),
-}
-
-impl LookedAfter {
-    fn includes(&self, namespace: Option<&str>) -> bool {
-        match self {
-            Self::Nowhere => false,
-            Self::Everywhere => true,
-            Self::In(namespaces) => namespace.is_some_and(|namespace| namespaces.iter().any(|one| one == namespace)),
-        }
-    }
-}
-
 /// What answers reviews.
 pub struct Admission {
     client: Client,
     ledgers: Ledgers,
-    looked_after: LookedAfter,
+    /// The namespaces whose instances the controller of this process looks after, once it leads; none without one.
+    scope: Option<NamespaceScope>,
     reading: Semaphore,
     metrics: AdmissionMetrics,
 }
 
 impl Admission {
-    /// Answers by the given ledgers; `client` asks RBAC.
-    pub fn new(client: Client, ledgers: Ledgers, looked_after: LookedAfter, metrics: AdmissionMetrics) -> Self {
-        Self { client, ledgers, looked_after, reading: Semaphore::new(READ_AT_ONCE), metrics }
+    /// Answers by the given ledgers; `client` asks RBAC. `scope` is that of the controller in this process, if there is one.
+    pub fn new(client: Client, ledgers: Ledgers, scope: Option<NamespaceScope>, metrics: AdmissionMetrics) -> Self {
+        Self { client, ledgers, scope, reading: Semaphore::new(READ_AT_ONCE), metrics }
     }
 
     /// From body to answer, counted.
@@ -128,7 +100,7 @@ impl Admission {
                 Ok(false) => return Decision::refuse("assign-owner", not_assignable(kind, &wants.key.namespace)),
                 Err(error) => {
                     tracing::warn!(%error, "ask whether the requester may assign an owner");
-                    return Decision::refuse("assign-owner", unavailable());
+                    return Decision::refuse("assign-owner", access_unknown(&error));
                 }
             }
         }
@@ -169,6 +141,16 @@ fn unasked(error: &LedgerError) -> Denial {
     }
 }
 
+/// Why it is not known whether the requester may name this owner.
+fn access_unknown(error: &CallError) -> Denial {
+    let message = if error.is(Status::is_forbidden) {
+        "whether you may assign owners cannot be checked, since the operator may not create SubjectAccessReviews; have an administrator check the ClusterRole of its webhook"
+    } else {
+        "whether you may assign owners cannot be checked now, since the API server does not answer the operator's SubjectAccessReview; try again in a moment"
+    };
+    Denial::new("AccessUnknown", 503, message)
+}
+
 fn busy() -> Denial {
     Denial::new("Timeout", 504, "the owner's ledger is too busy; try again")
 }
@@ -203,8 +185,9 @@ pub fn router(admission: Arc<Admission>) -> Router {
 async fn mutate_instance(State(admission): State<Arc<Admission>>, body: Body) -> Response {
     admission
         .review("mutate", body, async |_, request| {
-            let looked_after = admission.looked_after.includes(request.namespace.as_deref());
-            let decision = mutate(&request, looked_after, Timestamp::now());
+            let namespace = request.namespace.as_deref();
+            let in_scope = admission.scope.as_ref().zip(namespace).is_some_and(|(scope, it)| scope.includes(it));
+            let decision = mutate(&request, in_scope, Timestamp::now());
             (request.uid, decision)
         })
         .await
@@ -233,56 +216,4 @@ async fn read(admission: &Admission, body: Body) -> Result<Request, Malformed> {
         parse(&bytes.map_err(|_| Malformed::TooLarge { limit: LARGEST_REVIEW })?)
     };
     timeout(BODY_TIMEOUT, read).await.map_err(|_| Malformed::TooSlow)?
-}
-
-/// Why the webhooks cannot be served.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The address is not to be had.
-    #[error("listen for admission reviews on {address}: {source}; choose another --webhook-listen")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// The listener broke.
-    #[error("serve admission reviews: {0}")]
-    Serve(#[source] io::Error),
-}
-
-/// A server at work.
-pub struct Serving {
-    /// Where it listens: the port is known even when it was left to the system.
-    pub address: SocketAddr,
-    /// Ends when the server has ended, which it does once told to stop.
-    pub ended: tokio::task::JoinHandle<Result<(), ServeError>>,
-}
-
-/// Serves `router` until `stop`, then lets open reviews finish.
-///
-/// # Errors
-/// When the address cannot be listened on.
-pub fn serve(
-    address: SocketAddr,
-    tls: Arc<ServerConfig>,
-    router: Router,
-    stop: CancellationToken,
-) -> Result<Serving, ServeError> {
-    let failed = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls)).map_err(failed)?;
-    let handle = Handle::new();
-    let stopping = handle.clone();
-    tokio::spawn(async move {
-        stop.cancelled().await;
-        stopping.graceful_shutdown(Some(DRAIN));
-    });
-    let ended = tokio::spawn(async move {
-        server.handle(handle).serve(router.into_make_service()).await.map_err(ServeError::Serve)
-    });
-    Ok(Serving { address: bound, ended })
 }

@@ -281,12 +281,7 @@ async fn post_review(api: &Api, ledgers: Ledgers, body: String) -> (StatusCode, 
     let server = tokio::spawn(
         axum::serve(
             listener,
-            router(Arc::new(Admission::new(
-                api.client(),
-                ledgers,
-                crate::admission::LookedAfter::default(),
-                AdmissionMetrics::default(),
-            ))),
+            router(Arc::new(Admission::new(api.client(), ledgers, None, AdmissionMetrics::default()))),
         )
         .into_future(),
     );

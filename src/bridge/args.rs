@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use whatsapp_operator::platform::telemetry::LogFormat;
 
 /// Runs WhatsApp Web sessions for whatsapp-operator and offers them over HTTP.
 ///
@@ -68,6 +69,10 @@ pub struct Args {
     #[arg(long, env = "WHATSAPP_BRIDGE_ANNOUNCE", value_name = "FILE")]
     pub announce: Option<PathBuf>,
 
+    /// How long to go on answering after SIGTERM, while Kubernetes tells callers to go elsewhere
+    #[arg(long, env = "WHATSAPP_BRIDGE_SHUTDOWN_DELAY", value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub shutdown_delay: Duration,
+
     /// How log lines look
     #[arg(long, env = "WHATSAPP_BRIDGE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -81,15 +86,6 @@ const EXAMPLES: &str = "Examples:
   whatsapp-bridge --data-dir /data --token-file /etc/whatsapp-bridge/token
   whatsapp-bridge --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --announce /tmp/bridge.json \\
       --data-dir /tmp/bridge --token-file /tmp/token --log debug";
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
 
 fn time(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a time such as 50ms, 30s or 2m".to_owned();

@@ -27,10 +27,10 @@ use clap::Parser;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use whatsapp_operator::platform::telemetry::{self, TelemetryError};
 
 use crate::{
-    args::{Args, LogFormat},
+    args::Args,
     backend::whatsapp::WhatsApp,
     data::{DataDir, DataError},
     feed::Feed,
@@ -49,8 +49,8 @@ use crate::{
 /// Why the bridge could not start or go on.
 #[derive(Debug, Error)]
 enum Fatal {
-    #[error("--log {filter:?} is not a log filter: {source}; try info, or whatsapp_bridge=debug")]
-    LogFilter { filter: String, source: tracing_subscriber::filter::ParseError },
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
     #[error(transparent)]
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args) -> Result<(), Fatal> {
-    log(&args)?;
+    telemetry::start(&args.log, args.log_format)?;
     // Nothing is read or opened before the lock is held.
     let data = DataDir::lock(&args.data_dir)?;
     let token = Token::read(&args.token_file)?;
@@ -89,21 +89,6 @@ fn start(args: Args) -> Result<(), Fatal> {
     // A thread that waits for a disk would be waited for without an end.
     runtime.shutdown_timeout(LAST_WORDS);
     ended
-}
-
-/// The library behind the bridge logs pairing codes and numbers through the `log` crate; no bridge from there is
-/// installed, so whatever the filter says, only our own lines (and those of the HTTP stack) come out.
-fn log(args: &Args) -> Result<(), Fatal> {
-    let filter =
-        EnvFilter::try_new(&args.log).map_err(|source| Fatal::LogFilter { filter: args.log.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // The builder's `init` would install the bridge from `log`; setting the default directly does not.
-    let installed = match args.log_format {
-        LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),
-        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().finish()),
-    };
-    debug_assert!(installed.is_ok(), "the log is set up once");
-    Ok(())
 }
 
 /// Everything is closed by now, or has been given up.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     admission::{
         certificates::Lifetimes,
-        configuration::{Reach, Wanted},
+        configuration::{Parameters, Reach},
     },
     platform::kubernetes::Cluster,
     rules::DEFAULT_LIMIT,
@@ -149,9 +149,9 @@ pub struct ConfigurationArgs {
 
 impl ConfigurationArgs {
     /// What to make.
-    pub fn wanted(&self, ca_bundle: Option<Vec<u8>>) -> Option<Wanted> {
+    pub fn parameters(&self, ca_bundle: Option<Vec<u8>>) -> Option<Parameters> {
         let reach = self.service.clone().or_else(|| self.url.clone())?;
-        Some(Wanted { name: self.name.clone(), reach, ca_bundle, namespaces: None })
+        Some(Parameters { name: self.name.clone(), reach, ca_bundle, namespaces: None })
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_configuration_says_how_to_reach_the_webhooks() {
         let reach = |flags: &[&str]| match parse(flags)? {
-            Command::WebhookConfiguration(args) => Ok(args.wanted(None).unwrap().reach),
+            Command::WebhookConfiguration(args) => Ok(args.parameters(None).unwrap().reach),
             other => Err(format!("{other:?}")),
         };
         let by = |flag, value| reach(&["webhook-configuration", flag, value]);

@@ -1,7 +1,10 @@
 //! Plumbing with no opinion on WhatsApp: the Kubernetes client, watch caches, the work queue, the lease, rights, the admin
-//! server, telemetry, shutdown.
+//! server, HTTPS, access and tokens, telemetry, shutdown.
 
+pub mod access;
 pub mod admin;
+pub mod announce;
+pub mod https;
 pub mod kubernetes;
 pub mod lease;
 pub mod metrics;
@@ -9,6 +12,7 @@ pub mod packed;
 pub mod rbac;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tokens;
 pub mod watch;
 pub mod work_queue;
 

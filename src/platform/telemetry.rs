@@ -1,6 +1,6 @@
 //! Logs: one line per change, text for people or JSON for machines, on stderr.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
@@ -35,9 +35,18 @@ pub enum TelemetryError {
 pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(directives(filter)).map_err(|_| TelemetryError::Filter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Codes for colours are for people at a terminal, and noise in a file.
+    let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // Not by `init`, which would also take in what is logged through the `log` crate: the WhatsApp library tells codes and
+    // phone numbers there.
     let started = match format {
-        LogFormat::Text => lines.with_ansi(false).with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(true).try_init(),
+        LogFormat::Text => {
+            tracing::subscriber::set_global_default(lines.with_ansi(coloured).with_target(false).finish())
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(true);
+            tracing::subscriber::set_global_default(lines.finish())
+        }
     };
     started.map_err(|_| TelemetryError::Twice)
 }
@@ -48,7 +57,11 @@ fn directives(filter: &str) -> String {
     // A variable that is set to nothing would mean everything.
     let filter = Some(filter.trim()).filter(|filter| !filter.is_empty()).unwrap_or("info");
     let bare = !filter.contains(['=', ',']);
-    let own = if bare { format!("warn,whatsapp_operator={filter},kube_runtime=error") } else { filter.to_owned() };
+    let own = if bare {
+        format!("warn,whatsapp_operator={filter},whatsapp_bridge={filter},kube_runtime=error")
+    } else {
+        filter.to_owned()
+    };
     format!("{own},kube_client=off,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,tower=warn,rustls=warn")
 }
 

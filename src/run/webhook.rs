@@ -6,20 +6,24 @@ use kube::{Api, Client, runtime::watcher};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::RunError;
+use super::{NO_LEASE, RunError, unready_when_stopping};
 use crate::{
     admission::{
-        Admission, AdmissionMetrics, Ledgers, LookedAfter,
-        certificates::{self, Keeper, Served},
-        configuration, router, serve,
+        Admission, AdmissionMetrics, Ledgers,
+        certificates::{CertificateSecret, Publisher},
+        configuration, router,
     },
     api::WhatsAppOwner,
     cli::webhook::{AloneArgs, ConfigurationArgs, WebhookArgs},
+    model::NamespaceScope,
     platform::{
-        admin::{self, Admin},
+        admin::{Admin, Part},
+        announce::{self, announce},
+        https::{self, Files, Tls},
         kubernetes,
         lease::{self, Candidate},
-        shutdown, telemetry,
+        shutdown::Shutdown,
+        telemetry,
         watch::{Cache, changes},
     },
 };
@@ -28,14 +32,17 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the owners' cache may take before the server starts without it.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long open reviews may take once the listener has closed; a little more than the API server waits for one.
+const DRAIN: Duration = Duration::from_secs(6);
+
+/// Shown while not ready.
+const NO_CERTIFICATE: &str = "the webhooks have no certificate yet; the log says why";
 
 /// The webhooks, serving.
 pub(super) struct Webhooks {
     /// Where.
     pub address: SocketAddr,
-    client: Client,
-    configuration: Option<String>,
-    bundle: watch::Receiver<Option<String>>,
+    leads: watch::Sender<bool>,
     ended: JoinHandle<()>,
 }
 
@@ -47,8 +54,8 @@ pub(super) struct Start<'a> {
     pub listen: SocketAddr,
     /// Namespace of the Secret and of the Service, unless something else is said.
     pub namespace: &'a str,
-    /// Which namespaces a controller in this process looks after.
-    pub looked_after: LookedAfter,
+    /// The namespaces that the controller in this process looks after, if there is one.
+    pub scope: Option<NamespaceScope>,
     /// The owners' objects.
     pub owners: Cache<WhatsAppOwner>,
     /// The Kubernetes client.
@@ -56,57 +63,44 @@ pub(super) struct Start<'a> {
 }
 
 /// Starts serving. Answers once there is a certificate; nothing when told to stop before.
-pub(super) async fn start(
-    start: Start<'_>,
-    admin: &Admin,
-    stop: CancellationToken,
-) -> Result<Option<Webhooks>, RunError> {
-    let Start { args, listen, namespace, looked_after, owners, client } = start;
-    let (served, (send, bundle)) = (Arc::new(Served::default()), watch::channel(None));
-    let clients = args.webhook_client_ca.as_deref().map(certificates::clients::verifier).transpose()?;
-    let tls = certificates::tls(Arc::clone(&served), clients)?;
+pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -> Result<Option<Webhooks>, RunError> {
+    let Start { args, listen, namespace, scope, owners, client } = start;
+    let (tls, closing, leads) = (Arc::new(Tls::default()), shutdown.closing, watch::Sender::new(false));
+    if let Some(file) = &args.webhook_client_ca {
+        let mut authorities = Files::authorities(&tls, file, "--webhook-client-ca");
+        authorities.take().await?;
+        tokio::spawn(authorities.keep(https::LOOK, closing.clone()));
+    }
     match &args.webhook_certificate_dir {
         Some(directory) => {
-            let (directory, served, stop) = (directory.clone(), Arc::clone(&served), stop.clone());
-            tokio::spawn(async move {
-                certificates::files::keep(&directory, certificates::files::LOOK, served, stop).await;
-            });
+            let (chain, key) = (directory.join("tls.crt"), directory.join("tls.key"));
+            let files = Files::certificate(&tls, &chain, &key, "--webhook-certificate-dir");
+            tokio::spawn(files.keep(https::LOOK, closing.clone()));
         }
-        None => {
-            let keeper = Keeper {
-                client: client.clone(),
-                namespace: args.webhook_secret_namespace.clone().unwrap_or_else(|| namespace.to_owned()),
-                name: args.webhook_secret.clone(),
-                hosts: args.hosts(namespace),
-                lifetimes: args.lifetimes(),
-            };
-            let (served, stop) = (Arc::clone(&served), stop.clone());
-            tokio::spawn(async move { keeper.keep(served, send, stop).await });
-        }
+        None => keep_certificate(args, namespace, &client, &tls, &leads, &closing),
     }
 
     // Nothing but speed depends on it.
     let _ = timeout(CACHE_TIMEOUT, owners.until_listed()).await;
     let loaded = async {
-        while !served.is_loaded() {
+        if !tls.is_ready() {
+            admin.unready(Part::Certificate, NO_CERTIFICATE);
+        }
+        while !tls.is_ready() {
             tokio::time::sleep(LOOK).await;
         }
     };
-    if stop.run_until_cancelled(loaded).await.is_none() {
+    if shutdown.stopping.run_until_cancelled(loaded).await.is_none() {
         return Ok(None);
     }
+    admin.ready(Part::Certificate);
 
     let ledgers = Ledgers::new(client.clone(), Some(owners), args.max_instances_per_owner);
-    let admission = Admission::new(client.clone(), ledgers, looked_after, AdmissionMetrics::register(admin.metrics()));
-    let serving = serve(listen, tls, router(Arc::new(admission)), stop)?;
-    tracing::info!(address = %serving.address, "serving admission reviews");
-    let ended = tokio::spawn(async move {
-        if let Ok(Err(error)) = serving.ended.await {
-            tracing::error!(%error, "the webhooks ended");
-        }
-    });
-    let configuration = Some(args.webhook_configuration.clone()).filter(|name| !name.is_empty());
-    Ok(Some(Webhooks { address: serving.address, client, configuration, bundle, ended }))
+    let admission = Admission::new(client, ledgers, scope, AdmissionMetrics::register(admin.metrics()));
+    let (tcp, address) = https::listen(listen, "--webhook-listen").await?;
+    let ended = https::serve(tcp, Some(tls), router(Arc::new(admission)), closing, DRAIN);
+    tracing::info!(%address, "serving admission reviews");
+    Ok(Some(Webhooks { address, leads, ended }))
 }
 
 /// One copy of every owner's object, for webhooks and controller alike.
@@ -118,13 +112,38 @@ pub(super) fn follow_owners(client: &Client, stop: &CancellationToken) -> Cache<
     owners
 }
 
+/// Keeps the certificate that all replicas share, and what the API server is told of its authority.
+fn keep_certificate(
+    args: &WebhookArgs,
+    namespace: &str,
+    client: &Client,
+    tls: &Arc<Tls>,
+    leads: &watch::Sender<bool>,
+    closing: &CancellationToken,
+) {
+    let configuration = Some(args.webhook_configuration.clone()).filter(|name| !name.is_empty());
+    let secret = CertificateSecret {
+        client: client.clone(),
+        namespace: args.webhook_secret_namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+        name: args.webhook_secret.clone(),
+        hosts: args.hosts(namespace),
+        lifetimes: args.lifetimes(),
+        configuration: configuration.clone(),
+    };
+    let (send, bundle) = watch::channel(None);
+    if let Some(name) = configuration {
+        let (secret, leads) = (secret.clone(), leads.subscribe());
+        let publisher = Publisher { client: client.clone(), name, secret, bundle, leads };
+        tokio::spawn(publisher.run(closing.clone()));
+    }
+    let (tls, closing) = (Arc::clone(tls), closing.clone());
+    tokio::spawn(async move { secret.keep(tls, send, closing).await });
+}
+
 impl Webhooks {
-    /// Keeps the authority in the webhook configurations until `stop`. For the leader.
-    pub fn publish(&self, stop: CancellationToken) {
-        if let Some(name) = self.configuration.clone() {
-            let (client, bundle) = (self.client.clone(), self.bundle.clone());
-            tokio::spawn(certificates::publish(client, name, bundle, stop));
-        }
+    /// Whether this process leads: then it keeps the authority in the webhook configurations.
+    pub fn lead(&self, leads: bool) {
+        self.leads.send_replace(leads);
     }
 
     /// Waits until the last review has been answered, once told to stop.
@@ -139,8 +158,9 @@ impl Webhooks {
 /// When they cannot start.
 pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     telemetry::start(&args.process.log, args.process.log_format)?;
-    let stop = shutdown::on_signal().map_err(RunError::Signals)?;
+    let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
+    unready_when_stopping(&admin, &shutdown);
     let address = admin.serve(args.process.admin_listen).await?;
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
@@ -150,30 +170,33 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
         args: &args.webhook,
         listen,
         namespace: &namespace,
-        looked_after: LookedAfter::Nowhere,
-        owners: follow_owners(&client, &stop),
+        scope: None,
+        owners: follow_owners(&client, &shutdown.closing),
         client: client.clone(),
     };
-    let Some(webhooks) = start(wiring, &admin, stop.clone()).await? else { return Ok(()) };
+    let Some(webhooks) = start(wiring, &admin, shutdown.clone()).await? else { return Ok(()) };
     if let Some(file) = &args.process.announce {
-        admin::announce(file, address, Some(webhooks.address)).await?;
+        let addresses =
+            [("admin", announce::url("http", address)), ("webhook", announce::url("https", webhooks.address))];
+        announce(file, &addresses).await?;
     }
-    admin.ready();
+    admin.ready(Part::Start);
 
-    // Every replica answers; one of them writes the configurations.
+    // Every replica answers; one of them writes the configurations. None that could is as bad as none that answers: sooner
+    // or later the API server trusts nobody.
     let mut candidate = Candidate::new(client, &namespace, &args.lease_name, lease::identity());
+    let looked = |reached| if reached { admin.ready(Part::Lease) } else { admin.unready(Part::Lease, NO_LEASE) };
     let lead = async {
         loop {
-            candidate.acquire(|_| {}).await;
-            let lost = CancellationToken::new();
-            webhooks.publish(lost.clone());
-            let _lost = lost.drop_guard();
+            candidate.acquire(looked).await;
+            webhooks.lead(true);
             let error = candidate.hold().await;
+            webhooks.lead(false);
             tracing::warn!(%error, "no longer writing the webhook configurations");
         }
     };
-    let _: Option<()> = stop.run_until_cancelled(lead).await;
-    admin.unready(super::STOPPING);
+    let _: Option<()> = shutdown.stopping.run_until_cancelled(lead).await;
+    webhooks.lead(false);
     candidate.release().await;
     webhooks.ended().await;
     tracing::info!("stopped");
@@ -189,8 +212,8 @@ pub fn webhook_configuration(args: &ConfigurationArgs) -> Result<(), RunError> {
         std::fs::read(path).map_err(|source| RunError::Read { path: path.display().to_string(), source })
     };
     let bundle = args.ca_file.as_ref().map(read).transpose()?;
-    let Some(wanted) = args.wanted(bundle) else { return Ok(()) };
-    let text = configuration::yaml(&wanted)?;
+    let Some(parameters) = args.parameters(bundle) else { return Ok(()) };
+    let text = configuration::yaml(&parameters)?;
     std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())
         .map_err(|source| RunError::Write { path: "standard output".into(), source })
 }

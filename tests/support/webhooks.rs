@@ -16,7 +16,7 @@ use kube::{
 };
 use serde::Deserialize;
 use whatsapp_operator::{
-    admission::configuration::{Reach, Wanted, mutating, validating},
+    admission::configuration::{Parameters, Reach, mutating, validating},
     api::{WhatsAppInstance, labels::PRIMARY_SINCE},
 };
 
@@ -34,6 +34,7 @@ struct Address {
 pub fn webhook_program(dir: &Path, kubeconfig: &Path, namespace: &str, name: &str) -> Program {
     Program::new("whatsapp-operator", &dir.join(name))
         .args(["webhook", "--admin-listen", "127.0.0.1:0", "--log", "debug"])
+        .args(["--shutdown-delay", "0s"])
         .args(["--lease-namespace", namespace, "--lease-name", name])
         .args(serving(name))
         .args([Path::new("--kubeconfig"), kubeconfig])
@@ -75,13 +76,13 @@ impl Configuration {
             LabelSelector { match_labels: Some(labels.collect()), ..LabelSelector::default() }
         };
         let world = ("world", self.namespace.as_str());
-        let wanted = Wanted {
+        let parameters = Parameters {
             name: self.name.clone(),
             reach: Reach::Url(self.url.clone()),
             ca_bundle: None,
             namespaces: Some(selector(&[world])),
         };
-        let (mut mutating, mut validating) = (mutating(&wanted), validating(&wanted));
+        let (mut mutating, mut validating) = (mutating(&parameters), validating(&parameters));
         let label = self.label.as_ref().map(|(key, value)| (*key, value.as_str()));
         for webhook in mutating.webhooks.iter_mut().flatten() {
             webhook.object_selector = label.map(|label| selector(&[label]));
@@ -93,9 +94,9 @@ impl Configuration {
         }
         let apply = PatchParams::apply("test").force();
         let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-        api.patch(&wanted.name, &apply, &Patch::Apply(mutating)).await.unwrap();
+        api.patch(&parameters.name, &apply, &Patch::Apply(mutating)).await.unwrap();
         let api: Api<ValidatingWebhookConfiguration> = Api::all(client);
-        api.patch(&wanted.name, &apply, &Patch::Apply(validating)).await.unwrap();
+        api.patch(&parameters.name, &apply, &Patch::Apply(validating)).await.unwrap();
     }
 
     /// Deletes both.

@@ -305,18 +305,17 @@ pub fn bridge_program(dir: &Path, token: &str) -> Program {
     let program = Program::new("whatsapp-bridge", dir);
     let token_file = dir.join("bridge-token");
     std::fs::write(&token_file, token).unwrap();
-    program.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"]).args([
-        Path::new("--token-file"),
-        &token_file,
-        Path::new("--data-dir"),
-        &dir.join("bridge"),
-    ])
+    let program = program
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log", "debug"])
+        .args(["--shutdown-delay", "0s"]);
+    program.args([Path::new("--token-file"), &token_file, Path::new("--data-dir"), &dir.join("bridge")])
 }
 
 /// An operator whose lease is in `namespace`, logging everything it has to say.
 pub fn operator_program(dir: &Path, kubeconfig: &Path, namespace: &str) -> Program {
     Program::new("whatsapp-operator", dir)
         .args(["controller", "--admin-listen", "127.0.0.1:0", "--log", "debug", "--log-format", "json"])
+        .args(["--shutdown-delay", "0s"])
         .args(["--lease-namespace", namespace, "--kubeconfig"])
         .args([kubeconfig])
 }

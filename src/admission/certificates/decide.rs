@@ -1,8 +1,8 @@
 //! What is due with the certificates, given what there is and the time. Pure but for the making of keys.
 //!
 //! A change of authority takes three steps, so that no client ever meets a certificate it cannot check: the new authority
-//! joins the bundle that clients trust; an overlap later the certificate is signed by it; another overlap later the old
-//! authority leaves the bundle.
+//! joins the bundle that clients trust; an overlap after that bundle was seen in the webhook configurations, the
+//! certificate is signed by it; another overlap later the old authority leaves the bundle.
 
 use std::time::Duration;
 
@@ -38,6 +38,9 @@ pub struct Certificates {
     /// The one that will.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Pair>,
+    /// When the next authority was first seen in the webhook configurations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_published: Option<Timestamp>,
     /// The one that did, as long as it is trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Retired>,
@@ -74,6 +77,8 @@ pub enum Due {
     StartAnew,
     /// A new authority joins the bundle.
     IntroduceAuthority,
+    /// Clients have been told of the new authority: from now on the overlap counts.
+    NotePublished,
     /// The new authority signs.
     SwitchAuthority,
     /// The old authority leaves the bundle.
@@ -82,14 +87,25 @@ pub enum Due {
     RenewLeaf,
 }
 
-/// What is due at `now`.
-pub fn due(certificates: Option<&Certificates>, hosts: &[String], lifetimes: &Lifetimes, now: Timestamp) -> Due {
+/// What is due at `now`; `published` says whether the webhook configurations hold the next authority, if there is one.
+pub fn due(
+    certificates: Option<&Certificates>,
+    hosts: &[String],
+    lifetimes: &Lifetimes,
+    published: bool,
+    now: Timestamp,
+) -> Due {
     let Some(certificates) = certificates.filter(|certificates| now < certificates.authority.ends) else {
         return Due::StartAnew;
     };
     let authority = &certificates.authority;
+    // As long as clients have not been told of the next authority, it may sign nothing; the old one goes on.
+    let change = certificates.next.as_ref().filter(|_| published).map(|_| match certificates.next_published {
+        None => (now, Due::NotePublished),
+        Some(since) => (after(since, lifetimes.overlap), Due::SwitchAuthority),
+    });
     let steps = [
-        certificates.next.as_ref().map(|next| (after(next.made, lifetimes.overlap), Due::SwitchAuthority)),
+        change,
         certificates.previous.as_ref().map(|previous| (after(previous.since, lifetimes.overlap), Due::RetireAuthority)),
         // One change of authority at a time.
         (certificates.next.is_none() && certificates.previous.is_none())
@@ -130,6 +146,7 @@ pub fn carry_out(
             leaf: signed(&authority)?,
             authority,
             next: None,
+            next_published: None,
             previous: None,
             hosts: hosts.clone(),
         });
@@ -137,10 +154,12 @@ pub fn carry_out(
     match step {
         Due::Nothing(_) | Due::StartAnew => {}
         Due::IntroduceAuthority => new.next = Some(Pair::authority(lifetimes.authority, now)?),
+        Due::NotePublished => new.next_published = Some(now),
         Due::RetireAuthority => new.previous = None,
         Due::RenewLeaf => (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.clone()),
         Due::SwitchAuthority => {
             if let Some(next) = new.next.take() {
+                new.next_published = None;
                 let old = std::mem::replace(&mut new.authority, next);
                 new.previous = Some(Retired { certificate: old.certificate, since: now });
                 (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.clone());
@@ -195,18 +214,18 @@ mod tests {
 
     #[test]
     fn nothing_there_or_an_authority_that_ended_means_to_start_anew() {
-        assert_eq!(due(None, &hosts(), &Lifetimes::default(), start()), Due::StartAnew);
+        assert_eq!(due(None, &hosts(), &Lifetimes::default(), true, start()), Due::StartAnew);
         let later = start() + SignedDuration::from_hours(366 * 24);
-        assert_eq!(due(Some(&fresh()), &hosts(), &Lifetimes::default(), later), Due::StartAnew);
+        assert_eq!(due(Some(&fresh()), &hosts(), &Lifetimes::default(), true, later), Due::StartAnew);
     }
 
     #[test]
     fn a_leaf_is_renewed_at_two_thirds_of_its_life_or_for_other_hosts() {
         let certificates = fresh();
         let at = start() + SignedDuration::from_hours(7 * 24 * 2 / 3);
-        assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), start()), Due::Nothing(at));
-        assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), at), Due::RenewLeaf);
-        assert_eq!(due(Some(&certificates), &["other".into()], &Lifetimes::default(), start()), Due::RenewLeaf);
+        assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), true, start()), Due::Nothing(at));
+        assert_eq!(due(Some(&certificates), &hosts(), &Lifetimes::default(), true, at), Due::RenewLeaf);
+        assert_eq!(due(Some(&certificates), &["other".into()], &Lifetimes::default(), true, start()), Due::RenewLeaf);
     }
 
     #[test]
@@ -216,12 +235,12 @@ mod tests {
         let (old, new, both) = (host("old"), host("new"), vec!["new".to_owned(), "old".to_owned()]);
         let settled = |certificates: &Certificates| {
             [&old, &new, &both]
-                .map(|hosts| due(Some(certificates), hosts, &lifetimes, start()))
+                .map(|hosts| due(Some(certificates), hosts, &lifetimes, true, start()))
                 .iter()
                 .all(|due| matches!(due, Due::Nothing(_)))
         };
         let before = carry_out(Due::StartAnew, None, &old, &lifetimes, start()).unwrap();
-        assert_eq!(due(Some(&before), &new, &lifetimes, start()), Due::RenewLeaf);
+        assert_eq!(due(Some(&before), &new, &lifetimes, true, start()), Due::RenewLeaf);
         let after = carry_out(Due::RenewLeaf, Some(&before), &new, &lifetimes, start()).unwrap();
         assert!(settled(&after), "{:?}", after.hosts);
         assert!(["old", "new"].iter().all(|host| trusts(&after.bundle(), &after.leaf.certificate, host, start())));
@@ -237,7 +256,7 @@ mod tests {
         let lifetimes = Lifetimes::default();
         let (mut certificates, mut now, mut steps) = (fresh(), start(), Vec::new());
         while now < start() + SignedDuration::from_hours(2 * 365 * 24) {
-            match due(Some(&certificates), &hosts(), &lifetimes, now) {
+            match due(Some(&certificates), &hosts(), &lifetimes, true, now) {
                 Due::Nothing(until) => {
                     assert!(until > now);
                     now = until;
@@ -269,14 +288,34 @@ mod tests {
         let mut certificates = carry_out(Due::StartAnew, None, &hosts(), &lifetimes, start()).unwrap();
         let at = start() + SignedDuration::from_hours(365 * 24 * 2 / 3);
         certificates.leaf.ends = Timestamp::MAX;
-        assert_eq!(due(Some(&certificates), &hosts(), &lifetimes, at), Due::IntroduceAuthority);
+        assert_eq!(due(Some(&certificates), &hosts(), &lifetimes, true, at), Due::IntroduceAuthority);
         let introduced = carry_out(Due::IntroduceAuthority, Some(&certificates), &hosts(), &lifetimes, at).unwrap();
         assert_eq!(introduced.leaf, certificates.leaf);
         let hour = SignedDuration::from_hours(1);
-        assert_eq!(due(Some(&introduced), &hosts(), &lifetimes, at), Due::Nothing(at + hour));
-        let switched = carry_out(Due::SwitchAuthority, Some(&introduced), &hosts(), &lifetimes, at + hour).unwrap();
+        assert_eq!(due(Some(&introduced), &hosts(), &lifetimes, true, at), Due::NotePublished);
+        let noted = carry_out(Due::NotePublished, Some(&introduced), &hosts(), &lifetimes, at).unwrap();
+        assert_eq!(due(Some(&noted), &hosts(), &lifetimes, true, at), Due::Nothing(at + hour));
+        let switched = carry_out(Due::SwitchAuthority, Some(&noted), &hosts(), &lifetimes, at + hour).unwrap();
         assert!(switched.bundle().contains(&certificates.authority.certificate));
-        assert_eq!(due(Some(&switched), &hosts(), &lifetimes, at + hour * 2), Due::RetireAuthority);
+        assert_eq!(due(Some(&switched), &hosts(), &lifetimes, true, at + hour * 2), Due::RetireAuthority);
+    }
+
+    #[test]
+    fn an_authority_that_clients_were_not_told_of_signs_nothing_and_the_old_one_goes_on() {
+        let lifetimes = Lifetimes::default();
+        let certificates = fresh();
+        let at = start() + SignedDuration::from_hours(365 * 24 * 2 / 3);
+        let introduced = carry_out(Due::IntroduceAuthority, Some(&certificates), &hosts(), &lifetimes, at).unwrap();
+        let renewed = carry_out(Due::RenewLeaf, Some(&introduced), &hosts(), &lifetimes, at).unwrap();
+        let later = at + SignedDuration::from_hours(24);
+        assert!(matches!(due(Some(&renewed), &hosts(), &lifetimes, false, later), Due::Nothing(_)));
+        let renewal = at + SignedDuration::from_hours(7 * 24 * 2 / 3);
+        assert_eq!(due(Some(&renewed), &hosts(), &lifetimes, false, renewal), Due::RenewLeaf);
+        assert!(trusts(&certificates.bundle(), &renewed.leaf.certificate, "127.0.0.1", at));
+        // It was there once, and somebody took it out again.
+        let noted = carry_out(Due::NotePublished, Some(&renewed), &hosts(), &lifetimes, at).unwrap();
+        assert!(matches!(due(Some(&noted), &hosts(), &lifetimes, false, later), Due::Nothing(_)));
+        assert_eq!(due(Some(&noted), &hosts(), &lifetimes, true, later), Due::SwitchAuthority);
     }
 
     #[test]

@@ -1,4 +1,8 @@
-//! Tells the API server whom to trust: the leader writes the bundle into the webhook configurations it was given by name.
+//! Tells the API server whom to trust, by the webhook configurations of one name.
+//!
+//! The leader keeps our bundle in them, exactly. The other replicas mend only what would let no certificate of ours pass,
+//! so that a caBundle that somebody empties or replaces is repaired at once, also while the leader changes; they read the
+//! Secret first, so that nobody brings back what is out of date.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -10,98 +14,159 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt as _, watcher},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::GROUP;
+use super::{
+    CertificateSecret,
+    configured::{ca_bundle, find, ours},
+};
+use crate::platform::kubernetes::{CALL_TIMEOUT, call};
 
-/// One call to the API server.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How soon to try again after an error.
-const RETRY: Duration = Duration::from_secs(2);
+/// How soon to try again after an error; it doubles up to [`LAST_RETRY`]. The first is a patch that came too late, because
+/// the list of webhooks changed under it.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+/// Nothing to do until somebody says something.
+const NEVER: Duration = Duration::from_secs(86_400);
 
-/// Keeps the bundle in both configurations named `name` until `stop`: whenever it changes, and whenever somebody else
-/// changes them. To be run by the leader only.
-pub async fn publish(client: Client, name: String, bundle: watch::Receiver<Option<String>>, stop: CancellationToken) {
-    tokio::join!(
-        keep(Api::<MutatingWebhookConfiguration>::all(client.clone()), &name, bundle.clone(), stop.clone()),
-        keep(Api::<ValidatingWebhookConfiguration>::all(client), &name, bundle, stop),
-    );
+/// Keeps what the Secret's authorities are in both configurations.
+#[derive(Clone)]
+pub struct Publisher {
+    /// Reaches the configurations.
+    pub client: Client,
+    /// Their name.
+    pub name: String,
+    /// Where the authorities are.
+    pub secret: CertificateSecret,
+    /// The bundle as this process last saw it.
+    pub bundle: watch::Receiver<Option<String>>,
+    /// Whether this process leads.
+    pub leads: watch::Receiver<bool>,
 }
 
-async fn keep<K>(api: Api<K>, name: &str, mut bundle: watch::Receiver<Option<String>>, stop: CancellationToken)
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
-{
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut changes = Box::pin(watcher(api.clone(), config).default_backoff().filter_map(async |event| event.ok()));
-    while !stop.is_cancelled() {
-        let current = bundle.borrow_and_update().clone();
-        let again = match current {
-            None => Duration::MAX,
-            Some(bundle) => match inject(&api, name, &bundle).await {
-                Ok(()) => Duration::MAX,
-                Err(error) => {
-                    tracing::warn!(kind = %K::kind(&()), name, error, "write the webhook's authorities");
-                    RETRY
+impl Publisher {
+    /// Publishes whenever bundle or leadership changes, and whenever somebody else changes the configurations, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(
+            self.clone().keep(Api::<MutatingWebhookConfiguration>::all(self.client.clone()), &stop),
+            self.clone().keep(Api::<ValidatingWebhookConfiguration>::all(self.client.clone()), &stop),
+        );
+    }
+
+    async fn keep<K>(mut self, api: Api<K>, stop: &CancellationToken)
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
+    {
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
+        let mut changes =
+            Box::pin(watcher(api.clone(), config).default_backoff().filter_map(async |event| match event {
+                // The beginning of a list tells nothing yet.
+                Ok(Event::Init) | Err(_) => None,
+                Ok(_) => Some(()),
+            }));
+        let mut retry = FIRST_RETRY;
+        while !stop.is_cancelled() {
+            let (current, leads) = (self.bundle.borrow_and_update().clone(), *self.leads.borrow_and_update());
+            let done = match &current {
+                None => Ok(()),
+                Some(bundle) if leads => self.inject(&api, bundle, |found, bundle| found != bundle).await,
+                Some(bundle) => self.mend(&api, bundle).await,
+            };
+            let again = match done {
+                Ok(()) => {
+                    retry = FIRST_RETRY;
+                    NEVER
                 }
-            },
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = sleep(again.min(Duration::from_secs(86_400))) => {}
-            Some(_) = changes.next() => {}
-            changed = bundle.changed() => if changed.is_err() { return },
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), name = self.name, error, "write the webhook's authorities");
+                    let again = retry;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    again
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(again) => {}
+                Some(()) = changes.next() => {}
+                changed = self.bundle.changed() => if changed.is_err() { return },
+                changed = self.leads.changed() => if changed.is_err() { return },
+            }
         }
     }
-}
 
-/// Writes only what differs, by a patch that fails if the list of webhooks has changed meanwhile.
-async fn inject<K>(api: &Api<K>, name: &str, bundle: &str) -> Result<(), String>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-{
-    let within = |answer: Result<Result<_, kube::Error>, _>| match answer {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
-    };
-    // Not installed, or removed for the moment: the watch will tell when it is there.
-    let Some(found) = within(timeout(CALL_TIMEOUT, api.get_opt(name)).await)? else { return Ok(()) };
-    let found = serde_json::to_value(found).map_err(|error| error.to_string())?;
-    let operations = operations(&found, bundle);
-    if operations.is_empty() {
-        return Ok(());
+    /// What a replica does that does not lead: only where no certificate of ours would pass.
+    async fn mend<K>(&self, api: &Api<K>, known: &str) -> Result<(), String>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let is_useless = |found: &str, bundle: &str| !found.contains(signing_authority(bundle));
+        let found = find(api, &self.name).await.map_err(|error| error.to_string())?;
+        let Some(found) = found.filter(|found| !operations(found, known, is_useless).is_empty()) else { return Ok(()) };
+        tracing::info!(kind = %K::kind(&()), name = self.name, "the webhooks' caBundle is of no use; mending it");
+        match self.secret.bundle().await.map_err(|error| error.to_string())? {
+            Some(fresh) => self.patch(api, &found, &fresh, is_useless).await,
+            None => Ok(()),
+        }
     }
-    let patch = serde_json::from_value(Value::Array(operations)).map_err(|error| error.to_string())?;
-    within(
-        timeout(CALL_TIMEOUT, api.patch(name, &PatchParams::default(), &Patch::<()>::Json(patch)))
+
+    async fn inject<K>(&self, api: &Api<K>, bundle: &str, is_stale: fn(&str, &str) -> bool) -> Result<(), String>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        // Not installed, or removed for the moment: the watch will tell when it is there.
+        let found = find(api, &self.name).await.map_err(|error| error.to_string())?;
+        match found {
+            Some(found) => self.patch(api, &found, bundle, is_stale).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes only what is stale, by a patch that fails if the list of webhooks has changed meanwhile.
+    async fn patch<K>(
+        &self,
+        api: &Api<K>,
+        found: &Value,
+        bundle: &str,
+        is_stale: impl Fn(&str, &str) -> bool,
+    ) -> Result<(), String>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let operations = operations(found, bundle, is_stale);
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let patch = serde_json::from_value(Value::Array(operations)).map_err(|error| error.to_string())?;
+        let (parameters, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
+        call("patch it", CALL_TIMEOUT, api.patch(&self.name, &parameters, &patch))
             .await
-            .map(|patched| patched.map(Some)),
-    )?;
-    tracing::info!(kind = %K::kind(&()), name, "wrote the webhook's authorities");
-    Ok(())
+            .map_err(|error| error.to_string())?;
+        tracing::info!(kind = %K::kind(&()), name = self.name, "wrote the webhook's authorities");
+        Ok(())
+    }
 }
 
-fn operations(configuration: &Value, bundle: &str) -> Vec<Value> {
-    let bundle = serde_json::to_value(ByteString(bundle.as_bytes().to_vec())).unwrap_or_default();
-    let webhooks = configuration["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let ours = |webhook: &Value| webhook["name"].as_str().is_some_and(|name| name.ends_with(&format!(".{GROUP}")));
-    let stale = webhooks
-        .iter()
-        .enumerate()
-        .filter(|(_, webhook)| ours(webhook) && webhook["clientConfig"]["caBundle"] != bundle);
+/// The authority that signs: the first of a bundle.
+fn signing_authority(bundle: &str) -> &str {
+    bundle.split_inclusive("-----END CERTIFICATE-----").next().unwrap_or(bundle).trim()
+}
+
+fn operations(configuration: &Value, bundle: &str, is_stale: impl Fn(&str, &str) -> bool) -> Vec<Value> {
+    let new = serde_json::to_value(ByteString(bundle.as_bytes().to_vec())).unwrap_or_default();
+    let stale = ours(configuration).filter(|(_, webhook)| is_stale(&ca_bundle(webhook), bundle));
     stale
         .flat_map(|(at, webhook)| {
             [
                 json!({"op": "test", "path": format!("/webhooks/{at}/name"), "value": webhook["name"]}),
-                json!({"op": "add", "path": format!("/webhooks/{at}/clientConfig/caBundle"), "value": bundle}),
+                json!({"op": "add", "path": format!("/webhooks/{at}/clientConfig/caBundle"), "value": new}),
             ]
         })
         .collect()
@@ -120,7 +185,7 @@ mod tests {
             {"name": "other.example.com", "clientConfig": {}},
             {"name": "validate.whatsappowners.whatsapp-operator.dev", "clientConfig": {"caBundle": "UEVN"}},
         ]});
-        let operations = operations(&configuration, "PEM");
+        let operations = operations(&configuration, "PEM", |found, bundle| found != bundle);
         assert_eq!(operations.len(), 2);
         assert_eq!(operations[1], json!({"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": "UEVN"}));
     }

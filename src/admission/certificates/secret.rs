@@ -7,62 +7,72 @@ use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ObjectMeta, PostParams},
-    runtime::{WatchStreamExt as _, watcher},
+    core::Status,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
 };
 use thiserror::Error;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     authority::MakeError,
+    configured::is_published,
     decide::{Certificates, Due, Lifetimes, carry_out, due},
-    served::{Served, UseError},
+};
+use crate::platform::{
+    https::{Tls, TlsError},
+    kubernetes::{CALL_TIMEOUT, CallError, call},
 };
 
 /// Key of the whole state; the others repeat parts of it for people and tools.
 const STATE: &str = "certificates.json";
-/// One call to the API server.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How soon to try again after an error.
-const RETRY: Duration = Duration::from_secs(2);
+/// How soon to try again after an error; it doubles up to [`LAST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
 /// How often to look even if nothing seems due: a watch may miss, and clocks jump.
 const LOOK: Duration = Duration::from_secs(300);
+/// Writes begun in one look. Another replica may be faster once or twice; after that something else is wrong.
+const ATTEMPTS: usize = 8;
 
 /// Why the certificates could not be kept.
 #[derive(Debug, Error)]
-pub enum KeepError {
+pub enum CertificateError {
     /// The API server did not do what was asked.
-    #[error("{doing} Secret {name}: {source}; check the Role of the operator's service account")]
-    Api {
-        /// What was being done.
-        doing: &'static str,
+    #[error("Secret {secret}: {source}; check the Role of the operator's service account")]
+    Call {
         /// The Secret.
-        name: String,
+        secret: String,
         /// The cause.
-        #[source]
-        source: Box<kube::Error>,
+        source: CallError,
     },
-    /// It did not answer in time.
-    #[error("{doing} Secret {name}: no answer in time")]
-    Timeout {
-        /// What was being done.
-        doing: &'static str,
+    /// There is no such namespace.
+    #[error(
+        "Secret {secret} cannot be created, since its namespace does not exist; create it, or choose another by --webhook-secret-namespace or --lease-namespace"
+    )]
+    NoNamespace {
         /// The Secret.
-        name: String,
+        secret: String,
+    },
+    /// Others wrote it faster every time.
+    #[error("Secret {secret} changed under every attempt to write it")]
+    Contended {
+        /// The Secret.
+        secret: String,
     },
     /// No certificate.
     #[error(transparent)]
     Make(#[from] MakeError),
     /// The certificate is of no use.
-    #[error(transparent)]
-    Use(#[from] UseError),
+    #[error("the webhook's certificate: {0}")]
+    Use(#[from] TlsError),
 }
 
 /// The Secret and what it is kept for.
-pub struct Keeper {
+#[derive(Clone)]
+pub struct CertificateSecret {
     /// Reaches the Secret.
     pub client: Client,
     /// Its namespace.
@@ -73,18 +83,25 @@ pub struct Keeper {
     pub hosts: Vec<String>,
     /// How long things last.
     pub lifetimes: Lifetimes,
+    /// Name of the webhook configurations that tell clients whom to trust; none when somebody else sees to that.
+    pub configuration: Option<String>,
 }
 
-impl Keeper {
-    /// Keeps certificate and bundle current until `stop`.
-    pub async fn keep(&self, served: Arc<Served>, bundle: watch::Sender<Option<String>>, stop: CancellationToken) {
-        let mut changes = self.changes();
+impl CertificateSecret {
+    /// Shows the certificate and passes on the bundle, both as they are in the Secret, and does what is due, until `stop`.
+    pub async fn keep(&self, tls: Arc<Tls>, bundle: watch::Sender<Option<String>>, stop: CancellationToken) {
+        let (mut changes, mut retry) = (self.changes(), FIRST_RETRY);
         while !stop.is_cancelled() {
-            let wait = match self.step(&served, &bundle).await {
-                Ok(wait) => wait.min(LOOK),
+            let wait = match self.step(&tls, &bundle).await {
+                Ok(wait) => {
+                    retry = FIRST_RETRY;
+                    wait.min(LOOK)
+                }
                 Err(error) => {
-                    tracing::error!(%error, "keep the webhook's certificates");
-                    RETRY
+                    tracing::error!(%error, retry_in_ms = retry.as_millis(), "keep the webhook's certificates");
+                    let wait = retry;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    wait
                 }
             };
             tokio::select! {
@@ -99,30 +116,66 @@ impl Keeper {
     ///
     /// # Errors
     /// When the Secret cannot be read or written, or holds nothing of use.
-    pub async fn step(&self, served: &Served, bundle: &watch::Sender<Option<String>>) -> Result<Duration, KeepError> {
-        loop {
+    pub async fn step(&self, tls: &Tls, bundle: &watch::Sender<Option<String>>) -> Result<Duration, CertificateError> {
+        for _ in 0..ATTEMPTS {
             let secret = self.call("read", self.api().get_opt(&self.name)).await?;
             let certificates = secret.as_ref().and_then(read);
+            let published = self.is_next_published(certificates.as_ref()).await;
             let now = Timestamp::now();
-            let step = due(certificates.as_ref(), &self.hosts, &self.lifetimes, now);
+            let step = due(certificates.as_ref(), &self.hosts, &self.lifetimes, published, now);
             if let (Due::Nothing(until), Some(certificates)) = (step, &certificates) {
-                served.swap(&certificates.leaf.certificate, certificates.leaf.key.reveal())?;
+                tls.show(&certificates.leaf.certificate, certificates.leaf.key.reveal())?;
                 bundle.send_if_modified(|sent| {
                     let new = Some(certificates.bundle());
                     let modified = *sent != new;
                     *sent = new;
                     modified
                 });
-                return Ok(Duration::try_from(until.duration_since(now)).unwrap_or_default());
+                let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+                let waits = certificates.next.is_some() && !published;
+                return Ok(if waits { wait.min(self.look_for_publication()) } else { wait });
             }
             tracing::info!(?step, secret = self.name, "the webhook's certificates");
             let new = carry_out(step, certificates.as_ref(), &self.hosts, &self.lifetimes, now)?;
             self.write(secret, &new).await?;
         }
+        Err(CertificateError::Contended { secret: self.secret() })
+    }
+
+    /// The bundle as it is in the Secret now.
+    ///
+    /// # Errors
+    /// When the Secret cannot be read.
+    pub async fn bundle(&self) -> Result<Option<String>, CertificateError> {
+        let secret = self.call("read", self.api().get_opt(&self.name)).await?;
+        Ok(secret.as_ref().and_then(read).map(|certificates| certificates.bundle()))
+    }
+
+    /// Whether clients know of the authority that is to sign next. What cannot be found out counts as no.
+    async fn is_next_published(&self, certificates: Option<&Certificates>) -> bool {
+        let (Some(next), Some(name)) = (certificates.and_then(|them| them.next.as_ref()), &self.configuration) else {
+            return true;
+        };
+        match is_published(&self.client, name, &next.certificate).await {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::info!(name, "the next authority is not in the webhook configurations yet; its turn waits");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(name, %error, "whether the next authority is published is not known; its turn waits");
+                false
+            }
+        }
+    }
+
+    /// How often to look whether the next authority has been published.
+    fn look_for_publication(&self) -> Duration {
+        (self.lifetimes.overlap / 8).clamp(Duration::from_millis(200), Duration::from_secs(30))
     }
 
     /// Writes over what was read; another replica that was faster wins, and its work is read next.
-    async fn write(&self, read: Option<Secret>, certificates: &Certificates) -> Result<(), KeepError> {
+    async fn write(&self, read: Option<Secret>, certificates: &Certificates) -> Result<(), CertificateError> {
         let exists = read.is_some();
         let named = || Secret {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
@@ -140,8 +193,16 @@ impl Keeper {
                 tracing::debug!(version = secret.resource_version(), "wrote the webhook's certificates");
                 Ok(())
             }
-            Err(KeepError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists() || status.is_not_found()) => {
+            Err(CertificateError::Call { source, .. })
+                if source.is(Status::is_conflict) || source.is(Status::is_already_exists) =>
+            {
                 Ok(())
+            }
+            // Deleted since it was read: the next look makes it anew.
+            Err(CertificateError::Call { source, .. }) if exists && source.is(Status::is_not_found) => Ok(()),
+            // A create is answered so when there is no namespace to create it in.
+            Err(CertificateError::Call { secret, source }) if source.is(Status::is_not_found) => {
+                Err(CertificateError::NoNamespace { secret })
             }
             Err(error) => Err(error),
         }
@@ -149,23 +210,28 @@ impl Keeper {
 
     fn changes(&self) -> impl Stream<Item = ()> + Unpin + use<> {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
-        Box::pin(watcher(self.api(), config).default_backoff().filter_map(async |event| event.ok().map(drop)))
+        Box::pin(watcher(self.api(), config).default_backoff().filter_map(async |event| match event {
+            // The beginning of a list tells nothing yet.
+            Ok(Event::Init) | Err(_) => None,
+            Ok(_) => Some(()),
+        }))
     }
 
     fn api(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    fn secret(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
     async fn call<T>(
         &self,
         doing: &'static str,
-        call: impl Future<Output = Result<T, kube::Error>>,
-    ) -> Result<T, KeepError> {
-        let name = || format!("{}/{}", self.namespace, self.name);
-        match timeout(CALL_TIMEOUT, call).await {
-            Ok(answer) => answer.map_err(|source| KeepError::Api { doing, name: name(), source: Box::new(source) }),
-            Err(_) => Err(KeepError::Timeout { doing, name: name() }),
-        }
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, CertificateError> {
+        let called = call(doing, CALL_TIMEOUT, request).await;
+        called.map_err(|source| CertificateError::Call { secret: self.secret(), source })
     }
 }
 

@@ -1,26 +1,39 @@
-//! A client that trusts a bundle, and what becomes of open and new connections while certificates change.
+//! A client that trusts a bundle; what becomes of open and new connections while certificates change; and the Secret and
+//! the configurations against an API server in memory.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{Router, routing::get};
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{Method, StatusCode},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use rustls::{
     RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::ring,
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
+use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Certificates, Due, Lifetimes, Served, carry_out, files, tls};
-use crate::admission::serve;
+use super::{CertificateError, CertificateSecret, Certificates, Due, Lifetimes, carry_out};
+use crate::{
+    admission::configuration::{Parameters, Reach, mutating, validating},
+    platform::https::{Tls, listen, serve},
+};
 
 /// Whether a client that trusts `bundle` accepts `leaf` for `host` at `now`.
 pub fn trusts(bundle: &str, leaf: &str, host: &str, now: Timestamp) -> bool {
@@ -48,15 +61,15 @@ async fn everything_is_renewed_under_load_without_one_failed_request() {
         |step, before: Option<&Certificates>| carry_out(step, before, &hosts, &lifetimes, Timestamp::now()).unwrap();
     let mut certificates = step(Due::StartAnew, None);
 
-    let served = Arc::new(Served::default());
-    served.swap(&certificates.leaf.certificate, certificates.leaf.key.reveal()).unwrap();
+    let tls = Arc::new(Tls::default());
+    tls.show(&certificates.leaf.certificate, certificates.leaf.key.reveal()).unwrap();
     let (stop, stop_clients) = (CancellationToken::new(), CancellationToken::new());
     let answer = Router::new().route("/", get(async || "answered"));
-    let server =
-        serve("127.0.0.1:0".parse().unwrap(), tls(Arc::clone(&served), None).unwrap(), answer, stop.clone()).unwrap();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let server = serve(tcp, Some(Arc::clone(&tls)), answer, stop.clone(), Duration::from_secs(30));
 
     let (publish, published) = watch::channel(certificates.bundle());
-    let (requests, url) = (Arc::new(AtomicU64::new(0)), format!("https://{}/", server.address));
+    let (requests, url) = (Arc::new(AtomicU64::new(0)), format!("https://{address}/"));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let (published, requests, url, stop) =
@@ -86,7 +99,7 @@ async fn everything_is_renewed_under_load_without_one_failed_request() {
     for due in change.into_iter().cycle().take(3 * change.len()) {
         certificates = step(due, Some(&certificates));
         // First one side, then the other: between replicas and the API server there is always a while.
-        served.swap(&certificates.leaf.certificate, certificates.leaf.key.reveal()).unwrap();
+        tls.show(&certificates.leaf.certificate, certificates.leaf.key.reveal()).unwrap();
         some_requests().await;
         publish.send_replace(certificates.bundle());
         some_requests().await;
@@ -96,40 +109,150 @@ async fn everything_is_renewed_under_load_without_one_failed_request() {
         client.await.unwrap();
     }
     stop.cancel();
-    server.ended.await.unwrap().unwrap();
+    server.await.unwrap();
+}
+
+/// An API server that holds one Secret and the two webhook configurations.
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    by_path: BTreeMap<String, Value>,
+    calls: Vec<(Method, String, Instant)>,
+    /// Whether the namespace exists.
+    has_namespace: bool,
+}
+
+const SECRET: &str = "/api/v1/namespaces/ns/secrets/webhook";
+const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
+
+impl Api {
+    fn secret(&self, lifetimes: Lifetimes) -> CertificateSecret {
+        let client = Client::new(Router::new().fallback(answer).with_state(self.clone()), "ns");
+        CertificateSecret {
+            client,
+            namespace: "ns".into(),
+            name: "webhook".into(),
+            hosts: vec!["127.0.0.1".into()],
+            lifetimes,
+            configuration: Some("operator".into()),
+        }
+    }
+
+    fn configure(&self, ca_bundle: &str) {
+        let parameters = Parameters {
+            name: "operator".into(),
+            reach: Reach::Url("https://127.0.0.1:1".into()),
+            ca_bundle: Some(ca_bundle.into()),
+            namespaces: None,
+        };
+        let mut objects = self.0.lock().unwrap();
+        let mutating = serde_json::to_value(mutating(&parameters)).unwrap();
+        objects.by_path.insert(format!("{CONFIGURATIONS}/mutatingwebhookconfigurations/operator"), mutating);
+        let validating = serde_json::to_value(validating(&parameters)).unwrap();
+        objects.by_path.insert(format!("{CONFIGURATIONS}/validatingwebhookconfigurations/operator"), validating);
+    }
+
+    fn calls(&self, wanted: &Method) -> Vec<Instant> {
+        let objects = self.0.lock().unwrap();
+        objects.calls.iter().filter(|(method, ..)| method == wanted).map(|(_, _, at)| *at).collect()
+    }
+}
+
+async fn answer(State(api): State<Api>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let mut objects = api.0.lock().unwrap();
+    objects.calls.push((head.method.clone(), path.clone(), Instant::now()));
+    let missing = |what: &str| {
+        let status =
+            json!({"status": "Failure", "message": format!("{what} not found"), "reason": "NotFound", "code": 404});
+        (StatusCode::NOT_FOUND, Json(status)).into_response()
+    };
+    match head.method {
+        Method::POST if !objects.has_namespace => missing("namespaces \"ns\""),
+        Method::POST => {
+            let object: Value = serde_json::from_slice(&body).unwrap();
+            let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+            objects.by_path.insert(format!("{path}/{name}"), object.clone());
+            (StatusCode::CREATED, Json(object)).into_response()
+        }
+        Method::PUT => {
+            let object: Value = serde_json::from_slice(&body).unwrap();
+            objects.by_path.insert(path, object.clone());
+            Json(object).into_response()
+        }
+        _ => objects.by_path.get(&path).cloned().map_or_else(|| missing("it"), |object| Json(object).into_response()),
+    }
 }
 
 #[tokio::test]
-async fn files_are_read_again_when_they_change_and_kept_while_they_are_no_pair() {
-    let (hosts, lifetimes) = (vec!["127.0.0.1".to_owned()], Lifetimes::default());
-    let make = || carry_out(Due::StartAnew, None, &hosts, &lifetimes, Timestamp::now()).unwrap();
-    let (one, two) = (make(), make());
-    let directory = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
-    let (served, stop) = (Arc::new(Served::default()), CancellationToken::new());
+async fn a_namespace_that_does_not_exist_is_named_and_waited_for_patiently() {
+    let api = Api::default();
+    let secret = api.secret(Lifetimes::default());
+    let (tls, (send, _bundle)) = (Arc::new(Tls::default()), watch::channel(None));
+    let error = secret.step(&tls, &send).await.unwrap_err();
+    assert!(matches!(error, CertificateError::NoNamespace { .. }), "{error}");
+    assert!(error.to_string().contains("ns/webhook") && error.to_string().contains("--webhook-secret-namespace"));
+    assert_eq!(api.calls(&Method::POST).len(), 1, "no second try before a pause");
+
+    let stop = CancellationToken::new();
     let kept = {
-        let (path, served, stop) = (directory.path().to_owned(), Arc::clone(&served), stop.clone());
-        tokio::spawn(async move { files::keep(&path, Duration::from_millis(1), served, stop).await })
+        let (tls, stop) = (Arc::clone(&tls), stop.clone());
+        tokio::spawn(async move { secret.keep(tls, send, stop).await })
     };
-    let shows = async |wanted: &Certificates| {
-        let wanted = CertificateDer::from_pem_slice(wanted.leaf.certificate.as_bytes()).unwrap();
-        tokio::time::timeout(Duration::from_secs(30), async {
-            while served.shown().is_none_or(|shown| shown.cert[0] != wanted) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await
-        .unwrap();
+    let until = async |what: &str, condition: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < deadline, "not {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     };
-    write("tls.crt", &one.leaf.certificate);
-    write("tls.key", one.leaf.key.reveal());
-    shows(&one).await;
-    // Half of the change: no pair, so the one before stays.
-    write("tls.crt", &two.leaf.certificate);
-    assert!(served.swap(&two.leaf.certificate, one.leaf.key.reveal()).is_err());
-    shows(&one).await;
-    write("tls.key", two.leaf.key.reveal());
-    shows(&two).await;
+    until("tried again", &|| api.calls(&Method::POST).len() == 3).await;
+    let tries = api.calls(&Method::POST);
+    assert!(tries[2] - tries[1] >= Duration::from_secs(1), "{tries:?}");
+    // As soon as it exists, everything is made.
+    api.0.lock().unwrap().has_namespace = true;
+    until("certified", &|| tls.is_ready()).await;
     stop.cancel();
     kept.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_certificate_changes_its_authority_only_once_the_api_server_was_told_of_it() {
+    let (api, hosts) = (Api::default(), vec!["127.0.0.1".to_owned()]);
+    let lifetimes = Lifetimes { overlap: Duration::from_millis(1), ..Lifetimes::default() };
+    let secret = api.secret(lifetimes);
+    api.0.lock().unwrap().has_namespace = true;
+    let (tls, (send, bundle)) = (Tls::default(), watch::channel(None));
+    secret.step(&tls, &send).await.unwrap();
+    let old = bundle.borrow().clone().unwrap();
+    api.configure(&old);
+    // A year later.
+    let state = || -> Certificates {
+        let objects = api.0.lock().unwrap();
+        let data = objects.by_path[SECRET]["data"]["certificates.json"].clone();
+        serde_json::from_slice(&serde_json::from_value::<k8s_openapi::ByteString>(data).unwrap().0).unwrap()
+    };
+    let introduced = carry_out(Due::IntroduceAuthority, Some(&state()), &hosts, &lifetimes, Timestamp::now()).unwrap();
+    let text = k8s_openapi::ByteString(serde_json::to_vec(&introduced).unwrap());
+    api.0.lock().unwrap().by_path.get_mut(SECRET).unwrap()["data"]["certificates.json"] =
+        serde_json::to_value(text).unwrap();
+
+    for _ in 0..3 {
+        tokio::time::sleep(lifetimes.overlap * 2).await;
+        secret.step(&tls, &send).await.unwrap();
+        assert!(trusts(&old, &state().leaf.certificate, "127.0.0.1", Timestamp::now()), "nobody was told yet");
+    }
+    let both = bundle.borrow().clone().unwrap();
+    assert_ne!(both, old);
+    api.configure(&both);
+    for _ in 0..2 {
+        secret.step(&tls, &send).await.unwrap();
+        tokio::time::sleep(lifetimes.overlap * 2).await;
+    }
+    assert!(!trusts(&old, &state().leaf.certificate, "127.0.0.1", Timestamp::now()));
+    assert!(trusts(&both, &state().leaf.certificate, "127.0.0.1", Timestamp::now()));
 }

@@ -1,7 +1,6 @@
 //! The HTTP API (`whatsapp_operator::bridge_api` documents and types it), and the admin endpoints.
 
 pub mod serve;
-mod tls;
 pub mod token;
 
 use std::{

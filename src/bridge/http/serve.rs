@@ -3,61 +3,50 @@
 use std::{
     io,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use thiserror::Error;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use whatsapp_operator::platform::{
+    announce::{AnnounceError, announce, url},
+    https::{self, Files, FilesError, ListenError, Tls, listen},
+    shutdown::Shutdown,
 };
 
-use super::{
-    Api,
-    tls::{Certificate, TlsError, TlsListener},
-};
+use super::Api;
 use crate::{args::Args, http};
 
-/// After the signal, requests that are under way may take this long.
+/// After the listener has closed, requests that are under way may take this long.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// The bridge cannot listen.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// An address cannot be had.
-    #[error("cannot listen on {address}: {source}; give another address with {flag}")]
-    Bind {
-        /// Which address.
-        address: SocketAddr,
-        /// The flag it came from.
-        flag: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The announcement cannot be written.
-    #[error("cannot write the announcement {path}: {source}; give a file this user may write with --announce")]
-    Announce {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
     /// The certificate cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Serving failed.
-    #[error("serving failed: {0}")]
-    Serve(#[from] io::Error),
+    Certificate(#[from] FilesError),
+    /// Signals.
+    #[error("listen to signals: {0}")]
+    Signals(#[source] io::Error),
 }
 
 /// The open listeners.
 pub struct Listeners {
-    api: TcpListener,
-    admin: TcpListener,
-    certificate: Option<Certificate>,
+    api: (TcpListener, SocketAddr),
+    admin: (TcpListener, SocketAddr),
+    certificate: Option<(Arc<Tls>, Files)>,
     announce: Option<PathBuf>,
+    shutdown_delay: Duration,
 }
 
 /// Opens the listeners of `args`.
@@ -65,62 +54,40 @@ pub async fn bind(args: &Args) -> Result<Listeners, ServeError> {
     let api = listen(args.listen, "--listen").await?;
     let admin = listen(args.admin_listen, "--admin-listen").await?;
     let certificate = match (&args.tls_cert, &args.tls_key) {
-        (Some(chain), Some(key)) => Some(Certificate::read(chain, key)?),
+        (Some(chain), Some(key)) => {
+            let tls = Arc::default();
+            let mut files = Files::certificate(&tls, chain, key, "--tls-cert and --tls-key");
+            files.take().await?;
+            Some((tls, files))
+        }
         _ => None,
     };
-    Ok(Listeners { api, admin, certificate, announce: args.announce.clone() })
+    Ok(Listeners { api, admin, certificate, announce: args.announce.clone(), shutdown_delay: args.shutdown_delay })
 }
 
-async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, flag, source })
-}
-
-/// Serves until SIGTERM or SIGINT, then closes every session's connection and comes back.
+/// Serves until told to stop; then, after a while in which callers hear of it, closes every session's connection and
+/// comes back.
 pub async fn until_told_to_stop(listeners: Listeners, api: Api) -> Result<(), ServeError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    if let Some(path) = &listeners.announce {
-        announce(path, &listeners).map_err(|source| ServeError::Announce { path: path.clone(), source })?;
+    let Listeners { api: (tcp, address), admin: (admin, admin_address), certificate, announce: file, shutdown_delay } =
+        listeners;
+    let shutdown = Shutdown::on_signal(shutdown_delay).map_err(ServeError::Signals)?;
+    if let Some(file) = file {
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        announce(&file, &[("http", url(scheme, address)), ("admin", url("http", admin_address))]).await?;
     }
-    let closing = api.closing.clone();
-    let (routes, ending) = (http::api(api.clone()), closing.clone().cancelled_owned());
-    let requests = match listeners.certificate {
-        Some(certificate) => {
-            let listener = TlsListener::new(listeners.api, certificate);
-            tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(ending).into_future())
-        }
-        None => tokio::spawn(axum::serve(listeners.api, routes).with_graceful_shutdown(ending).into_future()),
-    };
+    let (closing, never) = (api.closing.clone(), CancellationToken::new());
+    let tls = certificate.map(|(tls, files)| {
+        tokio::spawn(files.keep(https::LOOK, closing.clone()));
+        tls
+    });
+    let requests = https::serve(tcp, tls, http::api(api.clone()), closing.clone(), DRAIN);
     // Health and readiness are answered to the very end.
-    let admin = tokio::spawn(axum::serve(listeners.admin, http::admin(api.clone())).into_future());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
+    let admin = https::serve(admin, None, http::admin(api.clone()), never, DRAIN);
+    shutdown.stopping.cancelled().await;
     api.ready.store(false, Ordering::Relaxed);
+    shutdown.closing.cancelled().await;
     closing.cancel();
-    let abort = requests.abort_handle();
-    let _ = tokio::join!(api.registry.close(), tokio::time::timeout(DRAIN, requests));
-    abort.abort();
+    let _ = tokio::join!(api.registry.close(), requests);
     admin.abort();
     Ok(())
-}
-
-/// Written beside and renamed: whoever waits for the file finds it whole.
-fn announce(path: &Path, listeners: &Listeners) -> io::Result<()> {
-    let url = |scheme: &str, listener: &TcpListener| {
-        let mut address = listener.local_addr()?;
-        if address.ip().is_unspecified() {
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
-        Ok::<_, io::Error>(format!("{scheme}://{address}"))
-    };
-    let scheme = if listeners.certificate.is_some() { "https" } else { "http" };
-    let text =
-        serde_json::json!({"http": url(scheme, &listeners.api)?, "admin": url("http", &listeners.admin)?}).to_string();
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, path)
 }

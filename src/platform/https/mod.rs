@@ -1,0 +1,69 @@
+//! Serving HTTP: one listener, TLS with a certificate that changes while connections are open, an end in order.
+
+mod files;
+mod listener;
+mod tls;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use thiserror::Error;
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    files::{Files, FilesError, LOOK},
+    tls::{Tls, TlsError},
+};
+
+/// An address that cannot be listened on.
+#[derive(Debug, Error)]
+#[error("listen on {address} ({flag}): {source}; choose another address, or end what listens there")]
+pub struct ListenError {
+    address: SocketAddr,
+    flag: &'static str,
+    source: io::Error,
+}
+
+/// Listens on `address`, which was given by `flag`. What arrives before [`serve`] waits.
+///
+/// # Errors
+/// When the address is taken or not ours.
+pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let failed = |source| ListenError { address, flag, source };
+    let tcp = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = tcp.local_addr().map_err(failed)?;
+    Ok((tcp, bound))
+}
+
+/// Serves `router`, over TLS when given, until `closing`; then takes no more connections and lets the requests that are
+/// under way finish, for at most `drain`. The task ends when all of that is done.
+pub fn serve(
+    tcp: TcpListener,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    closing: CancellationToken,
+    drain: Duration,
+) -> JoinHandle<()> {
+    let end = closing.clone().cancelled_owned();
+    let serving = match tls {
+        Some(tls) => {
+            axum::serve(listener::TlsListener::new(tcp, tls), router).with_graceful_shutdown(end).into_future()
+        }
+        None => axum::serve(tcp, router).with_graceful_shutdown(end).into_future(),
+    };
+    tokio::spawn(async move {
+        let too_late = async {
+            closing.cancelled().await;
+            sleep(drain).await;
+        };
+        tokio::select! {
+            // axum's server answers no errors: it goes on after those of single connections.
+            _ = serving => {}
+            () = too_late => tracing::warn!("some requests did not finish in time"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;
