@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use whatsapp_operator::{
     cli::{Args, Command},
+    platform::arguments,
     run,
 };
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = arguments::parse().unwrap_or_else(|error| error.exit());
     // kube and reqwest share it; it fails only when it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match args.command {

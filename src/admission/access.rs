@@ -8,7 +8,7 @@ use kube::Client;
 use crate::{
     api::GROUP,
     platform::{access, kubernetes::CallError},
-    rules::owner::ASSIGN_VERB,
+    rules::assign::ASSIGN_VERB,
 };
 
 /// One call of a review, which the API server waits 5 s for.

@@ -27,7 +27,7 @@ use crate::{
     api::conditions::reason,
     model::NamespaceScope,
     platform::kubernetes::CallError,
-    rules::{Denial, ledger::ClaimKind, owner::not_assignable, primary::takeover_warning},
+    rules::{Denial, assign::not_assignable, ledger::ClaimKind, primary::takeover_warning},
 };
 
 /// A review holds an instance twice at most, each a few kilobytes and up to 256 KiB of annotations.

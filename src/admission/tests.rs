@@ -153,7 +153,7 @@ async fn review_access(State(api): State<Api>, Json(mut review): Json<Value>) ->
 }
 
 fn claim(name: &str, display: &str) -> Claim {
-    Claim::new(InstanceRef { namespace: "shop".into(), name: name.into() }, display, ClaimKind::Place)
+    Claim::new(InstanceRef { namespace: "shop".into(), name: name.into() }, display, ClaimKind::Slot)
 }
 
 async fn take(ledgers: &Ledgers, name: &str, display: &str) -> Result<(), Denial> {

@@ -67,7 +67,7 @@ pub fn wants(request: &Request, now: Timestamp) -> Result<Option<Wants>, (&'stat
     let display = text(object, "name");
     let renamed = old.is_none_or(|old| ComparableName::of(text(old, "name")) != ComparableName::of(display));
     let claim = match (was_owned, renamed) {
-        (false, _) => Some(ClaimKind::Place),
+        (false, _) => Some(ClaimKind::Slot),
         (true, true) => Some(ClaimKind::Name),
         (true, false) => None,
     };
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_create_claims_a_place_and_says_when_it_is_for_somebody_else() {
         let own = asked(&testing::create("alice", "a", spec("A", "alice", false))).unwrap();
-        assert_eq!((own.of_another(), own.claim.unwrap().kind), (None, ClaimKind::Place));
+        assert_eq!((own.of_another(), own.claim.unwrap().kind), (None, ClaimKind::Slot));
         assert!(asked(&testing::create("gitops", "a", spec("A", "alice", false))).unwrap().of_another().is_some());
         assert_eq!(refused(&testing::create("alice", "a", json!({"name": "A"}))), ("owner", "OwnerMissing"));
     }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn getting_an_owner_is_like_being_created() {
         let asked = asked(&testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false))).unwrap();
-        assert_eq!((asked.of_another(), asked.claim.unwrap().kind), (Some(ClaimKind::Place), ClaimKind::Place));
+        assert_eq!((asked.of_another(), asked.claim.unwrap().kind), (Some(ClaimKind::Slot), ClaimKind::Slot));
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
-use whatsapp_operator::plugin::{self, Args, PluginError};
+use whatsapp_operator::{
+    platform::arguments,
+    plugin::{self, Args, PluginError},
+};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match arguments::parse::<Args>() {
         Ok(args) => args,
         Err(error) => {
             // Help goes to standard output with 0, a wrong line to standard error with 2. A closed pipe is no error.

@@ -23,11 +23,13 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use whatsapp_operator::platform::telemetry::{self, TelemetryError};
+use whatsapp_operator::platform::{
+    arguments,
+    telemetry::{self, TelemetryError},
+};
 
 use crate::{
     args::Args,
@@ -64,7 +66,7 @@ enum Fatal {
 }
 
 fn main() -> ExitCode {
-    match start(Args::parse()) {
+    match start(arguments::parse().unwrap_or_else(|error| error.exit())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("whatsapp-bridge: {error}");

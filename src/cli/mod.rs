@@ -4,6 +4,7 @@ pub mod controller;
 pub mod crd;
 mod process;
 pub mod rbac;
+mod values;
 pub mod webhook;
 
 pub use process::ProcessArgs;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr as _, time::Duration};
 use clap::Args;
 use jiff::SignedDuration;
 
-use super::controller::address;
+use super::values::address;
 use crate::platform::telemetry::LogFormat;
 
 /// What every long-running subcommand takes.

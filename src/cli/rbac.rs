@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::controller::{name, namespace};
+use super::values::{name, namespace};
 use crate::platform::rbac::Account;
 
 /// Arguments of `rbac`.

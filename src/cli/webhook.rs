@@ -6,8 +6,8 @@ use clap::Args;
 use jiff::SignedDuration;
 
 use super::{
-    controller::{address, name, namespace},
     process::ProcessArgs,
+    values::{address, name, namespace},
 };
 use crate::{
     admission::{

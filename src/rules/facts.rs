@@ -172,7 +172,7 @@ mod tests {
     fn a_reservation_for_what_exists_elsewhere_moves_nothing() {
         let (first, second) = (instance("here", "2026-01-01T00:00:01Z"), instance("there", "2026-01-01T00:00:02Z"));
         let status = settled(Some(&settled(None, &first)), &second);
-        for (name, kind) in [("Anew", ClaimKind::Name), ("there", ClaimKind::Place)] {
+        for (name, kind) in [("Anew", ClaimKind::Name), ("there", ClaimKind::Slot)] {
             let claim = Claim::new(second.key.clone(), name, kind);
             let instances = reserve("alice", &status.instances, &claim, 10, now()).unwrap();
             let reserved = WhatsAppOwnerStatus { instances, ..status.clone() };

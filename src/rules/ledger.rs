@@ -22,7 +22,7 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimKind {
     /// A place and a name: the instance is being created, or gets its owner.
-    Place,
+    Slot,
     /// A name only: the instance is being renamed.
     Name,
 }
@@ -74,7 +74,7 @@ pub fn reserve(
             let asked = (entry.display_name != claim.name.as_str()).then(|| claim.name.as_str().to_owned());
             entry.renaming_to = promised.or(asked);
             entry.reserved_at = Some(Time(now));
-            if claim.kind == ClaimKind::Place {
+            if claim.kind == ClaimKind::Slot {
                 entry.waiting = None;
             }
         }
@@ -169,7 +169,7 @@ fn limit_is_reached(question: &Question) -> Option<Denial> {
     let counts = |entry: &&LedgerEntry| entry.waiting != Some(Waiting::NameTaken);
     let others = question.others().filter(counts).count();
     let full =
-        question.claim.kind == ClaimKind::Place && others >= usize::try_from(question.limit).unwrap_or(usize::MAX);
+        question.claim.kind == ClaimKind::Slot && others >= usize::try_from(question.limit).unwrap_or(usize::MAX);
     let waiting = question.entries.iter().filter(|entry| entry.waiting == Some(Waiting::LimitExceeded)).count();
     full.then(|| limit_exceeded(question.owner, used(question.entries), waiting, question.limit))
 }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn place(name: &str, display: &str) -> Claim {
-        Claim::new(key(name), display, ClaimKind::Place)
+        Claim::new(key(name), display, ClaimKind::Slot)
     }
 
     fn full(n: usize) -> Vec<LedgerEntry> {

@@ -6,6 +6,7 @@
 //! `WhatsAppOwner.status.instances`; every write of it carries the resourceVersion it was computed from, so that two
 //! writers cannot both take the last place.
 
+pub mod assign;
 mod denial;
 mod facts;
 pub mod ledger;

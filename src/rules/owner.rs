@@ -4,10 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Denial, ledger::ClaimKind};
-
-/// The RBAC verb, on `whatsappinstances`, that allows taking places and names among somebody else's instances.
-pub const ASSIGN_VERB: &str = "assign-owner";
+use super::Denial;
 
 /// DNS-1123 subdomain, the longest name an object may have.
 const LONGEST_NAME: usize = 253;
@@ -52,24 +49,6 @@ pub fn check_object_name(name: &str, owner: &str) -> Result<(), Denial> {
             "the WhatsAppOwner of this spec.owner must be named {right:?}, not {name:?}; create it under that name"
         ),
     ))
-}
-
-/// The refusal of taking a place or a name among somebody else's instances. It says nothing about that other owner, not even
-/// whether there is one.
-pub fn not_assignable(kind: ClaimKind, namespace: &str) -> Denial {
-    let verb = format!("which takes the verb {ASSIGN_VERB} on whatsappinstances in namespace {namespace:?}");
-    let grant = "or have an administrator grant the verb";
-    let message = match kind {
-        ClaimKind::Place => {
-            format!(
-                "spec.owner names somebody else, {verb}; leave spec.owner out to own the instance yourself, {grant}"
-            )
-        }
-        ClaimKind::Name => {
-            format!("spec.name would change among somebody else's names, {verb}; leave spec.name as it is, {grant}")
-        }
-    };
-    Denial::new("OwnerNotAllowed", 403, message)
 }
 
 fn is_subdomain(text: &str) -> bool {

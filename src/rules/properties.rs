@@ -183,7 +183,7 @@ impl Cluster {
         match *event {
             Event::Admit(k, d) => {
                 // What admission does: settle a ledger that is not there or that refuses, then claim.
-                let kind = if self.objects.contains_key(&key(k)) { ClaimKind::Name } else { ClaimKind::Place };
+                let kind = if self.objects.contains_key(&key(k)) { ClaimKind::Name } else { ClaimKind::Slot };
                 let claim = Claim::new(key(k), DISPLAYS[d], kind);
                 let held = self.status.as_ref().map(|status| status.instances.clone());
                 let claimed = held.and_then(|entries| reserve("alice", &entries, &claim, self.limit, now).ok());

@@ -11,6 +11,7 @@ mod support;
 
 mod admission;
 mod admission_storms;
+mod arguments;
 mod bad_bridges;
 mod bridge;
 mod bridge_ends;
