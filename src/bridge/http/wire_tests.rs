@@ -166,7 +166,10 @@ async fn what_a_later_controller_wants_besides_is_kept_through_answers_events_an
 async fn sessions_that_the_first_release_stored_are_taken_up() {
     let directory = tempfile::tempdir().unwrap();
     drop(bridge(directory.path()));
-    let rows: Vec<Value> = serde_json::from_str(include_str!("../../../tests/wire/first/stored.json")).unwrap();
+    // The recorded ban has ended since; as far as the bridge is concerned it has not.
+    let stored =
+        include_str!("../../../tests/wire/first/stored.json").replace("\"Banned\": \"2026", "\"Banned\": \"2999");
+    let rows: Vec<Value> = serde_json::from_str(&stored).unwrap();
     let database = rusqlite::Connection::open(directory.path().join("bridge.db")).unwrap();
     for row in &rows {
         let stored = rusqlite::params![row["id"].as_str().unwrap(), row["kept"].to_string()];

@@ -2,11 +2,13 @@
 
 mod client;
 mod effects;
+mod refusal;
 mod registry;
 mod session;
 mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use registry::{Limits, Refusal, Registry, check_id};
+pub use refusal::{Refusal, check_id};
+pub use registry::{Limits, Registry};
 pub use shared::Shared;

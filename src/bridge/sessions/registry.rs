@@ -8,21 +8,20 @@ use std::{
 };
 
 use jiff::Timestamp;
-use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use whatsapp_operator::bridge_api::{PairingMethod, Session, SessionSpec};
+use whatsapp_operator::bridge_api::{Session, SessionSpec};
 
 use super::{
     Shared,
+    refusal::{Refusal, check_id, check_spec},
     session::{Actor, Request},
 };
 use crate::{
-    keys::KeysError,
     machine::{Kept, State, Timings},
-    store::{Change, StoreError, Stored},
+    store::{Change, Stored},
 };
 
 /// Requests to one session that may wait.
@@ -30,37 +29,6 @@ const QUEUE: usize = 8;
 
 /// All sessions close at the same time, and each of their clients has 10 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
-
-/// A request was refused.
-#[derive(Debug, Error)]
-pub enum Refusal {
-    /// The id cannot be one.
-    #[error("a session id must be 1 to 64 characters out of A-Z a-z 0-9 . _ - and must not start with a dot")]
-    BadId,
-    /// A pairing code needs a number.
-    #[error(
-        "pairing.phoneNumber must be given in international form, such as +15551234567, for the pairing method Code"
-    )]
-    NoPhoneNumber,
-    /// No more sessions fit.
-    #[error("this bridge holds {max} sessions, as many as --max-sessions allows: raise it, or use another bridge")]
-    Full {
-        /// How many fit.
-        max: usize,
-    },
-    /// The session is being deleted.
-    #[error("the session is being deleted: wait until it is gone, then create it again")]
-    Deleting,
-    /// The process is about to end.
-    #[error("the bridge is shutting down: try again when it is back")]
-    Closing,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The keys could not be deleted.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-}
 
 /// What the registry does itself.
 #[derive(Clone, Copy, Debug)]
@@ -80,16 +48,16 @@ struct Entry {
 
 /// All sessions.
 pub struct Registry {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     limits: Limits,
     entries: Mutex<Entries>,
     creating: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct Entries {
+pub(super) struct Entries {
     by_id: HashMap<String, Entry>,
-    closing: bool,
+    pub(super) closing: bool,
 }
 
 impl Registry {
@@ -110,7 +78,7 @@ impl Registry {
         registry
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,11 +97,7 @@ impl Registry {
     /// Creates session `id` or changes what is wanted of it. Stored when this returns.
     pub async fn put(&self, id: &str, spec: SessionSpec) -> Result<Session, Refusal> {
         check_id(id)?;
-        if spec.pairing.method == PairingMethod::Code
-            && !spec.pairing.phone_number.as_ref().is_some_and(|number| is_phone_number(number.reveal()))
-        {
-            return Err(Refusal::NoPhoneNumber);
-        }
+        check_spec(&spec)?;
         loop {
             let Some(requests) = self.find(id)? else {
                 self.create(id, spec.clone()).await?;
@@ -233,66 +197,5 @@ impl Registry {
         if tokio::time::timeout(CLOSE_TIMEOUT, tasks).await.is_err() {
             tracing::warn!("some sessions did not close in time");
         }
-    }
-}
-
-/// Whether `id` may name a session: it becomes a directory and part of a path.
-pub fn check_id(id: &str) -> Result<(), Refusal> {
-    let good = !id.is_empty()
-        && id.len() <= 64
-        && !id.starts_with('.')
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    if good { Ok(()) } else { Err(Refusal::BadId) }
-}
-
-/// International form (E.164): a plus and up to 15 digits.
-fn is_phone_number(text: &str) -> bool {
-    text.strip_prefix('+')
-        .is_some_and(|digits| (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Refusal, check_id, is_phone_number};
-    use crate::{
-        machine::End,
-        sessions::tests::{Bench, told_to_stop},
-    };
-
-    #[test]
-    fn ids_cannot_climb() {
-        for good in ["a", "6f1c2a3e-0000", "A.b_c-9", &"x".repeat(64)] {
-            assert!(check_id(good).is_ok(), "{good}");
-        }
-        for bad in ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "ä", "a\0", "%2e", &"x".repeat(65)] {
-            assert!(check_id(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn phone_numbers_are_international() {
-        assert!(is_phone_number("+15551234567"));
-        for bad in ["15551234567", "+1555123456a", "+1", "", "+1234567890123456"] {
-            assert!(!is_phone_number(bad), "{bad}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_deletion_that_meets_the_end_of_the_process_is_not_called_done() {
-        let mut bench = Bench::fresh();
-        let mut client = bench.linked("a").await;
-        // In this order: the task of the session reads the end before the deletion.
-        let ((), deleted, ()) = tokio::join!(
-            async {
-                bench.registry.shared.closing.cancel();
-            },
-            bench.registry.delete("a", true),
-            async {
-                told_to_stop(&mut client).await;
-                bench.registry.entries().closing = true;
-                client.ends(End::Stopped);
-            }
-        );
-        assert!(matches!(deleted, Err(Refusal::Closing)), "{:?}", deleted.err());
     }
 }

@@ -260,3 +260,22 @@ async fn a_store_that_fails_does_not_keep_the_process_from_ending() {
     };
     tokio::time::timeout(PATIENCE, async { tokio::join!(bench.registry.close(), stop) }).await.expect("closing ends");
 }
+
+#[tokio::test]
+async fn a_deletion_that_meets_the_end_of_the_process_is_not_called_done() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    // In this order: the task of the session reads the end before the deletion.
+    let ((), deleted, ()) = tokio::join!(
+        async {
+            bench.registry.shared.closing.cancel();
+        },
+        bench.registry.delete("a", true),
+        async {
+            told_to_stop(&mut client).await;
+            bench.registry.entries().closing = true;
+            client.ends(End::Stopped);
+        }
+    );
+    assert!(matches!(deleted, Err(Refusal::Closing)), "{:?}", deleted.err());
+}

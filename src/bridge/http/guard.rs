@@ -1,0 +1,55 @@
+//! What every request of the API goes through.
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use whatsapp_operator::bridge_api::ErrorCode;
+
+use super::{
+    Api, MAX_BODY,
+    failure::{Failure, answer},
+};
+
+/// Counts the request, and lets it in when it shows the token.
+pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.split_once(' '));
+    let admitted = matches!(shown, Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && api.token.accepts(token.trim()));
+    let response = if admitted { typed(next.run(request).await) } else { Failure::Unauthorized.into_response() };
+    // A caller may send any word as a method; only those that exist become a label.
+    let method = match method.as_str() {
+        known @ ("GET" | "PUT" | "DELETE" | "HEAD" | "POST" | "PATCH" | "OPTIONS") => known,
+        _ => "other",
+    };
+    api.shared.metrics.request(method, &path, response.status().as_u16());
+    response
+}
+
+/// Gives the refusals of the HTTP library, which are plain text, the form of all others. They may quote the request, which
+/// may hold a number: what they say is said anew.
+fn typed(response: Response) -> Response {
+    let is_json =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");
+    let status = response.status();
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (code, message) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            (ErrorCode::Invalid, format!("the body must be at most {MAX_BODY} bytes long"))
+        }
+        _ if status.is_client_error() => (
+            ErrorCode::Invalid,
+            "the request cannot be read: its path, query or body is malformed, or a query field is given twice"
+                .to_owned(),
+        ),
+        _ => (ErrorCode::Internal, "the bridge failed".to_owned()),
+    };
+    answer(status, code, message)
+}

@@ -1,0 +1,86 @@
+//! What a request has to be like, and why one is refused.
+
+use thiserror::Error;
+use whatsapp_operator::{
+    bridge_api::{PairingMethod, SessionSpec},
+    model::Sensitive,
+};
+
+use crate::{keys::KeysError, store::StoreError};
+
+/// A request was refused.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// The id cannot be one.
+    #[error("a session id must be 1 to 64 characters out of A-Z a-z 0-9 . _ - and must not start with a dot")]
+    BadId,
+    /// A pairing code needs a number.
+    #[error(
+        "pairing.phoneNumber must be given in international form, such as +15551234567, for the pairing method Code"
+    )]
+    NoPhoneNumber,
+    /// No more sessions fit.
+    #[error("this bridge holds {max} sessions, as many as --max-sessions allows: raise it, or use another bridge")]
+    Full {
+        /// How many fit.
+        max: usize,
+    },
+    /// The session is being deleted.
+    #[error("the session is being deleted: wait until it is gone, then create it again")]
+    Deleting,
+    /// The process is about to end.
+    #[error("the bridge is shutting down: try again when it is back")]
+    Closing,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys could not be deleted.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+}
+
+/// Whether `id` may name a session: it becomes a directory and part of a path.
+pub fn check_id(id: &str) -> Result<(), Refusal> {
+    let good = !id.is_empty()
+        && id.len() <= 64
+        && !id.starts_with('.')
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if good { Ok(()) } else { Err(Refusal::BadId) }
+}
+
+/// Whether `spec` is whole.
+pub(super) fn check_spec(spec: &SessionSpec) -> Result<(), Refusal> {
+    let pairing = &spec.pairing;
+    let number = pairing.phone_number.as_ref().map(Sensitive::reveal);
+    let good = pairing.method != PairingMethod::Code || number.is_some_and(is_phone_number);
+    if good { Ok(()) } else { Err(Refusal::NoPhoneNumber) }
+}
+
+/// International form (E.164): a plus and up to 15 digits.
+fn is_phone_number(text: &str) -> bool {
+    text.strip_prefix('+')
+        .is_some_and(|digits| (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_cannot_climb() {
+        for good in ["a", "6f1c2a3e-0000", "A.b_c-9", &"x".repeat(64)] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", ".hidden", "a/b", "a\\b", "a b", "ä", "a\0", "%2e", &"x".repeat(65)] {
+            assert!(check_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn phone_numbers_are_international() {
+        assert!(is_phone_number("+15551234567"));
+        for bad in ["15551234567", "+1555123456a", "+1", "", "+1234567890123456"] {
+            assert!(!is_phone_number(bad), "{bad}");
+        }
+    }
+}
