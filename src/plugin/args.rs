@@ -124,6 +124,7 @@ pub enum OwnerVerb {
         #[arg(value_parser = owner)]
         owner: String,
         /// How many, 0 to 10000, or "default" for the operator's own limit.
+        #[arg(allow_hyphen_values = true)]
         limit: OwnerLimit,
     },
 }

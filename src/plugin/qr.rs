@@ -84,7 +84,14 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
             _ = seconds.tick(), if view.live => view.show(name, &current)?,
             () = sleep_until(deadline.map_or_else(Instant::now, |(_, at)| at)), if deadline.is_some() => {
                 let after = deadline.map_or(0, |(limit, _)| limit.as_secs());
-                return Err(PluginError::TimedOut { after, last: format!("nobody scanned a code of \"{name}\"; try again with a longer --timeout") });
+                let last = match &current {
+                    // Another process scans; all that can be said here is that none was.
+                    Screen::Code(_) | Screen::Ended(_) => {
+                        format!("nobody scanned a code of \"{name}\"; try again with a longer --timeout")
+                    }
+                    Screen::Waiting(why) => format!("there is no code to scan for \"{name}\": {why}"),
+                };
+                return Err(PluginError::TimedOut { after, last });
             }
             _ = &mut interrupted => return Err(PluginError::Interrupted),
         }

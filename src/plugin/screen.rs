@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{DesiredState, PairingMethod, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions},
+    api::{
+        DesiredState, PairingMethod, Phase, WhatsAppInstance, WhatsAppInstanceStatus,
+        conditions::{self, reason},
+    },
     model::Sensitive,
 };
 
@@ -82,8 +85,29 @@ pub fn next(instance: &WhatsAppInstance) -> Screen {
         Phase::Restricted => stopped(format!("WhatsApp does not let \"{name}\" connect for now{}", because(status))),
         Phase::Rejected => stopped(format!("\"{name}\" is not accepted{}", because(status))),
         Phase::Terminating => stopped(format!("\"{name}\" is being deleted; there is nothing to pair")),
+        Phase::Pending | Phase::BridgeUnavailable if needs_somebody(status) => {
+            stopped(format!("no code can appear for \"{name}\"{}", because(status)))
+        }
         Phase::Pending | Phase::Connecting | Phase::Reconnecting | Phase::BridgeUnavailable => waiting(status, phase),
     }
+}
+
+/// Whether what holds the instance back does not pass by waiting: somebody has to change something first.
+fn needs_somebody(status: &WhatsAppInstanceStatus) -> bool {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == conditions::READY);
+    ready.is_some_and(|ready| {
+        [
+            reason::BRIDGE_NOT_FOUND,
+            reason::NO_DEFAULT_BRIDGE,
+            reason::NAMESPACE_NOT_ALLOWED,
+            reason::SHARD_NOT_FOUND,
+            reason::CREDENTIALS_NOT_FOUND,
+            reason::BRIDGE_UNAUTHORIZED,
+            reason::BRIDGE_FULL,
+            reason::COEXISTENCE_NOT_SUPPORTED,
+        ]
+        .contains(&ready.reason.as_str())
+    })
 }
 
 /// A command line for this instance that works whatever namespace the reader's context has.
@@ -211,6 +235,31 @@ mod tests {
         let ready = json!([{"type": "Ready", "status": "False", "reason": "StreamReplaced", "message": "Another client took over.", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         let accident = stopped(screen(json!({}), json!({"phase": "Disconnected", "conditions": ready})));
         assert!(accident.contains("went offline: Another client took over; start it again"), "{accident}");
+    }
+
+    #[test]
+    fn what_somebody_has_to_change_first_is_said_at_once_and_what_passes_is_waited_for() {
+        let held_back = |phase: Phase, reason: &str| {
+            let ready = json!([{"type": "Ready", "status": "False", "reason": reason, "message": "Because.", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+            screen(json!({}), json!({"phase": phase, "conditions": ready}))
+        };
+        for reason in ["BridgeNotFound", "NoDefaultBridge", "NamespaceNotAllowed", "ShardNotFound", "BridgeFull"] {
+            let words = stopped(held_back(Phase::Pending, reason));
+            assert_eq!(words, "no code can appear for \"shop\": Because", "{reason}");
+        }
+        for (phase, reason) in [
+            (Phase::BridgeUnavailable, "BridgeUnreachable"),
+            (Phase::Pending, "PairingQueued"),
+            (Phase::Pending, "ServerUnreachable"),
+        ] {
+            assert!(
+                matches!(held_back(phase, reason), Screen::Waiting(words) if words.contains("Because")),
+                "{reason}"
+            );
+        }
+        for reason in ["LimitExceeded", "NameTaken"] {
+            assert!(stopped(held_back(Phase::Rejected, reason)).contains("Because"), "{reason}");
+        }
     }
 
     #[test]

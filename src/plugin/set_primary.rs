@@ -12,6 +12,7 @@ use super::{
     error::PluginError,
     output,
     screen::command,
+    wait::Patience,
 };
 use crate::{
     api::{WhatsAppInstance, WhatsAppInstanceStatus, conditions, labels},
@@ -94,12 +95,15 @@ fn check(instance: &WhatsAppInstance) -> Result<bool, PluginError> {
 
 async fn until_primary(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginError> {
     let mut seen = pin!(cluster.watch(&args.name));
+    let mut patience = Patience::new(true);
     while let Some(seen) = seen.next().await {
         match seen {
             Ok(Some(instance)) if instance.status.as_ref().is_some_and(|status| status.primary) => break,
+            Ok(Some(_)) => patience.renew(),
             Ok(None) => return Err(cluster.not_found(&args.name)),
-            // The watch is made again by itself.
-            Ok(Some(_)) | Err(_) => {}
+            // The watch is made again by itself, unless it is refused time after time.
+            Err(error) if patience.bears(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
