@@ -21,7 +21,7 @@ use super::{
     AdmissionMetrics, LedgerError, Ledgers, MUTATE_INSTANCES, Malformed, VALIDATE_INSTANCES, VALIDATE_OWNERS, access,
     mutate::mutate,
     review::{Decision, Request, answer, parse},
-    validate::{Wants, check_owner, wants},
+    validate::{RequestedChange, check_owner, requested_change},
 };
 use crate::{
     api::conditions::reason,
@@ -78,26 +78,26 @@ impl Admission {
     }
 
     async fn validate(&self, request: Request, arrived: Instant) -> Decision {
-        let wants = match wants(&request, Timestamp::now()) {
-            Ok(Some(wants)) => wants,
+        let change = match requested_change(&request, Timestamp::now()) {
+            Ok(Some(change)) => change,
             Ok(None) => return Decision::default().noting("decided-by", "none"),
             Err((rule, denial)) => return Decision::refuse(rule, denial),
         };
         // Of all that was sent only this is kept while others have their turn on the ledger.
         let Request { dry_run, user_info, .. } = request;
         let left = REVIEW_TIMEOUT.saturating_sub(arrived.elapsed());
-        match timeout(left, self.ask(user_info, dry_run, &wants, arrived)).await {
+        match timeout(left, self.ask(user_info, dry_run, &change, arrived)).await {
             Ok(decision) => decision.noting("dry-run", dry_run.to_string()),
             Err(_) => Decision::refuse("timeout", busy()),
         }
     }
 
-    async fn ask(&self, user: UserInfo, dry_run: bool, wants: &Wants, arrived: Instant) -> Decision {
+    async fn ask(&self, user: UserInfo, dry_run: bool, change: &RequestedChange, arrived: Instant) -> Decision {
         // Before anything of the owner's is looked at: a refusal must not tell what is in the ledger.
-        if let Some(kind) = wants.of_another() {
-            match access::may_assign_owner(&self.client, user, &wants.key.namespace).await {
+        if let Some(kind) = change.of_another() {
+            match access::may_assign_owner(&self.client, user, &change.key.namespace).await {
                 Ok(true) => {}
-                Ok(false) => return Decision::refuse("assign-owner", not_assignable(kind, &wants.key.namespace)),
+                Ok(false) => return Decision::refuse("assign-owner", not_assignable(kind, &change.key.namespace)),
                 Err(error) => {
                     tracing::warn!(%error, "ask whether the requester may assign an owner");
                     return Decision::refuse("assign-owner", access_unknown(&error));
@@ -105,8 +105,8 @@ impl Admission {
             }
         }
         let mut decision = Decision::default().noting("decided-by", "none");
-        if let Some(claim) = &wants.claim {
-            decision = match self.ledgers.claim(&wants.owner, claim, dry_run, arrived).await {
+        if let Some(claim) = &change.claim {
+            decision = match self.ledgers.claim(&change.owner, claim, dry_run, arrived).await {
                 Ok(Ok(())) => decision.noting("decided-by", "ledger"),
                 Ok(Err(denial)) => return Decision::refuse("ledger", denial),
                 Err(error) => {
@@ -115,13 +115,13 @@ impl Admission {
                 }
             };
         }
-        if wants.wishes
-            && let Some(owner) = self.ledgers.glance(&wants.owner)
+        if change.wishes
+            && let Some(owner) = self.ledgers.glance(&change.owner)
         {
             let current = owner.status.as_ref().and_then(|status| status.primary.as_ref());
-            let visible = wants.is_owner || current.is_some_and(|current| current.namespace == wants.key.namespace);
-            let at_once = wants.claim.as_ref().is_none_or(|claim| claim.kind == ClaimKind::Name);
-            decision.warnings.extend(takeover_warning(&wants.key, current, visible, at_once));
+            let visible = change.is_owner || current.is_some_and(|current| current.namespace == change.key.namespace);
+            let at_once = change.claim.as_ref().is_none_or(|claim| claim.kind == ClaimKind::Name);
+            decision.warnings.extend(takeover_warning(&change.key, current, visible, at_once));
         }
         decision
     }

@@ -38,6 +38,8 @@ struct Objects {
     version: u64,
     calls: Vec<String>,
     assigners: Vec<String>,
+    /// SubjectAccessReviews are not answered.
+    access_hangs: bool,
 }
 
 fn failure(code: u16, reason: &str) -> Response {
@@ -145,6 +147,9 @@ async fn list_instances(State(api): State<Api>, Query(query): Query<BTreeMap<Str
 
 async fn review_access(State(api): State<Api>, Json(mut review): Json<Value>) -> Response {
     assert_eq!(review["spec"]["resourceAttributes"]["verb"], "assign-owner");
+    if api.lock().access_hangs {
+        std::future::pending::<()>().await;
+    }
     let mut objects = api.lock();
     objects.calls.push("SAR".into());
     let allowed = objects.assigners.iter().any(|user| review["spec"]["user"] == *user);
@@ -329,6 +334,17 @@ async fn who_may_not_assign_owners_learns_nothing_of_them() {
     let (_, review) = post_review(&api, api.ledgers(), testing::create("gitops", "m", spec).to_string()).await;
     assert_eq!(review["response"]["allowed"], true, "{review}");
     assert_eq!(api.lock().owners["bob"]["status"]["instances"][0]["name"], "m");
+}
+
+#[tokio::test]
+async fn an_access_review_that_is_not_answered_is_not_called_a_busy_ledger() {
+    let api = Api::default();
+    api.lock().access_hangs = true;
+    let spec = json!({"name": "Shop", "owner": "bob"});
+    let (_, review) = post_review(&api, api.ledgers(), testing::create("gitops", "m", spec).to_string()).await;
+    let status = &review["response"]["status"];
+    assert_eq!((&status["reason"], &status["code"]), (&json!("AccessUnknown"), &json!(503)), "{review}");
+    assert!(status["message"].as_str().unwrap().contains("SubjectAccessReview"), "{review}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a request asks of the rules, before anything is looked up.
+//! What a request changes that the rules have a say in; found out from the request alone.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{DynamicObject, admission::Operation};
@@ -18,34 +18,33 @@ use crate::{
     },
 };
 
-/// What a request asks of the rules.
+/// What a request changes that the rules have a say in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wants {
+pub struct RequestedChange {
     /// The instance.
     pub key: InstanceRef,
     /// Whose ledger it is about.
     pub owner: String,
-    /// What it wants of the ledger.
+    /// What it takes of the ledger: a slot, or only another name.
     pub claim: Option<Claim>,
-    /// It begins to wish to be primary, or wishes it anew.
+    /// `spec.primary` turns true, or is wished anew.
     pub wishes: bool,
     /// The requester may be told of the owner's other instances.
     pub is_owner: bool,
 }
 
-impl Wants {
-    /// What it takes among somebody else's instances, which takes a permission: the answer alone would tell what is in that
-    /// ledger.
+impl RequestedChange {
+    /// What it takes of somebody else's ledger. That needs a permission: the answer alone would tell what is in it.
     pub fn of_another(&self) -> Option<ClaimKind> {
         self.claim.as_ref().filter(|_| !self.is_owner).map(|claim| claim.kind)
     }
 }
 
-/// What a request about an instance asks `now`; nothing when the rules have no say.
+/// What a request about an instance changes `now`; nothing when the rules have no say.
 ///
 /// # Errors
 /// The refusal and the rule behind it, when the request itself says enough.
-pub fn wants(request: &Request, now: Timestamp) -> Result<Option<Wants>, (&'static str, Denial)> {
+pub fn requested_change(request: &Request, now: Timestamp) -> Result<Option<RequestedChange>, (&'static str, Denial)> {
     let Some(object) = &request.object else { return Ok(None) };
     let old = match request.operation {
         Operation::Create => None,
@@ -53,7 +52,7 @@ pub fn wants(request: &Request, now: Timestamp) -> Result<Option<Wants>, (&'stat
         Operation::Delete | Operation::Connect => return Ok(None),
     };
     let was_owned = old.and_then(owner).is_some();
-    // What is on its way out takes nothing any more, and nothing may keep it; unless somebody gives it away on the last metres.
+    // What is being deleted takes no slot any more, and nothing may hold the deletion up; unless it is given an owner now.
     let going = object.metadata.deletion_timestamp.is_some() && (was_owned || owner(object).is_none());
     if going || request.sub_resource.as_ref().is_some_and(|sub| !sub.is_empty()) {
         return Ok(None);
@@ -76,7 +75,7 @@ pub fn wants(request: &Request, now: Timestamp) -> Result<Option<Wants>, (&'stat
         check_wish(&key.name, wished, wishes(object), is_connected(old)).map_err(|denial| ("primary", denial))?;
     }
     let is_owner = request.user_info.username.as_deref() == Some(&owner);
-    Ok(Some(Wants {
+    Ok(Some(RequestedChange {
         claim: claim.map(|kind| Claim::new(key.clone(), display, kind)),
         wishes: wishes(object) && !wished,
         key,
@@ -153,7 +152,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::{Wants, check_owner, wants};
+    use super::{RequestedChange, check_owner, requested_change};
     use crate::{
         admission::{review::parse, testing},
         rules::{ledger::ClaimKind, owner::object_name},
@@ -163,12 +162,12 @@ mod tests {
         "2026-01-01T00:00:00Z".parse().unwrap()
     }
 
-    fn asked(review: &Value) -> Option<Wants> {
-        wants(&parse(review.to_string().as_bytes()).unwrap(), now()).unwrap()
+    fn asked(review: &Value) -> Option<RequestedChange> {
+        requested_change(&parse(review.to_string().as_bytes()).unwrap(), now()).unwrap()
     }
 
     fn refused(review: &Value) -> (&'static str, &'static str) {
-        let (rule, denial) = wants(&parse(review.to_string().as_bytes()).unwrap(), now()).unwrap_err();
+        let (rule, denial) = requested_change(&parse(review.to_string().as_bytes()).unwrap(), now()).unwrap_err();
         (rule, denial.reason)
     }
 
@@ -279,7 +278,7 @@ mod tests {
             let mut review = if create { testing::create("alice", "a", spec) } else { testing::update("alice", "a", old, spec) };
             review["request"]["oldObject"]["status"] = status;
             if let Ok(request) = parse(review.to_string().as_bytes()) {
-                let _ = (wants(&request, now()), check_owner(&request));
+                let _ = (requested_change(&request, now()), check_owner(&request));
                 let _ = crate::admission::mutate::mutate(&request, true, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
             }
         }

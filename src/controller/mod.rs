@@ -41,8 +41,9 @@ use self::{
 pub use self::{metrics::ReconcileMetrics, rights::RIGHTS};
 use crate::{
     api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner},
+    model::NamespaceScope,
     platform::{
-        watch::{Cache, Change, Guarded, Key, changes},
+        watch::{Cache, Change, Guarded, Key, changes, watch_config},
         work_queue,
     },
 };
@@ -78,7 +79,7 @@ pub async fn run(
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances: Arc::clone(&instances) };
     let (objects, bridge_objects, namespaces) = (Cache::new(), Cache::new(), Cache::new());
     let (owners, woken_owners) =
-        Owners::new(owner_objects.clone(), settings.namespaces.clone(), settings.max_instances_per_owner);
+        Owners::new(owner_objects.clone(), NamespaceScope::of(&settings.namespaces), settings.max_instances_per_owner);
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
     let (events, scribe) = Events::new(metrics.events_dropped());
@@ -105,8 +106,8 @@ pub async fn run(
         deletion_deadline: settings.deletion_deadline,
     });
 
-    let everything = watcher::Config::default();
-    let selected = watcher::Config { label_selector: settings.bridge_selector.clone(), ..watcher::Config::default() };
+    let everything = watch_config();
+    let selected = watcher::Config { label_selector: settings.bridge_selector.clone(), ..watch_config() };
     let (gone, gone_bridges) = mpsc::unbounded_channel();
     let apis = instance_apis(&client, &settings.namespaces);
     objects.listen(instance_told(Arc::clone(&context), listeners.clone()));
@@ -242,7 +243,7 @@ mod tests {
             instances: Arc::clone(instances),
             bridges: Cache::new(),
             namespaces: Cache::new(),
-            owners: Owners::new(Cache::new(), Vec::new(), 10).0,
+            owners: Owners::new(Cache::new(), NamespaceScope::All, 10).0,
             links: Arc::default(),
             events: Events::new(Default::default()).0,
             metrics: ReconcileMetrics::register(&Metrics::default(), 1),

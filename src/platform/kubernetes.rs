@@ -18,6 +18,9 @@ use thiserror::Error;
 /// One call to the API server, answer included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long an open connection may bring nothing; longer than a watch lasts, of which the API server then tells the end.
+const SILENCE: Duration = Duration::from_secs(25);
+
 /// Names one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ObjectRef {
@@ -164,6 +167,9 @@ pub async fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError
         Config::infer().await.map_err(|error| ClusterError::Nowhere(chain(&error)))?
     };
     config.connect_timeout = Some(Duration::from_secs(5));
+    // Watches end and begin anew more often than this, so a connection without a byte for so long is dead.
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     // The client's own policy retries for up to a quarter of an hour inside one call; ours is the only one.
     config.default_retry = false;
     let url = config.cluster_url.to_string();

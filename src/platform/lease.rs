@@ -32,8 +32,10 @@ pub const RIGHTS: &[Right] = &[Right {
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// the holder gives up after this long without a successful renewal, which must be shorter,
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// and both try this often.
+/// and both try this often,
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// for this long at most, so that one dead connection does not cost the lease.
+const ATTEMPT: Duration = Duration::from_secs(4);
 
 /// Why the lease is not held.
 #[derive(Debug, Error)]
@@ -47,7 +49,7 @@ pub enum LeaseError {
 }
 
 /// A lease as last seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Who holds it; empty when released.
     pub holder: String,
@@ -103,7 +105,7 @@ impl Candidate {
     pub async fn acquire(&mut self, mut looked: impl FnMut(bool)) {
         let mut last = None;
         loop {
-            let outcome = tokio::time::timeout(RENEW_DEADLINE, self.attempt()).await;
+            let outcome = tokio::time::timeout(ATTEMPT, self.attempt()).await;
             looked(matches!(outcome, Ok(Ok(_))));
             match outcome {
                 Ok(Ok(None)) => return,
@@ -127,11 +129,11 @@ impl Candidate {
         loop {
             tokio::time::sleep(RETRY_PERIOD).await;
             let left = RENEW_DEADLINE.saturating_sub(self.renewed.unwrap_or(start).elapsed());
-            match tokio::time::timeout(left, self.attempt()).await {
+            match tokio::time::timeout(left.min(ATTEMPT), self.attempt()).await {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(holder))) => return LeaseError::Taken(holder),
                 Ok(Err(error)) => trouble = short(&error),
-                Err(_) => return LeaseError::NotRenewed(trouble),
+                Err(_) => trouble = "no answer in time".into(),
             }
             if self.renewed.unwrap_or(start).elapsed() >= RENEW_DEADLINE {
                 return LeaseError::NotRenewed(trouble);
@@ -190,6 +192,11 @@ impl Candidate {
                 self.renewed = Some(now);
                 Ok(None)
             }
+            // An earlier renewal of ours, given up as too slow, may have arrived after all.
+            Err(kube::Error::Api(status)) if status.is_conflict() && step == Step::Renew => {
+                let holder = record_holder(self.api.get_opt(&self.name).await?);
+                if holder == self.me { Err(kube::Error::Api(status)) } else { Ok(Some(holder)) }
+            }
             // Somebody wrote between our look and our write: they have it, or the next look tells.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 Ok(Some("another candidate".into()))
@@ -218,6 +225,10 @@ impl Candidate {
 pub fn identity() -> String {
     let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME")).unwrap_or_else(|_| "operator".into());
     format!("{name}_{:016x}", fastrand::u64(..))
+}
+
+fn record_holder(lease: Option<Lease>) -> String {
+    lease.as_ref().map(record).unwrap_or_default().holder
 }
 
 fn record(lease: &Lease) -> Record {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{Api, Client, runtime::watcher};
+use kube::{Api, Client};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use crate::{
         lease::{self, Candidate},
         shutdown::Shutdown,
         telemetry,
-        watch::{Cache, changes},
+        watch::{Cache, changes, watch_config},
     },
 };
 
@@ -106,7 +106,7 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
 /// One copy of every owner's object, for webhooks and controller alike.
 pub(super) fn follow_owners(client: &Client, stop: &CancellationToken) -> Cache<WhatsAppOwner> {
     let owners = Cache::new();
-    let changes = changes(vec![Api::all(client.clone())], &watcher::Config::default());
+    let changes = changes(vec![Api::all(client.clone())], &watch_config());
     let (follow, stop) = (owners.clone().follow(changes), stop.clone());
     tokio::spawn(async move { stop.run_until_cancelled(follow).await });
     owners

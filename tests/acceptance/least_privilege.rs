@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 /// Applies the committed rights to an account of this world's own; its kubeconfig.
-async fn account(world: &World) -> PathBuf {
+pub async fn account(world: &World) -> PathBuf {
     let name = &world.name;
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/rbac.yaml")).unwrap();
     let text = text.replace("whatsapp-system", name);

@@ -2,16 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use kube::Api;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::support::{
-    webhooks::{Configuration, serving, until_asked},
-    world::{
-        BridgeAddress, OperatorAddress, SOON, bridge_program, cluster, create_namespace, operator_program, target_dir,
-        token,
+use crate::{
+    least_privilege::account,
+    support::{
+        webhooks::{Configuration, serving, until_asked, webhook_program},
+        world::{
+            ALONE, BridgeAddress, OperatorAddress, SOON, Wishes, World, bridge_program, cluster, create_namespace,
+            operator_program, target_dir, token,
+        },
     },
 };
 
@@ -113,4 +120,118 @@ async fn a_bridge_that_cannot_store_sessions_is_not_ready_until_it_can() {
     database.execute_batch("ALTER TABLE elsewhere RENAME TO sessions").unwrap();
     until(&address.admin, "ok").await;
     assert_eq!(put().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_alone_without_a_way_to_their_lease_are_not_ready() {
+    let (client, kubeconfig) = cluster().await;
+    let name = format!("leaseless-{:08x}", fastrand::u32(..));
+    let dir = target_dir().join("acceptance/leaseless");
+    let _ = std::fs::remove_dir_all(&dir);
+    let mut webhooks = webhook_program(&dir, &kubeconfig, &name, &name).args(["--webhook-secret-namespace", "default"]);
+    // The certificate is found, the namespace of the lease is not.
+    let address: Addresses = webhooks.start().await;
+    until(&address.admin, "the lease cannot be read").await;
+    create_namespace(&client, &name).await;
+    until(&address.admin, "ok").await;
+}
+
+/// The answer of `/readyz`.
+async fn readyz(admin: &str) -> String {
+    reqwest::get(format!("{admin}/readyz")).await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_is_told_to_stop_is_not_ready_first_and_answers_reviews_a_while_longer() {
+    let wishes = Wishes { webhooks: true, ..Wishes::of_operator(&[ALONE]) };
+    let mut world = World::start_with("drain", wishes).await;
+    world.operator.set("--shutdown-delay", "10s");
+    world.operator.stop();
+    world.restart_operator().await;
+    crate::support::webhooks::until_asked(&world.instances(), &world.probe()).await;
+    let since = Instant::now();
+    world.operator.terminate();
+    until(&world.operator_address.admin, "stopping").await;
+    // Nothing but the webhook itself lets a create pass: its configuration fails closed.
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    world.instances().create(&dry, &world.probe()).await.unwrap();
+    assert!(since.elapsed() < Duration::from_secs(10), "the machine is too slow for this test");
+    assert!(readyz(&world.operator_address.admin).await.contains("stopping"));
+    world.operator.wait();
+    assert!(since.elapsed() >= Duration::from_secs(10));
+    assert!(world.operator.log().contains("\"stopped\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_is_told_to_stop_is_not_ready_first_and_answers_a_while_longer() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = target_dir().join("acceptance/drain-bridge");
+    let _ = std::fs::remove_dir_all(&dir);
+    let token = token();
+    let mut bridge = bridge_program(&dir, &token);
+    bridge.set("--shutdown-delay", "5s");
+    let address: BridgeAddress = bridge.start().await;
+    let since = Instant::now();
+    bridge.terminate();
+    until(&address.admin, "not ready").await;
+    let answer = reqwest::Client::new().get(format!("{}/v1/info", address.http)).bearer_auth(&token).send().await;
+    assert!(since.elapsed() < Duration::from_secs(5), "the machine is too slow for this test");
+    assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    bridge.wait();
+    assert!(since.elapsed() >= Duration::from_secs(5));
+    assert!(!bridge.log().contains('\u{1b}'), "colours in a file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_may_not_list_says_so_at_the_start_and_a_leader_is_not_ready() {
+    let mut world = World::start("unlisted").await;
+    let kubeconfig = account(&world).await;
+    world.operator.stop();
+    world.operator.set("--kubeconfig", kubeconfig);
+    world.restart_operator().await;
+    until(&world.operator_address.admin, "ok").await;
+
+    // A standby whose rights are taken away while it waits.
+    let dir = world.dir.join("standby");
+    let mut standby = operator_program(&dir, &world.dir.join("least-privilege.kubeconfig"), &world.name).args([
+        "--watch-namespaces",
+        &world.name,
+        "--bridge-selector",
+        &format!("world={}", world.name),
+    ]);
+    let second: OperatorAddress = standby.start().await;
+    until(&second.admin, "ok").await;
+    let bindings: Api<ClusterRoleBinding> = Api::all(world.client.clone());
+    bindings.delete(&world.name, &Default::default()).await.unwrap();
+    world.operator.stop();
+    until(&second.admin, "can be listed").await;
+    assert!(standby.log().contains("holding the lease"));
+    standby.kill();
+
+    // It would not even start so.
+    let said = world.operator.fail();
+    assert!(said.contains("refuses to list whatsappinstances"), "{said}");
+    let owners_missing = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": world.name},
+        "rules": [
+            {"apiGroups": ["whatsapp-operator.dev"], "resources": ["whatsappinstances", "whatsappbridges"], "verbs": ["list"]},
+        ],
+    });
+    let roles: Api<ClusterRole> = Api::all(world.client.clone());
+    roles.patch(&world.name, &PatchParams::apply("test").force(), &Patch::Apply(owners_missing)).await.unwrap();
+    account_binding(&world).await;
+    let said = world.operator.fail();
+    assert!(said.contains("refuses to list whatsappowners"), "{said}");
+}
+
+/// Binds the cluster role of this world's name to its service account.
+async fn account_binding(world: &World) {
+    let name = &world.name;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": name}],
+    });
+    let bindings: Api<ClusterRoleBinding> = Api::all(world.client.clone());
+    bindings.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(binding)).await.unwrap();
 }

@@ -6,5 +6,6 @@ mod leaks;
 pub mod ledger;
 pub mod phone;
 pub mod program;
+pub mod proxy;
 pub mod webhooks;
 pub mod world;

@@ -127,6 +127,31 @@ impl Program {
         self.wait();
     }
 
+    /// SIGTERM; [`Program::wait`] waits for what becomes of it.
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Starts the program, which is to end by itself with an error; what it has said.
+    pub fn fail(&mut self) -> String {
+        let before = self.log().len();
+        self.spawn();
+        let mut child = self.child.take().expect("it was spawned");
+        let rope = child.stdin.take();
+        let deadline = Instant::now() + STARTUP;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("ask after the child") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{} does not end:\n{}", self.name, tail(&self.log()));
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        drop(rope);
+        let said = self.log().split_off(before);
+        assert!(!status.success(), "{} ended well:\n{said}", self.name);
+        said
+    }
+
     /// SIGTERM, and waits until it is gone.
     pub fn stop(&mut self) {
         self.signal("-TERM");

@@ -16,7 +16,7 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, Event, watcher},
+        watcher::{Event, watcher},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,7 +28,10 @@ use super::{
     CertificateSecret,
     configured::{ca_bundle, find, ours},
 };
-use crate::platform::kubernetes::{CALL_TIMEOUT, call};
+use crate::platform::{
+    kubernetes::{CALL_TIMEOUT, call},
+    watch::watch_config,
+};
 
 /// How soon to try again after an error; it doubles up to [`LAST_RETRY`]. The first is a patch that came too late, because
 /// the list of webhooks changed under it.
@@ -65,7 +68,7 @@ impl Publisher {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
     {
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
+        let config = watch_config().fields(&format!("metadata.name={}", self.name));
         let mut changes =
             Box::pin(watcher(api.clone(), config).default_backoff().filter_map(async |event| match event {
                 // The beginning of a list tells nothing yet.

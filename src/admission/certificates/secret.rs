@@ -10,7 +10,7 @@ use kube::{
     core::Status,
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, Event, watcher},
+        watcher::{Event, watcher},
     },
 };
 use thiserror::Error;
@@ -25,6 +25,7 @@ use super::{
 use crate::platform::{
     https::{Tls, TlsError},
     kubernetes::{CALL_TIMEOUT, CallError, call},
+    watch::watch_config,
 };
 
 /// Key of the whole state; the others repeat parts of it for people and tools.
@@ -209,7 +210,7 @@ impl CertificateSecret {
     }
 
     fn changes(&self) -> impl Stream<Item = ()> + Unpin + use<> {
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
+        let config = watch_config().fields(&format!("metadata.name={}", self.name));
         Box::pin(watcher(self.api(), config).default_backoff().filter_map(async |event| match event {
             // The beginning of a list tells nothing yet.
             Ok(Event::Init) | Err(_) => None,

@@ -21,6 +21,7 @@ pub use self::settler::OwnerSettler;
 use super::decide::facts::Standing;
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
+    model::NamespaceScope,
     platform::{
         kubernetes::version,
         lock,
@@ -40,8 +41,8 @@ pub struct Owners {
     /// Their objects: the newest version that was watched or written.
     objects: Cache<WhatsAppOwner>,
     wakes: mpsc::UnboundedSender<String>,
-    /// The namespaces this operator looks after; all when empty.
-    namespaces: Vec<String>,
+    /// The namespaces this operator looks after.
+    scope: NamespaceScope,
     default_limit: u32,
 }
 
@@ -108,11 +109,11 @@ impl Owners {
     /// [`OwnerSettler::run`].
     pub fn new(
         objects: Cache<WhatsAppOwner>,
-        namespaces: Vec<String>,
+        scope: NamespaceScope,
         default_limit: u32,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
         let (wakes, woken) = mpsc::unbounded_channel();
-        (Arc::new(Self { states: Mutex::default(), objects, wakes, namespaces, default_limit }), woken)
+        (Arc::new(Self { states: Mutex::default(), objects, wakes, scope, default_limit }), woken)
     }
 
     /// Notes what the watch says of an instance, before anybody decides about it.
@@ -254,10 +255,6 @@ impl Owners {
         {
             self.changed(owner, state);
         }
-    }
-
-    fn looks_after(&self, namespace: &str) -> bool {
-        self.namespaces.is_empty() || self.namespaces.iter().any(|known| known == namespace)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
         conditions, labels,
     },
     controller::decide::{facts::Standing, readings, times::until},
+    model::NamespaceScope,
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
         lock,
@@ -165,9 +166,11 @@ impl OwnerSettler {
             let status = object.as_ref().and_then(|object| state.status(object)).cloned();
             (state.seen, state.counts_since.take(), status, state.members.clone())
         };
-        let ours = |key: &str| self.owners.looks_after(key);
+        let ours = |key: &str| self.owners.scope.includes(key);
         let entries = object.iter().filter_map(|object| object.status.as_ref()).flat_map(|status| &status.instances);
-        if members.is_empty() && !self.owners.namespaces.is_empty() && !entries.into_iter().any(|e| ours(&e.namespace))
+        if members.is_empty()
+            && self.owners.scope != NamespaceScope::All
+            && !entries.into_iter().any(|e| ours(&e.namespace))
         {
             self.state(owner, |state| state.settled = seen);
             return None;
@@ -192,7 +195,7 @@ impl OwnerSettler {
                 Ok(Some(object)) if object.data["spec"]["owner"] == owner => facts.push(InstanceFacts::of_any(object)),
                 Ok(_) => {}
                 // Of another operator's namespace, which this one may not look into: the ledger's word stands.
-                Err(error) if error.is(Status::is_forbidden) && !self.owners.looks_after(&key.namespace) => {
+                Err(error) if error.is(Status::is_forbidden) && !self.owners.scope.includes(&key.namespace) => {
                     let entries = status.into_iter().flat_map(|status| &status.instances);
                     let its = |entry: &&LedgerEntry| (&entry.namespace, &entry.name) == (&key.namespace, &key.name);
                     facts.extend(entries.filter(its).map(InstanceFacts::on_trust));

@@ -30,7 +30,7 @@ fn ledger(version: &str, entries: &[(&str, Option<&str>)]) -> WhatsAppOwner {
 }
 
 fn owners() -> (Arc<Owners>, UnboundedReceiver<String>) {
-    Owners::new(Cache::new(), Vec::new(), 10)
+    Owners::new(Cache::new(), crate::model::NamespaceScope::All, 10)
 }
 
 /// The watch brings a change: first the cache has it, then the owners hear of it.

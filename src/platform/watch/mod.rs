@@ -11,7 +11,18 @@ pub use guarded::{Guarded, Salvage, Unfit};
 
 use std::sync::Arc;
 
+use kube::runtime::watcher;
+
 use super::kubernetes::ObjectRef;
+
+/// How long the API server is asked to keep a watch open, in seconds. A connection that has died without a word, as behind
+/// a router that forgot it, is noticed only when nothing comes for longer than this.
+const WATCH_SECONDS: u32 = 20;
+
+/// How a kind is watched: as kube does by default, but with watches short enough to notice dead connections.
+pub fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
 
 /// Namespace (empty for what has none) and name of an object. Shared, since several indexes hold it.
 pub type Key = Arc<ObjectRef>;
