@@ -1,7 +1,7 @@
 //! The admission webhooks: what the rules say to a request before its object exists.
 //!
 //! Every replica serves them. A review is parsed and reduced to what it asks for ([`mutate`], [`validate`]; pure), then
-//! answered, with at most one write: the place in the owner's ledger ([`ledgers`]).
+//! answered, with at most one write: the slot in the owner's ledger ([`ledgers`]).
 
 mod access;
 pub mod certificates;
