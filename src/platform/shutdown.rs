@@ -1,6 +1,6 @@
 //! Ending in order: first nobody is sent here any more, then nothing is taken, then the process ends.
 
-use std::{io, time::Duration};
+use std::{io, thread, time::Duration};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -18,25 +18,46 @@ pub struct Shutdown {
     pub closing: CancellationToken,
 }
 
+/// After its listeners have closed, a program has this long to bring everything to an end. Kubernetes kills 30 s after the
+/// signal; with the usual delay a program ends by itself within 20 s.
+const LIMIT: Duration = Duration::from_secs(14);
+
 impl Shutdown {
     /// Hears SIGTERM and SIGINT. After SIGTERM, `delay` passes until listeners close: Kubernetes takes a pod out of its
     /// Services at the same time as it sends the signal, and for a moment requests still arrive. SIGINT comes from a
-    /// person at a terminal, who waits for nothing. A second signal ends the process at once.
+    /// person at a terminal, who waits for nothing. A second signal ends the process at once, and so does the end of the
+    /// time it has for this.
     ///
     /// # Errors
     /// When the system refuses to hand over signals.
     pub fn on_signal(delay: Duration) -> io::Result<Self> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        // On a thread of its own: whatever hangs, be it every thread of the program's runtime, the process ends.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (mut terminate, mut interrupt) = {
+            let _here = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
         let shutdown = Self::default();
         let told = shutdown.clone();
-        tokio::spawn(async move {
+        let listen = async move {
             let delay = tokio::select! { _ = terminate.recv() => delay, _ = interrupt.recv() => Duration::ZERO };
             tracing::info!(delay_ms = delay.as_millis(), "shutting down");
-            tokio::spawn(told.begin(delay));
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            let end = async {
+                told.begin(delay).await;
+                sleep(LIMIT).await;
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = end => {
+                    tracing::error!("something hangs: ending without it");
+                    std::process::exit(1);
+                }
+            }
             // 128 + SIGTERM, as a shell would report it.
             std::process::exit(143);
-        });
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listen))?;
         Ok(shutdown)
     }
 

@@ -1,6 +1,10 @@
 //! A bridge is told to stop something, or itself: it does, whatever the server, the disk or a client makes of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -26,11 +30,20 @@ impl Bench {
         begun.elapsed()
     }
 
-    /// Sends the signal and says how long the process went on.
+    /// Sends the signal and says how long the process went on; one that goes on too long is killed.
     fn ending(&mut self) -> Duration {
-        let begun = Instant::now();
-        self.bridge.stop();
-        begun.elapsed()
+        let (begun, pid) = (Instant::now(), self.bridge.pid());
+        assert!(terminate(pid));
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            if begun.elapsed() > END {
+                self.bridge.kill();
+                return begun.elapsed();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let took = begun.elapsed();
+        self.bridge.wait();
+        took
     }
 
     /// Makes every write of the bridge's database fail, or lets them through again.
@@ -39,6 +52,10 @@ impl Bench {
         let (from, to) = if fails { ("sessions", "elsewhere") } else { ("elsewhere", "sessions") };
         database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
     }
+}
+
+fn terminate(pid: u32) -> bool {
+    Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap().success()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +114,43 @@ async fn an_unlink_in_the_back_off_begins_at_once() {
     let took = bench.deleting("a", true).await;
     assert!(took < AT_ONCE, "{took:?}");
     assert!(bench.whatsapp.devices().await.is_empty());
+}
+
+/// A bridge in which every thread that answers requests waits for a file that nobody writes.
+async fn hanging(name: &str) -> Bench {
+    let bench = Bench::start(name, &[]).await;
+    let token = bench.dir.join("bridge-token");
+    std::fs::remove_file(&token).unwrap();
+    assert!(Command::new("mkfifo").arg(&token).status().unwrap().success());
+    // The file is read again every two seconds, by the first who asks then; all that ask after it wait for that one.
+    let begun = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let asked = futures::future::join_all((0..64).map(|_| bench.ask(Method::GET, "/v1/info", None)));
+        if tokio::time::timeout(Duration::from_secs(1), asked).await.is_err() {
+            return bench;
+        }
+        assert!(begun.elapsed() < END, "nothing hangs");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_in_which_everything_hangs_ends_when_told_to() {
+    let mut bench = hanging("bridge-hangs").await;
+    let took = bench.ending();
+    assert!(took < END, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_bridge_at_once() {
+    let mut bench = hanging("bridge-hangs-twice").await;
+    assert!(terminate(bench.bridge.pid()));
+    // The signals would be one if the first was not taken up yet.
+    while !bench.bridge.log().contains("shutting down") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let took = bench.ending();
+    assert!(took < AT_ONCE, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
