@@ -200,7 +200,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     if by_itself {
         return Err(RunError::Ended);
     }
-    // The lease is shorter than the drain: it is renewed to the end, and given up only when nothing runs any more.
+    // Reconciles may take longer to finish than the lease lasts: it is renewed until they have, and only then given up.
     tokio::select! {
         error = lost(election.as_mut()) => return Err(error.into()),
         drained = tokio::time::timeout(DRAIN, &mut work) => match (drained, &mut election) {

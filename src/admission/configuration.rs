@@ -106,8 +106,8 @@ pub fn validating(parameters: &Parameters) -> ValidatingWebhookConfiguration {
 /// The server answers after 4 s at the latest, even if only with a refusal.
 const TIMEOUT_SECONDS: i32 = 5;
 
-/// Writes of status are no match of the rule, which names no subresource; writes of metadata alone none of these. So the
-/// operator's own writes, and a GitOps controller applying the same file again, never get here.
+/// When the API server asks the validating webhook. Not about writes of status, since the rule names no subresource, and not
+/// about writes of metadata alone: the operator's own writes, and a GitOps tool that applies the same file again, cost no review.
 fn validation_matters() -> String {
     format!(
         "request.operation == 'CREATE' || object.spec.name != oldObject.spec.name \

@@ -151,7 +151,8 @@ impl Ledgers {
         }
     }
 
-    /// The answer of the ledger as known, if it is a yes; a no is checked against what exists.
+    /// The answer to a claim. A yes is given by the copy of the ledger at hand, since the write that follows fails if it
+    /// is out of date; a no only after a look at what exists.
     async fn answer(
         &self,
         owner: &str,
@@ -170,14 +171,14 @@ impl Ledgers {
                 }
                 Err(_) => {}
             }
-            // What is known may be behind. Of one version, though, what has been settled before knows more: whose
-            // object has been seen already.
+            // The copy at hand may be behind. When it is not, it says more than the one just read: the check before this
+            // one has noted in it which objects exist.
             let Some(read) = self.read(owner).await? else { return Ok(Answer::Gone) };
             if read.resource_version() != object.resource_version() {
                 object = read;
             }
         }
-        // After the read, so that the list is at least as new as the ledger.
+        // Listed after the ledger was read, so that the list is at least as new.
         let facts = self.list(owner).await?;
         object.status = Some(settle(object.status.as_ref(), &facts, self.limit(&object), Timestamp::now()).status);
         match self.with_claim(object.clone(), claim) {
@@ -215,7 +216,7 @@ impl Ledgers {
     /// The newer of what this process wrote last and what the watch has brought.
     fn newest(&self, owner: &str, remembered: Option<WhatsAppOwner>) -> Option<WhatsAppOwner> {
         let watched = self.glance(owner);
-        // Where they are equal, what has been settled before knows more.
+        // At the same version, the remembered one says more: a check may have noted in it which objects exist.
         let ahead = |own: &WhatsAppOwner| watched.as_ref().is_none_or(|watched| version(own) >= version(watched));
         remembered.filter(ahead).or(watched)
     }

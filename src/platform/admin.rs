@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use async_trait::async_trait;
 use axum::{
     Router,
     extract::State,
@@ -20,7 +21,27 @@ use super::{
     metrics::Metrics,
 };
 
-/// What the admin server shows.
+/// What the admin server of a process shows.
+#[async_trait]
+pub trait Shown: Send + Sync + 'static {
+    /// Why the process takes no work; nothing when it does. Liveness is another matter: it holds as long as the process
+    /// answers.
+    async fn obstacle(&self) -> Option<String>;
+
+    /// All metrics in the OpenMetrics text format.
+    async fn metrics(&self) -> String;
+}
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub fn router(shown: Arc<dyn Shown>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(shown)
+}
+
+/// Readiness part by part, and metrics by registry: what an operator process shows.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// What stands in the way of work, by what it is about.
@@ -56,7 +77,7 @@ impl Admin {
         &self.metrics
     }
 
-    /// Nothing about this part stands in the way. Liveness is another matter: it holds as long as the process answers.
+    /// Nothing about this part stands in the way.
     pub fn ready(&self, part: Part) {
         lock(&self.obstacles).remove(&part);
     }
@@ -66,23 +87,13 @@ impl Admin {
         lock(&self.obstacles).insert(part, why);
     }
 
-    /// Why the process takes no work; nothing when it does.
-    fn obstacle(&self) -> Option<String> {
-        let obstacles = lock(&self.obstacles);
-        (!obstacles.is_empty()).then(|| obstacles.values().copied().collect::<Vec<_>>().join("; "))
-    }
-
     /// Listens and serves in the background until the process ends. Returns the address, of interest for port 0.
     ///
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn serve(&self, address: SocketAddr) -> Result<SocketAddr, ListenError> {
         let (listener, bound) = https::listen(address, "--admin-listen").await?;
-        let app = Router::new()
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
-            .with_state(self.clone());
+        let app = router(Arc::new(self.clone()));
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 tracing::error!(%error, "the admin server ended");
@@ -92,15 +103,28 @@ impl Admin {
     }
 }
 
-async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    match admin.obstacle() {
+#[async_trait]
+impl Shown for Admin {
+    async fn obstacle(&self) -> Option<String> {
+        let obstacles = lock(&self.obstacles);
+        (!obstacles.is_empty()).then(|| obstacles.values().copied().collect::<Vec<_>>().join("; "))
+    }
+
+    async fn metrics(&self) -> String {
+        self.metrics.text()
+    }
+}
+
+async fn readyz(State(shown): State<Arc<dyn Shown>>) -> impl IntoResponse {
+    match shown.obstacle().await {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], admin.metrics.text())
+async fn metrics(State(shown): State<Arc<dyn Shown>>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shown.metrics().await)
 }
 
 #[cfg(test)]

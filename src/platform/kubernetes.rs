@@ -18,7 +18,8 @@ use thiserror::Error;
 /// One call to the API server, answer included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an open connection may bring nothing; longer than a watch lasts, of which the API server then tells the end.
+/// How long a connection may bring nothing before it counts as dead. Longer than a watch lasts, since the API server ends one
+/// with a last byte.
 const SILENCE: Duration = Duration::from_secs(25);
 
 /// Names one object.
@@ -167,7 +168,6 @@ pub async fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError
         Config::infer().await.map_err(|error| ClusterError::Nowhere(chain(&error)))?
     };
     config.connect_timeout = Some(Duration::from_secs(5));
-    // Watches end and begin anew more often than this, so a connection without a byte for so long is dead.
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;
     // The client's own policy retries for up to a quarter of an hour inside one call; ours is the only one.

@@ -1,4 +1,4 @@
-//! Starts the webhooks in a process: certificates, the owners' cache, the server; and publishes the authority as leader.
+//! Starts the webhooks in a process: certificates, what the API server is told of them, the owners' cache, the server.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -182,8 +182,8 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     }
     admin.ready(Part::Start);
 
-    // Every replica answers; one of them writes the configurations. None that could is as bad as none that answers: sooner
-    // or later the API server trusts nobody.
+    // Every replica answers; the one with the lease keeps the configurations. If none could take the lease, the API server
+    // would sooner or later trust none of them, so that is part of being ready.
     let mut candidate = Candidate::new(client, &namespace, &args.lease_name, lease::identity());
     let looked = |reached| if reached { admin.ready(Part::Lease) } else { admin.unready(Part::Lease, NO_LEASE) };
     let lead = async {

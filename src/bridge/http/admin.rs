@@ -2,45 +2,28 @@
 
 use std::sync::atomic::Ordering;
 
-use axum::{
-    Router,
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use async_trait::async_trait;
+use whatsapp_operator::platform::admin::Shown;
 
 use super::Api;
 use crate::sessions::Shared;
 
-/// Health and metrics, for anybody who can reach the admin address.
-pub fn admin(api: Api) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(api)
-}
-
-async fn readyz(State(api): State<Api>) -> (StatusCode, &'static str) {
-    if !api.ready.load(Ordering::Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")
-    } else if api.shared.store.works().await {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: sessions cannot be stored; the log says why\n")
-    }
-}
-
-async fn metrics(State(api): State<Api>) -> Response {
-    let counts = api.shared.feed.sessions.count(|session| format!("{:?}", session.phase));
-    api.shared.metrics.data(data_bytes(&api.shared).await);
-    match api.shared.metrics.text(|phase| counts.get(&format!("{phase:?}")).copied().unwrap_or(0)) {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+#[async_trait]
+impl Shown for Api {
+    async fn obstacle(&self) -> Option<String> {
+        if !self.ready.load(Ordering::Relaxed) {
+            Some("stopping".to_owned())
+        } else if self.shared.store.works().await {
+            None
+        } else {
+            Some("sessions cannot be stored; the log says why".to_owned())
         }
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+
+    async fn metrics(&self) -> String {
+        let counts = self.shared.feed.sessions.count(|session| format!("{:?}", session.phase));
+        self.shared.metrics.data(data_bytes(&self.shared).await);
+        self.shared.metrics.text(|phase| counts.get(&format!("{phase:?}")).copied().unwrap_or(0))
     }
 }
 

@@ -13,7 +13,6 @@ use std::sync::{Arc, atomic::AtomicBool};
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 use tokio_util::sync::CancellationToken;
 
-pub use self::admin::admin;
 use self::{failure::Failure, guard::guard, token::Token};
 use crate::sessions::{Registry, Shared};
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::platform::{
+    admin,
     announce::{AnnounceError, announce, url},
     https::{self, Files, FilesError, ListenError, Tls, listen},
     shutdown::Shutdown,
@@ -68,8 +69,13 @@ pub async fn bind(args: &Args) -> Result<Listeners, ServeError> {
 /// Serves until told to stop; then, after a while in which callers hear of it, closes every session's connection and
 /// comes back.
 pub async fn until_told_to_stop(listeners: Listeners, api: Api) -> Result<(), ServeError> {
-    let Listeners { api: (tcp, address), admin: (admin, admin_address), certificate, announce: file, shutdown_delay } =
-        listeners;
+    let Listeners {
+        api: (tcp, address),
+        admin: (admin_tcp, admin_address),
+        certificate,
+        announce: file,
+        shutdown_delay,
+    } = listeners;
     let shutdown = Shutdown::on_signal(shutdown_delay).map_err(ServeError::Signals)?;
     if let Some(file) = file {
         let scheme = if certificate.is_some() { "https" } else { "http" };
@@ -82,12 +88,12 @@ pub async fn until_told_to_stop(listeners: Listeners, api: Api) -> Result<(), Se
     });
     let requests = https::serve(tcp, tls, http::api(api.clone()), closing.clone(), DRAIN);
     // Health and readiness are answered to the very end.
-    let admin = https::serve(admin, None, http::admin(api.clone()), never, DRAIN);
+    let health = https::serve(admin_tcp, None, admin::router(Arc::new(api.clone())), never, DRAIN);
     shutdown.stopping.cancelled().await;
     api.ready.store(false, Ordering::Relaxed);
     shutdown.closing.cancelled().await;
     closing.cancel();
     let _ = tokio::join!(api.registry.close(), requests);
-    admin.abort();
+    health.abort();
     Ok(())
 }
