@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance, WhatsAppOwner, crd},
-    cli::controller::ControllerArgs,
+    cli::{controller::ControllerArgs, webhook::Listen},
     controller::{self, ReconcileMetrics},
     model::NamespaceScope,
     platform::{
@@ -62,6 +62,11 @@ pub enum RunError {
     /// A defect: it runs until it is told to stop.
     #[error("the controller ended by itself; the lines above may say why")]
     Ended,
+    /// Only webhooks were asked for, and none of them.
+    #[error(
+        "--webhook-listen none leaves the subcommand webhook nothing to do; give an address, for example 0.0.0.0:9443"
+    )]
+    NothingToServe,
     /// Signals.
     #[error("listen to signals: {0}")]
     Signals(#[source] io::Error),
@@ -130,8 +135,13 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     probe(&client, &url, &settings.namespaces).await?;
     let owners = webhook::follow_owners(&client, &shutdown.closing);
     let webhooks = match args.webhook.listen {
-        None => None,
-        Some(listen) => {
+        Listen::Nowhere => {
+            tracing::warn!(
+                "no admission webhooks (--webhook-listen none): instances beyond the limit, equal names and other owners are let in, and repaired afterwards"
+            );
+            None
+        }
+        Listen::At(listen) => {
             let namespace = lease_namespace(&client, args);
             let start = webhook::Start {
                 args: &args.webhook,

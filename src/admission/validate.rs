@@ -11,10 +11,11 @@ use super::{
 use crate::{
     api::{InstanceRef, conditions},
     rules::{
-        ComparableName, Denial,
+        self, ComparableName, Denial,
         ledger::{Claim, ClaimKind},
         owner::check_object_name,
         primary::{check_wish, wishes_anew},
+        text::check_name,
     },
 };
 
@@ -64,6 +65,13 @@ pub fn requested_change(request: &Request, now: Timestamp) -> Result<Option<Requ
     };
 
     let display = text(object, "name");
+    // What is stored already may stay as it is: a label must be changeable, and the finalizer removable.
+    if old.is_none_or(|old| text(old, "name") != display) {
+        check_name(display).map_err(|denial| ("name", denial))?;
+    }
+    if !was_owned {
+        rules::text::check_owner(&owner).map_err(|denial| ("owner", denial))?;
+    }
     let renamed = old.is_none_or(|old| ComparableName::of(text(old, "name")) != ComparableName::of(display));
     let claim = match (was_owned, renamed) {
         (false, _) => Some(ClaimKind::Slot),
@@ -93,7 +101,9 @@ pub fn check_owner(request: &Request) -> Result<(), (&'static str, Denial)> {
     match (&request.operation, &request.object, &request.old_object) {
         (Operation::Create, Some(object), _) => {
             let name = object.metadata.name.as_deref().unwrap_or(&request.name);
-            check_object_name(name, text(object, "owner")).map_err(|denial| ("object-name", denial))
+            let owner = text(object, "owner");
+            rules::text::check_owner(owner).map_err(|denial| ("owner", denial))?;
+            check_object_name(name, owner).map_err(|denial| ("object-name", denial))
         }
         (Operation::Delete, _, Some(object)) => {
             let instances = object.data["status"]["instances"].as_array().map_or(0, Vec::len);

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::status::WhatsAppInstanceStatus;
 use crate::model::Sensitive;
 
+/// CEL: the text acts on no terminal that shows it; the same characters as `rules::text::is_unprintable`.
+pub(super) const PRINTABLE: &str = r"!self.matches('[\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]')";
+/// CEL: nothing but spaces at neither end. Other white space is not [`PRINTABLE`], or is refused by admission.
+pub(super) const TRIMMED: &str = "self.trim() == self";
+
 /// One WhatsApp Web session: a device linked to a WhatsApp account, kept connected by a bridge.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -87,16 +92,23 @@ use crate::model::Sensitive;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WhatsAppInstanceSpec {
-    /// Display name, for example "Business Account": 1 to 100 characters, not blank, unique per owner.
+    /// Display name, for example "Business Account": 1 to 100 characters, not blank, no control characters, unique per owner.
     #[schemars(length(min = 1, max = 100))]
-    #[x_kube(validation = ("self.trim() != ''", "spec.name must not be blank"))]
+    #[x_kube(
+        validation = ("self.trim() != ''", "spec.name must not be blank"),
+        validation = (PRINTABLE, "spec.name must not hold control characters or characters that change the direction of text")
+    )]
     pub name: String,
 
     /// Who the instance belongs to: a user name as Kubernetes knows it, for example "alice@example.com", or
     /// "system:serviceaccount:NAMESPACE:NAME". Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self == oldSelf", "spec.owner must not change; delete the instance and create it for the other owner"))]
+    #[x_kube(
+        validation = ("self == oldSelf", "spec.owner must not change; delete the instance and create it for the other owner"),
+        validation = (PRINTABLE, "spec.owner must not hold control characters or characters that change the direction of text"),
+        validation = (TRIMMED, "spec.owner must not begin or end with white space")
+    )]
     pub owner: Option<String>,
 
     /// The wish that this instance be its owner's primary one, which apps send through by default. What came of the

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::instance::{PRINTABLE, TRIMMED};
 use crate::platform::kubernetes::ObjectRef;
 
 /// The limit of one owner, and the ledger of what counts against it.
@@ -46,7 +47,11 @@ use crate::platform::kubernetes::ObjectRef;
 pub struct WhatsAppOwnerSpec {
     /// The owner, as written in the instances' spec.owner. Immutable.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = ("self == oldSelf", "spec.owner must not change; create a WhatsAppOwner for the other owner instead"))]
+    #[x_kube(
+        validation = ("self == oldSelf", "spec.owner must not change; create a WhatsAppOwner for the other owner instead"),
+        validation = (PRINTABLE, "spec.owner must not hold control characters or characters that change the direction of text"),
+        validation = (TRIMMED, "spec.owner must not begin or end with white space")
+    )]
     pub owner: String,
 
     /// How many instances the owner may have across the cluster. The operator's default (10) when not given.

@@ -22,9 +22,11 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Admission webhooks")]
 pub struct WebhookArgs {
-    /// Where to serve admission reviews, for example 0.0.0.0:9443; not at all when not given
-    #[arg(long = "webhook-listen", env = "WHATSAPP_OPERATOR_WEBHOOK_LISTEN", value_name = "ADDRESS", value_parser = address)]
-    pub listen: Option<SocketAddr>,
+    /// Where to serve admission reviews; "none" for a controller without them, which repairs what breaks a rule and refuses
+    /// nothing
+    #[arg(long = "webhook-listen", env = "WHATSAPP_OPERATOR_WEBHOOK_LISTEN", value_name = "ADDRESS",
+          default_value = "0.0.0.0:9443", value_parser = listen)]
+    pub listen: Listen,
 
     /// How many instances an owner may have, unless spec.maxInstances of the WhatsAppOwner says otherwise
     #[arg(long, env = "WHATSAPP_OPERATOR_MAX_INSTANCES_PER_OWNER", value_name = "N", default_value_t = DEFAULT_LIMIT,
@@ -73,6 +75,19 @@ pub struct WebhookArgs {
     /// How long old and new authority are both trusted before and after the change
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = life, hide_short_help = true)]
     pub webhook_authority_overlap: Duration,
+}
+
+/// Where the webhooks are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// There.
+    At(SocketAddr),
+    /// Nowhere, because somebody said so.
+    Nowhere,
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "none" { Ok(Listen::Nowhere) } else { address(text).map(Listen::At) }
 }
 
 impl WebhookArgs {
@@ -184,6 +199,7 @@ fn life(text: &str) -> Result<Duration, String> {
 mod tests {
     use clap::Parser as _;
 
+    use super::Listen;
     use crate::{
         admission::configuration::Reach,
         cli::{Args, Command},
@@ -196,14 +212,16 @@ mod tests {
     }
 
     #[test]
-    fn the_controller_serves_webhooks_when_told_where() {
+    fn the_controller_serves_webhooks_unless_told_not_to() {
         let Ok(Command::Controller(args)) = parse(&["controller", "--webhook-listen", "127.0.0.1:0"]) else { panic!() };
-        assert!(args.webhook.listen.is_some());
+        assert_eq!(args.webhook.listen, Listen::At("127.0.0.1:0".parse().unwrap()));
         assert_eq!(args.webhook.max_instances_per_owner, 10);
         assert_eq!(args.webhook.hosts("whatsapp"), ["whatsapp-operator-webhook.whatsapp.svc"]);
         assert_eq!(args.webhook.lifetimes(), crate::admission::certificates::Lifetimes::default());
         let Ok(Command::Controller(args)) = parse(&["controller"]) else { panic!() };
-        assert_eq!(args.webhook.listen, None);
+        assert_eq!(args.webhook.listen, Listen::At("0.0.0.0:9443".parse().unwrap()));
+        let Ok(Command::Controller(args)) = parse(&["controller", "--webhook-listen=none"]) else { panic!() };
+        assert_eq!(args.webhook.listen, Listen::Nowhere);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::error::PluginError;
+use crate::rules::text::is_unprintable;
 
 /// Writes to standard output.
 ///
@@ -71,9 +72,9 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Without control characters: a display name must not move the cursor.
+/// Without what acts on a terminal: a display name stored before that was refused must not move the cursor.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().map(|c| if is_unprintable(c) { '?' } else { c }).collect()
 }
 
 /// A time span as kubectl shows ages (k8s.io/apimachinery/pkg/util/duration `HumanDuration`).

@@ -16,6 +16,7 @@ pub mod primary;
 #[cfg(test)]
 mod properties;
 mod settle;
+pub mod text;
 
 pub use denial::Denial;
 pub use facts::InstanceFacts;

@@ -14,7 +14,7 @@ use crate::{
         configuration, router,
     },
     api::WhatsAppOwner,
-    cli::webhook::{AloneArgs, ConfigurationArgs, WebhookArgs},
+    cli::webhook::{AloneArgs, ConfigurationArgs, Listen, WebhookArgs},
     model::NamespaceScope,
     platform::{
         admin::{Admin, Part},
@@ -165,7 +165,7 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
     let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-    let listen = args.webhook.listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 9443)));
+    let Listen::At(listen) = args.webhook.listen else { return Err(RunError::NothingToServe) };
     let wiring = Start {
         args: &args.webhook,
         listen,

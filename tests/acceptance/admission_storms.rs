@@ -144,7 +144,7 @@ async fn places_of_what_never_came_to_be_are_free_for_the_next_after_a_minute() 
 async fn the_controller_frees_places_of_what_never_came_to_be_after_a_minute() {
     let (gate, exist) = storm_with_losses("storm-swept").await;
     // Nothing is to come up, and the bridges there are belong to other tests.
-    let mut controller = operator_program(&gate.dir, &gate.kubeconfig, gate.name).args([
+    let mut controller = operator_program(&gate.dir, &gate.kubeconfig, gate.name, None).args([
         "--watch-namespaces",
         gate.name,
         "--bridge-selector",

@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use whatsapp_operator::api::{WhatsAppBridge, WhatsAppInstance, WhatsAppOwner};
@@ -174,4 +174,30 @@ async fn definitions_have_columns_names_and_a_status_of_their_own() {
     assert_eq!(usual, ["Name", "Owner", "Primary", "Phase", "Phone", "Age"]);
     let wide: Vec<&str> = columns.iter().filter(|c| c.priority == Some(1)).map(|c| c.name.as_str()).collect();
     assert_eq!(wide, ["Bridge", "Shard", "Session", "Reason"]);
+}
+
+/// Every character that must not stand in a name or an owner, at the edges of its range, and some that may.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_and_owners_that_act_on_a_terminal_are_refused_by_the_schema_alone() {
+    let (client, _) = cluster().await;
+    create_namespace(&client, "unprintable").await;
+    let api: Api<WhatsAppInstance> = Api::namespaced(client, "unprintable");
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let create = async |name: &str, owner: &str| {
+        let object = json!({"metadata": {"name": "one"}, "spec": {"name": name, "owner": owner}});
+        api.create(&dry, &serde_json::from_value(object).unwrap()).await.map(drop).map_err(|error| error.to_string())
+    };
+    for bad in "\u{1}\t\n\u{7}\u{1b}\u{1f}\u{7f}\u{80}\u{85}\u{9f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}".chars() {
+        let text = format!("a{bad}b");
+        let said = create(&text, "alice").await.unwrap_err();
+        assert!(said.contains("spec.name must not hold control characters"), "{bad:?}: {said}");
+        let said = create("Shop", &text).await.unwrap_err();
+        assert!(said.contains("spec.owner must not hold control characters"), "{bad:?}: {said}");
+    }
+    for owner in ["\n", "alice@example.com ", " alice"] {
+        assert!(create("Shop", owner).await.unwrap_err().contains("spec.owner must not"), "{owner:?}");
+    }
+    for good in ["営業部", "משרד\u{200f} 1", "\u{1f468}\u{200d}\u{1f467} \u{2764}\u{fe0f}", "می\u{200c}خواهم", "a\u{a0}b"] {
+        create(good, "alice").await.unwrap_or_else(|said| panic!("{good:?}: {said}"));
+    }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     least_privilege::account,
     support::{
-        webhooks::{Configuration, serving, until_asked, webhook_program},
+        webhooks::{Configuration, until_asked, webhook_program},
         world::{
             ALONE, BridgeAddress, OperatorAddress, SOON, Wishes, World, bridge_program, cluster, create_namespace,
             operator_program, target_dir, token,
@@ -45,7 +45,7 @@ async fn an_operator_without_a_way_to_the_lease_is_not_ready_and_a_standby_is() 
     let operator = |which: &str| {
         let dir = target_dir().join("acceptance/readiness").join(which);
         let _ = std::fs::remove_dir_all(&dir);
-        operator_program(&dir, &kubeconfig, &name).args([
+        operator_program(&dir, &kubeconfig, &name, None).args([
             "--bridge-selector",
             "world=none",
             "--watch-namespaces",
@@ -77,9 +77,12 @@ async fn a_standby_answers_reviews_with_the_authority_that_the_leader_publishes(
     let operator = |which: &str| {
         let dir = target_dir().join("acceptance/standby").join(which);
         let _ = std::fs::remove_dir_all(&dir);
-        operator_program(&dir, &kubeconfig, &name)
-            .args(["--bridge-selector", "world=none", "--watch-namespaces", &name])
-            .args(serving(&name))
+        operator_program(&dir, &kubeconfig, &name, Some(&name)).args([
+            "--bridge-selector",
+            "world=none",
+            "--watch-namespaces",
+            &name,
+        ])
     };
     let (mut leader, mut standby) = (operator("leader"), operator("standby"));
     let first: Addresses = leader.start().await;
@@ -193,7 +196,7 @@ async fn an_operator_that_may_not_list_says_so_at_the_start_and_a_leader_is_not_
 
     // A standby whose rights are taken away while it waits.
     let dir = world.dir.join("standby");
-    let mut standby = operator_program(&dir, &world.dir.join("least-privilege.kubeconfig"), &world.name).args([
+    let mut standby = operator_program(&dir, &world.dir.join("least-privilege.kubeconfig"), &world.name, None).args([
         "--watch-namespaces",
         &world.name,
         "--bridge-selector",

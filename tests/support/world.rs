@@ -133,10 +133,9 @@ impl World {
         bridge.set("--listen", host(&bridge_address.http));
         create_bridge(&client, name, &[&bridge_address.http], &token).await;
 
-        let mut operator = operator_program(&dir, &kubeconfig, name)
+        let mut operator = operator_program(&dir, &kubeconfig, name, wishes.webhooks.then_some(name))
             .args(["--watch-namespaces", name, "--bridge-selector", &format!("world={name}")])
-            .args(wishes.operator)
-            .args(wishes.webhooks.then(|| webhooks::serving(name)).into_iter().flatten());
+            .args(wishes.operator);
         if let Some(executable) = of_another_release("OPERATOR") {
             operator = operator.executable(executable);
         }
@@ -311,10 +310,16 @@ pub fn bridge_program(dir: &Path, token: &str) -> Program {
     program.args([Path::new("--token-file"), &token_file, Path::new("--data-dir"), &dir.join("bridge")])
 }
 
-/// An operator whose lease is in `namespace`, logging everything it has to say.
-pub fn operator_program(dir: &Path, kubeconfig: &Path, namespace: &str) -> Program {
-    Program::new("whatsapp-operator", dir)
-        .args(["controller", "--admin-listen", "127.0.0.1:0", "--log", "debug", "--log-format", "json"])
+/// An operator whose lease is in `namespace`, logging everything it has to say. It serves webhooks only when it is told the
+/// name of their configuration.
+pub fn operator_program(dir: &Path, kubeconfig: &Path, namespace: &str, webhooks: Option<&str>) -> Program {
+    let program = Program::new("whatsapp-operator", dir);
+    let program = match webhooks {
+        Some(configuration) => program.args(["controller"]).args(webhooks::serving(configuration)),
+        None => program.args(["controller", "--webhook-listen", "none"]),
+    };
+    program
+        .args(["--admin-listen", "127.0.0.1:0", "--log", "debug", "--log-format", "json"])
         .args(["--shutdown-delay", "0s"])
         .args(["--lease-namespace", namespace, "--kubeconfig"])
         .args([kubeconfig])

@@ -19,6 +19,7 @@ use support::history::Ask;
 /// The example that the demo applies and watches.
 const INSTANCE: &str = "business-account";
 const PHONE: &str = "+15550001111";
+const OTHER_PHONE: &str = "+15550002222";
 
 /// Runs a Kubernetes API server, a simulated WhatsApp, a bridge and the operator on this machine.
 #[derive(Parser)]
@@ -54,6 +55,30 @@ async fn check(stage: &Stage) {
     println!("ok  Connected {} ms after the scan", step.elapsed().as_millis());
 
     let step = Instant::now();
+    let refused = |created: Result<(), String>, words: &str| match created {
+        Ok(()) => panic!("let in, although it should be refused: {words}"),
+        Err(said) => assert!(said.contains(words), "refused in other words than {words:?}: {said}"),
+    };
+    refused(stage.create("copy", " BUSINESS account ").await, "already");
+    for n in 2..=10 {
+        stage.create(&format!("line-{n}"), &format!("Line {n}")).await.expect("the owner has a slot");
+    }
+    refused(stage.create("line-11", "Line 11").await, "has 10 of 10 instances");
+    println!("ok  an equal name and the 11th instance refused in {} ms", step.elapsed().as_millis());
+
+    let step = Instant::now();
+    stage.set_desired_state("line-2", "Connected").await;
+    let qr = stage.history.until("line-2", "showing a QR code", patience, |i| i.qr().is_some()).await.qr().unwrap();
+    let early = stage.set_primary("line-2").expect_err("only a connected instance can be primary");
+    assert!(early.contains("must be connected"), "{early}");
+    stage.whatsapp().scan(&qr, OTHER_PHONE, "Alice").await.expect("the phone scans the code");
+    stage.history.until_phase("line-2", Phase::Connected, patience).await;
+    stage.set_primary("line-2").expect("a connected instance becomes primary");
+    println!("ok  set-primary refused before, done once connected, in {} ms", step.elapsed().as_millis());
+
+    let step = Instant::now();
+    stage.delete("line-2").await;
+    stage.history.until_gone("line-2", patience).await;
     stage.set_desired_state(INSTANCE, "Disconnected").await;
     stage.history.until_phase(INSTANCE, Phase::Disconnected, patience).await;
     stage.set_desired_state(INSTANCE, "Connected").await;

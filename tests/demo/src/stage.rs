@@ -3,14 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use whatsapp_operator::{
+    admission::configuration::{Parameters, Reach, mutating, validating},
     api::{WhatsAppBridge, WhatsAppInstance, labels},
     plugin::terminal::{Ink, Modules},
 };
@@ -20,11 +23,16 @@ use crate::support::{
     history::{History, Seen},
     phone::WhatsApp,
     program::Program,
+    webhooks,
     world::{self, BridgeAddress, OperatorAddress},
 };
 
 const NAMESPACE: &str = "default";
 const BRIDGE: &str = "builtin";
+/// Name of both webhook configurations.
+const CONFIGURATION: &str = "whatsapp-operator";
+/// The owner in examples/instance.yaml.
+const OWNER: &str = "alice@example.com";
 
 /// Everything that runs.
 pub struct Stage {
@@ -72,12 +80,36 @@ impl Stage {
         let bridges: Api<WhatsAppBridge> = Api::all(client.clone());
         bridges.patch(BRIDGE, &PatchParams::default(), &Patch::Merge(default)).await.expect("mark the default bridge");
 
-        println!("==> starting the operator");
-        let mut operator = world::operator_program(&dir, &plane.kubeconfig(), NAMESPACE);
+        println!("==> starting the operator with its admission webhooks");
+        let mut operator = world::operator_program(&dir, &plane.kubeconfig(), NAMESPACE, Some(CONFIGURATION));
         let operator_address: OperatorAddress = operator.start().await;
+        install_webhooks(&client, operator_address.webhook.as_deref().expect("the operator serves webhooks")).await;
         let stage = Self { history, client, dir, whatsapp, bridge, operator, plane };
+        webhooks::until_asked(&stage.instances(), &probe()).await;
         stage.write_env(&address, &operator_address);
         stage
+    }
+
+    /// Creates an instance of the example's owner; the API server's words when it is refused.
+    pub async fn create(&self, object_name: &str, name: &str) -> Result<(), String> {
+        let object = json!({
+            "metadata": {"name": object_name}, "spec": {"name": name, "owner": OWNER, "desiredState": "Disconnected"},
+        });
+        let object: WhatsAppInstance = serde_json::from_value(object).expect("an instance");
+        let created = self.instances().create(&PostParams::default(), &object).await;
+        created.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// `kubectl whatsapp set-primary NAME`.
+    pub fn set_primary(&self, name: &str) -> Result<(), String> {
+        let plugin = crate::support::program::profile_dir().join("kubectl-whatsapp");
+        let kubeconfig = self.dir.join("kubeconfig");
+        let output = Command::new(plugin)
+            .args(["set-primary", name, "--wait", "--timeout", "30s", "--kubeconfig"])
+            .arg(kubeconfig)
+            .output()
+            .expect("run kubectl-whatsapp");
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     /// For a person or a script that wants to join in.
@@ -147,8 +179,41 @@ impl Stage {
         } else {
             println!("Scan with your phone: WhatsApp > Settings > Linked devices > Link a device.");
         }
+        println!("See the rules at work:");
+        println!("  # an equal name is refused");
+        println!("  sed 's/name: business-account/name: copy/' examples/instance.yaml | {kubectl} apply -f -");
+        println!("  # of eleven instances the 11th is refused (the one above is the first)");
+        println!(
+            "  for n in $(seq 2 11); do sed \"s/name: business-account/name: line-$n/; s/Business Account/Line $n/\" examples/instance.yaml | {kubectl} apply -f -; done"
+        );
+        println!("  kubectl-whatsapp owners");
+        println!("  # scan line-2 as another phone (--phone +15550002222), then make it the primary one");
+        println!("  kubectl-whatsapp set-primary line-2 --wait");
         println!("Addresses, pids and logs are in target/demo. Ctrl-C stops everything.\n");
     }
+}
+
+/// Registers the webhooks as an installation does: by address, since there are no Services here.
+async fn install_webhooks(client: &Client, url: &str) {
+    let wanted = Parameters {
+        name: CONFIGURATION.to_owned(),
+        reach: Reach::Url(url.to_owned()),
+        ca_bundle: None,
+        namespaces: None,
+    };
+    let apply = PatchParams::apply("demo").force();
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    api.patch(CONFIGURATION, &apply, &Patch::Apply(mutating(&wanted))).await.expect("register the mutating webhook");
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    api.patch(CONFIGURATION, &apply, &Patch::Apply(validating(&wanted)))
+        .await
+        .expect("register the validating webhook");
+}
+
+/// An instance to try by a dry run.
+fn probe() -> WhatsAppInstance {
+    let object = json!({"metadata": {"name": "probe"}, "spec": {"name": "Probe", "owner": "probe@example.com"}});
+    serde_json::from_value(object).expect("an instance")
 }
 
 /// One version of the instance, as the demo shows it.

@@ -16,7 +16,6 @@ use crate::{
     scripted_bridge,
     support::{
         control_plane::ControlPlane,
-        webhooks,
         world::{self, OperatorAddress},
     },
 };
@@ -53,13 +52,11 @@ impl Crowd {
         self.create(client).await;
         let floor = since.elapsed().as_secs_f64() / Writes::so_far(client).await.since(created).instances;
 
-        let mut operator = world::operator_program(dir, &plane.kubeconfig(), self.namespace)
+        // Nobody asks the webhooks: what is measured is what a replica that serves admission too holds in memory.
+        let webhooks = (self.owners > 0).then_some("");
+        let mut operator = world::operator_program(dir, &plane.kubeconfig(), self.namespace, webhooks)
             .args(["--watch-namespaces", self.namespace]);
         operator.set("--log", "info");
-        if self.owners > 0 {
-            // Nobody asks it: what is measured is what a replica that serves admission too holds in memory.
-            operator = operator.args(webhooks::serving(""));
-        }
         let (before, up) = (Writes::so_far(client).await, Instant::now());
         let address: OperatorAddress = operator.start().await;
         self.until_connected(&address, Duration::from_millis(250)).await;

@@ -52,7 +52,7 @@ pub async fn run(
     let address: BridgeAddress = bridge.start().await;
     world::create_bridge(client, NAMESPACE, &[&address.http], &token).await;
     let mut operator =
-        world::operator_program(dir, &plane.kubeconfig(), NAMESPACE).args(["--watch-namespaces", NAMESPACE]);
+        world::operator_program(dir, &plane.kubeconfig(), NAMESPACE, None).args(["--watch-namespaces", NAMESPACE]);
     operator.set("--log", "info");
     let _: OperatorAddress = operator.start().await;
 
