@@ -187,7 +187,9 @@ async fn names_and_owners_that_act_on_a_terminal_are_refused_by_the_schema_alone
         let object = json!({"metadata": {"name": "one"}, "spec": {"name": name, "owner": owner}});
         api.create(&dry, &serde_json::from_value(object).unwrap()).await.map(drop).map_err(|error| error.to_string())
     };
-    for bad in "\u{1}\t\n\u{7}\u{1b}\u{1f}\u{7f}\u{80}\u{85}\u{9f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}".chars() {
+    for bad in
+        "\u{1}\t\n\u{7}\u{1b}\u{1f}\u{7f}\u{80}\u{85}\u{9f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}".chars()
+    {
         let text = format!("a{bad}b");
         let said = create(&text, "alice").await.unwrap_err();
         assert!(said.contains("spec.name must not hold control characters"), "{bad:?}: {said}");
@@ -197,7 +199,9 @@ async fn names_and_owners_that_act_on_a_terminal_are_refused_by_the_schema_alone
     for owner in ["\n", "alice@example.com ", " alice"] {
         assert!(create("Shop", owner).await.unwrap_err().contains("spec.owner must not"), "{owner:?}");
     }
-    for good in ["営業部", "משרד\u{200f} 1", "\u{1f468}\u{200d}\u{1f467} \u{2764}\u{fe0f}", "می\u{200c}خواهم", "a\u{a0}b"] {
+    for good in
+        ["営業部", "משרד\u{200f} 1", "\u{1f468}\u{200d}\u{1f467} \u{2764}\u{fe0f}", "می\u{200c}خواهم", "a\u{a0}b"]
+    {
         create(good, "alice").await.unwrap_or_else(|said| panic!("{good:?}: {said}"));
     }
 }
