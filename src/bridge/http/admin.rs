@@ -1,12 +1,17 @@
 //! Health and metrics.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 use whatsapp_operator::platform::admin::Shown;
 
 use super::Api;
 use crate::sessions::Shared;
+
+/// Looking through the directories of a thousand sessions takes some ten milliseconds. A disk that does not answer is not
+/// to cost the other metrics.
+const MEASURE: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl Shown for Api {
@@ -22,7 +27,9 @@ impl Shown for Api {
 
     async fn metrics(&self) -> String {
         let counts = self.shared.feed.sessions.count(|session| format!("{:?}", session.phase));
-        self.shared.metrics.data(data_bytes(&self.shared).await);
+        if let Ok(bytes) = timeout(MEASURE, data_bytes(&self.shared)).await {
+            self.shared.metrics.data(bytes);
+        }
         self.shared.metrics.text(|phase| counts.get(&format!("{phase:?}")).copied().unwrap_or(0))
     }
 }
