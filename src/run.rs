@@ -29,8 +29,9 @@ use crate::{
 pub use rbac::rbac;
 pub use webhook::{webhook, webhook_configuration};
 
-/// How long running reconciles may take to finish; less than a pod's default grace period of 30 s.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long running reconciles may take to finish; less than a process has after its listeners have closed, so that the
+/// lease can still be given up.
+const DRAIN: Duration = Duration::from_secs(12);
 
 /// How long a leader may take to list everything before it is called not ready. A standby that takes over is ready, and
 /// stays so while it reads some thousand objects.

@@ -44,7 +44,7 @@ pub const RIGHTS: &[Right] = &[
     Right {
         group: "admissionregistration.k8s.io",
         resources: &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
-        verbs: &["get", "patch"],
+        verbs: &["get", "list", "watch", "patch"],
         names: &["whatsapp-operator"],
         reach: Cluster,
         why: "keep caBundle what it has to be; with another --webhook-configuration, its name",
@@ -60,7 +60,7 @@ pub const RIGHTS: &[Right] = &[
     Right {
         group: "",
         resources: &["secrets"],
-        verbs: &["get", "update"],
+        verbs: &["get", "list", "watch", "update"],
         names: &["whatsapp-operator-webhook"],
         reach: ReleaseNamespace,
         why: "share and renew the certificates; with another --webhook-secret, its name",

@@ -189,6 +189,7 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     let lead = async {
         loop {
             candidate.acquire(looked).await;
+            tracing::info!(lease = args.lease_name, "holding the lease");
             webhooks.lead(true);
             let error = candidate.hold().await;
             webhooks.lead(false);

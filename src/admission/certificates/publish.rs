@@ -30,7 +30,7 @@ use super::{
 };
 use crate::platform::{
     kubernetes::{CALL_TIMEOUT, call},
-    watch::watch_config,
+    watch::{watch_config, watch_error},
 };
 
 /// How soon to try again after an error; it doubles up to [`LAST_RETRY`]. The first is a patch that came too late, because
@@ -72,8 +72,12 @@ impl Publisher {
         let mut changes =
             Box::pin(watcher(api.clone(), config).default_backoff().filter_map(async |event| match event {
                 // The beginning of a list tells nothing yet.
-                Ok(Event::Init) | Err(_) => None,
+                Ok(Event::Init) => None,
                 Ok(_) => Some(()),
+                Err(error) => {
+                    tracing::warn!(error = watch_error(&error), "watch the webhook configurations");
+                    None
+                }
             }));
         let mut retry = FIRST_RETRY;
         while !stop.is_cancelled() {

@@ -25,7 +25,7 @@ use super::{
 use crate::platform::{
     https::{Tls, TlsError},
     kubernetes::{CALL_TIMEOUT, CallError, call},
-    watch::watch_config,
+    watch::{watch_config, watch_error},
 };
 
 /// Key of the whole state; the others repeat parts of it for people and tools.
@@ -213,8 +213,12 @@ impl CertificateSecret {
         let config = watch_config().fields(&format!("metadata.name={}", self.name));
         Box::pin(watcher(self.api(), config).default_backoff().filter_map(async |event| match event {
             // The beginning of a list tells nothing yet.
-            Ok(Event::Init) | Err(_) => None,
+            Ok(Event::Init) => None,
             Ok(_) => Some(()),
+            Err(error) => {
+                tracing::warn!(error = watch_error(&error), "watch the webhook's Secret");
+                None
+            }
         }))
     }
 

@@ -109,7 +109,8 @@ fn without_values(error: &str) -> String {
     error.split('"').enumerate().map(|(n, part)| if n % 2 == 0 { part } else { "\"...\"" }).collect()
 }
 
-fn watch_error(error: &watcher::Error) -> String {
+/// What broke a watch, without the values of objects.
+pub fn watch_error(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(source)
         | watcher::Error::WatchStartFailed(source)

@@ -6,7 +6,7 @@ mod changes;
 mod guarded;
 
 pub use cache::Cache;
-pub use changes::changes;
+pub use changes::{changes, watch_error};
 pub use guarded::{Guarded, Salvage, Unfit};
 
 use std::sync::Arc;
