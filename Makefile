@@ -40,9 +40,8 @@ lint: ## format and clippy
 	cargo clippy --locked $(CARGO_SET) --all-targets -- -D warnings
 
 .PHONY: deny
-deny: ## licences, bans and sources of all dependencies (uses cargo-deny)
-	@command -v cargo-deny >/dev/null || { echo "make deny: cargo-deny is not installed: run 'cargo install --locked cargo-deny' (about 6 minutes)" >&2; exit 1; }
-	cargo deny --all-features check licenses bans sources
+deny: ## licences, bans and sources of all dependencies (cargo-deny; built once, about 6 minutes, unless it is on the PATH)
+	@.ci/cargo-deny --all-features check licenses bans sources
 
 .PHONY: bench
 bench: control-plane ## the benchmarks, release build; prints a table and writes target/bench.json
