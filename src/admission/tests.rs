@@ -247,7 +247,7 @@ async fn a_dry_run_is_answered_alike_and_reserves_nothing() {
     }
     api.lock().calls.clear();
     assert_eq!(dry("a").await.unwrap_err().reason, "LimitExceeded");
-    assert_eq!(dry("i3").await, Ok(()), "its own place");
+    assert_eq!(dry("i3").await, Ok(()), "its own slot");
     assert_eq!(api.lock().writes(), 0);
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// A place where sessions run, owned by the platform team.
+/// Where sessions run, owned by the platform team.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "whatsapp-operator.dev",
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
     category = "whatsapp",
     status = "WhatsAppBridgeStatus",
     derive = "PartialEq",
-    doc = "A place where WhatsApp sessions run. The one annotated whatsapp-operator.dev/is-default: \"true\" serves instances without spec.bridgeRef.",
+    doc = "Where WhatsApp sessions run. The one annotated whatsapp-operator.dev/is-default: \"true\" serves instances without spec.bridgeRef.",
     printcolumn(
         name = "Ready",
         json_path = ".status.conditions[?(@.type=='Ready')].status",

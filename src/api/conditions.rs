@@ -16,7 +16,7 @@ pub const ALL: [&str; 5] = [ACCEPTED, BRIDGE_AVAILABLE, PAIRED, CONNECTED, READY
 
 /// Reasons, by the condition that usually carries them. `Ready` repeats the reason of whatever holds it back.
 pub mod reason {
-    /// Accepted: no rule speaks against it.
+    /// Accepted: all ownership rules are met.
     pub const ACCEPTED: &str = "Accepted";
     /// Accepted: without an owner there are no rules.
     pub const NO_OWNER: &str = "NoOwner";

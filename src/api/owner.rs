@@ -64,17 +64,17 @@ pub struct WhatsAppOwnerSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WhatsAppOwnerStatus {
-    /// The ledger: every place taken, by an existing instance or one being created.
+    /// The ledger: every slot taken, by an existing instance or one being created.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
     pub instances: Vec<LedgerEntry>,
 
-    /// How many places are taken. Instances that wait for a place or a name do not count.
+    /// How many slots are taken. Instances that wait for a slot or a name do not count.
     #[serde(default)]
     pub used: i64,
 
-    /// How many places there are.
+    /// How many slots there are.
     #[serde(default)]
     pub max: i64,
 
@@ -87,7 +87,7 @@ pub struct WhatsAppOwnerStatus {
     pub primary: Option<InstanceRef>,
 }
 
-/// One place taken in an owner's ledger.
+/// One slot taken in an owner's ledger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
@@ -100,14 +100,14 @@ pub struct LedgerEntry {
     /// The instance's spec.name, normalised for comparison.
     #[schemars(length(max = 400))]
     pub display_name: String,
-    /// When the place, or the name in renamingTo, was taken, while the instance has not been seen with it yet.
+    /// When the slot, or the name in renamingTo, was taken, while the instance has not been seen with it yet.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "readable_time")]
     pub reserved_at: Option<Time>,
     /// The name a change under way gives the instance, normalised; it is kept free until the change is seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400))]
     pub renaming_to: Option<String>,
-    /// Why the instance is not accepted: it exists, but has to wait. Absent when it holds its place.
+    /// Why the instance is not accepted: it exists, but has to wait. Absent when it holds its slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     /// Whether the instance is connected.
@@ -129,7 +129,7 @@ fn readable_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::
 /// What an instance that is not accepted waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Waiting {
-    /// A place: the owner has as many instances as allowed.
+    /// A slot: the owner has as many instances as allowed.
     LimitExceeded,
     /// Its name: another instance of the owner has it.
     NameTaken,

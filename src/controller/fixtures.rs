@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::decide::facts::{Candidate, Facts, LinkState, ShardLoad, Standing};
+use super::decide::facts::{Acceptance, Candidate, Facts, LinkState, ShardLoad};
 use crate::{
     api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     bridge_api::{Capability, Qr, Session, SessionPhase},
@@ -80,7 +80,7 @@ pub fn candidate(bridge: WhatsAppBridge, loads: &[(&str, usize)]) -> Candidate {
 pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_> {
     Facts {
         instance,
-        standing: Standing::Accepted,
+        acceptance: Acceptance::Accepted,
         primary: false,
         candidates: vec![candidate(default_bridge("main", &["s0"]), &[("s0", 0)])],
         namespace_labels: [].into(),

@@ -42,11 +42,11 @@ struct Entry {
     reserved: bool,
     phase: Option<Phase>,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
-    trouble: Option<Box<Trouble>>,
+    failures: Option<Box<Failures>>,
 }
 
 #[derive(Debug, Default)]
-struct Trouble {
+struct Failures {
     /// The last call to the bridge, if it failed: which, why, and how often in a row.
     failure: Option<(BridgeCall, BridgeError, u32)>,
     /// Reconciles that failed in a row.
@@ -84,8 +84,8 @@ impl Instances {
         let binding = binding.map(|binding| entries.shared(binding));
         let known = entries.by_uid.remove(&uid);
         let fresh = known.is_none();
-        let (old_binding, reserved, old_phase, trouble) =
-            known.map(|entry| (entry.binding, entry.reserved, entry.phase, entry.trouble)).unwrap_or_default();
+        let (old_binding, reserved, old_phase, failures) =
+            known.map(|entry| (entry.binding, entry.reserved, entry.phase, entry.failures)).unwrap_or_default();
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
         let reserved = binding.is_none() && reserved;
         let binding = binding.or_else(|| old_binding.clone());
@@ -93,7 +93,7 @@ impl Instances {
             entries.count(old_binding.as_ref(), binding.as_ref());
         }
         self.phases.change(old_phase, phase);
-        entries.by_uid.insert(uid, Entry { key: Key::clone(key), binding, reserved, phase, trouble });
+        entries.by_uid.insert(uid, Entry { key: Key::clone(key), binding, reserved, phase, failures });
         fresh
     }
 
@@ -109,7 +109,7 @@ impl Instances {
     /// The last call to the bridge of this kind, if it failed and that means something.
     pub fn failure(&self, uid: &str, call: BridgeCall) -> Option<BridgeError> {
         let entries = lock(&self.entries);
-        let (which, error, times) = entries.by_uid.get(uid)?.trouble.as_ref()?.failure.as_ref()?;
+        let (which, error, times) = entries.by_uid.get(uid)?.failures.as_ref()?.failure.as_ref()?;
         (*which == call && (!error.may_be_brief() || *times >= BRIEF_FAILURES)).then(|| error.clone())
     }
 
@@ -119,12 +119,12 @@ impl Instances {
         let Some(entry) = entries.by_uid.get_mut(uid) else { return };
         match failure {
             Some(error) => {
-                let trouble = entry.trouble.get_or_insert_default();
-                let before = trouble.failure.as_ref().filter(|(which, ..)| *which == call);
+                let failures = entry.failures.get_or_insert_default();
+                let before = failures.failure.as_ref().filter(|(which, ..)| *which == call);
                 let times = before.map_or(0, |(.., times)| *times).saturating_add(1);
-                trouble.failure = Some((call, error, times));
+                failures.failure = Some((call, error, times));
             }
-            None => entry.change_trouble(|trouble| trouble.failure = None),
+            None => entry.change_failures(|failures| failures.failure = None),
         }
     }
 
@@ -132,13 +132,13 @@ impl Instances {
     pub fn pause(&self, uid: &str, error: &ReconcileError) -> Option<Duration> {
         let mut entries = lock(&self.entries);
         let entry = entries.by_uid.get_mut(uid)?;
-        Some(entry.trouble.get_or_insert_default().in_row.pause(error))
+        Some(entry.failures.get_or_insert_default().in_row.pause(error))
     }
 
     /// A reconcile went well.
     pub fn is_fine(&self, uid: &str) {
         if let Some(entry) = lock(&self.entries).by_uid.get_mut(uid) {
-            entry.change_trouble(|trouble| trouble.in_row = InRow::default());
+            entry.change_failures(|failures| failures.in_row = InRow::default());
         }
     }
 
@@ -205,11 +205,11 @@ impl Instances {
 }
 
 impl Entry {
-    fn change_trouble(&mut self, change: impl FnOnce(&mut Trouble)) {
-        if let Some(trouble) = &mut self.trouble {
-            change(trouble);
-            if trouble.failure.is_none() && trouble.in_row == InRow::default() {
-                self.trouble = None;
+    fn change_failures(&mut self, change: impl FnOnce(&mut Failures)) {
+        if let Some(failures) = &mut self.failures {
+            change(failures);
+            if failures.failure.is_none() && failures.in_row == InRow::default() {
+                self.failures = None;
             }
         }
     }

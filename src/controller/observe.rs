@@ -4,7 +4,7 @@ use kube::ResourceExt;
 
 use super::{
     context::Context,
-    decide::facts::{Candidate, Facts, LinkState, ShardLoad, Trouble},
+    decide::facts::{BridgeFault, Candidate, Facts, LinkState, ShardLoad},
     instances::BridgeCall,
 };
 use crate::{
@@ -26,11 +26,11 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let unreadable = link_itself.as_ref().is_some_and(|link| link.is_unreadable(drivers::session_id(&uid)));
     let unbound = bound.is_none();
     let call = if instance.metadata.deletion_timestamp.is_some() { BridgeCall::Delete } else { BridgeCall::Put };
-    let (standing, primary) = context.owners.standing(instance);
+    let (acceptance, primary) = context.owners.acceptance(instance);
     let (session, session_since) = session.map_or((None, now), |(session, since)| (Some(session), since));
     Facts {
         instance,
-        standing,
+        acceptance,
         primary,
         candidates: if unbound { candidates(context) } else { Vec::new() },
         namespace_labels: if unbound {
@@ -55,13 +55,13 @@ fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Opti
         let text = format!(
             "WhatsAppBridge {name}, which this session is bound to, is gone; create it again, or delete this instance."
         );
-        return (LinkState::Down(Trouble::new(reason::BRIDGE_NOT_FOUND, text)), None);
+        return (LinkState::Down(BridgeFault::new(reason::BRIDGE_NOT_FOUND, text)), None);
     };
     if !drivers::shards(&bridge).any(|known| known == shard) {
         let text = format!(
             "Shard {shard}, which this session is bound to, is no longer in WhatsAppBridge {name}; add it again."
         );
-        return (LinkState::Down(Trouble::new(reason::SHARD_NOT_FOUND, text)), None);
+        return (LinkState::Down(BridgeFault::new(reason::SHARD_NOT_FOUND, text)), None);
     }
     context.links.get(bound).map_or((LinkState::Unknown, None), |link| link.look(drivers::session_id(uid)))
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{
     args::{Global, InstanceName},
-    error::{Attempt, Place, PluginError, explain, explain_status, root_cause, unreachable_server},
+    error::{Attempt, PluginError, Target, explain, explain_status, root_cause, unreachable_server},
 };
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
@@ -33,7 +33,7 @@ const PAGE: u32 = 500;
 /// A cluster, as one user sees it from one namespace.
 pub struct Cluster {
     client: Client,
-    place: Place,
+    target: Target,
     /// Namespace the verbs work in.
     pub namespace: String,
     request_timeout: Option<Duration>,
@@ -53,10 +53,10 @@ impl Cluster {
             config.auth_info.impersonate = Some(user.clone());
             config.auth_info.impersonate_groups = Some(global.as_group.clone());
         }
-        let place = Place { context, server: config.cluster_url.to_string() };
+        let target = Target { context, server: config.cluster_url.to_string() };
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| PluginError::Kubeconfig(root_cause(&error)))?;
-        Ok(Self { client, place, namespace, request_timeout: global.request_timeout.0 })
+        Ok(Self { client, target, namespace, request_timeout: global.request_timeout.0 })
     }
 
     /// Reads one instance.
@@ -158,7 +158,7 @@ impl Cluster {
     /// Follows one instance: how it is now, then every change, for as long as the caller listens. `None` means it is
     /// gone. A broken connection is reported as a passing error and made again.
     pub fn watch(&self, name: &InstanceName) -> impl Stream<Item = Result<Option<Box<WhatsAppInstance>>, PluginError>> {
-        let place = self.place.clone();
+        let target = self.target.clone();
         let namespace = self.namespace.clone();
         let wanted = name.clone();
         watcher::watch_object(self.instances(), name.as_str()).default_backoff().filter_map(move |seen| {
@@ -166,14 +166,14 @@ impl Cluster {
             let seen = match seen {
                 Ok(Some(object)) => read(object).map(Box::new).map(Some),
                 Ok(None) => Ok(None),
-                Err(watcher::Error::InitialListFailed(error)) => Err(explain(&error, &place, attempt("list"))),
+                Err(watcher::Error::InitialListFailed(error)) => Err(explain(&error, &target, attempt("list"))),
                 Err(watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error)) => {
-                    Err(explain(&error, &place, attempt("watch")))
+                    Err(explain(&error, &target, attempt("watch")))
                 }
                 // The server ends a watch that fell behind (410 Gone); the watcher lists again by itself.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => return ready(None),
-                Err(watcher::Error::WatchError(status)) => Err(explain_status(&status, &place, attempt("watch"))),
-                Err(error @ watcher::Error::NoResourceVersion) => Err(unreachable_server(&place, error.to_string())),
+                Err(watcher::Error::WatchError(status)) => Err(explain_status(&status, &target, attempt("watch"))),
+                Err(error @ watcher::Error::NoResourceVersion) => Err(unreachable_server(&target, error.to_string())),
             };
             ready(Some(seen))
         })
@@ -206,10 +206,10 @@ impl Cluster {
         let answer = match self.request_timeout {
             None => request.await,
             Some(limit) => tokio::time::timeout(limit, request).await.map_err(|_| {
-                unreachable_server(&self.place, format!("no answer in {}s, see --request-timeout", limit.as_secs()))
+                unreachable_server(&self.target, format!("no answer in {}s, see --request-timeout", limit.as_secs()))
             })?,
         };
-        answer.map_err(|error| explain(&error, &self.place, attempt))
+        answer.map_err(|error| explain(&error, &self.target, attempt))
     }
 }
 

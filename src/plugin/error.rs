@@ -150,7 +150,7 @@ impl PluginError {
 
 /// Where requests go; for error messages.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Target {
     /// Kubeconfig context in use.
     pub context: String,
     /// Address of its API server.
@@ -169,21 +169,21 @@ pub struct Attempt<'a> {
 }
 
 /// Turns an API error into a sentence.
-pub fn explain(error: &kube::Error, place: &Place, attempt: Attempt<'_>) -> PluginError {
+pub fn explain(error: &kube::Error, target: &Target, attempt: Attempt<'_>) -> PluginError {
     match error {
-        kube::Error::Api(status) => explain_status(status, place, attempt),
+        kube::Error::Api(status) => explain_status(status, target, attempt),
         kube::Error::SerdeError(cause) => {
             PluginError::Unreadable { name: attempt.name.unwrap_or("(list)").to_owned(), cause: cause.to_string() }
         }
-        other => unreachable_server(place, root_cause(other)),
+        other => unreachable_server(target, root_cause(other)),
     }
 }
 
 /// Turns the API server's refusal into a sentence.
-pub fn explain_status(status: &Status, place: &Place, attempt: Attempt<'_>) -> PluginError {
+pub fn explain_status(status: &Status, target: &Target, attempt: Attempt<'_>) -> PluginError {
     let named = status.details.as_ref().map_or("", |details| details.name.as_str());
     match (status.code, attempt.name) {
-        (401, _) => PluginError::Unauthorized { context: place.context.clone(), server: place.server.clone() },
+        (401, _) => PluginError::Unauthorized { context: target.context.clone(), server: target.server.clone() },
         (403, _) => PluginError::Forbidden {
             verb: attempt.verb,
             scope: attempt.namespace.map_or_else(|| "all namespaces".to_owned(), |ns| format!("namespace \"{ns}\"")),
@@ -192,14 +192,14 @@ pub fn explain_status(status: &Status, place: &Place, attempt: Attempt<'_>) -> P
         (404, Some(name)) if named == name => {
             PluginError::NotFound { name: name.to_owned(), namespace: attempt.namespace.unwrap_or_default().to_owned() }
         }
-        (404, _) => PluginError::NotInstalled { context: place.context.clone() },
+        (404, _) => PluginError::NotInstalled { context: target.context.clone() },
         _ => PluginError::Refused { verb: attempt.verb, message: status.message.clone() },
     }
 }
 
 /// The sentence for a server that does not answer.
-pub fn unreachable_server(place: &Place, cause: String) -> PluginError {
-    PluginError::Unreachable { context: place.context.clone(), server: place.server.clone(), cause }
+pub fn unreachable_server(target: &Target, cause: String) -> PluginError {
+    PluginError::Unreachable { context: target.context.clone(), server: target.server.clone(), cause }
 }
 
 /// The innermost error: "connection refused" says more than "service error".
@@ -217,14 +217,14 @@ mod tests {
 
     use kube::core::{Status, response::StatusDetails};
 
-    use super::{Attempt, Place, PluginError, explain_status};
+    use super::{Attempt, PluginError, Target, explain_status};
 
     fn sentence(code: u16, named: &str, attempt: Attempt<'_>) -> String {
-        let place = Place { context: "kind".into(), server: "https://127.0.0.1:6443/".into() };
+        let target = Target { context: "kind".into(), server: "https://127.0.0.1:6443/".into() };
         let details: StatusDetails = serde_json::from_value(serde_json::json!({ "name": named })).unwrap();
         let status =
             Status::failure("must be connected to be set as primary", "Invalid").with_code(code).with_details(details);
-        explain_status(&status, &place, attempt).to_string()
+        explain_status(&status, &target, attempt).to_string()
     }
 
     const GET: Attempt<'_> = Attempt { verb: "get", namespace: Some("team"), name: Some("shop") };

@@ -43,7 +43,7 @@ impl InstanceFacts {
         (self.created, &self.uid)
     }
 
-    /// Of an object as it is stored, which may not fit this version: then it still takes its place and its name.
+    /// Of an object as it is stored, which may not fit this version: then it still takes its slot and its name.
     pub fn of_any(mut object: DynamicObject) -> Self {
         object.types = Some(TypeMeta::resource::<WhatsAppInstance>());
         let unreadable = Self {

@@ -1,4 +1,4 @@
-//! Taking places and names in an owner's ledger, before the object that wants them exists.
+//! Taking slots and names in an owner's ledger, before the object that wants them exists.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
@@ -14,14 +14,14 @@ pub struct Claim {
     pub display: String,
     /// The name, as compared.
     pub name: ComparableName,
-    /// Whether a place is wanted too, or the instance has one and only changes its name.
+    /// Whether a slot is wanted too, or the instance has one and only changes its name.
     pub kind: ClaimKind,
 }
 
 /// The two kinds of claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimKind {
-    /// A place and a name: the instance is being created, or gets its owner.
+    /// A slot and a name: the instance is being created, or gets its owner.
     Slot,
     /// A name only: the instance is being renamed.
     Name,
@@ -50,7 +50,7 @@ const CHECKS: [Check; 5] = [name_is_blank, is_not_entered, name_is_taken, limit_
 
 /// Takes what `claim` wants, if the rules allow it. `entries` come back with the reservation in them, ordered by key.
 ///
-/// A claim made twice is made once: the place is the same, its time starts anew. Nothing is ever released here, however
+/// A claim made twice is made once: the slot is the same, its time starts anew. Nothing is ever released here, however
 /// old: that takes knowing which instances exist. So settle a ledger that refuses, against a live list, and ask again.
 ///
 /// # Errors
@@ -98,7 +98,7 @@ pub fn is_reserved(entry: &LedgerEntry, now: Timestamp) -> bool {
     })
 }
 
-/// How many places are taken: what waits holds none.
+/// How many slots are taken: what waits holds none.
 pub fn used(entries: &[LedgerEntry]) -> usize {
     entries.iter().filter(|entry| entry.waiting.is_none()).count()
 }
@@ -108,7 +108,7 @@ pub(super) fn order(entry: &LedgerEntry, key: &InstanceRef) -> std::cmp::Orderin
     (&entry.namespace, &entry.name).cmp(&(&key.namespace, &key.name))
 }
 
-/// The refusal for want of a place.
+/// The refusal for want of a slot.
 pub(super) fn limit_exceeded(owner: &str, used: usize, waiting: usize, limit: u32) -> Denial {
     let queue = if waiting == 0 { String::new() } else { format!(" and {waiting} waiting") };
     Denial::new(
@@ -164,7 +164,7 @@ fn name_is_taken(question: &Question) -> Option<Denial> {
     taken.then(|| name_taken(question.owner, &question.claim.display))
 }
 
-/// Those who wait for a place count too: a newcomer must not overtake them. Those who wait for a name want none yet.
+/// Those who wait for a slot count too: a newcomer must not overtake them. Those who wait for a name want none yet.
 fn limit_is_reached(question: &Question) -> Option<Denial> {
     let counts = |entry: &&LedgerEntry| entry.waiting != Some(Waiting::NameTaken);
     let others = question.others().filter(counts).count();
@@ -206,21 +206,21 @@ mod tests {
         InstanceRef { namespace: "shop".into(), name: name.into() }
     }
 
-    fn place(name: &str, display: &str) -> Claim {
+    fn slot(name: &str, display: &str) -> Claim {
         Claim::new(key(name), display, ClaimKind::Slot)
     }
 
     fn full(n: usize) -> Vec<LedgerEntry> {
         (0..n).fold(Vec::new(), |entries, i| {
-            reserve("alice", &entries, &place(&format!("i{i}"), &format!("Instance {i}")), 100, now()).unwrap()
+            reserve("alice", &entries, &slot(&format!("i{i}"), &format!("Instance {i}")), 100, now()).unwrap()
         })
     }
 
     #[test]
     fn the_tenth_gets_in_and_the_eleventh_is_told_what_to_do() {
-        let ten = reserve("alice", &full(9), &place("x", "X"), 10, now()).unwrap();
+        let ten = reserve("alice", &full(9), &slot("x", "X"), 10, now()).unwrap();
         assert_eq!(used(&ten), 10);
-        let denial = reserve("alice", &ten, &place("y", "Y"), 10, now()).unwrap_err();
+        let denial = reserve("alice", &ten, &slot("y", "Y"), 10, now()).unwrap_err();
         assert_eq!((denial.reason, denial.code), ("LimitExceeded", 403));
         assert_eq!(
             denial.message,
@@ -230,9 +230,9 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_in_any_spelling() {
-        let one = reserve("alice", &[], &place("a", "Sales"), 10, now()).unwrap();
+        let one = reserve("alice", &[], &slot("a", "Sales"), 10, now()).unwrap();
         for spelling in ["Sales", " SALES", "ｓales"] {
-            let denial = reserve("alice", &one, &place("b", spelling), 10, now()).unwrap_err();
+            let denial = reserve("alice", &one, &slot("b", spelling), 10, now()).unwrap_err();
             assert_eq!((denial.reason, denial.code), ("NameTaken", 409), "{denial}");
         }
     }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn the_same_claim_again_takes_nothing_more() {
         let ten = full(10);
-        assert_eq!(reserve("alice", &ten, &place("i3", "Instance 3"), 10, now()).unwrap(), ten);
+        assert_eq!(reserve("alice", &ten, &slot("i3", "Instance 3"), 10, now()).unwrap(), ten);
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
         let mut entries = full(11);
         entries[10].waiting = Some(Waiting::LimitExceeded);
         entries.remove(0);
-        let denial = reserve("alice", &entries, &place("new", "New"), 10, now()).unwrap_err();
+        let denial = reserve("alice", &entries, &slot("new", "New"), 10, now()).unwrap_err();
         assert!(denial.message.contains("9 of 10 instances and 1 waiting"), "{denial}");
     }
 
@@ -257,9 +257,9 @@ mod tests {
         let mut entries = full(9);
         entries[8].waiting = Some(Waiting::NameTaken);
         entries.extend(full(10).pop());
-        assert!(reserve("alice", &entries, &place("new", "New"), 10, now()).is_ok());
+        assert!(reserve("alice", &entries, &slot("new", "New"), 10, now()).is_ok());
         entries[7].waiting = Some(Waiting::LimitExceeded);
-        let denial = reserve("alice", &entries, &place("new", "New"), 9, now()).unwrap_err();
+        let denial = reserve("alice", &entries, &slot("new", "New"), 9, now()).unwrap_err();
         assert!(denial.message.contains("8 of 9 instances and 1 waiting"), "{denial}");
     }
 
@@ -276,7 +276,7 @@ mod tests {
         let changing = reserve("alice", &two, &rename("Other"), 2, now()).unwrap();
         for kept in ["Other", "instance 0"] {
             assert_eq!(
-                reserve("alice", &changing, &place("z", kept), 10, now()).unwrap_err().reason,
+                reserve("alice", &changing, &slot("z", kept), 10, now()).unwrap_err().reason,
                 "NameTaken",
                 "{kept}"
             );
@@ -292,6 +292,6 @@ mod tests {
 
     #[test]
     fn a_name_that_shows_nothing_is_refused() {
-        assert_eq!(reserve("alice", &[], &place("a", "\u{200b}"), 10, now()).unwrap_err().reason, "NameBlank");
+        assert_eq!(reserve("alice", &[], &slot("a", "\u{200b}"), 10, now()).unwrap_err().reason, "NameBlank");
     }
 }

@@ -4,7 +4,7 @@
 //! Pure functions over values and a clock, one implementation for both callers: admission asks before an object exists,
 //! the controller is the authority over what exists. What they share between them is the ledger in
 //! `WhatsAppOwner.status.instances`; every write of it carries the resourceVersion it was computed from, so that two
-//! writers cannot both take the last place.
+//! writers cannot both take the last slot.
 
 pub mod assign;
 mod denial;
@@ -21,14 +21,14 @@ pub mod text;
 pub use denial::Denial;
 pub use facts::InstanceFacts;
 pub use name::ComparableName;
-pub use settle::{Settled, Verdict, doubts, settle, verdict};
+pub use settle::{Decision, Settled, decision, doubts, settle};
 
 use std::time::Duration;
 
 /// How many instances an owner may have when neither the `WhatsAppOwner` nor the operator's flags say otherwise.
 pub const DEFAULT_LIMIT: u32 = 10;
 
-/// How long a place is kept for an object that does not appear. The API server gives up on a request after 60 s
+/// How long a slot is kept for an object that does not appear. The API server gives up on a request after 60 s
 /// (`--request-timeout`), so nothing admitted earlier can still be written.
 pub const RESERVATION: Duration = Duration::from_secs(60);
 

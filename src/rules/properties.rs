@@ -6,9 +6,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    ComparableName, InstanceFacts, Settled, Verdict, doubts,
+    ComparableName, Decision, InstanceFacts, Settled, decision, doubts,
     ledger::{Claim, ClaimKind, is_reserved, reserve},
-    settle, verdict,
+    settle,
 };
 use crate::api::{InstanceRef, WhatsAppOwnerStatus};
 
@@ -34,7 +34,7 @@ enum Event {
     Postpone,
     /// The controller dies with what it had in mind, and the next one lists everything.
     Crash,
-    /// The instance learns of its verdict.
+    /// The instance learns of its decision.
     Mirror(usize),
     Wait(i64),
     /// Past admission.
@@ -232,8 +232,8 @@ impl Cluster {
                 self.look();
             }
             Event::Mirror(k) => {
-                let verdict = verdict("alice", self.status.as_ref(), &key(k), "any");
-                object(&mut self.objects, k, &|facts| facts.accepted = verdict == Some(Verdict::Accepted));
+                let decision = decision("alice", self.status.as_ref(), &key(k), "any");
+                object(&mut self.objects, k, &|facts| facts.accepted = decision == Some(Decision::Accepted));
             }
             Event::Wait(seconds) => {
                 self.now += SignedDuration::from_secs(seconds);
@@ -305,7 +305,7 @@ impl Cluster {
         for entry in &status.instances {
             match entry.waiting {
                 Some(crate::api::Waiting::LimitExceeded) => {
-                    prop_assert!(used >= self.limit as usize, "waits beside a free place");
+                    prop_assert!(used >= self.limit as usize, "waits beside a free slot");
                 }
                 Some(crate::api::Waiting::NameTaken) => prop_assert!(
                     status.instances.iter().any(|other| other.name != entry.name
@@ -382,7 +382,7 @@ proptest! {
         }
         let status = cluster.settled().status;
         for key in &runs {
-            prop_assert_eq!(verdict("alice", Some(&status), key, "any"), Some(Verdict::Accepted));
+            prop_assert_eq!(decision("alice", Some(&status), key, "any"), Some(Decision::Accepted));
         }
     }
 
@@ -399,9 +399,9 @@ proptest! {
         let mut in_order = cluster.facts();
         in_order.sort_by(|one, other| one.age().cmp(&other.age()));
         let status = cluster.settled().status;
-        for (place, facts) in in_order.iter().enumerate() {
-            let accepted = verdict("alice", Some(&status), &facts.key, "any") == Some(Verdict::Accepted);
-            prop_assert_eq!(accepted, place < limit as usize);
+        for (position, facts) in in_order.iter().enumerate() {
+            let accepted = decision("alice", Some(&status), &facts.key, "any") == Some(Decision::Accepted);
+            prop_assert_eq!(accepted, position < limit as usize);
         }
     }
 }
@@ -432,7 +432,7 @@ fn a_controller_that_lags_behind_gives_nothing_away() {
     for event in &[Event::Admit(0, 0), Event::Land(0), Event::Settle] {
         cluster.happen(event);
     }
-    // Replaced by one of the same key, which the controller has not seen: its place is not free.
+    // Replaced by one of the same key, which the controller has not seen: its slot is not free.
     for event in &[Event::Gone(0), Event::Admit(0, 2), Event::Postpone, Event::SettleBehind, Event::Admit(1, 3)] {
         cluster.happen(event);
     }
@@ -472,10 +472,10 @@ fn a_name_slipped_past_admission_goes_to_the_one_that_had_it() {
     for event in &[Event::Mirror(0), Event::Mirror(1), Event::SlipRename(0, 1), Event::Settle] {
         cluster.happen(event);
     }
-    let told = |k| verdict("alice", cluster.status.as_ref(), &key(k), "SALES");
-    assert_eq!(told(1), Some(Verdict::Accepted));
+    let told = |k| decision("alice", cluster.status.as_ref(), &key(k), "SALES");
+    assert_eq!(told(1), Some(Decision::Accepted));
     assert!(
-        matches!(told(0), Some(Verdict::Waits(denial)) if denial.reason == "NameTaken"),
+        matches!(told(0), Some(Decision::Waiting(denial)) if denial.reason == "NameTaken"),
         "the older one came later to it"
     );
 }

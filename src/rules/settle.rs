@@ -16,11 +16,11 @@ use crate::api::{InstanceRef, LedgerEntry, Waiting, WhatsAppOwnerStatus};
 
 /// What became of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It holds a place and its name: bring it up.
+pub enum Decision {
+    /// It holds a slot and its name: bring it up.
     Accepted,
     /// It waits; `Accepted=False` with this reason and message.
-    Waits(Denial),
+    Waiting(Denial),
 }
 
 /// What [`settle`] answers.
@@ -34,7 +34,7 @@ pub struct Settled {
 
 /// How firmly an instance stands; the firmer ones are seen to first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+enum EntryState {
     /// Accepted, and told so: it may be running. A lowered limit does not touch it.
     Running,
     /// Admitted, or accepted since, but not told yet.
@@ -46,12 +46,12 @@ enum Standing {
 /// The status of an owner, from the one `before` and every instance of the owner that exists.
 ///
 /// Places and names go, in order, to: those that run (even beyond a limit lowered since; among two of one name the one
-/// that had it first, then the older); reservations of the last 60 s; those that were granted a place; all others, the
-/// oldest first by (creationTimestamp, uid), while there are places. Who gets none waits, keeps its entry, and gets in by
+/// that had it first, then the older); reservations of the last 60 s; those that were granted a slot; all others, the
+/// oldest first by (creationTimestamp, uid), while there are slots. Who gets none waits, keeps its entry, and gets in by
 /// itself in a later settlement.
 ///
 /// The answer is only as good as `instances`. Where they come from a cache, pass every key of [`doubts`] through a live
-/// read first: a cache that lags behind the ledger would give away the places and names of instances it has not seen yet.
+/// read first: a cache that lags behind the ledger would give away the slots and names of instances it has not seen yet.
 pub fn settle(
     before: Option<&WhatsAppOwnerStatus>,
     instances: &[InstanceFacts],
@@ -63,7 +63,7 @@ pub fn settle(
     let known: BTreeMap<InstanceRef, &LedgerEntry> = before.instances.iter().map(|entry| (key(entry), entry)).collect();
     let existing: BTreeSet<&InstanceRef> = instances.iter().map(|instance| &instance.key).collect();
 
-    let mut book = Book {
+    let mut ledger = LedgerBuilder {
         limit: usize::try_from(limit).unwrap_or(usize::MAX),
         now,
         names: BTreeSet::new(),
@@ -73,30 +73,30 @@ pub fn settle(
     };
     let mut queue: Vec<_> = instances.iter().map(|instance| (instance, known.get(&instance.key).copied())).collect();
     queue.sort_by_key(|(instance, entry)| {
-        let standing = standing(instance, *entry);
-        (standing, standing == Standing::Running && !had_name(instance, *entry), instance.age())
+        let entry_state = entry_state(instance, *entry);
+        (entry_state, entry_state == EntryState::Running && !had_name(instance, *entry), instance.age())
     });
     let (running, others): (Vec<_>, Vec<_>) =
-        queue.into_iter().partition(|(i, entry)| standing(i, *entry) == Standing::Running);
+        queue.into_iter().partition(|(i, entry)| entry_state(i, *entry) == EntryState::Running);
 
     let (granted, waiting): (Vec<_>, Vec<_>) =
-        others.into_iter().partition(|(i, entry)| standing(i, *entry) == Standing::Granted);
+        others.into_iter().partition(|(i, entry)| entry_state(i, *entry) == EntryState::Granted);
 
     for (instance, entry) in running {
-        book.enter(instance, entry, true);
+        ledger.enter(instance, entry, true);
     }
-    known.iter().filter(|(key, _)| !existing.contains(key)).for_each(|(_, entry)| book.keep_reservation(entry));
+    known.iter().filter(|(key, _)| !existing.contains(key)).for_each(|(_, entry)| ledger.keep_reservation(entry));
     for (instance, entry) in granted {
-        book.enter(instance, entry, false);
+        ledger.enter(instance, entry, false);
     }
     // A promised name is kept from those who come now, not from those who have it.
-    book.keep_promises();
+    ledger.keep_promises();
     for (instance, entry) in waiting {
-        book.enter(instance, entry, false);
-        book.keep_promises();
+        ledger.enter(instance, entry, false);
+        ledger.keep_promises();
     }
 
-    let mut entries = book.entries;
+    let mut entries = ledger.entries;
     entries.sort_by(|one, other| order(one, &key(other)));
     entries.dedup_by(|one, other| order(one, &key(other)).is_eq());
     let accepted: BTreeSet<InstanceRef> = entries.iter().filter(|entry| entry.waiting.is_none()).map(key).collect();
@@ -116,10 +116,10 @@ pub fn settle(
 
 /// The entries on which `instances` may not be as new as the ledger: read each live before [`settle`], and take that for
 /// what exists. They are those whose instance is not among them, those whose reservation it would end (it may be one of the
-/// same name that is gone by now, and the one that the place is reserved for still on its way), and those it would give
+/// same name that is gone by now, and the one that the slot is reserved for still on its way), and those it would give
 /// another name. Not those that are reserved and nothing else, since nothing of them need exist yet.
 ///
-/// An instance without an entry is no doubt: if it is gone already, its place is given back when that is seen.
+/// An instance without an entry is no doubt: if it is gone already, its slot is given back when that is seen.
 pub fn doubts(before: Option<&WhatsAppOwnerStatus>, instances: &[InstanceFacts], now: Timestamp) -> Vec<InstanceRef> {
     let entries = before.map(|status| status.instances.as_slice()).unwrap_or_default();
     let names: BTreeMap<&InstanceRef, &str> =
@@ -138,28 +138,28 @@ pub fn doubts(before: Option<&WhatsAppOwnerStatus>, instances: &[InstanceFacts],
 /// then the instance must not be brought up.
 ///
 /// `display` is the instance's `spec.name`.
-pub fn verdict(
+pub fn decision(
     owner: &str,
     status: Option<&WhatsAppOwnerStatus>,
     instance: &InstanceRef,
     display: &str,
-) -> Option<Verdict> {
+) -> Option<Decision> {
     let status = status?;
     let entry = status.instances.iter().find(|entry| order(entry, instance).is_eq())?;
     Some(match entry.waiting {
-        None => Verdict::Accepted,
-        Some(Waiting::NameTaken) => Verdict::Waits(name_taken(owner, display)),
+        None => Decision::Accepted,
+        Some(Waiting::NameTaken) => Decision::Waiting(name_taken(owner, display)),
         Some(Waiting::LimitExceeded) => {
             let used = used(&status.instances);
             let limit = u32::try_from(status.max.max(0)).unwrap_or(u32::MAX);
             // Not how many wait: each newcomer would change the sentence, and so the status, of all others.
-            Verdict::Waits(limit_exceeded(owner, used, 0, limit))
+            Decision::Waiting(limit_exceeded(owner, used, 0, limit))
         }
     })
 }
 
 /// The ledger while it is being written anew.
-struct Book {
+struct LedgerBuilder {
     limit: usize,
     now: Timestamp,
     names: BTreeSet<String>,
@@ -168,7 +168,7 @@ struct Book {
     entries: Vec<LedgerEntry>,
 }
 
-impl Book {
+impl LedgerBuilder {
     fn enter(&mut self, instance: &InstanceFacts, entry: Option<&LedgerEntry>, runs: bool) {
         let name = instance.name.as_str();
         let waiting = if self.names.contains(name) {
@@ -225,11 +225,11 @@ fn current(before: &WhatsAppOwnerStatus, instances: &[InstanceFacts]) -> Option<
 
 /// Two sources say how firmly an instance stands, its own status and the ledger; either may be lost or be one write
 /// behind the other.
-fn standing(instance: &InstanceFacts, entry: Option<&LedgerEntry>) -> Standing {
+fn entry_state(instance: &InstanceFacts, entry: Option<&LedgerEntry>) -> EntryState {
     match (entry.map(|entry| entry.waiting.is_none()), instance.accepted) {
-        (Some(true) | None, true) => Standing::Running,
-        (Some(true), false) => Standing::Granted,
-        (Some(false), _) | (None, false) => Standing::Waiting,
+        (Some(true) | None, true) => EntryState::Running,
+        (Some(true), false) => EntryState::Granted,
+        (Some(false), _) | (None, false) => EntryState::Waiting,
     }
 }
 

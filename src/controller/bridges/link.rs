@@ -19,7 +19,7 @@ use crate::{
     api::{BridgeBinding, SecretKeyRef, conditions::reason},
     bridge_api::{BridgeError, Capabilities, Deletion, Info, Session, SessionSpec},
     controller::{
-        decide::facts::{LinkState, Trouble},
+        decide::facts::{BridgeFault, LinkState},
         instances::Instances,
     },
     drivers::{self, CredentialsError, Driver, Endpoint, ResumePoint, Snapshot, Update, Updates},
@@ -78,7 +78,7 @@ pub struct Link {
 
 /// A shard's part in its bridge's status.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Glance {
+pub struct ShardSummary {
     /// How the link stands.
     pub state: LinkState,
     /// What the bridge last said of itself.
@@ -145,9 +145,9 @@ impl Link {
     }
 
     /// What a bridge's status shows of the shard.
-    pub fn glance(&self) -> Glance {
+    pub fn summary(&self) -> ShardSummary {
         let shared = lock(&self.shared);
-        Glance {
+        ShardSummary {
             state: shared.state.clone(),
             info: shared.info.clone(),
             total: shared.sessions.len(),
@@ -223,7 +223,7 @@ impl Link {
                 pause = (pause * 2).min(LAST_PAUSE);
                 continue;
             }
-            let Some(trouble) = self.trouble(&broken) else {
+            let Some(fault) = self.fault(&broken) else {
                 hasty = hasty.saturating_add(1);
                 if hasty > FREE_RESTARTS {
                     tokio::time::sleep(pause).await;
@@ -237,18 +237,18 @@ impl Link {
                 since = None;
             }
             let patient = brief && since.is_some() && first.elapsed() < PATIENCE;
-            self.set_state(&if patient { LinkState::Unknown } else { self.steady(trouble, brief) });
+            self.set_state(&if patient { LinkState::Unknown } else { self.steady(fault, brief) });
             tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(if patient { PATIENCE / 3 } else { LAST_PAUSE });
         }
     }
 
-    /// How a connection fails may differ from one attempt to the next, refused or not answered: that is one trouble, and not
+    /// How a connection fails may differ from one attempt to the next, refused or not answered: that is one fault, and not
     /// worth telling a thousand instances every time.
-    fn steady(&self, trouble: Trouble, brief: bool) -> LinkState {
+    fn steady(&self, fault: BridgeFault, brief: bool) -> LinkState {
         match &lock(&self.shared).state {
-            LinkState::Down(told) if brief && told.reason == trouble.reason => LinkState::Down(told.clone()),
-            _ => LinkState::Down(trouble),
+            LinkState::Down(told) if brief && told.reason == fault.reason => LinkState::Down(told.clone()),
+            _ => LinkState::Down(fault),
         }
     }
 
@@ -351,11 +351,11 @@ impl Link {
             LinkState::Unknown => {
                 tracing::info!(bridge = self.shard.name, shard = self.shard.shard, "lost the shard, trying again");
             }
-            LinkState::Down(trouble) => tracing::warn!(
+            LinkState::Down(fault) => tracing::warn!(
                 bridge = self.shard.name,
                 shard = self.shard.shard,
-                reason = trouble.reason,
-                message = trouble.message,
+                reason = fault.reason,
+                message = fault.message,
                 "shard is down"
             ),
         }
@@ -384,10 +384,10 @@ impl Link {
         }
     }
 
-    fn trouble(&self, broken: &Broken) -> Option<Trouble> {
+    fn fault(&self, broken: &Broken) -> Option<BridgeFault> {
         match broken {
             Broken::Restart | Broken::Kubernetes(_) => None,
-            Broken::Credentials(error) => Some(Trouble::new(reason::CREDENTIALS_NOT_FOUND, error.to_string())),
+            Broken::Credentials(error) => Some(BridgeFault::new(reason::CREDENTIALS_NOT_FOUND, error.to_string())),
             Broken::Bridge(error) => {
                 let SecretKeyRef { namespace, name, key } = &self.endpoint.credentials;
                 let todo = match error {
@@ -407,7 +407,7 @@ impl Link {
                     _ => format!(" at {}", self.endpoint.address()),
                 };
                 let text = format!("Shard {shard} of WhatsAppBridge {name}{at}: {error}; {todo}.");
-                Some(Trouble::new(error.reason(), text))
+                Some(BridgeFault::new(error.reason(), text))
             }
         }
     }

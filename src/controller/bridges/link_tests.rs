@@ -101,7 +101,7 @@ impl World {
     }
 
     async fn until_down(&self, why: &str) {
-        self.until(|state, _| matches!(state, LinkState::Down(trouble) if trouble.reason == why)).await;
+        self.until(|state, _| matches!(state, LinkState::Down(fault) if fault.reason == why)).await;
     }
 
     async fn follower(&mut self) -> scripted::Follower {
@@ -129,8 +129,8 @@ async fn it_lists_then_follows_and_wakes_the_instance_a_session_belongs_to() {
     world.until(|_, session| session.is_some_and(|s| s.phase == SessionPhase::AwaitingPairing)).await;
     follower.send("run-2", &Event::Deleted { id: fixtures::UID.into() });
     world.until(|_, session| session.is_none()).await;
-    let glance = world.links.get(&fixtures::binding()).unwrap().glance();
-    assert_eq!((glance.total, glance.info.map(|info| info.version)), (0, Some("1".into())));
+    let summary = world.links.get(&fixtures::binding()).unwrap().summary();
+    assert_eq!((summary.total, summary.info.map(|info| info.version)), (0, Some("1".into())));
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_session_that_cannot_be_read_is_its_own_trouble_and_not_the_shards() {
         tokio::task::yield_now().await;
     }
     assert!(link.is_unreadable(fixtures::UID) && !link.is_unreadable("another"));
-    assert_eq!(link.glance().total, 2, "it is there all the same");
+    assert_eq!(link.summary().total, 2, "it is there all the same");
     follower.send("run-4", &event(SessionPhase::Connected));
     world.until(|state, session| *state == LinkState::Up && session.is_some()).await;
     assert!(!link.is_unreadable(fixtures::UID));
@@ -234,7 +234,7 @@ async fn a_shard_that_fails_in_ever_new_ways_is_one_trouble() {
     let world = world("token").await;
     world.link_to(format!("http://{}", listener.local_addr().unwrap()), "token");
     let told = || match world.links.get(&fixtures::binding()).unwrap().look("").0 {
-        LinkState::Down(trouble) => trouble.message,
+        LinkState::Down(fault) => fault.message,
         other => panic!("{other:?}"),
     };
     drop(listener.accept().await.unwrap());
@@ -253,9 +253,9 @@ async fn a_password_in_an_address_is_refused_and_not_repeated() {
     let world = world("token").await;
     world.link_to("http://operator:hunter2@127.0.0.1:1".into(), "token");
     world.until_down(reason::BRIDGE_UNREACHABLE).await;
-    let LinkState::Down(trouble) = world.links.get(&fixtures::binding()).unwrap().look("").0 else { panic!("up") };
-    assert!(trouble.message.contains("without user and password"), "{trouble:?}");
-    assert!(!trouble.message.contains("hunter2"), "{trouble:?}");
+    let LinkState::Down(fault) = world.links.get(&fixtures::binding()).unwrap().look("").0 else { panic!("up") };
+    assert!(fault.message.contains("without user and password"), "{fault:?}");
+    assert!(!fault.message.contains("hunter2"), "{fault:?}");
 }
 
 #[tokio::test]

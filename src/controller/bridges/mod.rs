@@ -20,7 +20,7 @@ use kube::{
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use self::{
-    link::{Glance, Link, Links, Listeners},
+    link::{Link, Links, Listeners, ShardSummary},
     status::UNCLAIMED_REASON,
 };
 use super::events::Events;
@@ -114,9 +114,9 @@ impl Bridges {
     async fn report_one(&self, bridge: &WhatsAppBridge, counts_too: bool) -> Reported {
         let linked = drivers::endpoints(bridge).into_iter().filter_map(|(binding, _)| {
             let link = self.links.get(&binding)?;
-            Some((binding.shard, self.glance(&link)))
+            Some((binding.shard, self.summary(&link)))
         });
-        let shards: Vec<(String, Glance)> = linked.collect();
+        let shards: Vec<(String, ShardSummary)> = linked.collect();
         let old = bridge.status.clone().unwrap_or_default();
         let new = status::of(bridge, &shards, Timestamp::now());
         if bridge.status.as_ref() == Some(&new) {
@@ -147,9 +147,9 @@ impl Bridges {
         }
     }
 
-    fn glance(&self, link: &Link) -> Glance {
-        let glance = link.glance();
-        Glance { unclaimed: glance.unclaimed.filter(|_| self.sees_all_instances), ..glance }
+    fn summary(&self, link: &Link) -> ShardSummary {
+        let summary = link.summary();
+        ShardSummary { unclaimed: summary.unclaimed.filter(|_| self.sees_all_instances), ..summary }
     }
 
     /// Once, when sessions without an instance appear: they are never deleted by the controller.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::link::Glance;
+use super::link::ShardSummary;
 use crate::api::{
     BridgeSessions, WhatsAppBridge, WhatsAppBridgeStatus,
     conditions::{READY, reason},
 };
 use crate::controller::decide::{
-    facts::{LinkState, Trouble},
+    facts::{BridgeFault, LinkState},
     finding::Finding,
 };
 
@@ -20,16 +20,16 @@ pub const SESSIONS_CLAIMED: &str = "SessionsClaimed";
 pub const UNCLAIMED_REASON: &str = reason::UNCLAIMED_SESSIONS;
 
 /// The status to show, given a look at each shard that has a link. A shard still being connected to changes nothing.
-pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) -> WhatsAppBridgeStatus {
+pub fn of(bridge: &WhatsAppBridge, shards: &[(String, ShardSummary)], now: Timestamp) -> WhatsAppBridgeStatus {
     let old = bridge.status.clone().unwrap_or_default();
     let generation = bridge.metadata.generation;
     let condition = |kind, finding: Finding| finding.condition(kind, &old.conditions, generation, now);
-    let down = shards.iter().filter_map(|(_, glance)| match &glance.state {
-        LinkState::Down(trouble) => Some(trouble.clone()),
+    let down = shards.iter().filter_map(|(_, summary)| match &summary.state {
+        LinkState::Down(fault) => Some(fault.clone()),
         _ => None,
     });
-    let down: Vec<Trouble> = down.collect();
-    let connecting = shards.is_empty() || shards.iter().any(|(_, glance)| glance.state == LinkState::Unknown);
+    let down: Vec<BridgeFault> = down.collect();
+    let connecting = shards.is_empty() || shards.iter().any(|(_, summary)| summary.state == LinkState::Unknown);
     if connecting && down.is_empty() {
         return if old.conditions.is_empty() {
             let ready = condition(READY, Finding::new("Unknown", reason::UNKNOWN, "Not known yet."));
@@ -49,13 +49,13 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, Glance)], now: Timestamp) 
             Finding::new("False", first.reason, text)
         }
     };
-    let known = || shards.iter().filter_map(|(_, glance)| glance.info.as_ref());
+    let known = || shards.iter().filter_map(|(_, summary)| summary.info.as_ref());
     let versions: BTreeSet<&str> = known().map(|info| info.version.as_str()).collect();
     // Only what every shard can do is something the bridge can do.
     let capabilities = known().map(|info| info.capabilities.clone()).reduce(|all, one| all.both(&one));
     let capabilities = capabilities.map(|all| all.names());
-    let total = shards.iter().map(|(_, glance)| glance.total).sum();
-    let unclaimed: Option<usize> = shards.iter().map(|(_, glance)| glance.unclaimed).sum();
+    let total = shards.iter().map(|(_, summary)| summary.total).sum();
+    let unclaimed: Option<usize> = shards.iter().map(|(_, summary)| summary.unclaimed).sum();
     let mut conditions = vec![condition(READY, ready)];
     conditions.extend(match unclaimed {
         None => old.conditions.iter().find(|condition| condition.type_ == SESSIONS_CLAIMED).cloned(),
@@ -112,21 +112,21 @@ mod tests {
         controller::fixtures,
     };
 
-    fn up(total: usize, unclaimed: Option<usize>) -> Glance {
+    fn up(total: usize, unclaimed: Option<usize>) -> ShardSummary {
         let info = Info {
             version: "0.1.0".into(),
             capabilities: [Capability::Qr, Capability::Events].into_iter().collect(),
             sessions: 0,
         };
-        Glance { state: LinkState::Up, info: Some(info), total, unclaimed }
+        ShardSummary { state: LinkState::Up, info: Some(info), total, unclaimed }
     }
 
-    fn down() -> Glance {
-        Glance { state: LinkState::Down(Trouble::new(reason::BRIDGE_UNREACHABLE, "Gone.")), ..up(0, Some(0)) }
+    fn down() -> ShardSummary {
+        ShardSummary { state: LinkState::Down(BridgeFault::new(reason::BRIDGE_UNREACHABLE, "Gone.")), ..up(0, Some(0)) }
     }
 
-    fn shown(shards: &[Glance]) -> WhatsAppBridgeStatus {
-        let named: Vec<_> = shards.iter().enumerate().map(|(n, glance)| (format!("s{n}"), glance.clone())).collect();
+    fn shown(shards: &[ShardSummary]) -> WhatsAppBridgeStatus {
+        let named: Vec<_> = shards.iter().enumerate().map(|(n, summary)| (format!("s{n}"), summary.clone())).collect();
         of(&fixtures::bridge("main", &["s0", "s1"]), &named, fixtures::now())
     }
 
@@ -159,7 +159,7 @@ mod tests {
         let mut bridge = fixtures::bridge("main", &["s0"]);
         let settled = of(&bridge, &[("s0".into(), up(1, Some(0)))], fixtures::now());
         bridge.status = Some(settled.clone());
-        let unknown = Glance { state: LinkState::Unknown, ..up(1, Some(0)) };
+        let unknown = ShardSummary { state: LinkState::Unknown, ..up(1, Some(0)) };
         assert_eq!(of(&bridge, &[("s0".into(), unknown)], fixtures::now()), settled);
     }
 }

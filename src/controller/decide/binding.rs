@@ -7,7 +7,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 
-use super::facts::{Candidate, Facts, LinkState, Trouble};
+use super::facts::{BridgeFault, Candidate, Facts, LinkState};
 use crate::api::{
     BridgeBinding, NamespacesFrom, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels::IS_DEFAULT_BRIDGE,
 };
@@ -26,8 +26,8 @@ pub struct Choice {
 /// Chooses for good: a binding never changes, because two shards with one session's keys would destroy the session.
 ///
 /// # Errors
-/// The trouble that keeps the instance unbound; it is tried again when bridges, namespaces or instances change.
-pub fn choose(facts: &Facts<'_>) -> Result<Choice, Trouble> {
+/// The fault that keeps the instance unbound; it is tried again when bridges, namespaces or instances change.
+pub fn choose(facts: &Facts<'_>) -> Result<Choice, BridgeFault> {
     let candidate = bridge_of(facts.instance, &facts.candidates)?;
     let name = candidate.bridge.name_any();
     admits(&candidate.bridge, &facts.namespace_labels)?;
@@ -35,7 +35,7 @@ pub fn choose(facts: &Facts<'_>) -> Result<Choice, Trouble> {
     let free = candidate.shards.iter().filter(|shard| shard.bound < capacity);
     // A shard that is down now serves a new session only when no other has room.
     let shard = free.min_by_key(|shard| (matches!(shard.link, LinkState::Down(_)), shard.bound)).ok_or_else(|| {
-        Trouble::new(
+        BridgeFault::new(
             reason::BRIDGE_FULL,
             format!(
                 "Every shard of WhatsAppBridge {name} holds {capacity} sessions; add a shard, or delete instances."
@@ -46,14 +46,14 @@ pub fn choose(facts: &Facts<'_>) -> Result<Choice, Trouble> {
     Ok(Choice { binding, capacity, link: shard.link.clone() })
 }
 
-fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Result<&'a Candidate, Trouble> {
+fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Result<&'a Candidate, BridgeFault> {
     if let Some(wanted) = &instance.spec.bridge_ref {
         return candidates.iter().find(|c| c.bridge.name_any() == wanted.name).ok_or_else(|| {
             let text = format!(
                 "There is no WhatsAppBridge {}; create it, or recreate this instance for another.",
                 wanted.name
             );
-            Trouble::new(reason::BRIDGE_NOT_FOUND, text)
+            BridgeFault::new(reason::BRIDGE_NOT_FOUND, text)
         });
     }
     candidates
@@ -64,11 +64,11 @@ fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Re
             let text = format!(
                 "spec.bridgeRef is not set and no WhatsAppBridge is the default; annotate one with {IS_DEFAULT_BRIDGE}: \"true\"."
             );
-            Trouble::new(reason::NO_DEFAULT_BRIDGE, text)
+            BridgeFault::new(reason::NO_DEFAULT_BRIDGE, text)
         })
 }
 
-fn admits(bridge: &WhatsAppBridge, labels: &BTreeMap<String, String>) -> Result<(), Trouble> {
+fn admits(bridge: &WhatsAppBridge, labels: &BTreeMap<String, String>) -> Result<(), BridgeFault> {
     let allowed = &bridge.spec.allowed_namespaces;
     let admitted = match (allowed.from, &allowed.selector) {
         (NamespacesFrom::All, _) => true,
@@ -84,5 +84,5 @@ fn admits(bridge: &WhatsAppBridge, labels: &BTreeMap<String, String>) -> Result<
         "WhatsAppBridge {} does not serve this namespace; ask the platform team to label the namespace for it.",
         bridge.name_any()
     );
-    Err(Trouble::new(reason::NAMESPACE_NOT_ALLOWED, text))
+    Err(BridgeFault::new(reason::NAMESPACE_NOT_ALLOWED, text))
 }

@@ -12,15 +12,15 @@ use crate::{
 
 /// Why a shard cannot be used: a condition reason and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct BridgeFault {
     /// A reason of condition `BridgeAvailable`.
     pub reason: &'static str,
     /// What is wrong and what to do, as a sentence.
     pub message: String,
 }
 
-impl Trouble {
-    /// A trouble.
+impl BridgeFault {
+    /// A fault.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
@@ -28,11 +28,11 @@ impl Trouble {
 
 /// What the owner's ledger says of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
-    /// It holds its place and its name, or belongs to nobody.
+pub enum Acceptance {
+    /// It holds its slot and its name, or belongs to nobody.
     Accepted,
-    /// It waits for a place or its name, and is not brought up.
-    Waits(Denial),
+    /// It waits for a slot or its name, and is not brought up.
+    Waiting(Denial),
     /// The ledger is being written: what the instance's status says holds, and nothing new is begun.
     #[default]
     Undecided,
@@ -47,7 +47,7 @@ pub enum LinkState {
     /// Listed, and followed by events.
     Up,
     /// Not usable.
-    Down(Trouble),
+    Down(BridgeFault),
 }
 
 /// One shard of one bridge, as a candidate for a session.
@@ -76,7 +76,7 @@ pub struct Facts<'a> {
     /// The object as last seen or written.
     pub instance: &'a WhatsAppInstance,
     /// Whether the rules let it run.
-    pub standing: Standing,
+    pub acceptance: Acceptance,
     /// Whether it is its owner's primary.
     pub primary: bool,
     /// The bridges to choose from; empty and unused once bound.

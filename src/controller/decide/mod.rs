@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::{
     binding::Choice,
-    facts::{Facts, LinkState, Standing, Trouble},
+    facts::{Acceptance, BridgeFault, Facts, LinkState},
     notices::Notice,
     status::{Next, Outlook},
 };
@@ -90,17 +90,17 @@ fn may_go_on(facts: &Facts<'_>) -> bool {
 
 /// Decides what a living instance needs.
 pub fn decide(facts: &Facts<'_>) -> Plan {
-    match &facts.standing {
-        Standing::Waits(denial) => return hold_back(facts, denial),
+    match &facts.acceptance {
+        Acceptance::Waiting(denial) => return hold_back(facts, denial),
         // Whoever settles the ledger wakes this instance up.
-        Standing::Undecided if !may_go_on(facts) => return Plan::default(),
-        Standing::Undecided | Standing::Accepted => {}
+        Acceptance::Undecided if !may_go_on(facts) => return Plan::default(),
+        Acceptance::Undecided | Acceptance::Accepted => {}
     }
     let wanted = session_spec(facts.instance).within(&facts.capabilities);
     let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
-    let (bind, trouble) = match chosen {
+    let (bind, fault) = match chosen {
         Some(Ok(choice)) => (Some(choice), None),
-        Some(Err(trouble)) => (None, Some(trouble)),
+        Some(Err(fault)) => (None, Some(fault)),
         None => (None, None),
     };
     let link = bind.as_ref().map_or(&facts.link, |choice| &choice.link);
@@ -109,14 +109,14 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     let agrees = session.is_some_and(|session| session.spec.fulfils(&wanted));
     // A call that failed on our side may have succeeded on theirs.
     let failure = facts.failure.as_ref().filter(|_| !agrees).map(|error| {
-        Trouble::new(
+        BridgeFault::new(
             error.reason(),
             format!("The bridge could not do what this instance needs: {error}. It is tried again."),
         )
     });
-    let outlook = match (&trouble, link, &failure, session) {
-        (Some(trouble), ..) => Outlook::Unbound(trouble),
-        (None, LinkState::Down(trouble), ..) => Outlook::Unusable(trouble),
+    let outlook = match (&fault, link, &failure, session) {
+        (Some(fault), ..) => Outlook::Unbound(fault),
+        (None, LinkState::Down(fault), ..) => Outlook::Unusable(fault),
         (None, LinkState::Unknown, ..) => Outlook::Unknown,
         (None, LinkState::Up, Some(failure), _) => Outlook::Unusable(failure),
         (None, LinkState::Up, None, Some(session)) => Outlook::Known(session, agrees),
@@ -135,7 +135,7 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     }
 }
 
-/// What a rule speaks against is not brought up; what was up goes offline and stays linked.
+/// An instance that breaks a rule is not brought up; one that was up goes offline and stays linked.
 fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
     let old = facts.instance.status.clone().unwrap_or_default();
     let status = status::rejected(facts, denial);
@@ -163,15 +163,15 @@ pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -
         return only(Step::GiveUp);
     }
     let failure =
-        facts.failure.as_ref().map(|error| Trouble::new(error.reason(), format!("The bridge failed: {error}.")));
-    let (step, trouble) = match &facts.link {
+        facts.failure.as_ref().map(|error| BridgeFault::new(error.reason(), format!("The bridge failed: {error}.")));
+    let (step, fault) = match &facts.link {
         LinkState::Up => {
             (Step::Delete { unlink: facts.instance.spec.deletion_policy == DeletionPolicy::Unlink }, failure.as_ref())
         }
         LinkState::Unknown => (Step::Wait, None),
-        LinkState::Down(trouble) => (Step::Wait, Some(trouble)),
+        LinkState::Down(fault) => (Step::Wait, Some(fault)),
     };
-    let next = status::terminating(facts, since, until, trouble);
+    let next = status::terminating(facts, since, until, fault);
     let changed = next.map(|next| next.status).filter(|status| facts.instance.status.as_ref() != Some(status));
     Farewell { status: changed.map(Box::new), step, recheck: Some(until) }
 }

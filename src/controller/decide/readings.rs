@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{
-    facts::{Standing, Trouble},
+    facts::{Acceptance, BridgeFault},
     finding::Finding,
 };
 use crate::{
@@ -55,21 +55,20 @@ impl Reading {
     }
 }
 
-/// Whether the rules let it run. While that is undecided, what was so last stays: above all, an instance that nobody has
-/// accepted does not become one that was by being looked at.
-pub fn accepted(instance: &WhatsAppInstance, standing: &Standing) -> Finding {
-    match standing {
-        Standing::Waits(denial) => Finding::new("False", denial.reason, sentence(&denial.message)),
-        Standing::Accepted if instance.owner().is_none() => Finding::yes(reason::NO_OWNER),
-        Standing::Accepted => Finding::yes(reason::ACCEPTED),
-        Standing::Undecided => {
+/// Whether the rules let it run. While that is undecided, the previous condition is kept; an instance is never promoted.
+pub fn accepted(instance: &WhatsAppInstance, acceptance: &Acceptance) -> Finding {
+    match acceptance {
+        Acceptance::Waiting(denial) => Finding::new("False", denial.reason, sentence(&denial.message)),
+        Acceptance::Accepted if instance.owner().is_none() => Finding::yes(reason::NO_OWNER),
+        Acceptance::Accepted => Finding::yes(reason::ACCEPTED),
+        Acceptance::Undecided => {
             let before = instance.status.as_ref().and_then(|status| kept(status, kinds::ACCEPTED));
             before.unwrap_or_else(|| Finding::unknown(reason::UNKNOWN))
         }
     }
 }
 
-/// A rule speaks against it: it is not brought up, and a device that was linked stays linked.
+/// It breaks a rule: it is not brought up, and a device that was linked stays linked.
 pub fn rejected(old: &WhatsAppInstanceStatus, denial: &Denial) -> Reading {
     const IDLE: &str = "Not brought up while the instance is not accepted.";
     Reading {
@@ -85,14 +84,14 @@ pub fn rejected(old: &WhatsAppInstanceStatus, denial: &Denial) -> Reading {
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}. It is accepted by itself once nothing speaks against it.", letters.as_str())
+    format!("{first}{}. It is accepted by itself once all rules are met.", letters.as_str())
 }
 
 /// No bridge could be chosen.
-pub fn unbound(trouble: &Trouble) -> Reading {
+pub fn unbound(fault: &BridgeFault) -> Reading {
     Reading {
         phase: Phase::BridgeUnavailable,
-        bridge: Finding::new("False", trouble.reason, &*trouble.message),
+        bridge: Finding::new("False", fault.reason, &*fault.message),
         paired: Finding::no(reason::NOT_STARTED),
         connected: Finding::no(reason::NOT_STARTED),
         limited: None,
@@ -111,12 +110,12 @@ pub fn not_started(bridge_answers: bool) -> Reading {
 }
 
 /// The bridge cannot be used: Paired keeps what was last known, Connected is anybody's guess.
-pub fn unusable(old: &WhatsAppInstanceStatus, trouble: &Trouble) -> Reading {
+pub fn unusable(old: &WhatsAppInstanceStatus, fault: &BridgeFault) -> Reading {
     Reading {
         phase: Phase::BridgeUnavailable,
-        bridge: Finding::new("False", trouble.reason, &*trouble.message),
-        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(trouble.reason)),
-        connected: Finding::new("Unknown", trouble.reason, "Not known while the bridge cannot be used."),
+        bridge: Finding::new("False", fault.reason, &*fault.message),
+        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(fault.reason)),
+        connected: Finding::new("Unknown", fault.reason, "Not known while the bridge cannot be used."),
         limited: None,
     }
 }
@@ -133,13 +132,13 @@ pub fn lost() -> Reading {
 }
 
 /// Being deleted, and not quickly.
-pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, trouble: Option<&Trouble>) -> Reading {
+pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, fault: Option<&BridgeFault>) -> Reading {
     let until = super::times::seconds(until).0;
-    let cause = trouble.map_or("The device is being unlinked.", |trouble| &trouble.message);
+    let cause = fault.map_or("The device is being unlinked.", |fault| &fault.message);
     let text = format!("{cause} Deletion is retried until {until}, then goes on without unlinking the device.");
     Reading {
         phase: Phase::Terminating,
-        bridge: trouble
+        bridge: fault
             .map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
         paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
         connected: Finding::new("Unknown", reason::TERMINATING, &*text),

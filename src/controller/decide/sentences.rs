@@ -5,7 +5,7 @@ use crate::api::conditions::reason;
 /// The sentence that goes with a reason; those that name objects are written where the object is known.
 pub fn of(because: &str) -> &'static str {
     match because {
-        reason::ACCEPTED => "No rule speaks against this instance.",
+        reason::ACCEPTED => "All ownership rules are met.",
         reason::NO_OWNER => "Nobody's instance: it has no limit and is never primary; set spec.owner to change that.",
         reason::BRIDGE_READY => "The bridge answers.",
         reason::PAIRED => "A device is linked.",

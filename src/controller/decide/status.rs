@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{
-    facts::{Facts, Trouble},
+    facts::{BridgeFault, Facts},
     readings::{self, Reading},
     times::{after, seconds},
 };
@@ -34,9 +34,9 @@ const QUICK_DELETION: SignedDuration = SignedDuration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub enum Outlook<'a> {
     /// No bridge could be chosen.
-    Unbound(&'a Trouble),
+    Unbound(&'a BridgeFault),
     /// The bridge cannot be used.
-    Unusable(&'a Trouble),
+    Unusable(&'a BridgeFault),
     /// The link is being made.
     Unknown,
     /// The bridge answers and does not know the session.
@@ -67,7 +67,7 @@ pub fn next(facts: &Facts<'_>, binding: Option<&BridgeBinding>, outlook: Outlook
     without_stale(status, recheck, facts.now)
 }
 
-/// The status of an instance that a rule speaks against: no codes, nothing connected, and where it was bound it stays bound.
+/// The status of an instance that breaks a rule: no codes, nothing connected, and where it was bound it stays bound.
 pub fn rejected(facts: &Facts<'_>, denial: &Denial) -> WhatsAppInstanceStatus {
     let old = facts.instance.status.clone().unwrap_or_default();
     let reading = readings::rejected(&old, denial);
@@ -81,20 +81,20 @@ pub fn rejected(facts: &Facts<'_>, denial: &Denial) -> WhatsAppInstanceStatus {
 }
 
 /// The status of an instance whose deletion takes long enough to be seen; `None` while it is quick.
-pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, trouble: Option<&Trouble>) -> Option<Next> {
+pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, fault: Option<&BridgeFault>) -> Option<Next> {
     let seen_from = after(since, QUICK_DELETION);
-    if trouble.is_none() && facts.now < seen_from {
+    if fault.is_none() && facts.now < seen_from {
         return None;
     }
     let old = facts.instance.status.clone().unwrap_or_default();
-    let reading = readings::terminating(&old, until, trouble);
+    let reading = readings::terminating(&old, until, fault);
     let status = WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) };
     Some(Next { status, recheck: Some(until) })
 }
 
 /// The conditions there are, with the ledger's word: that is not of the session, and so nothing that passes.
 fn with_acceptance(facts: &Facts<'_>, old: &[Condition]) -> Vec<Condition> {
-    let accepted = readings::accepted(facts.instance, &facts.standing);
+    let accepted = readings::accepted(facts.instance, &facts.acceptance);
     let is_new = |shown: &Condition| shown.type_ == conditions::ACCEPTED && !accepted.is_shown_by(shown);
     let generation = facts.instance.metadata.generation;
     let renewed = || accepted.clone().condition(conditions::ACCEPTED, old, generation, facts.now);
@@ -161,8 +161,8 @@ fn settled(
     outlook: Outlook<'_>,
 ) -> WhatsAppInstanceStatus {
     let reading = match outlook {
-        Outlook::Unbound(trouble) => readings::unbound(trouble),
-        Outlook::Unusable(trouble) => readings::unusable(old, trouble),
+        Outlook::Unbound(fault) => readings::unbound(fault),
+        Outlook::Unusable(fault) => readings::unusable(old, fault),
         Outlook::Unknown => readings::not_started(false),
         Outlook::Absent if was_paired(old) => readings::lost(),
         Outlook::Absent => readings::not_started(true),
@@ -198,7 +198,7 @@ fn assemble(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, reading: &Reading) 
         observed_generation: generation,
         phase: Some(reading.phase),
         conditions: reading.conditions(
-            readings::accepted(facts.instance, &facts.standing),
+            readings::accepted(facts.instance, &facts.acceptance),
             &old.conditions,
             generation,
             facts.now,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     Plan, Step, decide,
-    facts::{Facts, LinkState, Standing, Trouble},
+    facts::{Acceptance, BridgeFault, Facts, LinkState},
     farewell, notices, session_spec,
 };
 use crate::controller::fixtures::{self, bound, candidate, default_bridge, facts, instance, now, session};
@@ -39,7 +39,7 @@ fn after(instance: &WhatsAppInstance, plan: &Plan) -> WhatsAppInstance {
 }
 
 /// The instance in the state that this session leads to.
-fn standing(session: Session) -> WhatsAppInstance {
+fn reported(session: Session) -> WhatsAppInstance {
     let pending = bound(WhatsAppInstanceStatus::default());
     let first = after(&pending, &decide(&facts(&pending, None)));
     after(&first, &decide(&facts(&first, Some(session))))
@@ -52,7 +52,7 @@ fn a_bridge_that_answers_the_last_moment_there_is_panics_nothing() {
         (session.phase_since, session.connected_at) = (Timestamp::MAX, Some(Timestamp::MAX));
         session.last_active_at = Some(Timestamp::MAX);
         session.qr = session.qr.map(|qr| crate::bridge_api::Qr { expires_at: Timestamp::MAX, ..qr });
-        let shown = standing(session.clone());
+        let shown = reported(session.clone());
         decide(&facts(&shown, Some(session.clone())));
         let mut lost = Facts { session_since: Timestamp::MAX, ..facts(&shown, Some(session)) };
         lost.link = LinkState::Unknown;
@@ -71,13 +71,13 @@ fn condition<'a>(status: &'a WhatsAppInstanceStatus, kind: &str) -> (&'a str, &'
 }
 
 fn shown(session: Session) -> (Phase, String) {
-    let instance = standing(session);
+    let instance = reported(session);
     let status = status(&instance);
     (status.phase.unwrap(), condition(status, conditions::READY).1.to_owned())
 }
 
 fn down() -> LinkState {
-    LinkState::Down(Trouble::new(reason::BRIDGE_UNREACHABLE, "It is gone."))
+    LinkState::Down(BridgeFault::new(reason::BRIDGE_UNREACHABLE, "It is gone."))
 }
 
 #[test]
@@ -132,22 +132,22 @@ fn a_link_that_comes_up_just_after_the_binding_is_not_worth_a_write() {
     assert_eq!(condition(&lasting, conditions::BRIDGE_AVAILABLE).0, "True");
 }
 
-fn waits() -> Standing {
-    Standing::Waits(Denial::new(reason::LIMIT_EXCEEDED, 403, "maximum instances reached: 1 of 1; delete one"))
+fn waits() -> Acceptance {
+    Acceptance::Waiting(Denial::new(reason::LIMIT_EXCEEDED, 403, "maximum instances reached: 1 of 1; delete one"))
 }
 
 #[test]
 fn what_a_rule_speaks_against_is_not_begun_and_says_what_to_do() {
     let new = instance();
-    let plan = decide(&Facts { standing: waits(), ..facts(&new, None) });
+    let plan = decide(&Facts { acceptance: waits(), ..facts(&new, None) });
     assert!(!plan.add_finalizer && plan.bind.is_none() && plan.put.is_none(), "{plan:?}");
     let rejected = after(&new, &plan);
     assert_eq!(status(&rejected).phase, Some(Phase::Rejected));
     assert_eq!(condition(status(&rejected), conditions::ACCEPTED), ("False", reason::LIMIT_EXCEEDED));
     assert_eq!(condition(status(&rejected), conditions::READY), ("False", reason::LIMIT_EXCEEDED));
     assert_eq!(plan.notices.len(), 1);
-    // Said once, and over as soon as nothing speaks against it.
-    assert_eq!(decide(&Facts { standing: waits(), ..facts(&rejected, None) }), Plan::default());
+    // Said once, and over as soon as all rules are met.
+    assert_eq!(decide(&Facts { acceptance: waits(), ..facts(&rejected, None) }), Plan::default());
     let plan = decide(&Facts { primary: true, ..facts(&rejected, None) });
     assert!(plan.add_finalizer && plan.bind.is_some() && plan.put.is_some(), "{plan:?}");
     let begun = after(&rejected, &plan);
@@ -157,14 +157,14 @@ fn what_a_rule_speaks_against_is_not_begun_and_says_what_to_do() {
 
 #[test]
 fn what_is_up_and_no_longer_accepted_goes_offline_and_comes_back_without_a_scan() {
-    let up = standing(session(SessionPhase::Connected));
-    let plan = decide(&Facts { standing: waits(), ..facts(&up, Some(session(SessionPhase::Connected))) });
+    let up = reported(session(SessionPhase::Connected));
+    let plan = decide(&Facts { acceptance: waits(), ..facts(&up, Some(session(SessionPhase::Connected))) });
     assert_eq!(plan.put.as_ref().map(SessionSpec::wants_online), Some(false));
     let rejected = after(&up, &plan);
     assert_eq!(status(&rejected).phase, Some(Phase::Rejected));
     assert_eq!(condition(status(&rejected), conditions::PAIRED).0, "True");
     let stopped = || Session { spec: plan.put.clone().unwrap(), ..session(SessionPhase::Stopped) };
-    assert_eq!(decide(&Facts { standing: waits(), ..facts(&rejected, Some(stopped())) }), Plan::default());
+    assert_eq!(decide(&Facts { acceptance: waits(), ..facts(&rejected, Some(stopped())) }), Plan::default());
     let healed = decide(&facts(&rejected, Some(stopped())));
     assert_eq!(healed.put.as_ref().map(SessionSpec::wants_online), Some(true));
     assert_eq!(condition(status(&after(&rejected, &healed)), conditions::ACCEPTED).0, "True");
@@ -172,7 +172,7 @@ fn what_is_up_and_no_longer_accepted_goes_offline_and_comes_back_without_a_scan(
 
 #[test]
 fn what_runs_without_an_owner_is_accepted_by_the_ledger_of_the_one_it_gets_only_when_that_says_so() {
-    let mut free = standing(session(SessionPhase::Connected));
+    let mut free = reported(session(SessionPhase::Connected));
     free.spec.owner = None;
     let up = || Some(session(SessionPhase::Connected));
     free = after(&free, &decide(&facts(&free, up())));
@@ -186,14 +186,14 @@ fn what_runs_without_an_owner_is_accepted_by_the_ledger_of_the_one_it_gets_only_
     let mut owned = free;
     owned.spec.owner = Some("alice".into());
     owned.metadata.generation = Some(2);
-    owned = after(&owned, &decide(&Facts { standing: Standing::Undecided, ..facts(&owned, up()) }));
+    owned = after(&owned, &decide(&Facts { acceptance: Acceptance::Undecided, ..facts(&owned, up()) }));
     assert_eq!(accepted(&owned), (reason::NO_OWNER.to_owned(), false), "it goes on, and nothing is claimed for it");
     let undecided =
-        |instance: &WhatsAppInstance| decide(&Facts { standing: Standing::Undecided, ..facts(instance, None) });
+        |instance: &WhatsAppInstance| decide(&Facts { acceptance: Acceptance::Undecided, ..facts(instance, None) });
     let mut unbound = owned.clone();
     unbound.status.as_mut().unwrap().bridge = None;
     assert_eq!(undecided(&unbound), Plan::default(), "what was not begun is not begun now");
-    let refused = decide(&Facts { standing: waits(), ..facts(&owned, up()) });
+    let refused = decide(&Facts { acceptance: waits(), ..facts(&owned, up()) });
     assert_eq!(refused.put.as_ref().map(SessionSpec::wants_online), Some(false));
     for link in [LinkState::Up, LinkState::Unknown] {
         let told = after(&owned, &decide(&Facts { link, ..facts(&owned, up()) }));
@@ -204,9 +204,9 @@ fn what_runs_without_an_owner_is_accepted_by_the_ledger_of_the_one_it_gets_only_
 #[test]
 fn while_the_ledger_is_being_written_nothing_new_is_begun_and_nothing_stopped() {
     let new = instance();
-    assert_eq!(decide(&Facts { standing: Standing::Undecided, ..facts(&new, None) }), Plan::default());
-    let up = standing(session(SessionPhase::Connected));
-    let undecided = Facts { standing: Standing::Undecided, ..facts(&up, Some(session(SessionPhase::Connected))) };
+    assert_eq!(decide(&Facts { acceptance: Acceptance::Undecided, ..facts(&new, None) }), Plan::default());
+    let up = reported(session(SessionPhase::Connected));
+    let undecided = Facts { acceptance: Acceptance::Undecided, ..facts(&up, Some(session(SessionPhase::Connected))) };
     assert_eq!(decide(&undecided), Plan::default());
 }
 
@@ -353,7 +353,7 @@ fn a_restricted_account_is_still_connected_and_the_end_of_it_is_looked_for() {
     let end = now() + SignedDuration::from_mins(30);
     let restriction =
         Restriction { kind: RestrictionKind::ReachoutTimelock.into(), code: Some(463), expires_at: Some(end) };
-    let object = standing(Session { restriction: Some(restriction.clone()), ..session(SessionPhase::Connected) });
+    let object = reported(Session { restriction: Some(restriction.clone()), ..session(SessionPhase::Connected) });
     assert_eq!(condition(status(&object), conditions::CONNECTED).0, "True");
     assert_eq!(condition(status(&object), conditions::READY), ("False", reason::REACHOUT_TIMELOCK));
     let known = facts(&object, Some(Session { restriction: Some(restriction), ..session(SessionPhase::Connected) }));
@@ -365,7 +365,7 @@ fn a_restricted_account_is_still_connected_and_the_end_of_it_is_looked_for() {
 
 #[test]
 fn disconnected_by_wish_waits_for_the_bridge_to_obey_and_keeps_the_link() {
-    let mut object = standing(session(SessionPhase::Connected));
+    let mut object = reported(session(SessionPhase::Connected));
     object.spec.desired_state = DesiredState::Disconnected;
     object.metadata.generation = Some(2);
     let told = decide(&facts(&object, Some(session(SessionPhase::Connected))));
@@ -383,7 +383,7 @@ fn disconnected_by_wish_waits_for_the_bridge_to_obey_and_keeps_the_link() {
 
 #[test]
 fn a_session_in_words_of_a_later_bridge_keeps_what_is_known_and_claims_nothing_more() {
-    let object = standing(session(SessionPhase::Connected));
+    let object = reported(session(SessionPhase::Connected));
     let word = |text: &str| serde_json::from_value(serde_json::json!(text)).unwrap();
     let elsewhere = Session { phase: word("Hovering"), ..session(SessionPhase::Connected) };
     let status = decide(&facts(&object, Some(elsewhere))).status.unwrap();
@@ -399,7 +399,7 @@ fn a_session_in_words_of_a_later_bridge_keeps_what_is_known_and_claims_nothing_m
 
 #[test]
 fn a_session_that_cannot_be_read_is_not_called_lost() {
-    let object = standing(session(SessionPhase::Connected));
+    let object = reported(session(SessionPhase::Connected));
     let plan = decide(&Facts { failure: Some(BridgeError::Unreadable), ..facts(&object, None) });
     let status = plan.status.unwrap();
     assert_eq!(condition(&status, conditions::BRIDGE_AVAILABLE), ("False", reason::BRIDGE_MALFORMED_ANSWER));
@@ -409,7 +409,7 @@ fn a_session_that_cannot_be_read_is_not_called_lost() {
 
 #[test]
 fn what_a_bridge_cannot_do_is_not_asked_of_it_and_its_echo_is_agreed_with() {
-    let mut object = standing(session(SessionPhase::Connected));
+    let mut object = reported(session(SessionPhase::Connected));
     object.spec.presence = crate::api::Presence::Visible;
     let old = Facts { capabilities: Default::default(), ..facts(&object, Some(session(SessionPhase::Connected))) };
     assert!(decide(&old).put.is_none());
@@ -420,7 +420,7 @@ fn what_a_bridge_cannot_do_is_not_asked_of_it_and_its_echo_is_agreed_with() {
 
 #[test]
 fn presence_is_passed_on_and_one_that_nobody_set_is_not_written() {
-    let mut object = standing(session(SessionPhase::Connected));
+    let mut object = reported(session(SessionPhase::Connected));
     assert!(!serde_json::to_string(&session_spec(&object)).unwrap().contains("presence"));
     object.spec.presence = crate::api::Presence::Visible;
     let plan = decide(&facts(&object, Some(session(SessionPhase::Connected))));
@@ -429,7 +429,7 @@ fn presence_is_passed_on_and_one_that_nobody_set_is_not_written() {
 
 #[test]
 fn the_refresh_annotation_names_the_pairing_window() {
-    let mut object = standing(session(SessionPhase::PairingExpired));
+    let mut object = reported(session(SessionPhase::PairingExpired));
     assert!(decide(&facts(&object, Some(session(SessionPhase::PairingExpired)))).put.is_none());
     object.annotations_mut().insert(labels::REFRESH_QR.into(), "again".into());
     let plan = decide(&facts(&object, Some(session(SessionPhase::PairingExpired))));
@@ -444,7 +444,7 @@ fn the_refresh_annotation_names_the_pairing_window() {
 
 #[test]
 fn a_paired_session_the_bridge_forgot_is_told_and_put_again_once() {
-    let object = standing(session(SessionPhase::Connected));
+    let object = reported(session(SessionPhase::Connected));
     let plan = decide(&facts(&object, None));
     assert!(plan.put.is_some());
     assert_eq!(plan.notices.len(), 1);
@@ -464,7 +464,7 @@ fn a_paired_session_the_bridge_forgot_is_told_and_put_again_once() {
 
 #[test]
 fn a_bridge_that_is_down_leaves_what_is_known_and_says_what_is_not() {
-    let object = standing(session(SessionPhase::Connected));
+    let object = reported(session(SessionPhase::Connected));
     let plan = decide(&Facts { link: down(), ..facts(&object, None) });
     let gone = plan.status.clone().unwrap();
     assert!(plan.put.is_none());
@@ -482,7 +482,7 @@ fn a_bridge_that_is_down_leaves_what_is_known_and_says_what_is_not() {
 
 #[test]
 fn a_link_being_made_changes_nothing() {
-    let object = standing(session(SessionPhase::Connected));
+    let object = reported(session(SessionPhase::Connected));
     let plan = decide(&Facts { link: LinkState::Unknown, ..facts(&object, None) });
     assert!(plan.status.is_none() && plan.put.is_none() && plan.notices.is_empty());
 }
@@ -507,7 +507,7 @@ fn what_the_bridge_refuses_is_a_typed_reason_and_is_tried_again() {
 
 #[test]
 fn passing_states_are_shown_only_when_they_last() {
-    let object = standing(session(SessionPhase::Connected));
+    let object = reported(session(SessionPhase::Connected));
     for (phase, seconds) in [(SessionPhase::Connecting, 5), (SessionPhase::Reconnecting, 3)] {
         let moment = |after| now() + SignedDuration::from_secs(after);
         let fresh = Session { phase_since: now(), ..session(phase) };
@@ -521,7 +521,7 @@ fn passing_states_are_shown_only_when_they_last() {
 #[test]
 fn a_code_past_its_end_is_removed_even_when_the_bridge_is_silent() {
     let waiting = Session { phase_since: now(), ..session(SessionPhase::AwaitingPairing) };
-    let object = standing(waiting.clone());
+    let object = reported(waiting.clone());
     let end = status(&object).qr.as_ref().unwrap().expires_at.0;
     let known = facts(&object, Some(waiting));
     let plan = decide(&known);
@@ -540,7 +540,7 @@ fn activity_is_coarse() {
     let at = |minutes| now() + SignedDuration::from_mins(minutes);
     let connected =
         |active| Session { connected_at: Some(now()), last_active_at: active, ..session(SessionPhase::Connected) };
-    let object = standing(connected(None));
+    let object = reported(connected(None));
     assert!(decide(&facts(&object, Some(connected(Some(at(1)))))).status.is_none());
     let plan = decide(&facts(&object, Some(connected(Some(at(16))))));
     let object = after(&object, &plan);
@@ -551,7 +551,7 @@ fn activity_is_coarse() {
 
 #[test]
 fn deletion_waits_for_the_bridge_until_the_deadline_and_then_gives_up() {
-    let object = standing(session(SessionPhase::Connected));
+    let object = reported(session(SessionPhase::Connected));
     let patience = SignedDuration::from_mins(10);
     let gone = Facts { link: down(), ..facts(&object, None) };
     let plan = farewell(&gone, now(), patience);
@@ -567,7 +567,7 @@ fn deletion_waits_for_the_bridge_until_the_deadline_and_then_gives_up() {
 
 #[test]
 fn a_quick_deletion_writes_no_status_and_says_what_the_policy_wants() {
-    let mut object = standing(session(SessionPhase::Connected));
+    let mut object = reported(session(SessionPhase::Connected));
     let patience = SignedDuration::from_mins(10);
     let plan = farewell(&facts(&object, None), now(), patience);
     assert_eq!((plan.step, plan.status), (Step::Delete { unlink: true }, None));

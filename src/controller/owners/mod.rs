@@ -18,7 +18,7 @@ use kube::ResourceExt;
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::settler::OwnerSettler;
-use super::decide::facts::Standing;
+use super::decide::facts::Acceptance;
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
     model::NamespaceScope,
@@ -27,7 +27,7 @@ use crate::{
         lock,
         watch::{Cache, Change, Key},
     },
-    rules::{Denial, InstanceFacts, Verdict, owner::object_name, verdict},
+    rules::{Decision, Denial, InstanceFacts, decision, owner::object_name},
 };
 
 /// How long a change of counts alone waits for company, so that a hundred connects are not a hundred writes.
@@ -161,9 +161,9 @@ impl Owners {
     }
 
     /// What the ledger says of an instance, and whether it is its owner's primary.
-    pub fn standing(&self, instance: &WhatsAppInstance) -> (Standing, bool) {
-        let Some(owner) = instance.owner() else { return (Standing::Accepted, false) };
-        let shown = (Standing::Undecided, instance.status.as_ref().is_some_and(|status| status.primary));
+    pub fn acceptance(&self, instance: &WhatsAppInstance) -> (Acceptance, bool) {
+        let Some(owner) = instance.owner() else { return (Acceptance::Accepted, false) };
+        let shown = (Acceptance::Undecided, instance.status.as_ref().is_some_and(|status| status.primary));
         let (foreign, settled) = {
             let states = lock(&self.states);
             let Some(state) = states.get(owner) else { return shown };
@@ -171,16 +171,16 @@ impl Owners {
         };
         if foreign {
             let accepted = InstanceFacts::from(instance).accepted;
-            return (if accepted { shown.0 } else { Standing::Waits(is_foreign(owner)) }, shown.1);
+            return (if accepted { shown.0 } else { Acceptance::Waiting(is_foreign(owner)) }, shown.1);
         }
         // A ledger that does not know of the latest change yet may speak of another object of this name.
         let object = settled.and_then(|settled| self.object(owner).filter(|object| version(&**object) == settled));
         let Some(status) = object.as_ref().and_then(|object| object.status.as_ref()) else { return shown };
         let key = InstanceRef::of(instance);
-        match verdict(owner, Some(status), &key, &instance.spec.name) {
+        match decision(owner, Some(status), &key, &instance.spec.name) {
             None => shown,
-            Some(Verdict::Accepted) => (Standing::Accepted, status.primary.as_ref() == Some(&key)),
-            Some(Verdict::Waits(denial)) => (Standing::Waits(denial), false),
+            Some(Decision::Accepted) => (Acceptance::Accepted, status.primary.as_ref() == Some(&key)),
+            Some(Decision::Waiting(denial)) => (Acceptance::Waiting(denial), false),
         }
     }
 
@@ -263,7 +263,7 @@ fn left(since: Instant) -> Option<Duration> {
     POSTPONEMENT.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
 }
 
-/// Whether no place, no name and no primary depends on the difference. What an instance shows of its place and of the primary it
+/// Whether no slot, no name and no primary depends on the difference. What an instance shows of its slot and of the primary it
 /// was told by the ledger, and whether it is connected matters only to a wish.
 fn changes_counts_only(was: InstanceFacts, is: InstanceFacts) -> bool {
     let shown = |facts: InstanceFacts| InstanceFacts { accepted: false, connected: false, primary: false, ..facts };

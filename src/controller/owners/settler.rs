@@ -18,7 +18,7 @@ use crate::{
         LedgerEntry, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
         conditions, labels,
     },
-    controller::decide::{facts::Standing, readings, times::until},
+    controller::decide::{facts::Acceptance, readings, times::until},
     model::NamespaceScope,
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
@@ -266,15 +266,15 @@ impl OwnerSettler {
     fn is_behind(&self, instance: &WhatsAppInstance) -> bool {
         let nothing = WhatsAppInstanceStatus::default();
         let status = instance.status.as_ref().unwrap_or(&nothing);
-        let (standing, primary) = self.owners.standing(instance);
+        let (acceptance, primary) = self.owners.acceptance(instance);
         if instance.metadata.deletion_timestamp.is_some() {
             return status.primary && !primary;
         }
-        if standing == Standing::Undecided {
+        if acceptance == Acceptance::Undecided {
             return false;
         }
-        let primary = primary && standing == Standing::Accepted;
-        let wanted = readings::accepted(instance, &standing);
+        let primary = primary && acceptance == Acceptance::Accepted;
+        let wanted = readings::accepted(instance, &acceptance);
         let shown = status.conditions.iter().find(|condition| condition.type_ == conditions::ACCEPTED);
         status.primary != primary || !shown.is_some_and(|shown| wanted.is_shown_by(shown))
     }

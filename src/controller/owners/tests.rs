@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::Owners;
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner},
-    controller::{decide::facts::Standing, fixtures::named},
+    controller::{decide::facts::Acceptance, fixtures::named},
     platform::watch::{Cache, Change},
 };
 
@@ -55,18 +55,18 @@ fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
     let one = instance("one", "1");
     shown(&owners, ledger("5", &[("one", None), ("two", Some("LimitExceeded"))]));
     owners.instance_changed(&named("team", "one"), None, Some(&one));
-    assert_eq!(owners.standing(&one), (Standing::Undecided, false));
+    assert_eq!(owners.acceptance(&one), (Acceptance::Undecided, false));
     assert_eq!(woken.try_recv().as_deref(), Ok("alice"));
     settled(&owners);
-    assert_eq!(owners.standing(&one), (Standing::Accepted, true));
+    assert_eq!(owners.acceptance(&one), (Acceptance::Accepted, true));
     assert!(
-        matches!(owners.standing(&instance("two", "1")).0, Standing::Waits(denial) if denial.reason == "LimitExceeded")
+        matches!(owners.acceptance(&instance("two", "1")).0, Acceptance::Waiting(denial) if denial.reason == "LimitExceeded")
     );
-    assert_eq!(owners.standing(&instance("unheard-of", "1")).0, Standing::Undecided);
+    assert_eq!(owners.acceptance(&instance("unheard-of", "1")).0, Acceptance::Undecided);
 
     // One that goes may make room, and one of its name may come.
     owners.instance_changed(&named("team", "one"), Some(&one), None);
-    assert_eq!(owners.standing(&one).0, Standing::Undecided);
+    assert_eq!(owners.acceptance(&one).0, Acceptance::Undecided);
 }
 
 #[test]
@@ -75,10 +75,10 @@ fn what_the_watch_has_not_shown_yet_is_not_undone_by_an_older_read() {
     shown(&owners, ledger("9", &[("one", None)]));
     owners.record("alice", ledger("10", &[("one", Some("NameTaken"))]));
     settled(&owners);
-    assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
+    assert!(matches!(owners.acceptance(&instance("one", "1")).0, Acceptance::Waiting(_)));
     owners.record("alice", ledger("8", &[("one", None)]));
     settled(&owners);
-    assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
+    assert!(matches!(owners.acceptance(&instance("one", "1")).0, Acceptance::Waiting(_)));
     // Gone is gone only when it is the same object.
     let of = |uid: &str| {
         let mut object = ledger("10", &[]);
@@ -86,16 +86,16 @@ fn what_the_watch_has_not_shown_yet_is_not_undone_by_an_older_read() {
         object
     };
     owners.found_gone(&of("another"));
-    assert!(matches!(owners.standing(&instance("one", "1")).0, Standing::Waits(_)));
+    assert!(matches!(owners.acceptance(&instance("one", "1")).0, Acceptance::Waiting(_)));
     owners.found_gone(&of("u1"));
     settled(&owners);
-    assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Undecided);
+    assert_eq!(owners.acceptance(&instance("one", "1")).0, Acceptance::Undecided);
     shown(&owners, ledger("11", &[("one", None)]));
     settled(&owners);
-    assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Accepted);
+    assert_eq!(owners.acceptance(&instance("one", "1")).0, Acceptance::Accepted);
     watched(&owners, Change::Gone(named("", "alice")));
     settled(&owners);
-    assert_eq!(owners.standing(&instance("one", "1")).0, Standing::Undecided);
+    assert_eq!(owners.acceptance(&instance("one", "1")).0, Acceptance::Undecided);
 }
 
 #[test]
@@ -142,14 +142,14 @@ fn counts_alone_wait_for_company_and_unsettle_nothing() {
     owners.instance_changed(&key, Some(&before), Some(&connected(before.clone())));
     assert_eq!(woken.try_recv().as_deref(), Ok("alice"));
     assert!(rests());
-    assert_eq!(owners.standing(&before), (Standing::Accepted, true));
+    assert_eq!(owners.acceptance(&before), (Acceptance::Accepted, true));
 
     // Of one that wishes to be primary, somebody waits for it.
     let mut wishing = before.clone();
     wishing.spec.primary = true;
     owners.instance_changed(&key, Some(&wishing), Some(&connected(wishing.clone())));
     assert!(!rests());
-    assert_eq!(owners.standing(&before).0, Standing::Undecided);
+    assert_eq!(owners.acceptance(&before).0, Acceptance::Undecided);
 }
 
 #[test]
@@ -167,5 +167,5 @@ fn what_no_rule_asks_about_wakes_nobody() {
     free.spec.owner = None;
     owners.instance_changed(&named("team", "free"), None, Some(&free));
     assert!(woken.try_recv().is_err());
-    assert_eq!(owners.standing(&free), (Standing::Accepted, false));
+    assert_eq!(owners.acceptance(&free), (Acceptance::Accepted, false));
 }
