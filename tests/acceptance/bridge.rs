@@ -242,7 +242,7 @@ async fn certificate_and_token_are_checked_and_may_be_renewed_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pairing_places_are_given_in_turn_and_a_second_process_is_refused() {
+async fn pairing_permits_are_given_in_turn_and_a_second_process_is_refused() {
     let bench = Bench::start("bridge-places", &["--max-pairings", "1", "--max-sessions", "2"]).await;
     bench.put("first", json!({})).await;
     bench.until("first", "AwaitingPairing", None).await;

@@ -85,8 +85,8 @@ fn read(path: &Path, whole: bool) -> rusqlite::Result<Found> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     if whole {
-        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
+        let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
             return Ok(Found::Unreadable);
         }
     }
