@@ -218,3 +218,46 @@ pub fn webhook_configuration(args: &ConfigurationArgs) -> Result<(), RunError> {
     std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())
         .map_err(|source| RunError::Write { path: "standard output".into(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Json, Router,
+        extract::Query,
+        response::{IntoResponse as _, Response},
+        routing::get,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        watch: bool,
+    }
+
+    async fn owners(Query(asked): Query<Asked>) -> Response {
+        if asked.watch {
+            std::future::pending::<()>().await;
+        }
+        let owner =
+            |name: &str, limit| json!({"metadata": {"name": name}, "spec": {"owner": name, "maxInstances": limit}});
+        // Stored when another release's schema allowed it.
+        let items = [owner("alice", json!(3)), owner("bob", json!("a lot")), owner("carol", json!(4))];
+        let list = json!({
+            "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwnerList",
+            "metadata": {"resourceVersion": "1"}, "items": items,
+        });
+        Json(list).into_response()
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_does_not_parse_keeps_nobody_else_from_the_webhooks_cache() {
+        let api = Router::new().route("/apis/whatsapp-operator.dev/v1alpha1/whatsappowners", get(owners));
+        let cache = follow_owners(&Client::new(api, "ns"), &CancellationToken::new());
+        timeout(Duration::from_secs(30), cache.until_listed()).await.expect("the list is taken");
+        let shown = ["alice", "bob", "carol"].map(|name| cache.named(name).and_then(|owner| owner.spec.max_instances));
+        assert_eq!(shown, [Some(3), None, Some(4)]);
+    }
+}
