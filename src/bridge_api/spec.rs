@@ -32,6 +32,11 @@ impl SessionSpec {
         self.desired_state == DesiredState::Connected
     }
 
+    /// Whether the account should be shown as online while the session is connected.
+    pub fn shows_online(&self) -> bool {
+        self.presence == Presence::Visible
+    }
+
     /// What of it a bridge that `can` do this may be told: nothing new is asked of a bridge that does not know it.
     #[must_use]
     pub fn within(self, can: &Capabilities) -> Self {

@@ -32,6 +32,7 @@ mod owners;
 mod pairing_window;
 mod plugin;
 mod plugin_alone;
+mod presence;
 mod primary;
 mod quiet;
 mod readiness;

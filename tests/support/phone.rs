@@ -119,6 +119,18 @@ impl WhatsApp {
         all.into_iter().filter(|login| login.phone == phone).collect()
     }
 
+    /// What this phone's devices said of being available, oldest first.
+    pub async fn presences(&self, phone: &str) -> Vec<bool> {
+        #[derive(Deserialize)]
+        struct Line {
+            phone: String,
+            available: bool,
+        }
+        let answer = self.http.get(format!("{}/v1/presences", self.control)).send().await.unwrap();
+        let all: Vec<Line> = answer.json().await.unwrap();
+        all.into_iter().filter(|line| line.phone == phone).map(|line| line.available).collect()
+    }
+
     /// The server's counters.
     pub async fn stats(&self) -> Value {
         self.http.get(format!("{}/v1/stats", self.control)).send().await.unwrap().json().await.unwrap()

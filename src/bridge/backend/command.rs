@@ -19,6 +19,8 @@ const ANSWER: Duration = Duration::from_secs(75);
 pub enum Command {
     /// Have the device removed from the account.
     Unlink(Answer<()>),
+    /// Show the account as online, or not, from now on. Nothing to answer: it holds for the next connection in any case.
+    ShowOnline(bool),
     /// Close the connection and end. Said once; nothing comes after it.
     Stop,
 }
@@ -89,6 +91,12 @@ impl ClientHandle {
     /// Has it remove the device from the account.
     pub async fn unlink(&self) -> Result<(), Refused> {
         self.ask(Command::Unlink).await
+    }
+
+    /// Has it show the account as online, or not.
+    pub fn show_online(&self, online: bool) {
+        // A client that is over shows nothing; one whose queue is full is being unlinked.
+        let _ = self.queue.try_send(Command::ShowOnline(online));
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refused> {

@@ -2,6 +2,7 @@
 
 mod command;
 pub mod http;
+mod presence;
 #[cfg(test)]
 pub mod script;
 pub mod transport;

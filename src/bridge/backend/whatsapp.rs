@@ -28,6 +28,7 @@ use whatsapp_rust::{
 use super::{
     Backend, Command, Commands, EventSink, Refused,
     http::Http,
+    presence::Presence,
     transport::{Log, LoggedFactory},
 };
 use crate::{
@@ -61,10 +62,17 @@ impl WhatsApp {
         keys: Arc<dyn Keys>,
         start: &Start,
         log: &Log,
+        presence: &Presence,
         events: &EventSink,
     ) -> Result<(Bot, Arc<Client>), Unbuilt> {
         let slot = Arc::new(std::sync::OnceLock::new());
-        let ear = Ear { events: events.clone(), log: log.clone(), client: Arc::clone(&slot), asking: Arc::default() };
+        let adapter = EventAdapter {
+            events: events.clone(),
+            log: log.clone(),
+            client: Arc::clone(&slot),
+            asking: Arc::default(),
+            presence: presence.clone(),
+        };
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
             .with_transport_factory(LoggedFactory::new(self.url.as_deref(), log.clone()))
@@ -72,7 +80,7 @@ impl WhatsApp {
             .with_runtime(TokioRuntime)
             .with_device_props(wacore::store::device::DevicePropsOverride::new().with_os(DEVICE_NAME))
             .skip_history_sync()
-            .with_event_handler(ear);
+            .with_event_handler(adapter);
         if let Some(version) = self.version {
             builder = builder.with_version(version);
         }
@@ -87,7 +95,7 @@ impl WhatsApp {
         let bot = builder.build().await.map_err(|_| Unbuilt)?;
         let client = bot.client();
         // One connection per client: whether and when there is another one is the state machine's decision. Pairing turns
-        // this on for its own reconnection, see `Ear`.
+        // this on for its own reconnection, see [`EventAdapter`].
         client.enable_auto_reconnect.store(false, Ordering::Relaxed);
         let _ = slot.set(Arc::downgrade(&client));
         Ok((bot, client))
@@ -101,8 +109,8 @@ struct Unbuilt;
 #[async_trait]
 impl Backend for WhatsApp {
     async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
-        let log = Log::default();
-        let Ok((bot, client)) = self.build(keys, &start, &log, &events).await else {
+        let (log, presence) = (Log::default(), Presence::new(start.shows_online));
+        let Ok((bot, client)) = self.build(keys, &start, &log, &presence, &events).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };
@@ -124,6 +132,7 @@ impl Backend for WhatsApp {
                         let client = Arc::clone(&client);
                         tokio::spawn(async move { answer.give(unlink(&client).await) });
                     }
+                    Command::ShowOnline(online) => presence.change(online, &client),
                     Command::Stop => {
                         handle.shutdown().await;
                         return End::Stopped;
@@ -157,15 +166,16 @@ async fn ask_for_timelock(client: Arc<Client>, suspected: Option<Restriction>, e
 }
 
 /// Turns the library's events into ours. Called by the library in the order things happen, and must not block.
-struct Ear {
+struct EventAdapter {
     events: EventSink,
     log: Log,
     client: Arc<std::sync::OnceLock<std::sync::Weak<Client>>>,
     /// The question for the timelock is under way.
     asking: Arc<AtomicBool>,
+    presence: Presence,
 }
 
-impl Ear {
+impl EventAdapter {
     fn client(&self) -> Option<Arc<Client>> {
         self.client.get()?.upgrade()
     }
@@ -185,6 +195,7 @@ impl Ear {
             phone_number: client.pn().map(|jid| Sensitive::new(format!("+{}", jid.user))),
             push_name: (!name.is_empty()).then(|| Sensitive::new(name)),
         });
+        self.presence.say(&client);
         // What changed while the session was offline, nobody tells by itself.
         self.ask_for_timelock(None);
     }
@@ -200,7 +211,7 @@ impl Ear {
     }
 }
 
-impl EventHandler for Ear {
+impl EventHandler for EventAdapter {
     fn handle_event(&self, event: Arc<Event>) {
         let events = match &*event {
             Event::PairingQrCode(qr) => ClientEvent::Code {
@@ -222,7 +233,12 @@ impl EventHandler for Ear {
             }
             Event::PairPasskeyRequest(_) => ClientEvent::PasskeyWanted,
             Event::Connected(_) => return self.connected(),
-            Event::SelfPushNameUpdated(update) => ClientEvent::PushName(Sensitive::new(update.new_name.clone())),
+            Event::SelfPushNameUpdated(update) => {
+                if let Some(client) = self.client() {
+                    self.presence.say(&client);
+                }
+                ClientEvent::PushName(Sensitive::new(update.new_name.clone()))
+            }
             Event::LoggedOut(_) => ClientEvent::LoggedOut,
             Event::StreamReplaced(_) => ClientEvent::Replaced,
             Event::ClientOutdated(_) => ClientEvent::Outdated,

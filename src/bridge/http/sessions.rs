@@ -20,7 +20,7 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
 pub(super) async fn info(State(api): State<Api>) -> Json<Info> {
     let sessions = api.shared.feed.sessions.count(|_| ()).get(&()).copied().unwrap_or(0);
     use Capability as C;
-    let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events].into_iter().collect();
+    let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events, C::Presence].into_iter().collect();
     Json(Info { version: env!("CARGO_PKG_VERSION").to_owned(), capabilities, sessions })
 }
 

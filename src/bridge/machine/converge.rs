@@ -78,6 +78,7 @@ fn start(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
         linked: state.kept.paired.then(|| Linked { phone_number: state.kept.phone_number.clone() }),
         pair_with_code: pairing.phone_number.clone().filter(|_| by_code),
         push_name: state.kept.push_name.clone(),
+        shows_online: state.kept.spec.shows_online(),
     }));
 }
 

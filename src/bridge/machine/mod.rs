@@ -123,6 +123,8 @@ pub enum Effect {
     Stop(Generation),
     /// Have this client's device removed from the account.
     Unlink(Generation),
+    /// Have this client show the account as online, or not.
+    ShowOnline(Generation, bool),
     /// Ask for a pairing permit.
     RequestPermit,
     /// Give the pairing permit (or the request for one) back.
@@ -144,6 +146,8 @@ pub struct Start {
     pub pair_with_code: Option<Sensitive>,
     /// The account's name, when known: without it the library waits ten seconds for the phone before it is ready.
     pub push_name: Option<Sensitive>,
+    /// Whether the account is shown as online while the session is connected.
+    pub shows_online: bool,
 }
 
 /// The next state, and what to do once it is stored. `state` stays as it was, so a caller that cannot store the next one

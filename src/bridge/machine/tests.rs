@@ -781,6 +781,10 @@ proptest! {
                         prop_assert_eq!(live, Some(*generation));
                         prop_assert!(story.state.is_deleting() && !stopping);
                     }
+                    Effect::ShowOnline(generation, online) => {
+                        prop_assert_eq!(live, Some(*generation));
+                        prop_assert_eq!(*online, story.state.kept.spec.shows_online());
+                    }
                     Effect::Erase => {
                         prop_assert!(live.is_none() && !erasing, "keys deleted under a client: {:?}", story.state);
                         erasing = true;

@@ -32,7 +32,15 @@ const PASSKEY: std::time::Duration = std::time::Duration::from_secs(300);
 
 pub(super) fn apply(state: &mut State, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {
     match event {
-        Event::Put(spec) => put(state, spec, now),
+        Event::Put(spec) => {
+            let shown = state.kept.spec.shows_online();
+            put(state, spec, now);
+            if let Client::Live(generation) = state.client
+                && state.kept.spec.shows_online() != shown
+            {
+                effects.push(Effect::ShowOnline(generation, !shown));
+            }
+        }
         Event::Delete { unlink } => delete(state, unlink, now),
         Event::Tick => tick(state, now),
         Event::PermitGranted => {

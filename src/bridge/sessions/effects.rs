@@ -23,6 +23,11 @@ impl Actor {
                 }
             }
             Effect::Unlink(generation) => self.unlink(generation),
+            Effect::ShowOnline(generation, online) => {
+                if let Some(client) = self.client(generation) {
+                    client.show_online(online);
+                }
+            }
             Effect::RequestPermit => {
                 let (permits, loopback) = (Arc::clone(&self.shared.permits), self.loopback.clone());
                 let waiting = tokio::spawn(async move {

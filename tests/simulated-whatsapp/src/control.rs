@@ -7,6 +7,7 @@
 //! | `GET /v1/devices` | | list of [`DeviceLine`] |
 //! | `GET /v1/stats` | | [`Stats`] |
 //! | `GET /v1/logins` | | list of [`LoginLine`] |
+//! | `GET /v1/presences` | | list of [`PresenceLine`] |
 //! | `GET`, `POST /v1/mode` | [`ModeBody`] | [`ModeBody`] |
 //! | `POST /v1/phones/{phone}/{verb}` | [`Sentence`], may be empty | [`Touched`] |
 //!
@@ -15,6 +16,7 @@
 
 use crate::logins::LoginLine;
 use crate::phone::Ban;
+use crate::presences::PresenceLine;
 use crate::registry::DeviceKey;
 use crate::world::{Mode, Refusal, World, digits, now};
 use crate::{iq, login, pairing, qr, stanza};
@@ -175,6 +177,7 @@ pub fn router(world: Arc<World>) -> Router {
         .route("/v1/devices", get(devices))
         .route("/v1/stats", get(stats))
         .route("/v1/logins", get(logins))
+        .route("/v1/presences", get(presences))
         .route("/v1/mode", get(read_mode).post(set_mode))
         .route("/v1/phones/{phone}/{verb}", post(phone))
         .fallback(|| async { Refusal::Unknown("there is no such path: see simulated-whatsapp --help".to_owned()) })
@@ -215,6 +218,10 @@ async fn stats(State(world): Shared) -> Json<Stats> {
 
 async fn logins(State(world): Shared) -> Json<Vec<LoginLine>> {
     Json(world.logins.all())
+}
+
+async fn presences(State(world): Shared) -> Json<Vec<PresenceLine>> {
+    Json(world.presences.all())
 }
 
 async fn read_mode(State(world): Shared) -> Json<ModeBody> {

@@ -58,7 +58,14 @@ impl Session {
                 self.send(stanza::ack(node, "call", now(), None));
                 Ok(())
             }
-            _ => Ok(()), // presence, chatstate, ib: nobody is told anything yet
+            "presence" => {
+                let kind = stanza::attr(node, "type").unwrap_or_default();
+                if matches!(kind.as_str(), "available" | "unavailable") {
+                    world.presences.note(self.key, kind == "available");
+                }
+                Ok(())
+            }
+            _ => Ok(()), // chatstate, ib: nobody is told anything yet
         }
     }
 

@@ -22,6 +22,7 @@ pub mod pair_code;
 pub mod pairing;
 pub mod phone;
 pub mod prekeys;
+pub mod presences;
 pub mod qr;
 pub mod registry;
 pub mod server;

@@ -6,6 +6,7 @@ use crate::logins::Logins;
 use crate::pair_code::waits_for;
 use crate::pairing::Pairing;
 use crate::phone::Account;
+use crate::presences::Presences;
 use crate::registry::{DeviceKey, Registry};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -84,6 +85,8 @@ pub struct World {
     pub counters: Counters,
     /// Who tried to log in.
     pub logins: Logins,
+    /// Who said to be available, or not.
+    pub presences: Presences,
     mode: watch::Sender<Mode>,
     ack_delay: AtomicU64,
     pairings: Mutex<HashMap<String, Arc<Pairing>>>,
@@ -99,6 +102,7 @@ impl World {
             registry,
             counters: Counters::default(),
             logins: Logins::default(),
+            presences: Presences::default(),
             mode: watch::Sender::new(Mode::Normal),
             ack_delay: AtomicU64::new(0),
             pairings: Mutex::default(),

@@ -1,0 +1,46 @@
+//! Which device said when that it is available, or not: WhatsApp notifies a phone only while no linked device is.
+
+use crate::registry::DeviceKey;
+use crate::world::lock;
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Far more than a test makes.
+const KEPT: usize = 100_000;
+
+/// One line of `GET /v1/presences`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresenceLine {
+    /// `+` and the digits.
+    pub phone: String,
+    /// Which of its devices.
+    pub device: u16,
+    /// Unix milliseconds.
+    pub at: u64,
+    /// Whether it said that it is available.
+    pub available: bool,
+}
+
+/// The record, oldest first.
+#[derive(Default)]
+pub struct Presences(Mutex<Vec<PresenceLine>>);
+
+impl Presences {
+    /// Notes what a device said.
+    pub fn note(&self, key: DeviceKey, available: bool) {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        let mut lines = lock(&self.0);
+        if lines.len() < KEPT {
+            lines.push(PresenceLine { phone: format!("+{}", key.phone), device: key.device, at, available });
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<PresenceLine> {
+        lock(&self.0).clone()
+    }
+}
