@@ -7,7 +7,8 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
-use super::{ClientEvent, Effect, End, Event, Kept, State, Timings, step};
+use super::{ClientEvent, Effect, End, Event, Kept, Start, State, Timings, step};
+use crate::keys::LostKeys;
 
 fn start_of_time() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
@@ -530,6 +531,33 @@ fn deletion_goes_on_after_a_restart() {
     assert_eq!(restarted.effects, [Effect::Erase]);
     restarted.happens(Event::Erased);
     assert!(restarted.state.is_gone());
+}
+
+#[test]
+fn a_session_without_its_keys_is_lost_and_is_linked_anew() {
+    for lost in [LostKeys::Missing, LostKeys::Unreadable, LostKeys::Foreign] {
+        let mut story = Story::of(Kept::clone(&Story::linked().state.kept));
+        assert!(story.starts(), "{:?}", story.state);
+        story.ends(End::KeysLost(lost)).is(P::Queued).because(R::SessionLost);
+        let view = story.state.view();
+        assert!(!view.paired && view.phone_number.is_none() && story.asks(&Effect::RequestPermit), "{view:?}");
+        // The reason stays the same until a device is linked.
+        story.opens().is(P::Opening).because(R::SessionLost);
+        assert!(matches!(&story.effects[..], [Effect::Start(Start { linked: None, .. })]), "{:?}", story.effects);
+        story.shows("one", 60).is(P::AwaitingPairing).because(R::SessionLost);
+        story.hears(ClientEvent::WindowPassed).ends(End::Stopped).is(P::PairingExpired).because(R::SessionLost);
+        story.puts(|spec| spec.pairing.window = "again".to_owned()).opens().shows("two", 60);
+        story.hears(ClientEvent::Paired).connects().is(P::Connected).because(None);
+    }
+}
+
+#[test]
+fn a_session_without_its_keys_is_deleted_without_an_unlink_that_nobody_can_make() {
+    let mut story = Story::of(Kept::clone(&Story::linked().state.kept));
+    story.happens(Event::Delete { unlink: true }).ends(End::KeysLost(LostKeys::Missing));
+    assert_eq!(story.effects, [Effect::Erase]);
+    story.happens(Event::Erased);
+    assert!(story.state.is_gone());
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn tick(state: &mut State, now: Timestamp) {
 fn window_passed(state: &mut State, now: Timestamp) {
     state.shown = None;
     state.window = None;
-    state.reason = None;
+    forget_reason(state);
     state.failures = 0;
     state.kept.rest = Rest::Expired;
     state.kept.windows_passed = state.kept.windows_passed.saturating_add(1);
@@ -327,8 +327,13 @@ fn show(state: &mut State, generation: Generation, mut shown: Shown, now: Timest
     }
     state.stage = Stage::Awaiting { by: later(shown.expires_at, WINDOW_GRACE) };
     state.shown = Some(shown.into());
-    state.reason = None;
+    forget_reason(state);
     state.distrust = 0;
+}
+
+/// The connection works. Why no device is linked is said until one is.
+fn forget_reason(state: &mut State) {
+    state.reason = state.reason.filter(|reason| reason.is_about_the_link());
 }
 
 /// The phone used the code of a client that was being stopped.
@@ -379,6 +384,24 @@ fn logged_out(state: &mut State, now: Timestamp) {
     state.stage = Stage::LoggedOut;
 }
 
+/// Without its keys a session is gone for good: no login can bring it back. It is linked anew as one that never was; the
+/// reason stays until that is done. The keys that are of no use are replaced with the first client that starts.
+fn keys_lost(state: &mut State, now: Timestamp) {
+    note_disconnect(state, SessionReason::SessionLost, now);
+    state.kept.paired = false;
+    state.kept.phone_number = None;
+    state.kept.push_name = None;
+    state.kept.restriction = None;
+    state.kept.windows_passed = 0;
+    (state.failures, state.flaps) = (0, 0);
+    // There is nobody left who could have the device removed.
+    if state.is_deleting() {
+        return erase_and_go(state, false);
+    }
+    go(state, now);
+    state.reason = Some(SessionReason::SessionLost);
+}
+
 /// Into a state that this client cannot leave.
 fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
     note_disconnect(state, reason, now);
@@ -411,8 +434,7 @@ fn ended(state: &mut State, generation: Generation, end: End, now: Timestamp) {
             state.client = Client::None;
             let reason = match end {
                 End::Failed(reason) => reason,
-                // Without its keys it is gone for good.
-                End::KeysLost(_) => SessionReason::SessionLost,
+                End::KeysLost(_) => return keys_lost(state, now),
                 // Nobody asked it to.
                 End::Stopped => SessionReason::ConnectionLost,
             };
