@@ -117,7 +117,8 @@ fn permits(text: &str) -> Result<usize, String> {
 fn websocket(text: &str) -> Result<String, String> {
     let url = reqwest::Url::parse(text).map_err(|error| format!("must be a ws:// or wss:// URL: {error}"))?;
     if matches!(url.scheme(), "ws" | "wss") && url.has_host() {
-        Ok(text.to_owned())
+        // As parsed: without outer spaces, the scheme in lower case. The library takes it as it is.
+        Ok(url.into())
     } else {
         Err("must be a ws:// or wss:// URL".to_owned())
     }
@@ -149,6 +150,8 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         assert!(parse("--whatsapp-url", "http://x").unwrap_err().contains("must be a ws:// or wss:// URL"));
+        let written = ["whatsapp-bridge", "--token-file", "t", "--whatsapp-url", " WS://127.0.0.1:1/ws "];
+        assert_eq!(Args::try_parse_from(written).unwrap().whatsapp_url.as_deref(), Some("ws://127.0.0.1:1/ws"));
         assert!(parse("--whatsapp-version", "2.x").unwrap_err().contains("must be three numbers"));
         assert!(parse("--connect-timeout", "30").unwrap_err().contains("must be a time"));
         assert!(parse("--max-pairings", "0").unwrap_err().contains("from 1 to"));

@@ -1,6 +1,7 @@
 //! The sessions of this process: a registry of them, and a task for each.
 
 mod client;
+mod clock;
 mod effects;
 mod refusal;
 mod registry;

@@ -16,6 +16,7 @@ use whatsapp_operator::bridge_api::{Session, SessionSpec};
 
 use super::{
     Shared,
+    clock::{self, for_people},
     refusal::{Refusal, check_id, check_spec},
     session::{Actor, Request},
 };
@@ -65,13 +66,13 @@ impl Registry {
     pub fn resume(shared: Arc<Shared>, limits: Limits, mut stored: Vec<Stored>) -> Self {
         stored.sort_by_key(|stored| !stored.kept.paired);
         let registry = Self { shared, limits, entries: Mutex::default(), creating: tokio::sync::Mutex::default() };
-        let now = Timestamp::now();
+        let now = clock::now();
         for (position, Stored { id, kept }) in (0_u32..).zip(stored) {
             let wait = limits.resume_interval.saturating_mul(position);
             let turn = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
             let state = registry.state(id.clone(), kept, turn);
             // Before the first request: a session that is missing from a list counts as lost.
-            registry.shared.feed.sessions.show(state.view());
+            registry.shared.feed.sessions.show(for_people(state.view()));
             let entry = registry.spawn(state);
             registry.entries().by_id.insert(id, entry);
         }
@@ -85,7 +86,7 @@ impl Registry {
     fn state(&self, id: String, kept: Kept, turn: Timestamp) -> State {
         // Only spreads retries; any number will do.
         let seed = RandomState::new().hash_one(&id);
-        State::new(id, kept, turn, self.limits.timings, seed, Timestamp::now())
+        State::new(id, kept, turn, self.limits.timings, seed, clock::now())
     }
 
     fn spawn(&self, state: State) -> Entry {

@@ -11,7 +11,10 @@ use tokio::{
 };
 use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
 
-use super::Shared;
+use super::{
+    Shared,
+    clock::{self, for_people},
+};
 use crate::{
     backend::ClientHandle,
     machine::{Effect, Event, Generation, State, step},
@@ -113,7 +116,7 @@ impl Actor {
                     Some(error) => Err(error),
                     None => self.try_take(Event::Delete { unlink }).await,
                 };
-                let _ = answer.send(stored.map(|()| self.state.view()));
+                let _ = answer.send(stored.map(|()| for_people(self.state.view())));
             }
         }
     }
@@ -123,7 +126,7 @@ impl Actor {
             return Ok(None);
         }
         self.try_take(Event::Put(spec)).await?;
-        Ok(Some(self.state.view()))
+        Ok(Some(for_people(self.state.view())))
     }
 
     /// A permit that was asked for before, and not wanted any more, may arrive late: one is enough, and the one held must
@@ -160,7 +163,7 @@ impl Actor {
         {
             self.client = None;
         }
-        let (next, effects) = step(&self.state, event, Timestamp::now());
+        let (next, effects) = step(&self.state, event, clock::now());
         let was = (self.state.phase(), self.state.reason());
         self.store(&next, effects.contains(&Effect::Forget)).await?;
         self.state = next;
@@ -181,7 +184,7 @@ impl Actor {
         }
         self.note(was);
         if !self.state.is_transient() && !self.state.is_gone() {
-            self.shared.feed.sessions.show(self.state.view());
+            self.shared.feed.sessions.show(for_people(self.state.view()));
         }
         Ok(())
     }
@@ -233,7 +236,7 @@ impl Actor {
     }
 
     async fn keep(&mut self, event: Event) {
-        let (next, _) = step(&self.state, event, Timestamp::now());
+        let (next, _) = step(&self.state, event, clock::now());
         if let Err(error) = self.store(&next, false).await {
             tracing::error!(session = next.id(), %error, "the session's last change is lost");
         }
@@ -245,7 +248,7 @@ async fn sleep_until(at: Option<Timestamp>) {
     match at {
         None => std::future::pending().await,
         Some(at) => {
-            let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
+            let wait = Duration::try_from(at.duration_since(clock::now())).unwrap_or(Duration::ZERO);
             tokio::time::sleep(wait).await;
         }
     }
