@@ -16,8 +16,17 @@ use crate::model::Sensitive;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// One request and its whole answer. Listing a full shard is the largest.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The bridge sends a keep-alive every 15 s; two missed ones and some slack mean the stream is dead.
-const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(40);
+/// The longest that a bridge may be silent on a stream that lives. This project's bridge sends a comment every 10 s; another
+/// release or another program may take this long.
+const KEEP_ALIVE_AT_MOST: Duration = Duration::from_secs(15);
+/// A stream on which nothing comes for this long is dead, as behind a router that forgot the connection. Long enough for a
+/// keep-alive to come 10 s late, and short enough that, with a new connection, events are heard again within half a minute.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(25);
+const _: () = assert!(
+    KEEP_ALIVE_AT_MOST.as_secs() + 10 <= STREAM_IDLE_TIMEOUT.as_secs()
+        && STREAM_IDLE_TIMEOUT.as_secs() + CONNECT_TIMEOUT.as_secs() < 30,
+    "a late keep-alive is borne, and a dead stream is noticed within half a minute"
+);
 
 /// How a deletion stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +127,7 @@ impl BridgeClient {
         }
     }
 
-    /// Follows the bridge's events after `since`. The stream ends after its first error; one silent for 40 s has failed.
+    /// Follows the bridge's events after `since`. The stream ends after its first error; one silent for 25 s has failed.
     ///
     /// # Errors
     /// See [`BridgeError`].

@@ -16,9 +16,12 @@
 //! ([`PairingSpec::window`]), and `DELETE` may be repeated until it answers 204. So a controller that crashed anywhere
 //! just says the same again. Everything the events tell stands in `GET` as well.
 //!
+//! *Alive.* Something comes on the event stream at least every 15 s, a comment when there is nothing to tell (this project's
+//! bridge: every 10 s). A caller takes a stream that is silent for 25 s for dead and connects anew.
+//!
 //! # How it grows
 //!
-//! Controller, gateway and bridge are upgraded at different moments, in any order. So within version 1:
+//! Controller, bridge, and the gateway once there is one, are upgraded at different moments, in any order. So within version 1:
 //!
 //! 1. It only grows: no field, word, path or event is removed or changes its meaning, and a new field has a default
 //!    that means what its absence meant. A value that is the default is not written.

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use whatsapp_operator::api::Phase;
 
 use crate::support::{
     history::Ask,
     proxy::Proxy,
-    world::{ALONE, SOON, Wishes, World},
+    world::{ALONE, SOON, Wishes, World, create_bridge, host},
 };
 
 /// How long the operator may take to notice.
@@ -29,4 +30,21 @@ async fn a_dead_connection_to_the_api_server_is_noticed_within_half_a_minute() {
     world.apply("after", json!({})).await;
     world.history.until("after", "showing a QR code", NOTICED + SOON, |i| i.qr().is_some()).await;
     assert!(since.elapsed() < NOTICED + Duration::from_secs(10), "noticed only after {:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_connection_to_a_bridge_is_noticed_within_half_a_minute() {
+    let phone = "+15550100040";
+    let world = World::start_with("half-open-bridge", Wishes::of_operator(&[ALONE])).await;
+    let proxy = Proxy::start(host(&world.bridge_address.http)).await;
+    create_bridge(&world.client, &world.name, &[format!("http://{}", proxy.address)], &world.token).await;
+    world.connected("sales", phone).await;
+
+    // Something has just come, so nothing is due for a while.
+    proxy.swallow();
+    let since = Instant::now();
+    // Only an event of the bridge tells of it: the operator has nothing to ask.
+    world.whatsapp.happens(phone, "unlink").await;
+    world.history.until_phase("sales", Phase::LoggedOut, NOTICED + SOON).await;
+    assert!(since.elapsed() < NOTICED + Duration::from_secs(5), "noticed only after {:?}", since.elapsed());
 }
