@@ -101,7 +101,7 @@ async fn until_primary(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginEr
             Ok(Some(instance)) if instance.status.as_ref().is_some_and(|status| status.primary) => break,
             Ok(Some(_)) => patience.renew(),
             Ok(None) => return Err(cluster.not_found(&args.name)),
-            // The watch is made again by itself, unless it is refused time after time.
+            // The watch is made again by itself, unless it is refused from the start or time after time.
             Err(error) if patience.bears(&error) => {}
             Err(error) => return Err(error),
         }

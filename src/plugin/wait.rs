@@ -55,30 +55,34 @@ impl Gate {
 const REFUSALS: u32 = 5;
 
 /// Which errors of a watch to sit out. A server that restarts refuses connections, and for a moment also people and
-/// resources it knows; one that never answered is not worth waiting for.
+/// resources it knows. One that never answered is not worth waiting for, nor is a right that was missing from the start.
 #[derive(Debug)]
 pub struct Patience {
-    proven: bool,
+    /// The server has answered something in this run.
+    answered: bool,
+    /// The watch itself has worked.
+    watched: bool,
     refusals: u32,
 }
 
 impl Patience {
-    /// `proven` when the cluster has already answered a request of this run.
-    pub fn new(proven: bool) -> Self {
-        Self { proven, refusals: 0 }
+    /// `answered` when the cluster has already answered a request of this run.
+    pub fn new(answered: bool) -> Self {
+        Self { answered, watched: false, refusals: 0 }
     }
 
     /// The watch works.
     pub fn renew(&mut self) {
-        *self = Self::new(true);
+        *self = Self { answered: true, watched: true, refusals: 0 };
     }
 
     /// Whether to go on watching after this error.
     pub fn bears(&mut self, error: &PluginError) -> bool {
-        if !error.is_passing() {
-            self.refusals += 1;
+        if error.is_passing() {
+            return self.answered;
         }
-        self.proven && self.refusals < REFUSALS
+        self.refusals += 1;
+        self.watched && self.refusals < REFUSALS
     }
 }
 
@@ -240,6 +244,8 @@ mod tests {
         assert!(!Patience::new(false).bears(&broken), "it never worked");
         let mut patience = Patience::new(true);
         assert!((0..100).all(|_| patience.bears(&broken)));
+        assert!(!patience.bears(&refused), "the right to watch was never there");
+        patience.renew();
         assert!((1..REFUSALS).all(|_| patience.bears(&refused)) && !patience.bears(&refused));
         patience.renew();
         assert!(patience.bears(&refused));

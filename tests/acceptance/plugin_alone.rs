@@ -3,9 +3,10 @@
 use std::{
     path::PathBuf,
     process::{Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -26,6 +27,8 @@ use crate::support::{
 
 /// Every command here ends by itself; a machine that also compiles is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How soon a refusal is told; the pauses of five tries alone would take 12 s.
+const REFUSED: Duration = Duration::from_secs(10);
 const REFRESH: &str = "whatsapp-operator.dev/refresh-qr";
 
 struct Bench {
@@ -210,4 +213,37 @@ async fn lists_choose_by_owner_and_refusals_say_what_is_missing() {
     assert!(said.code == 1 && said.err.contains("may not patch whatsappinstances.whatsapp-operator.dev"), "{said:?}");
     let said = bench.run(&["status", "none"]).await;
     assert!(said.code == 1 && said.err.contains("kubectl whatsapp list"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_watch_is_told_so_at_once_and_not_when_the_time_is_up() {
+    let bench = Bench::with_instance("plugin-blind", json!({})).await;
+    let connected = json!({
+        "type": "Connected", "status": "True", "reason": "Connected", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    bench.status(json!({"phase": "Connected", "conditions": [connected]})).await;
+    // One may change the instance and look at it, and not follow it.
+    let role = json!({
+        "metadata": {"name": "blind"},
+        "rules": [{"apiGroups": ["whatsapp-operator.dev"], "resources": ["whatsappinstances"], "verbs": ["get", "patch"]}],
+    });
+    let binding = json!({
+        "metadata": {"name": "blind"}, "subjects": [{"kind": "User", "name": "blind", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "blind"},
+    });
+    let (roles, create) = (Api::<Role>::namespaced(bench.client.clone(), bench.namespace), PostParams::default());
+    roles.create(&create, &serde_json::from_value(role).unwrap()).await.unwrap();
+    let bindings = Api::<RoleBinding>::namespaced(bench.client.clone(), bench.namespace);
+    bindings.create(&create, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    // The API server learns of rights by a watch of its own.
+    let deadline = Instant::now() + PATIENCE;
+    while bench.run(&["disconnect", "shop", "--as", "blind"]).await.code != 0 {
+        assert!(Instant::now() < deadline, "the rights do not come");
+    }
+
+    let since = Instant::now();
+    let said = bench.run(&["set-primary", "shop", "--as", "blind", "--wait", "--timeout", "25s"]).await;
+    assert!(said.code == 1 && said.err.contains("may not list whatsappinstances"), "{said:?}");
+    assert!(said.out.contains("set as primary"), "the wish itself stands: {said:?}");
+    assert!(since.elapsed() < REFUSED, "told only after {:?}", since.elapsed());
 }
