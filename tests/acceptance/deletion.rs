@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use axum::http::Method;
 use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
 use kube::{
     Api, Resource,
@@ -13,8 +14,12 @@ use whatsapp_operator::api::{Phase, WhatsAppInstance, labels};
 
 use crate::support::{
     history::Ask,
+    relay::{Fate, Relay},
     world::{ALONE, SOON, Wishes, World},
 };
+
+/// The limit of one reconcile.
+const RECONCILE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deletion_unlinks_the_device_and_deletes_the_keys() {
@@ -86,6 +91,31 @@ async fn deletion_gives_up_at_the_deadline_with_a_warning() {
             .iter()
             .all(|seen| seen.instance.as_ref().is_none_or(|i| i.phase() != Some(Phase::LoggedOut)))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_on_a_bridge_that_hangs_takes_one_reconcile_though_no_event_is_taken() {
+    let mut world =
+        World::start_with("delete-hanging", Wishes::of_operator(&[ALONE, "--deletion-deadline", "4s"])).await;
+    world.operator.stop();
+    let (relay, kubeconfig) = Relay::of_api_server(&world.kubeconfig, &world.dir).await;
+    world.operator.set("--kubeconfig", kubeconfig);
+    world.restart_operator().await;
+    world.connected("sales", "+15550100027").await;
+    world.bridge.freeze();
+    relay.now(
+        |method, path| {
+            if method == Method::POST && path.ends_with("/events") { Fate::Held } else { Fate::Passed }
+        },
+    );
+    world.delete("sales").await;
+    // The first reconcile waits 10 s for the bridge, and by then the deadline has passed; the second one gives up.
+    world.history.until_gone("sales", Duration::from_secs(10) + RECONCILE + SOON).await;
+    let log = world.operator.log();
+    let count = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!((count("gave up unlinking the device"), count("the reconcile took too long")), (1, 0));
+    assert!(count("could not publish an Event in time") >= 2, "nothing held the Events back");
+    world.bridge.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ mod half_open;
 mod identities;
 mod least_privilege;
 mod lifecycle;
+mod lost_answers;
 mod lost_keys;
 mod lost_slots;
 mod names;

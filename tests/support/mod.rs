@@ -7,5 +7,6 @@ pub mod ledger;
 pub mod phone;
 pub mod program;
 pub mod proxy;
+pub mod relay;
 pub mod webhooks;
 pub mod world;

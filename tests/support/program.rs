@@ -127,6 +127,11 @@ impl Program {
         self.wait();
     }
 
+    /// SIGSTOP: it is there, takes connections and answers nothing, until it is killed.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
     /// SIGTERM; [`Program::wait`] waits for what becomes of it.
     pub fn terminate(&self) {
         self.signal("-TERM");
