@@ -1,6 +1,7 @@
 //! What the subcommands of `whatsapp-operator` do.
 
 mod rbac;
+mod ready;
 mod webhook;
 
 use std::{fs, io, path::Path, time::Duration};
@@ -23,6 +24,7 @@ use crate::{
         lease::{self, Candidate, LeaseError},
         shutdown::Shutdown,
         telemetry::{self, TelemetryError},
+        watch::Health,
     },
 };
 
@@ -33,14 +35,8 @@ pub use webhook::{webhook, webhook_configuration};
 /// lease can still be given up.
 const DRAIN: Duration = Duration::from_secs(12);
 
-/// How long a leader may take to list everything before it is called not ready. A standby that takes over is ready, and
-/// stays so while it reads some thousand objects.
-const LISTING: Duration = Duration::from_secs(20);
-
 /// Shown while not ready.
-const STOPPING: &str = "stopping";
 const NO_LEASE: &str = "the lease cannot be read or taken; the log says why";
-const UNLISTED: &str = "not everything that is to be watched can be listed; the log says why";
 
 /// Why a subcommand failed: one sentence for the terminal.
 #[derive(Debug, Error)]
@@ -127,14 +123,15 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     telemetry::start(&args.process.log, args.process.log_format)?;
     let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
-    unready_when_stopping(&admin, &shutdown);
+    ready::never_when_stopping(&admin, &shutdown);
     let metrics = ReconcileMetrics::register(admin.metrics(), controller::WORKERS);
     let address = admin.serve(args.process.admin_listen).await?;
     tracing::info!(%address, "admin server listens");
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
     let settings = args.settings();
     probe(&client, &url, &settings.namespaces).await?;
-    let owners = webhook::follow_owners(&client, &shutdown.closing);
+    let health = Health::default();
+    let owners = webhook::follow_owners(&client, &health, &shutdown.closing);
     let webhooks = match args.webhook.listen {
         Listen::Nowhere => {
             tracing::warn!(
@@ -194,10 +191,10 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let end = CancellationToken::new();
     let synced = CancellationToken::new();
     let mut work = tokio::spawn({
-        let (metrics, end, synced) = (metrics.clone(), end.clone(), synced.clone());
-        async move { controller::run(client, &settings, owners, metrics, end, move || synced.cancel()).await }
+        let (metrics, end, synced, health) = (metrics.clone(), end.clone(), synced.clone(), health.clone());
+        async move { controller::run(client, &settings, owners, &health, metrics, end, move || synced.cancel()).await }
     });
-    tokio::spawn(ready_when_listed(admin.clone(), synced));
+    tokio::spawn(ready::while_it_sees(admin.clone(), synced, health));
     let by_itself = tokio::select! {
         error = lost(election.as_mut()) => {
             // No drain: another process may already be at work.
@@ -238,26 +235,6 @@ async fn probe(client: &Client, url: &str, namespaces: &[String]) -> Result<(), 
     kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), url).await?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), url).await?;
     kubernetes::probe(&Api::<Namespace>::all(client.clone()), url).await
-}
-
-/// Nobody is to be sent here from the moment the process is told to stop, whatever it waits for by then.
-fn unready_when_stopping(admin: &Admin, shutdown: &Shutdown) {
-    let (admin, stopping) = (admin.clone(), shutdown.stopping.clone());
-    tokio::spawn(async move {
-        stopping.cancelled().await;
-        admin.unready(Part::Shutdown, STOPPING);
-    });
-}
-
-/// A leader that cannot list does nothing for anybody, and nobody else does it instead.
-async fn ready_when_listed(admin: Admin, synced: CancellationToken) {
-    if tokio::time::timeout(LISTING, synced.cancelled()).await.is_err() {
-        tracing::error!("holding the lease, but {UNLISTED}");
-        admin.unready(Part::Objects, UNLISTED);
-        synced.cancelled().await;
-    }
-    admin.ready(Part::Objects);
-    admin.ready(Part::Start);
 }
 
 /// Comes back when the lease is lost; never without one.

@@ -43,7 +43,7 @@ use crate::{
     api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner},
     model::NamespaceScope,
     platform::{
-        watch::{Cache, Change, Guarded, Key, changes, watch_config},
+        watch::{Cache, Change, Guarded, Health, Key, changes, watch_config},
         work_queue,
     },
 };
@@ -64,12 +64,13 @@ pub struct Settings {
     pub max_instances_per_owner: u32,
 }
 
-/// Runs until `stop`, then finishes what it is at. `owner_objects` is kept current by the process. `synced` is called once
-/// everything is listed.
+/// Runs until `stop`, then finishes what it is at. `owner_objects` is kept current by the process. How the watches fare is
+/// kept in `health`. `synced` is called once everything is listed.
 pub async fn run(
     client: Client,
     settings: &Settings,
     owner_objects: Cache<WhatsAppOwner>,
+    health: &Health,
     metrics: ReconcileMetrics,
     stop: CancellationToken,
     synced: impl FnOnce() + Send,
@@ -111,11 +112,11 @@ pub async fn run(
     let (gone, gone_bridges) = mpsc::unbounded_channel();
     let apis = instance_apis(&client, &settings.namespaces);
     objects.listen(instance_told(Arc::clone(&context), listeners.clone()));
-    until(&stop, objects.clone().follow(changes(apis, &everything)));
+    until(&stop, objects.clone().follow(changes(apis, &everything, health)));
     bridge_objects.listen(bridge_told(Arc::clone(&bridges), gone));
-    until(&stop, bridge_objects.clone().follow(changes(vec![Api::all(client.clone())], &selected)));
+    until(&stop, bridge_objects.clone().follow(changes(vec![Api::all(client.clone())], &selected, health)));
     namespaces.listen(namespace_told(listeners.clone()));
-    until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything)));
+    until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
     let told = {
         let owners = Arc::clone(&owners);
         move |before: Option<Arc<WhatsAppOwner>>, change| owners.object_changed(before.as_deref(), change)

@@ -1,6 +1,7 @@
 //! The admin server: health for the kubelet, metrics for Prometheus. No secrets, hence no token.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -45,7 +46,7 @@ pub fn router(shown: Arc<dyn Shown>) -> Router {
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// What stands in the way of work, by what it is about.
-    obstacles: Arc<Mutex<BTreeMap<Part, &'static str>>>,
+    obstacles: Arc<Mutex<BTreeMap<Part, Cow<'static, str>>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -66,7 +67,7 @@ pub enum Part {
 
 impl Default for Admin {
     fn default() -> Self {
-        let obstacles = BTreeMap::from([(Part::Start, "starting")]);
+        let obstacles = BTreeMap::from([(Part::Start, "starting".into())]);
         Self { obstacles: Arc::new(Mutex::new(obstacles)), metrics: Arc::default() }
     }
 }
@@ -83,8 +84,8 @@ impl Admin {
     }
 
     /// The process takes no work; `why` is shown to whoever asks.
-    pub fn unready(&self, part: Part, why: &'static str) {
-        lock(&self.obstacles).insert(part, why);
+    pub fn unready(&self, part: Part, why: impl Into<Cow<'static, str>>) {
+        lock(&self.obstacles).insert(part, why.into());
     }
 
     /// Listens and serves in the background until the process ends. Returns the address, of interest for port 0.
@@ -107,7 +108,7 @@ impl Admin {
 impl Shown for Admin {
     async fn obstacle(&self) -> Option<String> {
         let obstacles = lock(&self.obstacles);
-        (!obstacles.is_empty()).then(|| obstacles.values().copied().collect::<Vec<_>>().join("; "))
+        (!obstacles.is_empty()).then(|| obstacles.values().map(Cow::as_ref).collect::<Vec<_>>().join("; "))
     }
 
     async fn metrics(&self) -> String {

@@ -6,7 +6,7 @@ use kube::{Api, Client};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{NO_LEASE, RunError, unready_when_stopping};
+use super::{NO_LEASE, RunError, ready};
 use crate::{
     admission::{
         Admission, AdmissionMetrics, Ledgers,
@@ -24,7 +24,7 @@ use crate::{
         lease::{self, Candidate},
         shutdown::Shutdown,
         telemetry,
-        watch::{Cache, changes, watch_config},
+        watch::{Cache, Health, changes, watch_config},
     },
 };
 
@@ -104,9 +104,9 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
 }
 
 /// One copy of every owner's object, for webhooks and controller alike.
-pub(super) fn follow_owners(client: &Client, stop: &CancellationToken) -> Cache<WhatsAppOwner> {
+pub(super) fn follow_owners(client: &Client, health: &Health, stop: &CancellationToken) -> Cache<WhatsAppOwner> {
     let owners = Cache::new();
-    let changes = changes(vec![Api::all(client.clone())], &watch_config());
+    let changes = changes(vec![Api::all(client.clone())], &watch_config(), health);
     let (follow, stop) = (owners.clone().follow(changes), stop.clone());
     tokio::spawn(async move { stop.run_until_cancelled(follow).await });
     owners
@@ -160,7 +160,7 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     telemetry::start(&args.process.log, args.process.log_format)?;
     let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
-    unready_when_stopping(&admin, &shutdown);
+    ready::never_when_stopping(&admin, &shutdown);
     let address = admin.serve(args.process.admin_listen).await?;
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
@@ -171,7 +171,8 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
         listen,
         namespace: &namespace,
         scope: None,
-        owners: follow_owners(&client, &shutdown.closing),
+        // Nothing but speed depends on it, so it does not count for readiness.
+        owners: follow_owners(&client, &Health::default(), &shutdown.closing),
         client: client.clone(),
     };
     let Some(webhooks) = start(wiring, &admin, shutdown.clone()).await? else { return Ok(()) };
@@ -255,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn an_owner_that_does_not_parse_keeps_nobody_else_from_the_webhooks_cache() {
         let api = Router::new().route("/apis/whatsapp-operator.dev/v1alpha1/whatsappowners", get(owners));
-        let cache = follow_owners(&Client::new(api, "ns"), &CancellationToken::new());
+        let cache = follow_owners(&Client::new(api, "ns"), &Health::default(), &CancellationToken::new());
         timeout(Duration::from_secs(30), cache.until_listed()).await.expect("the list is taken");
         let shown = ["alice", "bob", "carol"].map(|name| cache.named(name).and_then(|owner| owner.spec.max_instances));
         assert_eq!(shown, [Some(3), None, Some(4)]);

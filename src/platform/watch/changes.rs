@@ -1,30 +1,32 @@
 //! What becomes of the objects of several watches, as if they were one.
 
-use std::{collections::HashSet, fmt::Debug, marker::PhantomData};
+use std::{collections::HashSet, fmt::Debug, marker::PhantomData, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use kube::{
-    Api, Resource,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Resource, runtime::watcher};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
-use super::{Change, Guarded, Key, Salvage};
+use super::{
+    Change, Guarded, Health, Key, Salvage,
+    health::{Course, Next},
+};
 use crate::platform::kubernetes::{ObjectRef, describe};
 
-/// Follows several watches of one kind, and says once when all of them have listed.
+/// Follows several watches of one kind, and says once when all of them have listed. How they fare is kept in `health`.
 pub fn changes<K>(
     apis: Vec<Api<Guarded<K>>>,
     config: &watcher::Config,
+    health: &Health,
 ) -> impl Stream<Item = Vec<Change<K>>> + Send + use<K>
 where
     K: Salvage + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let mut merge = Merge::new(apis.len());
-    let watches = apis
-        .into_iter()
-        .enumerate()
-        .map(|(which, api)| watcher(api, config.clone()).default_backoff().map(move |event| (which, event)).boxed());
+    let watches = apis.into_iter().enumerate().map(|(which, api)| {
+        let course = health.of(&K::plural(&()));
+        steady(api, config.clone(), course).map(move |event| (which, event)).boxed()
+    });
     stream::select_all(watches).map(move |(which, event)| match event {
         Ok(event) => merge.take(which, event),
         Err(error) => {
@@ -32,6 +34,27 @@ where
             tracing::warn!(%kind, error = watch_error(&error), "the watch broke; it is made again");
             Vec::new()
         }
+    })
+}
+
+/// A watch that pauses after failures, and lists anew when it has been failing for long.
+fn steady<K>(
+    api: Api<Guarded<K>>,
+    config: watcher::Config,
+    course: Course,
+) -> impl Stream<Item = Result<watcher::Event<Guarded<K>>, watcher::Error>> + Send
+where
+    K: Salvage + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let start = move || watcher(api.clone(), config.clone()).boxed();
+    stream::unfold((start(), start, course, Duration::ZERO), async |(mut watch, start, mut course, pause)| {
+        tokio::time::sleep(pause).await;
+        let event = watch.next().await?;
+        let Next { anew, pause } = course.take(&event, Instant::now());
+        if anew {
+            watch = start();
+        }
+        Some((event, (watch, start, course, pause.mul_f64(0.75 + fastrand::f64() / 2.0))))
     })
 }
 

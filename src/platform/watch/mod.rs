@@ -1,13 +1,15 @@
-//! Watches: one copy of each watched object, several namespaces as if they were one, and a guard against objects that do
-//! not parse.
+//! Watches: one copy of each watched object, several namespaces as if they were one, a guard against objects that do not
+//! parse, and whether the watches work.
 
 mod cache;
 mod changes;
 mod guarded;
+mod health;
 
 pub use cache::Cache;
 pub use changes::{changes, watch_error};
 pub use guarded::{Guarded, Salvage, Unfit};
+pub use health::{Blind, Health};
 
 use std::sync::Arc;
 

@@ -1,0 +1,211 @@
+//! How the watches of a process fare. One that cannot be made for long leaves the process blind, which its readiness shows.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::runtime::watcher;
+use tokio::{sync::watch, time::Instant};
+
+/// For how long a watch may fail before it counts as blind. An API server that restarts is back sooner.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause after a failure. It doubles up to the last one. (The watcher's own begins anew with every list that it asks for,
+/// even if that is refused.)
+const FIRST_PAUSE: Duration = Duration::from_millis(800);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+/// An attempt takes 25 s at most, the silence after which a connection is given up. When more than that and a pause lies
+/// between two failures, the watch has worked in between: nothing else tells that it was taken up again.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// The watches that are blind, by their kind. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Health {
+    blind: watch::Sender<BTreeSet<(String, usize)>>,
+    known: Arc<AtomicUsize>,
+    patience: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { blind: watch::Sender::default(), known: Arc::default(), patience: PATIENCE }
+    }
+}
+
+impl Health {
+    /// As by default, except for how long a watch may fail.
+    #[cfg(test)]
+    pub fn with_patience(patience: Duration) -> Self {
+        Self { patience, ..Self::default() }
+    }
+
+    /// Tells which kinds are not seen any more: at once, and at each change.
+    pub fn follow(&self) -> Blind {
+        let mut changes = self.blind.subscribe();
+        changes.mark_changed();
+        Blind(changes)
+    }
+
+    /// One more watch, of this kind.
+    pub(super) fn of(&self, kind: &str) -> Course {
+        let which = self.known.fetch_add(1, Ordering::Relaxed);
+        Course { health: self.clone(), name: (kind.to_owned(), which), state: State::Works, pause: FIRST_PAUSE }
+    }
+}
+
+/// Tells which kinds are not seen.
+#[derive(Debug)]
+pub struct Blind(watch::Receiver<BTreeSet<(String, usize)>>);
+
+impl Blind {
+    /// The kinds that are not seen, as a list for people, the next time that it is another one; nothing when all are seen.
+    pub async fn changed(&mut self) -> Option<String> {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let kinds: BTreeSet<String> = self.0.borrow_and_update().iter().map(|(kind, _)| kind.clone()).collect();
+        (!kinds.is_empty()).then(|| kinds.into_iter().collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// How one watch fares.
+#[derive(Debug)]
+pub(super) struct Course {
+    health: Health,
+    name: (String, usize),
+    state: State,
+    /// The pause after the next failure.
+    pause: Duration,
+}
+
+/// How a watch goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    /// It is made anew, from a list on: a watch that is taken up again where it was says nothing until something changes,
+    /// and a list says at once that it works.
+    pub anew: bool,
+    /// After this long.
+    pub pause: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Works,
+    /// It has failed since the one time, last at the other.
+    Fails(Instant, Instant),
+    /// It has failed for too long, and lists anew: it works again once that is through.
+    Blind,
+}
+
+/// What an event says of its watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Works,
+    Fails,
+    Nothing,
+}
+
+impl Course {
+    /// Takes in what the watch has said.
+    pub(super) fn take<K>(&mut self, event: &Result<watcher::Event<K>, watcher::Error>, now: Instant) -> Next {
+        let sign = sign(event);
+        let next = next(self.state, sign, now, self.health.patience);
+        let (was, is) = (self.state == State::Blind, next == State::Blind);
+        self.state = next;
+        if was != is {
+            self.health.blind.send_modify(|blind| {
+                if is {
+                    blind.insert(self.name.clone());
+                } else {
+                    blind.remove(&self.name);
+                }
+            });
+        }
+        if sign == Sign::Works {
+            self.pause = FIRST_PAUSE;
+        }
+        let mut pause = Duration::ZERO;
+        if event.is_err() {
+            pause = self.pause;
+            self.pause = (self.pause * 2).min(LAST_PAUSE);
+        }
+        Next { anew: is && !was, pause }
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        self.health.blind.send_if_modified(|blind| blind.remove(&self.name));
+    }
+}
+
+fn sign<K>(event: &Result<watcher::Event<K>, watcher::Error>) -> Sign {
+    match event {
+        // Said before the list is asked for.
+        Ok(watcher::Event::Init) => Sign::Nothing,
+        // What broke had been there.
+        Ok(_) | Err(watcher::Error::WatchFailed(_)) => Sign::Works,
+        // It fell behind, and lists anew.
+        Err(watcher::Error::WatchError(status)) if status.code == 410 => Sign::Nothing,
+        Err(_) => Sign::Fails,
+    }
+}
+
+fn next(state: State, sign: Sign, now: Instant, patience: Duration) -> State {
+    match (sign, state) {
+        (Sign::Works, _) => State::Works,
+        (Sign::Nothing, state) | (Sign::Fails, state @ State::Blind) => state,
+        (Sign::Fails, State::Fails(since, last)) if now - last < QUIET => {
+            if now - since < patience {
+                State::Fails(since, now)
+            } else {
+                State::Blind
+            }
+        }
+        (Sign::Fails, State::Fails(..) | State::Works) => State::Fails(now, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a watch is blind after these signs, each so many seconds after the start.
+    fn is_blind(signs: &[(u64, Sign)]) -> bool {
+        let start = Instant::now();
+        let step = |state, (at, sign): &(u64, Sign)| next(state, *sign, start + Duration::from_secs(*at), PATIENCE);
+        signs.iter().fold(State::Works, step) == State::Blind
+    }
+
+    #[test]
+    fn a_watch_is_blind_once_it_has_failed_for_a_minute_and_until_it_works() {
+        use Sign::{Fails, Nothing, Works};
+        for (signs, expected) in [
+            (&[(0, Fails), (59, Fails)][..], false),
+            (&[(0, Fails), (30, Fails), (60, Fails)], true),
+            (&[(0, Fails), (30, Works), (60, Fails), (100, Fails)], false),
+            (&[(0, Fails), (30, Fails), (45, Nothing), (60, Fails)], true),
+            // Taken up again in between, without a word.
+            (&[(0, Fails), (60, Fails), (110, Fails)], false),
+            (&[(0, Fails), (59, Fails), (61, Fails), (62, Nothing), (600, Fails)], true),
+            (&[(0, Fails), (59, Fails), (61, Fails), (62, Works)], false),
+        ] {
+            assert_eq!(is_blind(signs), expected, "{signs:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_while_it_fails_though_lists_are_begun_and_are_short_again_once_it_works() {
+        let mut course = Health::default().of("things");
+        let mut pause = |event| course.take::<()>(&event, Instant::now()).pause;
+        let refused = || Err(watcher::Error::NoResourceVersion);
+        let pauses: Vec<_> = (0..6).map(|_| (pause(Ok(watcher::Event::Init)), pause(refused())).1).collect();
+        assert_eq!((pauses[0], pauses[1], pauses[5]), (FIRST_PAUSE, FIRST_PAUSE * 2, LAST_PAUSE));
+        assert_eq!(pause(Ok(watcher::Event::InitDone)), Duration::ZERO);
+        assert_eq!(pause(refused()), FIRST_PAUSE);
+    }
+}
