@@ -1,7 +1,10 @@
 //! The map of whatsapp-operator's library, which all three programs share.
 //!
 //! Dependencies point one way: [`model`] <- [`api`] <- [`rules`] <- [`bridge_api`] <- [`drivers`] <- {[`controller`], [`admission`],
-//! [`plugin`]} <- [`cli`] <- the programs. [`platform`] serves any of them and knows none of them. The surfaces never import each other.
+//! [`plugin`]} <- [`cli`] <- [`run`] <- the programs. [`platform`] serves any of them and knows none of them. The surfaces never
+//! import each other. A fourth surface, `gateway` (REST API and dashboard), does not exist yet; its floor is theirs.
+//!
+//! `CONTRIBUTING.md` goes the whole way for what is added most often; `docs/architecture.md` says what is in each room.
 //!
 //! The bridge program is not a room of this library but a binary of its own (`src/bridge/main.rs`): it links the
 //! WhatsApp library, parts of which carry AGPL-3.0-only headers, and nothing here may.

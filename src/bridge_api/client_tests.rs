@@ -2,12 +2,14 @@
 
 use futures::StreamExt;
 
-use super::{BridgeClient, BridgeError, Deletion, ErrorCode, Event, Session, SessionPhase, SessionSpec, scripted};
+use super::{
+    BridgeClient, BridgeError, Deletion, ErrorCode, Event, Session, SessionPhase, SessionSpec, scripted_bridge,
+};
 use crate::{api::conditions::reason, controller::fixtures, model::Sensitive, platform::lock};
 
-async fn bridge_and_client() -> (scripted::Scripted, BridgeClient) {
-    let bridge = scripted::start().await;
-    let client = BridgeClient::new(&bridge.url, scripted::token(), None).unwrap();
+async fn bridge_and_client() -> (scripted_bridge::Scripted, BridgeClient) {
+    let bridge = scripted_bridge::start().await;
+    let client = BridgeClient::new(&bridge.url, scripted_bridge::token(), None).unwrap();
     (bridge, client)
 }
 
@@ -39,14 +41,14 @@ async fn a_wrong_token_a_closed_port_and_a_bad_address_are_told_apart() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());
     drop(free);
-    let closed = BridgeClient::new(&url, scripted::token(), None).unwrap().info().await.unwrap_err();
+    let closed = BridgeClient::new(&url, scripted_bridge::token(), None).unwrap().info().await.unwrap_err();
     assert!(matches!(closed, BridgeError::Unreachable { .. }) && closed.may_be_brief(), "{closed:?}");
     for address in
         ["nonsense", "ftp://host", "mailto:somebody", "http://user@host", "https://user:pass@host", "http://:pass@host"]
     {
-        assert_eq!(BridgeClient::new(address, scripted::token(), None).unwrap_err(), BridgeError::Address);
+        assert_eq!(BridgeClient::new(address, scripted_bridge::token(), None).unwrap_err(), BridgeError::Address);
     }
-    assert_eq!(BridgeClient::new(&url, scripted::token(), Some("no pem")).unwrap_err(), BridgeError::CaBundle);
+    assert_eq!(BridgeClient::new(&url, scripted_bridge::token(), Some("no pem")).unwrap_err(), BridgeError::CaBundle);
 }
 
 #[tokio::test]
@@ -114,7 +116,8 @@ async fn a_bridge_that_dies_in_the_middle_of_an_answer_is_unreachable() {
     use tokio::io::AsyncWriteExt;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = BridgeClient::new(&format!("http://{}", listener.local_addr().unwrap()), scripted::token(), None);
+    let client =
+        BridgeClient::new(&format!("http://{}", listener.local_addr().unwrap()), scripted_bridge::token(), None);
     let dying = async {
         let (mut connection, _) = listener.accept().await.unwrap();
         let begun = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"items\": [";

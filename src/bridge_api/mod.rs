@@ -44,7 +44,7 @@ mod info;
 mod limited;
 mod open;
 #[cfg(test)]
-pub(crate) mod scripted;
+pub(crate) mod scripted_bridge;
 mod session;
 mod spec;
 mod stream;

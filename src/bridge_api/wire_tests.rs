@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     BridgeClient, BridgeError, Capabilities, Capability, Deletion, Event, PairingMethod, PairingSpec, Presence,
-    Session, SessionPhase, SessionSpec, scripted,
+    Session, SessionPhase, SessionSpec, scripted_bridge,
 };
 use crate::{model::Sensitive, platform::lock};
 
@@ -74,7 +74,7 @@ impl Answers {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        BridgeClient::new(&url, scripted::token(), None).unwrap()
+        BridgeClient::new(&url, scripted_bridge::token(), None).unwrap()
     }
 
     /// The events, until the stream ends.

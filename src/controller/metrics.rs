@@ -1,4 +1,7 @@
-//! The controller's metrics, under controller-runtime's names. No label names an object.
+//! The controller's metrics, under controller-runtime's names.
+//!
+//! No label names an object or an owner: there may be thousands, and owners are people. What one owner uses stands in the
+//! status of their `WhatsAppOwner`; what can be counted over all of them may be counted here.
 
 use std::{fmt, time::Duration};
 

@@ -1,13 +1,16 @@
 //! Drivers: how callers talk to a kind of bridge.
 //!
 //! A `WhatsAppBridge` names exactly one kind. [`endpoints`] says which shards it has, [`connect`] gives the [`Driver`] of
-//! one of them. Controller and gateway see nothing but the trait: a bridge of another kind is one more module here and one
-//! more case in [`Kind`].
+//! one of them. The controller (and the gateway, which does not exist yet) sees nothing but the trait.
+//!
+//! A bridge of another kind is one more field in `api/bridge.rs`, one more module here, and one more case in everything
+//! that asks for the kind: [`Kind`], [`endpoints`], [`shards`], [`Endpoint`]. Every driver tells of sessions in the types of
+//! [`bridge_api`](crate::bridge_api), and of failures as [`BridgeError`], whose reason users see.
 
 mod builtin;
 mod credentials;
 #[cfg(test)]
-pub(crate) mod scripted;
+pub(crate) mod scripted_driver;
 
 use std::{fmt, pin::Pin, sync::Arc};
 
@@ -96,7 +99,7 @@ enum Kind {
         ca_bundle: Option<String>,
     },
     #[cfg(test)]
-    Scripted(scripted::Scripted),
+    Scripted(scripted_driver::Scripted),
 }
 
 impl Endpoint {
@@ -107,7 +110,7 @@ impl Endpoint {
 
     /// A shard that does as its script says.
     #[cfg(test)]
-    pub(crate) fn scripted(driver: scripted::Scripted, credentials: SecretKeyRef) -> Self {
+    pub(crate) fn scripted(driver: scripted_driver::Scripted, credentials: SecretKeyRef) -> Self {
         Self { credentials, kind: Kind::Scripted(driver) }
     }
 

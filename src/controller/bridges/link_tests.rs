@@ -22,7 +22,7 @@ use crate::{
     api::{SecretKeyRef, conditions::reason},
     bridge_api::{
         Event, Session, SessionPhase,
-        scripted::{self, Scripted},
+        scripted_bridge::{self, Scripted},
     },
     controller::{decide::facts::LinkState, fixtures, instances::Instances},
     drivers::{self, Endpoint, Update},
@@ -62,7 +62,7 @@ fn kubernetes(away: &Arc<Away>) -> Client {
 }
 
 async fn world(key: &str) -> World {
-    let bridge = scripted::start().await;
+    let bridge = scripted_bridge::start().await;
     let (queue, triggers) = mpsc::unbounded_channel();
     let instances = Arc::new(Instances::default());
     let bound = fixtures::bound(Default::default());
@@ -104,7 +104,7 @@ impl World {
         self.until(|state, _| matches!(state, LinkState::Down(fault) if fault.reason == why)).await;
     }
 
-    async fn follower(&mut self) -> scripted::Follower {
+    async fn follower(&mut self) -> scripted_bridge::Follower {
         tokio::time::timeout(SOON, self.bridge.followers.next()).await.unwrap().unwrap()
     }
 
@@ -271,7 +271,7 @@ async fn a_link_that_is_no_longer_wanted_is_gone() {
 async fn a_bridge_of_another_kind_is_followed_through_its_driver_alone() {
     let mut world = world("token").await;
     world.until(|state, _| *state == LinkState::Up).await;
-    let driver = drivers::scripted::Scripted::default();
+    let driver = drivers::scripted_driver::Scripted::default();
     lock(&driver.0).snapshot.sessions = vec![fixtures::session(SessionPhase::Opening)];
     let token = SecretKeyRef { namespace: "ns".into(), name: "token".into(), key: "token".into() };
     let endpoint = Endpoint::scripted(driver.clone(), token);
