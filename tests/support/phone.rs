@@ -71,6 +71,40 @@ impl WhatsApp {
         self.post("/v1/scan", json!({"qr": qr, "phone": phone, "pushName": push_name})).await
     }
 
+    /// The phone scans a QR code and answers with a link that is wrong: wrongHmac, wrongSignature, noIdentity,
+    /// garbledIdentity or hosted.
+    pub async fn scan_wrong(&self, qr: &str, phone: &str, fault: &str) -> Result<Value, String> {
+        self.post("/v1/scan", json!({"qr": qr, "phone": phone, "pushName": "", "fault": fault})).await
+    }
+
+    /// Something goes wrong once on the open connections of an account; returns on how many. Forms:
+    /// `{"act": "end" or "streamError", "code": 503, "conflict": "replaced"}`, `{"act": "damagedFrame"}`,
+    /// `{"act": "halfFrame"}`, `{"act": "reset"}`, `{"act": "silent", "about": "everything" or "answers"}`.
+    pub async fn act(&self, phone: &str, what: Value) -> u64 {
+        let digits = phone.trim_start_matches('+');
+        let answer = self.post(&format!("/v1/phones/{digits}/act"), what).await.unwrap();
+        answer["connected"].as_u64().unwrap()
+    }
+
+    /// What goes wrong on every connection of an account until other rules replace these (`{}` ends them):
+    /// `refuse {reason, code, expire, times}`, `endLogin {afterMs, with {failure, code, conflict}, times}`,
+    /// `unanswered [{xmlns, type, child}]`, `keepAppStateKey`.
+    pub async fn rules(&self, phone: &str, rules: Value) {
+        let digits = phone.trim_start_matches('+');
+        self.post(&format!("/v1/phones/{digits}/rules"), rules).await.unwrap();
+    }
+
+    /// What goes wrong for clients whose phone is not known yet: `refuse`, `references` (none, one, notUtf8,
+    /// controlCharacters, huge), and for all clients `hello` (truncated, halfFrame, thenHangUp) with `helloTimes`.
+    pub async fn newcomers(&self, rules: Value) {
+        self.post("/v1/newcomers", rules).await.unwrap();
+    }
+
+    /// The codes of all clients that wait for a scan become stale; returns how many were told.
+    pub async fn refresh_codes(&self) -> u64 {
+        self.post("/v1/pairings/refresh", json!({})).await.unwrap()["clients"].as_u64().unwrap()
+    }
+
     /// Something happens to an account: unlink, logout, replace, ban, restrict, unrestrict, drop.
     pub async fn happens(&self, phone: &str, what: &str) {
         let digits = phone.trim_start_matches('+');

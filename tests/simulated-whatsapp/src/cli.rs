@@ -2,22 +2,28 @@
 
 use crate::client;
 use crate::control::{ModeBody, PairCodeRequest, ScanRequest, Sentence};
+use crate::faults::{LinkFault, Live, NewcomerRules, Rules};
 use crate::server::Server;
 use crate::world::Mode;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-const EXAMPLES: &str = "\
-Examples:
+const EXAMPLES: &str = r#"Examples:
   simulated-whatsapp serve --state-dir /tmp/wa --announce /tmp/wa.json
-  simulated-whatsapp scan --control $URL --qr \"$QR\" --phone +15550001 --push-name Alice
+  simulated-whatsapp scan --control $URL --qr "$QR" --phone +15550001 --push-name Alice
   simulated-whatsapp unlink --control $URL --phone +15550001
   simulated-whatsapp ban --control $URL --phone +15550001 --seconds 600
   simulated-whatsapp mode stall --control $URL
+  simulated-whatsapp act --control $URL --phone +15550001 '{"act":"reset"}'
+  simulated-whatsapp act --control $URL --phone +15550001 '{"act":"end","code":503}'
+  simulated-whatsapp act --control $URL --phone +15550001 '{"act":"silent","about":"answers"}'
+  simulated-whatsapp rules --control $URL --phone +15550001 '{"endLogin":{"afterMs":2000},"refuse":{"reason":429,"times":3}}'
+  simulated-whatsapp rules --control $URL --phone +15550001 '{"unanswered":[{"xmlns":"encrypt","type":"set"}]}'
+  simulated-whatsapp newcomers --control $URL '{"references":"one","hello":"truncated","helloTimes":1}'
   simulated-whatsapp devices --control $URL
 
-Every command but serve takes the control address from SIMULATED_WHATSAPP_CONTROL as well.";
+Every command but serve takes the control address from SIMULATED_WHATSAPP_CONTROL as well."#;
 
 /// A simulated WhatsApp server and phone for tests and demos, on this machine only.
 #[derive(Parser)]
@@ -51,6 +57,14 @@ enum Command {
     Drop(Phone),
     /// Show or change how the server treats connections
     Mode(ModeArgs),
+    /// Make something go wrong once on the phone's open connections
+    Act(Wrong<Live>),
+    /// Make something go wrong on every login of the phone's devices, until other rules replace these
+    Rules(Wrong<Rules>),
+    /// Make something go wrong for clients that are not linked yet
+    Newcomers(Newcomers),
+    /// Make the codes of all clients that wait for a scan stale
+    RefreshCodes(Control),
     /// List the linked devices
     Devices(Control),
     /// Show counts
@@ -120,6 +134,9 @@ struct Scan {
     /// The name of the phone's owner
     #[arg(long, default_value = "", value_name = "NAME")]
     push_name: String,
+    /// What is wrong with the link the phone offers
+    #[arg(long)]
+    fault: Option<LinkFault>,
 }
 
 #[derive(Args)]
@@ -133,6 +150,35 @@ struct PairCode {
     #[arg(long, default_value = "", value_name = "NAME")]
     push_name: String,
 }
+
+#[derive(Args)]
+struct Wrong<T: FromJson> {
+    #[command(flatten)]
+    phone: Phone,
+    /// What, as JSON: see the examples, and the control API's documentation for all of it
+    #[arg(value_parser = T::from_json)]
+    what: T,
+}
+
+#[derive(Args)]
+struct Newcomers {
+    #[command(flatten)]
+    control: Control,
+    /// What, as JSON; {} ends it
+    #[arg(value_parser = NewcomerRules::from_json)]
+    what: NewcomerRules,
+}
+
+/// Arguments that are JSON.
+trait FromJson: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + Sync + 'static {
+    fn from_json(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
+impl FromJson for Live {}
+impl FromJson for Rules {}
+impl FromJson for NewcomerRules {}
 
 #[derive(Args)]
 struct ModeArgs {
@@ -155,12 +201,12 @@ impl Cli {
             Command::Serve(serve) => serve.run().await,
             Command::Scan(scan) => {
                 let Phone { control, phone } = scan.phone;
-                let body = ScanRequest { qr: scan.qr, phone, push_name: scan.push_name };
+                let body = ScanRequest { qr: scan.qr, phone, push_name: scan.push_name, fault: scan.fault };
                 print(client::call(&control.control, "/v1/scan", Some(&body)).await?)
             }
             Command::PairCode(entered) => {
                 let Phone { control, phone } = entered.phone;
-                let body = PairCodeRequest { code: entered.code, phone, push_name: entered.push_name };
+                let body = PairCodeRequest { code: entered.code, phone, push_name: entered.push_name, fault: None };
                 print(client::call(&control.control, "/v1/pair-code", Some(&body)).await?)
             }
             Command::Unlink(phone) => phone.verb("unlink", &Sentence::default()).await,
@@ -178,6 +224,14 @@ impl Cli {
                 let body = ModeBody { mode: args.mode, ack_delay_ms: args.ack_delay_ms };
                 print(client::call(&args.control.control, "/v1/mode", Some(&body)).await?)
             }
+            Command::Act(wrong) => wrong.phone.verb("act", &wrong.what).await,
+            Command::Rules(wrong) => wrong.phone.verb("rules", &wrong.what).await,
+            Command::Newcomers(Newcomers { control, what }) => {
+                print(client::call(&control.control, "/v1/newcomers", Some(&what)).await?)
+            }
+            Command::RefreshCodes(control) => {
+                print(client::call(&control.control, "/v1/pairings/refresh", Some(&serde_json::json!({}))).await?)
+            }
             Command::Devices(control) => print(client::call::<()>(&control.control, "/v1/devices", None).await?),
             Command::Stats(control) => print(client::call::<()>(&control.control, "/v1/stats", None).await?),
         }
@@ -185,11 +239,11 @@ impl Cli {
 }
 
 impl Phone {
-    async fn verb(self, verb: &str, sentence: &Sentence) -> anyhow::Result<()> {
+    async fn verb<B: serde::Serialize + Sync>(self, verb: &str, body: &B) -> anyhow::Result<()> {
         // Checked here because a number with a slash would name another path.
         let digits = crate::world::digits(&self.phone);
         let digits = digits.ok_or_else(|| anyhow::anyhow!("--phone must have 5 to 15 digits, like +15550001"))?;
-        print(client::call(&self.control.control, &format!("/v1/phones/{digits}/{verb}"), Some(sentence)).await?)
+        print(client::call(&self.control.control, &format!("/v1/phones/{digits}/{verb}"), Some(body)).await?)
     }
 }
 

@@ -1,7 +1,9 @@
 //! One client connection: a single task that owns the socket, the Noise ciphers and their counters.
 
+use crate::faults::{HelloFault, Live, Silence};
 use crate::handshake::{self, AwaitingFinish, Established, Hello};
 use crate::iq::Session;
+use crate::listener::ResetSwitch;
 use crate::login::{self, Intent};
 use crate::pair_code;
 use crate::pairing::Pairing;
@@ -16,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use wacore_binary::Node;
+use wacore_binary::builder::NodeBuilder;
 use wacore_binary::marshal::{marshal_auto, unmarshal_ref};
 use wacore_noise::NoiseCipher;
 use wacore_noise::framing::{FrameDecoder, encode_frame};
@@ -31,6 +34,8 @@ pub enum Command {
     SendThenClose(Node),
     /// Close without a word.
     Close,
+    /// Something goes wrong.
+    Act(Live),
 }
 
 /// The way to a connection. Unbounded: one slow test client must not hold up the others, and nothing here floods.
@@ -62,10 +67,12 @@ struct Connection {
     /// Bytes to write before the next read.
     pending: Vec<Vec<u8>>,
     closing: bool,
+    reset: ResetSwitch,
+    silence: Option<Silence>,
 }
 
 /// Serves one WebSocket until either side closes it.
-pub async fn serve(world: Arc<World>, mut socket: WebSocket) {
+pub async fn serve(world: Arc<World>, mut socket: WebSocket, reset: ResetSwitch) {
     let number = world.counters.connections.fetch_add(1, Ordering::Relaxed);
     let (outbox, mut inbox) = mpsc::unbounded_channel();
     let mut mode = world.mode();
@@ -78,6 +85,8 @@ pub async fn serve(world: Arc<World>, mut socket: WebSocket) {
         ciphers: None,
         pending: Vec::new(),
         closing: false,
+        reset,
+        silence: None,
     };
     let deadline = tokio::time::sleep(HANDSHAKE_DEADLINE);
     tokio::pin!(deadline);
@@ -86,7 +95,7 @@ pub async fn serve(world: Arc<World>, mut socket: WebSocket) {
     while !connection.closing {
         let outcome = tokio::select! {
             received = socket.recv() => match received {
-                Some(Ok(_)) if stalled => Ok(()),
+                Some(Ok(_)) if stalled || connection.silence.is_some() => Ok(()),
                 Some(Ok(Message::Binary(bytes))) => connection.receive(&bytes),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                 Some(Ok(_)) => Ok(()),
@@ -115,6 +124,9 @@ pub async fn serve(world: Arc<World>, mut socket: WebSocket) {
         }
     }
     connection.leave();
+    if connection.reset.is_set() {
+        return;
+    }
     let _ = tokio::time::timeout(Duration::from_secs(1), socket.send(Message::Close(None))).await;
     tracing::debug!(connection = number, "connection over");
 }
@@ -159,14 +171,33 @@ impl Connection {
                     let counters = &self.world.counters;
                     if fallback { &counters.fallback } else { &counters.xx }.fetch_add(1, Ordering::Relaxed);
                     self.phase = Phase::Finish(awaiting);
-                    self.write(&reply)
+                    self.hello(&reply)
                 }
                 Hello::Established { reply, established } => {
                     self.world.counters.ik.fetch_add(1, Ordering::Relaxed);
-                    self.write(&reply)?;
-                    self.established(*established)
+                    self.hello(&reply)?;
+                    if self.closing || self.silence.is_some() { Ok(()) } else { self.established(*established) }
                 }
             },
+        }
+    }
+
+    /// Sends the server hello, whole or as the rules have it. After half a hello nothing else comes.
+    fn hello(&mut self, reply: &[u8]) -> anyhow::Result<()> {
+        match self.world.faults.take_hello_fault() {
+            None => self.write(reply),
+            Some(HelloFault::ThenHangUp) => {
+                self.closing = true;
+                self.write(reply)
+            }
+            Some(HelloFault::Truncated) => {
+                self.silence = Some(Silence::Everything);
+                self.write(&reply[..reply.len() / 2])
+            }
+            Some(HelloFault::HalfFrame) => {
+                self.silence = Some(Silence::Everything);
+                self.write_half(reply)
+            }
         }
     }
 
@@ -175,7 +206,11 @@ impl Connection {
         self.ciphers = Some(Ciphers { inbound, received: 0, outbound, sent: 0 });
         match login::intent(&payload).context("the client payload cannot be read")? {
             Intent::Register => {
-                let pairing = Arc::new(Pairing::new(Instant::now(), client_static, self.outbox.clone()));
+                if let Some(failure) = self.world.faults.take_newcomer_refusal() {
+                    return self.obey(Command::SendThenClose(failure));
+                }
+                let fault = self.world.faults.newcomers().references;
+                let pairing = Arc::new(Pairing::new(Instant::now(), client_static, self.outbox.clone(), fault));
                 self.world.open_pairing(&pairing);
                 let announcement = pairing.announcement();
                 self.phase = Phase::Linking(pairing);
@@ -185,6 +220,7 @@ impl Connection {
                 Ok(success) => {
                     self.world.open_session(key, self.number, self.outbox.clone());
                     self.phase = Phase::Open(Session::new(key, self.outbox.clone()));
+                    self.end_later(key.phone);
                     self.send(&success)
                 }
                 Err(failure) => self.obey(Command::SendThenClose(failure)),
@@ -196,6 +232,15 @@ impl Connection {
         let outcome = login::admit(&self.world, key, client_static, now());
         self.world.logins.note(key, outcome.is_ok());
         outcome
+    }
+
+    fn end_later(&self, phone: u64) {
+        let Some((after, last)) = self.world.faults.take_end(phone) else { return };
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = outbox.send(last.map_or(Command::Close, Command::SendThenClose));
+        });
     }
 
     fn stanza(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -223,6 +268,8 @@ impl Connection {
 
     fn obey(&mut self, command: Command) -> anyhow::Result<()> {
         match command {
+            Command::Send(_) if self.silence == Some(Silence::Everything) => Ok(()),
+            Command::Act(live) => self.act(live),
             Command::Send(node) => self.send(&node),
             Command::SendThenClose(node) => {
                 self.closing = true;
@@ -235,15 +282,58 @@ impl Connection {
         }
     }
 
+    fn act(&mut self, live: Live) -> anyhow::Result<()> {
+        match live {
+            Live::End(ending) => self.obey(ending.node().map_or(Command::Close, Command::SendThenClose)),
+            Live::StreamError(error) => error.node().map_or(Ok(()), |node| self.send(&node)),
+            Live::DamagedFrame => {
+                let Some(mut bytes) = self.seal(&anything())? else { return Ok(()) };
+                if let Some(last) = bytes.last_mut() {
+                    *last ^= 1;
+                }
+                self.write(&bytes)
+            }
+            Live::HalfFrame => {
+                let Some(bytes) = self.seal(&anything())? else { return Ok(()) };
+                self.write_half(&bytes)
+            }
+            Live::Reset => {
+                self.reset.set();
+                self.closing = true;
+                Ok(())
+            }
+            Live::Silent { about } => {
+                self.silence = Some(about);
+                Ok(())
+            }
+        }
+    }
+
     fn send(&mut self, node: &Node) -> anyhow::Result<()> {
-        let Some(ciphers) = &mut self.ciphers else { return Ok(()) };
+        match self.seal(node)? {
+            Some(bytes) => self.write(&bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// The encrypted stanza; `None` before the handshake is over.
+    fn seal(&mut self, node: &Node) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(ciphers) = &mut self.ciphers else { return Ok(None) };
         let mut bytes = marshal_auto(node).context("a stanza cannot be written")?;
         ciphers
             .outbound
             .encrypt_in_place_with_counter(ciphers.sent, &mut bytes)
             .context("a frame cannot be encrypted")?;
         ciphers.sent = ciphers.sent.checked_add(1).context("too many frames")?;
-        self.write(&bytes)
+        Ok(Some(bytes))
+    }
+
+    /// Announces the whole frame and writes half of it.
+    fn write_half(&mut self, frame: &[u8]) -> anyhow::Result<()> {
+        let mut framed = encode_frame(frame, None)?;
+        framed.truncate(framed.len() - frame.len().div_ceil(2));
+        self.pending.push(framed);
+        Ok(())
     }
 
     fn write(&mut self, frame: &[u8]) -> anyhow::Result<()> {
@@ -261,4 +351,9 @@ impl Connection {
             _ => {}
         }
     }
+}
+
+/// A stanza that means nothing to a client.
+fn anything() -> Node {
+    NodeBuilder::new("ib").children([NodeBuilder::new("thread_metadata").build()]).build()
 }

@@ -9,12 +9,20 @@
 //! | `GET /v1/logins` | | list of [`LoginLine`] |
 //! | `GET /v1/presences` | | list of [`PresenceLine`] |
 //! | `GET`, `POST /v1/mode` | [`ModeBody`] | [`ModeBody`] |
+//! | `GET`, `POST /v1/phones/{phone}/rules` | [`Rules`](crate::faults::Rules): replaces all, `{}` ends them | the same |
+//! | `GET`, `POST /v1/newcomers` | [`NewcomerRules`](crate::faults::NewcomerRules), likewise | the same |
+//! | `POST /v1/phones/{phone}/act` | [`Live`](crate::faults::Live) | [`Touched`] |
+//! | `POST /v1/pairings/refresh` | | [`Refreshed`](faults::Refreshed) |
 //! | `POST /v1/phones/{phone}/{verb}` | [`Sentence`], may be empty | [`Touched`] |
 //!
 //! Verbs: `unlink`, `logout`, `replace`, `ban`, `restrict`, `unrestrict`, `drop`. A refusal is a [`RefusalBody`] with
 //! 400 (malformed), 404 (nothing there), 409 (too late or twice), 502 (the client said no) or 504 (it said nothing).
 
+pub mod faults;
+
+use crate::faults::LinkFault;
 use crate::logins::LoginLine;
+use crate::pairing::Owner;
 use crate::phone::Ban;
 use crate::presences::PresenceLine;
 use crate::registry::DeviceKey;
@@ -46,6 +54,8 @@ pub struct ScanRequest {
     /// The name of its owner.
     #[serde(default)]
     pub push_name: String,
+    /// What is wrong with the link the phone offers.
+    pub fault: Option<LinkFault>,
 }
 
 /// `POST /v1/pair-code`.
@@ -59,6 +69,8 @@ pub struct PairCodeRequest {
     /// The name of its owner.
     #[serde(default)]
     pub push_name: String,
+    /// What is wrong with the link the phone offers.
+    pub fault: Option<LinkFault>,
 }
 
 /// The linked device.
@@ -180,18 +192,21 @@ pub fn router(world: Arc<World>) -> Router {
         .route("/v1/presences", get(presences))
         .route("/v1/mode", get(read_mode).post(set_mode))
         .route("/v1/phones/{phone}/{verb}", post(phone))
+        .merge(faults::router())
         .fallback(|| async { Refusal::Unknown("there is no such path: see simulated-whatsapp --help".to_owned()) })
         .with_state(world)
 }
 
 async fn scan(State(world): Shared, Body(request): Body<ScanRequest>) -> Result<Json<Linked>, Refusal> {
     let code = qr::parse(&request.qr).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    let jid = pairing::scan(&world, &code, number(&request.phone)?, &request.push_name).await?;
+    let owner = Owner { phone: number(&request.phone)?, push_name: request.push_name, fault: request.fault };
+    let jid = pairing::scan(&world, &code, &owner).await?;
     Ok(Json(Linked { jid: jid.to_string() }))
 }
 
 async fn pair_code(State(world): Shared, Body(request): Body<PairCodeRequest>) -> Result<Json<Linked>, Refusal> {
-    let jid = crate::pair_code::enter(&world, &request.code, number(&request.phone)?, &request.push_name).await?;
+    let owner = Owner { phone: number(&request.phone)?, push_name: request.push_name, fault: request.fault };
+    let jid = crate::pair_code::enter(&world, &request.code, &owner).await?;
     Ok(Json(Linked { jid: jid.to_string() }))
 }
 

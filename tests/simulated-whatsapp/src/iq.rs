@@ -8,7 +8,7 @@ use crate::world::{World, now};
 use crate::{prekeys, stanza, usync};
 use std::sync::Arc;
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Node, NodeRef, SERVER_JID};
+use wacore_binary::{Node, NodeRef};
 
 /// WhatsApp Web's persisted query for the reach-out time-lock (`WAWebMexFetchReachoutTimelockJobQuery`).
 const REACHOUT_TIMELOCK_QUERY: &str = "23983697327930364";
@@ -71,7 +71,7 @@ impl Session {
 
     fn iq(&mut self, world: &Arc<World>, iq: &NodeRef<'_>) -> anyhow::Result<()> {
         let kind = stanza::attr(iq, "type").unwrap_or_default();
-        if kind == "result" || kind == "error" {
+        if kind == "result" || kind == "error" || world.faults.ignores(self.key.phone, iq) {
             return Ok(());
         }
         match stanza::attr(iq, "xmlns").unwrap_or_default().as_str() {
@@ -101,6 +101,8 @@ impl Session {
                 world.registry.remove_device(self.key)?;
                 self.removed = true;
                 self.send(stanza::result(iq, []));
+                // As when it is removed on the phone: the server says so on the device's own connection and ends it.
+                let _ = self.outbox.send(Command::SendThenClose(stanza::conflict("device_removed")));
             }
             namespace => self.send(stanza::result(iq, settings(namespace))),
         }
@@ -131,7 +133,8 @@ impl Session {
     /// The phone's first message. It waits for the companion's keys and is repeated on each login until confirmed.
     fn share_app_state_key(&mut self, world: &Arc<World>) {
         let device = world.registry.device(self.key);
-        if self.key_share.is_some()
+        if world.faults.rules(self.key.phone).keep_app_state_key
+            || self.key_share.is_some()
             || device.is_none_or(|device| device.has_app_state_key)
             || !world.registry.has_bundle(self.key)
         {
@@ -234,7 +237,7 @@ fn timelock(account: &Account, now: u64) -> serde_json::Value {
 pub fn timelock_notification(account: &Account, now: u64) -> Node {
     let body = serde_json::json!({ "data": { "xwa2_notify_account_reachout_timelock": timelock(account, now) } });
     NodeBuilder::new("notification")
-        .attr("from", SERVER_JID)
+        .attr("from", stanza::server())
         .attr("type", "mex")
         .attr("id", to_hex(&random::<6>()))
         .attr("t", now)

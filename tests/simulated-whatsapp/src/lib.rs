@@ -5,17 +5,19 @@
 //!
 //! Rooms: [`certificates`] and [`handshake`] (Noise), [`connection`] (one task per socket), [`pairing`], [`login`],
 //! [`iq`] with [`prekeys`] and [`usync`], [`phone`] (the account holder), [`registry`] (what survives a restart),
-//! [`world`] (what does not), [`control`] (HTTP API) with [`client`] and [`cli`].
+//! [`world`] (what does not), [`faults`] (what goes wrong on purpose), [`control`] (HTTP API) with [`client`] and [`cli`].
 
 pub mod certificates;
 pub mod cli;
 pub mod client;
 pub mod connection;
 pub mod control;
+pub mod faults;
 pub mod files;
 pub mod handshake;
 pub mod iq;
 pub mod keys;
+pub mod listener;
 pub mod login;
 pub mod logins;
 pub mod pair_code;

@@ -37,6 +37,9 @@ pub fn admit(world: &World, key: DeviceKey, noise: &[u8; 32], now: u64) -> Resul
     let (Some(device), Some(account)) = (device, account) else {
         return Err(stanza::failure(401).build());
     };
+    if let Some(refusal) = world.faults.take_refusal(key.phone) {
+        return Err(refusal);
+    }
     if let Some(ban) = account.banned(now) {
         return Err(banned(ban.code, ban.until - now));
     }

@@ -5,7 +5,7 @@
 
 use crate::connection::Command;
 use crate::keys::{Key, random, to_hex};
-use crate::pairing::{self, Pairing};
+use crate::pairing::{self, Owner, Pairing};
 use crate::stanza;
 use crate::world::{Refusal, World, digits, lock, now};
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use wacore::crypto::hkdf_sha256_into;
 use wacore::pair_code::PairCodeUtils;
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node, NodeRef, SERVER_JID};
+use wacore_binary::{Jid, Node, NodeRef};
 use wacore_libsignal::crypto::aes_256_gcm_decrypt;
 use wacore_libsignal::protocol::PublicKey;
 
@@ -91,7 +91,8 @@ fn finish(pairing: &Pairing, registration: &NodeRef<'_>) -> Option<Vec<Node>> {
 /// # Errors
 /// [`Refusal::Unknown`] when no client waits for a code for this number, [`Refusal::Conflict`] when the code is
 /// wrong or too old.
-pub async fn enter(world: &World, text: &str, phone: u64, push_name: &str) -> Result<Jid, Refusal> {
+pub async fn enter(world: &World, text: &str, owner: &Owner) -> Result<Jid, Refusal> {
+    let phone = owner.phone;
     let code: String = text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase();
     if !PairCodeUtils::validate_code(&code) {
         return Err(Refusal::Invalid("the code must be eight letters and digits, as the client shows it".to_owned()));
@@ -133,7 +134,7 @@ pub async fn enter(world: &World, text: &str, phone: u64, push_name: &str) -> Re
     };
     let (identity, secret) = open(&ephemeral, &account.identity, &companion, &bundle)
         .ok_or_else(|| Refusal::Conflict("this code is wrong".to_owned()))?;
-    pairing::link(world, &pairing, &identity, &secret, phone, push_name).await
+    pairing::link(world, &pairing, &identity, &secret, owner).await
 }
 
 fn primary_hello(sealed: &[u8; 80], identity: &Key, reference: &[u8; 32]) -> Node {
@@ -143,7 +144,7 @@ fn primary_hello(sealed: &[u8; 80], identity: &Key, reference: &[u8; 32]) -> Nod
         NodeBuilder::new("link_code_pairing_ref").bytes(*reference).build(),
     ];
     NodeBuilder::new("notification")
-        .attr("from", SERVER_JID)
+        .attr("from", stanza::server())
         .attr("type", "link_code_companion_reg")
         .attr("id", to_hex(&random::<6>()))
         .attr("t", now())

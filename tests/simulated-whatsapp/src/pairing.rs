@@ -1,6 +1,7 @@
 //! Linking a companion by QR code: the references the server hands out, their expiry, and the scan.
 
 use crate::connection::{Command, Outbox};
+use crate::faults::{LinkFault, References};
 use crate::keys::{Bytes, random, to_hex};
 use crate::pair_code::LinkCode;
 use crate::phone::LinkOffer;
@@ -12,10 +13,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node, NodeRef, SERVER_JID};
+use wacore_binary::{Jid, Node, NodeRef};
 
 /// WhatsApp hands out six references at once.
 const REFERENCES: usize = 6;
+/// As hex, 100 kB.
+const HUGE: usize = 50_000;
 /// A companion shows the first for 60 s and each further one for 20 s (WhatsApp Web `HandlePairDevice`).
 const FIRST_LIFETIME: Duration = Duration::from_secs(60);
 const NEXT_LIFETIME: Duration = Duration::from_secs(20);
@@ -31,6 +34,8 @@ pub fn expiry(index: usize) -> Duration {
 /// A companion that waits to be linked, one per unregistered connection.
 pub struct Pairing {
     references: Vec<String>,
+    /// What is handed out instead, when the rules want that.
+    unusable: Option<Vec<Vec<u8>>>,
     opened: Instant,
     pub(crate) noise: [u8; 32],
     pub(crate) outbox: Outbox,
@@ -48,9 +53,22 @@ struct Offer {
 impl Pairing {
     /// Opens a pairing at `opened` for the companion with this Noise key.
     #[must_use]
-    pub fn new(opened: Instant, noise: [u8; 32], outbox: Outbox) -> Self {
-        let references = (0..REFERENCES).map(|_| format!("2@{}", to_hex(&random::<48>()))).collect();
-        Self { references, opened, noise, outbox, code: Mutex::new(None), offer: Mutex::new(None) }
+    pub fn new(opened: Instant, noise: [u8; 32], outbox: Outbox, fault: Option<References>) -> Self {
+        let (count, length) = match fault {
+            Some(References::None) => (0, 48),
+            Some(References::One) => (1, 48),
+            Some(References::Huge) => (REFERENCES, HUGE),
+            _ => (REFERENCES, 48),
+        };
+        let one = |_| format!("2@{}", to_hex(&(0..length).map(|_| rand::random()).collect::<Vec<u8>>()));
+        let references: Vec<String> = (0..count).map(one).collect();
+        let spoilt = |with: &[u8]| references.iter().map(|text| [text.as_bytes(), with].concat()).collect();
+        let unusable = match fault {
+            Some(References::NotUtf8) => Some(spoilt(b"\xff\xfe")),
+            Some(References::ControlCharacters) => Some(spoilt("\u{1b}]0;x\u{7}\n\u{202e}".as_bytes())),
+            _ => None,
+        };
+        Self { references, unusable, opened, noise, outbox, code: Mutex::new(None), offer: Mutex::new(None) }
     }
 
     /// The references, in the order they are shown.
@@ -69,8 +87,23 @@ impl Pairing {
     /// `<pair-device>` with all references.
     #[must_use]
     pub fn announcement(&self) -> Node {
-        let references = self.references.iter().map(|text| NodeBuilder::new("ref").bytes(text.as_bytes()).build());
+        let good = || self.references.iter().map(|text| text.as_bytes().to_vec()).collect();
+        let references = self.unusable.clone().unwrap_or_else(good);
+        let references = references.into_iter().map(|text| NodeBuilder::new("ref").bytes(text).build());
         server_iq("pair-device").children([NodeBuilder::new("pair-device").children(references).build()]).build()
+    }
+
+    /// Tells the client to make itself a new secret, which makes the code that it shows stale.
+    #[must_use]
+    pub fn refresh(&self) -> bool {
+        let refresh = NodeBuilder::new("notification")
+            .attr("from", stanza::server())
+            .attr("type", "companion_reg_refresh")
+            .attr("id", to_hex(&random::<6>()))
+            .attr("t", now())
+            .children([NodeBuilder::new("companion_reg_refresh").build()])
+            .build();
+        self.outbox.send(Command::Send(refresh)).is_ok()
     }
 
     /// Gives up an offer that will not be answered any more.
@@ -117,12 +150,22 @@ impl Pairing {
     }
 }
 
+/// Whose phone links, and how it goes about it.
+pub struct Owner {
+    /// The number's digits.
+    pub phone: u64,
+    /// The account's name; empty, there is none.
+    pub push_name: String,
+    /// What is wrong with the link.
+    pub fault: Option<LinkFault>,
+}
+
 /// The phone scans a code and waits until the companion has countersigned.
 ///
 /// # Errors
 /// [`Refusal::Unknown`] when no open pairing has the reference, [`Refusal::Conflict`] when it expired or is being
 /// scanned already, [`Refusal::Rejected`] when the companion refuses.
-pub async fn scan(world: &World, code: &QrContent, phone: u64, push_name: &str) -> Result<Jid, Refusal> {
+pub async fn scan(world: &World, code: &QrContent, owner: &Owner) -> Result<Jid, Refusal> {
     let pairing = world.pairing(&code.reference).ok_or_else(|| {
         Refusal::Unknown(
             "no open pairing has this QR code: it is from another server or its client has gone".to_owned(),
@@ -134,7 +177,7 @@ pub async fn scan(world: &World, code: &QrContent, phone: u64, push_name: &str) 
     if pairing.noise != code.noise {
         return Err(Refusal::Conflict("the key in this QR code is not the one the client connected with".to_owned()));
     }
-    link(world, &pairing, &code.identity, &code.adv_secret, phone, push_name).await
+    link(world, &pairing, &code.identity, &code.adv_secret, owner).await
 }
 
 /// Offers the link to a waiting companion, whichever way the phone learned its identity and the shared secret.
@@ -146,26 +189,27 @@ pub async fn link(
     pairing: &Arc<Pairing>,
     identity: &[u8; 32],
     secret: &[u8; 32],
-    phone: u64,
-    push_name: &str,
+    owner: &Owner,
 ) -> Result<Jid, Refusal> {
+    let Owner { phone, push_name, fault } = owner;
     let mut device = 0;
-    let account = world.registry.change_account(phone, |account| {
+    let account = world.registry.change_account(*phone, |account| {
         device = account.next_device;
         account.next_device += 1;
-        push_name.clone_into(&mut account.push_name);
+        account.push_name.clone_from(push_name);
     })?;
-    let offer = account.link(device, identity, secret, now())?;
+    let offer = account.link(device, identity, secret, now(), *fault)?;
     let (answer, answered) = oneshot::channel();
-    let key = DeviceKey { phone, device };
-    let success = NodeBuilder::new("pair-success")
-        .children([
-            NodeBuilder::new("device-identity").bytes(offer.container.clone()).build(),
-            NodeBuilder::new("biz").attr("name", push_name).build(),
-            NodeBuilder::new("platform").attr("name", "android").build(),
-            NodeBuilder::new("device").attr("jid", key.jid()).attr("lid", account.lid_jid(device)).build(),
-        ])
-        .build();
+    let key = DeviceKey { phone: *phone, device };
+    let identity_node = || NodeBuilder::new("device-identity").bytes(offer.container.clone()).build();
+    let name_node = || NodeBuilder::new("biz").attr("name", push_name.as_str()).build();
+    let mut parts = vec![
+        NodeBuilder::new("platform").attr("name", "android").build(),
+        NodeBuilder::new("device").attr("jid", key.jid()).attr("lid", account.lid_jid(device)).build(),
+    ];
+    parts.extend((!push_name.is_empty()).then(name_node));
+    parts.extend((*fault != Some(LinkFault::NoIdentity)).then(identity_node));
+    let success = NodeBuilder::new("pair-success").children(parts).build();
     {
         let mut slot = lock(&pairing.offer);
         if slot.is_some() {
@@ -189,7 +233,7 @@ pub async fn link(
 
 fn server_iq(kind: &str) -> NodeBuilder {
     NodeBuilder::new("iq")
-        .attr("from", SERVER_JID)
+        .attr("from", stanza::server())
         .attr("type", "set")
         .attr("xmlns", "md")
         .attr("id", format!("{kind}-{}", to_hex(&random::<4>())))
@@ -203,7 +247,7 @@ mod tests {
     fn references_expire_one_after_the_other() {
         let (outbox, _inbox) = tokio::sync::mpsc::unbounded_channel();
         let opened = Instant::now();
-        let pairing = Pairing::new(opened, [0; 32], outbox);
+        let pairing = Pairing::new(opened, [0; 32], outbox, None);
         let seconds: Vec<u64> = (0..6).map(|index| expiry(index).as_secs()).collect();
         assert_eq!(seconds, [60, 80, 100, 120, 140, 160]);
         for (index, reference) in pairing.references().iter().enumerate() {
@@ -216,9 +260,28 @@ mod tests {
     #[test]
     fn references_differ_and_hold_no_comma() {
         let (outbox, _inbox) = tokio::sync::mpsc::unbounded_channel();
-        let pairing = Pairing::new(Instant::now(), [0; 32], outbox);
+        let pairing = Pairing::new(Instant::now(), [0; 32], outbox, None);
         let distinct: std::collections::HashSet<_> = pairing.references().iter().collect();
         assert_eq!(distinct.len(), 6);
         assert!(pairing.references().iter().all(|reference| !reference.contains(',')));
+    }
+
+    #[test]
+    fn references_come_as_the_rules_have_them() {
+        let refs = |fault| {
+            let (outbox, _inbox) = tokio::sync::mpsc::unbounded_channel();
+            let node = Pairing::new(Instant::now(), [0; 32], outbox, fault).announcement();
+            let node = node.as_node_ref();
+            let child = node.get_optional_child("pair-device").unwrap();
+            let all = child.children().unwrap_or_default().iter();
+            all.map(|one| one.content_bytes().unwrap_or_default().to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(refs(None).len(), 6);
+        assert!(refs(Some(References::None)).is_empty());
+        assert_eq!(refs(Some(References::One)).len(), 1);
+        assert!(refs(Some(References::Huge)).iter().all(|text| text.len() > 100_000));
+        assert!(refs(Some(References::NotUtf8)).iter().all(|text| str::from_utf8(text).is_err()));
+        let odd = refs(Some(References::ControlCharacters));
+        assert!(odd.iter().all(|text| str::from_utf8(text).unwrap().contains('\u{1b}')));
     }
 }

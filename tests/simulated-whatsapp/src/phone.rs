@@ -1,5 +1,6 @@
 //! The simulated phone: an account with its Signal identity, and what it signs and sends when a companion is linked.
 
+use crate::faults::LinkFault;
 use crate::keys::{Bytes, Key, random};
 use crate::prekeys::Bundle;
 use crate::registry::{DeviceKey, SignedKey};
@@ -14,6 +15,7 @@ use waproto::whatsapp::{self as wa, ADVEncryptionType};
 
 /// Domain prefixes of the ADV signatures (WhatsApp Web `WAWebAdvSignatureApi`).
 const ACCOUNT_SIGNATURE: [u8; 2] = [6, 0];
+const HOSTED_ACCOUNT: [u8; 2] = [6, 5];
 const DEVICE_SIGNATURE: [u8; 2] = [6, 1];
 const KEY_INDEX_SIGNATURE: [u8; 2] = [6, 2];
 
@@ -108,6 +110,7 @@ impl Account {
         companion_identity: &[u8; 32],
         adv_secret: &[u8; 32],
         now: u64,
+        fault: Option<LinkFault>,
     ) -> anyhow::Result<LinkOffer> {
         let details = buffa::Message::encode_to_vec(&wa::ADVDeviceIdentity {
             raw_id: Some(self.raw_id),
@@ -116,7 +119,8 @@ impl Account {
             account_type: Some(ADVEncryptionType::E2EE),
             device_type: Some(ADVEncryptionType::E2EE),
         });
-        let signature = self.identity.sign(&[&ACCOUNT_SIGNATURE[..], &details, companion_identity].concat())?;
+        let about = if fault == Some(LinkFault::WrongSignature) { &[0; 32] } else { companion_identity };
+        let signature = self.identity.sign(&[&ACCOUNT_SIGNATURE[..], &details, about].concat())?;
         let signed = wa::ADVSignedDeviceIdentity {
             details: Some(details),
             account_signature_key: Some(self.identity.public().to_vec()),
@@ -124,13 +128,20 @@ impl Account {
             device_signature: None,
         };
         let inner = waproto::codec::adv_signed_device_identity_to_vec(&signed);
-        let mut mac = Hmac::<Sha256>::new_from_slice(adv_secret).context("the pairing secret cannot key an HMAC")?;
+        let secret = if fault == Some(LinkFault::WrongHmac) { random() } else { *adv_secret };
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret).context("the pairing secret cannot key an HMAC")?;
+        // A coexistence account is hosted outside, which the HMAC covers, while this device and its signatures are not.
+        let hosted = fault == Some(LinkFault::Hosted);
+        if hosted {
+            mac.update(&HOSTED_ACCOUNT);
+        }
         mac.update(&inner);
         let container = buffa::Message::encode_to_vec(&wa::ADVSignedDeviceIdentityHMAC {
             hmac: Some(mac.finalize().into_bytes().to_vec()),
             details: Some(inner),
-            account_type: Some(ADVEncryptionType::E2EE),
+            account_type: Some(if hosted { ADVEncryptionType::HOSTED } else { ADVEncryptionType::E2EE }),
         });
+        let container = if fault == Some(LinkFault::GarbledIdentity) { vec![0xff; 40] } else { container };
         Ok(LinkOffer { signed, container })
     }
 
@@ -246,13 +257,13 @@ mod tests {
         let device =
             DeviceState { identity_key: Key::generate().0, noise_key: Key::generate().0, adv_secret_key: random() };
         let identity: [u8; 32] = device.identity_key.public_key.public_key_bytes().try_into().unwrap();
-        let offer = account.link(3, &identity, &device.adv_secret_key, 1_800_000_000).unwrap();
+        let offer = account.link(3, &identity, &device.adv_secret_key, 1_800_000_000, None).unwrap();
         let (answer, key_index) = PairUtils::do_pair_crypto(&device, &offer.container).unwrap();
         assert_eq!(key_index, 3);
         let complete = offer.countersigned(&answer, &identity).unwrap();
         assert!(matches!(validate_adv_with_identity_key(&complete, &identity, None), AdvValidation::Valid));
         assert!(offer.countersigned(&answer, &Key::generate().public()).is_none());
-        let other = account.link(4, &identity, &device.adv_secret_key, 1_800_000_000).unwrap();
+        let other = account.link(4, &identity, &device.adv_secret_key, 1_800_000_000, None).unwrap();
         assert!(other.countersigned(&answer, &identity).is_none());
     }
 
@@ -262,7 +273,7 @@ mod tests {
         let device =
             DeviceState { identity_key: Key::generate().0, noise_key: Key::generate().0, adv_secret_key: random() };
         let identity: [u8; 32] = device.identity_key.public_key.public_key_bytes().try_into().unwrap();
-        let offer = account.link(1, &identity, &random(), 1).unwrap();
+        let offer = account.link(1, &identity, &random(), 1, None).unwrap();
         assert_eq!(PairUtils::do_pair_crypto(&device, &offer.container).unwrap_err().code, 401);
     }
 

@@ -1,10 +1,11 @@
 //! The two listeners: the WebSocket clients connect to, and the control API.
 
+use crate::listener::{ResetSwitch, Resetting};
 use crate::world::{Mode, World};
 use crate::{connection, control, files};
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::{State, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, State, WebSocketUpgrade};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
@@ -137,7 +138,8 @@ async fn listen_for_clients(world: Arc<World>, listener: TcpListener, address: S
         };
         let app = app.clone();
         let accepting = Accepting(tokio::spawn(async move {
-            let _ = axum::serve(listener, app).await;
+            let app = app.into_make_service_with_connect_info::<ResetSwitch>();
+            let _ = axum::serve(Resetting(listener), app).await;
         }));
         if mode.wait_for(|mode| *mode == Mode::Gone).await.is_err() {
             return;
@@ -159,9 +161,13 @@ async fn rebind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     }
 }
 
-async fn upgrade(State(world): State<Arc<World>>, upgrade: WebSocketUpgrade) -> Response {
+async fn upgrade(
+    State(world): State<Arc<World>>,
+    ConnectInfo(reset): ConnectInfo<ResetSwitch>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     if matches!(*world.mode().borrow(), Mode::Refuse | Mode::Gone) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    upgrade.on_upgrade(move |socket| connection::serve(world, socket))
+    upgrade.on_upgrade(move |socket| connection::serve(world, socket, reset))
 }

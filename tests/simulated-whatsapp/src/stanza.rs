@@ -1,7 +1,18 @@
 //! Small builders and readers for WhatsApp's XML-like stanzas.
 
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Node, NodeRef, SERVER_JID};
+use wacore_binary::{Jid, Node, NodeRef};
+
+/// The server's own address. It goes over the wire as a JID without a user, never as text: clients compare it as one.
+#[must_use]
+pub fn server() -> Jid {
+    Jid::default()
+}
+
+/// Whom a stanza of a client is addressed to: an answer to it comes from there.
+fn addressee(stanza: &NodeRef<'_>) -> Jid {
+    stanza.attrs().optional_jid("to").unwrap_or_else(server)
+}
 
 /// An attribute as text.
 #[must_use]
@@ -30,8 +41,10 @@ pub fn error(request: &NodeRef<'_>, code: u16, text: &'static str) -> Node {
 }
 
 fn answer(request: &NodeRef<'_>, kind: &'static str) -> NodeBuilder {
-    let from = attr(request, "to").unwrap_or_else(|| SERVER_JID.to_owned());
-    NodeBuilder::new("iq").attr("from", from).attr("id", attr(request, "id").unwrap_or_default()).attr("type", kind)
+    NodeBuilder::new("iq")
+        .attr("from", addressee(request))
+        .attr("id", attr(request, "id").unwrap_or_default())
+        .attr("type", kind)
 }
 
 /// `<failure reason=..>`: the server refuses or ends a login.
@@ -63,13 +76,14 @@ pub fn ack(stanza: &NodeRef<'_>, class: &'static str, now: u64, nack: Option<u16
     let mut ack = NodeBuilder::new("ack")
         .attr("class", class)
         .attr("id", attr(stanza, "id").unwrap_or_default())
-        .attr("from", attr(stanza, "to").unwrap_or_else(|| SERVER_JID.to_owned()))
+        .attr("from", addressee(stanza))
         .attr("t", now);
-    for name in ["participant", "type"] {
-        if class != "message"
-            && let Some(value) = attr(stanza, name)
-        {
-            ack = ack.attr(name, value);
+    if class != "message" {
+        if let Some(participant) = stanza.attrs().optional_jid("participant") {
+            ack = ack.attr("participant", participant);
+        }
+        if let Some(kind) = attr(stanza, "type") {
+            ack = ack.attr("type", kind);
         }
     }
     if let Some(code) = nack {

@@ -2,6 +2,7 @@
 
 use crate::certificates::ServerIdentity;
 use crate::connection::{Command, Outbox};
+use crate::faults::{Faults, Live};
 use crate::logins::Logins;
 use crate::pair_code::waits_for;
 use crate::pairing::Pairing;
@@ -87,6 +88,8 @@ pub struct World {
     pub logins: Logins,
     /// Who said to be available, or not.
     pub presences: Presences,
+    /// What goes wrong on purpose.
+    pub faults: Faults,
     mode: watch::Sender<Mode>,
     ack_delay: AtomicU64,
     pairings: Mutex<HashMap<String, Arc<Pairing>>>,
@@ -103,6 +106,7 @@ impl World {
             counters: Counters::default(),
             logins: Logins::default(),
             presences: Presences::default(),
+            faults: Faults::default(),
             mode: watch::Sender::new(Mode::Normal),
             ack_delay: AtomicU64::new(0),
             pairings: Mutex::default(),
@@ -173,6 +177,13 @@ impl World {
         pairings.iter().filter(|(reference, pairing)| pairing.references().first() == Some(*reference)).count()
     }
 
+    /// Makes the codes of all waiting companions stale; returns how many were told.
+    pub fn refresh_pairings(&self) -> usize {
+        let pairings = lock(&self.pairings);
+        let first = pairings.iter().filter(|(reference, pairing)| pairing.references().first() == Some(*reference));
+        first.filter(|(_, pairing)| pairing.refresh()).count()
+    }
+
     /// Makes `outbox` the connection of a device; the one it replaces is told so, as WhatsApp does.
     pub fn open_session(&self, key: DeviceKey, connection: u64, outbox: Outbox) {
         let earlier = lock(&self.sessions).insert(key, Session { connection, outbox });
@@ -209,6 +220,11 @@ impl World {
     /// Ends a device's connection after a last stanza; false when it is not connected.
     pub fn end(&self, key: DeviceKey, last: Option<Node>) -> bool {
         self.command(key, last.map_or(Command::Close, Command::SendThenClose))
+    }
+
+    /// Lets something go wrong on a device's connection; false when it is not connected.
+    pub fn act(&self, key: DeviceKey, live: Live) -> bool {
+        self.command(key, Command::Act(live))
     }
 
     fn command(&self, key: DeviceKey, command: Command) -> bool {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod companion;
+mod faults;
 mod program;
 
 use companion::Companion;
@@ -395,7 +396,7 @@ async fn refusals_have_their_own_status() {
     let code = |reference: &str| format!("{reference},{key},{key},{key},1");
     let (outbox, _inbox) = tokio::sync::mpsc::unbounded_channel();
     let opened = Instant::now().checked_sub(Duration::from_secs(75)).unwrap();
-    let pairing = Arc::new(Pairing::new(opened, [0; 32], outbox));
+    let pairing = Arc::new(Pairing::new(opened, [0; 32], outbox, None));
     scene.server.world.open_pairing(&pairing);
     assert_eq!(scan("nonsense".into()).await, 400);
     assert_eq!(scan(code("2@unknown")).await, 404);
