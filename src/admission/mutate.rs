@@ -1,10 +1,10 @@
 //! What admission fills in: the owner, the finalizer, and since when an instance wishes to be primary.
 
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{DynamicObject, admission::Operation};
+use kube::core::admission::Operation;
 use serde_json::{Value, json};
 
-use super::review::{Decision, Request};
+use super::review::{Decision, Request, Reviewed};
 use crate::{
     api::labels::{FINALIZER, PRIMARY_SINCE},
     rules::primary::{self, wishes_anew},
@@ -25,7 +25,7 @@ const STAMP_PATH: &str = "/metadata/annotations/whatsapp-operator.dev~1primary-s
 pub fn mutate(request: &Request, in_scope: bool, now: Timestamp) -> Decision {
     let creating = request.operation == Operation::Create;
     let mut decision = Decision::default();
-    let Some(object) = request.object.as_ref().filter(|object| object.data["spec"].is_object()) else {
+    let Some(object) = request.object.as_ref().filter(|object| object.spec.is_object()) else {
         return decision;
     };
     let old = request.old_object.as_ref().filter(|_| !creating);
@@ -47,7 +47,7 @@ pub fn mutate(request: &Request, in_scope: bool, now: Timestamp) -> Decision {
     decision
 }
 
-fn add_finalizer(decision: &mut Decision, object: &DynamicObject) {
+fn add_finalizer(decision: &mut Decision, object: &Reviewed) {
     match object.metadata.finalizers.as_deref() {
         None => decision.patch.push(json!({"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]})),
         Some(there) if there.iter().any(|name| name == FINALIZER) => {}
@@ -55,7 +55,7 @@ fn add_finalizer(decision: &mut Decision, object: &DynamicObject) {
     }
 }
 
-fn stamp_primary(decision: &mut Decision, object: &DynamicObject, old: Option<&DynamicObject>, now: Timestamp) {
+fn stamp_primary(decision: &mut Decision, object: &Reviewed, old: Option<&Reviewed>, now: Timestamp) {
     let (given, before) = (stamp(object), old.and_then(stamp));
     let anew = old.is_some() && wishes_anew(given, before, now);
     let right = match (old.is_some_and(wishes), wishes(object)) {
@@ -82,17 +82,17 @@ fn stamp_primary(decision: &mut Decision, object: &DynamicObject, old: Option<&D
 }
 
 /// `spec.owner`, unless empty.
-pub(super) fn owner(object: &DynamicObject) -> Option<&str> {
-    object.data["spec"]["owner"].as_str().filter(|owner| !owner.is_empty())
+pub(super) fn owner(object: &Reviewed) -> Option<&str> {
+    object.spec["owner"].as_str().filter(|owner| !owner.is_empty())
 }
 
 /// `spec.primary`.
-pub(super) fn wishes(object: &DynamicObject) -> bool {
-    object.data["spec"]["primary"] == Value::Bool(true)
+pub(super) fn wishes(object: &Reviewed) -> bool {
+    object.spec["primary"] == Value::Bool(true)
 }
 
 /// The stamp as written.
-pub(super) fn stamp(object: &DynamicObject) -> Option<&str> {
+pub(super) fn stamp(object: &Reviewed) -> Option<&str> {
     object.metadata.annotations.as_ref()?.get(PRIMARY_SINCE).map(String::as_str)
 }
 

@@ -1,12 +1,12 @@
 //! What a request changes that the rules have a say in; found out from the request alone.
 
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{DynamicObject, admission::Operation};
+use kube::core::admission::Operation;
 use serde_json::Value;
 
 use super::{
     mutate::{owner, stamp, wishes},
-    review::Request,
+    review::{Request, Reviewed},
 };
 use crate::{
     api::{InstanceRef, conditions},
@@ -106,8 +106,8 @@ pub fn check_owner(request: &Request) -> Result<(), (&'static str, Denial)> {
             check_object_name(name, owner).map_err(|denial| ("object-name", denial))
         }
         (Operation::Delete, _, Some(object)) => {
-            let instances = object.data["status"]["instances"].as_array().map_or(0, Vec::len);
-            match object.data["spec"]["maxInstances"].as_i64() {
+            let instances = object.status["instances"].as_array().map_or(0, Vec::len);
+            match object.spec["maxInstances"].as_i64() {
                 Some(limit) if instances > 0 => Err(("limit-in-use", limit_in_use(&request.name, limit, instances))),
                 _ => Ok(()),
             }
@@ -126,7 +126,7 @@ fn limit_in_use(name: &str, limit: i64, instances: usize) -> Denial {
     )
 }
 
-fn key(request: &Request, object: &DynamicObject) -> Result<InstanceRef, (&'static str, Denial)> {
+fn key(request: &Request, object: &Reviewed) -> Result<InstanceRef, (&'static str, Denial)> {
     let name = object.metadata.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| request.name.clone());
     let namespace = request.namespace.clone().or_else(|| object.metadata.namespace.clone()).unwrap_or_default();
     if name.is_empty() || namespace.is_empty() {
@@ -146,12 +146,12 @@ fn no_owner() -> Denial {
     )
 }
 
-fn text<'a>(object: &'a DynamicObject, field: &str) -> &'a str {
-    object.data["spec"][field].as_str().unwrap_or_default()
+fn text<'a>(object: &'a Reviewed, field: &str) -> &'a str {
+    object.spec[field].as_str().unwrap_or_default()
 }
 
-fn is_connected(object: &DynamicObject) -> bool {
-    let conditions = object.data["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+fn is_connected(object: &Reviewed) -> bool {
+    let conditions = object.status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let connected = |condition: &Value| condition["type"] == conditions::CONNECTED && condition["status"] == "True";
     conditions.iter().any(connected)
 }

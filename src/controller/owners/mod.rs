@@ -162,26 +162,20 @@ impl Owners {
 
     /// What the ledger says of an instance, and whether it is its owner's primary.
     pub fn acceptance(&self, instance: &WhatsAppInstance) -> (Acceptance, bool) {
-        let Some(owner) = instance.owner() else { return (Acceptance::Accepted, false) };
-        let shown = (Acceptance::Undecided, instance.status.as_ref().is_some_and(|status| status.primary));
+        instance.owner().map_or((Acceptance::Accepted, false), |owner| self.ledger(owner).acceptance(instance))
+    }
+
+    /// The ledger of an owner as far as instances may be judged by it now.
+    fn ledger<'a>(&self, owner: &'a str) -> LedgerView<'a> {
         let (foreign, settled) = {
             let states = lock(&self.states);
-            let Some(state) = states.get(owner) else { return shown };
-            (state.foreign, state.version.filter(|_| state.is_settled()))
+            let state = states.get(owner);
+            let settled = state.filter(|state| state.is_settled()).and_then(|state| state.version);
+            (state.is_some_and(|state| state.foreign), settled)
         };
-        if foreign {
-            let accepted = InstanceFacts::from(instance).accepted;
-            return (if accepted { shown.0 } else { Acceptance::Waiting(is_foreign(owner)) }, shown.1);
-        }
-        // A ledger that does not know of the latest change yet may speak of another object of this name.
+        // A ledger that does not know of the latest change yet may speak of another object of an instance's name.
         let object = settled.and_then(|settled| self.object(owner).filter(|object| version(&**object) == settled));
-        let Some(status) = object.as_ref().and_then(|object| object.status.as_ref()) else { return shown };
-        let key = InstanceRef::of(instance);
-        match decision(owner, Some(status), &key, &instance.spec.name) {
-            None => shown,
-            Some(Decision::Accepted) => (Acceptance::Accepted, status.primary.as_ref() == Some(&key)),
-            Some(Decision::Waiting(denial)) => (Acceptance::Waiting(denial), false),
-        }
+        LedgerView { owner, foreign, object }
     }
 
     /// Whether the pointer is still to move away from an instance that is being deleted.
@@ -254,6 +248,33 @@ impl Owners {
             && state.version.take().is_some()
         {
             self.changed(owner, state);
+        }
+    }
+}
+
+/// What instances of one owner can be told now.
+struct LedgerView<'a> {
+    owner: &'a str,
+    /// The object under this owner's name belongs to somebody else.
+    foreign: bool,
+    /// The ledger; none while it is not settled.
+    object: Option<Arc<WhatsAppOwner>>,
+}
+
+impl LedgerView<'_> {
+    /// What the ledger says of an instance, and whether it is its owner's primary.
+    fn acceptance(&self, instance: &WhatsAppInstance) -> (Acceptance, bool) {
+        let shown = (Acceptance::Undecided, instance.status.as_ref().is_some_and(|status| status.primary));
+        if self.foreign {
+            let accepted = InstanceFacts::from(instance).accepted;
+            return (if accepted { shown.0 } else { Acceptance::Waiting(is_foreign(self.owner)) }, shown.1);
+        }
+        let Some(status) = self.object.as_ref().and_then(|object| object.status.as_ref()) else { return shown };
+        let key = InstanceRef::of(instance);
+        match decision(self.owner, Some(status), &key, &instance.spec.name) {
+            None => shown,
+            Some(Decision::Accepted) => (Acceptance::Accepted, status.primary.as_ref() == Some(&key)),
+            Some(Decision::Waiting(denial)) => (Acceptance::Waiting(denial), false),
         }
     }
 }

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{OwnerState, Owners};
+use super::{LedgerView, OwnerState, Owners};
 use crate::{
     api::{
         LedgerEntry, WhatsAppInstance, WhatsAppInstanceStatus, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus,
@@ -112,7 +112,7 @@ impl OwnerSettler {
                 Some(pause)
             }
         };
-        self.wake(members);
+        self.wake(owner, members);
         pause
     }
 
@@ -253,30 +253,16 @@ impl OwnerSettler {
         }
     }
 
-    /// Wakes the instances that do not show yet what the ledger says of them.
-    fn wake(&self, members: Vec<Member>) {
+    /// Wakes the instances that do not show yet what their ledger says of them.
+    fn wake(&self, owner: &str, members: Vec<Member>) {
+        // Read once: ten instances of one owner are ten questions to the same ledger.
+        let ledger = self.owners.ledger(owner);
         for (key, instance) in members {
-            if self.is_behind(&instance) {
+            if is_behind(&ledger, &instance) {
                 // The queue ends only when the controller does.
                 let _ = self.queue.send(key);
             }
         }
-    }
-
-    fn is_behind(&self, instance: &WhatsAppInstance) -> bool {
-        let nothing = WhatsAppInstanceStatus::default();
-        let status = instance.status.as_ref().unwrap_or(&nothing);
-        let (acceptance, primary) = self.owners.acceptance(instance);
-        if instance.metadata.deletion_timestamp.is_some() {
-            return status.primary && !primary;
-        }
-        if acceptance == Acceptance::Undecided {
-            return false;
-        }
-        let primary = primary && acceptance == Acceptance::Accepted;
-        let wanted = readings::accepted(instance, &acceptance);
-        let shown = status.conditions.iter().find(|condition| condition.type_ == conditions::ACCEPTED);
-        status.primary != primary || !shown.is_some_and(|shown| wanted.is_shown_by(shown))
     }
 
     fn state<T>(&self, owner: &str, change: impl FnOnce(&mut OwnerState) -> T) -> Option<T> {
@@ -286,6 +272,22 @@ impl OwnerSettler {
     fn api(&self) -> Api<WhatsAppOwner> {
         Api::all(self.client.clone())
     }
+}
+
+fn is_behind(ledger: &LedgerView<'_>, instance: &WhatsAppInstance) -> bool {
+    let nothing = WhatsAppInstanceStatus::default();
+    let status = instance.status.as_ref().unwrap_or(&nothing);
+    let (acceptance, primary) = ledger.acceptance(instance);
+    if instance.metadata.deletion_timestamp.is_some() {
+        return status.primary && !primary;
+    }
+    if acceptance == Acceptance::Undecided {
+        return false;
+    }
+    let primary = primary && acceptance == Acceptance::Accepted;
+    let wanted = readings::accepted(instance, &acceptance);
+    let shown = status.conditions.iter().find(|condition| condition.type_ == conditions::ACCEPTED);
+    status.primary != primary || !shown.is_some_and(|shown| wanted.is_shown_by(shown))
 }
 
 /// Whether the difference is of counts, of what else stands in the ledger for other operators to know, and of reservations
