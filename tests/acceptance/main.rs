@@ -14,6 +14,7 @@ mod admission_storms;
 mod arguments;
 mod authorities;
 mod bad_bridges;
+mod bad_servers;
 mod bridge;
 mod bridge_ends;
 mod control_plane;

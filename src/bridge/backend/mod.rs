@@ -6,6 +6,7 @@ mod presence;
 #[cfg(test)]
 pub mod script;
 pub mod transport;
+mod watchdog;
 pub mod whatsapp;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A transport that remembers how far a connection came.
+//! A transport that records how far each connection came.
 //!
 //! The library reports no event for a connection that fails before the login: it logs and tries again. What went wrong
 //! can be told from outside all the same: whether the dial succeeded, whether the server answered, and who hung up.
@@ -9,19 +9,21 @@ use std::{
 };
 
 use async_trait::async_trait;
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::Instant};
+use wacore::net::WHATSAPP_WEB_WS_URL;
 use whatsapp_operator::bridge_api::SessionReason;
 use whatsapp_rust::{
     anyhow, async_channel, bytes,
     transport::{Transport, TransportEvent, TransportFactory},
 };
-use whatsapp_rust_tokio_transport::TokioWebSocketTransportFactory;
+use whatsapp_rust_tokio_transport::{Connector, TokioWebSocketTransportFactory, default_tls_connector};
 
 /// How long the second look at a failed dial may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The library pings after at most 30 s without traffic and waits 20 s for the answer. It looks at the result only at the
-/// next ping, so a dead connection may cost it 100 s; this is the same measure without that wait.
+/// A connection on which nothing at all came for this long before the login is dead. (After the login answers count, see
+/// [`super::watchdog`].)
 const SILENCE: Duration = Duration::from_secs(52);
 /// When the library hangs up after this long a silence, silence was its reason.
 const QUIET: Duration = Duration::from_secs(15);
@@ -29,7 +31,7 @@ const QUIET: Duration = Duration::from_secs(15);
 /// How far the connection came.
 #[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Course {
+struct ConnectionRecord {
     /// Which connection of the client this is: pairing takes two.
     connection: u32,
     dial: Dial,
@@ -38,6 +40,8 @@ struct Course {
     peer_hung_up: bool,
     we_hung_up_first: bool,
     refused: bool,
+    /// The refusal was for the number of tries.
+    too_many: bool,
     logged_in: bool,
     /// When something arrived last.
     heard_at: Option<Instant>,
@@ -52,165 +56,208 @@ enum Dial {
     Unreachable,
     /// There is a server, but it did not open a WebSocket.
     TurnedAway,
+    /// There is a server whose certificate is not WhatsApp's.
+    Intercepted,
     Open,
 }
 
 /// Shared between a client's transport and those who want to know what became of it.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Course>>);
+pub struct ConnectionRecorder(Arc<Mutex<ConnectionRecord>>);
 
-impl Log {
-    fn course(&self) -> MutexGuard<'_, Course> {
+impl ConnectionRecorder {
+    fn record(&self) -> MutexGuard<'_, ConnectionRecord> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection: from here on the course is about it.
-    fn begin(&self) -> Line {
-        let mut course = self.course();
-        *course = Course { connection: course.connection.wrapping_add(1), ..Course::default() };
-        Line { log: self.clone(), connection: course.connection }
+    /// A new connection: from here on the record is about it.
+    fn begin(&self) -> ConnectionHandle {
+        let mut record = self.record();
+        *record = ConnectionRecord { connection: record.connection.wrapping_add(1), ..ConnectionRecord::default() };
+        ConnectionHandle { recorder: self.clone(), connection: record.connection }
     }
 
     /// The server refused the login in words.
     pub fn refused(&self) {
-        self.course().refused = true;
+        self.record().refused = true;
     }
 
     /// The login is through.
     pub fn logged_in(&self) {
-        self.course().logged_in = true;
+        self.record().logged_in = true;
     }
 
-    /// Waits until the server has not said anything for so long that it must be gone.
-    pub async fn silence(&self) {
-        loop {
-            let heard_at = self.course().heard_at.unwrap_or_else(Instant::now);
-            tokio::time::sleep_until(heard_at + SILENCE).await;
-            let mut course = self.course();
-            if course.heard_at.is_some_and(|at| at.elapsed() >= SILENCE) {
-                course.fell_silent = true;
-                return;
-            }
-        }
+    /// The server refused the login because there were too many.
+    pub fn refused_for_now(&self) {
+        self.record().too_many = true;
+    }
+
+    /// Whether the login is through.
+    pub fn is_logged_in(&self) -> bool {
+        self.record().logged_in
+    }
+
+    /// When something arrived last.
+    pub fn heard_at(&self) -> Option<Instant> {
+        self.record().heard_at
+    }
+
+    /// Whether the server has not said anything for so long that it must be gone.
+    pub fn is_silent(&self) -> bool {
+        self.heard_at().is_some_and(|at| at.elapsed() >= SILENCE)
+    }
+
+    /// The server is given up, since it does not answer any more.
+    pub fn give_up(&self) {
+        self.record().fell_silent = true;
     }
 
     /// Why the connection is over.
-    pub fn verdict(&self) -> SessionReason {
-        verdict(*self.course())
+    pub fn cause(&self) -> SessionReason {
+        cause(*self.record())
     }
 }
 
-/// One connection's hold on the log. What a former one still has to say is nothing about the one that followed it.
+/// One connection's handle. What a former one still has to say is nothing about the one that followed it.
 #[derive(Clone)]
-struct Line {
-    log: Log,
+struct ConnectionHandle {
+    recorder: ConnectionRecorder,
     connection: u32,
 }
 
-impl Line {
-    fn note(&self, what: impl FnOnce(&mut Course)) {
-        let mut course = self.log.course();
-        if course.connection == self.connection {
-            what(&mut course);
+impl ConnectionHandle {
+    fn record(&self, what: impl FnOnce(&mut ConnectionRecord)) {
+        let mut record = self.recorder.record();
+        if record.connection == self.connection {
+            what(&mut record);
         }
     }
 
     fn dialled(&self, dial: Dial) {
-        self.note(|course| course.dial = dial);
+        self.record(|record| record.dial = dial);
     }
 
     fn sends(&self) {
-        self.note(|course| course.sent = course.sent.saturating_add(1));
+        self.record(|record| record.sent = record.sent.saturating_add(1));
     }
 
     fn hears(&self, event: &TransportEvent) {
-        self.note(|course| match event {
+        self.record(|record| match event {
             TransportEvent::DataReceived(_) => {
-                course.received = course.received.saturating_add(1);
-                course.heard_at = Some(Instant::now());
+                record.received = record.received.saturating_add(1);
+                record.heard_at = Some(Instant::now());
             }
-            TransportEvent::Disconnected(_) => course.peer_hung_up = true,
+            TransportEvent::Disconnected(_) => record.peer_hung_up = true,
             TransportEvent::Connected => {}
         });
     }
 
     fn hangs_up(&self) {
-        self.note(|course| {
-            course.we_hung_up_first |= !course.peer_hung_up;
-            course.fell_silent |= course.we_hung_up_first && course.heard_at.is_some_and(|at| at.elapsed() >= QUIET);
+        self.record(|record| {
+            record.we_hung_up_first |= !record.peer_hung_up;
+            record.fell_silent |= record.we_hung_up_first && record.heard_at.is_some_and(|at| at.elapsed() >= QUIET);
         });
     }
 }
 
-fn verdict(course: Course) -> SessionReason {
-    if course.refused {
+fn cause(record: ConnectionRecord) -> SessionReason {
+    if record.too_many {
+        return SessionReason::TooManyRequests;
+    }
+    if record.refused {
         return SessionReason::ServerRefused;
     }
-    if course.logged_in && !course.fell_silent {
+    if record.logged_in && !record.fell_silent {
         return SessionReason::ConnectionLost;
     }
-    if course.logged_in {
+    if record.logged_in {
         return SessionReason::ServerNotAnswering;
     }
-    match course.dial {
+    match record.dial {
         Dial::Pending => SessionReason::ServerNotAnswering,
         Dial::Unreachable => SessionReason::ServerUnreachable,
         Dial::TurnedAway => SessionReason::ServerRefused,
+        Dial::Intercepted => SessionReason::ServerNotTrusted,
         // The version of the web client is fetched along with the dial; nothing is sent when that fails.
-        Dial::Open if course.sent == 0 => SessionReason::ServerUnreachable,
-        Dial::Open if course.peer_hung_up && !course.we_hung_up_first => SessionReason::ServerRefused,
-        Dial::Open if course.received == 0 => SessionReason::ServerNotAnswering,
+        Dial::Open if record.sent == 0 => SessionReason::ServerUnreachable,
+        Dial::Open if record.peer_hung_up && !record.we_hung_up_first => SessionReason::ServerRefused,
+        Dial::Open if record.received == 0 => SessionReason::ServerNotAnswering,
         // Our hello was answered, and we hung up instead of going on: the answer did not prove that it is WhatsApp.
-        Dial::Open if course.sent == 1 => SessionReason::ServerNotTrusted,
+        Dial::Open if record.sent == 1 => SessionReason::ServerNotTrusted,
         Dial::Open => SessionReason::ConnectionLost,
     }
 }
 
-/// Makes transports to one address and logs their course.
-pub struct LoggedFactory {
+/// Makes transports to one address and records how far each came.
+pub struct RecordingFactory {
     url: Option<String>,
     inner: TokioWebSocketTransportFactory,
-    log: Log,
+    recorder: ConnectionRecorder,
 }
 
-impl LoggedFactory {
+impl RecordingFactory {
     /// Transports to `url`, or to WhatsApp itself.
-    pub fn new(url: Option<&str>, log: Log) -> Self {
+    pub fn new(url: Option<&str>, recorder: ConnectionRecorder) -> Self {
         let inner = TokioWebSocketTransportFactory::new();
         let inner = match url {
             Some(url) => inner.with_url(url),
             None => inner,
         };
-        Self { url: url.map(str::to_owned), inner, log }
+        Self { url: url.map(str::to_owned), inner, recorder }
     }
 
-    /// The library's dial error is text. Whether anything listens there is asked once more instead of reading it.
-    async fn listens(&self) -> bool {
-        let Some(url) = self.url.as_deref().and_then(|url| reqwest::Url::parse(url).ok()) else { return false };
-        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return false };
-        let address = format!("{host}:{port}");
-        matches!(tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(address)).await, Ok(Ok(_)))
+    /// The library's dial error is text. What is there instead is looked at once more rather than read out of it.
+    async fn look_again(&self) -> Dial {
+        let Ok(url) = reqwest::Url::parse(self.url.as_deref().unwrap_or(WHATSAPP_WEB_WS_URL)) else {
+            return Dial::Unreachable;
+        };
+        let found = tokio::time::timeout(PROBE_TIMEOUT, what_listens(&url)).await;
+        found.unwrap_or(Dial::Unreachable)
     }
 }
 
+/// What answers at an address that did not open a WebSocket.
+async fn what_listens(url: &reqwest::Url) -> Dial {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Dial::Unreachable };
+    // An IPv6 address is bracketed in a URL, and nowhere else.
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let Ok(socket) = TcpStream::connect((host.as_str(), port)).await else { return Dial::Unreachable };
+    if url.scheme() != "wss" {
+        return Dial::TurnedAway;
+    }
+    let (Connector::Rustls(tls), Ok(name)) = (default_tls_connector(), ServerName::try_from(host)) else {
+        return Dial::TurnedAway;
+    };
+    match tls.connect(name, socket).await {
+        Err(error) if is_certificate_error(&error) => Dial::Intercepted,
+        _ => Dial::TurnedAway,
+    }
+}
+
+fn is_certificate_error(error: &std::io::Error) -> bool {
+    let tls = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
+}
+
 #[async_trait]
-impl TransportFactory for LoggedFactory {
+impl TransportFactory for RecordingFactory {
     async fn create_transport(
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
-        let line = self.log.begin();
+        let handle = self.recorder.begin();
         let (transport, arriving) = match self.inner.create_transport().await {
             Ok(opened) => opened,
             Err(error) => {
-                let dial = if self.listens().await { Dial::TurnedAway } else { Dial::Unreachable };
-                line.dialled(dial);
+                // The address and what the network said of it: nothing of the session.
+                tracing::warn!(error = format!("{error:#}"), "the connection to WhatsApp was not opened");
+                handle.dialled(self.look_again().await);
                 return Err(error);
             }
         };
-        line.dialled(Dial::Open);
+        handle.dialled(Dial::Open);
         // Small: it exists once per session, and the library's own channel behind it buffers.
         let (forward, received) = async_channel::bounded(2);
-        let listening = line.clone();
+        let listening = handle.clone();
         tokio::spawn(async move {
             while let Ok(event) = arriving.recv().await {
                 listening.hears(&event);
@@ -219,24 +266,24 @@ impl TransportFactory for LoggedFactory {
                 }
             }
         });
-        Ok((Arc::new(LoggedTransport { inner: transport, line }), received))
+        Ok((Arc::new(RecordingTransport { inner: transport, handle }), received))
     }
 }
 
-struct LoggedTransport {
+struct RecordingTransport {
     inner: Arc<dyn Transport>,
-    line: Line,
+    handle: ConnectionHandle,
 }
 
 #[async_trait]
-impl Transport for LoggedTransport {
+impl Transport for RecordingTransport {
     async fn send(&self, data: bytes::Bytes) -> Result<(), anyhow::Error> {
-        self.line.sends();
+        self.handle.sends();
         self.inner.send(data).await
     }
 
     async fn disconnect(&self) {
-        self.line.hangs_up();
+        self.handle.hangs_up();
         self.inner.disconnect().await;
     }
 }
@@ -245,8 +292,8 @@ impl Transport for LoggedTransport {
 mod tests {
     use super::*;
 
-    fn opened() -> Course {
-        Course { dial: Dial::Open, sent: 1, we_hung_up_first: true, ..Course::default() }
+    fn opened() -> ConnectionRecord {
+        ConnectionRecord { dial: Dial::Open, sent: 1, we_hung_up_first: true, ..ConnectionRecord::default() }
     }
 
     fn hung_up() -> TransportEvent {
@@ -255,42 +302,75 @@ mod tests {
 
     #[test]
     fn the_end_of_a_former_connection_says_nothing_about_the_present_one() {
-        let log = Log::default();
-        let former = log.begin();
+        let recorder = ConnectionRecorder::default();
+        let former = recorder.begin();
         former.dialled(Dial::Open);
-        let present = log.begin();
+        let present = recorder.begin();
         present.dialled(Dial::Open);
-        for line in [&former, &present] {
-            line.sends();
+        for handle in [&former, &present] {
+            handle.sends();
         }
         former.hears(&hung_up());
-        assert_eq!(log.verdict(), SessionReason::ServerNotAnswering);
+        assert_eq!(recorder.cause(), SessionReason::ServerNotAnswering);
         former.hears(&TransportEvent::DataReceived(bytes::Bytes::new()));
         former.hangs_up();
-        assert_eq!(log.verdict(), SessionReason::ServerNotAnswering);
+        assert_eq!(recorder.cause(), SessionReason::ServerNotAnswering);
         present.hears(&hung_up());
-        assert_eq!(log.verdict(), SessionReason::ServerRefused);
+        assert_eq!(recorder.cause(), SessionReason::ServerRefused);
     }
 
     #[test]
     fn the_course_of_a_connection_tells_why_it_failed() {
         use SessionReason as R;
         let cases = [
-            (Course::default(), R::ServerNotAnswering),
-            (Course { dial: Dial::Unreachable, ..Course::default() }, R::ServerUnreachable),
-            (Course { dial: Dial::TurnedAway, ..Course::default() }, R::ServerRefused),
+            (ConnectionRecord::default(), R::ServerNotAnswering),
+            (ConnectionRecord { dial: Dial::Unreachable, ..ConnectionRecord::default() }, R::ServerUnreachable),
+            (ConnectionRecord { dial: Dial::TurnedAway, ..ConnectionRecord::default() }, R::ServerRefused),
             (opened(), R::ServerNotAnswering),
-            (Course { received: 1, ..opened() }, R::ServerNotTrusted),
-            (Course { received: 1, peer_hung_up: true, ..opened() }, R::ServerNotTrusted),
-            (Course { peer_hung_up: true, we_hung_up_first: false, ..opened() }, R::ServerRefused),
-            (Course { received: 3, sent: 2, ..opened() }, R::ConnectionLost),
-            (Course { refused: true, ..opened() }, R::ServerRefused),
-            (Course { logged_in: true, ..opened() }, R::ConnectionLost),
-            (Course { logged_in: true, fell_silent: true, ..opened() }, R::ServerNotAnswering),
-            (Course { sent: 0, ..opened() }, R::ServerUnreachable),
+            (ConnectionRecord { received: 1, ..opened() }, R::ServerNotTrusted),
+            (ConnectionRecord { received: 1, peer_hung_up: true, ..opened() }, R::ServerNotTrusted),
+            (ConnectionRecord { peer_hung_up: true, we_hung_up_first: false, ..opened() }, R::ServerRefused),
+            (ConnectionRecord { received: 3, sent: 2, ..opened() }, R::ConnectionLost),
+            (ConnectionRecord { dial: Dial::Intercepted, ..ConnectionRecord::default() }, R::ServerNotTrusted),
+            (ConnectionRecord { refused: true, ..opened() }, R::ServerRefused),
+            (ConnectionRecord { refused: true, too_many: true, ..opened() }, R::TooManyRequests),
+            (ConnectionRecord { logged_in: true, ..opened() }, R::ConnectionLost),
+            (ConnectionRecord { logged_in: true, fell_silent: true, ..opened() }, R::ServerNotAnswering),
+            (ConnectionRecord { sent: 0, ..opened() }, R::ServerUnreachable),
         ];
-        for (course, expected) in cases {
-            assert_eq!(verdict(course), expected, "{course:?}");
+        for (record, expected) in cases {
+            assert_eq!(cause(record), expected, "{record:?}");
         }
+    }
+
+    /// A server with a certificate of its own making, as a proxy in the way has one.
+    async fn intercepting() -> u16 {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                drop(acceptor.accept(socket).await);
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_whatsapps_is_told_from_a_server_that_is_not_there() {
+        let url = |scheme: &str, port| reqwest::Url::parse(&format!("{scheme}://localhost:{port}/ws/chat")).unwrap();
+        let port = intercepting().await;
+        assert_eq!(what_listens(&url("wss", port)).await, Dial::Intercepted);
+        assert_eq!(what_listens(&url("ws", port)).await, Dial::TurnedAway);
+        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        assert_eq!(what_listens(&url("wss", free)).await, Dial::Unreachable);
     }
 }

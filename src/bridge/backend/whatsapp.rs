@@ -22,14 +22,15 @@ use whatsapp_rust::{
     bot::{Bot, BotHandle},
     pair_code::PairCodeOptions,
     request::IqError,
-    types::events::{Event, EventHandler, EventInterest, EventKind},
+    types::events::{Event, EventHandler, EventInterest, EventKind, LoggedOut},
 };
 
 use super::{
     Backend, Command, Commands, EventSink, Refused,
     http::Http,
     presence::Presence,
-    transport::{Log, LoggedFactory},
+    transport::{ConnectionRecorder, RecordingFactory},
+    watchdog,
 };
 use crate::{
     keys::Keys,
@@ -38,6 +39,10 @@ use crate::{
 
 /// The name of the operating system shown under "Linked devices" on the phone.
 const DEVICE_NAME: &str = "whatsapp-operator";
+/// The reason of a `<failure>` that asks for fewer logins: the status code of HTTP.
+const TOO_MANY_REQUESTS: i32 = 429;
+/// The code of the stream error that follows the removal of a device.
+const DEVICE_REMOVED: &str = "516";
 /// How many clients are made at the same time. It is their keys that are opened for it, and what hundreds of open files
 /// need at once the process does not give back: 200 idle sessions were 97 MB without this, and are 64 MB with it.
 const BUILDS: usize = 8;
@@ -61,21 +66,21 @@ impl WhatsApp {
         &self,
         keys: Arc<dyn Keys>,
         start: &Start,
-        log: &Log,
+        recorder: &ConnectionRecorder,
         presence: &Presence,
         events: &EventSink,
     ) -> Result<(Bot, Arc<Client>), Unbuilt> {
         let slot = Arc::new(std::sync::OnceLock::new());
         let adapter = EventAdapter {
             events: events.clone(),
-            log: log.clone(),
+            recorder: recorder.clone(),
             client: Arc::clone(&slot),
             asking: Arc::default(),
             presence: presence.clone(),
         };
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
-            .with_transport_factory(LoggedFactory::new(self.url.as_deref(), log.clone()))
+            .with_transport_factory(RecordingFactory::new(self.url.as_deref(), recorder.clone()))
             .with_http_client(self.http.clone())
             .with_runtime(TokioRuntime)
             .with_device_props(wacore::store::device::DevicePropsOverride::new().with_os(DEVICE_NAME))
@@ -109,21 +114,22 @@ struct Unbuilt;
 #[async_trait]
 impl Backend for WhatsApp {
     async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
-        let (log, presence) = (Log::default(), Presence::new(start.shows_online));
-        let Ok((bot, client)) = self.build(keys, &start, &log, &presence, &events).await else {
+        let (recorder, presence) = (ConnectionRecorder::default(), Presence::new(start.shows_online));
+        let Ok((bot, client)) = self.build(keys, &start, &recorder, &presence, &events).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };
         let mut handle: BotHandle = bot.spawn();
+        let mut dead = std::pin::pin!(watchdog::watch(&recorder, &client, &events));
         loop {
             tokio::select! {
                 () = &mut handle => {
-                    // The run loop ended without flushing; the verdict is taken first, before we hang up ourselves.
-                    let reason = log.verdict();
+                    // The run loop ended without flushing; the cause is read first, before we hang up ourselves.
+                    let reason = recorder.cause();
                     client.disconnect().await;
                     return End::Failed(reason);
                 }
-                () = log.silence() => {
+                () = &mut dead => {
                     handle.shutdown().await;
                     return End::Failed(SessionReason::ServerNotAnswering);
                 }
@@ -168,7 +174,7 @@ async fn ask_for_timelock(client: Arc<Client>, suspected: Option<Restriction>, e
 /// Turns the library's events into ours. Called by the library in the order things happen, and must not block.
 struct EventAdapter {
     events: EventSink,
-    log: Log,
+    recorder: ConnectionRecorder,
     client: Arc<std::sync::OnceLock<std::sync::Weak<Client>>>,
     /// The question for the timelock is under way.
     asking: Arc<AtomicBool>,
@@ -187,7 +193,7 @@ impl EventAdapter {
     }
 
     fn connected(&self) {
-        self.log.logged_in();
+        self.recorder.logged_in();
         self.reconnects(false);
         let Some(client) = self.client() else { return };
         let name = client.push_name();
@@ -239,14 +245,18 @@ impl EventHandler for EventAdapter {
                 }
                 ClientEvent::PushName(Sensitive::new(update.new_name.clone()))
             }
-            Event::LoggedOut(_) => ClientEvent::LoggedOut,
+            Event::LoggedOut(told) if is_certain(told) => ClientEvent::LoggedOut,
+            Event::LoggedOut(_) => ClientEvent::Unauthorized,
             Event::StreamReplaced(_) => ClientEvent::Replaced,
             Event::ClientOutdated(_) => ClientEvent::Outdated,
             Event::TemporaryBan(ban) => ClientEvent::Banned {
                 code: i64::from(ban.code.code()),
                 for_: ban.expire.to_std().unwrap_or(Duration::ZERO),
             },
-            Event::ConnectFailure(_) => return self.log.refused(),
+            Event::ConnectFailure(failure) if failure.reason.code() == TOO_MANY_REQUESTS => {
+                return self.recorder.refused_for_now();
+            }
+            Event::ConnectFailure(_) => return self.recorder.refused(),
             // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
             Event::ServerAck(ack) if ack.error.as_deref() == Some("463") => {
                 return self.ask_for_timelock(Some(reachout_timelock(None)));
@@ -280,6 +290,15 @@ impl EventHandler for EventAdapter {
             EventKind::Receipt,
         ])
     }
+}
+
+/// Whether the server says that the device is removed, rather than only that it does not know who this is: it has said the
+/// latter of devices that are linked.
+fn is_certain(told: &LoggedOut) -> bool {
+    told.raw.as_ref().is_some_and(|stanza| {
+        stanza.get_optional_child("conflict").is_some()
+            || stanza.attrs().optional_string("code").as_deref() == Some(DEVICE_REMOVED)
+    })
 }
 
 /// Reads the state of the reach-out timelock out of a notification: the object that has `is_active` in it, wherever it is.

@@ -86,6 +86,10 @@ pub enum ClientEvent {
     Traffic,
     /// The device was unlinked by the phone or the server.
     LoggedOut,
+    /// The server does not know the device. It has said so of devices that were linked all the same.
+    Unauthorized,
+    /// The login is under way and something arrives.
+    Progress,
     /// Another client uses the keys.
     Replaced,
     /// WhatsApp does not accept this version of the client any more.

@@ -737,6 +737,76 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
+fn linked() -> Story {
+    Story::of(Kept { paired: true, ..Kept::new(SessionSpec::default()) })
+}
+
+fn logs_in(story: &mut Story) -> &mut Story {
+    story.hears(ClientEvent::Connected { phone_number: None, push_name: None })
+}
+
+#[test]
+fn logins_that_do_not_hold_become_rare_until_one_holds() {
+    let mut story = linked();
+    let mut logins = 0;
+    for _ in 0..180 {
+        if story.state.wants_client() {
+            logs_in(&mut story).passes(1).fails(SessionReason::ConnectionLost);
+            logins += 1;
+        } else {
+            story.passes(1);
+        }
+    }
+    assert!((5..=9).contains(&logins), "{logins} logins in three minutes");
+    while !story.state.wants_client() {
+        story.passes(1);
+    }
+    logs_in(&mut story).passes(31).fails(SessionReason::ConnectionLost).passes(2);
+    assert!(story.state.wants_client(), "it has held, so the next one comes at once");
+}
+
+#[test]
+fn a_server_that_asks_for_fewer_logins_is_left_alone_for_half_a_minute() {
+    let mut story = linked();
+    story.fails(SessionReason::TooManyRequests).passes(25);
+    assert!(!story.state.wants_client());
+    assert_eq!(story.state.view().reason, Some(SessionReason::TooManyRequests.into()));
+    story.passes(12);
+    assert!(story.state.wants_client());
+}
+
+#[test]
+fn keys_are_given_up_only_when_a_second_login_is_refused_too() {
+    let mut story = linked();
+    logs_in(&mut story).passes(2).hears(ClientEvent::Unauthorized);
+    assert!(!story.effects.contains(&Effect::Erase) && story.state.kept.paired);
+    story.ends(End::Stopped).passes(2);
+    logs_in(&mut story).passes(31).hears(ClientEvent::Unauthorized);
+    assert!(story.state.kept.paired, "a connection has held since");
+    story.ends(End::Stopped).passes(2).hears(ClientEvent::Unauthorized);
+    assert!(!story.state.kept.paired);
+    assert_eq!(story.state.phase(), SessionPhase::LoggedOut);
+}
+
+#[test]
+fn a_device_that_was_never_linked_is_refused_and_not_logged_out() {
+    let mut story = Story::fresh();
+    story.happens(Event::PermitGranted).hears(ClientEvent::Unauthorized);
+    assert_eq!(story.state.phase(), SessionPhase::Opening);
+    assert_eq!(story.state.view().reason, Some(SessionReason::ServerRefused.into()));
+}
+
+#[test]
+fn a_login_lasts_as_long_as_something_arrives() {
+    let mut story = linked();
+    for _ in 0..10 {
+        story.passes(20).hears(ClientEvent::Progress);
+        assert!(story.state.wants_client());
+    }
+    story.passes(31);
+    assert!(!story.state.wants_client());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 

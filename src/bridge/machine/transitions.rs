@@ -12,9 +12,8 @@ use super::{
 const ACTIVITY_GRAIN: SignedDuration = SignedDuration::from_mins(15);
 /// A connection that held this long counts as stable; WhatsApp's own web client uses the same 30 s.
 const STABLE: SignedDuration = SignedDuration::from_secs(30);
-/// Connections that do not hold are made again more slowly, up to this many doublings: a server that accepts logins is
-/// there, so it is not left alone for as long as one that does not.
-const MAX_FLAPS: u32 = 3;
+/// After a refusal for too many tries, the wait starts at this many doublings: half a minute.
+const TOO_MANY: u32 = 5;
 /// WhatsApp gives codes for this long: one for 60 s and five for 20 s each.
 const WINDOW: std::time::Duration = std::time::Duration::from_secs(160);
 /// The library announces the end of a window by itself; this much later we end it in its place.
@@ -273,6 +272,8 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             }
         }
         ClientEvent::LoggedOut => logged_out(state, now),
+        ClientEvent::Unauthorized => unauthorized(state, now),
+        ClientEvent::Progress => progress(state, now),
         ClientEvent::Replaced => rest(state, Rest::Replaced, SessionReason::StreamReplaced, now),
         ClientEvent::Outdated => rest(state, Rest::Outdated, SessionReason::ClientOutdated, now),
         ClientEvent::Banned { code, for_ } => {
@@ -368,7 +369,29 @@ fn connected(state: &mut State, now: Timestamp) {
     }
 }
 
+/// The first time, nothing but a wait follows, and one more login that asks again: keys that were deleted for a mistake of
+/// the server's are lost for good. A device that was never linked is only refused.
+fn unauthorized(state: &mut State, now: Timestamp) {
+    let held = state.connected_at.is_some_and(|since| now.duration_since(since) >= STABLE);
+    if state.kept.paired && state.unauthorized && !held {
+        return logged_out(state, now);
+    }
+    failed(state, SessionReason::ServerRefused, now);
+    state.unauthorized = state.kept.paired;
+}
+
+/// A login takes as long as the server has something to say: a backlog of messages can take minutes.
+fn progress(state: &mut State, now: Timestamp) {
+    let until = later(now, state.timings.connect);
+    if let Stage::Connecting { by } | Stage::Linking { by } | Stage::Unlinking { by, ready: false, .. } =
+        &mut state.stage
+    {
+        *by = (*by).max(until);
+    }
+}
+
 fn logged_out(state: &mut State, now: Timestamp) {
+    state.unauthorized = false;
     note_disconnect(state, SessionReason::LoggedOut, now);
     state.kept.paired = false;
     state.kept.phone_number = None;
@@ -449,6 +472,7 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
     if let Some(since) = state.connected_at {
         let flap = now.duration_since(since) < STABLE;
         state.flaps = if flap { state.flaps.saturating_add(1) } else { 0 };
+        state.unauthorized &= flap;
     }
     note_disconnect(state, reason, now);
     state.distrust = if reason == SessionReason::ServerNotTrusted { state.distrust + 1 } else { 0 };
@@ -456,7 +480,9 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
     // that fails once, and rightly so; the full handshake that follows tells.
     let excused = state.kept.paired && state.distrust == 1;
     state.reason = Some(if excused { SessionReason::ConnectionLost } else { reason });
-    let times = if excused { 0 } else { state.failures.max(state.flaps.saturating_sub(1).min(MAX_FLAPS)) };
+    // A login that does not hold counts like one that fails: accounts are banned for logging in again and again.
+    let times = if excused { 0 } else { state.failures.max(state.flaps.saturating_sub(1)) };
+    let times = if reason == SessionReason::TooManyRequests { times.max(TOO_MANY) } else { times };
     let wait = state.back_off(state.timings.retry, state.timings.retry_max, times);
     let at = later(now, wait);
     state.failures = state.failures.saturating_add(1);

@@ -287,11 +287,9 @@ impl Connection {
             Live::End(ending) => self.obey(ending.node().map_or(Command::Close, Command::SendThenClose)),
             Live::StreamError(error) => error.node().map_or(Ok(()), |node| self.send(&node)),
             Live::DamagedFrame => {
-                let Some(mut bytes) = self.seal(&anything())? else { return Ok(()) };
-                if let Some(last) = bytes.last_mut() {
-                    *last ^= 1;
-                }
-                self.write(&bytes)
+                // Not sealed at all: it takes no number of the server's count of frames, but one of a client that counts
+                // what it cannot read, and such a client can read nothing that follows.
+                self.write(&[0xab; 48])
             }
             Live::HalfFrame => {
                 let Some(bytes) = self.seal(&anything())? else { return Ok(()) };

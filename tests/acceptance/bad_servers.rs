@@ -1,0 +1,118 @@
+//! Servers that answer wrongly, or not at all: what a session says of it, and how it comes back.
+
+use std::time::Duration;
+
+use serde_json::json;
+use whatsapp_operator::api::{Phase, conditions};
+
+use crate::support::{
+    history::Ask as _,
+    world::{SOON, World},
+};
+
+/// From the moment on which nothing that arrives can be read until it is noticed: the bridge waits 75 s for an answer.
+const DEAF: Duration = Duration::from_secs(150);
+
+/// Waits until the instance says why it is not connected.
+async fn until_lost(world: &World, name: &str, reason: &str, patience: Duration) {
+    let lost = |instance: &whatsapp_operator::api::WhatsAppInstance| {
+        let status = instance.status.as_ref();
+        let connected = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == conditions::CONNECTED));
+        connected.is_some_and(|condition| condition.status == "False" && condition.reason == reason)
+    };
+    world.history.until(name, reason, patience, lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_leads_nowhere_is_noticed_and_made_again() {
+    let world = World::start("nowhere").await;
+    let cases = [
+        ("silent", "+15550009101", json!({"act": "silent", "about": "everything"})),
+        ("damaged", "+15550009102", json!({"act": "damagedFrame"})),
+        ("half", "+15550009103", json!({"act": "halfFrame"})),
+        ("answerless", "+15550009104", json!({"act": "silent", "about": "answers"})),
+    ];
+    for (name, phone, _) in &cases {
+        world.connected(name, phone).await;
+    }
+    let noticed = cases.iter().map(|(name, phone, act)| {
+        let world = &world;
+        async move {
+            assert_eq!(world.whatsapp.act(phone, act.clone()).await, 1);
+            let since = tokio::time::Instant::now();
+            until_lost(world, name, "ServerNotAnswering", DEAF).await;
+            // On a connection over which nothing comes at all, 25 s by design; the rest is for a slow machine.
+            assert!(
+                *name != "silent" || since.elapsed() < Duration::from_secs(30),
+                "noticed after {:?}",
+                since.elapsed()
+            );
+            world.history.until_phase(name, Phase::Connected, DEAF).await;
+        }
+    });
+    futures::future::join_all(noticed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_do_not_hold_become_rare() {
+    const PHONE: &str = "+15550009111";
+    let world = World::start("flaps").await;
+    world.connected("one", PHONE).await;
+    let before = world.whatsapp.logins(PHONE).await.len();
+    world.whatsapp.rules(PHONE, json!({"endLogin": {"afterMs": 500}})).await;
+    world.whatsapp.happens(PHONE, "drop").await;
+    // What is counted needs time to pass: a bridge that comes back every few seconds makes about a dozen logins in it.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let logins = world.whatsapp.logins(PHONE).await.len() - before;
+    assert!((3..=8).contains(&logins), "{logins} logins in a minute");
+    world.whatsapp.rules(PHONE, json!({})).await;
+    world.refresh("one").await;
+    world.history.until_phase("one", Phase::Connected, 3 * SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_login_refused_by_mistake_does_not_cost_the_link() {
+    const PHONE: &str = "+15550009121";
+    let mut world = World::start("mistaken").await;
+    let instance = world.connected("one", PHONE).await;
+    let linked = world.key_files(&instance);
+    assert!(!linked.is_empty());
+    for rules in [
+        json!({"endLogin": {"afterMs": 300, "with": {"code": 401}, "times": 1}}),
+        json!({"refuse": {"reason": 401, "times": 1}}),
+    ] {
+        world.whatsapp.rules(PHONE, rules).await;
+        world.bridge.kill();
+        world.restart_bridge().await;
+        world.history.until("one", "disconnected", SOON, |one| one.phase() != Some(Phase::Connected)).await;
+        let admitted = async {
+            while !world.whatsapp.logins(PHONE).await.last().is_some_and(|login| login.admitted)
+                || world.whatsapp.devices().await.iter().all(|device| !device.connected)
+            {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(SOON, admitted).await.expect("a second login");
+        world.history.until_phase("one", Phase::Connected, SOON).await;
+    }
+    let phases = world.history.of("one").into_iter().filter_map(|seen| seen.instance?.phase());
+    assert!(!phases.into_iter().any(|phase| phase == Phase::LoggedOut), "{}", world.history.story("one"));
+    assert_eq!(world.key_files(&instance), linked);
+    // A device that is really removed is refused twice, and is then logged out.
+    world.whatsapp.rules(PHONE, json!({"refuse": {"reason": 401, "times": 2}})).await;
+    world.whatsapp.happens(PHONE, "drop").await;
+    world.history.until_phase("one", Phase::LoggedOut, SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_question_without_an_answer_does_not_end_a_connection() {
+    const PHONE: &str = "+15550009131";
+    let world = World::start("unanswered").await;
+    world.whatsapp.rules(PHONE, json!({"unanswered": [{"xmlns": "encrypt", "type": "set"}]})).await;
+    world.connected("one", PHONE).await;
+    let logins = world.whatsapp.logins(PHONE).await.len();
+    // Longer than the 52 s after which such connections used to be ended.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.whatsapp.logins(PHONE).await.len(), logins);
+    world.history.until_phase("one", Phase::Connected, SOON).await;
+}
