@@ -58,7 +58,7 @@ async fn answers(recorder: &ConnectionRecorder, client: &Client) -> bool {
     let ping = async {
         match client.execute(KeepaliveSpec::with_timeout(NO_ANSWER)).await {
             // What is wrong with the connection itself ends the client, which is reported by the one who runs it.
-            Ok(_) | Err(IqError::ServerError { .. } | IqError::NotConnected | IqError::Disconnected(_)) => true,
+            Ok(()) | Err(IqError::ServerError { .. } | IqError::NotConnected | IqError::Disconnected(_)) => true,
             Err(error) => !matches!(error, IqError::Timeout),
         }
     };

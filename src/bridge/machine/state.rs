@@ -239,8 +239,8 @@ pub struct State {
     pub(super) failures: u32,
     /// Connections in a row that were lost soon after the login.
     pub(super) flaps: u32,
-    /// The server did not know the device, and no connection has held since.
-    pub(super) unauthorized: bool,
+    /// How often the server did not know the device, since a connection held last.
+    pub(super) unauthorized: u32,
     /// Of the failures, how many because the server was not trusted.
     pub(super) distrust: u32,
     pub(super) timings: Timings,
@@ -269,7 +269,7 @@ impl State {
             erase_at: None,
             failures: 0,
             flaps: 0,
-            unauthorized: false,
+            unauthorized: 0,
             distrust: 0,
             timings,
             // Zero is the one state a xorshift never leaves.

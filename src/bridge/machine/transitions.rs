@@ -373,11 +373,11 @@ fn connected(state: &mut State, now: Timestamp) {
 /// the server's are lost for good. A device that was never linked is only refused.
 fn unauthorized(state: &mut State, now: Timestamp) {
     let held = state.connected_at.is_some_and(|since| now.duration_since(since) >= STABLE);
-    if state.kept.paired && state.unauthorized && !held {
+    if state.kept.paired && state.unauthorized > 0 && !held {
         return logged_out(state, now);
     }
     failed(state, SessionReason::ServerRefused, now);
-    state.unauthorized = state.kept.paired;
+    state.unauthorized = u32::from(state.kept.paired);
 }
 
 /// A login takes as long as the server has something to say: a backlog of messages can take minutes.
@@ -391,7 +391,7 @@ fn progress(state: &mut State, now: Timestamp) {
 }
 
 fn logged_out(state: &mut State, now: Timestamp) {
-    state.unauthorized = false;
+    state.unauthorized = 0;
     note_disconnect(state, SessionReason::LoggedOut, now);
     state.kept.paired = false;
     state.kept.phone_number = None;
@@ -472,7 +472,9 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
     if let Some(since) = state.connected_at {
         let flap = now.duration_since(since) < STABLE;
         state.flaps = if flap { state.flaps.saturating_add(1) } else { 0 };
-        state.unauthorized &= flap;
+        if !flap {
+            state.unauthorized = 0;
+        }
     }
     note_disconnect(state, reason, now);
     state.distrust = if reason == SessionReason::ServerNotTrusted { state.distrust + 1 } else { 0 };
