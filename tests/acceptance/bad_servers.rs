@@ -116,3 +116,34 @@ async fn one_question_without_an_answer_does_not_end_a_connection() {
     assert_eq!(world.whatsapp.logins(PHONE).await.len(), logins);
     world.history.until_phase("one", Phase::Connected, SOON).await;
 }
+
+/// Waits until one of the instance's conditions has a reason.
+async fn until_says(world: &World, name: &str, reason: &str) {
+    let says = |instance: &whatsapp_operator::api::WhatsAppInstance| {
+        instance.status.iter().flat_map(|status| &status.conditions).any(|condition| condition.reason == reason)
+    };
+    world.history.until(name, reason, SOON, says).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_fails_says_so_and_the_next_code_works() {
+    const PHONE: &str = "+15550009141";
+    let world = World::start("links").await;
+    world.whatsapp.newcomers(json!({"references": "none"})).await;
+    world.apply("one", json!({})).await;
+    until_says(&world, "one", "PairingCodesUnusable").await;
+    world.whatsapp.newcomers(json!({})).await;
+    for fault in ["wrongHmac", "wrongSignature", "garbledIdentity"] {
+        let code = world.qr("one").await;
+        // The answer to the phone may be an error: it is told that the link failed.
+        let _ = world.whatsapp.scan_wrong(&code, PHONE, fault).await;
+        until_says(&world, "one", "PairingFailed").await;
+        let another = |one: &whatsapp_operator::api::WhatsAppInstance| {
+            one.status.as_ref().and_then(|status| status.qr.as_ref()).is_some_and(|qr| qr.code.reveal() != code)
+        };
+        world.history.until("one", "shown another code", 2 * SOON, another).await;
+    }
+    world.scan("one", PHONE).await;
+    world.history.until_phase("one", Phase::Connected, SOON).await;
+    world.nothing_leaked(&[PHONE]).await;
+}

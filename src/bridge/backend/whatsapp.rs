@@ -41,6 +41,10 @@ use crate::{
 const DEVICE_NAME: &str = "whatsapp-operator";
 /// The reason of a `<failure>` that asks for fewer logins: the status code of HTTP.
 const TOO_MANY_REQUESTS: i32 = 429;
+/// The reason of a `<failure>` that bans an account for a time.
+const BANNED: i32 = 402;
+/// The longest code that is shown, in bytes. Real ones have about 250; a QR code of any size holds 2,953.
+const LONGEST_CODE: usize = 1024;
 /// The code of the stream error that follows the removal of a device.
 const DEVICE_REMOVED: &str = "516";
 /// How many clients are made at the same time. It is their keys that are opened for it, and what hundreds of open files
@@ -220,6 +224,9 @@ impl EventAdapter {
 impl EventHandler for EventAdapter {
     fn handle_event(&self, event: Arc<Event>) {
         let events = match &*event {
+            Event::PairingQrCode(qr) if !can_be_shown(&qr.code) => {
+                ClientEvent::PairingFailed(SessionReason::PairingCodesUnusable)
+            }
             Event::PairingQrCode(qr) => ClientEvent::Code {
                 method: PairingMethod::Qr,
                 code: Sensitive::new(qr.code.clone()),
@@ -237,6 +244,8 @@ impl EventHandler for EventAdapter {
                 self.reconnects(true);
                 ClientEvent::Paired
             }
+            // What the phone answered did not prove genuine, or could not be read. The code is used up all the same.
+            Event::PairError(_) => ClientEvent::PairingFailed(SessionReason::PairingFailed),
             Event::PairPasskeyRequest(_) => ClientEvent::PasskeyWanted,
             Event::Connected(_) => return self.connected(),
             Event::SelfPushNameUpdated(update) => {
@@ -255,6 +264,10 @@ impl EventHandler for EventAdapter {
             },
             Event::ConnectFailure(failure) if failure.reason.code() == TOO_MANY_REQUESTS => {
                 return self.recorder.refused_for_now();
+            }
+            // A ban that says neither why nor for how long is one all the same.
+            Event::ConnectFailure(failure) if failure.reason.code() == BANNED => {
+                ClientEvent::Banned { code: i64::from(BANNED), for_: Duration::ZERO }
             }
             Event::ConnectFailure(_) => return self.recorder.refused(),
             // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
@@ -276,6 +289,7 @@ impl EventHandler for EventAdapter {
             EventKind::PairingCode,
             EventKind::PairingQrCodesExhausted,
             EventKind::PairSuccess,
+            EventKind::PairError,
             EventKind::PairPasskeyRequest,
             EventKind::Connected,
             EventKind::SelfPushNameUpdated,
@@ -290,6 +304,11 @@ impl EventHandler for EventAdapter {
             EventKind::Receipt,
         ])
     }
+}
+
+/// Whether a phone could read the code from a screen, and a terminal could print it.
+fn can_be_shown(code: &str) -> bool {
+    (1..=LONGEST_CODE).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether the server says that the device is removed, rather than only that it does not know who this is: it has said the

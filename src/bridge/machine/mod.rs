@@ -69,6 +69,8 @@ pub enum ClientEvent {
     },
     /// The server's codes are used up.
     WindowPassed,
+    /// No device was linked, or no code can be shown, for this reason.
+    PairingFailed(SessionReason),
     /// WhatsApp wants a passkey.
     PasskeyWanted,
     /// The phone used the code: the keys belong to a linked device from here on.

@@ -797,6 +797,30 @@ fn a_device_that_was_never_linked_is_refused_and_not_logged_out() {
 }
 
 #[test]
+fn a_code_that_was_used_in_vain_is_taken_down_with_the_reason_and_followed_by_another() {
+    let mut story = Story::fresh();
+    let code = |code: &str| ClientEvent::Code {
+        method: PairingMethod::Qr,
+        code: Sensitive::new(code.to_owned()),
+        valid_for: Duration::from_secs(60),
+    };
+    story.happens(Event::PermitGranted).hears(code("first"));
+    story.hears(ClientEvent::PairingFailed(SessionReason::PairingFailed));
+    assert!(story.state.view().qr.is_none() && !story.state.wants_client());
+    story.ends(End::Stopped).passes(3).happens(Event::PermitGranted).hears(code("second"));
+    assert_eq!(story.state.phase(), SessionPhase::AwaitingPairing);
+    assert_eq!(story.state.view().reason, Some(SessionReason::PairingFailed.into()), "until a device is linked");
+}
+
+#[test]
+fn a_server_without_codes_is_not_a_window_that_nobody_used() {
+    let mut story = Story::fresh();
+    story.happens(Event::PermitGranted).hears(ClientEvent::WindowPassed);
+    assert_eq!(story.state.phase(), SessionPhase::Opening);
+    assert_eq!(story.state.view().reason, Some(SessionReason::PairingCodesUnusable.into()));
+}
+
+#[test]
 fn a_login_lasts_as_long_as_something_arrives() {
     let mut story = linked();
     for _ in 0..10 {

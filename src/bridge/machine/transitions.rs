@@ -237,6 +237,17 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
                 show(state, generation, Shown { method, code, expires_at: later(now, valid_for), attempt: 1 }, now);
             }
         }
+        // The server's codes are used up before one was shown: it gave none that can be read.
+        ClientEvent::WindowPassed if state.window.is_none() && matches!(state.stage, Stage::Opening { .. }) => {
+            failed(state, SessionReason::PairingCodesUnusable, now);
+        }
+        ClientEvent::PairingFailed(reason) => {
+            if !state.kept.paired
+                && matches!(state.stage, Stage::Opening { .. } | Stage::Awaiting { .. } | Stage::Passkey { .. })
+            {
+                failed(state, reason, now);
+            }
+        }
         ClientEvent::WindowPassed => {
             if matches!(state.stage, Stage::Awaiting { .. } | Stage::Opening { .. } | Stage::Passkey { .. }) {
                 window_passed(state, now);
