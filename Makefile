@@ -27,7 +27,7 @@ run: strict-bridge programs ## the same with the real WhatsApp: scan with your o
 	@target/debug/demo --real
 
 .PHONY: test
-test: strict-bridge programs control-plane ## everything that must pass on a fresh machine
+test: strict-bridge programs control-plane whatsmeow-client ## everything that must pass on a fresh machine
 	@echo "==> tests (about 5 minutes: one of them watches a whole pairing window in real time)"
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(CARGO_SET)
 
@@ -70,3 +70,12 @@ strict-bridge:
 .PHONY: control-plane
 control-plane:
 	@tests/control-plane/binaries >/dev/null
+
+# A client that nobody here wrote, for tests of the simulated WhatsApp.
+.PHONY: whatsmeow-client
+whatsmeow-client:
+	@command -v go >/dev/null || { echo "whatsmeow-client: there is no \`go\` to build it with: install Go 1.26 or newer (https://go.dev/dl)" >&2; exit 1; }
+	@echo "==> the stock whatsmeow client (cold: 1 minute; warm: seconds)"
+	@mkdir -p target/whatsmeow-client
+	cd tests/whatsmeow-client && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+	    go build -buildvcs=false -trimpath -o ../../target/whatsmeow-client/whatsmeow-client .

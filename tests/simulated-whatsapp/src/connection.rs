@@ -26,6 +26,10 @@ use wacore_noise::framing::{FrameDecoder, encode_frame};
 /// A client that has not finished its handshake by then is closed.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long a client that was told why its connection ends has to hang up itself. A server that closes in the same
+/// breath makes clients lose that last stanza.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What the rest of the server can ask of a connection.
 pub enum Command {
     /// Send a stanza.
@@ -67,6 +71,8 @@ struct Connection {
     /// Bytes to write before the next read.
     pending: Vec<Vec<u8>>,
     closing: bool,
+    /// Whether the client was told why.
+    told: bool,
     reset: ResetSwitch,
     silence: Option<Silence>,
 }
@@ -85,6 +91,7 @@ pub async fn serve(world: Arc<World>, mut socket: WebSocket, reset: ResetSwitch)
         ciphers: None,
         pending: Vec::new(),
         closing: false,
+        told: false,
         reset,
         silence: None,
     };
@@ -126,6 +133,11 @@ pub async fn serve(world: Arc<World>, mut socket: WebSocket, reset: ResetSwitch)
     connection.leave();
     if connection.reset.is_set() {
         return;
+    }
+    if connection.told {
+        let hang_up =
+            async { while !matches!(socket.recv().await, Some(Ok(Message::Close(_)) | Err(_)) | None) {} };
+        let _ = tokio::time::timeout(FAREWELL, hang_up).await;
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), socket.send(Message::Close(None))).await;
     tracing::debug!(connection = number, "connection over");
@@ -273,6 +285,7 @@ impl Connection {
             Command::Send(node) => self.send(&node),
             Command::SendThenClose(node) => {
                 self.closing = true;
+                self.told = true;
                 self.send(&node)
             }
             Command::Close => {

@@ -95,6 +95,8 @@ impl Session {
                 }
             }
             "w:sync:app:state" => self.send(collections(iq)),
+            "w:g2" => self.send(groups(iq)),
+            "w:profile:picture" => self.send(picture(iq)),
             "usync" => self.send(usync::answer(world, iq, now())?),
             "w:mex" => self.send(mex(world, self.key, iq)),
             "md" if iq.get_optional_child("remove-companion-device").is_some() => {
@@ -196,6 +198,22 @@ fn settings(namespace: &str) -> Option<Node> {
         "blocklist" => Some(NodeBuilder::new("list").build()),
         _ => None,
     }
+}
+
+/// Nobody is in a group yet, so a question about one names something that is not there.
+fn groups(iq: &NodeRef<'_>) -> Node {
+    if iq.get_optional_child("participating").is_some() {
+        return stanza::result(iq, [NodeBuilder::new("groups").build()]);
+    }
+    stanza::error(iq, 404, "item-not-found")
+}
+
+/// Nobody has a picture; one that is set gets an id and is forgotten.
+fn picture(iq: &NodeRef<'_>) -> Node {
+    if stanza::attr(iq, "type").as_deref() == Some("set") {
+        return stanza::result(iq, [NodeBuilder::new("picture").attr("id", now()).build()]);
+    }
+    stanza::error(iq, 404, "item-not-found")
 }
 
 /// Empty collections: the account has no settings, contacts or mutes to synchronise.

@@ -170,7 +170,7 @@ pub fn answer(world: &World, key: DeviceKey, iq: &NodeRef<'_>) -> anyhow::Result
 
 fn bundle_of(world: &World, user: &NodeRef<'_>) -> anyhow::Result<Node> {
     let jid = user.attrs().optional_jid("jid");
-    let named = NodeBuilder::new("user").attr("jid", stanza::attr(user, "jid").unwrap_or_default());
+    let named = NodeBuilder::new("user").attr("jid", jid.clone().unwrap_or_else(stanza::server));
     let found = jid.and_then(|jid| Some((world.account_of(&jid)?, jid.device)));
     let children = match found {
         Some((account, 0)) => Some(phone_bundle(&account)),

@@ -37,7 +37,8 @@ pub fn answer(world: &World, iq: &NodeRef<'_>, now: u64) -> anyhow::Result<Node>
 
 fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64) -> anyhow::Result<Node> {
     let contact = user.get_optional_child("contact").and_then(wacore_binary::NodeRef::content_as_string);
-    let number = contact.as_ref().and_then(|text| digits(text));
+    // A number, or the number's address as clients of the first years wrote it: <number>@c.us.
+    let number = contact.as_ref().and_then(|text| digits(text.split('@').next().unwrap_or_default()));
     let asked = user.attrs().optional_jid("jid").or_else(|| number.map(|phone| Jid::pn(phone.to_string())));
     let account = asked.as_ref().and_then(|jid| world.account_of(jid));
     let mut answer = NodeBuilder::new("user");

@@ -237,7 +237,8 @@ impl World {
     pub fn account_of(&self, jid: &Jid) -> Option<Account> {
         let user = jid.user.parse().ok()?;
         match jid.server {
-            Server::Pn => self.registry.account(user),
+            // @c.us is how numbers were addressed before; the server still takes it.
+            Server::Pn | Server::Legacy => self.registry.account(user),
             Server::Lid => self.registry.account_by_lid(user),
             _ => None,
         }

@@ -13,10 +13,11 @@ impl Scene {
         self.call("/v1/newcomers", Some(rules)).await.unwrap();
     }
 
-    /// Whether Alice's device was let in, for each try so far.
-    async fn admissions(&self) -> Vec<bool> {
+    /// Whether Alice's device was let in, for each try after the first `before`. After a link whatsapp-rust 0.7.0 at
+    /// times logs in twice (it takes the first `<success>` for a rest of the connection before), so tests count on.
+    async fn admissions(&self, before: usize) -> Vec<bool> {
         let logins = self.call("/v1/logins", None).await.unwrap();
-        logins.as_array().unwrap().iter().map(|line| line["admitted"].as_bool().unwrap()).collect()
+        logins.as_array().unwrap().iter().skip(before).map(|line| line["admitted"].as_bool().unwrap()).collect()
     }
 
     async fn is_answered(&self, companion: &Companion) -> bool {
@@ -79,11 +80,12 @@ async fn one_kind_of_iq_is_never_answered() {
 async fn logins_are_refused_as_often_as_the_rule_says() {
     let scene = Scene::new().await;
     let companion = scene.linked().await;
+    let before = scene.admissions(0).await.len();
     scene.phone("rules", json!({"refuse": {"reason": 503, "times": 1}})).await;
     scene.phone("drop", json!({})).await;
     companion.wait("Disconnected", disconnected).await;
     companion.connected().await;
-    assert_eq!(scene.admissions().await, [true, false, true]);
+    assert_eq!(scene.admissions(before).await, [false, true]);
     companion.stop().await;
 }
 
@@ -91,10 +93,11 @@ async fn logins_are_refused_as_often_as_the_rule_says() {
 async fn a_login_may_end_at_once_and_the_device_stays_linked() {
     let scene = Scene::new().await;
     let companion = scene.linked().await;
+    let before = scene.admissions(0).await.len();
     scene.phone("rules", json!({"endLogin": {"afterMs": 0, "with": {"failure": 401}, "times": 1}})).await;
     scene.phone("drop", json!({})).await;
     assert_eq!(companion.wait("LoggedOut", failed).await, ConnectFailureReason::LoggedOut);
-    assert_eq!(scene.admissions().await, [true, true]);
+    assert_eq!(scene.admissions(before).await, [true]);
     assert_eq!(scene.stats().await["registered"], 1);
     companion.stop().await;
 }

@@ -5,6 +5,7 @@
 mod companion;
 mod faults;
 mod program;
+mod whatsmeow;
 
 use companion::Companion;
 use serde_json::{Value, json};
