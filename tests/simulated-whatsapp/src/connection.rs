@@ -135,8 +135,7 @@ pub async fn serve(world: Arc<World>, mut socket: WebSocket, reset: ResetSwitch)
         return;
     }
     if connection.told {
-        let hang_up =
-            async { while !matches!(socket.recv().await, Some(Ok(Message::Close(_)) | Err(_)) | None) {} };
+        let hang_up = async { while !matches!(socket.recv().await, Some(Ok(Message::Close(_)) | Err(_)) | None) {} };
         let _ = tokio::time::timeout(FAREWELL, hang_up).await;
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), socket.send(Message::Close(None))).await;
