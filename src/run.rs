@@ -2,6 +2,8 @@
 
 mod rbac;
 mod ready;
+#[cfg(test)]
+mod testing;
 mod webhook;
 
 use std::{fs, io, path::Path, time::Duration};

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::rules::Denial;
 
 /// What is read of an `AdmissionReview`. A review is mostly what no rule asks for (`managedFields` above all); a field that
-/// is not named here is skipped without being kept, which makes a review a third cheaper than the full type does.
+/// is not named here is skipped without being kept.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Review {

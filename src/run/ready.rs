@@ -63,13 +63,13 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::{platform::admin::Shown as _, run::webhook::follow_owners};
-
-    #[derive(serde::Deserialize)]
-    struct Asked {
-        #[serde(default)]
-        watch: bool,
-    }
+    use crate::{
+        platform::admin::Shown as _,
+        run::{
+            testing::{Asked, owner_list},
+            webhook::follow_owners,
+        },
+    };
 
     /// What the API server knows of owners: so many, and whether we may read them.
     type World = (usize, bool);
@@ -86,11 +86,7 @@ mod tests {
             return (StatusCode::FORBIDDEN, Json(status)).into_response();
         }
         let owner = |n: usize| json!({"metadata": {"name": format!("owner-{n}")}, "spec": {"owner": format!("{n}")}});
-        Json(json!({
-            "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwnerList",
-            "metadata": {"resourceVersion": "1"}, "items": (0..count).map(owner).collect::<Vec<_>>(),
-        }))
-        .into_response()
+        owner_list((0..count).map(owner).collect())
     }
 
     async fn until(admin: &Admin, wanted: Option<&str>) {

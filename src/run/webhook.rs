@@ -222,21 +222,11 @@ pub fn webhook_configuration(args: &ConfigurationArgs) -> Result<(), RunError> {
 
 #[cfg(test)]
 mod tests {
-    use axum::{
-        Json, Router,
-        extract::Query,
-        response::{IntoResponse as _, Response},
-        routing::get,
-    };
+    use axum::{Router, extract::Query, response::Response, routing::get};
     use serde_json::json;
 
     use super::*;
-
-    #[derive(serde::Deserialize)]
-    struct Asked {
-        #[serde(default)]
-        watch: bool,
-    }
+    use crate::run::testing::{Asked, owner_list};
 
     async fn owners(Query(asked): Query<Asked>) -> Response {
         if asked.watch {
@@ -245,12 +235,7 @@ mod tests {
         let owner =
             |name: &str, limit| json!({"metadata": {"name": name}, "spec": {"owner": name, "maxInstances": limit}});
         // Stored when another release's schema allowed it.
-        let items = [owner("alice", json!(3)), owner("bob", json!("a lot")), owner("carol", json!(4))];
-        let list = json!({
-            "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwnerList",
-            "metadata": {"resourceVersion": "1"}, "items": items,
-        });
-        Json(list).into_response()
+        owner_list(vec![owner("alice", json!(3)), owner("bob", json!("a lot")), owner("carol", json!(4))])
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use whatsapp_operator::api::{Phase, conditions};
+use whatsapp_operator::api::{Phase, WhatsAppInstance, conditions::CONNECTED};
 
 use crate::support::{
     history::Ask as _,
@@ -15,11 +15,7 @@ const DEAF: Duration = Duration::from_secs(150);
 
 /// Waits until the instance says why it is not connected.
 async fn until_lost(world: &World, name: &str, reason: &str, patience: Duration) {
-    let lost = |instance: &whatsapp_operator::api::WhatsAppInstance| {
-        let status = instance.status.as_ref();
-        let connected = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == conditions::CONNECTED));
-        connected.is_some_and(|condition| condition.status == "False" && condition.reason == reason)
-    };
+    let lost = |one: &WhatsAppInstance| one.condition(CONNECTED) == "False" && one.reason(CONNECTED) == reason;
     world.history.until(name, reason, patience, lost).await;
 }
 
@@ -85,14 +81,8 @@ async fn one_login_refused_by_mistake_does_not_cost_the_link() {
         world.bridge.kill();
         world.restart_bridge().await;
         world.history.until("one", "disconnected", SOON, |one| one.phase() != Some(Phase::Connected)).await;
-        let admitted = async {
-            while !world.whatsapp.logins(PHONE).await.last().is_some_and(|login| login.admitted)
-                || world.whatsapp.devices().await.iter().all(|device| !device.connected)
-            {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(SOON, admitted).await.expect("a second login");
+        world.whatsapp.until_connected(&[PHONE]).await;
+        assert!(world.whatsapp.logins(PHONE).await.last().unwrap().admitted);
         world.history.until_phase("one", Phase::Connected, SOON).await;
     }
     let phases = world.history.of("one").into_iter().filter_map(|seen| seen.instance?.phase());
@@ -119,7 +109,7 @@ async fn one_question_without_an_answer_does_not_end_a_connection() {
 
 /// Waits until one of the instance's conditions has a reason.
 async fn until_says(world: &World, name: &str, reason: &str) {
-    let says = |instance: &whatsapp_operator::api::WhatsAppInstance| {
+    let says = |instance: &WhatsAppInstance| {
         instance.status.iter().flat_map(|status| &status.conditions).any(|condition| condition.reason == reason)
     };
     world.history.until(name, reason, SOON, says).await;
@@ -138,9 +128,7 @@ async fn a_link_that_fails_says_so_and_the_next_code_works() {
         // The answer to the phone may be an error: it is told that the link failed.
         let _ = world.whatsapp.scan_wrong(&code, PHONE, fault).await;
         until_says(&world, "one", "PairingFailed").await;
-        let another = |one: &whatsapp_operator::api::WhatsAppInstance| {
-            one.status.as_ref().and_then(|status| status.qr.as_ref()).is_some_and(|qr| qr.code.reveal() != code)
-        };
+        let another = |one: &WhatsAppInstance| one.qr().is_some_and(|shown| shown != code);
         world.history.until("one", "shown another code", 2 * SOON, another).await;
     }
     world.scan("one", PHONE).await;

@@ -39,9 +39,8 @@ struct ConnectionRecord {
     received: u32,
     peer_hung_up: bool,
     we_hung_up_first: bool,
-    refused: bool,
-    /// The refusal was for the number of tries.
-    too_many: bool,
+    /// The server refused the login in words, for this reason.
+    refused: Option<SessionReason>,
     logged_in: bool,
     /// When something arrived last.
     heard_at: Option<Instant>,
@@ -77,19 +76,14 @@ impl ConnectionRecorder {
         ConnectionHandle { recorder: self.clone(), connection: record.connection }
     }
 
-    /// The server refused the login in words.
-    pub fn refused(&self) {
-        self.record().refused = true;
+    /// The server refused the login in words, for this reason.
+    pub fn refused(&self, why: SessionReason) {
+        self.record().refused = Some(why);
     }
 
     /// The login is through.
     pub fn logged_in(&self) {
         self.record().logged_in = true;
-    }
-
-    /// The server refused the login because there were too many.
-    pub fn refused_for_now(&self) {
-        self.record().too_many = true;
     }
 
     /// Whether the login is through.
@@ -161,11 +155,8 @@ impl ConnectionHandle {
 }
 
 fn cause(record: ConnectionRecord) -> SessionReason {
-    if record.too_many {
-        return SessionReason::TooManyRequests;
-    }
-    if record.refused {
-        return SessionReason::ServerRefused;
+    if let Some(why) = record.refused {
+        return why;
     }
     if record.logged_in && !record.fell_silent {
         return SessionReason::ConnectionLost;
@@ -332,8 +323,8 @@ mod tests {
             (ConnectionRecord { peer_hung_up: true, we_hung_up_first: false, ..opened() }, R::ServerRefused),
             (ConnectionRecord { received: 3, sent: 2, ..opened() }, R::ConnectionLost),
             (ConnectionRecord { dial: Dial::Intercepted, ..ConnectionRecord::default() }, R::ServerNotTrusted),
-            (ConnectionRecord { refused: true, ..opened() }, R::ServerRefused),
-            (ConnectionRecord { refused: true, too_many: true, ..opened() }, R::TooManyRequests),
+            (ConnectionRecord { refused: Some(R::ServerRefused), ..opened() }, R::ServerRefused),
+            (ConnectionRecord { refused: Some(R::TooManyRequests), ..opened() }, R::TooManyRequests),
             (ConnectionRecord { logged_in: true, ..opened() }, R::ConnectionLost),
             (ConnectionRecord { logged_in: true, fell_silent: true, ..opened() }, R::ServerNotAnswering),
             (ConnectionRecord { sent: 0, ..opened() }, R::ServerUnreachable),

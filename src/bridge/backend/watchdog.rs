@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use wacore::iq::keepalive::KeepaliveSpec;
 use whatsapp_rust::{Client, request::IqError};
 
@@ -29,7 +29,7 @@ const NO_ANSWER: Duration = Duration::from_secs(75);
 /// Until the server is to be given up. While the login is under way, tells of progress.
 pub async fn watch(recorder: &ConnectionRecorder, client: &Client, events: &EventSink) {
     login(recorder, events).await;
-    while answers(recorder, client).await {
+    while !recorder.is_silent() && answers(recorder, client).await {
         sleep(PING_EVERY).await;
     }
     recorder.give_up();
@@ -51,31 +51,21 @@ async fn login(recorder: &ConnectionRecorder, events: &EventSink) {
 
 /// Asks the server something it always answers.
 async fn answers(recorder: &ConnectionRecorder, client: &Client) -> bool {
-    if recorder.is_silent() {
-        return false;
-    }
     let asked = Instant::now();
-    let ping = async {
-        match client.execute(KeepaliveSpec::with_timeout(NO_ANSWER)).await {
-            // What is wrong with the connection itself ends the client, which is reported by the one who runs it.
-            Ok(()) | Err(IqError::ServerError { .. } | IqError::NotConnected | IqError::Disconnected(_)) => true,
-            Err(error) => !matches!(error, IqError::Timeout),
-        }
-    };
     let nothing = async {
         loop {
             let heard = recorder.heard_at().map_or(asked, |heard| heard.max(asked));
             if heard.elapsed() >= NOTHING {
-                return false;
+                return;
             }
             sleep_until(heard + NOTHING).await;
         }
     };
-    let answer = async {
-        tokio::select! {
-            answered = ping => answered,
-            answered = nothing => answered,
-        }
-    };
-    timeout(NO_ANSWER, answer).await.unwrap_or(false)
+    tokio::select! {
+        // What is wrong with the connection itself ends the client, which is reported by the one who runs it.
+        answer = client.execute(KeepaliveSpec::with_timeout(NO_ANSWER)) => !matches!(answer, Err(IqError::Timeout)),
+        () = nothing => false,
+        // The library counts from the moment at which the question is out.
+        () = sleep(NO_ANSWER) => false,
+    }
 }

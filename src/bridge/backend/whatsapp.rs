@@ -262,14 +262,12 @@ impl EventHandler for EventAdapter {
                 code: i64::from(ban.code.code()),
                 for_: ban.expire.to_std().unwrap_or(Duration::ZERO),
             },
-            Event::ConnectFailure(failure) if failure.reason.code() == TOO_MANY_REQUESTS => {
-                return self.recorder.refused_for_now();
-            }
-            // A ban that says neither why nor for how long is one all the same.
-            Event::ConnectFailure(failure) if failure.reason.code() == BANNED => {
-                ClientEvent::Banned { code: i64::from(BANNED), for_: Duration::ZERO }
-            }
-            Event::ConnectFailure(_) => return self.recorder.refused(),
+            Event::ConnectFailure(failure) => match failure.reason.code() {
+                // A ban that says neither why nor for how long is one all the same.
+                BANNED => ClientEvent::Banned { code: i64::from(BANNED), for_: Duration::ZERO },
+                TOO_MANY_REQUESTS => return self.recorder.refused(SessionReason::TooManyRequests),
+                _ => return self.recorder.refused(SessionReason::ServerRefused),
+            },
             // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
             Event::ServerAck(ack) if ack.error.as_deref() == Some("463") => {
                 return self.ask_for_timelock(Some(reachout_timelock(None)));

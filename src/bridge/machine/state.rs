@@ -171,6 +171,13 @@ pub(super) enum Stage {
     Gone,
 }
 
+impl Stage {
+    /// A client runs to be linked, and no phone has used its code yet.
+    pub(super) fn is_pairing(self) -> bool {
+        matches!(self, Self::Opening { .. } | Self::Awaiting { .. } | Self::Passkey { .. })
+    }
+}
+
 /// The session's client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {

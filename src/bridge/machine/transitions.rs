@@ -100,10 +100,11 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
             Stage::Connecting { .. } | Stage::Connected | Stage::Stopped => {}
             _ => go(state, now),
         },
-        None if pairs_otherwise => match state.stage {
-            Stage::Awaiting { .. } | Stage::Passkey { .. } | Stage::Opening { .. } => restart_window(state, now),
-            _ => {}
-        },
+        None if pairs_otherwise => {
+            if state.stage.is_pairing() {
+                restart_window(state, now);
+            }
+        }
         None => {
             if auto_refresh_turned && matches!(state.stage, Stage::Expired { .. }) {
                 state.stage = state.expired(now);
@@ -241,16 +242,14 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::WindowPassed if state.window.is_none() && matches!(state.stage, Stage::Opening { .. }) => {
             failed(state, SessionReason::PairingCodesUnusable, now);
         }
-        ClientEvent::PairingFailed(reason) => {
-            if !state.kept.paired
-                && matches!(state.stage, Stage::Opening { .. } | Stage::Awaiting { .. } | Stage::Passkey { .. })
-            {
-                failed(state, reason, now);
+        ClientEvent::WindowPassed => {
+            if state.stage.is_pairing() {
+                window_passed(state, now);
             }
         }
-        ClientEvent::WindowPassed => {
-            if matches!(state.stage, Stage::Awaiting { .. } | Stage::Opening { .. } | Stage::Passkey { .. }) {
-                window_passed(state, now);
+        ClientEvent::PairingFailed(reason) => {
+            if !state.kept.paired && state.stage.is_pairing() {
+                failed(state, reason, now);
             }
         }
         ClientEvent::PasskeyWanted => {
@@ -262,7 +261,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::Paired => {
             state.kept.paired = true;
             state.kept.windows_passed = 0;
-            if matches!(state.stage, Stage::Awaiting { .. } | Stage::Opening { .. } | Stage::Passkey { .. }) {
+            if state.stage.is_pairing() {
                 state.stage = Stage::Linking { by: later(now, state.timings.link) };
             }
         }
@@ -383,12 +382,18 @@ fn connected(state: &mut State, now: Timestamp) {
 /// The first time, nothing but a wait follows, and one more login that asks again: keys that were deleted for a mistake of
 /// the server's are lost for good. A device that was never linked is only refused.
 fn unauthorized(state: &mut State, now: Timestamp) {
-    let held = state.connected_at.is_some_and(|since| now.duration_since(since) >= STABLE);
-    if state.kept.paired && state.unauthorized > 0 && !held {
+    if state.kept.paired && state.unauthorized > 0 && !held(state, now) {
         return logged_out(state, now);
     }
     failed(state, SessionReason::ServerRefused, now);
-    state.unauthorized = u32::from(state.kept.paired);
+    if state.kept.paired {
+        state.unauthorized += 1;
+    }
+}
+
+/// Whether the connection that there is has held for long enough to be believed.
+fn held(state: &State, now: Timestamp) -> bool {
+    state.connected_at.is_some_and(|since| now.duration_since(since) >= STABLE)
 }
 
 /// A login takes as long as the server has something to say: a backlog of messages can take minutes.
@@ -480,12 +485,10 @@ fn ended(state: &mut State, generation: Generation, end: End, now: Timestamp) {
 
 /// The client is of no use any more, or will not be: try again later.
 fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
-    if let Some(since) = state.connected_at {
-        let flap = now.duration_since(since) < STABLE;
-        state.flaps = if flap { state.flaps.saturating_add(1) } else { 0 };
-        if !flap {
-            state.unauthorized = 0;
-        }
+    if held(state, now) {
+        (state.flaps, state.unauthorized) = (0, 0);
+    } else if state.connected_at.is_some() {
+        state.flaps = state.flaps.saturating_add(1);
     }
     note_disconnect(state, reason, now);
     state.distrust = if reason == SessionReason::ServerNotTrusted { state.distrust + 1 } else { 0 };
@@ -505,10 +508,8 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
         return window_passed(state, now);
     }
     state.stage = match state.stage {
-        Stage::Opening { .. } | Stage::Awaiting { .. } | Stage::Passkey { .. } if !state.kept.paired => {
-            Stage::OpeningLater { at }
-        }
-        Stage::Opening { .. } | Stage::Awaiting { .. } | Stage::Passkey { .. } => Stage::Later { at },
+        stage if stage.is_pairing() && !state.kept.paired => Stage::OpeningLater { at },
+        stage if stage.is_pairing() => Stage::Later { at },
         Stage::Linking { .. } | Stage::Connecting { .. } | Stage::Connected => Stage::Later { at },
         Stage::Unlinking { .. } => Stage::UnlinkLater { at },
         other => other,

@@ -272,9 +272,7 @@ impl Faults {
     pub fn take_hello_fault(&self) -> Option<HelloFault> {
         let rules = &mut lock(&self.0).newcomers;
         let fault = rules.hello?;
-        if let Some(times) = &mut rules.hello_times {
-            *times = times.checked_sub(1)?;
-        }
+        spend(&mut rules.hello_times)?;
         Some(fault)
     }
 
@@ -288,10 +286,16 @@ impl Faults {
 /// The rule, while its times are not used up.
 fn take<T: Clone>(rule: &mut Option<T>, times: impl Fn(&mut T) -> &mut Option<u32>) -> Option<T> {
     let rule = rule.as_mut()?;
-    if let Some(times) = times(rule) {
+    spend(times(rule))?;
+    Some(rule.clone())
+}
+
+/// Counts one time; nothing, when there is none left.
+fn spend(times: &mut Option<u32>) -> Option<()> {
+    if let Some(times) = times {
         *times = times.checked_sub(1)?;
     }
-    Some(rule.clone())
+    Some(())
 }
 
 #[cfg(test)]
