@@ -789,6 +789,15 @@ fn keys_are_given_up_only_when_a_second_login_is_refused_too() {
 }
 
 #[test]
+fn a_device_linked_anew_after_lost_keys_is_believed_like_any_other() {
+    let mut story = linked();
+    story.hears(ClientEvent::Unauthorized).ends(End::Stopped).passes(2);
+    story.ends(End::KeysLost(LostKeys::Missing)).happens(Event::PermitGranted).hears(ClientEvent::Paired);
+    logs_in(&mut story).passes(2).hears(ClientEvent::Unauthorized);
+    assert!(story.state.kept.paired, "the first refusal of this device");
+}
+
+#[test]
 fn a_device_that_was_never_linked_is_refused_and_not_logged_out() {
     let mut story = Story::fresh();
     story.happens(Event::PermitGranted).hears(ClientEvent::Unauthorized);

@@ -432,7 +432,7 @@ fn keys_lost(state: &mut State, now: Timestamp) {
     state.kept.push_name = None;
     state.kept.restriction = None;
     state.kept.windows_passed = 0;
-    (state.failures, state.flaps) = (0, 0);
+    (state.failures, state.flaps, state.unauthorized) = (0, 0, 0);
     // There is nobody left who could have the device removed.
     if state.is_deleting() {
         return erase_and_go(state, false);
