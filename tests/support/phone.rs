@@ -153,6 +153,20 @@ impl WhatsApp {
         all.into_iter().filter(|login| login.phone == phone).collect()
     }
 
+    /// Waits until this phone's devices have tried that often to log in; returns the tries.
+    pub async fn until_logins(&self, phone: &str, count: usize) -> Vec<Login> {
+        let search = async {
+            loop {
+                let logins = self.logins(phone).await;
+                if logins.len() >= count {
+                    return logins;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(SOON, search).await.unwrap_or_else(|_| panic!("fewer than {count} logins"))
+    }
+
     /// What this phone's devices said of being available, oldest first.
     pub async fn presences(&self, phone: &str) -> Vec<bool> {
         #[derive(Deserialize)]
