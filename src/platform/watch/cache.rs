@@ -10,7 +10,7 @@ use kube::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-use super::{Change, Key};
+use super::{Change, Key, recent::Recent};
 use crate::platform::{
     kubernetes::{ObjectRef, version},
     lock,
@@ -24,10 +24,36 @@ type Listener<K> = Box<dyn FnMut(Option<Arc<K>>, Change<K>) + Send>;
 pub struct Cache<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
-    objects: Mutex<HashMap<Key, Kept<K>>>,
+    objects: Mutex<Objects<K>>,
     listed: watch::Sender<bool>,
     /// Held while a change is kept and told, so that a listener hears everything in order.
     listener: Mutex<Option<Listener<K>>>,
+}
+
+struct Objects<K> {
+    by_key: HashMap<Key, Kept<K>>,
+    recent: Recent<K>,
+}
+
+impl<K> Default for Objects<K> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), recent: Recent::default() }
+    }
+}
+
+/// An object that was replaced or has ended; unpacked when somebody wants to see it.
+enum Before<K> {
+    Unpacked(Arc<K>),
+    Packed(Arc<Packed<K>>),
+}
+
+impl<K: Serialize + DeserializeOwned> Before<K> {
+    fn unpack(self) -> Option<Arc<K>> {
+        match self {
+            Self::Unpacked(object) => Some(object),
+            Self::Packed(packed) => packed.value().map(Arc::new),
+        }
+    }
 }
 
 struct Kept<K> {
@@ -42,13 +68,13 @@ impl<K> Clone for Cache<K> {
     }
 }
 
-impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Default for Cache<K> {
+impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Default for Cache<K> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
+impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache<K> {
     /// An empty cache.
     pub fn new() -> Self {
         let listed = watch::Sender::new(false);
@@ -57,8 +83,20 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
 
     /// The object with this key, if there is one.
     pub fn get(&self, key: &ObjectRef) -> Option<Arc<K>> {
-        let packed = Arc::clone(&lock(&self.0.objects).get(key)?.object);
-        packed.value().map(Arc::new)
+        let (own_key, packed) = {
+            let objects = lock(&self.0.objects);
+            if let Some(object) = objects.recent.get(key) {
+                return Some(object);
+            }
+            let (own_key, kept) = objects.by_key.get_key_value(key)?;
+            (Key::clone(own_key), Arc::clone(&kept.object))
+        };
+        let object = packed.value().map(Arc::new)?;
+        let mut objects = lock(&self.0.objects);
+        if objects.by_key.get(key).is_some_and(|kept| Arc::ptr_eq(&kept.object, &packed)) {
+            objects.recent.put(&own_key, Arc::clone(&object));
+        }
+        Some(object)
     }
 
     /// The cluster-scoped object with this name, if there is one.
@@ -68,13 +106,13 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
 
     /// Every object.
     pub fn all(&self) -> Vec<Arc<K>> {
-        let all: Vec<_> = lock(&self.0.objects).values().map(|kept| Arc::clone(&kept.object)).collect();
+        let all: Vec<_> = lock(&self.0.objects).by_key.values().map(|kept| Arc::clone(&kept.object)).collect();
         all.iter().filter_map(|packed| packed.value()).map(Arc::new).collect()
     }
 
     /// How many.
     pub fn len(&self) -> usize {
-        lock(&self.0.objects).len()
+        lock(&self.0.objects).by_key.len()
     }
 
     /// Whether there is none.
@@ -91,8 +129,11 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
     /// Tells `told` of everything that is here, as if it had just come, and then of each change.
     pub fn listen(&self, mut told: impl FnMut(Option<Arc<K>>, Change<K>) + Send + 'static) {
         let mut listener = lock(&self.0.listener);
-        let here: Vec<_> =
-            lock(&self.0.objects).iter().map(|(key, kept)| (Key::clone(key), Arc::clone(&kept.object))).collect();
+        let here: Vec<_> = lock(&self.0.objects)
+            .by_key
+            .iter()
+            .map(|(key, kept)| (Key::clone(key), Arc::clone(&kept.object)))
+            .collect();
         for (key, packed) in here {
             if let Some(object) = packed.value() {
                 told(None, Change::Present(key, object));
@@ -128,7 +169,7 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
     fn is_behind(&self, change: &Change<K>) -> bool {
         let Change::Present(key, object) = change else { return false };
         let mut objects = lock(&self.0.objects);
-        let Some(kept) = objects.get_mut(key) else { return false };
+        let Some(kept) = objects.by_key.get_mut(key) else { return false };
         let Some(ahead) = kept.ahead else { return false };
         if version(object) >= ahead {
             kept.ahead = None;
@@ -139,11 +180,8 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
     /// Takes a change in; returns the object it replaces or ends.
     pub fn keep(&self, change: &Change<K>) -> Option<Arc<K>> {
         match change {
-            Change::Present(key, object) => self.put(Key::clone(key), object, None),
-            Change::Gone(key) => {
-                let before = lock(&self.0.objects).remove(key);
-                before.and_then(|kept| kept.object.value()).map(Arc::new)
-            }
+            Change::Present(key, object) => self.put(key, object, None).and_then(Before::unpack),
+            Change::Gone(key) => self.remove(key).and_then(Before::unpack),
             Change::Listed => {
                 self.0.listed.send_replace(true);
                 None
@@ -151,22 +189,31 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
         }
     }
 
-    fn put(&self, key: Key, object: &K, ahead: Option<u64>) -> Option<Arc<K>> {
-        let object = Arc::new(Packed::of(object)?);
-        let before = lock(&self.0.objects).insert(key, Kept { object, ahead });
-        before.and_then(|kept| kept.object.value()).map(Arc::new)
+    fn put(&self, key: &Key, object: &K, ahead: Option<u64>) -> Option<Before<K>> {
+        let packed = Arc::new(Packed::of(object)?);
+        let object = Arc::new(object.clone());
+        let mut objects = lock(&self.0.objects);
+        let unpacked = objects.recent.get(key);
+        objects.recent.put(key, object);
+        let before = objects.by_key.insert(Key::clone(key), Kept { object: packed, ahead })?;
+        Some(unpacked.map_or(Before::Packed(before.object), Before::Unpacked))
+    }
+
+    fn remove(&self, key: &ObjectRef) -> Option<Before<K>> {
+        let mut objects = lock(&self.0.objects);
+        let unpacked = objects.recent.get(key);
+        objects.recent.forget(key);
+        let before = objects.by_key.remove(key)?;
+        Some(unpacked.map_or(Before::Packed(before.object), Before::Unpacked))
     }
 
     /// Takes in an object as a write of our own returned it, ahead of the watch, and tells of it. One that is not here (any
     /// more) stays away: the watch may have told of its end before the answer came.
-    pub fn learn(&self, object: &K)
-    where
-        K: Clone,
-    {
+    pub fn learn(&self, object: &K) {
         let key = Key::new(ObjectRef::of(object));
         let mut listener = lock(&self.0.listener);
         let Some(known) = self.get(&key).filter(|known| version(&**known) < version(object)) else { return };
-        self.put(Key::clone(&key), object, Some(version(object)));
+        self.put(&key, object, Some(version(object)));
         if let Some(told) = &mut *listener {
             told(Some(known), Change::Present(key, object.clone()));
         }
@@ -178,7 +225,7 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
         object.meta_mut().managed_fields = None;
         let key = Key::new(ObjectRef::of(&object));
         if self.get(&key).is_none_or(|known| version(&*known) < version(&object)) {
-            self.put(key, &object, Some(version(&object)));
+            self.put(&key, &object, Some(version(&object)));
         }
     }
 
@@ -186,7 +233,7 @@ impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned> Cache<K> {
     pub fn drop_gone(&self, gone: &K) {
         let key = ObjectRef::of(gone);
         if self.get(&key).is_some_and(|known| known.meta().uid == gone.meta().uid) {
-            lock(&self.0.objects).remove(&key);
+            self.remove(&key);
         }
     }
 }

@@ -5,6 +5,7 @@ mod cache;
 mod changes;
 mod guarded;
 mod health;
+mod recent;
 
 pub use cache::Cache;
 pub use changes::{changes, watch_error};
