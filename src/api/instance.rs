@@ -136,6 +136,10 @@ pub struct WhatsAppInstanceSpec {
     #[serde(default)]
     pub pairing: Pairing,
 
+    /// How fast messages are sent.
+    #[serde(default)]
+    pub sending: Sending,
+
     /// What deletion does to the linked device: Unlink (the default) removes it from the account; Forget deletes the
     /// keys only and leaves an entry in the phone's "Linked devices".
     #[serde(default)]
@@ -160,6 +164,25 @@ pub enum Presence {
     Hidden,
     /// While the session is connected.
     Visible,
+}
+
+/// How fast an instance sends. WhatsApp bans numbers that send like a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sending {
+    /// Messages a minute on average (default 20, about what a person types in a busy chat). 0: as fast as WhatsApp takes
+    /// them, at the risk of the number.
+    #[schemars(range(min = 0, max = 6000))]
+    pub per_minute: u32,
+    /// How many messages may go out at once after a pause (default 5).
+    #[schemars(range(min = 1, max = 6000))]
+    pub burst: u32,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self { per_minute: 20, burst: 5 }
+    }
 }
 
 /// What deletion does to the linked device.

@@ -15,7 +15,8 @@ pub use bridge::{
     WhatsAppBridge, WhatsAppBridgeSpec, WhatsAppBridgeStatus,
 };
 pub use instance::{
-    BridgeRef, DeletionPolicy, DesiredState, Pairing, PairingMethod, Presence, WhatsAppInstance, WhatsAppInstanceSpec,
+    BridgeRef, DeletionPolicy, DesiredState, Pairing, PairingMethod, Presence, Sending, WhatsAppInstance,
+    WhatsAppInstanceSpec,
 };
 pub use owner::{InstanceRef, LedgerEntry, Waiting, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus};
 pub use status::{

@@ -57,6 +57,22 @@ pub struct Args {
     #[arg(long, env = "WHATSAPP_BRIDGE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = patience)]
     pub connect_timeout: Duration,
 
+    /// How many messages may wait in one session
+    #[arg(long, env = "WHATSAPP_BRIDGE_MAX_WAITING_PER_SESSION", value_name = "N", default_value_t = 10_000)]
+    pub max_waiting_per_session: usize,
+
+    /// How many messages may wait in all sessions
+    #[arg(long, env = "WHATSAPP_BRIDGE_MAX_WAITING", value_name = "N", default_value_t = 200_000)]
+    pub max_waiting: usize,
+
+    /// How many days a message that is over is remembered
+    #[arg(long, env = "WHATSAPP_BRIDGE_HISTORY_DAYS", value_name = "DAYS", default_value_t = 8)]
+    pub history_days: u32,
+
+    /// How many messages that are over are remembered at most; the oldest are forgotten first
+    #[arg(long, env = "WHATSAPP_BRIDGE_HISTORY_MESSAGES", value_name = "N", default_value_t = 1_000_000)]
+    pub history_messages: u64,
+
     /// Connect there instead of to WhatsApp, for instance to a relay
     #[arg(long, env = "WHATSAPP_BRIDGE_WHATSAPP_URL", value_name = "URL", value_parser = websocket)]
     pub whatsapp_url: Option<String>,

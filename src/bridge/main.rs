@@ -4,7 +4,7 @@
 //! headers.
 //!
 //! `main` -> [`http`] -> [`sessions`] (one task each) -> [`machine`] (pure) -> [`backend`] (the library) on [`keys`],
-//! [`store`] (what survives), [`feed`] (what is shown).
+//! [`store`] (what survives), [`feed`] (what is shown). What waits to be sent is [`outbox`] (pure), beside the session.
 
 mod args;
 mod backend;
@@ -14,6 +14,7 @@ mod http;
 mod keys;
 mod machine;
 mod metrics;
+mod outbox;
 mod sessions;
 mod store;
 
@@ -23,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -44,8 +46,11 @@ use crate::{
     keys::files::KeyFiles,
     machine::Timings,
     metrics::Metrics,
-    sessions::{Limits, Registry, Shared},
-    store::{Store, StoreError},
+    sessions::{Limits, Outboxes, Registry, Shared},
+    store::{
+        Store, StoreError, Told,
+        history::{self, History},
+    },
 };
 
 /// Why the bridge could not start or go on.
@@ -101,16 +106,25 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const BLOCKING_THREADS: usize = 8;
 
 async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
-    let (store, stored) = Store::open(&data.tables())?;
+    let feed = Feed::new(&incarnation());
+    let (messages, metrics) = (Arc::clone(&feed.messages), Metrics::new());
+    let counted = metrics.clone();
+    let (store, stored) = Store::open(&data.tables(), move |told| {
+        if let Told::Message { message, changed: true } = told {
+            counted.message(&message.status);
+            messages.show(message.status.clone());
+        }
+    })?;
     let listeners = serve::bind(&args).await?;
     let shared = Arc::new(Shared {
         keys: Arc::new(KeyFiles::new(data.clone())),
         data,
         backend: Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version)),
         store,
-        feed: Feed::new(&incarnation()),
+        feed,
+        outboxes: Outboxes::new(args.max_waiting_per_session, args.max_waiting),
         permits: Arc::new(Semaphore::new(args.max_pairings)),
-        metrics: Metrics::new(),
+        metrics,
         closing: CancellationToken::new(),
     });
     let limits = Limits {
@@ -118,6 +132,9 @@ async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
         resume_interval: args.resume_interval,
         timings: Timings { connect: args.connect_timeout, ..Timings::default() },
     };
+    let history =
+        History { age: SignedDuration::from_hours(24 * i64::from(args.history_days)), messages: args.history_messages };
+    tokio::spawn(history::prune(shared.store.clone(), history));
     let found = stored.len();
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sessions = found, "whatsapp-bridge started");

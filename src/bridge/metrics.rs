@@ -4,10 +4,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use whatsapp_operator::bridge_api::SessionPhase;
+use whatsapp_operator::bridge_api::{MessageState, MessageStatus, Open, SessionPhase};
+
+/// Seconds: from a server next door to a queue of hours.
+const UNTIL_SENT: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Phase {
@@ -36,6 +39,22 @@ pub struct Metrics {
     reconnects: Counter,
     requests: Family<Request, Counter>,
     data: Family<Kind, Gauge>,
+    accepted: Family<Repeated, Counter>,
+    settled: Family<Outcome, Counter>,
+    waiting: Gauge,
+    oldest_waiting: Gauge,
+    until_sent: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    state: String,
+    cause: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Repeated {
+    repeated: &'static str,
 }
 
 /// Every phase, so that a phase nobody is in reads 0 and not nothing.
@@ -67,6 +86,11 @@ impl Metrics {
             reconnects: Counter::default(),
             requests: Family::default(),
             data: Family::default(),
+            accepted: Family::default(),
+            settled: Family::default(),
+            waiting: Gauge::default(),
+            oldest_waiting: Gauge::default(),
+            until_sent: Histogram::new(UNTIL_SENT),
         };
         {
             let mut registry = metrics.registry.write().unwrap_or_else(PoisonError::into_inner);
@@ -92,8 +116,34 @@ impl Metrics {
                 "Bytes on the disk: the data directory, and of it the keys of all sessions and the bridge's own database",
                 metrics.data.clone(),
             );
+            registry.register(
+                "whatsapp_bridge_messages_accepted",
+                "Messages accepted; repeated: the same one again, answered as before",
+                metrics.accepted.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_messages_settled",
+                "Messages that were sent, failed, expired or were called back, by state and cause",
+                metrics.settled.clone(),
+            );
+            registry.register("whatsapp_bridge_messages_waiting", "Messages that wait", metrics.waiting.clone());
+            registry.register(
+                "whatsapp_bridge_messages_oldest_waiting_seconds",
+                "How long the oldest message that waits has waited",
+                metrics.oldest_waiting.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_messages_until_sent_seconds",
+                "Time from the acceptance of a message to the server's acknowledgement",
+                metrics.until_sent.clone(),
+            );
         }
         metrics
+    }
+
+    /// A message was accepted, or is accepted already.
+    pub fn accepted(&self, new: bool) {
+        self.accepted.get_or_create(&Repeated { repeated: if new { "false" } else { "true" } }).inc();
     }
 
     /// A device was linked.
@@ -120,6 +170,28 @@ impl Metrics {
     pub fn data(&self, bytes: Vec<(&'static str, u64)>) {
         for (kind, bytes) in bytes {
             self.data.get_or_create(&Kind { kind }).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A message has come to this state.
+    pub fn message(&self, status: &MessageStatus) {
+        let Some(state @ (MessageState::Sent | MessageState::Failed | MessageState::Expired | MessageState::Cancelled)) =
+            status.state.known()
+        else {
+            return;
+        };
+        let cause = status.cause.as_ref().and_then(Open::known).map(|cause| format!("{cause:?}")).unwrap_or_default();
+        self.settled.get_or_create(&Outcome { state: format!("{state:?}"), cause }).inc();
+        if let Some(sent_at) = status.sent_at {
+            self.until_sent.observe(sent_at.duration_since(status.accepted_at).as_secs_f64().max(0.0));
+        }
+    }
+
+    /// So many messages wait, the oldest of them for so many seconds, if that is known.
+    pub fn waiting(&self, count: usize, oldest: Option<i64>) {
+        self.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        if let Some(oldest) = oldest {
+            self.oldest_waiting.set(oldest);
         }
     }
 

@@ -7,7 +7,7 @@ use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url, re
 use serde::de::DeserializeOwned;
 
 use super::{
-    BridgeError, Cursor, ErrorBody, ErrorCode, Event, Info, Session, SessionList, SessionSpec,
+    BridgeError, Cursor, ErrorBody, ErrorCode, ErrorDetail, Event, Info, Session, SessionList, SessionSpec,
     limited::{self, Message},
 };
 use crate::model::Sensitive;
@@ -115,7 +115,7 @@ impl BridgeClient {
     pub async fn delete(&self, id: &str, unlink: bool) -> Result<Deletion, BridgeError> {
         let mut url = self.url(&["v1", "sessions", id])?;
         url.query_pairs_mut().append_pair("unlink", if unlink { "true" } else { "false" });
-        let answer = self.send(self.http.request(Method::DELETE, url).bearer_auth(self.token.reveal())).await;
+        let answer = self.send(self.request_to(Method::DELETE, url)).await;
         match answer {
             Ok(answer) if answer.status() == StatusCode::NO_CONTENT => Ok(Deletion::Gone),
             // What the session looks like meanwhile is told by the events.
@@ -132,7 +132,24 @@ impl BridgeClient {
     /// # Errors
     /// See [`BridgeError`].
     pub async fn events(&self, since: &Cursor) -> Result<Events, BridgeError> {
-        let request = self.request(Method::GET, &["v1", "events"])?.header("Last-Event-ID", since.to_string());
+        let messages = self.follow(&["v1", "events"], Some(since)).await?;
+        let event = |Message { id, name, data }: Message| {
+            // While the bridge is upgraded before us it may tell of more than we know of.
+            Event::read(&name, &data).map(|event| (id.parse().ok(), event))
+        };
+        Ok(Box::pin(messages.try_filter_map(move |message| ready(Ok(event(message))))))
+    }
+
+    /// Follows a stream of server-sent events, from `since` or from now on.
+    pub(super) async fn follow(
+        &self,
+        path: &[&str],
+        since: Option<&Cursor>,
+    ) -> Result<impl Stream<Item = Result<Message, BridgeError>> + Send + use<>, BridgeError> {
+        let mut request = self.request(Method::GET, path)?;
+        if let Some(since) = since {
+            request = request.header("Last-Event-ID", since.to_string());
+        }
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.execute(request)).await;
         let answer = answer.map_err(|_| BridgeError::TimedOut)??;
         let is_stream = answer
@@ -144,25 +161,24 @@ impl BridgeClient {
             return Err(BridgeError::Malformed { status: answer.status().as_u16() });
         }
         // Keep-alives are comments, which the parser swallows: idleness is judged on the bytes, below it.
-        let bytes = Box::pin(until_silent(answer.bytes_stream()));
-        let event = |Message { id, name, data }: Message| {
-            // While the bridge is upgraded before us it may tell of more than we know of.
-            Event::read(&name, &data).map(|event| (id.parse().ok(), event))
-        };
-        Ok(Box::pin(limited::messages(bytes).try_filter_map(move |message| ready(Ok(event(message))))))
+        Ok(limited::messages(Box::pin(until_silent(answer.bytes_stream()))))
     }
 
-    fn url(&self, path: &[&str]) -> Result<Url, BridgeError> {
+    pub(super) fn url(&self, path: &[&str]) -> Result<Url, BridgeError> {
         let mut url = self.base.clone();
         url.path_segments_mut().map_err(|()| BridgeError::Address)?.pop_if_empty().extend(path);
         Ok(url)
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, BridgeError> {
-        Ok(self.http.request(method, self.url(path)?).bearer_auth(self.token.reveal()))
+    pub(super) fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, BridgeError> {
+        Ok(self.request_to(method, self.url(path)?))
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, BridgeError> {
+    pub(super) fn request_to(&self, method: Method, url: Url) -> RequestBuilder {
+        self.http.request(method, url).bearer_auth(self.token.reveal())
+    }
+
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, BridgeError> {
         self.execute(request.timeout(REQUEST_TIMEOUT)).await
     }
 
@@ -176,17 +192,17 @@ impl BridgeClient {
             return Err(BridgeError::Unauthorized);
         }
         // Only a body of this API's shape is this API's refusal: a stray proxy answers 404 and 503 too.
-        match decode::<ErrorBody>(answer, limited::ANSWER).await.map(|body| body.error.code) {
-            Ok(code) if code == ErrorCode::Unauthorized => Err(BridgeError::Unauthorized),
-            Ok(code) if code == ErrorCode::NotFound => Err(BridgeError::NotFound),
-            Ok(code) => Err(BridgeError::Refused { code }),
+        match decode::<ErrorBody>(answer, limited::ANSWER).await.map(|body| body.error) {
+            Ok(error) if error.code == ErrorCode::Unauthorized => Err(BridgeError::Unauthorized),
+            Ok(error) if error.code == ErrorCode::NotFound => Err(BridgeError::NotFound),
+            Ok(ErrorDetail { code, retry_after, .. }) => Err(BridgeError::Refused { code, retry_after }),
             Err(BridgeError::TimedOut) => Err(BridgeError::TimedOut),
             Err(_) => Err(BridgeError::Malformed { status: status.as_u16() }),
         }
     }
 }
 
-async fn decode<T: DeserializeOwned>(answer: Response, limit: usize) -> Result<T, BridgeError> {
+pub(super) async fn decode<T: DeserializeOwned>(answer: Response, limit: usize) -> Result<T, BridgeError> {
     let status = answer.status().as_u16();
     let body = limited::body(answer, limit).await?;
     serde_json::from_slice(&body).map_err(|_| BridgeError::Malformed { status })

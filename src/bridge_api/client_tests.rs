@@ -18,8 +18,18 @@ async fn each_kind_of_answer_is_its_own_error_with_its_own_reason() {
     let (bridge, client) = bridge_and_client().await;
     let refusal = |code: &str| format!(r#"{{"error": {{"code": "{code}", "message": "+15550001 says no"}}}}"#);
     for (status, body, error, why) in [
-        (503, refusal("Full"), BridgeError::Refused { code: ErrorCode::Full.into() }, reason::BRIDGE_FULL),
-        (400, refusal("Invalid"), BridgeError::Refused { code: ErrorCode::Invalid.into() }, reason::BRIDGE_REFUSED),
+        (
+            503,
+            refusal("Full"),
+            BridgeError::Refused { code: ErrorCode::Full.into(), retry_after: None },
+            reason::BRIDGE_FULL,
+        ),
+        (
+            400,
+            refusal("Invalid"),
+            BridgeError::Refused { code: ErrorCode::Invalid.into(), retry_after: None },
+            reason::BRIDGE_REFUSED,
+        ),
         (404, refusal("NotFound"), BridgeError::NotFound, reason::BRIDGE_MALFORMED_ANSWER),
         (403, String::new(), BridgeError::Unauthorized, reason::BRIDGE_UNAUTHORIZED),
         (502, "<html>".into(), BridgeError::Malformed { status: 502 }, reason::BRIDGE_MALFORMED_ANSWER),

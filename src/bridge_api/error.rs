@@ -40,6 +40,8 @@ pub enum BridgeError {
     Refused {
         /// Why.
         code: Open<ErrorCode>,
+        /// After how many seconds another try may succeed, when the bridge said so.
+        retry_after: Option<u64>,
     },
     /// The bridge tells of the session in a way that cannot be read.
     #[error("what the bridge tells of this session cannot be read by this version")]
@@ -58,7 +60,7 @@ impl BridgeError {
                 reason::BRIDGE_UNREACHABLE
             }
             Self::NotFound | Self::Malformed { .. } | Self::Unreadable => reason::BRIDGE_MALFORMED_ANSWER,
-            Self::Refused { code } if *code == ErrorCode::Full => reason::BRIDGE_FULL,
+            Self::Refused { code, .. } if *code == ErrorCode::Full => reason::BRIDGE_FULL,
             Self::Refused { .. } => reason::BRIDGE_REFUSED,
         }
     }

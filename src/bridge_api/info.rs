@@ -33,6 +33,8 @@ pub enum Capability {
     Events,
     /// [`SessionSpec::presence`](super::SessionSpec::presence).
     Presence,
+    /// Messages: an outbox per session, their events, and claims.
+    Messages,
 }
 
 /// What a bridge can do, words of later releases included.
@@ -74,11 +76,15 @@ pub struct ErrorBody {
 
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ErrorDetail {
     /// For programs.
     pub code: Open<ErrorCode>,
     /// For people: one sentence.
     pub message: String,
+    /// After how many seconds another try may succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 /// What went wrong, for programs.
@@ -94,6 +100,16 @@ pub enum ErrorCode {
     Deleting,
     /// The bridge holds as many sessions as it may (503).
     Full,
+    /// No device is linked to the session, and none is being reconnected: a message would wait for somebody who may never come (409).
+    NotPaired,
+    /// Another message has that id (409).
+    Conflict,
+    /// The message can no longer be called back (409).
+    TooLate,
+    /// As many messages wait as may, or they would wait past their own expiry (429).
+    QueueFull,
+    /// The disk takes nothing more (507).
+    StorageFull,
     /// The bridge failed (500).
     Internal,
 }

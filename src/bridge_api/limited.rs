@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use futures::{Stream, StreamExt, stream};
 use reqwest::Response;
 
-use super::BridgeError;
+use super::{BridgeError, LONGEST_TEXT};
 
 /// A session, or what the bridge says of itself, is at most a few kilobytes.
 pub const ANSWER: usize = 64 * 1024;
+/// A message with the longest text, every character of which may take six bytes in JSON.
+pub const MESSAGE: usize = 6 * LONGEST_TEXT + ANSWER;
 /// A list of 60,000 sessions as they usually are; a shard is made for a thousand.
 pub const LIST: usize = 32 * 1024 * 1024;
 /// An event holds one session.

@@ -7,6 +7,12 @@
 //! | `GET /v1/sessions/{id}` | 200 [`Session`], 404 |
 //! | `DELETE /v1/sessions/{id}?unlink=BOOL` | 202 [`Session`] in phase `Deleting`; 204 when it is gone or never was |
 //! | `GET /v1/events` (header `Last-Event-ID` or query `since`: a [`Cursor`]) | SSE: event name `session` / `deleted` / `reset`, id = cursor, data = [`Event`] |
+//! | `PUT /v1/sessions/{id}/messages/{message}` [`MessageSpec`] | 201 [`Message`], on the disk; 200 when it was accepted before; 409 another one has that id, or no device is linked; 429, 507 |
+//! | `GET /v1/sessions/{id}/messages/{message}` | 200 [`Message`], 404 |
+//! | `GET /v1/sessions/{id}/messages?before=SEQUENCE&limit=N` | 200 [`MessageList`], newest first |
+//! | `DELETE /v1/sessions/{id}/messages/{message}` | 200 [`Message`], cancelled; 409 it is too late; 404 |
+//! | `GET /v1/messages/events` (`Last-Event-ID` or `since`) | SSE: event name `message` / `reset`, id = cursor, data = [`MessageStatus`] |
+//! | `PUT /v1/claims/{key}` [`Claim`] | 201 [`Claim`]; 200 with the one that was made first |
 //! | `GET /v1/info` | 200 [`Info`] |
 //! | `GET /healthz`, `/readyz`, `/metrics` (on the admin address, no token) | health and metrics |
 //!
@@ -42,6 +48,8 @@ mod client_tests;
 mod error;
 mod info;
 mod limited;
+mod message;
+mod message_client;
 mod open;
 #[cfg(test)]
 pub(crate) mod scripted_bridge;
@@ -54,6 +62,8 @@ mod wire_tests;
 pub use client::{BridgeClient, Deletion, Events};
 pub use error::BridgeError;
 pub use info::*;
+pub use message::*;
+pub use message_client::MessageEvents;
 pub use open::{Extra, Open};
 pub use session::*;
 pub use spec::*;

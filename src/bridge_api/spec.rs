@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Capabilities, Capability, Extra, Open};
-pub use crate::api::{DesiredState, PairingMethod, Presence};
+pub use crate::api::{DesiredState, PairingMethod, Presence, Sending};
 use crate::model::Sensitive;
 
 /// What is wanted of a session.
@@ -21,6 +21,9 @@ pub struct SessionSpec {
     /// How the device gets linked.
     #[serde(default)]
     pub pairing: PairingSpec,
+    /// How fast it sends; asked of bridges with [`Capability::Messages`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sending: Sending,
     /// What a later release wants besides.
     #[serde(flatten)]
     pub extra: Extra,
@@ -41,16 +44,17 @@ impl SessionSpec {
     #[must_use]
     pub fn within(self, can: &Capabilities) -> Self {
         let presence = if can.include(Capability::Presence) { self.presence } else { Open::default() };
-        Self { presence, ..self }
+        let sending = if can.include(Capability::Messages) { self.sending } else { Sending::default() };
+        Self { presence, sending, ..self }
     }
 
     /// Whether this is what `wanted` asks for, as far as this release can tell: a later bridge may answer with more.
     pub fn fulfils(&self, wanted: &Self) -> bool {
-        let Self { desired_state, presence, pairing, extra: _ } = wanted;
+        let Self { desired_state, presence, pairing, sending, extra: _ } = wanted;
         let PairingSpec { method, phone_number, auto_refresh, window, extra: _ } = pairing;
         (&self.desired_state, &self.presence, &self.pairing.method) == (desired_state, presence, method)
             && (&self.pairing.phone_number, self.pairing.auto_refresh) == (phone_number, *auto_refresh)
-            && self.pairing.window == *window
+            && (&self.pairing.window, &self.sending) == (window, sending)
     }
 }
 

@@ -210,7 +210,7 @@ async fn a_bridge_of_a_later_release_is_understood_as_far_as_it_says_what_is_kno
     let refusal = json!({"error": {"code": "Tired", "message": "later", "retryAfter": 5}}).to_string();
     let tired = Answers { put: (503, refusal), ..answers }.client().await;
     match tired.put("a", &SessionSpec::default()).await.unwrap_err() {
-        BridgeError::Refused { code } => {
+        BridgeError::Refused { code, .. } => {
             assert_eq!((code.known(), format!("{code:?}")), (None, "Unknown(\"Tired\")".into()));
         }
         other => panic!("{other:?}"),

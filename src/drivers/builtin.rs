@@ -3,9 +3,12 @@
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Driver, ResumePoint, Snapshot, Update, Updates};
+use super::{Driver, Messages, ResumePoint, Snapshot, Update, Updates};
 use crate::{
-    bridge_api::{BridgeClient, BridgeError, Cursor, Deletion, Event, Info, Session, SessionList, SessionSpec},
+    bridge_api::{
+        BridgeClient, BridgeError, Claim, Cursor, Deletion, Event, Info, Message, MessageEvents, MessageList,
+        MessageSpec, Session, SessionList, SessionSpec,
+    },
     model::Sensitive,
 };
 
@@ -46,6 +49,37 @@ impl Driver for Builtin {
 
     async fn delete(&self, session: &str, unlink: bool) -> Result<Deletion, BridgeError> {
         self.0.delete(session, unlink).await
+    }
+
+    fn messages(&self) -> Option<&dyn Messages> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Messages for Builtin {
+    async fn send(&self, session: &str, id: &str, message: &MessageSpec) -> Result<(Message, bool), BridgeError> {
+        self.0.put_message(session, id, message).await
+    }
+
+    async fn read(&self, session: &str, id: &str) -> Result<Message, BridgeError> {
+        self.0.message(session, id).await
+    }
+
+    async fn list(&self, session: &str, before: Option<u64>, limit: u32) -> Result<MessageList, BridgeError> {
+        self.0.messages(session, before, limit).await
+    }
+
+    async fn call_back(&self, session: &str, id: &str) -> Result<Message, BridgeError> {
+        self.0.call_back(session, id).await
+    }
+
+    async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError> {
+        self.0.claim(key, claim).await
+    }
+
+    async fn events(&self, since: Option<&Cursor>) -> Result<MessageEvents, BridgeError> {
+        self.0.message_events(since).await
     }
 }
 

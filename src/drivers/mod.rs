@@ -23,7 +23,10 @@ use thiserror::Error;
 pub use self::credentials::{CredentialsError, token};
 use crate::{
     api::{BridgeBinding, SecretKeyRef, WhatsAppBridge},
-    bridge_api::{BridgeError, Deletion, Info, Session, SessionSpec},
+    bridge_api::{
+        BridgeError, Claim, Cursor, Deletion, Info, Message, MessageEvents, MessageList, MessageSpec, Session,
+        SessionSpec,
+    },
     model::Sensitive,
 };
 
@@ -42,6 +45,33 @@ pub trait Driver: fmt::Debug + Send + Sync {
 
     /// Deletes a session and its keys, `unlink`ing the device at WhatsApp first. Repeated until [`Deletion::Gone`].
     async fn delete(&self, session: &str, unlink: bool) -> Result<Deletion, BridgeError>;
+
+    /// Its messages, if this kind of bridge can send any.
+    fn messages(&self) -> Option<&dyn Messages> {
+        None
+    }
+}
+
+/// What callers want of a shard that sends messages. The gateway's affair: the controller learns nothing of them.
+#[async_trait]
+pub trait Messages: Send + Sync {
+    /// Has a message sent under this id; idempotent. On the disk when this returns, with whether it is new.
+    async fn send(&self, session: &str, id: &str, message: &MessageSpec) -> Result<(Message, bool), BridgeError>;
+
+    /// A message.
+    async fn read(&self, session: &str, id: &str) -> Result<Message, BridgeError>;
+
+    /// Messages of a session before a place, newest first.
+    async fn list(&self, session: &str, before: Option<u64>, limit: u32) -> Result<MessageList, BridgeError>;
+
+    /// Calls a message back that was not handed to WhatsApp yet.
+    async fn call_back(&self, session: &str, id: &str) -> Result<Message, BridgeError>;
+
+    /// Claims a key; the claim that counts, and whether it is this one. On the disk when this returns.
+    async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError>;
+
+    /// Follows what becomes of messages, after `since` or from now on.
+    async fn events(&self, since: Option<&Cursor>) -> Result<MessageEvents, BridgeError>;
 }
 
 /// Where updates can be taken up again; only the driver that gave it knows what it means.

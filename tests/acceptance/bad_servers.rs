@@ -137,3 +137,53 @@ async fn a_link_that_fails_says_so_and_the_next_code_works() {
     world.history.until_phase("one", Phase::Connected, SOON).await;
     world.nothing_leaked(&[PHONE]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_in_coexistence_is_told_so_once() {
+    const PHONE: &str = "+15550009151";
+    let world = World::start("coexistence").await;
+    world.apply("one", json!({"pairing": {"autoRefresh": true}})).await;
+    let code = world.qr("one").await;
+    let _ = world.whatsapp.scan_wrong(&code, PHONE, "hosted").await;
+    until_says(&world, "one", "CoexistenceNotSupported").await;
+    world.history.until_phase("one", Phase::PairingExpired, SOON).await;
+    // Another account can be linked when somebody asks for it.
+    world.refresh("one").await;
+    world.scan("one", PHONE).await;
+    world.history.until_phase("one", Phase::Connected, SOON).await;
+    world.nothing_leaked(&[PHONE]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_fails_has_one_reason() {
+    let world = World::start("handshakes").await;
+    for (name, fault, reason) in [
+        ("truncated", "truncated", "ServerNotTrusted"),
+        ("half", "halfFrame", "ServerNotAnswering"),
+        ("closed", "thenHangUp", "ServerRefused"),
+    ] {
+        world.whatsapp.newcomers(json!({"hello": fault})).await;
+        world.apply(name, json!({})).await;
+        let connected = |instance: &WhatsAppInstance| instance.reason(CONNECTED);
+        let failed =
+            |instance: &WhatsAppInstance| !["", "NotStarted", "PairingQueued"].contains(&&*connected(instance));
+        let first = world.history.until(name, "failing", 2 * SOON, failed).await;
+        assert_eq!(connected(&first), reason, "{fault}");
+        world.whatsapp.newcomers(json!({})).await;
+        world.qr(name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_connection_that_is_ended_with_429_waits_before_the_next_login() {
+    const PHONE: &str = "+15550009161";
+    let world = World::start("enough").await;
+    world.connected("one", PHONE).await;
+    let before = world.whatsapp.logins(PHONE).await.len();
+    let ended = jiff::Timestamp::now().as_millisecond();
+    assert_eq!(world.whatsapp.act(PHONE, json!({"act": "end", "code": 429})).await, 1);
+    until_lost(&world, "one", "TooManyRequests", SOON).await;
+    world.history.until_phase("one", Phase::Connected, 3 * SOON).await;
+    let next = i64::try_from(world.whatsapp.logins(PHONE).await[before].at).unwrap();
+    assert!(next - ended >= 25_000, "the next login came after {} ms", next - ended);
+}

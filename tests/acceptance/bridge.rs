@@ -16,6 +16,7 @@ use whatsapp_operator::{
 use crate::support::{
     phone::WhatsApp,
     program::{Program, executable},
+    wall_clock::WallClock,
     world::{BridgeAddress, VERSION, bridge_program, start_whatsapp, target_dir, token},
 };
 
@@ -34,6 +35,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_by(name, arguments, None).await
+    }
+
+    /// With a bridge that goes by this wall clock.
+    pub(crate) async fn start_by(name: &str, arguments: &[&str], clock: Option<&WallClock>) -> Self {
         // Another test of this process may have been faster.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = target_dir().join("acceptance").join(name);
@@ -43,6 +49,9 @@ impl Bench {
         let mut bridge = bridge_program(&dir, &token)
             .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION])
             .args(arguments.iter().copied());
+        for (name, value) in clock.into_iter().flat_map(WallClock::environment) {
+            bridge = bridge.env(name, value);
+        }
         let address: BridgeAddress = bridge.start().await;
         Self {
             dir,

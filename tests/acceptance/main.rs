@@ -17,6 +17,7 @@ mod bad_bridges;
 mod bad_servers;
 mod bridge;
 mod bridge_ends;
+mod clocks;
 mod control_plane;
 mod crashes;
 mod crds;

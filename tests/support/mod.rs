@@ -8,5 +8,6 @@ pub mod phone;
 pub mod program;
 pub mod proxy;
 pub mod relay;
+pub mod wall_clock;
 pub mod webhooks;
 pub mod world;

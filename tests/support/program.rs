@@ -18,6 +18,7 @@ pub struct Program {
     name: &'static str,
     executable: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     dir: PathBuf,
     starts: u32,
     child: Option<Child>,
@@ -27,7 +28,15 @@ impl Program {
     /// Describes a program whose log, pid and announcement files live in `dir`. `start` starts it.
     pub fn new(name: &'static str, dir: &Path) -> Self {
         fs::create_dir_all(dir).expect("create the program's directory");
-        Self { name, executable: executable(name), arguments: Vec::new(), dir: dir.to_owned(), starts: 0, child: None }
+        Self {
+            name,
+            executable: executable(name),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            dir: dir.to_owned(),
+            starts: 0,
+            child: None,
+        }
     }
 
     /// Uses another executable than the one built beside the tests.
@@ -39,6 +48,12 @@ impl Program {
     /// Adds arguments.
     pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -73,6 +88,7 @@ impl Program {
             .arg("--announce")
             .arg(self.file("announce"))
             .env("RUST_BACKTRACE", "1")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("share the log"))
             .stderr(log)

@@ -8,6 +8,9 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+use whatsapp_operator::bridge_api::Content;
+
+use crate::outbox::{Obstacle, Recipient};
 
 /// Commands that may wait for a client to take them up.
 const QUEUE: usize = 4;
@@ -21,8 +24,37 @@ pub enum Command {
     Unlink(Answer<()>),
     /// Show the account as online, or not, from now on. Nothing to answer: it holds for the next connection in any case.
     ShowOnline(bool),
+    /// Hand a message to the server.
+    Send(Box<Outgoing>, Answer<Delivery>),
+    /// The server acknowledges nothing any more: end, as with a server that does not answer.
+    GiveUp,
     /// Close the connection and end. Said once; nothing comes after it.
     Stop,
+}
+
+/// A message for the server.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The id it has and keeps.
+    pub id: String,
+    /// Who is to get it.
+    pub to: Recipient,
+    /// What it says.
+    pub content: Content,
+    /// The recipient's devices are to be asked for anew.
+    pub fresh: bool,
+}
+
+/// What became of a message that was to be handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is on its way, encrypted for the recipient's phone, or for none but other devices.
+    HandedOver {
+        /// For the phone.
+        keyed: bool,
+    },
+    /// It is not, for this reason.
+    Hindered(Obstacle),
 }
 
 /// Where the answer to a command goes. Dropped without one, it says that the client is over.
@@ -97,6 +129,17 @@ impl ClientHandle {
     pub fn show_online(&self, online: bool) {
         // A client that is over shows nothing; one whose queue is full is being unlinked.
         let _ = self.queue.try_send(Command::ShowOnline(online));
+    }
+
+    /// Has it hand a message to the server.
+    pub async fn send(&self, message: Outgoing) -> Result<Delivery, Refused> {
+        self.ask(|answer| Command::Send(Box::new(message), answer)).await
+    }
+
+    /// Has it give up a server that acknowledges nothing any more.
+    pub fn give_up(&self) {
+        // A client that is over has given up.
+        let _ = self.queue.try_send(Command::GiveUp);
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refused> {

@@ -2,9 +2,12 @@
 
 mod command;
 pub mod http;
+mod library;
 mod presence;
 #[cfg(test)]
 pub mod script;
+mod sending;
+mod stanzas;
 pub mod transport;
 mod watchdog;
 pub mod whatsapp;
@@ -13,7 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use self::command::{ClientHandle, Command, Commands, Refused, commands};
+pub use self::command::{ClientHandle, Command, Commands, Delivery, Outgoing, Refused, commands};
 use crate::{
     keys::Keys,
     machine::{ClientEvent, End, Start},

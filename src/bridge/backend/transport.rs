@@ -172,7 +172,7 @@ fn cause(record: ConnectionRecord) -> SessionReason {
         // The version of the web client is fetched along with the dial; nothing is sent when that fails.
         Dial::Open if record.sent == 0 => SessionReason::ServerUnreachable,
         Dial::Open if record.peer_hung_up && !record.we_hung_up_first => SessionReason::ServerRefused,
-        Dial::Open if record.received == 0 => SessionReason::ServerNotAnswering,
+        Dial::Open if record.received == 0 || record.fell_silent => SessionReason::ServerNotAnswering,
         // Our hello was answered, and we hung up instead of going on: the answer did not prove that it is WhatsApp.
         Dial::Open if record.sent == 1 => SessionReason::ServerNotTrusted,
         Dial::Open => SessionReason::ConnectionLost,
@@ -321,6 +321,7 @@ mod tests {
             (ConnectionRecord { received: 1, ..opened() }, R::ServerNotTrusted),
             (ConnectionRecord { received: 1, peer_hung_up: true, ..opened() }, R::ServerNotTrusted),
             (ConnectionRecord { peer_hung_up: true, we_hung_up_first: false, ..opened() }, R::ServerRefused),
+            (ConnectionRecord { received: 1, fell_silent: true, ..opened() }, R::ServerNotAnswering),
             (ConnectionRecord { received: 3, sent: 2, ..opened() }, R::ConnectionLost),
             (ConnectionRecord { dial: Dial::Intercepted, ..ConnectionRecord::default() }, R::ServerNotTrusted),
             (ConnectionRecord { refused: Some(R::ServerRefused), ..opened() }, R::ServerRefused),

@@ -22,19 +22,25 @@ use whatsapp_rust::{
     bot::{Bot, BotHandle},
     pair_code::PairCodeOptions,
     request::IqError,
-    types::events::{Event, EventHandler, EventInterest, EventKind, LoggedOut},
+    types::{
+        events::{Event, EventHandler, EventInterest, EventKind, LoggedOut},
+        presence::ReceiptType,
+    },
 };
 
 use super::{
     Backend, Command, Commands, EventSink, Refused,
     http::Http,
+    library,
     presence::Presence,
+    sending::{self, Addresses},
+    stanzas::{Remark, Stanzas},
     transport::{ConnectionRecorder, RecordingFactory},
     watchdog,
 };
 use crate::{
     keys::Keys,
-    machine::{ClientEvent, End, Start},
+    machine::{ClientEvent, End, MessageNews, Receipt, Start},
 };
 
 /// The name of the operating system shown under "Linked devices" on the phone.
@@ -81,6 +87,7 @@ impl WhatsApp {
             client: Arc::clone(&slot),
             asking: Arc::default(),
             presence: presence.clone(),
+            stanzas: Stanzas::default(),
         };
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
@@ -89,6 +96,7 @@ impl WhatsApp {
             .with_runtime(TokioRuntime)
             .with_device_props(wacore::store::device::DevicePropsOverride::new().with_os(DEVICE_NAME))
             .skip_history_sync()
+            .with_cache_config(library::caches())
             .with_event_handler(adapter);
         if let Some(version) = self.version {
             builder = builder.with_version(version);
@@ -123,7 +131,10 @@ impl Backend for WhatsApp {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };
+        // What the library has no event for is read from the stanzas, see [`Stanzas`].
+        let _stanzas = client.acquire_raw_node_forwarding();
         let mut handle: BotHandle = bot.spawn();
+        let addresses = Addresses::default();
         let mut dead = std::pin::pin!(watchdog::watch(&recorder, &client, &events));
         loop {
             tokio::select! {
@@ -143,6 +154,14 @@ impl Backend for WhatsApp {
                         tokio::spawn(async move { answer.give(unlink(&client).await) });
                     }
                     Command::ShowOnline(online) => presence.change(online, &client),
+                    Command::Send(message, answer) => {
+                        let (client, addresses) = (Arc::clone(&client), addresses.clone());
+                        tokio::spawn(async move { answer.give(Ok(sending::send(&client, &addresses, *message).await)) });
+                    }
+                    Command::GiveUp => {
+                        handle.shutdown().await;
+                        return End::Failed(SessionReason::ServerNotAnswering);
+                    }
                     Command::Stop => {
                         handle.shutdown().await;
                         return End::Stopped;
@@ -183,6 +202,7 @@ struct EventAdapter {
     /// The question for the timelock is under way.
     asking: Arc<AtomicBool>,
     presence: Presence,
+    stanzas: Stanzas,
 }
 
 impl EventAdapter {
@@ -193,6 +213,13 @@ impl EventAdapter {
     fn reconnects(&self, allowed: bool) {
         if let Some(client) = self.client() {
             client.enable_auto_reconnect.store(allowed, Ordering::Relaxed);
+        }
+    }
+
+    /// The login is through. Whether it leads anywhere shows with the first answer.
+    fn logged_in(&self) {
+        if self.stanzas.believes() {
+            self.connected();
         }
     }
 
@@ -231,11 +258,13 @@ impl EventHandler for EventAdapter {
                 method: PairingMethod::Qr,
                 code: Sensitive::new(qr.code.clone()),
                 valid_for: qr.timeout,
+                of: self.stanzas.references(),
             },
             Event::PairingCode(code) => ClientEvent::Code {
                 method: PairingMethod::Code,
                 code: Sensitive::new(code.code.clone()),
                 valid_for: code.timeout,
+                of: None,
             },
             // While a pairing code is out the window is as long as that code; the state machine ends it.
             Event::PairingQrCodesExhausted(over) if over.disconnected => ClientEvent::WindowPassed,
@@ -245,9 +274,19 @@ impl EventHandler for EventAdapter {
                 ClientEvent::Paired
             }
             // What the phone answered did not prove genuine, or could not be read. The code is used up all the same.
+            Event::PairError(_) if self.stanzas.is_coexistence() => {
+                ClientEvent::PairingFailed(SessionReason::CoexistenceNotSupported)
+            }
             Event::PairError(_) => ClientEvent::PairingFailed(SessionReason::PairingFailed),
             Event::PairPasskeyRequest(_) => ClientEvent::PasskeyWanted,
-            Event::Connected(_) => return self.connected(),
+            Event::RawNode(stanza) => {
+                return match self.stanzas.read(stanza.get()) {
+                    Some(Remark::TooManyRequests) => self.recorder.refused(SessionReason::TooManyRequests),
+                    Some(Remark::Believed) => self.connected(),
+                    None => {}
+                };
+            }
+            Event::Connected(_) => return self.logged_in(),
             Event::SelfPushNameUpdated(update) => {
                 if let Some(client) = self.client() {
                     self.presence.say(&client);
@@ -268,14 +307,46 @@ impl EventHandler for EventAdapter {
                 TOO_MANY_REQUESTS => return self.recorder.refused(SessionReason::TooManyRequests),
                 _ => return self.recorder.refused(SessionReason::ServerRefused),
             },
-            // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
-            Event::ServerAck(ack) if ack.error.as_deref() == Some("463") => {
-                return self.ask_for_timelock(Some(reachout_timelock(None)));
+            Event::ServerAck(ack) => {
+                // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
+                if ack.error.as_deref() == Some("463") {
+                    self.ask_for_timelock(Some(reachout_timelock(None)));
+                }
+                self.events.tell(ClientEvent::Traffic);
+                if ack.class.as_deref().is_some_and(|class| class != "message") {
+                    return;
+                }
+                ClientEvent::Message(MessageNews::Answered {
+                    id: ack.id.clone(),
+                    // A refusal whose code is no number is one all the same.
+                    refused: ack.error.as_ref().map(|code| code.parse().unwrap_or(0)),
+                    at: ack.timestamp.and_then(|at| jiff::Timestamp::from_second(at.timestamp()).ok()),
+                })
+            }
+            Event::Receipt(told) => {
+                self.events.tell(ClientEvent::Traffic);
+                let phone = told.source.sender.device == 0;
+                let receipt = match told.r#type {
+                    ReceiptType::Delivered if phone => Receipt::Delivered,
+                    ReceiptType::Delivered => Receipt::CompanionDelivered,
+                    ReceiptType::Read | ReceiptType::Played => Receipt::Read,
+                    _ => return,
+                };
+                // What another device of this account did with what it got is about no message of ours.
+                if told.source.is_from_me {
+                    return;
+                }
+                ClientEvent::Message(MessageNews::Receipt {
+                    ids: told.message_ids.iter().map(ToString::to_string).collect(),
+                    receipt,
+                    at: jiff::Timestamp::from_second(told.timestamp.timestamp())
+                        .unwrap_or_else(|_| jiff::Timestamp::now()),
+                })
             }
             Event::MexNotification(update) if update.op_name.contains("ReachoutTimelock") => {
                 ClientEvent::Restricted(timelock(&update.payload))
             }
-            Event::Messages(_) | Event::Receipt(_) | Event::ServerAck(_) => ClientEvent::Traffic,
+            Event::Messages(_) => ClientEvent::Traffic,
             _ => return,
         };
         self.events.tell(events);
@@ -289,6 +360,7 @@ impl EventHandler for EventAdapter {
             EventKind::PairSuccess,
             EventKind::PairError,
             EventKind::PairPasskeyRequest,
+            EventKind::RawNode,
             EventKind::Connected,
             EventKind::SelfPushNameUpdated,
             EventKind::LoggedOut,

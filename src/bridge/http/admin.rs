@@ -3,6 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::time::timeout;
 use whatsapp_operator::platform::admin::Shown;
 
@@ -30,6 +31,12 @@ impl Shown for Api {
         if let Ok(bytes) = timeout(MEASURE, data_bytes(&self.shared)).await {
             self.shared.metrics.data(bytes);
         }
+        let oldest = timeout(MEASURE, self.shared.store.reader.oldest_waiting()).await;
+        let age = oldest
+            .ok()
+            .and_then(Result::ok)
+            .map(|oldest| oldest.map_or(0, |oldest| Timestamp::now().duration_since(oldest).as_secs().max(0)));
+        self.shared.metrics.waiting(self.shared.outboxes.waiting(), age);
         self.shared.metrics.text(|phase| counts.get(&format!("{phase:?}")).copied().unwrap_or(0))
     }
 }

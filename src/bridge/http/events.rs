@@ -14,26 +14,31 @@ use whatsapp_operator::bridge_api::{Cursor, Event};
 use super::{Api, failure::Failure};
 
 /// Shorter than the idle time of any proxy worth the name.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 pub(super) struct Since {
     since: Option<String>,
 }
 
-pub(super) async fn follow(
-    State(api): State<Api>,
-    Query(Since { since }): Query<Since>,
-    headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Failure> {
+/// From where on a caller wants to hear events.
+pub(super) fn since(Since { since }: Since, headers: &HeaderMap) -> Result<Option<Cursor>, Failure> {
     // The header wins: a browser that reconnects by itself repeats the query and adds the header.
     let given = headers.get("last-event-id").and_then(|value| value.to_str().ok().map(str::to_owned)).or(since);
-    let cursor: Option<Cursor> = match given.as_deref() {
-        None | Some("") => None,
-        Some(text) => Some(text.parse().map_err(|_| {
+    match given.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
             Failure::Invalid("since and Last-Event-ID must be a cursor, as a list or an event gave it".to_owned())
-        })?),
-    };
+        }),
+    }
+}
+
+pub(super) async fn follow(
+    State(api): State<Api>,
+    Query(query): Query<Since>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Failure> {
+    let cursor = since(query, &headers)?;
     let closing = api.closing.clone().cancelled_owned();
     let subscription = api.shared.feed.sessions.subscribe(cursor);
     let events = stream::unfold((api.shared, subscription), |(shared, mut subscription)| async move {

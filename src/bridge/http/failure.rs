@@ -2,12 +2,15 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
 use whatsapp_operator::bridge_api::{ErrorBody, ErrorCode, ErrorDetail};
 
-use crate::sessions::Refusal;
+use crate::{sessions::Refusal, store::StoreError};
+
+/// Seconds after which some of the messages that wait will have gone.
+const QUEUE_FULL: u64 = 30;
 
 /// A request that failed.
 pub(super) enum Failure {
@@ -27,6 +30,7 @@ impl From<Refusal> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         use ErrorCode as E;
+        let mut retry_after = None;
         let (status, code, message) = match self {
             Self::Unauthorized => (
                 StatusCode::UNAUTHORIZED,
@@ -40,7 +44,24 @@ impl IntoResponse for Failure {
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, E::Invalid, message),
             Self::Refused(refusal) => {
                 let (status, code) = match &refusal {
-                    Refusal::BadId | Refusal::NoPhoneNumber => (StatusCode::BAD_REQUEST, E::Invalid),
+                    Refusal::BadId
+                    | Refusal::NoPhoneNumber
+                    | Refusal::BadMessageId
+                    | Refusal::BadRecipient(_)
+                    | Refusal::BadText { .. }
+                    | Refusal::BadExpiry => (StatusCode::BAD_REQUEST, E::Invalid),
+                    Refusal::NotPaired => (StatusCode::CONFLICT, E::NotPaired),
+                    Refusal::OtherMessage => (StatusCode::CONFLICT, E::Conflict),
+                    Refusal::TooLate => (StatusCode::CONFLICT, E::TooLate),
+                    Refusal::SessionQueueFull { .. } | Refusal::BridgeQueueFull { .. } => {
+                        retry_after = Some(QUEUE_FULL);
+                        (StatusCode::TOO_MANY_REQUESTS, E::QueueFull)
+                    }
+                    Refusal::TooMuchWaits { retry_after: wait } => {
+                        retry_after = Some(wait.as_secs() + 1);
+                        (StatusCode::TOO_MANY_REQUESTS, E::QueueFull)
+                    }
+                    Refusal::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, E::StorageFull),
                     Refusal::Deleting => (StatusCode::CONFLICT, E::Deleting),
                     Refusal::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, E::Full),
                     Refusal::Closing => (StatusCode::SERVICE_UNAVAILABLE, E::Internal),
@@ -49,10 +70,18 @@ impl IntoResponse for Failure {
                 (status, code, refusal.to_string())
             }
         };
-        answer(status, code, message)
+        let mut answer = answer_after(status, code, message, retry_after);
+        if let Some(seconds) = retry_after {
+            answer.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        answer
     }
 }
 
 pub(super) fn answer(status: StatusCode, code: ErrorCode, message: String) -> Response {
-    (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message } })).into_response()
+    answer_after(status, code, message, None)
+}
+
+fn answer_after(status: StatusCode, code: ErrorCode, message: String, retry_after: Option<u64>) -> Response {
+    (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message, retry_after } })).into_response()
 }

@@ -4,14 +4,21 @@ mod admin;
 mod events;
 mod failure;
 mod guard;
+mod messages;
 pub mod serve;
 mod sessions;
 pub mod token;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{get, put},
+};
 use tokio_util::sync::CancellationToken;
+use whatsapp_operator::bridge_api::LONGEST_TEXT;
 
 use self::{failure::Failure, guard::guard, token::Token};
 use crate::sessions::{Registry, Shared};
@@ -21,6 +28,9 @@ mod wire_tests;
 
 /// A session's spec is a few hundred bytes; the rest is for fields of later releases.
 const MAX_BODY: usize = 16 * 1024;
+
+/// The longest text, every character of which may take six bytes in JSON, and the fields around it.
+const MAX_MESSAGE: usize = 6 * LONGEST_TEXT + 16 * 1024;
 
 /// What requests are answered from.
 #[derive(Clone)]
@@ -42,10 +52,22 @@ pub fn api(api: Api) -> Router {
     Router::new()
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::read).put(sessions::put).delete(sessions::delete))
+        .route(
+            "/v1/sessions/{id}/messages/{message}",
+            get(messages::read)
+                .put(messages::put)
+                .delete(messages::call_back)
+                .layer(DefaultBodyLimit::max(MAX_MESSAGE)),
+        )
+        .route("/v1/sessions/{id}/messages", get(messages::list))
+        .route("/v1/messages/events", get(messages::follow))
+        .route("/v1/claims/{key}", put(messages::claim))
         .route("/v1/events", get(events::follow))
         .route("/v1/info", get(sessions::info))
         .fallback(|| async {
-            Failure::NotFound("there is no such path: see /v1/sessions, /v1/events and /v1/info".to_owned())
+            Failure::NotFound(
+                "there is no such path: see /v1/sessions, /v1/sessions/ID/messages, /v1/events and /v1/info".to_owned(),
+            )
         })
         .method_not_allowed_fallback(|| async { Failure::WrongMethod })
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -20,7 +20,7 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
 pub(super) async fn info(State(api): State<Api>) -> Json<Info> {
     let sessions = api.shared.feed.sessions.count(|_| ()).get(&()).copied().unwrap_or(0);
     use Capability as C;
-    let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events, C::Presence].into_iter().collect();
+    let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events, C::Presence, C::Messages].into_iter().collect();
     Json(Info { version: env!("CARGO_PKG_VERSION").to_owned(), capabilities, sessions })
 }
 
@@ -41,7 +41,7 @@ fn not_a_spec(error: &serde_json::Error) -> String {
         Category::Eof => "ends too early",
         Category::Syntax | Category::Io => "is not JSON",
         Category::Data => {
-            "does not have the fields of a session spec (desiredState, presence, pairing: method, phoneNumber, autoRefresh, window)"
+            "does not have the fields of a session spec (desiredState, presence, pairing: method, phoneNumber, autoRefresh, window, sending: perMinute, burst)"
         }
     };
     format!("the body {kind}, at line {} column {}", error.line(), error.column())

@@ -25,7 +25,7 @@ use crate::{
     keys::script::NotedKeys,
     machine::Timings,
     metrics::Metrics,
-    sessions::{Limits, Registry, Shared},
+    sessions::{Limits, Outboxes, Registry, Shared},
     store::Store,
 };
 
@@ -47,13 +47,14 @@ fn bridge(directory: &Path) -> Bridge {
     std::fs::write(&token, TOKEN).unwrap();
     let (script, clients) = Script::new();
     let keys = NotedKeys::new();
-    let (store, stored) = Store::open(&directory.join("bridge.db")).unwrap();
+    let (store, stored) = Store::open(&directory.join("bridge.db"), |_| ()).unwrap();
     let shared = Arc::new(Shared {
         backend: Arc::new(script),
         data: keys.data.clone(),
         keys: Arc::new(keys),
         store,
         feed: Feed::new("run"),
+        outboxes: Outboxes::new(100, 1000),
         permits: Arc::new(Semaphore::new(9)),
         metrics: Metrics::new(),
         closing: CancellationToken::new(),

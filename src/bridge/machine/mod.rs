@@ -16,7 +16,7 @@ mod tests;
 mod transitions;
 mod view;
 
-pub use state::{Kept, State, Timings};
+pub use state::{Kept, Rest, State, Timings};
 
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub enum ClientEvent {
         code: Sensitive,
         /// How long WhatsApp accepts it.
         valid_for: Duration,
+        /// How many codes the server gave references for, when it says so.
+        of: Option<u32>,
     },
     /// The server's codes are used up.
     WindowPassed,
@@ -107,6 +109,42 @@ pub enum ClientEvent {
     Restricted(Option<Restriction>),
     /// The answer to [`Effect::Unlink`]: the server removed the device, or why not.
     Unlinked(Result<(), SessionReason>),
+    /// News of a message that was sent; nothing about the session.
+    Message(MessageNews),
+}
+
+/// What a device of the recipient tells of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// The phone has it.
+    Delivered,
+    /// A linked device of the recipient has it.
+    CompanionDelivered,
+    /// It was read.
+    Read,
+}
+
+/// News of a message that was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MessageNews {
+    /// The server has it, or refused it with a code.
+    Answered {
+        /// The message's id.
+        id: String,
+        /// The code of a refusal.
+        refused: Option<i64>,
+        /// When, by the server's clock.
+        at: Option<Timestamp>,
+    },
+    /// A device of the recipient tells of messages.
+    Receipt {
+        /// Their ids.
+        ids: Vec<String>,
+        /// What it tells.
+        receipt: Receipt,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// How a client ended.

@@ -26,6 +26,8 @@ pub struct Timings {
     pub reopen: Duration,
     /// Longest wait before a window reopens by itself.
     pub reopen_max: Duration,
+    /// From one login to a planned next one, see [`State::wake_at`].
+    pub log_in_anew: Duration,
 }
 
 impl Default for Timings {
@@ -39,6 +41,8 @@ impl Default for Timings {
             retry_max: Duration::from_secs(60),
             reopen: Duration::from_secs(60),
             reopen_max: Duration::from_secs(3600),
+            // The library renews the signed pre-key (due after 21 days) and drops tokens that have expired at a login only.
+            log_in_anew: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -207,6 +211,8 @@ pub(super) struct Shown {
     pub(super) code: Sensitive,
     pub(super) expires_at: Timestamp,
     pub(super) attempt: u32,
+    /// How many there are in the window, when the server said so.
+    pub(super) of: Option<u32>,
 }
 
 /// The pairing window: it was asked for once, and lasts over every connection made for it.
@@ -229,6 +235,8 @@ pub struct State {
     pub(super) reason: Option<SessionReason>,
     pub(super) connected_at: Option<Timestamp>,
     pub(super) last_active_at: Option<Timestamp>,
+    /// When a connection that holds is made anew.
+    pub(super) log_in_anew_at: Option<Timestamp>,
     pub(super) was_connected: bool,
     pub(super) shown: Option<Arc<Shown>>,
     /// The window, from its first code on.
@@ -265,6 +273,7 @@ impl State {
             reason: None,
             connected_at: None,
             last_active_at: None,
+            log_in_anew_at: None,
             was_connected: false,
             shown: None,
             window: None,
@@ -339,7 +348,8 @@ impl State {
         self.kept.keys_doomed && self.stage == Stage::LoggedOut
     }
 
-    /// When [`Event::Tick`](super::Event::Tick) is due.
+    /// When [`Event::Tick`](super::Event::Tick) is due. A session that is connected has one about once a week: some of its keys
+    /// are renewed at a login only.
     pub fn wake_at(&self) -> Option<Timestamp> {
         use Stage as S;
         let stage = match self.stage {
@@ -348,7 +358,8 @@ impl State {
             S::Connecting { by } | S::Unlinking { by, .. } => Some(by),
             S::Banned { until } => Some(until),
             S::Expired { reopen } => reopen,
-            S::Stopped | S::Permit | S::Connected | S::Ended | S::LoggedOut | S::Erasing { .. } | S::Gone => None,
+            S::Connected => self.log_in_anew_at,
+            S::Stopped | S::Permit | S::Ended | S::LoggedOut | S::Erasing { .. } | S::Gone => None,
         };
         let restriction = self.kept.restriction.as_ref().and_then(|restriction| restriction.expires_at);
         [stage, restriction, self.erase_at].into_iter().flatten().min()

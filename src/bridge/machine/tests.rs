@@ -75,6 +75,7 @@ impl Story {
             method: self.state.kept.spec.pairing.method.known().unwrap_or_default(),
             code: Sensitive::new(code),
             valid_for: Duration::from_secs(seconds),
+            of: None,
         })
     }
 
@@ -112,6 +113,50 @@ impl Story {
 
 use SessionPhase as P;
 use SessionReason as R;
+
+#[test]
+fn an_account_in_coexistence_is_told_so_and_gets_no_further_code_until_somebody_asks() {
+    let mut story = Story::fresh();
+    story.puts(|spec| spec.pairing.auto_refresh = true).opens().shows("one", 60);
+    story.hears(ClientEvent::PairingFailed(R::CoexistenceNotSupported)).ends(End::Stopped);
+    story.is(P::PairingExpired).because(R::CoexistenceNotSupported);
+    story.passes(100_000).is(P::PairingExpired).because(R::CoexistenceNotSupported);
+    story.puts(|spec| spec.pairing.window = "again".into()).opens().shows("two", 60).is(P::AwaitingPairing);
+}
+
+#[test]
+fn a_window_has_as_many_codes_as_the_server_gave_references() {
+    let mut story = Story::fresh();
+    story.opens().hears(ClientEvent::Code {
+        method: PairingMethod::Qr,
+        code: Sensitive::new("one"),
+        valid_for: Duration::from_secs(60),
+        of: Some(1),
+    });
+    let qr = story.state.view().qr.unwrap();
+    assert_eq!((qr.attempt, qr.attempts), (1, 1));
+}
+
+#[test]
+fn about_once_a_week_a_session_logs_in_anew_in_a_quiet_moment() {
+    const WEEK: i64 = 7 * 24 * 3600;
+    let mut story = Story::linked();
+    story.passes(WEEK * 8 / 10).is(P::Connected).passes(WEEK * 3 / 10).is(P::Reconnecting).because(None);
+    story.ends(End::Stopped);
+    assert!(story.starts());
+    story.connects().is(P::Connected);
+    assert_eq!(story.state.view().last_disconnect, None, "nothing went wrong");
+    // While messages come it waits, for a day at most.
+    story.passes(WEEK * 9 / 10 - 60);
+    for _ in 0..4 * 24 * 3 {
+        story.hears(ClientEvent::Traffic).passes(900);
+        if story.state.phase() != P::Connected {
+            break;
+        }
+    }
+    let late = story.now.duration_since(start_of_time()).as_secs() - WEEK * 11 / 10;
+    assert!((WEEK..=WEEK + 25 * 3600).contains(&late), "{late}");
+}
 
 #[test]
 fn a_scan_leads_from_the_first_code_to_connected() {
@@ -645,6 +690,7 @@ fn a_pairing_code_is_shown_alone_and_ends_its_window() {
         method: PairingMethod::Qr,
         code: Sensitive::new("qr"),
         valid_for: Duration::from_secs(60),
+        of: None,
     });
     story.is(P::Opening).shows("ABCD1234", 180).is(P::AwaitingPairing);
     let view = story.state.view();
@@ -687,6 +733,7 @@ fn news() -> impl Strategy<Value = ClientEvent> {
             method: if code { PairingMethod::Code } else { PairingMethod::Qr },
             code: Sensitive::new(text.to_string()),
             valid_for: Duration::from_secs(20),
+            of: None,
         }),
         1 => Just(ClientEvent::WindowPassed),
         1 => Just(ClientEvent::PasskeyWanted),
@@ -812,6 +859,7 @@ fn a_code_that_was_used_in_vain_is_taken_down_with_the_reason_and_followed_by_an
         method: PairingMethod::Qr,
         code: Sensitive::new(code.to_owned()),
         valid_for: Duration::from_secs(60),
+        of: None,
     };
     story.happens(Event::PermitGranted).hears(code("first"));
     story.hears(ClientEvent::PairingFailed(SessionReason::PairingFailed));

@@ -14,6 +14,10 @@ const ACTIVITY_GRAIN: SignedDuration = SignedDuration::from_mins(15);
 const STABLE: SignedDuration = SignedDuration::from_secs(30);
 /// After a refusal for too many tries, the wait starts at this many doublings: half a minute.
 const TOO_MANY: u32 = 5;
+/// Nothing was sent or received for this long: twice the grain in which it is noted.
+const QUIET: SignedDuration = SignedDuration::from_mins(30);
+/// How long a login that is due waits for a quiet moment.
+const WAIT_FOR_QUIET: SignedDuration = SignedDuration::from_hours(24);
 /// WhatsApp gives codes for this long: one for 60 s and five for 20 s each.
 const WINDOW: std::time::Duration = std::time::Duration::from_secs(160);
 /// The library announces the end of a window by itself; this much later we end it in its place.
@@ -198,6 +202,7 @@ fn tick(state: &mut State, now: Timestamp) {
         {
             failed(state, SessionReason::ServerNotAnswering, now);
         }
+        Stage::Connected if state.log_in_anew_at.is_some_and(due) => log_in_anew(state, now),
         Stage::Later { at } if due(at) => {
             state.stage = Stage::Connecting { by: later(now, state.timings.connect) };
         }
@@ -211,6 +216,18 @@ fn tick(state: &mut State, now: Timestamp) {
         }
         _ => {}
     }
+}
+
+/// A login that is planned and not needed yet: it waits for a quiet moment, but not for ever.
+fn log_in_anew(state: &mut State, now: Timestamp) {
+    let quiet = state.last_active_at.is_none_or(|last| now.duration_since(last) >= QUIET);
+    let due_since = state.connected_at.map(|since| later(since, state.timings.log_in_anew));
+    if !quiet && due_since.is_some_and(|due| now.duration_since(due) < WAIT_FOR_QUIET) {
+        state.log_in_anew_at = now.checked_add(ACTIVITY_GRAIN).ok();
+        return;
+    }
+    (state.renew, state.connected_at) = (true, None);
+    state.stage = Stage::Connecting { by: later(now, state.timings.connect) };
 }
 
 fn window_passed(state: &mut State, now: Timestamp) {
@@ -231,11 +248,12 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         _ => return,
     }
     match event {
-        ClientEvent::Code { method, code, valid_for } => {
+        ClientEvent::Code { method, code, valid_for, of } => {
             if method == state.kept.spec.pairing.method.known().unwrap_or_default()
                 && matches!(state.stage, Stage::Opening { .. } | Stage::Awaiting { .. })
             {
-                show(state, generation, Shown { method, code, expires_at: later(now, valid_for), attempt: 1 }, now);
+                let expires_at = later(now, valid_for);
+                show(state, generation, Shown { method, code, expires_at, attempt: 1, of }, now);
             }
         }
         // The server's codes are used up before one was shown: it gave none that can be read.
@@ -245,6 +263,14 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::WindowPassed => {
             if state.stage.is_pairing() {
                 window_passed(state, now);
+            }
+        }
+        // No further code would work either: there is none until somebody asks for one.
+        ClientEvent::PairingFailed(reason @ SessionReason::CoexistenceNotSupported) if !state.kept.paired => {
+            if state.stage.is_pairing() {
+                window_passed(state, now);
+                state.stage = Stage::Expired { reopen: None };
+                state.reason = Some(reason);
             }
         }
         ClientEvent::PairingFailed(reason) => {
@@ -309,7 +335,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             state.kept.paired = false;
             erase_and_go(state, false);
         }
-        ClientEvent::Unlinked(Ok(())) => {}
+        ClientEvent::Unlinked(Ok(())) | ClientEvent::Message(_) => {}
         ClientEvent::Unlinked(Err(reason)) => {
             if matches!(state.stage, Stage::Unlinking { .. }) {
                 failed(state, reason, now);
@@ -373,6 +399,9 @@ fn connected(state: &mut State, now: Timestamp) {
     state.was_connected = true;
     state.connected_at = Some(now);
     state.last_active_at = Some(now);
+    // Spread by a tenth: those that logged in together after a restart do not do so again a week later.
+    let anew = state.timings.log_in_anew;
+    state.log_in_anew_at = Some(later(now, state.back_off(anew, anew, 0)));
     state.kept.rest = Rest::None;
     if state.kept.restriction.as_ref().is_some_and(|found| found.kind == RestrictionKind::TemporaryBan) {
         state.kept.restriction = None;

@@ -2,9 +2,12 @@
 
 use whatsapp_operator::bridge_api::{PairingCode, PairingMethod, Qr, Session, SessionPhase, SessionReason};
 
-use super::state::{Permit, Stage, State};
+use super::{
+    Generation,
+    state::{Client, Permit, Stage, State},
+};
 
-/// WhatsApp sends six codes per window: one for 60 s and five for 20 s.
+/// WhatsApp gives references for six codes per window: one for 60 s and five for 20 s.
 const CODES_PER_WINDOW: u32 = 6;
 
 impl State {
@@ -39,6 +42,14 @@ impl State {
         self.reason
     }
 
+    /// The client that is logged in.
+    pub fn logged_in(&self) -> Option<Generation> {
+        match (self.stage, self.client) {
+            (Stage::Connected, Client::Live(client)) => Some(client),
+            _ => None,
+        }
+    }
+
     /// The session as callers see it.
     pub fn view(&self) -> Session {
         let shown = |method| self.shown.as_ref().filter(|shown| shown.method == method);
@@ -57,7 +68,7 @@ impl State {
                 code: shown.code.clone(),
                 expires_at: shown.expires_at,
                 attempt: shown.attempt,
-                attempts: CODES_PER_WINDOW.max(shown.attempt),
+                attempts: shown.of.unwrap_or(CODES_PER_WINDOW).max(shown.attempt),
             }),
             pairing_code: shown(PairingMethod::Code)
                 .map(|shown| PairingCode { code: shown.code.clone(), expires_at: shown.expires_at }),

@@ -1,31 +1,102 @@
-//! The clock that sessions wait by: the wall clock of the process's start, carried on by the monotonic clock. A wall clock that
-//! is set back or forward so keeps no session waiting and ends no ban early. What people read follows the wall clock.
+//! The clock that sessions wait by: the wall clock of the process's start, carried on by the time since the machine started. So
+//! a wall clock that is set back or forward keeps no session waiting and ends no ban early, and the time that a suspended
+//! machine sleeps counts. What people read, and what is stored for the next process, follows the wall clock.
 
-use std::{sync::LazyLock, time::Instant};
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
 use whatsapp_operator::bridge_api::Session;
+
+use crate::machine::{Kept, Rest};
 
 /// Clocks that are kept in step by NTP differ by less; a difference beyond it is a clock that was set.
 const STEP: SignedDuration = SignedDuration::from_secs(2);
+/// How often those who wait look whether a clock was set or the machine was suspended: timers do not notice either.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 
-static START: LazyLock<(Instant, Timestamp)> = LazyLock::new(|| (Instant::now(), Timestamp::now()));
+static START: LazyLock<(Duration, Timestamp)> = LazyLock::new(|| (uptime(), Timestamp::now()));
+
+/// Time since the machine started, suspension included. Nobody sets this clock.
+#[cfg(target_os = "linux")]
+fn uptime() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
+/// Elsewhere than on Linux, time since the first call: a bridge for trying things out.
+#[cfg(not(target_os = "linux"))]
+fn uptime() -> Duration {
+    static FIRST: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    FIRST.elapsed()
+}
 
 /// The time that sessions go by.
 pub fn now() -> Timestamp {
     let (started, at) = *START;
-    SignedDuration::try_from(started.elapsed()).ok().and_then(|since| at.checked_add(since).ok()).unwrap_or(at)
+    let since = SignedDuration::try_from(uptime().saturating_sub(started)).unwrap_or(SignedDuration::ZERO);
+    at.checked_add(since).unwrap_or(at)
+}
+
+/// How far the wall clock has been set away from ours, in whole seconds.
+pub fn step() -> SignedDuration {
+    step_between(Timestamp::now(), now())
+}
+
+/// Whether the wall clock was set since it was that far away from ours.
+pub fn was_set_since(known: SignedDuration) -> bool {
+    (step() - known).abs() >= STEP
+}
+
+/// Until a moment of [`now`], or until the wall clock is set away from where it is `known` to be.
+pub async fn sleep_until(at: Timestamp, known: SignedDuration) {
+    loop {
+        let wait = Duration::try_from(at.duration_since(now())).unwrap_or(Duration::ZERO);
+        if wait.is_zero() || was_set_since(known) {
+            return;
+        }
+        tokio::time::sleep(wait.min(LOOK_EVERY)).await;
+    }
+}
+
+/// A time of ours as the wall clock has it.
+pub fn to_wall(at: Timestamp, step: SignedDuration) -> Timestamp {
+    at.saturating_add(step).unwrap_or(at)
+}
+
+/// A time of the wall clock as sessions go by it.
+pub fn to_ours(at: Timestamp, step: SignedDuration) -> Timestamp {
+    at.saturating_sub(step).unwrap_or(at)
 }
 
 /// A session with its times as the wall clock has them now.
 pub fn for_people(session: Session) -> Session {
-    shifted(session, step(Timestamp::now(), now()))
+    shifted(session, step())
 }
 
-/// How far the wall clock has been set away from ours.
-fn step(wall: Timestamp, ours: Timestamp) -> SignedDuration {
+/// What is kept of a session, for a process that starts with the wall clock as it is now.
+pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
+    if step.is_zero() {
+        return Cow::Borrowed(kept);
+    }
+    let mut kept = kept.clone();
+    let Kept { rest, restriction, last_disconnect, .. } = &mut kept;
+    let times = [
+        if let Rest::Banned(until) = rest { Some(until) } else { None },
+        restriction.as_mut().and_then(|restriction| restriction.expires_at.as_mut()),
+        last_disconnect.as_mut().map(|last| &mut last.at),
+    ];
+    for time in times.into_iter().flatten() {
+        *time = time.saturating_add(step).unwrap_or(*time);
+    }
+    Cow::Owned(kept)
+}
+
+fn step_between(wall: Timestamp, ours: Timestamp) -> SignedDuration {
     let difference = wall.duration_since(ours);
-    if difference.abs() < STEP { SignedDuration::ZERO } else { difference }
+    if difference.abs() < STEP {
+        return SignedDuration::ZERO;
+    }
+    difference.round(SignedDurationRound::new().smallest(Unit::Second)).unwrap_or(difference)
 }
 
 fn shifted(mut session: Session, by: SignedDuration) -> Session {
@@ -52,7 +123,7 @@ fn shifted(mut session: Session, by: SignedDuration) -> Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Kept, State, Timings};
+    use crate::machine::{State, Timings};
     use whatsapp_operator::{
         bridge_api::{Qr, SessionSpec},
         model::Sensitive,
@@ -61,8 +132,9 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_moves_what_people_read_and_nothing_else() {
         let (ours, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
-        assert_eq!(step(ours + SignedDuration::from_millis(1500), ours), SignedDuration::ZERO);
-        assert_eq!(step(ours - hour, ours), -hour);
+        assert_eq!(step_between(ours + SignedDuration::from_millis(1500), ours), SignedDuration::ZERO);
+        assert_eq!(step_between(ours + SignedDuration::from_millis(3_600_004), ours), hour);
+        assert_eq!(step_between(ours - hour, ours), -hour);
         let state = State::new("a".to_owned(), Kept::new(SessionSpec::default()), ours, Timings::default(), 1, ours);
         let code = Qr {
             code: Sensitive::new("2@x"),
@@ -78,9 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn it_only_goes_forward() {
+    fn a_ban_is_stored_by_the_wall_clock_that_the_next_process_starts_with() {
+        let (ours, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
+        let kept = Kept { rest: Rest::Banned(ours + hour), ..Kept::new(SessionSpec::default()) };
+        assert_eq!(*for_disk(&kept, SignedDuration::ZERO), kept);
+        assert_eq!(for_disk(&kept, -hour).rest, Rest::Banned(ours));
+    }
+
+    #[tokio::test]
+    async fn it_only_goes_forward_and_a_clock_that_was_set_ends_a_wait() {
         let before = now();
         assert!(now() >= before);
-        assert!(step(Timestamp::now(), now()).is_zero());
+        assert!(step().is_zero());
+        // Known to be an hour away, it was set since.
+        let hour = SignedDuration::from_hours(1);
+        sleep_until(now() + hour, hour).await;
     }
 }

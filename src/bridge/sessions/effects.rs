@@ -49,7 +49,7 @@ impl Actor {
     }
 
     /// The client, unless it is gone: then it has sent its end, which says enough.
-    fn client(&self, generation: Generation) -> Option<&ClientHandle> {
+    pub(super) fn client(&self, generation: Generation) -> Option<&ClientHandle> {
         self.client.as_ref().filter(|(running, _)| *running == generation).map(|(_, client)| client)
     }
 

@@ -3,13 +3,18 @@
 mod client;
 mod clock;
 mod effects;
+mod messages;
+mod outboxes;
 mod refusal;
 mod registry;
+mod request;
 mod session;
 mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use messages::check as check_message;
+pub use outboxes::Outboxes;
 pub use refusal::{Refusal, check_id};
 pub use registry::{Limits, Registry};
 pub use shared::Shared;

@@ -1,12 +1,14 @@
 //! What a request has to be like, and why one is refused.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use whatsapp_operator::{
-    bridge_api::{PairingMethod, SessionSpec},
+    bridge_api::{LONGEST_TEXT, PairingMethod, SessionSpec},
     model::Sensitive,
 };
 
-use crate::{keys::KeysError, store::StoreError};
+use crate::{keys::KeysError, outbox::BadRecipient, store::StoreError};
 
 /// A request was refused.
 #[derive(Debug, Error)]
@@ -28,6 +30,52 @@ pub enum Refusal {
     /// The session is being deleted.
     #[error("the session is being deleted: wait until it is gone, then create it again")]
     Deleting,
+    /// The id of a message cannot be one.
+    #[error("a message id must be 8 to 64 characters out of A-Z and 0-9")]
+    BadMessageId,
+    /// The recipient cannot be one.
+    #[error(transparent)]
+    BadRecipient(#[from] BadRecipient),
+    /// The text is empty or too long.
+    #[error("the text must not be blank and may have up to {LONGEST_TEXT} characters; this one has {length}")]
+    BadText {
+        /// How many it has.
+        length: usize,
+    },
+    /// The message would expire in the past, or too late.
+    #[error("expiresAt must lie in the future, by 30 days at most")]
+    BadExpiry,
+    /// No device is linked.
+    #[error(
+        "no device is linked to this session, so the message would wait for somebody who may never come: pair it first"
+    )]
+    NotPaired,
+    /// The id is that of another message.
+    #[error("another message with this id was accepted before: a new message needs a new id")]
+    OtherMessage,
+    /// The message is with the server, or over.
+    #[error("the message was handed to WhatsApp already, or is over: it can no longer be called back")]
+    TooLate,
+    /// Too many wait in the session.
+    #[error("{max} messages wait in this session, as many as may: send more when some have gone")]
+    SessionQueueFull {
+        /// How many may.
+        max: usize,
+    },
+    /// Too many wait in all.
+    #[error("{max} messages wait on this bridge, as many as may: send more when some have gone")]
+    BridgeQueueFull {
+        /// How many may.
+        max: usize,
+    },
+    /// At the pace of the session, what waits before it would outlast the message's expiry.
+    #[error(
+        "at this session's pace the message would expire before its turn comes: give it more time, or send it later"
+    )]
+    TooMuchWaits {
+        /// How much too late it would be.
+        retry_after: Duration,
+    },
     /// The process is about to end.
     #[error("the bridge is shutting down: try again when it is back")]
     Closing,

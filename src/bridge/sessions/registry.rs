@@ -12,17 +12,19 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use whatsapp_operator::bridge_api::{Session, SessionSpec};
+use whatsapp_operator::bridge_api::{Message, MessageState, Session, SessionSpec};
 
 use super::{
     Shared,
     clock::{self, for_people},
     refusal::{Refusal, check_id, check_spec},
-    session::{Actor, Request},
+    request::{MessageRequest, NewMessage, Request},
+    session::Actor,
 };
 use crate::{
     machine::{Kept, State, Timings},
-    store::{Change, Stored},
+    outbox::Waiting,
+    store::{Change, MessageChange, Stored},
 };
 
 /// Requests to one session that may wait.
@@ -67,13 +69,13 @@ impl Registry {
         stored.sort_by_key(|stored| !stored.kept.paired);
         let registry = Self { shared, limits, entries: Mutex::default(), creating: tokio::sync::Mutex::default() };
         let now = clock::now();
-        for (position, Stored { id, kept }) in (0_u32..).zip(stored) {
+        for (position, Stored { id, kept, waiting, last_sequence }) in (0_u32..).zip(stored) {
             let wait = limits.resume_interval.saturating_mul(position);
             let turn = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
             let state = registry.state(id.clone(), kept, turn);
             // Before the first request: a session that is missing from a list counts as lost.
             registry.shared.feed.sessions.show(for_people(state.view()));
-            let entry = registry.spawn(state);
+            let entry = registry.spawn(state, (waiting, last_sequence));
             registry.entries().by_id.insert(id, entry);
         }
         registry
@@ -89,9 +91,9 @@ impl Registry {
         State::new(id, kept, turn, self.limits.timings, seed, clock::now())
     }
 
-    fn spawn(&self, state: State) -> Entry {
+    fn spawn(&self, state: State, messages: (Vec<Waiting>, u64)) -> Entry {
         let (requests, received) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(Actor::new(Arc::clone(&self.shared), state).run(received));
+        let task = tokio::spawn(Actor::new(Arc::clone(&self.shared), state, messages).run(received));
         Entry { requests, task }
     }
 
@@ -124,11 +126,13 @@ impl Registry {
         }
         let kept = Kept::new(spec);
         self.shared.store.apply(vec![Change::save(id, &kept)?]).await?;
+        // A session of this id that was deleted has left its messages behind.
+        let messages = self.shared.store.reader.waiting(id).await?;
         let mut entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);
         }
-        let entry = self.spawn(self.state(id.to_owned(), kept, Timestamp::UNIX_EPOCH));
+        let entry = self.spawn(self.state(id.to_owned(), kept, Timestamp::UNIX_EPOCH), messages);
         entries.by_id.insert(id.to_owned(), entry);
         Ok(())
     }
@@ -160,21 +164,68 @@ impl Registry {
         if let Some(session) = self.tell(id, unlink).await? {
             return Ok(Some(session));
         }
-        self.shared.store.apply(vec![Change::remove(id)]).await?;
+        let abandoned = MessageChange::Abandon { session: id.to_owned(), at: Timestamp::now() };
+        self.shared.store.apply(vec![Change::remove(id), Change::Message(abandoned)]).await?;
         self.shared.keys.erase(id).await?;
         Ok(None)
     }
 
+    /// Accepts a message of session `id`; on the disk when this returns, with whether it is new. `None`: there is no session.
+    pub async fn send(&self, id: &str, message: NewMessage) -> Result<Option<(Message, bool)>, Refusal> {
+        self.ask_about(id, |answer| MessageRequest::Accept(Box::new(message), answer)).await?.transpose()
+    }
+
+    /// Calls a message back. `None`: there is no session, or no such message.
+    pub async fn call_back(&self, id: &str, message: String) -> Result<Option<Message>, Refusal> {
+        Ok(self.ask_about(id, |answer| MessageRequest::CallBack(message, answer)).await?.transpose()?.flatten())
+    }
+
+    /// Adds to messages of session `id` what they wait for.
+    pub async fn describe(&self, id: &str, messages: &mut [Message]) -> Result<(), Refusal> {
+        let waits = |message: &&mut Message| message.status.state == MessageState::Queued;
+        let sequences: Vec<u64> = messages.iter_mut().filter(waits).map(|message| message.status.sequence).collect();
+        if sequences.is_empty() {
+            return Ok(());
+        }
+        let found = self.ask_about(id, |answer| MessageRequest::Waits(sequences, answer)).await?.unwrap_or_default();
+        for (message, found) in messages.iter_mut().filter(waits).zip(found) {
+            if let Some((why, estimate)) = found {
+                message.status.waits_for = Some(why.into());
+                message.status.estimated_send_at = estimate;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the task of session `id` about its messages; `None` when it has none.
+    async fn ask_about<T>(
+        &self,
+        id: &str,
+        request: impl FnOnce(oneshot::Sender<T>) -> MessageRequest,
+    ) -> Result<Option<T>, Refusal> {
+        check_id(id)?;
+        let Some(requests) = self.running(id)? else { return Ok(None) };
+        let (answer, answered) = oneshot::channel();
+        if requests.send(Request::Message(request(answer))).await.is_ok()
+            && let Ok(answer) = answered.await
+        {
+            return Ok(Some(answer));
+        }
+        if self.entries().closing { Err(Refusal::Closing) } else { Ok(None) }
+    }
+
+    /// The way to the task of session `id`; `None` when it has none.
+    fn running(&self, id: &str) -> Result<Option<mpsc::Sender<Request>>, Refusal> {
+        let entries = self.entries();
+        if entries.closing {
+            return Err(Refusal::Closing);
+        }
+        Ok(entries.by_id.get(id).filter(|entry| !entry.task.is_finished()).map(|entry| entry.requests.clone()))
+    }
+
     /// Tells the task of session `id` to delete it; `None` when it has none.
     async fn tell(&self, id: &str, unlink: bool) -> Result<Option<Session>, Refusal> {
-        let requests = {
-            let entries = self.entries();
-            if entries.closing {
-                return Err(Refusal::Closing);
-            }
-            entries.by_id.get(id).filter(|entry| !entry.task.is_finished()).map(|entry| entry.requests.clone())
-        };
-        let Some(requests) = requests else { return Ok(None) };
+        let Some(requests) = self.running(id)? else { return Ok(None) };
         let (answer, answered) = oneshot::channel();
         if requests.send(Request::Delete { unlink, answer }).await.is_ok()
             && let Ok(result) = answered.await

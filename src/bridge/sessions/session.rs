@@ -1,24 +1,30 @@
 //! One task per session: it alone owns the session's state, and stores what the state machine makes of it before anything
 //! follows from it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc},
     task::AbortHandle,
     time::Instant,
 };
-use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
+use whatsapp_operator::bridge_api::{Sending, Session, SessionPhase, SessionReason, SessionSpec};
 
 use super::{
     Shared,
     clock::{self, for_people},
+    request::Request,
 };
 use crate::{
-    backend::ClientHandle,
-    machine::{Effect, Event, Generation, State, step},
-    store::{Change, StoreError},
+    backend::{ClientHandle, Outgoing},
+    machine::{ClientEvent, Effect, Event, Generation, State, step},
+    outbox::{self, Outbox, Waiting},
+    store::{Change, MessageChange, StoreError},
 };
 
 /// First wait before what could not be stored is stored again; doubles up to `STORE_RETRY_MAX`.
@@ -26,32 +32,26 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// A disk that is full stays so until somebody comes; what they do has to show soon.
 const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
 
-/// What a session can be asked for.
-pub enum Request {
-    /// The wanted state; answered when it is on the disk, with `None` when the session is being deleted.
-    Put(Box<SessionSpec>, oneshot::Sender<Result<Option<Session>, StoreError>>),
-    /// Delete it; answered when that is on the disk.
-    Delete {
-        /// Whether the device is to be removed from the account first.
-        unlink: bool,
-        /// Where the answer goes.
-        answer: oneshot::Sender<Result<Session, StoreError>>,
-    },
-}
-
 // Boxed, because a channel reserves room for 32 of them per session.
 pub(super) enum Input {
     Event(Box<Event>),
     Permit(OwnedSemaphorePermit),
+    /// A client on a message.
+    Message(Generation, outbox::Event),
 }
 
-/// An event that cannot be refused, because what it says has happened, and that the store would not take. Nothing else
-/// happens to the session until it does.
+/// What has happened and cannot be refused, and the store would not take. Nothing else happens to the session until it does.
 struct Unstored {
-    event: Event,
+    what: Happened,
     error: StoreError,
     wait: Duration,
     again: Instant,
+}
+
+enum Happened {
+    Event(Event),
+    /// Changes of messages, and what follows from them.
+    Messages(Vec<Change>, Vec<outbox::Effect>),
 }
 
 /// The task's own things, next to the state.
@@ -64,13 +64,43 @@ pub struct Actor {
     pub(super) waiting_for_permit: Option<AbortHandle>,
     pub(super) permit: Option<OwnedSemaphorePermit>,
     unstored: Option<Box<Unstored>>,
+    /// How far the wall clock was set away from ours when the session was last stored.
+    pub(super) step: SignedDuration,
+    pub(super) outbox: Outbox,
+    /// The last place that was given to a message.
+    pub(super) last_sequence: u64,
+    /// The pace the outbox was told.
+    pub(super) pace: Sending,
+    /// The message that was accepted last: often it is the next to be sent.
+    pub(super) outgoing: Option<(u64, Outgoing)>,
+    /// The message that is with the server: id and place.
+    pub(super) flying: Option<(String, u64)>,
 }
 
 impl Actor {
-    /// A session's task; `state` must be stored already.
-    pub fn new(shared: Arc<Shared>, state: State) -> Self {
+    /// A session's task; `state` must be stored already, and `waiting` is what waits in it, the last place given out with it.
+    pub fn new(shared: Arc<Shared>, state: State, (waiting, last_sequence): (Vec<Waiting>, u64)) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
-        Self { shared, state, inputs, loopback, client: None, waiting_for_permit: None, permit: None, unstored: None }
+        shared.outboxes.found(waiting.len());
+        let pace = state.kept.spec.sending;
+        // Only spreads pauses; any number will do.
+        let outbox = Outbox::new(waiting, pace, RandomState::new().hash_one(state.id()));
+        Self {
+            shared,
+            state,
+            inputs,
+            loopback,
+            client: None,
+            waiting_for_permit: None,
+            permit: None,
+            unstored: None,
+            step: clock::step(),
+            outbox,
+            last_sequence,
+            pace,
+            outgoing: None,
+            flying: None,
+        }
     }
 
     /// Runs until the session is deleted or the process closes.
@@ -89,10 +119,20 @@ impl Actor {
                 },
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.store_again().await,
                 Some(input) = self.inputs.recv(), if again.is_none() => match input {
-                    Input::Event(event) => self.take(*event).await,
+                    Input::Event(event) => match *event {
+                        Event::Client(client, ClientEvent::Message(news)) => self.news(client, news).await,
+                        event => self.take(event).await,
+                    },
                     Input::Permit(permit) => self.granted(permit).await,
+                    Input::Message(client, event) => self.told_by(client, event).await,
                 },
-                () = sleep_until(self.state.wake_at()), if again.is_none() => self.take(Event::Tick).await,
+                () = sleep_until(self.state.wake_at(), self.step), if again.is_none() => self.take(Event::Tick).await,
+                () = sleep_until(self.outbox.wake_at(clock::now()), self.step), if again.is_none() => {
+                    self.message_event(outbox::Event::Tick).await;
+                }
+            }
+            if self.unstored.is_none() {
+                self.follow_session().await;
             }
             if self.state.is_gone() {
                 self.shared.feed.sessions.remove(self.state.id());
@@ -101,10 +141,16 @@ impl Actor {
         }
     }
 
+    /// The error of the store, while it fails.
+    pub(super) fn failing(&self) -> Option<StoreError> {
+        self.unstored.as_ref().map(|unstored| unstored.error.clone())
+    }
+
     /// Answers a request; with the error of the store while it fails, because nothing may overtake what happened before.
     async fn answer(&mut self, request: Request) {
-        let failing = self.unstored.as_ref().map(|unstored| unstored.error.clone());
+        let failing = self.failing();
         match request {
+            Request::Message(request) => self.answer_message(request).await,
             Request::Put(spec, answer) => {
                 let _ = answer.send(match failing {
                     Some(error) => Err(error),
@@ -146,13 +192,44 @@ impl Actor {
     async fn take_after(&mut self, event: Event, wait: Duration) {
         if let Err(error) = self.try_take(event.clone()).await {
             tracing::error!(session = self.state.id(), %error, "the session cannot be stored; trying again");
-            self.unstored = Some(Box::new(Unstored { event, error, wait, again: Instant::now() + wait }));
+            self.not_stored(Happened::Event(event), error, wait);
         }
     }
 
+    fn not_stored(&mut self, what: Happened, error: StoreError, wait: Duration) {
+        self.unstored = Some(Box::new(Unstored { what, error, wait, again: Instant::now() + wait }));
+    }
+
+    /// The store would not take these changes of messages: it gets them later.
+    pub(super) fn owe(&mut self, mut changes: Vec<Change>, mut effects: Vec<outbox::Effect>, error: StoreError) {
+        if changes.is_empty() && effects.is_empty() {
+            return;
+        }
+        tracing::error!(session = self.state.id(), %error, "what became of messages cannot be stored; trying again");
+        // Two in a row, when an answer to a request failed as well.
+        match self.unstored.take().map(|unstored| unstored.what) {
+            Some(Happened::Messages(before, then)) => {
+                changes.splice(0..0, before);
+                effects.splice(0..0, then);
+            }
+            Some(event @ Happened::Event(_)) => return self.not_stored(event, error, STORE_RETRY),
+            None => {}
+        }
+        self.not_stored(Happened::Messages(changes, effects), error, STORE_RETRY);
+    }
+
     async fn store_again(&mut self) {
-        if let Some(unstored) = self.unstored.take() {
-            self.take_after(unstored.event, (unstored.wait * 2).min(STORE_RETRY_MAX)).await;
+        let Some(unstored) = self.unstored.take() else { return };
+        let wait = (unstored.wait * 2).min(STORE_RETRY_MAX);
+        match unstored.what {
+            Happened::Event(event) => self.take_after(event, wait).await,
+            Happened::Messages(changes, effects) => {
+                self.write_messages(changes, effects).await;
+                if let Some(unstored) = &mut self.unstored {
+                    unstored.wait = wait;
+                    unstored.again = Instant::now() + wait;
+                }
+            }
         }
     }
 
@@ -189,15 +266,23 @@ impl Actor {
         Ok(())
     }
 
-    async fn store(&self, next: &State, forget: bool) -> Result<(), StoreError> {
-        let change = if forget {
-            Change::remove(next.id())
-        } else if next.kept == self.state.kept {
+    async fn store(&mut self, next: &State, forget: bool) -> Result<(), StoreError> {
+        let set = clock::was_set_since(self.step);
+        let step = if set { clock::step() } else { self.step };
+        let changes = if forget {
+            let (session, at) = (next.id().to_owned(), Timestamp::now());
+            vec![Change::remove(next.id()), Change::Message(MessageChange::Abandon { session, at })]
+        } else if next.kept == self.state.kept && !set {
             return Ok(());
         } else {
-            Change::save(next.id(), &next.kept)?
+            vec![Change::save(next.id(), &clock::for_disk(&next.kept, step))?]
         };
-        self.shared.store.apply(vec![change]).await
+        self.shared.store.apply(changes).await?;
+        if forget {
+            self.shared.outboxes.leave(self.outbox.len());
+        }
+        self.step = step;
+        Ok(())
     }
 
     fn note(&self, was: (SessionPhase, Option<SessionReason>)) {
@@ -219,8 +304,14 @@ impl Actor {
     }
 
     async fn close(mut self) {
-        if let Some(unstored) = self.unstored.take() {
-            self.keep(unstored.event).await;
+        match self.unstored.take().map(|unstored| unstored.what) {
+            Some(Happened::Event(event)) => self.keep(event).await,
+            Some(Happened::Messages(changes, _)) => {
+                if let Err(error) = self.shared.store.apply(changes).await {
+                    tracing::error!(session = self.state.id(), %error, "what became of messages is lost");
+                }
+            }
+            None => {}
         }
         let Some((generation, client)) = self.client.take() else { return };
         client.stop();
@@ -244,12 +335,9 @@ impl Actor {
     }
 }
 
-async fn sleep_until(at: Option<Timestamp>) {
+async fn sleep_until(at: Option<Timestamp>, step: SignedDuration) {
     match at {
         None => std::future::pending().await,
-        Some(at) => {
-            let wait = Duration::try_from(at.duration_since(clock::now())).unwrap_or(Duration::ZERO);
-            tokio::time::sleep(wait).await;
-        }
+        Some(at) => clock::sleep_until(at, step).await,
     }
 }

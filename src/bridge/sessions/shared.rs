@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::Outboxes;
 use crate::{backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, metrics::Metrics, store::Store};
 
 /// What all sessions share.
@@ -21,6 +22,8 @@ pub struct Shared {
     pub feed: Feed,
     /// The pairing permits.
     pub permits: Arc<Semaphore>,
+    /// How many messages may wait, and do.
+    pub outboxes: Outboxes,
     /// Counts.
     pub metrics: Metrics,
     /// Cancelled when every session is to close its client and end; it stays as it is on the disk.

@@ -19,7 +19,7 @@ use crate::{
     keys::script::NotedKeys,
     machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
-    sessions::{Limits, Refusal, Registry, Shared, session::Actor},
+    sessions::{Limits, Outboxes, Refusal, Registry, Shared, session::Actor},
     store::{Change, Store},
 };
 
@@ -40,13 +40,14 @@ impl Bench {
         let (script, clients) = Script::new();
         let keys = NotedKeys::new();
         let erased = Arc::clone(&keys.erased);
-        let (store, stored) = Store::open(&directory.path().join("bridge.db")).unwrap();
+        let (store, stored) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
         let shared = Arc::new(Shared {
             backend: Arc::new(script),
             data: keys.data.clone(),
             keys: Arc::new(keys),
             store,
             feed: Feed::new("run"),
+            outboxes: Outboxes::new(100, 1000),
             permits: Arc::new(Semaphore::new(permits)),
             metrics: Metrics::new(),
             closing: CancellationToken::new(),
@@ -86,6 +87,7 @@ impl Bench {
             method: PairingMethod::Qr,
             code: Sensitive::new("code"),
             valid_for: Duration::from_secs(60),
+            of: None,
         });
         client.says(ClientEvent::Paired);
         client.says(ClientEvent::Connected { phone_number: None, push_name: Some(Sensitive::new("Anna")) });
@@ -164,7 +166,7 @@ async fn a_permit_that_comes_too_late_does_not_cost_the_one_held() {
     let mut bench = Bench::start(Arc::new(tempfile::tempdir().unwrap()), 2);
     let (now, kept) = (jiff::Timestamp::now(), Kept::new(SessionSpec::default()));
     let state = State::new("a".to_owned(), kept, now, Timings::default(), 7, now);
-    let mut actor = Actor::new(Arc::clone(&bench.shared), state);
+    let mut actor = Actor::new(Arc::clone(&bench.shared), state, (Vec::new(), 0));
     actor.take(Event::Tick).await;
     let _client = bench.client().await;
     let late = Arc::clone(&bench.shared.permits).try_acquire_owned().unwrap();

@@ -2,18 +2,37 @@
 
 use rusqlite::{Connection, params};
 
-use super::StoreError;
+use jiff::Timestamp;
+use whatsapp_operator::bridge_api::Claim;
+
+use super::{
+    StoreError,
+    messages::{self, MessageChange, Told},
+};
 use crate::machine::Kept;
 
 /// A change of one table.
+#[derive(Clone)]
 pub enum Change {
     /// Of the sessions.
     Session(SessionChange),
+    /// Of the messages.
+    Message(MessageChange),
+    /// A key is claimed for a message, if it is free at `now`.
+    Claim {
+        /// The key.
+        key: String,
+        /// What it is claimed for.
+        claim: Claim,
+        /// The time.
+        now: Timestamp,
+    },
     /// Leaves nothing behind, but does everything a change does.
     Nothing,
 }
 
 /// A change of the table of sessions.
+#[derive(Clone)]
 pub enum SessionChange {
     /// The session is as it was encoded now, whether there was one or not.
     Save {
@@ -41,9 +60,17 @@ impl Change {
         Self::Session(SessionChange::Remove { id: id.to_owned() })
     }
 
-    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Whether a message waits no longer because of it.
+    pub fn settles(&self) -> bool {
+        matches!(self, Self::Message(MessageChange::Settle { .. }))
+    }
+
+    /// Writes it, and adds to `told` what came of it.
+    pub(super) fn write(&self, connection: &Connection, told: &mut Vec<Told>) -> rusqlite::Result<()> {
         match self {
             Self::Session(change) => change.write(connection),
+            Self::Message(change) => change.write(connection, told),
+            Self::Claim { key, claim, now } => messages::claim(connection, key, claim, *now, told),
             Self::Nothing => {
                 // No session has this id.
                 connection.execute("INSERT INTO sessions (id, kept) VALUES ('', '')", [])?;

@@ -6,7 +6,25 @@ use super::StoreError;
 
 /// One step per layout: the first makes the tables of layout 1, the second brings a file from 1 to 2, and so on. A step that
 /// was released is never changed.
-const STEPS: &[&str] = &["CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, kept TEXT NOT NULL) STRICT;"];
+const STEPS: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, kept TEXT NOT NULL) STRICT;",
+    // Times are milliseconds since 1970. `recipient_key` stands for the recipient within the session, however it was written.
+    "CREATE TABLE messages (
+         session TEXT NOT NULL, sequence INTEGER NOT NULL, id TEXT NOT NULL,
+         recipient TEXT NOT NULL, recipient_key INTEGER NOT NULL, content TEXT NOT NULL,
+         state TEXT NOT NULL, handed_over INTEGER NOT NULL DEFAULT 0, cause TEXT, code INTEGER,
+         accepted_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, sent_at INTEGER, delivered_at INTEGER,
+         companion_delivered_at INTEGER, read_at INTEGER, ended_at INTEGER,
+         PRIMARY KEY (session, sequence)
+     ) STRICT, WITHOUT ROWID;
+     CREATE UNIQUE INDEX messages_by_id ON messages (session, id);
+     CREATE INDEX messages_waiting ON messages (session, sequence) WHERE state = 'Queued';
+     CREATE INDEX messages_oldest ON messages (accepted_at) WHERE state = 'Queued';
+     CREATE INDEX messages_sent_to ON messages (session, recipient_key) WHERE sent_at IS NOT NULL;
+     CREATE INDEX messages_over ON messages (accepted_at) WHERE state <> 'Queued';
+     CREATE TABLE claims (key TEXT PRIMARY KEY, claim TEXT NOT NULL, expires_at INTEGER NOT NULL) STRICT;
+     CREATE INDEX claims_over ON claims (expires_at);",
+];
 
 /// The newest layout. A file of a later one is refused instead of being misread.
 #[allow(clippy::cast_possible_wrap)] // there are a few

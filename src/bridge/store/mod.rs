@@ -1,11 +1,14 @@
-//! What the bridge itself remembers, in SQLite: one row per session.
+//! What the bridge itself remembers, in SQLite: one row per session, one per message, one per idempotency key.
 //!
 //! All writes go through one thread, which puts everything that waits into one transaction: a burst of sessions costs a
 //! few flushes to the disk, not one each. A write is acknowledged after the flush. What can be written is a [`Change`].
 
 mod change;
 mod error;
+pub mod history;
 mod layout;
+mod messages;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -27,8 +30,13 @@ use tokio::{
 };
 
 use self::writer::Write;
-pub use self::{change::Change, error::StoreError};
-use crate::machine::Kept;
+pub use self::{
+    change::Change,
+    error::StoreError,
+    messages::{MessageChange, Told},
+    reader::Reader,
+};
+use crate::{machine::Kept, outbox::Waiting};
 
 /// How long a write may take: a disk that needs longer is as good as none.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +49,10 @@ pub struct Stored {
     pub id: String,
     /// What was kept.
     pub kept: Kept,
+    /// The messages that wait, in order.
+    pub waiting: Vec<Waiting>,
+    /// The last place that was given to a message.
+    pub last_sequence: u64,
 }
 
 /// A handle to the store.
@@ -49,24 +61,33 @@ pub struct Store {
     queue: mpsc::Sender<Write>,
     /// The last transaction failed.
     failing: Arc<AtomicBool>,
+    /// Looks things up beside the thread that writes.
+    pub reader: Reader,
 }
 
 impl Store {
     /// Opens the database at `path` and reads every session. A row that cannot be read is named in the log and left alone.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Stored>), StoreError> {
+    ///
+    /// `listener` hears what came of every change to a message or a claim, in the order in which they were made.
+    pub fn open(path: &Path, listener: impl Fn(&Told) + Send + 'static) -> Result<(Self, Vec<Stored>), StoreError> {
         let mut connection = Connection::open(path).map_err(|source| StoreError::of("open the file", source))?;
         layout::prepare(&mut connection)?;
         let sessions = read(&connection).map_err(|source| StoreError::of("read the sessions", source))?;
-        Ok((Self::write_to(connection)?, sessions))
+        let reader = Reader::open(path)?;
+        Ok((Self::write_to(connection, reader, listener)?, sessions))
     }
 
-    fn write_to(connection: Connection) -> Result<Self, StoreError> {
+    fn write_to(
+        connection: Connection,
+        reader: Reader,
+        listener: impl Fn(&Told) + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let (queue, receiver) = mpsc::channel(writer::QUEUE);
         let failing = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&failing);
-        let writer = move || writer::run(connection, receiver, &noted);
+        let writer = move || writer::run(connection, receiver, &noted, &listener);
         thread::Builder::new().name("store".to_owned()).spawn(writer).map_err(|_| StoreError::Closed)?;
-        Ok(Self { queue, failing })
+        Ok(Self { queue, failing, reader })
     }
 
     /// Whether something can be stored. Costs nothing as long as it is; after a failure it tries, because those who would
@@ -75,23 +96,23 @@ impl Store {
         if !self.failing.load(Ordering::Relaxed) {
             return true;
         }
-        matches!(timeout(TRY, self.queue(vec![Change::Nothing])).await, Ok(Ok(())))
+        matches!(timeout(TRY, self.queue(vec![Change::Nothing])).await, Ok(Ok(_)))
     }
 
     /// Makes `changes`, all or none; they are on the disk when this returns. After [`StoreError::Slow`] they may still be
     /// made, but before whatever is asked for next.
-    pub async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    pub async fn apply(&self, changes: Vec<Change>) -> Result<Vec<Told>, StoreError> {
         self.apply_within(LIMIT, changes).await
     }
 
-    async fn apply_within(&self, limit: Duration, changes: Vec<Change>) -> Result<(), StoreError> {
+    async fn apply_within(&self, limit: Duration, changes: Vec<Change>) -> Result<Vec<Told>, StoreError> {
         timeout(limit, self.queue(changes)).await.unwrap_or_else(|_| {
             self.failing.store(true, Ordering::Relaxed);
             Err(StoreError::Slow(limit))
         })
     }
 
-    async fn queue(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    async fn queue(&self, changes: Vec<Change>) -> Result<Vec<Told>, StoreError> {
         let (done, written) = oneshot::channel();
         self.queue.send(Write { changes, done }).await.map_err(|_| StoreError::Closed)?;
         written.await.map_err(|_| StoreError::Closed)?
@@ -105,7 +126,10 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
     for row in rows {
         let (id, kept) = row?;
         match serde_json::from_str(&kept) {
-            Ok(kept) => sessions.push(Stored { id, kept }),
+            Ok(kept) => {
+                let (waiting, last_sequence) = messages::waiting(connection, &id)?;
+                sessions.push(Stored { id, kept, waiting, last_sequence });
+            }
             // The parse error may quote the row, and the row holds a phone number.
             Err(_) => tracing::error!(session = id, "the stored session cannot be read and is left alone"),
         }

@@ -1,25 +1,35 @@
+use jiff::Timestamp;
+use serde_json::json;
+use whatsapp_operator::{
+    bridge_api::{MessageState, SessionSpec},
+    model::Sensitive,
+};
+
 use super::*;
-use whatsapp_operator::{bridge_api::SessionSpec, model::Sensitive};
+use crate::{
+    machine::Receipt,
+    outbox::{Recipient, Settled},
+};
 
 fn kept(phone: &str) -> Kept {
     Kept { phone_number: Some(Sensitive::new(phone)), paired: true, ..Kept::new(SessionSpec::default()) }
 }
 
 async fn saved(store: &Store, id: &str, kept: &Kept) -> Result<(), StoreError> {
-    store.apply(vec![Change::save(id, kept)?]).await
+    store.apply(vec![Change::save(id, kept)?]).await.map(drop)
 }
 
 #[tokio::test]
 async fn what_was_saved_is_there_after_reopening_and_what_was_removed_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
-    let (store, found) = Store::open(&path).unwrap();
+    let (store, found) = Store::open(&path, |_| ()).unwrap();
     assert!(found.is_empty());
     saved(&store, "a", &kept("+15550001")).await.unwrap();
     saved(&store, "a", &kept("+15550002")).await.unwrap();
     saved(&store, "b", &kept("+15550003")).await.unwrap();
     store.apply(vec![Change::remove("b")]).await.unwrap();
-    let (_store, found) = Store::open(&path).unwrap();
+    let (_store, found) = Store::open(&path, |_| ()).unwrap();
     let found: Vec<_> = found.into_iter().map(|stored| (stored.id, stored.kept)).collect();
     assert_eq!(found, [("a".to_owned(), kept("+15550002"))]);
 }
@@ -28,7 +38,7 @@ async fn what_was_saved_is_there_after_reopening_and_what_was_removed_is_not() {
 async fn a_store_that_fails_does_not_work_until_a_write_would_succeed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
-    let (store, _) = Store::open(&path).unwrap();
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
     let raw = Connection::open(&path).unwrap();
     raw.execute_batch("ALTER TABLE sessions RENAME TO elsewhere").unwrap();
     assert!(store.works().await, "nobody has needed it");
@@ -37,7 +47,7 @@ async fn a_store_that_fails_does_not_work_until_a_write_would_succeed() {
     raw.execute_batch("ALTER TABLE elsewhere RENAME TO sessions").unwrap();
     assert!(store.works().await);
     assert!(!store.failing.load(Ordering::Relaxed));
-    let (_store, found) = Store::open(&path).unwrap();
+    let (_store, found) = Store::open(&path, |_| ()).unwrap();
     assert!(found.is_empty());
 }
 
@@ -46,18 +56,18 @@ fn a_later_layout_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 9").unwrap();
-    assert!(matches!(Store::open(&path), Err(StoreError::TooNew { found: 9, .. })));
+    assert!(matches!(Store::open(&path, |_| ()), Err(StoreError::TooNew { found: 9, .. })));
 }
 
 #[tokio::test]
 async fn an_unreadable_row_is_skipped_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
-    let (store, _) = Store::open(&path).unwrap();
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
     saved(&store, "good", &kept("+15550001")).await.unwrap();
     let raw = Connection::open(&path).unwrap();
     raw.execute("INSERT INTO sessions VALUES ('bad', '{')", []).unwrap();
-    let (_store, found) = Store::open(&path).unwrap();
+    let (_store, found) = Store::open(&path, |_| ()).unwrap();
     assert_eq!(found.len(), 1);
     let rows: i64 = raw.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 2);
@@ -67,7 +77,7 @@ async fn an_unreadable_row_is_skipped_and_kept() {
 async fn changes_of_one_write_are_made_together_and_a_bad_one_is_left_out_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
-    let (store, _) = Store::open(&path).unwrap();
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
     let raw = Connection::open(&path).unwrap();
     raw.execute_batch(
         "CREATE TRIGGER no_bad BEFORE INSERT ON sessions WHEN NEW.id = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END",
@@ -84,7 +94,7 @@ async fn changes_of_one_write_are_made_together_and_a_bad_one_is_left_out_alone(
     assert!(matches!(refused, Err(StoreError::Database { .. })), "{refused:?}");
     good.unwrap();
     assert!(store.works().await);
-    let (_store, found) = Store::open(&path).unwrap();
+    let (_store, found) = Store::open(&path, |_| ()).unwrap();
     assert_eq!(found.into_iter().map(|stored| stored.id).collect::<Vec<_>>(), ["good"]);
 }
 
@@ -92,11 +102,11 @@ async fn changes_of_one_write_are_made_together_and_a_bad_one_is_left_out_alone(
 async fn a_full_disk_is_called_so_and_tolerated() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
-    drop(Store::open(&path).unwrap());
+    drop(Store::open(&path, |_| ()).unwrap());
     let mut connection = Connection::open(&path).unwrap();
     layout::prepare(&mut connection).unwrap();
     connection.execute_batch("PRAGMA max_page_count = 4").unwrap();
-    let store = Store::write_to(connection).unwrap();
+    let store = Store::write_to(connection, Reader::open(&path).unwrap(), |_| ()).unwrap();
     saved(&store, "a", &kept("+15550001")).await.unwrap();
     let long = kept(&"5".repeat(20_000));
     let refused = saved(&store, "b", &long).await;
@@ -111,7 +121,7 @@ async fn a_full_disk_is_called_so_and_tolerated() {
 async fn the_log_of_changes_stays_small() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
-    let (store, _) = Store::open(&path).unwrap();
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
     let long = kept(&"5".repeat(30_000));
     for turn in 0..400 {
         let changes = (0..8).map(|id| Change::save(&format!("{turn}-{id}"), &long).unwrap()).collect();
@@ -123,8 +133,10 @@ async fn the_log_of_changes_stays_small() {
 
 #[tokio::test]
 async fn a_disk_that_does_not_answer_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
     let (queue, _never_read) = mpsc::channel(1);
-    let store = Store { queue, failing: Arc::default() };
+    let store = Store { queue, ..store };
     let change = Change::save("a", &kept("+15550001")).unwrap();
     let refused = store.apply_within(Duration::from_millis(50), vec![change]).await;
     assert!(matches!(refused, Err(StoreError::Slow(_))), "{refused:?}");
@@ -136,9 +148,104 @@ fn a_file_without_tables_gets_them_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
     for _ in 0..2 {
-        drop(Store::open(&path).unwrap());
+        drop(Store::open(&path, |_| ()).unwrap());
         let raw = Connection::open(&path).unwrap();
         let layout: i64 = raw.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
         assert_eq!(layout, layout::LAYOUT);
     }
+}
+
+fn accepted(sequence: u64, id: &str, to: &str) -> Change {
+    let at = Timestamp::from_second(1_800_000_000).unwrap();
+    let message = serde_json::from_value(json!({
+        "id": id, "session": "a", "sequence": sequence, "state": "Queued", "acceptedAt": at, "expiresAt": at,
+        "to": to, "content": {"type": "text", "text": "Hello"},
+    }));
+    let recipient = Recipient::parse(to).unwrap().key();
+    Change::Message(MessageChange::Accept { message: message.unwrap(), recipient })
+}
+
+fn settle(sequence: u64, state: MessageState) -> Change {
+    let at = Timestamp::from_second(1_800_000_009).unwrap();
+    let settled = Settled { state, cause: None, code: None, at };
+    Change::Message(MessageChange::Settle { session: "a".to_owned(), sequence, settled })
+}
+
+fn receipt(id: &str, receipt: Receipt, second: i64) -> Change {
+    let at = Timestamp::from_second(second).unwrap();
+    Change::Message(MessageChange::Receipt { session: "a".to_owned(), id: id.to_owned(), receipt, at })
+}
+
+/// What a change did to messages: the state each is in now.
+async fn states(store: &Store, change: Change) -> Vec<MessageState> {
+    let told = store.apply(vec![change]).await.unwrap().into_iter();
+    let state = |told| match told {
+        Told::Message { message, changed: true } => message.status.state.known(),
+        _ => None,
+    };
+    told.filter_map(state).collect()
+}
+
+#[tokio::test]
+async fn a_message_is_accepted_once_and_its_state_only_moves_forward() {
+    use MessageState as S;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
+    assert_eq!(states(&store, accepted(1, "ONE", "+15551234567")).await, [S::Queued]);
+    assert_eq!(states(&store, accepted(2, "ONE", "+15551234567")).await, [], "it is there already");
+    // Receipts may be faster than the acknowledgement, doubled and in any order.
+    assert_eq!(states(&store, receipt("ONE", Receipt::CompanionDelivered, 5)).await, [S::Queued]);
+    assert_eq!(states(&store, receipt("ONE", Receipt::Delivered, 6)).await, [S::Queued]);
+    assert_eq!(states(&store, settle(1, S::Sent)).await, [S::Delivered]);
+    assert_eq!(states(&store, settle(1, S::Failed)).await, [], "it is settled");
+    assert_eq!(states(&store, receipt("ONE", Receipt::Read, 8)).await, [S::Read]);
+    assert_eq!(states(&store, receipt("ONE", Receipt::Read, 9)).await, []);
+    assert_eq!(states(&store, receipt("OTHER", Receipt::Read, 9)).await, []);
+    let message = store.reader.message("a", "ONE").await.unwrap().unwrap();
+    let seconds = |at: Option<Timestamp>| at.map(Timestamp::as_second);
+    let status = &message.status;
+    assert_eq!((seconds(status.companion_delivered_at), seconds(status.delivered_at)), (Some(5), Some(6)));
+    assert_eq!((seconds(status.sent_at), seconds(status.read_at)), (Some(1_800_000_009), Some(8)));
+    // Both were there when the first was sent; the third is to somebody else.
+    store.apply(vec![accepted(3, "TWO", "1 555 123 4567"), accepted(4, "THREE", "+15557654321")]).await.unwrap();
+    let key = |to| Recipient::parse(to).unwrap().key();
+    assert_eq!(store.reader.known("a").await.unwrap(), [key("15551234567")]);
+    assert!(store.reader.knows("a", key("15551234567")).await.unwrap());
+    let hand_over = MessageChange::HandOver { session: "a".to_owned(), sequence: 3 };
+    store.apply(vec![Change::Message(hand_over)]).await.unwrap();
+    drop(store);
+
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
+    let (waiting, last) = store.reader.waiting("a").await.unwrap();
+    assert_eq!(
+        waiting.iter().map(|waiting| (waiting.sequence, waiting.handed_over)).collect::<Vec<_>>(),
+        [(3, true), (4, false)]
+    );
+    assert_eq!(last, 4);
+    let page = store.reader.page("a", Some(4), 10).await.unwrap();
+    assert_eq!(page.iter().map(|message| message.status.sequence).collect::<Vec<_>>(), [3, 1]);
+    let abandon = MessageChange::Abandon { session: "a".to_owned(), at: Timestamp::UNIX_EPOCH };
+    assert_eq!(states(&store, Change::Message(abandon)).await, [S::Failed, S::Failed]);
+    assert_eq!(store.reader.over(Timestamp::MAX, 9).await.unwrap(), 3);
+    store.apply(vec![Change::Message(MessageChange::Prune { before: Timestamp::MAX, most: 2 })]).await.unwrap();
+    assert_eq!(store.reader.history().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn of_two_claims_of_one_key_the_first_counts_until_its_time_is_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let claim = |message: &str, now: i64| {
+        let claim = json!({"fingerprint": "f", "session": "a", "message": message, "expiresAt": at(now + 60)});
+        Change::Claim { key: "k".to_owned(), claim: serde_json::from_value(claim).unwrap(), now: at(now) }
+    };
+    let counts = async |change| match store.apply(vec![change]).await.unwrap().pop() {
+        Some(Told::Claim { claim, new }) => (claim.message, new),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(counts(claim("ONE", 1000)).await, ("ONE".to_owned(), true));
+    assert_eq!(counts(claim("TWO", 1059)).await, ("ONE".to_owned(), false));
+    assert_eq!(counts(claim("THREE", 1061)).await, ("THREE".to_owned(), true));
 }

@@ -189,6 +189,7 @@ pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
             window: instance.annotations().get(labels::REFRESH_QR).map(|value| window(value)).unwrap_or_default(),
             ..PairingSpec::default()
         },
+        sending: instance.spec.sending,
         ..SessionSpec::default()
     }
 }

@@ -165,7 +165,7 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
         P::AwaitingPasskey => (Phase::AwaitingPasskey, reason::AWAITING_PASSKEY, reason::AWAITING_PASSKEY),
         P::Connecting => (Phase::Connecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTING)),
         P::Connected => (Phase::Connected, reason::NOT_STARTED, reason::CONNECTED),
-        P::Reconnecting => (Phase::Reconnecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTION_LOST)),
+        P::Reconnecting => (Phase::Reconnecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTING)),
         P::Ended => (Phase::Disconnected, reason::NOT_STARTED, because.unwrap_or(reason::STOPPED)),
         P::Banned => (Phase::Restricted, reason::NOT_STARTED, reason::TEMPORARY_BAN),
         P::LoggedOut => (Phase::LoggedOut, reason::LOGGED_OUT, reason::LOGGED_OUT),

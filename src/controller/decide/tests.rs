@@ -308,7 +308,7 @@ fn each_state_of_a_session_has_its_phase_and_reason() {
         (session(P::Connecting), Phase::Connecting, reason::CONNECTING),
         (because(P::Connecting, SessionReason::ServerNotTrusted), Phase::Connecting, reason::SERVER_NOT_TRUSTED),
         (session(P::Connected), Phase::Connected, reason::CONNECTED),
-        (session(P::Reconnecting), Phase::Reconnecting, reason::CONNECTION_LOST),
+        (session(P::Reconnecting), Phase::Reconnecting, reason::CONNECTING),
         (because(P::Reconnecting, SessionReason::ServerUnreachable), Phase::Reconnecting, reason::SERVER_UNREACHABLE),
         (
             because(P::Reconnecting, SessionReason::ServerNotAnswering),
@@ -491,8 +491,8 @@ fn a_link_being_made_changes_nothing() {
 fn what_the_bridge_refuses_is_a_typed_reason_and_is_tried_again() {
     let object = after(&bound(Default::default()), &decide(&facts(&bound(Default::default()), None)));
     for (error, why) in [
-        (BridgeError::Refused { code: ErrorCode::Full.into() }, reason::BRIDGE_FULL),
-        (BridgeError::Refused { code: ErrorCode::Invalid.into() }, reason::BRIDGE_REFUSED),
+        (BridgeError::Refused { code: ErrorCode::Full.into(), retry_after: None }, reason::BRIDGE_FULL),
+        (BridgeError::Refused { code: ErrorCode::Invalid.into(), retry_after: None }, reason::BRIDGE_REFUSED),
         (BridgeError::Malformed { status: 200 }, reason::BRIDGE_MALFORMED_ANSWER),
         (BridgeError::Unauthorized, reason::BRIDGE_UNAUTHORIZED),
         (BridgeError::TimedOut, reason::BRIDGE_UNREACHABLE),
@@ -672,7 +672,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Absent),
         1 => Just(Happening::Down),
         1 => Just(Happening::LinkUnknown),
-        1 => Just(Happening::Failed(BridgeError::Refused { code: ErrorCode::Internal.into() })),
+        1 => Just(Happening::Failed(BridgeError::Refused { code: ErrorCode::Internal.into(), retry_after: None })),
         1 => Just(Happening::Refresh),
         1 => prop_oneof![Just(DesiredState::Connected), Just(DesiredState::Disconnected)].prop_map(Happening::Wish),
     ]

@@ -1,0 +1,140 @@
+//! Messages, and the claims of idempotency keys.
+
+use std::convert::Infallible;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response, Sse, sse},
+};
+use futures::{Stream, StreamExt, stream};
+use jiff::Timestamp;
+use serde::Deserialize;
+use whatsapp_operator::bridge_api::{Claim, Message, MessageList, MessageSpec};
+
+use super::{
+    Api,
+    events::{KEEP_ALIVE, Since, since},
+    failure::Failure,
+};
+use crate::{
+    sessions::{Refusal, check_id, check_message},
+    store::{Change, Told},
+};
+
+/// Messages on a page, when the caller does not say.
+const PAGE: u32 = 50;
+/// Messages on a page at most.
+const LONGEST_PAGE: u32 = 500;
+
+pub(super) async fn put(
+    State(api): State<Api>,
+    Path((session, id)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let spec: MessageSpec = serde_json::from_slice(&body).map_err(|error| Failure::Invalid(not_a_message(&error)))?;
+    let message = check_message(&id, spec)?;
+    let (message, new) = api
+        .registry
+        .send(&session, message)
+        .await?
+        .ok_or_else(|| Failure::NotFound(format!("there is no session {session}")))?;
+    api.shared.metrics.accepted(new);
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(message)).into_response())
+}
+
+/// Says where the body is wrong without quoting it.
+fn not_a_message(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let kind = match error.classify() {
+        Category::Eof => "ends too early",
+        Category::Syntax | Category::Io => "is not JSON",
+        Category::Data => "does not have the fields of a message (to, content: type \"text\" with text, expiresAt)",
+    };
+    format!("the body {kind}, at line {} column {}", error.line(), error.column())
+}
+
+pub(super) async fn read(
+    State(api): State<Api>,
+    Path((session, id)): Path<(String, String)>,
+) -> Result<Json<Message>, Failure> {
+    check_id(&session)?;
+    let found = api.shared.store.reader.message(&session, &id).await.map_err(Refusal::from)?;
+    let mut messages = [found.ok_or_else(|| Failure::NotFound(format!("session {session} has no message {id}")))?];
+    api.registry.describe(&session, &mut messages).await?;
+    let [message] = messages;
+    Ok(Json(message))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    before: Option<u64>,
+    limit: Option<u32>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Path(session): Path<String>,
+    query: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<MessageList>, Failure> {
+    check_id(&session)?;
+    let Query(Page { before, limit }) =
+        query.map_err(|_| Failure::Invalid("before and limit must be numbers that are not negative".to_owned()))?;
+    let limit = limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE);
+    // One more than asked for tells whether there is another page.
+    let mut items = api.shared.store.reader.page(&session, before, limit + 1).await.map_err(Refusal::from)?;
+    let more = items.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    api.registry.describe(&session, &mut items).await?;
+    let next = items.last().filter(|_| more).map(|message| message.status.sequence);
+    Ok(Json(MessageList { items, next }))
+}
+
+pub(super) async fn call_back(
+    State(api): State<Api>,
+    Path((session, id)): Path<(String, String)>,
+) -> Result<Json<Message>, Failure> {
+    let missing = || Failure::NotFound(format!("session {session} has no message {id}"));
+    let message = api.registry.call_back(&session, id.clone()).await?.ok_or_else(missing)?;
+    Ok(Json(message))
+}
+
+pub(super) async fn claim(State(api): State<Api>, Path(key): Path<String>, body: Bytes) -> Result<Response, Failure> {
+    check_id(&key)?;
+    let claim: Claim = serde_json::from_slice(&body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Failure::Invalid(format!(
+            "the body is not a claim (fingerprint, session, place, message, expiresAt), at line {line} column {column}"
+        ))
+    })?;
+    let change = Change::Claim { key, claim, now: Timestamp::now() };
+    let told = api.shared.store.apply(vec![change]).await.map_err(Refusal::from)?;
+    match told.into_iter().next() {
+        Some(Told::Claim { claim, new: true }) => Ok((StatusCode::CREATED, Json(claim)).into_response()),
+        Some(Told::Claim { claim, new: false }) => Ok(Json(claim).into_response()),
+        _ => Err(Refusal::Closing.into()),
+    }
+}
+
+pub(super) async fn follow(
+    State(api): State<Api>,
+    Query(query): Query<Since>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Failure> {
+    let closing = api.closing.clone().cancelled_owned();
+    let subscription = api.shared.feed.messages.subscribe(since(query, &headers)?);
+    let events = stream::unfold((api.shared, subscription), |(shared, mut subscription)| async move {
+        let (cursor, status) = shared.feed.messages.next(&mut subscription).await?;
+        let event = sse::Event::default().id(cursor.to_string());
+        let reset = || sse::Event::default().id(cursor.to_string()).event("reset").data("{}");
+        let event = match status {
+            Some(status) => event.event("message").json_data(status).unwrap_or_else(|_| reset()),
+            None => reset(),
+        };
+        Some((Ok(event), (shared, subscription)))
+    });
+    Ok(Sse::new(events.take_until(closing)).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE)))
+}

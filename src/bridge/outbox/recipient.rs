@@ -1,0 +1,119 @@
+//! Who a message is for, out of what callers write.
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use whatsapp_operator::model::Sensitive;
+
+use super::RecipientKey;
+
+/// E.164 allows 15 digits; the shortest numbers in use have 7 with their country code.
+const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
+
+/// A person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// By phone number: digits, country code first.
+    PhoneNumber(Sensitive),
+    /// By WhatsApp's linked id: digits.
+    Lid(Sensitive),
+}
+
+/// A recipient that cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BadRecipient {
+    /// Nothing that can be read as a number or an address.
+    #[error(
+        "the recipient must be a phone number in international form, such as +15551234567, or a WhatsApp address that ends in @s.whatsapp.net, @c.us or @lid"
+    )]
+    Unreadable,
+    /// Too short, too long, or without its country code.
+    #[error("the recipient's phone number must have 7 to 15 digits and begin with the country code, not with 0")]
+    NotInternational,
+    /// Groups, channels and broadcast lists.
+    #[error("messages can be sent to people only: groups, channels and broadcast lists are not supported yet")]
+    NotAPerson,
+}
+
+impl Recipient {
+    /// Reads what a caller wrote.
+    ///
+    /// # Errors
+    /// See [`BadRecipient`].
+    pub fn parse(text: &str) -> Result<Self, BadRecipient> {
+        let text = text.trim();
+        let Some((user, server)) = text.split_once('@') else { return phone_number(text) };
+        match server {
+            "s.whatsapp.net" | "c.us" => phone_number(user),
+            "lid" if !user.is_empty() && user.len() <= 20 && user.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Self::Lid(Sensitive::new(user)))
+            }
+            "g.us" | "newsletter" | "broadcast" => Err(BadRecipient::NotAPerson),
+            _ => Err(BadRecipient::Unreadable),
+        }
+    }
+
+    /// A number that stands for it, the same after every restart.
+    pub fn key(&self) -> RecipientKey {
+        let (kind, user) = match self {
+            Self::PhoneNumber(digits) => ("pn", digits),
+            Self::Lid(digits) => ("lid", digits),
+        };
+        let digest = Sha256::digest(format!("{kind}:{}", user.reveal()));
+        digest.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
+    }
+}
+
+fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let filler = |character: char| matches!(character, ' ' | '\u{a0}' | '-' | '.' | '(' | ')' | '/');
+    if text.is_empty() || !digits.chars().all(|character| character.is_ascii_digit() || filler(character)) {
+        return Err(BadRecipient::Unreadable);
+    }
+    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    if !DIGITS.contains(&digits.len()) || digits.starts_with('0') {
+        return Err(BadRecipient::NotInternational);
+    }
+    Ok(Recipient::PhoneNumber(Sensitive::new(digits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_in_many_forms_is_one_recipient() {
+        let key = |text| Recipient::parse(text).unwrap().key();
+        for same in [
+            "15551234567",
+            "+1 (555) 123-4567",
+            "1.555.123.4567",
+            " +15551234567 ",
+            "15551234567@s.whatsapp.net",
+            "15551234567@c.us",
+        ] {
+            assert_eq!(key(same), key("+15551234567"), "{same}");
+        }
+        assert_ne!(key("15551234567@lid"), key("+15551234567"));
+    }
+
+    #[test]
+    fn what_is_no_person_is_refused_with_the_reason() {
+        use BadRecipient as B;
+        for (text, why) in [
+            ("", B::Unreadable),
+            ("anna", B::Unreadable),
+            ("+1555abc4567", B::Unreadable),
+            ("++15551234567", B::Unreadable),
+            ("15551234567@example.com", B::Unreadable),
+            ("x@lid", B::Unreadable),
+            ("+155512", B::NotInternational),
+            ("+1234567890123456", B::NotInternational),
+            ("0170 1234567", B::NotInternational),
+            ("+", B::NotInternational),
+            ("123-456@g.us", B::NotAPerson),
+            ("1@newsletter", B::NotAPerson),
+        ] {
+            assert_eq!(Recipient::parse(text), Err(why), "{text}");
+        }
+    }
+}

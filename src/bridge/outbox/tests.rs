@@ -1,0 +1,341 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CLIENT: Generation = 1;
+
+fn start() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+/// An outbox with a clock and a disk, for tests that read as a story.
+struct Story {
+    outbox: Outbox,
+    now: Timestamp,
+    writes: Vec<Write>,
+    effects: Vec<Effect>,
+}
+
+impl Story {
+    fn paced(spec: Sending) -> Self {
+        Self { outbox: Outbox::new([], spec, 7), now: start(), writes: Vec::new(), effects: Vec::new() }
+    }
+
+    fn unpaced() -> Self {
+        Self::paced(Sending { per_minute: 0, burst: 0 })
+    }
+
+    fn happens(&mut self, event: Event) -> &mut Self {
+        (self.writes, self.effects) = self.outbox.step(event, self.now);
+        self
+    }
+
+    fn accepts(&mut self, sequence: u64, recipient: RecipientKey) -> &mut Self {
+        let expires_at = later(self.now, Duration::from_secs(3600));
+        self.happens(Event::Accepted(Waiting { sequence, recipient, known: false, expires_at, handed_over: false }))
+    }
+
+    fn goes_up(&mut self, client: Generation) -> &mut Self {
+        self.happens(Event::Link(Link::Up { client, timelocked: false }))
+    }
+
+    fn passes(&mut self, seconds: u64) -> &mut Self {
+        self.now = later(self.now, Duration::from_secs(seconds));
+        self.happens(Event::Tick)
+    }
+
+    fn is_acknowledged(&mut self, sequence: u64) -> &mut Self {
+        self.happens(Event::HandedOver { sequence, keyed: true }).happens(Event::Acknowledged { sequence, at: None })
+    }
+
+    fn sends(&mut self, sequence: impl Into<Option<u64>>) -> &mut Self {
+        let sent = self.effects.iter().find_map(|effect| match effect {
+            Effect::Send { sequence, .. } => Some(*sequence),
+            Effect::Suspect(_) => None,
+        });
+        assert_eq!(sent, sequence.into(), "{:?}", self.outbox);
+        self
+    }
+
+    fn settles(&mut self, sequence: u64, state: MessageState, cause: impl Into<Option<MessageCause>>) -> &mut Self {
+        let settled = self.writes.iter().find_map(|write| match write {
+            Write::Settle(settled, how) if *settled == sequence => Some((how.state, how.cause)),
+            _ => None,
+        });
+        assert_eq!(settled, Some((state, cause.into())), "{:?}", self.writes);
+        self
+    }
+
+    fn waits_for(&self, sequence: u64) -> Option<WaitsFor> {
+        self.outbox.waits(sequence, self.now).map(|(why, _)| why)
+    }
+}
+
+#[test]
+fn messages_go_one_after_the_other_and_each_is_handed_over_on_the_disk_first() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 2).sends(None);
+    assert_eq!(story.waits_for(1), Some(WaitsFor::Connection));
+    story.goes_up(CLIENT).sends(1);
+    assert_eq!(story.writes, [Write::HandOver(1)]);
+    assert_eq!((story.waits_for(1), story.waits_for(2)), (Some(WaitsFor::Acknowledgement), Some(WaitsFor::Turn)));
+    story.is_acknowledged(1).settles(1, MessageState::Sent, None).sends(2);
+    story.is_acknowledged(2).settles(2, MessageState::Sent, None).sends(None);
+    assert_eq!(story.outbox.len(), 0);
+    // With nothing before it a message goes at once.
+    story.accepts(3, 1).sends(3);
+    assert_eq!(story.writes, [Write::HandOver(3)]);
+}
+
+#[test]
+fn what_was_handed_over_goes_out_again_by_the_next_client_and_does_not_expire() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 1).goes_up(CLIENT).sends(1);
+    story.happens(Event::Link(Link::Down(WaitsFor::Connection)));
+    story.passes(7200).settles(2, MessageState::Expired, None);
+    assert!(!story.outbox.can_be_called_back(1));
+    story.goes_up(CLIENT + 1).sends(1);
+    assert_eq!(story.writes, [], "it is on the disk already that it was");
+    story.is_acknowledged(1).settles(1, MessageState::Sent, None);
+}
+
+#[test]
+fn a_message_is_called_back_until_it_is_handed_over() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 1).goes_up(CLIENT).sends(1);
+    assert!(!story.outbox.can_be_called_back(1) && story.outbox.can_be_called_back(2));
+    story.happens(Event::CallBack(1));
+    assert_eq!(story.writes, []);
+    story.happens(Event::CallBack(2)).settles(2, MessageState::Cancelled, None);
+    story.is_acknowledged(1).sends(None);
+}
+
+#[test]
+fn without_an_acknowledgement_the_connection_is_suspected_once() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).goes_up(CLIENT).happens(Event::HandedOver { sequence: 1, keyed: true });
+    assert_eq!(story.outbox.wake_at(story.now), Some(later(story.now, ACKNOWLEDGED_WITHIN)));
+    story.passes(20);
+    assert_eq!(story.effects, [Effect::Suspect(CLIENT)]);
+    story.passes(20);
+    assert_eq!(story.effects, []);
+    story.happens(Event::Link(Link::Down(WaitsFor::Connection))).goes_up(2).sends(1);
+}
+
+#[test]
+fn a_message_is_not_sent_until_the_phone_can_read_it_and_is_given_up_at_last() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).goes_up(CLIENT).sends(1);
+    for _ in 1..KEYING_TRIES {
+        // The server may be faster than the client's own word.
+        story.happens(Event::Acknowledged { sequence: 1, at: None });
+        story.happens(Event::HandedOver { sequence: 1, keyed: false }).sends(None);
+        assert_eq!(story.writes, []);
+        story.passes(300).sends(1);
+        assert!(story.effects.iter().any(|effect| matches!(effect, Effect::Send { fresh: true, .. })));
+    }
+    story
+        .happens(Event::HandedOver { sequence: 1, keyed: false })
+        .happens(Event::Acknowledged { sequence: 1, at: None });
+    story.settles(1, MessageState::Failed, MessageCause::RecipientUnreachable);
+}
+
+#[test]
+fn a_restriction_keeps_new_chats_back_and_lets_known_ones_go_on() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).goes_up(CLIENT).is_acknowledged(1);
+    story.accepts(2, 2).sends(2).accepts(3, 3);
+    story.happens(Event::Accepted(Waiting {
+        sequence: 4,
+        recipient: 1,
+        known: true,
+        expires_at: later(story.now, Duration::from_secs(3600)),
+        handed_over: false,
+    }));
+    story.happens(Event::Refused { sequence: 2, code: TIMELOCKED }).sends(4);
+    assert_eq!((story.waits_for(2), story.waits_for(3)), (Some(WaitsFor::Restriction), Some(WaitsFor::Restriction)));
+    assert!(story.outbox.can_be_called_back(2), "the server has said that it did not take it");
+    story.is_acknowledged(4).sends(None);
+    story.goes_up(CLIENT).sends(2).is_acknowledged(2).sends(3);
+}
+
+#[test]
+fn a_refusal_fails_and_one_that_may_pass_waits() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 2).goes_up(CLIENT).happens(Event::Refused { sequence: 1, code: 479 });
+    story.settles(1, MessageState::Failed, MessageCause::RefusedByServer).sends(2);
+    story.happens(Event::Refused { sequence: 2, code: 503 }).sends(None).passes(1).sends(None).passes(1).sends(2);
+    story.happens(Event::NotHandedOver { sequence: 2, why: Obstacle::NotOnWhatsApp });
+    story.settles(2, MessageState::Failed, MessageCause::NotOnWhatsApp);
+}
+
+#[test]
+fn a_pace_is_kept_and_estimated() {
+    let mut story = Story::paced(Sending { per_minute: 60, burst: 1 });
+    story.goes_up(CLIENT).accepts(1, 1).sends(1).accepts(2, 2).is_acknowledged(1).sends(None);
+    assert_eq!(story.waits_for(2), Some(WaitsFor::Pacing));
+    assert_eq!(story.outbox.waits(2, story.now).unwrap().1, Some(later(story.now, Duration::from_secs(1))));
+    assert_eq!(story.outbox.wake_at(story.now), Some(later(story.now, Duration::from_secs(1))));
+    story.passes(1).sends(2);
+}
+
+#[test]
+fn what_could_not_be_written_was_never_accepted() {
+    let mut story = Story::unpaced();
+    story.goes_up(CLIENT).accepts(1, 1).sends(1);
+    story.outbox.withdraw(1);
+    assert_eq!(story.outbox.len(), 0);
+    story.accepts(2, 1).sends(2);
+}
+
+#[test]
+fn a_hundred_thousand_waiting_messages_are_few_megabytes() {
+    assert!(std::mem::size_of::<Waiting>() <= 48, "{}", std::mem::size_of::<Waiting>());
+}
+
+/// What a crash leaves: what was on the disk.
+#[derive(Default)]
+struct Disk {
+    waiting: BTreeMap<u64, Waiting>,
+    settled: BTreeMap<u64, Settled>,
+}
+
+impl Disk {
+    fn take(&mut self, writes: &[Write]) {
+        for write in writes {
+            match *write {
+                Write::HandOver(sequence) => self.waiting.get_mut(&sequence).unwrap().handed_over = true,
+                Write::Settle(sequence, settled) => {
+                    assert!(self.waiting.remove(&sequence).is_some(), "{sequence} is settled twice");
+                    self.settled.insert(sequence, settled);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Accept {
+        recipient: u64,
+        seconds: u64,
+    },
+    CallBack(u64),
+    Up {
+        timelocked: bool,
+    },
+    Down,
+    Pass(u64),
+    /// The client's and the server's words on the message that is out: keyed, acknowledged, refused.
+    Keyed(bool),
+    Acknowledge,
+    Refuse(i64),
+    Hinder(bool),
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..3_u64, 1..500_u64).prop_map(|(recipient, seconds)| Step::Accept { recipient, seconds }),
+        1 => (0..20_u64).prop_map(Step::CallBack),
+        3 => any::<bool>().prop_map(|timelocked| Step::Up { timelocked }),
+        1 => Just(Step::Down),
+        3 => (0..100_u64).prop_map(Step::Pass),
+        4 => prop::bool::weighted(0.8).prop_map(Step::Keyed),
+        4 => Just(Step::Acknowledge),
+        1 => prop_oneof![Just(463), Just(479), Just(503)].prop_map(Step::Refuse),
+        1 => any::<bool>().prop_map(Step::Hinder),
+        1 => Just(Step::Crash),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+proptest! {
+    /// Whatever comes in whatever order, with crashes anywhere: a message is settled once; what was sent was with the server
+    /// and acknowledged; what expired or was called back never was with it; at most one is out at a time; order is kept among
+    /// those of one recipient; and in the end nothing is lost.
+    #[test]
+    fn accepted_once_sent_once_and_the_state_is_true(steps in steps(), per_minute in 0..200_u32) {
+        let spec = Sending { per_minute, burst: 2 };
+        let (mut now, mut disk, mut client) = (start(), Disk::default(), 1);
+        let mut outbox = Outbox::new([], spec, 3);
+        let mut next_sequence = 1;
+        // What the server has seen, by sequence, in order of the first time; and what it acknowledged.
+        let (mut seen, mut acknowledged): (Vec<u64>, BTreeSet<u64>) = (Vec::new(), BTreeSet::new());
+        let mut refused = BTreeSet::new();
+        let mut out: Option<(Generation, u64)> = None;
+        let mut recipients = BTreeMap::new();
+        for step in steps.into_iter().chain([Step::Up { timelocked: false }]) {
+            let event = match step {
+                Step::Accept { recipient, seconds } => {
+                    let expires_at = later(now, Duration::from_secs(seconds));
+                    let waiting =
+                        Waiting { sequence: next_sequence, recipient, known: false, expires_at, handed_over: false };
+                    disk.waiting.insert(next_sequence, waiting);
+                    recipients.insert(next_sequence, recipient);
+                    next_sequence += 1;
+                    Event::Accepted(waiting)
+                }
+                Step::CallBack(sequence) => Event::CallBack(sequence),
+                Step::Up { timelocked } => { client += 1; Event::Link(Link::Up { client, timelocked }) }
+                Step::Down => Event::Link(Link::Down(WaitsFor::Connection)),
+                Step::Pass(seconds) => { now = later(now, Duration::from_secs(seconds)); Event::Tick }
+                Step::Crash => {
+                    outbox = Outbox::new(disk.waiting.values().copied(), spec, 5);
+                    out = None;
+                    continue;
+                }
+                Step::Keyed(keyed) => {
+                    let Some((_, sequence)) = out else { continue };
+                    Event::HandedOver { sequence, keyed }
+                }
+                Step::Acknowledge => {
+                    let Some((_, sequence)) = out else { continue };
+                    acknowledged.insert(sequence);
+                    Event::Acknowledged { sequence, at: None }
+                }
+                Step::Refuse(code) => {
+                    let Some((_, sequence)) = out else { continue };
+                    if code != 463 && code != 503 { refused.insert(sequence); }
+                    Event::Refused { sequence, code }
+                }
+                Step::Hinder(for_good) => {
+                    let Some((_, sequence)) = out else { continue };
+                    let why = if for_good { Obstacle::NotOnWhatsApp } else { Obstacle::Connection };
+                    Event::NotHandedOver { sequence, why }
+                }
+            };
+            let (writes, effects) = outbox.step(event, now);
+            disk.take(&writes);
+            if outbox.flying.is_none() { out = None; }
+            for effect in effects {
+                if let Effect::Send { client: by, sequence, .. } = effect {
+                    prop_assert!(disk.waiting[&sequence].handed_over, "handed over before it was written");
+                    prop_assert_eq!(by, client);
+                    if !seen.contains(&sequence) { seen.push(sequence); }
+                    out = Some((by, sequence));
+                }
+            }
+            let memory: BTreeSet<u64> = outbox.waiting.iter().map(|waiting| waiting.sequence)
+                .chain(outbox.flying.map(|flying| flying.message.sequence)).collect();
+            prop_assert_eq!(memory, disk.waiting.keys().copied().collect::<BTreeSet<_>>(), "memory and disk differ");
+            prop_assert_eq!(outbox.len(), disk.waiting.len());
+        }
+        for (sequence, settled) in &disk.settled {
+            match settled.state {
+                MessageState::Sent => prop_assert!(acknowledged.contains(sequence)),
+                MessageState::Failed if settled.cause == Some(MessageCause::RefusedByServer) => {
+                    prop_assert!(refused.contains(sequence));
+                }
+                _ => {}
+            }
+        }
+        for recipient in 0..3 {
+            let order: Vec<u64> = seen.iter().copied().filter(|sequence| recipients[sequence] == recipient).collect();
+            prop_assert!(order.is_sorted(), "{:?}", order);
+        }
+        prop_assert_eq!(disk.waiting.len() + disk.settled.len(), recipients.len(), "one was lost");
+    }
+}

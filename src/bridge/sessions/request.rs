@@ -1,0 +1,46 @@
+//! What a session's task can be asked for.
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use whatsapp_operator::bridge_api::{Message, MessageSpec, Session, SessionSpec, WaitsFor};
+
+use super::refusal::Refusal;
+use crate::{outbox::Recipient, store::StoreError};
+
+/// What a session can be asked for.
+pub enum Request {
+    /// The wanted state; answered when it is on the disk, with `None` when the session is being deleted.
+    Put(Box<SessionSpec>, oneshot::Sender<Result<Option<Session>, StoreError>>),
+    /// Delete it; answered when that is on the disk.
+    Delete {
+        /// Whether the device is to be removed from the account first.
+        unlink: bool,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<Session, StoreError>>,
+    },
+    /// About its messages.
+    Message(MessageRequest),
+}
+
+/// A message that is to be accepted.
+pub struct NewMessage {
+    /// Its id.
+    pub id: String,
+    /// What the caller wants.
+    pub spec: MessageSpec,
+    /// Who that is for.
+    pub recipient: Recipient,
+}
+
+/// What can be asked about the messages of a session.
+pub enum MessageRequest {
+    /// Accept one. Answered when it is on the disk, with whether it is new.
+    Accept(Box<NewMessage>, oneshot::Sender<Result<(Message, bool), Refusal>>),
+    /// Call one back.
+    CallBack(String, oneshot::Sender<Result<Option<Message>, Refusal>>),
+    /// Say of each of these places what it waits for.
+    Waits(Vec<u64>, oneshot::Sender<Vec<Option<Wait>>>),
+}
+
+/// What a message waits for, and when it is expected to be sent.
+pub type Wait = (WaitsFor, Option<Timestamp>);

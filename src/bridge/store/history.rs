@@ -1,0 +1,50 @@
+//! Forgets messages that are over, and idempotency keys whose time has passed.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Change, MessageChange, Store};
+
+/// How often it is looked at.
+const EVERY: Duration = Duration::from_secs(600);
+/// How many are forgotten in one go: a few milliseconds in which nobody else can write.
+const AT_ONCE: u32 = 2000;
+
+/// How long messages that are over are remembered, and how many.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// So long.
+    pub age: SignedDuration,
+    /// So many.
+    pub messages: u64,
+}
+
+/// Forgets for as long as it is polled.
+pub async fn prune(store: Store, history: History) {
+    loop {
+        let now = Timestamp::now();
+        let old = now.saturating_sub(history.age).unwrap_or(Timestamp::MIN);
+        while forget(&store, old, AT_ONCE).await > 0 {}
+        let over = store.reader.history().await.unwrap_or(0).saturating_sub(history.messages);
+        let mut left = u32::try_from(over).unwrap_or(u32::MAX);
+        while left > 0 {
+            let forgotten = forget(&store, now, left.min(AT_ONCE)).await;
+            if forgotten == 0 {
+                break;
+            }
+            left = left.saturating_sub(forgotten);
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Forgets messages that were accepted before then; how many. What cannot be forgotten now is at the next look.
+async fn forget(store: &Store, before: Timestamp, most: u32) -> u32 {
+    let change = MessageChange::Prune { before, most };
+    let found = store.reader.over(before, most).await.unwrap_or(0);
+    if found == 0 || store.apply(vec![Change::Message(change)]).await.is_err() {
+        return 0;
+    }
+    found
+}

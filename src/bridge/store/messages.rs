@@ -1,0 +1,379 @@
+//! Messages and claims in the database.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use whatsapp_operator::{
+    bridge_api::{Claim, Content, Message, MessageState, MessageStatus, Open},
+    model::Sensitive,
+};
+
+use crate::{
+    machine::Receipt,
+    outbox::{RecipientKey, Settled, Waiting},
+};
+
+/// A change of the table of messages.
+#[derive(Clone)]
+pub enum MessageChange {
+    /// A message is accepted, unless its session has one with that id.
+    Accept {
+        /// The message.
+        message: Box<Message>,
+        /// Stands for its recipient.
+        recipient: RecipientKey,
+    },
+    /// It is handed over to the server from here on.
+    HandOver {
+        /// Its session.
+        session: String,
+        /// Its place there.
+        sequence: u64,
+    },
+    /// It is settled. By the wall clock.
+    Settle {
+        /// Its session.
+        session: String,
+        /// Its place there.
+        sequence: u64,
+        /// How.
+        settled: Settled,
+    },
+    /// A device of the recipient tells of it.
+    Receipt {
+        /// Its session.
+        session: String,
+        /// Its id.
+        id: String,
+        /// What it tells.
+        receipt: Receipt,
+        /// When.
+        at: Timestamp,
+    },
+    /// All that wait in a session fail: it is gone.
+    Abandon {
+        /// The session.
+        session: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Messages that are over and were accepted before then are forgotten, the oldest first, at most so many.
+    Prune {
+        /// Accepted before then.
+        before: Timestamp,
+        /// At most.
+        most: u32,
+    },
+}
+
+/// What came of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told {
+    /// A message as it is now.
+    Message {
+        /// The message.
+        message: Box<Message>,
+        /// Whether the change did something to it.
+        changed: bool,
+    },
+    /// The claim that counts.
+    Claim {
+        /// The claim.
+        claim: Claim,
+        /// Whether it was made now.
+        new: bool,
+    },
+}
+
+const COLUMNS: &str = "session, sequence, id, recipient, content, state, cause, code, accepted_at, expires_at, sent_at, \
+                       delivered_at, companion_delivered_at, read_at, ended_at";
+
+impl MessageChange {
+    pub(super) fn write(&self, connection: &Connection, told: &mut Vec<Told>) -> rusqlite::Result<()> {
+        match self {
+            Self::Accept { message, recipient } => accept(connection, message, *recipient, told),
+            Self::HandOver { session, sequence } => {
+                connection
+                    .prepare_cached("UPDATE messages SET handed_over = 1 WHERE session = ?1 AND sequence = ?2")?
+                    .execute(params![session, to_sql(*sequence)])?;
+                Ok(())
+            }
+            Self::Settle { session, sequence, settled } => {
+                let at = settled.at.as_millisecond();
+                let (sent_at, ended_at) =
+                    if settled.state == MessageState::Sent { (Some(at), None) } else { (None, Some(at)) };
+                // A receipt may have been faster than the acknowledgement: then it is further than sent already.
+                let query = format!(
+                    "UPDATE messages SET cause = ?4, code = ?5, sent_at = ?6, ended_at = ?7,
+                         state = CASE WHEN ?3 <> 'Sent' THEN ?3 WHEN read_at IS NOT NULL THEN 'Read'
+                                      WHEN delivered_at IS NOT NULL THEN 'Delivered' ELSE 'Sent' END
+                     WHERE session = ?1 AND sequence = ?2 AND state = 'Queued' RETURNING {COLUMNS}"
+                );
+                let cause = settled.cause.map(word);
+                let values =
+                    params![session, to_sql(*sequence), word(settled.state), cause, settled.code, sent_at, ended_at];
+                tell(connection, &query, values, told)
+            }
+            Self::Receipt { session, id, receipt, at } => {
+                // What was read was delivered. A message that waits for the acknowledgement stays queued until it comes.
+                let set = match receipt {
+                    Receipt::Delivered => "delivered_at = ?3, state = iif(state = 'Sent', 'Delivered', state)",
+                    Receipt::CompanionDelivered => "companion_delivered_at = ?3",
+                    Receipt::Read => {
+                        "read_at = ?3, delivered_at = coalesce(delivered_at, ?3),
+                         state = iif(state IN ('Sent', 'Delivered'), 'Read', state)"
+                    }
+                };
+                let first = match receipt {
+                    Receipt::Delivered => "delivered_at",
+                    Receipt::CompanionDelivered => "companion_delivered_at",
+                    Receipt::Read => "read_at",
+                };
+                let query = format!(
+                    "UPDATE messages SET {set} WHERE session = ?1 AND id = ?2 AND {first} IS NULL RETURNING {COLUMNS}"
+                );
+                tell(connection, &query, params![session, id, at.as_millisecond()], told)
+            }
+            Self::Abandon { session, at } => {
+                let query = format!(
+                    "UPDATE messages SET state = 'Failed', cause = 'SessionDeleted', ended_at = ?2
+                     WHERE session = ?1 AND state = 'Queued' RETURNING {COLUMNS}"
+                );
+                tell(connection, &query, params![session, at.as_millisecond()], told)
+            }
+            Self::Prune { before, most } => {
+                let before = before.as_millisecond();
+                connection
+                    .prepare_cached(
+                        "DELETE FROM messages WHERE (session, sequence) IN (SELECT session, sequence FROM messages
+                             WHERE state <> 'Queued' AND accepted_at < ?1 ORDER BY accepted_at LIMIT ?2)",
+                    )?
+                    .execute(params![before, most])?;
+                connection
+                    .prepare_cached("DELETE FROM claims WHERE expires_at < ?1")?
+                    .execute(params![Timestamp::now().as_millisecond()])?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn accept(
+    connection: &Connection,
+    message: &Message,
+    recipient: RecipientKey,
+    told: &mut Vec<Told>,
+) -> rusqlite::Result<()> {
+    let status = &message.status;
+    let content = serde_json::to_string(&message.content)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let made = connection
+        .prepare_cached(
+            "INSERT INTO messages (session, sequence, id, recipient, recipient_key, content, state, accepted_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'Queued', ?7, ?8) ON CONFLICT (session, id) DO NOTHING",
+        )?
+        .execute(params![
+            status.session,
+            to_sql(status.sequence),
+            status.id,
+            message.to.reveal(),
+            recipient.cast_signed(),
+            content,
+            status.accepted_at.as_millisecond(),
+            status.expires_at.as_millisecond(),
+        ])?;
+    if made == 1 {
+        told.push(Told::Message { message: Box::new(message.clone()), changed: true });
+    } else if let Some(before) = by_id(connection, &status.session, &status.id)? {
+        told.push(Told::Message { message: Box::new(before), changed: false });
+    }
+    Ok(())
+}
+
+fn tell(
+    connection: &Connection,
+    query: &str,
+    values: &[&dyn rusqlite::ToSql],
+    told: &mut Vec<Told>,
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(query)?;
+    for message in statement.query_map(values, read)? {
+        told.push(Told::Message { message: Box::new(message?), changed: true });
+    }
+    Ok(())
+}
+
+/// Makes a claim, unless there is one whose time has not come.
+pub(super) fn claim(
+    connection: &Connection,
+    key: &str,
+    claim: &Claim,
+    now: Timestamp,
+    told: &mut Vec<Told>,
+) -> rusqlite::Result<()> {
+    let text =
+        serde_json::to_string(claim).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let made = connection
+        .prepare_cached(
+            "INSERT INTO claims (key, claim, expires_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (key) DO UPDATE SET claim = ?2, expires_at = ?3 WHERE expires_at < ?4",
+        )?
+        .execute(params![key, text, claim.expires_at.as_millisecond(), now.as_millisecond()])?;
+    let counts = if made == 1 {
+        claim.clone()
+    } else {
+        let text: String = connection
+            .prepare_cached("SELECT claim FROM claims WHERE key = ?1")?
+            .query_row(params![key], |row| row.get(0))?;
+        serde_json::from_str(&text).map_err(|error| unreadable(0, error))?
+    };
+    told.push(Told::Claim { claim: counts, new: made == 1 });
+    Ok(())
+}
+
+/// A message by its id.
+pub(super) fn by_id(connection: &Connection, session: &str, id: &str) -> rusqlite::Result<Option<Message>> {
+    let query = format!("SELECT {COLUMNS} FROM messages WHERE session = ?1 AND id = ?2");
+    connection.prepare_cached(&query)?.query_row(params![session, id], read).optional()
+}
+
+/// A message by its place.
+pub(super) fn by_sequence(connection: &Connection, session: &str, sequence: u64) -> rusqlite::Result<Option<Message>> {
+    let query = format!("SELECT {COLUMNS} FROM messages WHERE session = ?1 AND sequence = ?2");
+    connection.prepare_cached(&query)?.query_row(params![session, to_sql(sequence)], read).optional()
+}
+
+/// Messages of a session before a place, newest first.
+pub(super) fn page(
+    connection: &Connection,
+    session: &str,
+    before: Option<u64>,
+    limit: u32,
+) -> rusqlite::Result<Vec<Message>> {
+    let query =
+        format!("SELECT {COLUMNS} FROM messages WHERE session = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3");
+    let before = before.map_or(i64::MAX, to_sql);
+    connection.prepare_cached(&query)?.query_map(params![session, before, limit], read)?.collect()
+}
+
+/// What waits in a session, in order, and the last place that was given out there.
+pub(super) fn waiting(connection: &Connection, session: &str) -> rusqlite::Result<(Vec<Waiting>, u64)> {
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT max(sequence) FROM messages WHERE session = ?1")?
+        .query_row(params![session], |row| row.get(0))?;
+    let waiting = connection
+        .prepare_cached(
+            "SELECT sequence, recipient_key, expires_at, handed_over FROM messages
+             WHERE session = ?1 AND state = 'Queued' ORDER BY sequence",
+        )?
+        .query_map(params![session], |row| {
+            Ok(Waiting {
+                sequence: from_sql(row.get(0)?),
+                recipient: row.get::<_, i64>(1)?.cast_unsigned(),
+                known: false,
+                expires_at: time(row.get(2)?),
+                handed_over: row.get(3)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok((waiting, last.map_or(0, from_sql)))
+}
+
+/// To whom of those that wait a message of the session has been sent before.
+pub(super) fn known(connection: &Connection, session: &str) -> rusqlite::Result<Vec<RecipientKey>> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT recipient_key FROM messages WHERE session = ?1 AND sent_at IS NOT NULL AND recipient_key IN
+                 (SELECT recipient_key FROM messages WHERE session = ?1 AND state = 'Queued')",
+        )?
+        .query_map(params![session], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?
+        .collect()
+}
+
+/// Whether a message of the session has been sent to this person before.
+pub(super) fn knows(connection: &Connection, session: &str, recipient: RecipientKey) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM messages WHERE session = ?1 AND recipient_key = ?2 AND sent_at IS NOT NULL)",
+        )?
+        .query_row(params![session, recipient.cast_signed()], |row| row.get(0))
+}
+
+/// How many messages are over.
+pub(super) fn history(connection: &Connection) -> rusqlite::Result<u64> {
+    let count = connection.query_row("SELECT count(*) FROM messages WHERE state <> 'Queued'", [], |row| row.get(0))?;
+    Ok(from_sql(count))
+}
+
+/// How many messages that are over were accepted before then, counted up to `most`.
+pub(super) fn over(connection: &Connection, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
+    connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM messages WHERE state <> 'Queued' AND accepted_at < ?1 LIMIT ?2)",
+        )?
+        .query_row(params![before.as_millisecond(), most], |row| row.get(0))
+}
+
+/// Since when the oldest message that waits has waited.
+pub(super) fn oldest_waiting(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let oldest: Option<i64> =
+        connection.query_row("SELECT min(accepted_at) FROM messages WHERE state = 'Queued'", [], |row| row.get(0))?;
+    Ok(oldest.map(time))
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Message> {
+    let moment = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(time));
+    let content: String = row.get(4)?;
+    let content: Content = serde_json::from_str(&content).map_err(|error| unreadable(4, error))?;
+    Ok(Message {
+        status: MessageStatus {
+            session: row.get(0)?,
+            sequence: from_sql(row.get(1)?),
+            id: row.get(2)?,
+            state: open(row.get::<_, String>(5)?),
+            waits_for: None,
+            cause: row.get::<_, Option<String>>(6)?.map(open),
+            code: row.get(7)?,
+            accepted_at: time(row.get(8)?),
+            expires_at: time(row.get(9)?),
+            estimated_send_at: None,
+            sent_at: moment(10)?,
+            delivered_at: moment(11)?,
+            companion_delivered_at: moment(12)?,
+            read_at: moment(13)?,
+            ended_at: moment(14)?,
+        },
+        to: Sensitive::new(row.get::<_, String>(3)?),
+        content,
+    })
+}
+
+/// The error holds neither text nor number: serde says where, and quotes nothing of a value it could not read as JSON.
+fn unreadable(column: usize, _: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(
+        column,
+        rusqlite::types::Type::Text,
+        "the stored value cannot be read by this version".into(),
+    )
+}
+
+fn open<T: serde::de::DeserializeOwned>(word: String) -> Open<T> {
+    serde_json::from_value(serde_json::Value::String(word.clone()))
+        .map_or_else(|_| Open::Unknown(word.into()), Open::Known)
+}
+
+/// A word as it travels.
+fn word<T: serde::Serialize>(value: T) -> Option<String> {
+    serde_json::to_value(value).ok()?.as_str().map(str::to_owned)
+}
+
+fn time(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn to_sql(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+fn from_sql(sequence: i64) -> u64 {
+    u64::try_from(sequence).unwrap_or(0)
+}

@@ -1,0 +1,97 @@
+//! Looks things up, beside the thread that writes.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+use whatsapp_operator::bridge_api::Message;
+
+use super::{StoreError, messages};
+use crate::outbox::{RecipientKey, Waiting};
+
+/// How long a look may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A handle. What it reads is on the disk.
+#[derive(Clone)]
+pub struct Reader(Arc<Mutex<Connection>>);
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::of("open the file to read it", source);
+        // The log of changes may have to be recovered, so it is opened to write too; nothing is written by it.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.execute_batch("PRAGMA query_only = TRUE; PRAGMA busy_timeout = 5000;").map_err(failed)?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection = Arc::clone(&self.0);
+        let looking =
+            tokio::task::spawn_blocking(move || look(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
+        match tokio::time::timeout(LIMIT, looking).await {
+            Ok(Ok(found)) => found.map_err(|source| StoreError::of("read", source)),
+            Ok(Err(_)) => Err(StoreError::Closed),
+            Err(_) => Err(StoreError::Slow(LIMIT)),
+        }
+    }
+
+    /// A message by its id.
+    pub async fn message(&self, session: &str, id: &str) -> Result<Option<Message>, StoreError> {
+        let (session, id) = (session.to_owned(), id.to_owned());
+        self.look(move |connection| messages::by_id(connection, &session, &id)).await
+    }
+
+    /// A message by its place.
+    pub async fn message_at(&self, session: &str, sequence: u64) -> Result<Option<Message>, StoreError> {
+        let session = session.to_owned();
+        self.look(move |connection| messages::by_sequence(connection, &session, sequence)).await
+    }
+
+    /// Messages of a session before a place, newest first.
+    pub async fn page(&self, session: &str, before: Option<u64>, limit: u32) -> Result<Vec<Message>, StoreError> {
+        let session = session.to_owned();
+        self.look(move |connection| messages::page(connection, &session, before, limit)).await
+    }
+
+    /// What waits in a session, in order, and the last place that was given out.
+    pub async fn waiting(&self, session: &str) -> Result<(Vec<Waiting>, u64), StoreError> {
+        let session = session.to_owned();
+        self.look(move |connection| messages::waiting(connection, &session)).await
+    }
+
+    /// To whom of those that wait a message of the session has been sent before.
+    pub async fn known(&self, session: &str) -> Result<Vec<RecipientKey>, StoreError> {
+        let session = session.to_owned();
+        self.look(move |connection| messages::known(connection, &session)).await
+    }
+
+    /// Whether a message of the session has been sent to this person before.
+    pub async fn knows(&self, session: &str, recipient: RecipientKey) -> Result<bool, StoreError> {
+        let session = session.to_owned();
+        self.look(move |connection| messages::knows(connection, &session, recipient)).await
+    }
+
+    /// How many messages are over.
+    pub async fn history(&self) -> Result<u64, StoreError> {
+        self.look(messages::history).await
+    }
+
+    /// How many messages that are over were accepted before then, counted up to `most`.
+    pub async fn over(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.look(move |connection| messages::over(connection, before, most)).await
+    }
+
+    /// Since when the oldest message that waits has waited.
+    pub async fn oldest_waiting(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.look(messages::oldest_waiting).await
+    }
+}

@@ -1,0 +1,185 @@
+//! What travels about messages.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Extra, Open};
+use crate::model::Sensitive;
+
+/// A message that is to be sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageSpec {
+    /// Who is to get it: a phone number in international form (`+`, spaces, dots, dashes and brackets do not matter), or a
+    /// WhatsApp address of a person (`…@s.whatsapp.net`, `…@c.us`, `…@lid`).
+    pub to: Sensitive,
+    /// What it says.
+    pub content: Content,
+    /// Until when it may be handed to the server; later it is [`MessageState::Expired`]. Left out: 24 hours from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// What a later release wants besides.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What a message says. A kind that a bridge does not know is refused: it could not be sent as it was meant. `template` is
+/// reserved for drivers of business APIs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Content {
+    /// Plain text.
+    Text {
+        /// 1 to 65,536 characters, the most that WhatsApp's own clients send.
+        text: Sensitive,
+    },
+}
+
+/// How many characters a text may have.
+pub const LONGEST_TEXT: usize = 65_536;
+
+/// A message that was accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// How far it has come.
+    #[serde(flatten)]
+    pub status: MessageStatus,
+    /// Who is to get it, as the caller wrote it.
+    pub to: Sensitive,
+    /// What it says.
+    pub content: Content,
+}
+
+/// How far a message has come. Holds neither number nor text: this is what events tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageStatus {
+    /// The id it has at WhatsApp, fixed when it was accepted; unique within its session.
+    pub id: String,
+    /// The session that sends it.
+    pub session: String,
+    /// Its place among the messages of its session, growing in the order in which they were accepted.
+    pub sequence: u64,
+    /// How far it has come. Only ever moves forward.
+    pub state: Open<MessageState>,
+    /// What a queued message waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<Open<WaitsFor>>,
+    /// Why a message failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Open<MessageCause>>,
+    /// The code the server refused it with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i64>,
+    /// When it was accepted, which is when it was on the disk.
+    pub accepted_at: Timestamp,
+    /// Until when it may be handed to the server.
+    pub expires_at: Timestamp,
+    /// When a queued message is expected to be sent, by the pace and by what waits before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_send_at: Option<Timestamp>,
+    /// When the server acknowledged it, by the server's clock where it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<Timestamp>,
+    /// When the recipient's phone had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<Timestamp>,
+    /// When a linked device of the recipient had it; that alone is not delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companion_delivered_at: Option<Timestamp>,
+    /// When it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Timestamp>,
+    /// When it failed, expired or was cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MessageState {
+    /// Accepted and on the disk.
+    Queued,
+    /// The server acknowledged it.
+    Sent,
+    /// The recipient's phone has it.
+    Delivered,
+    /// The recipient has read it.
+    Read,
+    /// It will not be sent: see the cause.
+    Failed,
+    /// It could not be sent in time.
+    Expired,
+    /// It was called back before it was handed to the server.
+    Cancelled,
+}
+
+impl MessageState {
+    /// Whether it waits to be sent or for the server's word on it.
+    pub fn is_waiting(self) -> bool {
+        self == Self::Queued
+    }
+}
+
+/// What a queued message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum WaitsFor {
+    /// Messages before it in its session.
+    Turn,
+    /// The session to be connected.
+    Connection,
+    /// A device to be linked.
+    Pairing,
+    /// The pace of the session, or of its recipient.
+    Pacing,
+    /// The end of a restriction or ban of the account.
+    Restriction,
+    /// The server's acknowledgement: it was handed over.
+    Acknowledgement,
+}
+
+/// Why a message failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MessageCause {
+    /// The recipient has no WhatsApp account.
+    NotOnWhatsApp,
+    /// The server took it, but it could not be encrypted for the recipient's phone, however often it was tried.
+    RecipientUnreachable,
+    /// The server refused it, with the code beside this.
+    RefusedByServer,
+    /// Reserved: business APIs take free text only within a time after the recipient's last message.
+    OutsideWindow,
+    /// Its session was deleted.
+    SessionDeleted,
+    /// It could not be made into a message, though it was accepted.
+    Unsendable,
+}
+
+/// Messages of a session, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageList {
+    /// The messages.
+    pub items: Vec<Message>,
+    /// What `before` has to be for the next page; none when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// Where a message with an idempotency key went: asked for at one shard, the same for every caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// A digest of what was asked for: another one under the same key is another message.
+    pub fingerprint: String,
+    /// The session that sends it.
+    pub session: String,
+    /// Which of the bridges that session is on, as the caller names it.
+    #[serde(default)]
+    pub place: String,
+    /// The message's id.
+    pub message: String,
+    /// Until when the key counts.
+    pub expires_at: Timestamp,
+}

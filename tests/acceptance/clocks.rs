@@ -1,0 +1,86 @@
+//! A wall clock that is set while the bridge runs: nobody waits for it, and no ban ends by it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::{
+    bridge::Bench,
+    support::{wall_clock::WallClock, world::target_dir},
+};
+
+const HOUR: i64 = 3600;
+
+async fn bench(name: &str) -> (Bench, WallClock) {
+    let clock = WallClock::new(&target_dir().join("acceptance").join(format!("{name}-clock")));
+    (Bench::start_by(name, &[], Some(&clock)).await, clock)
+}
+
+/// How far a time that the bridge tells lies ahead, by the right clock.
+fn ahead(time: &Value) -> SignedDuration {
+    time.as_str().unwrap().parse::<Timestamp>().unwrap().duration_since(Timestamp::now())
+}
+
+fn is_about_an_hour(ahead: SignedDuration) -> bool {
+    (ahead.abs() - SignedDuration::from_hours(1)).abs() < SignedDuration::from_mins(3)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_keeps_no_session_waiting() {
+    const PHONE: &str = "+15550002101";
+    let (bench, clock) = bench("clock-set").await;
+    bench.put("a", json!({})).await;
+    bench.link("a", PHONE).await;
+    for seconds in [-HOUR, 0, HOUR] {
+        bench.whatsapp.weather("refuse").await;
+        bench.until("a", "Reconnecting", Some("ServerRefused")).await;
+        clock.set(seconds);
+        bench.whatsapp.weather("normal").await;
+        bench.until("a", "Connected", None).await;
+    }
+
+    // A window that is opened now is shown with the time that people have, and goes on when that is set.
+    let window = bench.put("b", json!({})).await;
+    assert_eq!(window["id"], "b");
+    let shown = bench.until("b", "AwaitingPairing", None).await;
+    assert!(is_about_an_hour(ahead(&shown["qr"]["expiresAt"])), "{}", shown["qr"]["expiresAt"]);
+    clock.set(-HOUR);
+    let moved = |session: &Value| {
+        session["qr"]["expiresAt"].is_string() && ahead(&session["qr"]["expiresAt"]) < SignedDuration::ZERO
+    };
+    let shown = bench.until_it("b", moved).await;
+    assert!(is_about_an_hour(ahead(&shown["qr"]["expiresAt"])), "{}", shown["qr"]["expiresAt"]);
+    bench.until_it("b", |session| session["qr"]["attempt"] == 2).await;
+    bench.link("b", "+15550002102").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_lasts_as_long_as_it_does_whatever_the_clock_says() {
+    const PHONE: &str = "+15550002111";
+    const BAN: u64 = 25;
+    let (mut bench, clock) = bench("clock-ban").await;
+    bench.put("a", json!({})).await;
+    bench.link("a", PHONE).await;
+    // Ahead of the right time, and back again.
+    for seconds in [HOUR, 0] {
+        let before = bench.whatsapp.logins(PHONE).await.len();
+        let banned_at = Timestamp::now().as_millisecond();
+        bench.whatsapp.happens_for(PHONE, "ban", BAN).await;
+        let banned = bench.until("a", "Banned", Some("TemporaryBan")).await;
+        let shown_at = ahead(&banned["restriction"]["expiresAt"]);
+        clock.set(seconds);
+        // What is shown follows, and with it what is stored for the next process.
+        let moved = |session: &Value| {
+            let end = &session["restriction"]["expiresAt"];
+            end.is_string() && (ahead(end) - shown_at).abs() > SignedDuration::from_mins(50)
+        };
+        bench.until_it("a", moved).await;
+        bench.bridge.kill();
+        bench.address = bench.bridge.start().await;
+        bench.until("a", "Connected", None).await;
+        let logins = bench.whatsapp.logins(PHONE).await.split_off(before);
+        assert!(logins.iter().all(|login| login.admitted), "a login during the ban: {logins:?}");
+        let first = i64::try_from(logins[0].at).unwrap() - banned_at;
+        // The server counts in whole seconds.
+        assert!(first > (i64::try_from(BAN).unwrap() - 1) * 1000, "back after {first} ms");
+    }
+}
