@@ -47,6 +47,47 @@ pub struct Login {
     pub admitted: bool,
 }
 
+/// A message that a phone received.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Received {
+    /// Its id, as its sender chose it.
+    pub id: String,
+    /// The sender's number.
+    pub from: String,
+    /// What it says.
+    pub text: String,
+    /// How often it arrived and could be read.
+    pub count: u32,
+    /// How often the phone asked for it again.
+    pub retries: u8,
+}
+
+/// A word of a device on whether it is available.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Said {
+    /// Its account's number.
+    pub phone: String,
+    /// Unix milliseconds.
+    pub at: u64,
+    /// Whether it is.
+    pub available: bool,
+}
+
+/// What became of a message that somebody wrote to a device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivery {
+    /// Its id.
+    pub id: String,
+    /// How often it was sent to the device.
+    pub sent: u32,
+    /// Whether the device acknowledged it.
+    pub acknowledged: bool,
+    /// The receipts the device sent: delivered, read, retry and so on.
+    pub receipts: Vec<String>,
+}
+
 impl WhatsApp {
     /// Talks to the one that announced itself.
     pub fn new(announcement: &Announcement) -> Self {
@@ -88,7 +129,9 @@ impl WhatsApp {
 
     /// What goes wrong on every connection of an account until other rules replace these (`{}` ends them):
     /// `refuse {reason, code, expire, times}`, `endLogin {afterMs, with {failure, code, conflict}, times}`,
-    /// `unanswered [{xmlns, type, child}]`, `keepAppStateKey`.
+    /// `unanswered [{xmlns, type, child}]`, `keepAppStateKey`; for what its devices send `acks {error, lost, swallowed,
+    /// delayMs, times}`; for what it receives `receipts {delivered, read, afterMs, address}`, `retry {times}`, `keepKeys`,
+    /// `notOnWhatsapp`.
     pub async fn rules(&self, phone: &str, rules: Value) {
         let digits = phone.trim_start_matches('+');
         self.post(&format!("/v1/phones/{digits}/rules"), rules).await.unwrap();
@@ -115,6 +158,41 @@ impl WhatsApp {
     pub async fn happens_for(&self, phone: &str, what: &str, seconds: u64) {
         let digits = phone.trim_start_matches('+');
         self.post(&format!("/v1/phones/{digits}/{what}"), json!({ "seconds": seconds })).await.unwrap();
+    }
+
+    /// Somebody else writes to this phone's devices: `from` (a number) and `text`, and if wanted `name`, `count` with
+    /// `intervalMs`, `address` (pn or lid) and `queued` (for the next login, although the device is connected). Returns the
+    /// ids of the messages.
+    pub async fn write(&self, phone: &str, letter: Value) -> Vec<String> {
+        let digits = phone.trim_start_matches('+');
+        let answer = self.post(&format!("/v1/phones/{digits}/messages"), letter).await.unwrap();
+        serde_json::from_value(answer["ids"].clone()).unwrap()
+    }
+
+    /// What became of what was written to this phone's devices, oldest first.
+    pub async fn written(&self, phone: &str) -> Vec<Delivery> {
+        let digits = phone.trim_start_matches('+');
+        let answer = self.http.get(format!("{}/v1/phones/{digits}/messages", self.control)).send().await.unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// What a phone received, in the order in which it arrived first.
+    pub async fn inbox(&self, phone: &str) -> Vec<Received> {
+        let digits = phone.trim_start_matches('+');
+        let answer = self.http.get(format!("{}/v1/inbox?phone={digits}", self.control)).send().await.unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// The owner of a phone reads what it received; returns how many messages that were.
+    pub async fn read(&self, phone: &str) -> u64 {
+        let digits = phone.trim_start_matches('+');
+        self.post(&format!("/v1/phones/{digits}/read"), json!({})).await.unwrap()["messages"].as_u64().unwrap()
+    }
+
+    /// The owner gives the account another name, which its devices are told.
+    pub async fn rename(&self, phone: &str, push_name: &str) {
+        let digits = phone.trim_start_matches('+');
+        self.post(&format!("/v1/phones/{digits}/rename"), json!({ "pushName": push_name })).await.unwrap();
     }
 
     /// normal, refuse, stall or gone.
@@ -168,15 +246,10 @@ impl WhatsApp {
     }
 
     /// What this phone's devices said of being available, oldest first.
-    pub async fn presences(&self, phone: &str) -> Vec<bool> {
-        #[derive(Deserialize)]
-        struct Line {
-            phone: String,
-            available: bool,
-        }
+    pub async fn presences(&self, phone: &str) -> Vec<Said> {
         let answer = self.http.get(format!("{}/v1/presences", self.control)).send().await.unwrap();
-        let all: Vec<Line> = answer.json().await.unwrap();
-        all.into_iter().filter(|line| line.phone == phone).map(|line| line.available).collect()
+        let all: Vec<Said> = answer.json().await.unwrap();
+        all.into_iter().filter(|said| said.phone == phone).collect()
     }
 
     /// The server's counters.

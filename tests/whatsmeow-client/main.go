@@ -4,7 +4,7 @@
 //	connect            link (a "qr" comes for every code) or log in
 //	pair-code NUMBER   ask for a code for this phone number; a "pairCode" comes
 //	reconnect          a new client over the same keys, as after a restart of the program
-//	send NUMBER TEXT   send a message; "sent" comes with the server's confirmation
+//	send NUMBER TEXT   send a message; "sent" comes with the server's confirmation, a "receipt" with each of the other's
 //	ask NUMBER         ask for groups, a profile picture and whether the number is on WhatsApp; "asked" comes
 //	logout             unlink this device; "loggedOutByMe" comes
 //
@@ -172,9 +172,18 @@ func report(event any) {
 	case *events.OfflineSyncCompleted:
 		say("offlineSyncCompleted", map[string]any{"count": event.Count})
 	case *events.Message:
+		if event.Message.GetProtocolMessage() != nil {
+			return // the phone's own words to its companions
+		}
 		say("message", map[string]any{
 			"from": event.Info.Sender.String(), "text": event.Message.GetConversation(), "name": event.Info.PushName,
 		})
+	case *events.Receipt:
+		kind := string(event.Type)
+		if event.Type == types.ReceiptTypeDelivered {
+			kind = "delivered"
+		}
+		say("receipt", map[string]any{"ids": event.MessageIDs, "type": kind, "from": event.Sender.String()})
 	case *events.UndecryptableMessage:
 		say("undecryptable", map[string]any{"from": event.Info.Sender.String()})
 	case *events.PushNameSetting:

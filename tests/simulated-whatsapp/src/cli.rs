@@ -1,8 +1,10 @@
 //! The command line.
 
 use crate::client;
+use crate::control::messages::Name;
 use crate::control::{ModeBody, PairCodeRequest, ScanRequest, Sentence};
 use crate::faults::{LinkFault, Live, NewcomerRules, Rules};
+use crate::letters::{Address, Writing};
 use crate::server::Server;
 use crate::world::Mode;
 use clap::{Args, Parser, Subcommand};
@@ -12,6 +14,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = r#"Examples:
   simulated-whatsapp serve --state-dir /tmp/wa --announce /tmp/wa.json
   simulated-whatsapp scan --control $URL --qr "$QR" --phone +15550001 --push-name Alice
+  simulated-whatsapp write --control $URL --phone +15550001 --from +15550002 "Hello Alice"
+  simulated-whatsapp inbox --control $URL --phone +15550002
   simulated-whatsapp unlink --control $URL --phone +15550001
   simulated-whatsapp ban --control $URL --phone +15550001 --seconds 600
   simulated-whatsapp mode stall --control $URL
@@ -20,6 +24,8 @@ const EXAMPLES: &str = r#"Examples:
   simulated-whatsapp act --control $URL --phone +15550001 '{"act":"silent","about":"answers"}'
   simulated-whatsapp rules --control $URL --phone +15550001 '{"endLogin":{"afterMs":2000},"refuse":{"reason":429,"times":3}}'
   simulated-whatsapp rules --control $URL --phone +15550001 '{"unanswered":[{"xmlns":"encrypt","type":"set"}]}'
+  simulated-whatsapp rules --control $URL --phone +15550001 '{"acks":{"lost":true,"times":3}}'
+  simulated-whatsapp rules --control $URL --phone +15550002 '{"receipts":{"read":true,"afterMs":500},"retry":{"times":1}}'
   simulated-whatsapp newcomers --control $URL '{"references":"one","hello":"truncated","helloTimes":1}'
   simulated-whatsapp devices --control $URL
 
@@ -41,6 +47,16 @@ enum Command {
     Scan(Scan),
     /// Type the code a client shows into the phone of this number and link the client
     PairCode(PairCode),
+    /// Somebody else writes to the linked devices of the phone of this number
+    Write(Write),
+    /// Show what became of what was written to the linked devices
+    Written(Phone),
+    /// Show what a phone received
+    Inbox(Inbox),
+    /// The owner of a phone reads what it received
+    Read(Phone),
+    /// The owner changes the account's name
+    Rename(Rename),
     /// The owner removes the linked devices in the phone's settings
     Unlink(Phone),
     /// The server logs the linked devices out
@@ -152,6 +168,50 @@ struct PairCode {
 }
 
 #[derive(Args)]
+struct Write {
+    #[command(flatten)]
+    phone: Phone,
+    /// Who writes
+    #[arg(long, value_name = "NUMBER")]
+    from: String,
+    /// What is written; with --count, followed by each message's own number
+    text: String,
+    /// The name of whoever writes
+    #[arg(long, default_value = "", value_name = "NAME")]
+    name: String,
+    /// How many messages
+    #[arg(long, default_value_t = 1)]
+    count: u32,
+    /// From one message to the next
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    interval_ms: u64,
+    /// By which address the one who writes is named
+    #[arg(long, default_value = "pn")]
+    address: Address,
+    /// Keep the messages until the devices log in again
+    #[arg(long)]
+    queued: bool,
+}
+
+#[derive(Args)]
+struct Inbox {
+    #[command(flatten)]
+    control: Control,
+    /// Phone number; left out, all phones
+    #[arg(long, value_name = "NUMBER")]
+    phone: Option<String>,
+}
+
+#[derive(Args)]
+struct Rename {
+    #[command(flatten)]
+    phone: Phone,
+    /// The new name; may be empty
+    #[arg(value_name = "NAME")]
+    push_name: String,
+}
+
+#[derive(Args)]
 struct Wrong<T: FromJson> {
     #[command(flatten)]
     phone: Phone,
@@ -209,6 +269,24 @@ impl Cli {
                 let body = PairCodeRequest { code: entered.code, phone, push_name: entered.push_name, fault: None };
                 print(client::call(&control.control, "/v1/pair-code", Some(&body)).await?)
             }
+            Command::Write(write) => {
+                let Write { phone, from, text, name, count, interval_ms, address, queued } = write;
+                let writing = Writing { from, text, name, count: Some(count), interval_ms, address, queued };
+                phone.verb("messages", &writing).await
+            }
+            Command::Written(phone) => {
+                let path = format!("/v1/phones/{}/messages", phone.digits()?);
+                print(client::call::<()>(&phone.control.control, &path, None).await?)
+            }
+            Command::Inbox(Inbox { control, phone }) => {
+                let query = match phone {
+                    Some(number) => format!("?phone={}", digits(&number)?),
+                    None => String::new(),
+                };
+                print(client::call::<()>(&control.control, &format!("/v1/inbox{query}"), None).await?)
+            }
+            Command::Read(phone) => phone.verb("read", &serde_json::json!({})).await,
+            Command::Rename(Rename { phone, push_name }) => phone.verb("rename", &Name { push_name }).await,
             Command::Unlink(phone) => phone.verb("unlink", &Sentence::default()).await,
             Command::Logout(phone) => phone.verb("logout", &Sentence::default()).await,
             Command::Replace(phone) => phone.verb("replace", &Sentence::default()).await,
@@ -240,11 +318,18 @@ impl Cli {
 
 impl Phone {
     async fn verb<B: serde::Serialize + Sync>(self, verb: &str, body: &B) -> anyhow::Result<()> {
-        // Checked here because a number with a slash would name another path.
-        let digits = crate::world::digits(&self.phone);
-        let digits = digits.ok_or_else(|| anyhow::anyhow!("--phone must have 5 to 15 digits, like +15550001"))?;
-        print(client::call(&self.control.control, &format!("/v1/phones/{digits}/{verb}"), Some(body)).await?)
+        let path = format!("/v1/phones/{}/{verb}", self.digits()?);
+        print(client::call(&self.control.control, &path, Some(body)).await?)
     }
+
+    fn digits(&self) -> anyhow::Result<u64> {
+        digits(&self.phone)
+    }
+}
+
+/// Checked here because a number with a slash would name another path.
+fn digits(phone: &str) -> anyhow::Result<u64> {
+    crate::world::digits(phone).ok_or_else(|| anyhow::anyhow!("--phone must have 5 to 15 digits, like +15550001"))
 }
 
 impl Serve {

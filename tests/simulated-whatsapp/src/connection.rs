@@ -230,7 +230,7 @@ impl Connection {
             Intent::Login(key) => match self.admit(key, &client_static) {
                 Ok(success) => {
                     self.world.open_session(key, self.number, self.outbox.clone());
-                    self.phase = Phase::Open(Session::new(key, self.outbox.clone()));
+                    self.phase = Phase::Open(Session::new(key, self.number, self.outbox.clone()));
                     self.end_later(key.phone);
                     self.send(&success)
                 }

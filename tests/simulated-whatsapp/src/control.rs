@@ -13,12 +13,18 @@
 //! | `GET`, `POST /v1/newcomers` | [`NewcomerRules`](crate::faults::NewcomerRules), likewise | the same |
 //! | `POST /v1/phones/{phone}/act` | [`Live`](crate::faults::Live) | [`Touched`] |
 //! | `POST /v1/pairings/refresh` | | [`Refreshed`](faults::Refreshed) |
+//! | `POST /v1/phones/{phone}/messages` | [`Writing`](crate::letters::Writing) | [`Written`](crate::letters::Written) |
+//! | `GET /v1/phones/{phone}/messages` | | list of [`Delivery`](crate::mail::Delivery) |
+//! | `GET /v1/inbox?phone=` | | list of [`InboxLine`](crate::inbox::InboxLine): what one phone or all received |
+//! | `POST /v1/phones/{phone}/read` | the owner reads what arrived | [`Read`](messages::Read) |
+//! | `POST /v1/phones/{phone}/rename` | [`Name`](messages::Name) | [`Touched`] |
 //! | `POST /v1/phones/{phone}/{verb}` | [`Sentence`], may be empty | [`Touched`] |
 //!
 //! Verbs: `unlink`, `logout`, `replace`, `ban`, `restrict`, `unrestrict`, `drop`. A refusal is a [`RefusalBody`] with
 //! 400 (malformed), 404 (nothing there), 409 (too late or twice), 502 (the client said no) or 504 (it said nothing).
 
 pub mod faults;
+pub mod messages;
 
 use crate::faults::LinkFault;
 use crate::logins::LoginLine;
@@ -193,6 +199,7 @@ pub fn router(world: Arc<World>) -> Router {
         .route("/v1/mode", get(read_mode).post(set_mode))
         .route("/v1/phones/{phone}/{verb}", post(phone))
         .merge(faults::router())
+        .merge(messages::router())
         .fallback(|| async { Refusal::Unknown("there is no such path: see simulated-whatsapp --help".to_owned()) })
         .with_state(world)
 }

@@ -3,6 +3,9 @@
 //! Two kinds: [`Rules`] hold for every connection of a phone's devices (or for clients whose phone is not known yet)
 //! until they are replaced; a [`Live`] act happens once, on connections that are open now.
 
+pub mod messages;
+
+use self::messages::{AckRule, ReceiptRule, RetryRule};
 use crate::stanza;
 use crate::world::lock;
 use serde::{Deserialize, Serialize};
@@ -119,9 +122,23 @@ pub struct Rules {
     /// IQs that are never answered.
     #[serde(default)]
     pub unanswered: Vec<IqKind>,
-    /// The phone does not share its app-state key.
+    /// The phone does not share its app-state key, asked or not.
     #[serde(default)]
     pub keep_app_state_key: bool,
+    /// What the server does with messages that the phone's devices send.
+    pub acks: Option<AckRule>,
+    /// What the phone sends back for messages that arrive.
+    #[serde(default)]
+    pub receipts: ReceiptRule,
+    /// The phone says of messages that arrive that it cannot read them, and asks for them again.
+    pub retry: Option<RetryRule>,
+    /// The server does not hand out the phone's keys, as of one that was set up anew just now; those of its companions it
+    /// does.
+    #[serde(default)]
+    pub keep_keys: bool,
+    /// Nobody has this number, whoever it is.
+    #[serde(default)]
+    pub not_on_whatsapp: bool,
 }
 
 /// What a server hello can suffer.
@@ -266,6 +283,18 @@ impl Faults {
     pub fn take_end(&self, phone: u64) -> Option<(Duration, Option<Node>)> {
         let end = take(&mut lock(&self.0).phones.get_mut(&phone)?.end_login, |end| &mut end.times)?;
         Some((Duration::from_millis(end.after_ms), end.with.node()))
+    }
+
+    /// What becomes of a message of this phone's devices; counts it.
+    pub fn take_ack_rule(&self, phone: u64) -> Option<AckRule> {
+        take(&mut lock(&self.0).phones.get_mut(&phone)?.acks, |rule| &mut rule.times)
+    }
+
+    /// Whether the phone asks for this message again; counts it.
+    pub fn take_retry(&self, phone: u64) -> bool {
+        let mut tables = lock(&self.0);
+        let rule = tables.phones.get_mut(&phone).map(|rules| &mut rules.retry);
+        rule.is_some_and(|rule| take(rule, |rule| &mut rule.times).is_some())
     }
 
     /// What happens to this handshake; counts it.

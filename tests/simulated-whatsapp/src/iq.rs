@@ -2,11 +2,13 @@
 
 use crate::connection::{Command, Outbox};
 use crate::keys::{random, to_hex};
-use crate::phone::{self, Account};
+use crate::phone::Account;
+use crate::reading::{self, Reading};
 use crate::registry::DeviceKey;
 use crate::world::{World, now};
-use crate::{prekeys, stanza, usync};
+use crate::{letters, mail, prekeys, stanza, usync};
 use std::sync::Arc;
+use std::time::Duration;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Node, NodeRef};
 
@@ -23,6 +25,11 @@ pub struct Session {
     pub key: DeviceKey,
     /// Where its stanzas go.
     pub outbox: Outbox,
+    connection: u64,
+    /// Mail is delivered.
+    reads_mail: bool,
+    /// Where what it writes is read, once it has written something.
+    reading: Option<Reading>,
     /// The id of the key share sent over this connection, until it is confirmed.
     key_share: Option<String>,
     removed: bool,
@@ -31,8 +38,8 @@ pub struct Session {
 impl Session {
     /// A session that has just been welcomed.
     #[must_use]
-    pub fn new(key: DeviceKey, outbox: Outbox) -> Self {
-        Self { key, outbox, key_share: None, removed: false }
+    pub fn new(key: DeviceKey, connection: u64, outbox: Outbox) -> Self {
+        Self { key, outbox, connection, reads_mail: false, reading: None, key_share: None, removed: false }
     }
 
     /// Handles one stanza.
@@ -51,9 +58,15 @@ impl Session {
             }
             "receipt" => {
                 self.send(stanza::ack(node, "receipt", now(), None));
+                if let Some(author) = world.mail.receipt(self.key, node).filter(|author| author.device != 0) {
+                    reading::forward_receipt(world, self.key, author, node);
+                }
                 self.confirmed(world, node)
             }
-            "ack" => self.confirmed(world, node),
+            "ack" => {
+                world.mail.acknowledged(self.key, node);
+                self.confirmed(world, node)
+            }
             "call" => {
                 self.send(stanza::ack(node, "call", now(), None));
                 Ok(())
@@ -85,16 +98,16 @@ impl Session {
             "passive" => {
                 self.send(stanza::result(iq, []));
                 if iq.get_optional_child("active").is_some() {
-                    // Nothing is queued yet, but the end of the backlog must be said: clients wait a minute for it.
-                    self.send(
-                        NodeBuilder::new("ib")
-                            .children([NodeBuilder::new("offline").attr("count", 0_u32).build()])
-                            .build(),
-                    );
+                    if !std::mem::replace(&mut self.reads_mail, true) {
+                        mail::deliver(world, self.key, self.connection, self.outbox.clone());
+                    }
                     self.share_app_state_key(world);
                 }
             }
-            "w:sync:app:state" => self.send(collections(iq)),
+            "w:sync:app:state" => {
+                let settings = world.registry.account(self.key.phone).map(|account| account.settings);
+                self.send(settings.unwrap_or_default().answer(iq));
+            }
             "w:g2" => self.send(groups(iq)),
             "w:profile:picture" => self.send(picture(iq)),
             "usync" => self.send(usync::answer(world, iq, now())?),
@@ -111,7 +124,7 @@ impl Session {
         Ok(())
     }
 
-    fn message(&self, world: &Arc<World>, message: &NodeRef<'_>) {
+    fn message(&mut self, world: &Arc<World>, message: &NodeRef<'_>) {
         let account = world.registry.account(self.key.phone);
         let to_self = message
             .attrs()
@@ -119,8 +132,22 @@ impl Session {
             .and_then(|jid| world.account_of(&jid))
             .is_some_and(|to| to.phone == self.key.phone);
         let restricted = account.is_some_and(|account| account.restricted(now()).is_some()) && !to_self;
-        let ack = stanza::ack(message, "message", now(), restricted.then_some(MISSING_TC_TOKEN));
-        let delay = world.ack_delay();
+        // What the devices of one account say to each other is not what the rules are about.
+        let is_peer = stanza::attr(message, "category").as_deref() == Some("peer");
+        let rule = if is_peer { None } else { world.faults.take_ack_rule(self.key.phone) }.unwrap_or_default();
+        if rule.swallowed {
+            return;
+        }
+        let refused = rule.error.or(restricted.then_some(MISSING_TC_TOKEN));
+        if refused.is_none() {
+            let start = || Reading::start(Arc::clone(world), self.key, self.outbox.clone());
+            self.reading.get_or_insert_with(start).take(world, self.key, message);
+        }
+        if rule.lost {
+            return;
+        }
+        let ack = stanza::ack(message, "message", now(), refused);
+        let delay = world.ack_delay() + Duration::from_millis(rule.delay_ms);
         if delay.is_zero() {
             self.send(ack);
             return;
@@ -142,7 +169,7 @@ impl Session {
         {
             return;
         }
-        let id = format!("3EB0{}", to_hex(&random::<9>()).to_uppercase());
+        let id = letters::message_id();
         self.key_share = Some(id.clone());
         let (world, outbox, key) = (Arc::clone(world), self.outbox.clone(), self.key);
         tokio::spawn(async move {
@@ -172,15 +199,7 @@ impl Session {
 
 async fn send_key_share(world: &World, outbox: &Outbox, key: DeviceKey, id: &str) -> anyhow::Result<()> {
     let Some(account) = world.registry.account(key.phone) else { return Ok(()) };
-    // The one-time key is used up by this message, so it must not be handed to anybody else.
-    let bundle = world.registry.change_bundle(key, |bundle| {
-        let mut used = bundle.clone();
-        used.one_time.truncate(1);
-        bundle.one_time.pop_front();
-        used
-    })?;
-    let Some(bundle) = bundle else { return Ok(()) };
-    let _ = outbox.send(Command::Send(phone::app_state_key_share(&account, key, &bundle, id, now()).await?));
+    let _ = outbox.send(Command::Send(letters::key_share(world, &account, key, id).await?));
     Ok(())
 }
 
@@ -214,19 +233,6 @@ fn picture(iq: &NodeRef<'_>) -> Node {
         return stanza::result(iq, [NodeBuilder::new("picture").attr("id", now()).build()]);
     }
     stanza::error(iq, 404, "item-not-found")
-}
-
-/// Empty collections: the account has no settings, contacts or mutes to synchronise.
-fn collections(iq: &NodeRef<'_>) -> Node {
-    let asked = iq.get_optional_child("sync").and_then(NodeRef::children).unwrap_or_default();
-    let answered = asked.iter().filter(|child| child.tag == "collection").map(|collection| {
-        NodeBuilder::new("collection")
-            .attr("name", stanza::attr(collection, "name").unwrap_or_default())
-            .attr("version", stanza::attr(collection, "version").unwrap_or_else(|| "0".to_owned()))
-            .attr("has_more_patches", "false")
-            .build()
-    });
-    stanza::result(iq, [NodeBuilder::new("sync").children(answered).build()])
 }
 
 fn mex(world: &World, key: DeviceKey, iq: &NodeRef<'_>) -> Node {

@@ -1,10 +1,9 @@
 //! Who tried to log in when, and what came of it: for tests of how patient a client is.
 
 use crate::registry::DeviceKey;
-use crate::world::lock;
+use crate::world::{lock, now_ms};
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Far more than a test makes.
 const KEPT: usize = 100_000;
@@ -30,8 +29,7 @@ pub struct Logins(Mutex<Vec<LoginLine>>);
 impl Logins {
     /// Notes a try.
     pub fn note(&self, key: DeviceKey, admitted: bool) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        let at = now_ms();
         let mut lines = lock(&self.0);
         if lines.len() < KEPT {
             lines.push(LoginLine { phone: format!("+{}", key.phone), device: key.device, at, admitted });

@@ -192,12 +192,13 @@ pub async fn link(
     owner: &Owner,
 ) -> Result<Jid, Refusal> {
     let Owner { phone, push_name, fault } = owner;
-    let mut device = 0;
+    let (mut device, mut renamed) = (0, Ok(false));
     let account = world.registry.change_account(*phone, |account| {
         device = account.next_device;
         account.next_device += 1;
-        account.push_name.clone_from(push_name);
+        renamed = account.rename(push_name, now());
     })?;
+    renamed?;
     let offer = account.link(device, identity, secret, now(), *fault)?;
     let (answer, answered) = oneshot::channel();
     let key = DeviceKey { phone: *phone, device };

@@ -1,16 +1,14 @@
 //! The simulated phone: an account with its Signal identity, and what it signs and sends when a companion is linked.
 
+use crate::app_state::Settings;
 use crate::faults::LinkFault;
 use crate::keys::{Bytes, Key, random};
-use crate::prekeys::Bundle;
 use crate::registry::{DeviceKey, SignedKey};
 use anyhow::Context as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use wacore::messages::MessageUtils;
-use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node};
+use wacore_binary::Jid;
 use waproto::whatsapp::{self as wa, ADVEncryptionType};
 
 /// Domain prefixes of the ADV signatures (WhatsApp Web `WAWebAdvSignatureApi`).
@@ -50,6 +48,9 @@ pub struct Account {
     pub next_device: u16,
     /// The app-state key the phone shares with its companions: six bytes of id, 32 of key.
     pub app_state_key: (Bytes, Bytes),
+    /// What the devices of the account share, as the server keeps it.
+    #[serde(default)]
+    pub settings: Settings,
     /// A temporary ban, which may be over.
     pub ban: Option<Ban>,
     /// Until when the account must not write to new people, in unix seconds.
@@ -76,10 +77,24 @@ impl Account {
             raw_id: u32::from_be_bytes(random()),
             next_device: 1,
             app_state_key: (Bytes(random::<6>().to_vec()), Bytes(random::<32>().to_vec())),
+            settings: Settings::default(),
             identity,
             ban: None,
             restricted_until: None,
         })
+    }
+
+    /// The owner changes the name, which the phone writes down for the companions; nothing, when it is the same.
+    ///
+    /// # Errors
+    /// When the account's settings are damaged.
+    pub fn rename(&mut self, name: &str, now: u64) -> anyhow::Result<bool> {
+        let changed = self.push_name != name;
+        if changed {
+            self.settings.rename(&self.app_state_key, name, now)?;
+            name.clone_into(&mut self.push_name);
+        }
+        Ok(changed)
     }
 
     /// The ban in force at `now`.
@@ -198,18 +213,10 @@ impl LinkOffer {
     }
 }
 
-/// The phone's first message to a new companion: the app-state key, encrypted for the keys it uploaded. Clients wait
-/// up to ten seconds for it before they call themselves connected.
-///
-/// # Errors
-/// When the companion's keys cannot be used.
-pub async fn app_state_key_share(
-    account: &Account,
-    to: DeviceKey,
-    bundle: &Bundle,
-    id: &str,
-    now: u64,
-) -> anyhow::Result<Node> {
+/// The message by which the phone shares its app-state key with a companion. Clients wait up to ten seconds for it before
+/// they call themselves connected.
+#[must_use]
+pub fn app_state_key_share(account: &Account, to: DeviceKey, now: u64) -> wa::Message {
     let fingerprint = wa::message::AppStateSyncKeyFingerprint {
         raw_id: Some(account.raw_id),
         current_index: Some(u32::from(to.device)),
@@ -225,24 +232,14 @@ pub async fn app_state_key_share(
             timestamp: i64::try_from(now).ok().map(|seconds| seconds * 1000),
         }),
     };
-    let message = wa::Message {
+    wa::Message {
         protocol_message: buffa::MessageField::some(wa::message::ProtocolMessage {
             r#type: Some(wa::message::protocol_message::Type::APP_STATE_SYNC_KEY_SHARE),
             app_state_sync_key_share: buffa::MessageField::some(wa::message::AppStateSyncKeyShare { keys: vec![key] }),
             ..Default::default()
         }),
         ..Default::default()
-    };
-    let (kind, sealed) = crate::signal::seal(account, to, bundle, &MessageUtils::encode_and_pad(&message)).await?;
-    Ok(NodeBuilder::new("message")
-        .attr("from", Jid::pn(account.phone.to_string()))
-        .attr("id", id)
-        .attr("type", "text")
-        .attr("category", "peer")
-        .attr("push_priority", "high_force")
-        .attr("t", now)
-        .children([NodeBuilder::new("enc").attr("v", "2").attr("type", kind).bytes(sealed).build()])
-        .build())
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Node, NodeRef};
 
 /// Signal's type byte for Curve25519 keys.
-const CURVE25519: u8 = 5;
+pub(crate) const CURVE25519: u8 = 5;
 
 /// A public prekey with its id (24 bits on the wire).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,8 +171,10 @@ pub fn answer(world: &World, key: DeviceKey, iq: &NodeRef<'_>) -> anyhow::Result
 fn bundle_of(world: &World, user: &NodeRef<'_>) -> anyhow::Result<Node> {
     let jid = user.attrs().optional_jid("jid");
     let named = NodeBuilder::new("user").attr("jid", jid.clone().unwrap_or_else(stanza::server));
-    let found = jid.and_then(|jid| Some((world.account_of(&jid)?, jid.device)));
+    let account = jid.as_ref().map(|jid| world.person(jid)).transpose()?.flatten();
+    let found = account.zip(jid.map(|jid| jid.device));
     let children = match found {
+        Some((account, 0)) if world.faults.rules(account.phone).keep_keys => None,
         Some((account, 0)) => Some(phone_bundle(&account)),
         Some((account, number)) => companion_bundle(world, DeviceKey { phone: account.phone, device: number })?,
         None => None,
@@ -231,17 +233,17 @@ fn digest(bundle: &Bundle) -> Node {
         .build()
 }
 
-fn signed_node(key: &PublicPreKey, signature: &[u8]) -> Node {
+pub(crate) fn signed_node(key: &PublicPreKey, signature: &[u8]) -> Node {
     let mut fields = prekey_fields(key);
     fields.push(bytes("signature", signature));
     NodeBuilder::new("skey").children(fields).build()
 }
 
-fn prekey_fields(key: &PublicPreKey) -> Vec<Node> {
+pub(crate) fn prekey_fields(key: &PublicPreKey) -> Vec<Node> {
     vec![bytes("id", &key.id.to_be_bytes()[1..]), bytes("value", key.value)]
 }
 
-fn bytes(tag: &'static str, content: impl Into<Vec<u8>>) -> Node {
+pub(crate) fn bytes(tag: &'static str, content: impl Into<Vec<u8>>) -> Node {
     NodeBuilder::new(tag).bytes(content).build()
 }
 

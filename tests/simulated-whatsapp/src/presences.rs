@@ -1,10 +1,9 @@
 //! Which device said when that it is available, or not: WhatsApp notifies a phone only while no linked device is.
 
 use crate::registry::DeviceKey;
-use crate::world::lock;
+use crate::world::{lock, now_ms};
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Far more than a test makes.
 const KEPT: usize = 100_000;
@@ -30,8 +29,7 @@ pub struct Presences(Mutex<Vec<PresenceLine>>);
 impl Presences {
     /// Notes what a device said.
     pub fn note(&self, key: DeviceKey, available: bool) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        let at = now_ms();
         let mut lines = lock(&self.0);
         if lines.len() < KEPT {
             lines.push(PresenceLine { phone: format!("+{}", key.phone), device: key.device, at, available });

@@ -113,10 +113,27 @@ impl Registry {
         self.tables().accounts.get(&phone).cloned()
     }
 
+    /// Whether there is an account with this number.
+    #[must_use]
+    pub fn has_account(&self, phone: u64) -> bool {
+        self.tables().accounts.contains_key(&phone)
+    }
+
     /// The account with this LID user part.
     #[must_use]
     pub fn account_by_lid(&self, lid: u64) -> Option<Account> {
         self.tables().accounts.values().find(|account| account.lid == lid).cloned()
+    }
+
+    /// The account of a number, which is made when nobody asked for it before.
+    ///
+    /// # Errors
+    /// See [`change_account`](Self::change_account).
+    pub fn account_or_new(&self, phone: u64) -> anyhow::Result<Account> {
+        match self.account(phone) {
+            Some(account) => Ok(account),
+            None => self.change_account(phone, |_| {}),
+        }
     }
 
     /// Changes an account, making it first when the number is new, and writes it down. Returns it as it is afterwards.

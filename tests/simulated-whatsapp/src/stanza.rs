@@ -26,6 +26,16 @@ pub fn child_bytes<'n>(node: &'n NodeRef<'_>, tag: &str) -> Option<&'n [u8]> {
     node.get_optional_child(tag).and_then(NodeRef::content_bytes)
 }
 
+/// The ids of the messages a receipt is about: clients put several into one.
+#[must_use]
+pub fn receipt_ids(receipt: &NodeRef<'_>) -> Vec<String> {
+    let listed = receipt.get_optional_child("list").and_then(NodeRef::children).unwrap_or_default();
+    let listed = listed.iter().filter(|item| item.tag == "item").filter_map(|item| attr(item, "id"));
+    let mut ids: Vec<String> = attr(receipt, "id").into_iter().chain(listed).collect();
+    ids.dedup();
+    ids
+}
+
 /// The `type=result` answer to an IQ, with `children`.
 #[must_use]
 pub fn result(request: &NodeRef<'_>, children: impl IntoIterator<Item = Node>) -> Node {

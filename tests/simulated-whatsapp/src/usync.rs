@@ -39,8 +39,10 @@ fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64
     let contact = user.get_optional_child("contact").and_then(wacore_binary::NodeRef::content_as_string);
     // A number, or the number's address as clients of the first years wrote it: <number>@c.us.
     let number = contact.as_ref().and_then(|text| digits(text.split('@').next().unwrap_or_default()));
-    let asked = user.attrs().optional_jid("jid").or_else(|| number.map(|phone| Jid::pn(phone.to_string())));
-    let account = asked.as_ref().and_then(|jid| world.account_of(jid));
+    // Whichever way a number is written, the answer names the one that the server uses.
+    let resolved = number.map(|number| Jid::pn(world.resolve(number).unwrap_or(number).to_string()));
+    let asked = user.attrs().optional_jid("jid").or(resolved);
+    let account = asked.as_ref().map(|jid| world.person(jid)).transpose()?.flatten();
     let mut answer = NodeBuilder::new("user");
     if let Some(jid) = asked {
         answer = answer.attr("jid", jid.with_device(0));

@@ -3,12 +3,16 @@
 use crate::certificates::ServerIdentity;
 use crate::connection::{Command, Outbox};
 use crate::faults::{Faults, Live};
+use crate::inbox::Inbox;
 use crate::logins::Logins;
+use crate::mail::Mail;
+use crate::numbers;
 use crate::pair_code::waits_for;
 use crate::pairing::Pairing;
 use crate::phone::Account;
 use crate::presences::Presences;
 use crate::registry::{DeviceKey, Registry};
+use crate::signal::Sessions;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,6 +72,8 @@ pub struct Counters {
     pub ik: AtomicU64,
     /// IK hellos answered with XX-fallback.
     pub fallback: AtomicU64,
+    /// Requests of companions for their phone's app-state key.
+    pub key_requests: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -90,6 +96,12 @@ pub struct World {
     pub presences: Presences,
     /// What goes wrong on purpose.
     pub faults: Faults,
+    /// What waits for the devices.
+    pub mail: Mail,
+    /// What the phones received.
+    pub inbox: Inbox,
+    /// The phones' encrypted sessions with the devices.
+    pub signal: Sessions,
     mode: watch::Sender<Mode>,
     ack_delay: AtomicU64,
     pairings: Mutex<HashMap<String, Arc<Pairing>>>,
@@ -107,6 +119,9 @@ impl World {
             logins: Logins::default(),
             presences: Presences::default(),
             faults: Faults::default(),
+            mail: Mail::default(),
+            inbox: Inbox::default(),
+            signal: Sessions::default(),
             mode: watch::Sender::new(Mode::Normal),
             ack_delay: AtomicU64::new(0),
             pairings: Mutex::default(),
@@ -232,6 +247,37 @@ impl World {
         session.is_some_and(|session| session.outbox.send(command).is_ok())
     }
 
+    /// Like [`account_of`](Self::account_of), for somebody who may have to be made up first: whoever has a number that is
+    /// on WhatsApp exists. The number must be the one that the server uses, see [`numbers`].
+    ///
+    /// # Errors
+    /// When an account cannot be made.
+    pub fn person(&self, jid: &Jid) -> anyhow::Result<Option<Account>> {
+        let number = jid.user.parse().ok().filter(|_| matches!(jid.server, Server::Pn | Server::Legacy));
+        let account = match (self.account_of(jid), number) {
+            (Some(account), _) => Some(account),
+            (None, Some(number)) if numbers::canonical(number) == number && !self.is_absent(number) => {
+                Some(self.registry.account_or_new(number)?)
+            }
+            (None, _) => None,
+        };
+        Ok(account.filter(|account| !self.is_absent(account.phone)))
+    }
+
+    /// The number under which the server knows whoever has this number, whichever way it is written; `None` when that is
+    /// nobody.
+    #[must_use]
+    pub fn resolve(&self, number: u64) -> Option<u64> {
+        let known = [number, numbers::canonical(number)].into_iter().find(|number| self.registry.has_account(*number));
+        let number = known.unwrap_or_else(|| numbers::canonical(number));
+        (!self.is_absent(number)).then_some(number)
+    }
+
+    fn is_absent(&self, number: u64) -> bool {
+        let made_up = !self.registry.has_account(number);
+        (made_up && numbers::is_absent(number)) || self.faults.rules(number).not_on_whatsapp
+    }
+
     /// The account an address belongs to, by phone number or LID.
     #[must_use]
     pub fn account_of(&self, jid: &Jid) -> Option<Account> {
@@ -254,6 +300,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[must_use]
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Unix milliseconds.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The digits of a phone number written in any usual way; `None` when they are not 5 to 15 (E.164's limit).

@@ -4,7 +4,9 @@
 
 mod companion;
 mod faults;
+mod messages;
 mod program;
+mod sending;
 mod whatsmeow;
 
 use companion::Companion;

@@ -52,20 +52,24 @@ impl Whatsmeow {
 
     /// Waits for an event and skips the others; a command that failed ends the test.
     async fn wait(&mut self, name: &str) -> Value {
+        self.wait_for_one_of(&[name]).await
+    }
+
+    async fn wait_for_one_of(&mut self, names: &[&str]) -> Value {
         let mut seen = Vec::new();
         let found = tokio::time::timeout(DEADLINE, async {
             while let Some(line) = self.events.next_line().await.unwrap() {
                 let event: Value = serde_json::from_str(&line).unwrap();
-                if event["event"] == name {
+                if names.iter().any(|name| event["event"] == *name) {
                     return event;
                 }
                 assert_ne!(event["event"], "failed", "{event}; before: {seen:?}");
                 seen.push(event["event"].to_string());
             }
-            panic!("the client ended while {name} was awaited; seen {seen:?}")
+            panic!("the client ended while {names:?} was awaited; seen {seen:?}")
         });
         let found = found.await;
-        found.unwrap_or_else(|_| panic!("no {name} within {DEADLINE:?}; seen {seen:?}"))
+        found.unwrap_or_else(|_| panic!("no {names:?} within {DEADLINE:?}; seen {seen:?}"))
     }
 
     /// Linked to Alice's phone by QR code, and connected.
@@ -117,6 +121,51 @@ async fn whatsmeow_understands_what_it_asks_for() {
         assert_eq!((&asked["groups"], &asked["picture"]), (&json!(0), &json!(false)));
         assert_eq!(asked["onWhatsApp"], known, "{asked}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatsmeow_hears_what_others_write_live_and_as_a_backlog_and_a_new_name() {
+    let scene = Scene::new().await;
+    let mut client = Whatsmeow::linked(&scene).await;
+    for (address, server) in [("pn", "s.whatsapp.net"), ("lid", "lid")] {
+        scene.write(json!({"from": "+15550002", "text": address, "name": "Bob", "address": address})).await;
+        let message = client.wait("message").await;
+        assert_eq!((&message["text"], &message["name"]), (&json!(address), &json!("Bob")));
+        assert!(message["from"].as_str().unwrap().ends_with(server), "{message}");
+    }
+    scene.write(json!({"from": "+15550002", "text": "later", "count": 3, "queued": true})).await;
+    scene.phone("drop", json!({})).await;
+    // The client says that the backlog is over when it has it, and what is in it when it has decrypted that.
+    let (mut texts, mut over) = (Vec::new(), 0);
+    while texts.len() < 3 || over == 0 {
+        let event = client.wait_for_one_of(&["message", "offlineSyncCompleted"]).await;
+        over += usize::from(event["count"] == 3);
+        texts.extend(event["text"].as_str().map(str::to_owned));
+    }
+    assert_eq!((texts, over), (vec!["later 1".to_owned(), "later 2".to_owned(), "later 3".to_owned()], 1));
+    scene.delivered().await;
+    scene.phone("rename", json!({"pushName": "Alicia"})).await;
+    assert_eq!(client.wait("renamed").await["name"], "Alicia");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatsmeow_sends_to_a_phone_that_answers_with_receipts_and_asks_again() {
+    let scene = Scene::new().await;
+    let mut client = Whatsmeow::linked(&scene).await;
+    client.tell("send +15550002 one").await;
+    assert_eq!(client.wait("receipt").await["type"], "delivered");
+    let rules = json!({"receipts": {"read": true}, "retry": {"times": 1}});
+    scene.call("/v1/phones/15550002/rules", Some(rules)).await.unwrap();
+    client.tell("send +15550002 two").await;
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "read") {
+        kinds.push(client.wait("receipt").await["type"].as_str().unwrap().to_owned());
+    }
+    assert!(kinds.contains(&"delivered".to_owned()), "{kinds:?}");
+    let arrived = scene.call("/v1/inbox?phone=15550002", None).await.unwrap();
+    let lines: Vec<_> =
+        arrived.as_array().unwrap().iter().map(|one| (&one["text"], &one["count"], &one["retries"])).collect();
+    assert_eq!(lines, [(&json!("one"), &json!(1), &json!(0)), (&json!("two"), &json!(1), &json!(1))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
