@@ -28,6 +28,7 @@ mod half_open;
 mod identities;
 mod least_privilege;
 mod lifecycle;
+mod logins;
 mod lost_answers;
 mod lost_keys;
 mod lost_slots;

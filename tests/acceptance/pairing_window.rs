@@ -1,19 +1,38 @@
-//! One whole pairing window in real time: three minutes beside the other tests.
+//! One whole pairing window in real time, three minutes beside the other tests, and codes that do not last as long.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
-use whatsapp_operator::api::{Phase, conditions::PAIRED, conditions::reason};
+use whatsapp_operator::api::{Phase, WhatsAppInstance, conditions::PAIRED, conditions::reason};
 
 use crate::{
-    support::{history::Ask, world::World},
+    support::{
+        history::Ask,
+        world::{SOON, World},
+    },
     turns::calm,
 };
 
 /// WhatsApp shows six codes: the first for 60 s, the others for 20 s each.
 const CODES: usize = 6;
 const WINDOW: Duration = Duration::from_secs(160);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_whatsapp_makes_stale_is_replaced_within_a_second() {
+    const PHONE: &str = "+15550100020";
+    let world = World::start("stale").await;
+    world.apply("sales", json!({})).await;
+    let stale = world.qr("sales").await;
+    assert_eq!(world.whatsapp.refresh_codes().await, 1);
+    let since = Instant::now();
+    let another = |one: &WhatsAppInstance| one.qr().is_some_and(|shown| shown != stale);
+    world.history.until("sales", "shown another code", SOON, another).await;
+    assert!(since.elapsed() < Duration::from_secs(1), "after {:?}", since.elapsed());
+    world.scan("sales", PHONE).await;
+    world.history.until_phase("sales", Phase::Connected, SOON).await;
+    world.nothing_leaked(&[PHONE]).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_is_exact_for_every_code_and_the_window_ends() {

@@ -76,6 +76,11 @@ impl ConnectionRecorder {
         ConnectionHandle { recorder: self.clone(), connection: record.connection }
     }
 
+    /// Which connection of the client the record is about; 0 before the first.
+    pub fn connection(&self) -> u32 {
+        self.record().connection
+    }
+
     /// The server refused the login in words, for this reason.
     pub fn refused(&self, why: SessionReason) {
         self.record().refused = Some(why);

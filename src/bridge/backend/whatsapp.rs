@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -53,6 +53,9 @@ const BANNED: i32 = 402;
 const LONGEST_CODE: usize = 1024;
 /// The code of the stream error that follows the removal of a device.
 const DEVICE_REMOVED: &str = "516";
+/// How long the library may take to synchronise the account's settings before the session is called connected without them.
+/// Usually they come within milliseconds.
+const SETTINGS: Duration = Duration::from_secs(1);
 /// How many clients are made at the same time. It is their keys that are opened for it, and what hundreds of open files
 /// need at once the process does not give back: 200 idle sessions were 97 MB without this, and are 64 MB with it.
 const BUILDS: usize = 8;
@@ -86,8 +89,9 @@ impl WhatsApp {
             recorder: recorder.clone(),
             client: Arc::clone(&slot),
             asking: Arc::default(),
+            told_of: Arc::default(),
             presence: presence.clone(),
-            stanzas: Stanzas::default(),
+            stanzas: Arc::default(),
         };
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
@@ -195,14 +199,17 @@ async fn ask_for_timelock(client: Arc<Client>, suspected: Option<Restriction>, e
 }
 
 /// Turns the library's events into ours. Called by the library in the order things happen, and must not block.
+#[derive(Clone)]
 struct EventAdapter {
     events: EventSink,
     recorder: ConnectionRecorder,
     client: Arc<std::sync::OnceLock<std::sync::Weak<Client>>>,
     /// The question for the timelock is under way.
     asking: Arc<AtomicBool>,
+    /// Of which connection it was told last that it is ready.
+    told_of: Arc<AtomicU32>,
     presence: Presence,
-    stanzas: Stanzas,
+    stanzas: Arc<Stanzas>,
 }
 
 impl EventAdapter {
@@ -223,16 +230,36 @@ impl EventAdapter {
         }
     }
 
+    /// The backlog is delivered, so messages come and go. The library calls itself connected only when it has the account's
+    /// settings too (client/node_io.rs): for their key it waits ten seconds after every start when the account has no name,
+    /// and up to three minutes after a link when the phone does not share it. Nothing that a session does needs them.
+    fn caught_up(&self) {
+        let (adapter, connection) = (self.clone(), self.recorder.connection());
+        tokio::spawn(async move {
+            tokio::time::sleep(SETTINGS).await;
+            let is_same = adapter.recorder.connection() == connection;
+            if is_same && adapter.client().is_some_and(|client| client.is_connected()) {
+                adapter.logged_in();
+            }
+        });
+    }
+
+    /// Tells once of each connection that it is ready.
     fn connected(&self) {
         self.recorder.logged_in();
         self.reconnects(false);
         let Some(client) = self.client() else { return };
+        // The library says something itself, whether or not this was told before.
+        self.presence.say(&client);
+        let connection = self.recorder.connection();
+        if self.told_of.swap(connection, Ordering::Relaxed) == connection {
+            return;
+        }
         let name = client.push_name();
         self.events.tell(ClientEvent::Connected {
             phone_number: client.pn().map(|jid| Sensitive::new(format!("+{}", jid.user))),
             push_name: (!name.is_empty()).then(|| Sensitive::new(name)),
         });
-        self.presence.say(&client);
         // What changed while the session was offline, nobody tells by itself.
         self.ask_for_timelock(None);
     }
@@ -286,6 +313,7 @@ impl EventHandler for EventAdapter {
                     None => {}
                 };
             }
+            Event::OfflineSyncCompleted(_) => return self.caught_up(),
             Event::Connected(_) => return self.logged_in(),
             Event::SelfPushNameUpdated(update) => {
                 if let Some(client) = self.client() {
@@ -361,6 +389,7 @@ impl EventHandler for EventAdapter {
             EventKind::PairError,
             EventKind::PairPasskeyRequest,
             EventKind::RawNode,
+            EventKind::OfflineSyncCompleted,
             EventKind::Connected,
             EventKind::SelfPushNameUpdated,
             EventKind::LoggedOut,

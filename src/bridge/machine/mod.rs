@@ -188,7 +188,7 @@ pub struct Start {
     pub linked: Option<Linked>,
     /// The number to pair with by code, when that is the method and the session is not paired.
     pub pair_with_code: Option<Sensitive>,
-    /// The account's name, when known: without it the library waits ten seconds for the phone before it is ready.
+    /// The account's name, when known: without it the library waits for the account's settings before it is ready.
     pub push_name: Option<Sensitive>,
     /// Whether the account is shown as online while the session is connected.
     pub shows_online: bool,
