@@ -32,6 +32,7 @@ mod logins;
 mod lost_answers;
 mod lost_keys;
 mod lost_slots;
+mod messages;
 mod names;
 mod owners;
 mod pairing_window;

@@ -34,6 +34,8 @@ const QUIET: Duration = Duration::from_secs(15);
 struct ConnectionRecord {
     /// Which connection of the client this is: pairing takes two.
     connection: u32,
+    /// The client is to be linked.
+    pairs: bool,
     dial: Dial,
     sent: u32,
     received: u32,
@@ -65,6 +67,11 @@ enum Dial {
 pub struct ConnectionRecorder(Arc<Mutex<ConnectionRecord>>);
 
 impl ConnectionRecorder {
+    /// Of a client that is to be linked, or that is.
+    pub fn new(pairs: bool) -> Self {
+        Self(Arc::new(Mutex::new(ConnectionRecord { pairs, ..ConnectionRecord::default() })))
+    }
+
     fn record(&self) -> MutexGuard<'_, ConnectionRecord> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,7 +79,8 @@ impl ConnectionRecorder {
     /// A new connection: from here on the record is about it.
     fn begin(&self) -> ConnectionHandle {
         let mut record = self.record();
-        *record = ConnectionRecord { connection: record.connection.wrapping_add(1), ..ConnectionRecord::default() };
+        let (connection, pairs) = (record.connection.wrapping_add(1), record.pairs);
+        *record = ConnectionRecord { connection, pairs, ..ConnectionRecord::default() };
         ConnectionHandle { recorder: self.clone(), connection: record.connection }
     }
 
@@ -94,6 +102,12 @@ impl ConnectionRecorder {
     /// Whether the login is through.
     pub fn is_logged_in(&self) -> bool {
         self.record().logged_in
+    }
+
+    /// A code is shown on this connection, or may be: it is the first one, and nobody is logged in.
+    pub fn waits_for_scan(&self) -> bool {
+        let record = self.record();
+        record.pairs && record.connection == 1 && !record.logged_in
     }
 
     /// When something arrived last.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wacore::iq::keepalive::KeepaliveSpec;
 use whatsapp_rust::{Client, request::IqError};
 
@@ -28,7 +28,7 @@ const NO_ANSWER: Duration = Duration::from_secs(75);
 
 /// Until the server is to be given up. While the login is under way, tells of progress.
 pub async fn watch(recorder: &ConnectionRecorder, client: &Client, events: &EventSink) {
-    login(recorder, events).await;
+    login(recorder, client, events).await;
     while !recorder.is_silent() && answers(recorder, client).await {
         sleep(PING_EVERY).await;
     }
@@ -36,11 +36,16 @@ pub async fn watch(recorder: &ConnectionRecorder, client: &Client, events: &Even
 }
 
 /// Until the login is through, or nothing comes any more.
-async fn login(recorder: &ConnectionRecorder, events: &EventSink) {
+async fn login(recorder: &ConnectionRecorder, client: &Client, events: &EventSink) {
     let began = Instant::now();
     let mut told = None;
     while !recorder.is_logged_in() && !recorder.is_silent() {
         sleep(LOOK_EVERY).await;
+        if recorder.waits_for_scan() && recorder.heard_at().is_some_and(|at| at.elapsed() >= PING_EVERY) {
+            // While a code is shown there is nothing to hear, and the library's own pings go by the wall clock: when that is
+            // set back there are none. The answer counts as anything that arrives.
+            let _ = timeout(LOOK_EVERY, client.execute(KeepaliveSpec::with_timeout(LOOK_EVERY))).await;
+        }
         let heard = recorder.heard_at();
         if heard > told && began.elapsed() < LONGEST_LOGIN {
             told = heard;

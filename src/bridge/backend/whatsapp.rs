@@ -130,7 +130,7 @@ struct Unbuilt;
 #[async_trait]
 impl Backend for WhatsApp {
     async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
-        let (recorder, presence) = (ConnectionRecorder::default(), Presence::new(start.shows_online));
+        let (recorder, presence) = (ConnectionRecorder::new(start.linked.is_none()), Presence::new(start.shows_online));
         let Ok((bot, client)) = self.build(keys, &start, &recorder, &presence, &events).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);

@@ -1,0 +1,228 @@
+//! Messages through the bridge: what was accepted arrives once and in order, and its state is true.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{bridge::Bench, support::phone::Received};
+
+const SENDER: &str = "+15550003001";
+const FRIEND: &str = "+15550003901";
+/// Nobody has a number that begins with +1555999.
+const NOBODY: &str = "+15559990001";
+
+impl Bench {
+    async fn sender(&self, id: &str, phone: &str) {
+        self.put(id, json!({"sending": {"perMinute": 0}})).await;
+        self.link(id, phone).await;
+    }
+
+    async fn post(&self, session: &str, id: &str, to: &str, text: &str) -> (StatusCode, Value) {
+        let body = json!({"to": to, "content": {"type": "text", "text": text}});
+        self.ask(Method::PUT, &format!("/v1/sessions/{session}/messages/{id}"), Some(body)).await
+    }
+
+    async fn accepted(&self, session: &str, id: &str, to: &str, text: &str) -> Value {
+        let (status, message) = self.post(session, id, to, text).await;
+        assert_eq!(status, StatusCode::CREATED, "{}", message["error"]["message"]);
+        message
+    }
+
+    async fn message(&self, session: &str, id: &str) -> Value {
+        self.ask(Method::GET, &format!("/v1/sessions/{session}/messages/{id}"), None).await.1
+    }
+
+    /// Waits until a message is in one of these states.
+    async fn until_message(&self, session: &str, id: &str, states: &[&str]) -> Value {
+        let search = async {
+            loop {
+                let message = self.message(session, id).await;
+                if message["state"].as_str().is_some_and(|state| states.contains(&state)) {
+                    return message;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(120), search).await {
+            Ok(message) => message,
+            Err(_) => {
+                let message = self.message(session, id).await;
+                panic!("{id} is {} ({}), not {states:?}", message["state"], message["waitsFor"])
+            }
+        }
+    }
+}
+
+fn id(number: usize) -> String {
+    format!("3EB0{number:018X}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_sent_delivered_and_read_and_its_repetition_is_the_same_message() {
+    let bench = Bench::start("messages", &[]).await;
+    bench.sender("a", SENDER).await;
+    let accepted = bench.accepted("a", &id(1), FRIEND, "Good morning").await;
+    assert_eq!((accepted["state"].as_str(), accepted["sequence"].as_u64()), (Some("Queued"), Some(1)));
+    bench.until_message("a", &id(1), &["Delivered"]).await;
+    bench.whatsapp.read(FRIEND).await;
+    let read = bench.until_message("a", &id(1), &["Read"]).await;
+    for time in ["acceptedAt", "sentAt", "deliveredAt", "readAt"] {
+        assert!(read[time].is_string(), "{time}");
+    }
+    // However the number is written, it is the same message, and another one is refused.
+    let (status, again) = bench.post("a", &id(1), "1 (555) 000-3901", "Good morning").await;
+    assert_eq!((status, &again["state"]), (StatusCode::OK, &json!("Read")));
+    let (status, other) = bench.post("a", &id(1), FRIEND, "Good evening").await;
+    assert_eq!((status, &other["error"]["code"]), (StatusCode::CONFLICT, &json!("Conflict")));
+    let inbox = bench.whatsapp.inbox(FRIEND).await;
+    assert_eq!(inbox.iter().map(|line| (&*line.text, line.count)).collect::<Vec<_>>(), [("Good morning", 1)]);
+
+    let list = bench.ask(Method::GET, "/v1/sessions/a/messages?limit=1", None).await.1;
+    assert_eq!(list["items"][0]["id"], id(1));
+    for (path, body) in [
+        ("/v1/sessions/a/messages/short", json!({"to": FRIEND, "content": {"type": "text", "text": "x"}})),
+        ("/v1/sessions/a/messages/3EB0000000000099", json!({"to": "anna", "content": {"type": "text", "text": "x"}})),
+        ("/v1/sessions/a/messages/3EB0000000000099", json!({"to": FRIEND, "content": {"type": "text", "text": " \n"}})),
+        ("/v1/sessions/a/messages/3EB0000000000099", json!({"to": FRIEND, "content": {"type": "dance"}})),
+        (
+            "/v1/sessions/a/messages/3EB0000000000099",
+            json!({"to": "1-2@g.us", "content": {"type": "text", "text": "x"}}),
+        ),
+    ] {
+        let (status, error) = bench.ask(Method::PUT, path, Some(body)).await;
+        assert_eq!((status, &error["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("Invalid")), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_sent_says_why_and_one_that_waits_says_for_what() {
+    let mut bench = Bench::start("messages-waiting", &[]).await;
+    bench.put("new", json!({})).await;
+    bench.until("new", "AwaitingPairing", None).await;
+    let (status, refused) = bench.post("new", &id(1), FRIEND, "Hello").await;
+    assert_eq!((status, &refused["error"]["code"]), (StatusCode::CONFLICT, &json!("NotPaired")));
+
+    bench.sender("a", SENDER).await;
+    bench.accepted("a", &id(1), NOBODY, "Hello").await;
+    let failed = bench.until_message("a", &id(1), &["Failed"]).await;
+    assert_eq!(failed["cause"], "NotOnWhatsApp");
+
+    // Offline by wish: it waits, also through a restart, and can be called back until it is handed over.
+    bench.put("a", json!({"desiredState": "Disconnected", "sending": {"perMinute": 0}})).await;
+    bench.until("a", "Stopped", None).await;
+    assert_eq!(bench.accepted("a", &id(2), FRIEND, "One").await["waitsFor"], "Connection");
+    bench.accepted("a", &id(3), FRIEND, "Two").await;
+    bench.bridge.kill();
+    bench.address = bench.bridge.start().await;
+    let called_back = bench.ask(Method::DELETE, &format!("/v1/sessions/a/messages/{}", id(3)), None).await;
+    assert_eq!((called_back.0, &called_back.1["state"]), (StatusCode::OK, &json!("Cancelled")));
+    bench.put("a", json!({"sending": {"perMinute": 0}})).await;
+    bench.until_message("a", &id(2), &["Sent", "Delivered"]).await;
+    let (status, late) = bench.ask(Method::DELETE, &format!("/v1/sessions/a/messages/{}", id(2)), None).await;
+    assert_eq!((status, &late["error"]["code"]), (StatusCode::CONFLICT, &json!("TooLate")));
+
+    // A pace, and an expiry that it cannot meet.
+    bench.put("a", json!({"sending": {"perMinute": 1, "burst": 1}})).await;
+    bench.accepted("a", &id(4), FRIEND, "Slowly").await;
+    bench.until_message("a", &id(4), &["Sent", "Delivered"]).await;
+    assert_eq!(bench.accepted("a", &id(5), FRIEND, "Later").await["waitsFor"], "Pacing");
+    let soon = jiff::Timestamp::now() + Duration::from_secs(30);
+    let body = json!({"to": FRIEND, "content": {"type": "text", "text": "Soon"}, "expiresAt": soon});
+    let (status, full) = bench.ask(Method::PUT, &format!("/v1/sessions/a/messages/{}", id(6)), Some(body)).await;
+    assert_eq!((status, &full["error"]["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("QueueFull")));
+    assert!(full["error"]["retryAfter"].as_u64().is_some_and(|seconds| seconds > 10), "{full}");
+
+    // What waits in a session that is deleted fails, and can still be asked for.
+    bench.deleted("a").await;
+    let failed = bench.message("a", &id(5)).await;
+    assert_eq!((&failed["state"], &failed["cause"]), (&json!("Failed"), &json!("SessionDeleted")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sent_is_said_only_of_what_the_recipients_phone_can_read() {
+    let bench = Bench::start("messages-unkeyed", &[]).await;
+    bench.sender("a", SENDER).await;
+    bench.whatsapp.rules(FRIEND, json!({"keepKeys": true})).await;
+    bench.accepted("a", &id(1), FRIEND, "Hello").await;
+    let failed = bench.until_message("a", &id(1), &["Failed", "Sent", "Delivered"]).await;
+    assert_eq!((&failed["state"], &failed["cause"]), (&json!("Failed"), &json!("RecipientUnreachable")));
+    bench.whatsapp.rules(FRIEND, json!({})).await;
+    bench.accepted("a", &id(2), FRIEND, "Hello again").await;
+    bench.until_message("a", &id(2), &["Delivered"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_has_its_code_and_a_silence_is_a_lost_connection() {
+    let bench = Bench::start("messages-refused", &[]).await;
+    bench.sender("a", SENDER).await;
+    bench.whatsapp.rules(SENDER, json!({"acks": {"error": 479, "times": 1}})).await;
+    bench.accepted("a", &id(1), FRIEND, "Refused").await;
+    let failed = bench.until_message("a", &id(1), &["Failed"]).await;
+    assert_eq!((&failed["cause"], &failed["code"]), (&json!("RefusedByServer"), &json!(479)));
+
+    let logins = bench.whatsapp.logins(SENDER).await.len();
+    bench.whatsapp.rules(SENDER, json!({"acks": {"lost": true, "times": 1}})).await;
+    bench.accepted("a", &id(2), FRIEND, "Not acknowledged").await;
+    bench.until("a", "Reconnecting", Some("ServerNotAnswering")).await;
+    bench.until_message("a", &id(2), &["Sent", "Delivered"]).await;
+    assert_eq!(bench.whatsapp.logins(SENDER).await.len(), logins + 1);
+    let ids: Vec<String> = bench.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.id).collect();
+    assert_eq!(ids, [id(2)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_arrives_once_and_in_order_while_everything_breaks() {
+    const SESSIONS: usize = 6;
+    const MESSAGES: usize = 40;
+    let mut bench = Bench::start("messages-chaos", &["--resume-interval", "0s"]).await;
+    let phone = |session: usize| format!("+1555000310{session}");
+    let friend = |session: usize| format!("+1555000390{session}");
+    for session in 0..SESSIONS {
+        bench.sender(&format!("s{session}"), &phone(session)).await;
+    }
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut accepted: BTreeMap<(usize, usize), String> = BTreeMap::new();
+    for number in 0..MESSAGES {
+        for session in 0..SESSIONS {
+            let id = id(session * 1000 + number);
+            // Whoever got no answer asks again, with the same id.
+            let (session_id, text) = (format!("s{session}"), format!("{session} {number}"));
+            let body = json!({"to": friend(session), "content": {"type": "text", "text": text}});
+            let (status, answer) =
+                bench.ask(Method::PUT, &format!("/v1/sessions/{session_id}/messages/{id}"), Some(body)).await;
+            assert!(
+                status == StatusCode::CREATED || status == StatusCode::OK,
+                "{status} {}",
+                answer["error"]["message"]
+            );
+            accepted.insert((session, number), id);
+        }
+        match number % 8 {
+            1 => bench.whatsapp.happens(&phone(random.usize(..SESSIONS)), "drop").await,
+            3 => {
+                let rule = json!({"acks": {"error": 503, "times": 2}});
+                bench.whatsapp.rules(&phone(random.usize(..SESSIONS)), rule).await;
+            }
+            5 => {
+                bench.bridge.kill();
+                bench.address = bench.bridge.start().await;
+            }
+            7 => {
+                let rule = json!({"acks": {"lost": true, "times": 1}});
+                bench.whatsapp.rules(&phone(random.usize(..SESSIONS)), rule).await;
+            }
+            _ => {}
+        }
+    }
+    for ((session, _), id) in &accepted {
+        let message = bench.until_message(&format!("s{session}"), id, &["Sent", "Delivered", "Failed"]).await;
+        assert_ne!(message["state"], "Failed", "{}", message["cause"]);
+    }
+    for session in 0..SESSIONS {
+        let arrived: Vec<Received> = bench.whatsapp.inbox(&friend(session)).await;
+        let ids: Vec<&String> = arrived.iter().map(|line| &line.id).collect();
+        let expected: Vec<&String> = accepted.iter().filter(|((of, _), _)| *of == session).map(|(_, id)| id).collect();
+        assert_eq!(ids, expected, "each once, in order, at the phone of session {session}");
+    }
+}
