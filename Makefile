@@ -15,7 +15,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: programs ## show it: API server + simulated WhatsApp + bridge + operator, live, until Ctrl-C
+demo: programs ## show it: API server + simulated WhatsApp + bridge + operator + gateway, live, until Ctrl-C
 	@target/debug/demo
 
 .PHONY: demo-check
@@ -53,6 +53,8 @@ generate: programs ## write crds/, the roles and the references from the code
 	target/debug/whatsapp-operator crd --dir crds
 	target/debug/whatsapp-operator rbac > examples/rbac.yaml
 	target/debug/whatsapp-operator rbac --table > docs/reference/rbac.md
+	target/debug/whatsapp-operator openapi > docs/reference/openapi.json
+	target/debug/whatsapp-operator openapi --errors > docs/reference/errors.md
 	target/debug/kubectl-whatsapp reference > $(PLUGIN_REFERENCE)
 
 .PHONY: programs

@@ -16,6 +16,8 @@ async fn main() -> ExitCode {
     let done = match args.command {
         Command::Controller(args) => run::controller(&args).await,
         Command::Webhook(args) => run::webhook(&args).await,
+        Command::Gateway(args) => run::gateway(&args).await,
+        Command::Openapi(args) => run::openapi(&args),
         Command::WebhookConfiguration(args) => run::webhook_configuration(&args),
         Command::Crd(args) => run::crds(args.dir.as_deref()),
         Command::Rbac(args) => run::rbac(&args),

@@ -1,5 +1,6 @@
 //! What the subcommands of `whatsapp-operator` do.
 
+mod gateway;
 mod rbac;
 mod ready;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::{
     },
 };
 
+pub use gateway::{gateway, openapi};
 pub use rbac::rbac;
 pub use webhook::{webhook, webhook_configuration};
 
@@ -58,6 +60,9 @@ pub enum RunError {
     /// The lease. Exiting is what keeps two controllers from running at once.
     #[error("{0}; stopping, so that only one controller runs")]
     Lease(#[from] LeaseError),
+    /// Whose callers' tokens are could not be asked.
+    #[error("{0}; the gateway's account needs the right to create tokenreviews: whatsapp-operator rbac")]
+    TokenReview(String),
     /// A defect: it runs until it is told to stop.
     #[error("the controller ended by itself; the lines above may say why")]
     Ended,

@@ -9,8 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The rooms from the ground up. A room may use those of the floors below its own, and `platform` from anywhere. There is no
-/// `gateway` yet; its place is kept.
+/// The rooms from the ground up. A room may use those of the floors below its own, and `platform` from anywhere.
 const FLOORS: &[&[&str]] = &[
     &["model"],
     &["api"],

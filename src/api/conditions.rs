@@ -14,6 +14,18 @@ pub const READY: &str = "Ready";
 /// The conditions of a `WhatsAppInstance`, in the order they are established. `Ready` summarizes the others.
 pub const ALL: [&str; 5] = [ACCEPTED, BRIDGE_AVAILABLE, PAIRED, CONNECTED, READY];
 
+/// Reasons that do not pass by waiting: somebody has to change something first.
+pub const NEEDS_SOMEBODY: [&str; 8] = [
+    reason::BRIDGE_NOT_FOUND,
+    reason::NO_DEFAULT_BRIDGE,
+    reason::NAMESPACE_NOT_ALLOWED,
+    reason::SHARD_NOT_FOUND,
+    reason::CREDENTIALS_NOT_FOUND,
+    reason::BRIDGE_UNAUTHORIZED,
+    reason::BRIDGE_FULL,
+    reason::COEXISTENCE_NOT_SUPPORTED,
+];
+
 /// Reasons, by the condition that usually carries them. `Ready` repeats the reason of whatever holds it back.
 pub mod reason {
     /// Accepted: all ownership rules are met.

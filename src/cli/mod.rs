@@ -2,6 +2,7 @@
 
 pub mod controller;
 pub mod crd;
+pub mod gateway;
 mod process;
 pub mod rbac;
 mod values;
@@ -27,6 +28,10 @@ pub enum Command {
     Controller(Box<controller::ControllerArgs>),
     /// Serve the admission webhooks alone, without a controller
     Webhook(Box<webhook::AloneArgs>),
+    /// Serve the REST API for applications
+    Gateway(Box<gateway::GatewayArgs>),
+    /// Print the REST API's OpenAPI document
+    Openapi(gateway::OpenapiArgs),
     /// Print the Mutating- and ValidatingWebhookConfiguration
     WebhookConfiguration(webhook::ConfigurationArgs),
     /// Print the CustomResourceDefinitions, or write them into a directory

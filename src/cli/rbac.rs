@@ -15,7 +15,7 @@ pub struct RbacArgs {
     #[arg(long, value_name = "NAMESPACE", default_value = "whatsapp-system", value_parser = namespace)]
     pub namespace: String,
 
-    /// Service account the rights are for; the roles and bindings get its name
+    /// Service account the rights are for; the roles and bindings get its name. The gateway's is NAME-gateway
     #[arg(long, value_name = "NAME", default_value = "whatsapp-operator", value_parser = name)]
     pub service_account: String,
 
@@ -28,5 +28,10 @@ impl RbacArgs {
     /// Whom the rights are given to.
     pub fn account(&self) -> Account {
         Account { name: self.service_account.clone(), namespace: self.namespace.clone() }
+    }
+
+    /// Whom the gateway's rights are given to.
+    pub fn gateway_account(&self) -> Account {
+        Account { name: format!("{}-gateway", self.service_account), namespace: self.namespace.clone() }
     }
 }

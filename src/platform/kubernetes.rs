@@ -9,7 +9,7 @@ use std::{
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
     core::Status,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -157,6 +157,26 @@ pub enum ClusterError {
 /// # Errors
 /// When there is no usable configuration; nothing is sent yet.
 pub async fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError> {
+    let config = configuration(cluster).await?;
+    let url = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))?;
+    Ok((client, url))
+}
+
+/// A client of the cluster that brings no credentials of its own, no client certificate either: whoever uses it adds a
+/// bearer token to each request, and is then nobody else to the API server.
+///
+/// # Errors
+/// When there is no usable configuration; nothing is sent yet.
+pub async fn connect_without_credentials(cluster: &Cluster) -> Result<Client, ClusterError> {
+    let mut config = configuration(cluster).await?;
+    config.auth_info = AuthInfo::default();
+    config.headers.clear();
+    Client::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))
+}
+
+/// How the cluster is reached.
+async fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {
     let options = KubeConfigOptions { context: cluster.context.clone(), ..KubeConfigOptions::default() };
     let mut config = if let Some(file) = &cluster.kubeconfig {
         let named = |cause: String| ClusterError::Kubeconfig { file: file.display().to_string(), cause };
@@ -172,9 +192,7 @@ pub async fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError
     config.reset_reader_on_write = true;
     // The client's own policy retries for up to a quarter of an hour inside one call; ours is the only one.
     config.default_retry = false;
-    let url = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))?;
-    Ok((client, url))
+    Ok(config)
 }
 
 /// Lists one object of a kind, to say in one sentence what stands in the way instead of retrying for ever.
@@ -252,6 +270,11 @@ where
 /// Kubernetes 1.35 and true of every etcd-backed API server before).
 pub fn version(object: &impl Resource) -> u64 {
     object.meta().resource_version.as_ref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// Escapes a value for a field selector, as k8s.io/apimachinery/pkg/fields `EscapeValue` does.
+pub fn escape_selector(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
 }
 
 /// An error and its innermost cause, in one line.

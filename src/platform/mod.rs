@@ -9,6 +9,7 @@ pub mod https;
 pub mod kubernetes;
 pub mod lease;
 pub mod metrics;
+pub mod on_behalf;
 pub mod packed;
 pub mod rbac;
 pub mod shutdown;

@@ -80,23 +80,22 @@ pub fn manifests(rights: &[Right], account: &Account) -> Result<String, serde_sa
         kind: kind.to_owned(),
         name: account.name.clone(),
     };
-    let documents = [
-        document(&ClusterRole {
-            metadata: named(None),
-            rules: Some(rules(rights, Reach::Cluster)),
-            aggregation_rule: None,
-        })?,
-        document(&ClusterRoleBinding {
+    let mut documents = Vec::new();
+    let wide = rules(rights, Reach::Cluster);
+    if !wide.is_empty() {
+        documents.push(document(&ClusterRole { metadata: named(None), rules: Some(wide), aggregation_rule: None })?);
+        documents.push(document(&ClusterRoleBinding {
             metadata: named(None),
             role_ref: role_ref("ClusterRole"),
             subjects: subjects.clone(),
-        })?,
-        document(&Role {
-            metadata: named(Some(&account.namespace)),
-            rules: Some(rules(rights, Reach::ReleaseNamespace)),
-        })?,
-        document(&RoleBinding { metadata: named(Some(&account.namespace)), role_ref: role_ref("Role"), subjects })?,
-    ];
+        })?);
+    }
+    let narrow = rules(rights, Reach::ReleaseNamespace);
+    if !narrow.is_empty() {
+        let here = || named(Some(&account.namespace));
+        documents.push(document(&Role { metadata: here(), rules: Some(narrow) })?);
+        documents.push(document(&RoleBinding { metadata: here(), role_ref: role_ref("Role"), subjects })?);
+    }
     Ok(documents.join("---\n"))
 }
 

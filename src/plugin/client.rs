@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
+    platform::kubernetes::escape_selector,
     rules::owner::object_name,
 };
 
@@ -270,11 +271,6 @@ async fn configuration(global: &Global) -> Result<(Config, String), PluginError>
 /// Only the first line: the YAML reader quotes the lines around the mistake after it, and a token may be among them.
 fn unusable(error: &KubeconfigError) -> PluginError {
     PluginError::Kubeconfig(error.to_string().lines().next().unwrap_or_default().to_owned())
-}
-
-/// Escapes a value for a field selector, as k8s.io/apimachinery/pkg/fields `EscapeValue` does.
-fn escape_selector(value: &str) -> String {
-    value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
 }
 
 /// The annotations of an instance with one more.

@@ -9,7 +9,10 @@ use super::{
     output, refresh,
     wait::{Gate, Goal, until},
 };
-use crate::api::{DesiredState, Phase, WhatsAppInstance, labels};
+use crate::{
+    api::{DesiredState, labels},
+    rules::actions::starts_again,
+};
 
 /// Sets `spec.desiredState` to Connected and starts again what has ended.
 ///
@@ -30,15 +33,6 @@ pub async fn run(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginError> {
         output::line(&format!("{} {what}", resource_name(args.name.as_str())))?;
     }
     Ok(())
-}
-
-/// Whether the wish to be connected is not enough, because it was there when the session ended.
-fn starts_again(instance: &WhatsAppInstance) -> bool {
-    match instance.status.as_ref().and_then(|status| status.phase) {
-        Some(Phase::PairingExpired | Phase::LoggedOut | Phase::AwaitingPasskey) => true,
-        Some(Phase::Disconnected) => instance.spec.desired_state == DesiredState::Connected,
-        _ => false,
-    }
 }
 
 fn patch(refresh: Option<String>) -> Value {

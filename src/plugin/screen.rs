@@ -3,11 +3,9 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{
-        DesiredState, PairingMethod, Phase, WhatsAppInstance, WhatsAppInstanceStatus,
-        conditions::{self, reason},
-    },
+    api::{DesiredState, PairingMethod, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions},
     model::Sensitive,
+    rules::progress::{lags_behind, needs_somebody},
 };
 
 /// What the person should see now.
@@ -92,24 +90,6 @@ pub fn next(instance: &WhatsAppInstance) -> Screen {
     }
 }
 
-/// Whether what holds the instance back does not pass by waiting: somebody has to change something first.
-fn needs_somebody(status: &WhatsAppInstanceStatus) -> bool {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == conditions::READY);
-    ready.is_some_and(|ready| {
-        [
-            reason::BRIDGE_NOT_FOUND,
-            reason::NO_DEFAULT_BRIDGE,
-            reason::NAMESPACE_NOT_ALLOWED,
-            reason::SHARD_NOT_FOUND,
-            reason::CREDENTIALS_NOT_FOUND,
-            reason::BRIDGE_UNAUTHORIZED,
-            reason::BRIDGE_FULL,
-            reason::COEXISTENCE_NOT_SUPPORTED,
-        ]
-        .contains(&ready.reason.as_str())
-    })
-}
-
 /// A command line for this instance that works whatever namespace the reader's context has.
 pub fn command(verb: &str, instance: &WhatsAppInstance) -> String {
     let name = instance.metadata.name.as_deref().unwrap_or_default();
@@ -117,11 +97,6 @@ pub fn command(verb: &str, instance: &WhatsAppInstance) -> String {
         Some(namespace) => format!("kubectl whatsapp {verb} {name} -n {namespace}"),
         None => format!("kubectl whatsapp {verb} {name}"),
     }
-}
-
-/// Whether the status still describes an older spec.
-pub fn lags_behind(instance: &WhatsAppInstance, status: &WhatsAppInstanceStatus) -> bool {
-    status.observed_generation.unwrap_or(0) < instance.metadata.generation.unwrap_or(0)
 }
 
 /// What the condition that holds the instance back says, as the end of a sentence.

@@ -3,8 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use jiff::Timestamp;
 
 use super::{
     args::ActArgs,
@@ -15,8 +14,8 @@ use super::{
     wait::Patience,
 };
 use crate::{
-    api::{WhatsAppInstance, WhatsAppInstanceStatus, conditions, labels},
-    rules::InstanceFacts,
+    api::{WhatsAppInstance, WhatsAppInstanceStatus, conditions},
+    rules::{InstanceFacts, primary::wish},
 };
 
 /// Wishes it, by one patch of one object; the operator moves the pointer by one write.
@@ -41,17 +40,6 @@ pub async fn run(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginError> {
         output::line(&format!("{name} is the primary instance"))?;
     }
     Ok(())
-}
-
-/// The stamp orders wishes; one later than the instance's own makes its wish anew, so it is that even by a clock that is
-/// slow. Admission writes its own in its place; this one counts where admission is away.
-fn wish(instance: &WhatsAppInstance, now: Timestamp) -> Value {
-    let next = |before: Timestamp| before.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(before);
-    let since = InstanceFacts::from(instance).wish.map_or(now, |before| now.max(next(before)));
-    json!({
-        "metadata": { "annotations": { labels::PRIMARY_SINCE: since.to_string() } },
-        "spec": { "primary": true },
-    })
 }
 
 /// The owner's instances, as far as the caller may see them.

@@ -9,47 +9,13 @@ use super::{
     args::{InstanceName, Limit},
     client::Cluster,
     error::PluginError,
-    screen::{Screen, because, command, lags_behind},
+    screen::{Screen, because, command},
 };
-use crate::api::{Phase, WhatsAppInstance, WhatsAppInstanceStatus};
-
-/// Holds back a status that is older than the request. A refresh does not change `metadata.generation`, so the status
-/// that stood there when it was asked for is not an answer to it; any other is.
-#[derive(Debug, Default)]
-pub struct Gate {
-    generation: i64,
-    before: Option<WhatsAppInstanceStatus>,
-}
-
-impl Gate {
-    /// Lets everything through.
-    pub fn open() -> Self {
-        Self::default()
-    }
-
-    /// For a change of spec, given the object the change returned.
-    pub fn after_change(changed: &WhatsAppInstance) -> Self {
-        Self { generation: changed.metadata.generation.unwrap_or(0), before: None }
-    }
-
-    /// For a refresh, given the object the annotation's patch returned. An object without status has not been answered yet.
-    pub fn after_refresh(changed: &WhatsAppInstance) -> Self {
-        Self { before: Some(changed.status.clone().unwrap_or_default()), ..Self::after_change(changed) }
-    }
-
-    /// Whether this status may be an answer to the request.
-    pub fn lets_through(&mut self, instance: &WhatsAppInstance) -> bool {
-        let status = instance.status.clone().unwrap_or_default();
-        if status.observed_generation.unwrap_or(0) < self.generation {
-            return false;
-        }
-        if self.before.as_ref() == Some(&status) {
-            return false;
-        }
-        self.before = None;
-        true
-    }
-}
+pub use crate::rules::progress::Gate;
+use crate::{
+    api::{Phase, WhatsAppInstance},
+    rules::progress::lags_behind,
+};
 
 /// Refusals in a row that a watch which has worked before puts up with; with the watcher's back-off about half a minute.
 const REFUSALS: u32 = 5;

@@ -6,6 +6,7 @@
 //! `WhatsAppOwner.status.instances`; every write of it carries the resourceVersion it was computed from, so that two
 //! writers cannot both take the last slot.
 
+pub mod actions;
 pub mod assign;
 mod denial;
 mod facts;
@@ -13,6 +14,7 @@ pub mod ledger;
 mod name;
 pub mod owner;
 pub mod primary;
+pub mod progress;
 #[cfg(test)]
 mod properties;
 mod settle;

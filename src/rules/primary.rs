@@ -1,9 +1,10 @@
 //! Which of an owner's instances is the primary one, and who may ask to be.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use super::{Denial, InstanceFacts};
-use crate::api::InstanceRef;
+use crate::api::{InstanceRef, WhatsAppInstance, labels};
 
 /// The owner's primary among `instances`, which are the accepted ones; none only when there are none.
 ///
@@ -46,6 +47,18 @@ pub fn check_wish(name: &str, before: bool, after: bool, connected: bool) -> Res
             "instance {name:?} must be connected to be set as primary; wait until its Connected condition is True (kubectl get wa {name}), then set spec.primary again",
         ),
     ))
+}
+
+/// The patch that wishes an instance to be primary: one step on one object. Its stamp orders wishes; one later than the
+/// instance's own makes its wish anew, so it is that even by a clock that is slow. Admission writes its own in its place;
+/// this one counts where admission is away.
+pub fn wish(instance: &WhatsAppInstance, now: Timestamp) -> Value {
+    let next = |before: Timestamp| before.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(before);
+    let since = InstanceFacts::from(instance).wish.map_or(now, |before| now.max(next(before)));
+    json!({
+        "metadata": { "annotations": { labels::PRIMARY_SINCE: since.to_string() } },
+        "spec": { "primary": true },
+    })
 }
 
 /// How far the clocks of those who ask for stamps may be ahead.

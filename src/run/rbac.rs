@@ -1,4 +1,5 @@
-//! `whatsapp-operator rbac`: the rights of a process that is controller and webhooks in one.
+//! `whatsapp-operator rbac`: the rights of a process that is controller and webhooks in one, and of the gateway, which is
+//! another.
 
 use std::io::{self, Write as _};
 
@@ -6,7 +7,7 @@ use super::RunError;
 use crate::{
     admission,
     cli::rbac::RbacArgs,
-    controller,
+    controller, gateway,
     platform::{lease, rbac},
 };
 
@@ -28,17 +29,21 @@ pub fn rbac(args: &RbacArgs) -> Result<(), RunError> {
 
 fn manifests(args: &RbacArgs) -> Result<String, RunError> {
     let note = "# Written by `make generate` from what the code says it needs: whatsapp-operator rbac\n";
-    Ok(format!("{note}{}", rbac::manifests(&rights(), &args.account()).map_err(RunError::Yaml)?))
+    let operator = rbac::manifests(&rights(), &args.account()).map_err(RunError::Yaml)?;
+    let gateway = rbac::manifests(gateway::RIGHTS, &args.gateway_account()).map_err(RunError::Yaml)?;
+    Ok(format!("{note}{operator}---\n{gateway}"))
 }
 
 fn page() -> String {
     format!(
         "<!-- Written by `make generate` from `whatsapp-operator rbac --table`; do not edit. -->\n\n# Rights the operator needs\n\n\
-         For one process that is controller and webhooks; [examples/rbac.yaml](../../examples/rbac.yaml) grants exactly these, and a test runs the operator with them.\n\
-         The bridge needs none.\n\n## Controller\n\n{}\n## Webhooks\n\n{}\n## Leader election, for both\n\n{}",
+         For one process that is controller and webhooks, and for the gateway, which has an account of its own; [examples/rbac.yaml](../../examples/rbac.yaml) \
+         grants exactly these, and tests run the programs with them.\n\
+         The bridge needs none.\n\n## Controller\n\n{}\n## Webhooks\n\n{}\n## Leader election, for both\n\n{}\n## Gateway\n\n{}",
         rbac::table(controller::RIGHTS),
         rbac::table(admission::RIGHTS),
         rbac::table(lease::RIGHTS),
+        rbac::table(gateway::RIGHTS),
     )
 }
 

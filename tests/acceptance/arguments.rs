@@ -33,6 +33,7 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
             "/nonexistent/config",
         ),
         ("whatsapp-operator", &["webhook"], &["--kubeconfig", "/nonexistent/config"], 12, "/nonexistent/config"),
+        ("whatsapp-operator", &["gateway"], &["--kubeconfig", "/nonexistent/config"], 12, "/nonexistent/config"),
         (
             "whatsapp-bridge",
             &[],

@@ -7,8 +7,8 @@ use kube::{Api, api::ListParams};
 use super::{history::Ask, world::World};
 
 impl World {
-    /// Every test's last word: nothing that was shown or used may stand in a log, an event or a metric.
-    pub async fn nothing_leaked(&self, phones: &[&str]) {
+    /// Everything secret that was shown or used: the bridge's token, codes, these numbers.
+    pub fn secrets(&self, phones: &[&str]) -> Vec<String> {
         let mut secrets = vec![self.token.clone()];
         secrets.extend(phones.iter().map(|phone| phone.trim_start_matches('+').to_owned()));
         for name in self.history.names() {
@@ -17,6 +17,12 @@ impl World {
                 secrets.extend(code.split(',').filter(|part| part.len() > 8).map(str::to_owned));
             }
         }
+        secrets
+    }
+
+    /// Every test's last word: nothing that was shown or used may stand in a log, an event or a metric.
+    pub async fn nothing_leaked(&self, phones: &[&str]) {
+        let secrets = self.secrets(phones);
         let mut places =
             BTreeMap::from([("the operator's log", self.operator.log()), ("the bridge's log", self.bridge.log())]);
         for (place, url) in [

@@ -1,6 +1,7 @@
 //! Starts the real programs for the acceptance tests and the demo, and gives them a vocabulary.
 
 pub mod control_plane;
+pub mod gateway;
 pub mod history;
 mod leaks;
 pub mod ledger;

@@ -55,6 +55,14 @@ async fn check(stage: &Stage) {
     println!("ok  Connected {} ms after the scan", step.elapsed().as_millis());
 
     let step = Instant::now();
+    let body = serde_json::json!({"name": "From an application"});
+    let made = stage.rest.call(&stage.token, "POST", "/api/v1/sessions/init/?wait=30", body).await.data(201).clone();
+    assert!(made["qr_code"].is_string(), "{}", made["phase"]);
+    let path = format!("/api/v1/sessions/delete/{}/?wait=30", made["id"].as_str().expect("an id"));
+    stage.rest.call(&stage.token, "DELETE", &path, serde_json::Value::Null).await.data(200);
+    println!("ok  begun and deleted through the REST API in {} ms", step.elapsed().as_millis());
+
+    let step = Instant::now();
     let refused = |created: Result<(), String>, words: &str| match created {
         Ok(()) => panic!("let in, although it should be refused: {words}"),
         Err(said) => assert!(said.contains(words), "refused in other words than {words:?}: {said}"),

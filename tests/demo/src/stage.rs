@@ -20,6 +20,7 @@ use whatsapp_operator::{
 
 use crate::support::{
     control_plane::ControlPlane,
+    gateway::{Rest, apply, make_account, token_of},
     history::{History, Seen},
     phone::WhatsApp,
     program::Program,
@@ -33,6 +34,8 @@ const BRIDGE: &str = "builtin";
 const CONFIGURATION: &str = "whatsapp-operator";
 /// The owner in examples/instance.yaml.
 const OWNER: &str = "alice@example.com";
+/// The service account in examples/application-role.yaml.
+const APPLICATION: &str = "app";
 
 /// Everything that runs.
 pub struct Stage {
@@ -42,6 +45,10 @@ pub struct Stage {
     whatsapp: Option<(Program, WhatsApp)>,
     bridge: Program,
     operator: Program,
+    /// The REST API.
+    pub rest: Rest,
+    /// The application's token for it.
+    pub token: String,
     // Last, so that it outlives what talks to it.
     plane: ControlPlane,
 }
@@ -84,7 +91,11 @@ impl Stage {
         let mut operator = world::operator_program(&dir, &plane.kubeconfig(), NAMESPACE, Some(CONFIGURATION));
         let operator_address: OperatorAddress = operator.start().await;
         install_webhooks(&client, operator_address.webhook.as_deref().expect("the operator serves webhooks")).await;
-        let stage = Self { history, client, dir, whatsapp, bridge, operator, plane };
+        println!("==> starting the gateway");
+        let token = application(&client).await;
+        fs::write(dir.join("token"), &token).expect("write target/demo/token");
+        let rest = Rest::start_as(&dir.join("gateway"), &plane.kubeconfig(), NAMESPACE, &[]).await;
+        let stage = Self { history, client, dir, whatsapp, bridge, operator, rest, token, plane };
         webhooks::until_asked(&stage.instances(), &probe()).await;
         stage.write_env(&address, &operator_address);
         stage
@@ -122,6 +133,9 @@ impl Stage {
             format!("BRIDGE_PID={}", self.bridge.pid()),
             format!("OPERATOR_ADMIN_URL={}", operator.admin),
             format!("OPERATOR_PID={}", self.operator.pid()),
+            format!("GATEWAY_URL={}", self.rest.url),
+            format!("GATEWAY_PID={}", self.rest.program.pid()),
+            format!("GATEWAY_TOKEN_FILE={}", self.dir.join("token").display()),
         ];
         if let Some((program, whatsapp)) = &self.whatsapp {
             lines.push(format!("WHATSAPP_URL={}", whatsapp.url));
@@ -189,8 +203,25 @@ impl Stage {
         println!("  kubectl-whatsapp owners");
         println!("  # scan line-2 as another phone (--phone +15550002222), then make it the primary one");
         println!("  kubectl-whatsapp set-primary line-2 --wait");
+        println!("Use the REST API as an application; a page to try it is {}/api/v1/docs", self.rest.url);
+        println!(
+            "  curl -sS --json '{{\"name\": \"From curl\"}}' -H \"Authorization: Bearer $(cat target/demo/token)\" {}/api/v1/sessions/init/",
+            self.rest.url
+        );
         println!("Addresses, pids and logs are in target/demo. Ctrl-C stops everything.\n");
     }
+}
+
+/// An application with the rights of examples/application-role.yaml; its token.
+async fn application(client: &Client) -> String {
+    make_account(client, NAMESPACE, APPLICATION).await;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/application-role.yaml");
+    let text = fs::read_to_string(file).expect("read examples/application-role.yaml");
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("examples/application-role.yaml is YAML");
+    for object in objects {
+        apply(client, &object).await;
+    }
+    token_of(client, NAMESPACE, APPLICATION, None).await
 }
 
 /// Registers the webhooks as an installation does: by address, since there are no Services here.

@@ -1,0 +1,202 @@
+//! The OpenAPI document: what the routes say of themselves, and what is the same for all of them, refusals above all.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    code::{ALL, Code},
+    server::described,
+};
+
+const ABOUT: &str = "Sessions of WhatsApp as applications use them. Every request carries a bearer token that the Kubernetes API \
+    server accepts, and is made there as that user: Kubernetes says who may do what. Every path is answered with a slash at \
+    its end and without. Every answer has the header X-Request-Id; a caller may name its request by the same header. \
+    Refusals are a closed list of codes: docs/reference/errors.md.";
+
+/// Refusals that any operation may meet.
+const ANY: &[Code] = &[
+    Code::BadRequest,
+    Code::Unauthorized,
+    Code::NotFound,
+    Code::NotAllowed,
+    Code::RateLimited,
+    Code::Internal,
+    Code::Unavailable,
+    Code::NotInstalled,
+    Code::Timeout,
+];
+/// Refusals of operations that read a body.
+const BODY: &[Code] = &[Code::TooLarge, Code::UnsupportedMediaType];
+/// Refusals of operations that write.
+const WRITE: &[Code] = &[
+    Code::Refused,
+    Code::Terminating,
+    Code::Conflict,
+    Code::Invalid,
+    Code::AdmissionUnavailable,
+    Code::LedgerUnavailable,
+    Code::AccessUnknown,
+];
+/// Refusals that depend on names and owners.
+const NAMES: &[Code] = &[
+    Code::OwnerNotAllowed,
+    Code::NameTaken,
+    Code::ChangeUnderWay,
+    Code::OwnerObjectForeign,
+    Code::NameBlank,
+    Code::NameUnprintable,
+];
+
+fn codes(operation: &str) -> Vec<Code> {
+    let own: &[&[Code]] = match operation {
+        "init" => &[
+            BODY,
+            WRITE,
+            NAMES,
+            &[Code::LimitExceeded, Code::QuotaExceeded, Code::OwnerUnprintable, Code::OwnerMissing],
+        ],
+        "rename" => &[BODY, WRITE, NAMES],
+        "set-primary" => &[BODY, WRITE, &[Code::NotConnected, Code::OwnerMissing]],
+        "refresh-qr" => &[BODY, WRITE, &[Code::AlreadyConnected]],
+        "connect" | "disconnect" | "delete" => &[BODY, WRITE],
+        "qr" => &[&[Code::NotAcceptable, Code::AlreadyConnected, Code::NoCode]],
+        "events" => &[&[Code::TooManyStreams]],
+        _ => &[],
+    };
+    [ANY].iter().chain(own).flat_map(|codes| codes.iter().copied()).collect()
+}
+
+/// The document as it is served and committed.
+pub fn document() -> String {
+    let mut document = serde_json::to_value(described()).unwrap_or_default();
+    document["info"]["description"] = ABOUT.into();
+    document["info"]["license"] = json!({"name": "Apache-2.0", "identifier": "Apache-2.0"});
+    document["security"] = json!([{"bearer": []}]);
+    document["servers"] = json!([{"url": "/"}]);
+    document["tags"] = json!([
+        {"name": "sessions", "description": "Sessions of WhatsApp: begin, link, connect, choose, delete."},
+        {"name": "events", "description": "What becomes of them, as it happens."},
+    ]);
+    document["components"]["securitySchemes"] = json!({"bearer": {
+        "type": "http", "scheme": "bearer",
+        "description": "A token that the Kubernetes API server accepts: of a service account, or by OIDC.",
+    }});
+    let schemas = &mut document["components"]["schemas"];
+    schemas["Failure"] = failure_schema();
+    for sent in ["NewSession", "NewPairing", "Changes"] {
+        without_null(&mut schemas[sent]);
+    }
+    if let Some(paths) = document["paths"].as_object_mut() {
+        for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+            complete(operation);
+        }
+    }
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Adds to one operation what all have in common.
+fn complete(operation: &mut Value) {
+    let request_id = json!({"description": "Names the request, in logs too.", "schema": {"type": "string"}});
+    let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+    let Some(responses) = operation["responses"].as_object_mut() else { return };
+    for response in responses.values_mut() {
+        response["headers"]["X-Request-Id"] = request_id.clone();
+    }
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in codes(&id) {
+        by_status.entry(code.entry().status).or_default().push(code);
+    }
+    for (status, codes) in by_status {
+        let words: Vec<&str> = codes.iter().map(|code| code.entry().word).collect();
+        let examples: Map<String, Value> =
+            codes.iter().map(|code| (code.entry().word.to_owned(), example(*code))).collect();
+        let mut headers = json!({"X-Request-Id": request_id});
+        if codes.iter().any(|code| code.entry().retryable) {
+            headers["Retry-After"] = json!({"description": "Seconds to wait.", "schema": {"type": "integer"}});
+        }
+        responses.insert(
+            status.to_string(),
+            json!({"description": words.join(", "), "headers": headers, "content": {"application/json": {
+                "schema": {"$ref": "#/components/schemas/Failure"}, "examples": examples,
+            }}}),
+        );
+    }
+}
+
+/// A field that need not be sent is left out, not null.
+fn without_null(schema: &mut Value) {
+    let Some(properties) = schema["properties"].as_object_mut() else { return };
+    for property in properties.values_mut() {
+        if let Some(types) = property["type"].as_array() {
+            property["type"] = types.iter().find(|kind| *kind != "null").cloned().unwrap_or_default();
+        }
+        if let Some(only) = property["oneOf"].as_array().and_then(|all| all.first()).cloned() {
+            *property = only;
+        }
+    }
+}
+
+fn example(code: Code) -> Value {
+    let entry = code.entry();
+    json!({"summary": entry.meaning, "value": {"success": false, "error": {
+        "code": entry.word, "message": entry.meaning, "retryable": entry.retryable, "retryAfter": entry.retry_after,
+        "requestId": "6b1f0c9d2e7a4f35",
+    }}})
+}
+
+fn failure_schema() -> Value {
+    let words: Vec<&str> = ALL.iter().map(|entry| entry.word).collect();
+    json!({
+        "type": "object", "required": ["success", "error"], "description": "A refusal.",
+        "properties": {
+            "success": {"type": "boolean", "const": false, "description": "Always false."},
+            "error": {
+                "type": "object", "required": ["code", "message", "retryable", "retryAfter", "requestId"],
+                "properties": {
+                    "code": {"type": "string", "enum": words, "description": "Which of the closed list."},
+                    "message": {"type": "string", "description": "One sentence for people."},
+                    "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
+                    "retryAfter": {"type": ["integer", "null"], "minimum": 1, "description": "Seconds to wait, when that is known."},
+                    "requestId": {"type": "string", "description": "Names the request, in logs too."},
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_document_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/openapi.json");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == document(), "docs/reference/openapi.json is out of date: run `make generate`");
+    }
+
+    #[test]
+    fn every_operation_says_what_may_become_of_it_with_an_example() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut count = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                count += 1;
+                let what = format!("{method} {path}");
+                assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{what}");
+                let responses = operation["responses"].as_object().unwrap();
+                for status in ["400", "401", "404", "429", "500", "503", "504"] {
+                    assert!(responses.contains_key(status), "{what} {status}");
+                }
+                if operation.get("requestBody").is_some() {
+                    assert!(operation["requestBody"]["content"]["application/json"]["example"].is_object(), "{what}");
+                }
+            }
+        }
+        assert_eq!(count, 11);
+    }
+}

@@ -1,0 +1,205 @@
+//! What every request goes through, whatever answers it: its id, its log line and counts, the form of refusals, the headers
+//! that browsers go by, and whose pages may call.
+
+use axum::{
+    Json,
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    code::Code,
+    failure::Failure,
+    state::{Gateway, Shared},
+    story::{REQUEST_ID, Story},
+};
+
+/// Answers hold codes and numbers; nothing on the way may keep them, and no browser may show them as something else.
+const HEADERS: &[(&str, &str)] = &[
+    ("cache-control", "no-store"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+];
+const HSTS: (&str, &str) = ("strict-transport-security", "max-age=31536000");
+
+/// How long a browser may remember that an origin may call.
+const PREFLIGHT_SECONDS: &str = "600";
+
+/// The path as routes are written: those below `/api/v1/sessions/` end with a slash, others do not. Both forms are the same.
+pub fn canonical(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let slashed = path.ends_with('/');
+    let wanted = path.starts_with("/api/v1/sessions/");
+    if slashed == wanted || path == "/" {
+        return request;
+    }
+    let path = if wanted { format!("{path}/") } else { path.trim_end_matches('/').to_owned() };
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = format!("{path}{query}").parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// No such path.
+pub async fn no_such_route() -> Failure {
+    Failure::new(Code::NoSuchRoute, "there is no such path; /api/v1/openapi.json lists those there are")
+}
+
+/// Around every request.
+pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let story = Story::begin(request.headers());
+    request.extensions_mut().insert(story.clone());
+    let method = known(request.method());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let origin = allowed_origin(&gateway, request.headers());
+    let mut response = if origin.is_some() && is_preflight(&request) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
+    };
+    let failure = response.extensions_mut().remove::<Failure>().or_else(|| of_the_library(&response));
+    if let Some(failure) = &failure {
+        response = written(failure, &story, response);
+    }
+    decorate(&gateway, &story, origin, response.headers_mut());
+
+    let (took, answer) = (began.elapsed(), failure.as_ref().map_or("ok", |failure| failure.code.entry().word));
+    gateway.metrics.answered(method, &route, answer, took);
+    let (status, ms) = (response.status().as_u16(), took.as_millis());
+    let (id, caller, instance) = (story.id(), story.caller(), story.instance());
+    // Reading is what most requests do, over and over.
+    if method == "GET" && failure.is_none() {
+        tracing::debug!(request = id, caller, instance, method, route, status, answer, ms, "answered");
+    } else {
+        tracing::info!(request = id, caller, instance, method, route, status, answer, ms, "answered");
+    }
+    response
+}
+
+/// The refusals of the HTTP library, in our words: its own may quote the request.
+fn of_the_library(response: &Response) -> Option<Failure> {
+    let is_json =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/json");
+    let status = response.status();
+    match status {
+        _ if is_json || !(status.is_client_error() || status.is_server_error()) => None,
+        StatusCode::METHOD_NOT_ALLOWED => Some(Failure::new(
+            Code::MethodNotAllowed,
+            "the path exists, the method does not; the header Allow has those that do",
+        )),
+        StatusCode::NOT_FOUND => {
+            Some(Failure::new(Code::NoSuchRoute, "there is no such path; /api/v1/openapi.json lists those there are"))
+        }
+        _ if status.is_client_error() => {
+            Some(Failure::new(Code::BadRequest, "the request cannot be read: its path, query or headers are malformed"))
+        }
+        _ => Some(Failure::new(Code::Internal, "the gateway failed; its log has the request's id")),
+    }
+}
+
+/// The refusal with its body, keeping what `answered` says in headers.
+fn written(failure: &Failure, story: &Story, answered: Response) -> Response {
+    let entry = failure.code.entry();
+    let body = json!({"success": false, "error": {
+        "code": entry.word,
+        "message": failure.message,
+        "retryable": entry.retryable,
+        "retryAfter": failure.retry_after,
+        "requestId": story.id(),
+    }});
+    let status = StatusCode::from_u16(entry.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(body)).into_response();
+    for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
+        if let Some(value) = answered.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response
+}
+
+fn decorate(gateway: &Gateway, story: &Story, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+    let tls = gateway.settings.https.then_some(&HSTS);
+    for (name, value) in HEADERS.iter().chain(tls) {
+        // A page has a policy of its own.
+        headers.entry(*name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::try_from(story.id()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if !gateway.settings.origins.is_empty() {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    if let Some(origin) = origin {
+        for (name, value) in [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE"),
+            (
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
+            ),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Location, Retry-After, X-Request-Id"),
+            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
+    }
+}
+
+/// The origin of the page that calls, if such pages may.
+fn allowed_origin(gateway: &Gateway, headers: &HeaderMap) -> Option<HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    gateway.settings.origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+}
+
+fn is_preflight(request: &Request) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// A caller may send any word as a method; only those that exist become a label.
+fn known(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_path_are_one() {
+        for (given, path) in [
+            ("/api/v1/sessions/list", "/api/v1/sessions/list/"),
+            ("/api/v1/sessions/list/", "/api/v1/sessions/list/"),
+            ("/api/v1/sessions/qr/a?wait=1", "/api/v1/sessions/qr/a/?wait=1"),
+            ("/api/v1/events/", "/api/v1/events"),
+            ("/api/v1/events/?owner=a", "/api/v1/events?owner=a"),
+            ("/api/v1/openapi.json", "/api/v1/openapi.json"),
+            ("/", "/"),
+        ] {
+            let request = Request::builder().uri(given).body(Body::empty()).unwrap();
+            assert_eq!(canonical(request).uri(), path);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! One stream: a list and then a watch, made again as often as the API server ends it, until the caller, the token or the
+//! gateway ends.
+
+use std::time::Duration;
+
+use axum::response::sse;
+use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, Resource as _,
+    api::{ListParams, WatchEvent, WatchParams},
+    core::Status,
+};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::told::Told;
+use crate::{
+    api::WhatsAppInstance,
+    gateway::{
+        caller::Caller,
+        failure::{Attempt, Failure, of_call, of_status},
+        instances::{Which, readable},
+    },
+    platform::{
+        kubernetes::{CALL_TIMEOUT, CallError, call},
+        watch::{Guarded, watch_config},
+    },
+};
+
+/// A caller that takes nothing for as long is dropped, without harm to others.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to reach an API server that does not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+/// After so many in a row the caller is told, and comes back by itself.
+const TRIES: u32 = 20;
+
+type Events = BoxStream<'static, Result<WatchEvent<Guarded<WhatsAppInstance>>, kube::Error>>;
+
+/// What one stream follows.
+pub struct Follow {
+    api: Api<Guarded<WhatsAppInstance>>,
+    fields: Option<String>,
+    /// The resource version up to which everything has been told.
+    place: String,
+}
+
+/// A stream at its beginning.
+pub struct Start {
+    /// What goes on.
+    pub follow: Follow,
+    /// What is told first, and the watch after it.
+    pub first: First,
+}
+
+/// What is told first.
+pub struct First {
+    reset: Option<&'static str>,
+    /// Everything there is; none when the stream goes on where it was.
+    all: Option<Vec<WhatsAppInstance>>,
+    events: Events,
+}
+
+/// Why the watch cannot go on.
+enum Broken {
+    /// What was missed cannot be told any more.
+    TooOld,
+    /// The caller is told, and the stream ends.
+    End(&'static str),
+    /// Tried again.
+    Passing,
+}
+
+impl Follow {
+    /// The beginning: after the event `since`, or with everything. Fails where the caller may not list and watch.
+    pub async fn begin(which: &Which, caller: &Caller, since: Option<&str>) -> Result<Start, Failure> {
+        let mut follow = Self { api: which.api(caller), fields: which.fields(), place: String::new() };
+        let mut reset = None;
+        if let Some(since) = since {
+            match follow.resume(since).await? {
+                Ok(events) => return Ok(Start { follow, first: First { reset: None, all: None, events } }),
+                Err(reason) => reset = Some(reason),
+            }
+        }
+        let all = follow.list().await.map_err(|error| of_call(&error, LIST))?;
+        let events = follow.watch().await.map_err(|error| of_call(&error, WATCH))?;
+        Ok(Start { follow, first: First { reset, all: Some(all), events } })
+    }
+
+    /// Goes on after `since`, or says why that is not possible.
+    async fn resume(&mut self, since: &str) -> Result<Result<Events, &'static str>, Failure> {
+        let Some(wanted) = version(since) else { return Ok(Err("UnknownId")) };
+        // One object at most: it is about the version of the whole, and whether the caller may ask.
+        let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(1);
+        let now = call("list instances for a caller", CALL_TIMEOUT, self.api.list(&params)).await;
+        let now = now.map_err(|error| of_call(&error, LIST))?.metadata.resource_version.unwrap_or_default();
+        if version(&now).is_some_and(|now| now < wanted) {
+            return Ok(Err("UnknownId"));
+        }
+        since.clone_into(&mut self.place);
+        match self.watch().await {
+            Ok(events) => Ok(Ok(events)),
+            Err(error) if error.is(|status| status.code == 410) => Ok(Err("TooLongAgo")),
+            Err(error) => Err(of_call(&error, WATCH)),
+        }
+    }
+
+    async fn list(&mut self) -> Result<Vec<WhatsAppInstance>, CallError> {
+        let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() };
+        let mut params = params.limit(500);
+        let mut all = Vec::new();
+        loop {
+            let page = call("list instances for a caller", CALL_TIMEOUT, self.api.list(&params)).await?;
+            self.place = page.metadata.resource_version.unwrap_or_default();
+            all.extend(page.items.into_iter().filter_map(readable));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    async fn watch(&self) -> Result<Events, CallError> {
+        let params = WatchParams {
+            field_selector: self.fields.clone(),
+            timeout: watch_config().timeout,
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let events = call("watch instances for a caller", CALL_TIMEOUT, self.api.watch(&params, &self.place)).await?;
+        Ok(events.boxed())
+    }
+
+    /// Tells it all until somebody ends it.
+    pub async fn run(
+        self,
+        first: First,
+        send: mpsc::Sender<sse::Event>,
+        expires: Option<Timestamp>,
+        closing: CancellationToken,
+    ) {
+        let last = send.clone();
+        let reason = tokio::select! {
+            reason = self.tell(first, &send) => reason,
+            () = send.closed() => None,
+            () = at(expires) => Some("TokenExpired"),
+            () = closing.cancelled() => Some("Stopping"),
+        };
+        if let Some(reason) = reason {
+            let _ = timeout(PATIENCE, last.send(Told::End(reason).event(None))).await;
+        }
+    }
+
+    /// Tells; comes back with why it ends, if the caller is to hear that.
+    async fn tell(mut self, first: First, send: &mpsc::Sender<sse::Event>) -> Option<&'static str> {
+        let First { mut reset, mut all, mut events } = first;
+        loop {
+            if let Some(reason) = reset.take() {
+                self.say(send, Told::Reset(reason), None).await?;
+            }
+            if let Some(all) = all.take() {
+                for instance in &all {
+                    self.say(send, Told::Session(instance), None).await?;
+                }
+                self.say(send, Told::Ready, Some(&self.place)).await?;
+            }
+            let broken = self.pass_on(&mut events, send).await?;
+            match self.again(broken).await {
+                Ok((next, afresh)) => {
+                    events = next;
+                    if afresh.is_some() {
+                        (reset, all) = (Some("TooLongAgo"), afresh);
+                    }
+                }
+                Err(reason) => return Some(reason),
+            }
+        }
+    }
+
+    /// Passes on what a watch tells until it ends; none when the caller takes nothing any more.
+    async fn pass_on(&mut self, events: &mut Events, send: &mpsc::Sender<sse::Event>) -> Option<Broken> {
+        while let Some(event) = events.next().await {
+            let (object, gone) = match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => (object, false),
+                Ok(WatchEvent::Deleted(object)) => (object, true),
+                Ok(WatchEvent::Bookmark(bookmark)) => {
+                    self.place = bookmark.metadata.resource_version;
+                    self.say(send, Told::Place, Some(&self.place)).await?;
+                    continue;
+                }
+                Ok(WatchEvent::Error(status)) => return Some(of(&status)),
+                Err(_) => return Some(Broken::Passing),
+            };
+            if let Some(version) = object.meta().resource_version.clone() {
+                self.place = version;
+            }
+            if let Some(instance) = readable(object) {
+                let told = if gone { Told::Deleted(&instance) } else { Told::Session(&instance) };
+                self.say(send, told, Some(&self.place)).await?;
+            }
+        }
+        Some(Broken::Passing)
+    }
+
+    /// The next watch, and everything there is where it could not go on.
+    async fn again(&mut self, mut broken: Broken) -> Result<(Events, Option<Vec<WhatsAppInstance>>), &'static str> {
+        let mut all = None;
+        for tried in 0..TRIES {
+            if tried > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            match broken {
+                Broken::End(reason) => return Err(reason),
+                Broken::Passing => {}
+                Broken::TooOld => match self.list().await {
+                    Ok(found) => all = Some(found),
+                    Err(error) => {
+                        broken = match why(&error) {
+                            Broken::Passing => Broken::TooOld,
+                            other => other,
+                        };
+                        continue;
+                    }
+                },
+            }
+            match self.watch().await {
+                Ok(events) => return Ok((events, all)),
+                Err(error) => broken = why(&error),
+            }
+        }
+        Err("Unavailable")
+    }
+
+    /// Sends one event; none when the caller is gone or takes nothing for too long.
+    async fn say(&self, send: &mpsc::Sender<sse::Event>, told: Told<'_>, place: Option<&str>) -> Option<()> {
+        timeout(PATIENCE, send.send(told.event(place))).await.ok()?.ok()
+    }
+}
+
+const LIST: Attempt = Attempt { verb: "list", hidden: false };
+const WATCH: Attempt = Attempt { verb: "watch", hidden: false };
+
+fn why(error: &CallError) -> Broken {
+    match error {
+        CallError::Api { source, .. } => match &**source {
+            kube::Error::Api(status) => of(status),
+            _ => Broken::Passing,
+        },
+        CallError::Slow { .. } => Broken::Passing,
+    }
+}
+
+fn of(status: &Status) -> Broken {
+    match status.code {
+        410 => Broken::TooOld,
+        401 => Broken::End("TokenExpired"),
+        403 if !of_status(status, WATCH).code.entry().retryable => Broken::End("NotAllowed"),
+        _ => Broken::Passing,
+    }
+}
+
+/// A resource version. Those of one kind are comparable decimal numbers.
+fn version(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Comes back at that time; never without one.
+async fn at(expires: Option<Timestamp>) {
+    let Some(expires) = expires else { return std::future::pending().await };
+    let left = Duration::try_from(expires.duration_since(Timestamp::now())).unwrap_or_default();
+    tokio::time::sleep(left).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_are_places() {
+        assert_eq!(version("42"), Some(42));
+        for bad in ["", "+42", "-1", "4x", "?", "99999999999999999999999"] {
+            assert_eq!(version(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_ends_a_stream_is_told_from_what_passes() {
+        let of = |code: u16| of(&serde_json::from_value(serde_json::json!({"code": code})).unwrap());
+        assert!(matches!(of(410), Broken::TooOld));
+        assert!(matches!(of(401), Broken::End("TokenExpired")));
+        assert!(matches!(of(403), Broken::End("NotAllowed")));
+        assert!(matches!(of(500), Broken::Passing));
+    }
+}

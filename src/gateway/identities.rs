@@ -1,0 +1,196 @@
+//! Whose tokens are, kept for a moment: the API server is asked once, not with every request.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
+use kube::Client;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{code::Code, failure::Failure, metrics::GatewayMetrics};
+use crate::platform::{lock, tokens};
+
+/// As long as a webhook authorizer's or the API server's own caches keep such answers, roughly.
+const KNOWN: Duration = Duration::from_secs(30);
+/// A token that is nobody's may be somebody's a moment later: a new account's.
+const UNKNOWN: Duration = Duration::from_secs(5);
+/// Answers kept at most; about 200 bytes each and what the user's groups take.
+const MOST: usize = 10_000;
+/// The API server answers in milliseconds; a caller does not wait longer for it.
+const ASKING: Duration = Duration::from_secs(5);
+/// Questions under way at once: garbage costs the API server no more than that.
+const AT_ONCE: usize = 32;
+
+/// Who a token is, and until when.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The user.
+    pub user: Arc<UserInfo>,
+    /// When the token expires, if it says so itself.
+    pub expires: Option<Timestamp>,
+}
+
+/// Asks, and remembers.
+pub struct Identities {
+    client: Client,
+    audiences: Vec<String>,
+    remembered: Mutex<Remembered>,
+    asking: Semaphore,
+    metrics: GatewayMetrics,
+}
+
+impl Identities {
+    /// By the gateway's own client; tokens must be for one of `audiences`, or for the API server when there are none.
+    pub fn new(client: Client, audiences: Vec<String>, metrics: GatewayMetrics) -> Self {
+        Self { client, audiences, remembered: Mutex::default(), asking: Semaphore::new(AT_ONCE), metrics }
+    }
+
+    /// Whose `token` is.
+    ///
+    /// # Errors
+    /// When it is nobody's, or nobody says so.
+    pub async fn of(&self, token: &str) -> Result<Identity, Failure> {
+        let key: Key = Sha256::digest(token.as_bytes()).into();
+        let expires = expiry(token);
+        if expires.is_some_and(|at| at <= Timestamp::now()) {
+            return Err(Failure::unauthorized());
+        }
+        let found = |verdict| match verdict {
+            Verdict::Somebody(user) => Ok(Identity { user, expires }),
+            Verdict::Nobody => Err(Failure::unauthorized()),
+        };
+        if let Some(verdict) = lock(&self.remembered).get(&key, Instant::now()) {
+            return found(verdict);
+        }
+        let late = || {
+            Failure::new(
+                Code::Unavailable,
+                "the gateway cannot ask the API server whose the token is; try again in a moment",
+            )
+        };
+        let permit = tokio::time::timeout(ASKING, self.asking.acquire()).await;
+        let _permit = permit.map_err(|_| late())?.map_err(|_| late())?;
+        let verdict = match tokens::user_of(&self.client, token, &self.audiences, ASKING).await {
+            Ok(user) => user.map_or(Verdict::Nobody, |user| Verdict::Somebody(Arc::new(user))),
+            Err(error) => {
+                self.metrics.asked("failed");
+                tracing::warn!(%error, "ask whose a token is; the gateway needs the right to create tokenreviews");
+                return Err(late());
+            }
+        };
+        let known = matches!(verdict, Verdict::Somebody(_));
+        self.metrics.asked(if known { "known" } else { "unknown" });
+        let keep = keep(known, expires, Timestamp::now());
+        lock(&self.remembered).put(key, verdict.clone(), keep, Instant::now());
+        found(verdict)
+    }
+}
+
+type Key = [u8; 32];
+
+/// What the API server said of a token.
+#[derive(Clone, Debug)]
+enum Verdict {
+    Somebody(Arc<UserInfo>),
+    Nobody,
+}
+
+/// Answers, each until a time; a bounded number.
+#[derive(Default)]
+struct Remembered(HashMap<Key, (Verdict, Instant)>);
+
+impl Remembered {
+    fn get(&mut self, key: &Key, now: Instant) -> Option<Verdict> {
+        let (verdict, until) = self.0.get(key)?;
+        (now < *until).then(|| verdict.clone())
+    }
+
+    fn put(&mut self, key: Key, verdict: Verdict, keep: Duration, now: Instant) {
+        if self.0.len() >= MOST {
+            self.0.retain(|_, (_, until)| now < *until);
+        }
+        // Those that end soonest go first: garbage before people.
+        if self.0.len() >= MOST {
+            let mut ends: Vec<Instant> = self.0.values().map(|(_, until)| *until).collect();
+            let (_, middle, _) = ends.select_nth_unstable(MOST / 10);
+            let middle = *middle;
+            self.0.retain(|_, (_, until)| *until > middle);
+        }
+        if self.0.len() < MOST {
+            self.0.insert(key, (verdict, now + keep));
+        }
+    }
+}
+
+/// How long an answer is kept: never longer than the token lives.
+fn keep(known: bool, expires: Option<Timestamp>, now: Timestamp) -> Duration {
+    let most = if known { KNOWN } else { UNKNOWN };
+    let left = expires.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+    left.map_or(most, |left| left.min(most))
+}
+
+/// When a token expires by its own word (a JWT's claim `exp`, RFC 7519 section 4.1.4). It is believed only where that makes
+/// the token's life shorter; whether it is genuine, the API server says.
+fn expiry(token: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: Option<f64>,
+    }
+    let mut parts = token.split('.');
+    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    #[allow(clippy::cast_possible_truncation)] // saturating, and a time that far away is none
+    Timestamp::from_second(claims.exp? as i64).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(claims: &str) -> String {
+        format!("e30.{}.signature", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn a_tokens_own_word_shortens_how_long_it_is_remembered() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let exp = |seconds: i64| expiry(&token(&format!("{{\"exp\":{}}}", now.as_second() + seconds)));
+        assert_eq!(keep(true, exp(3600), now), KNOWN);
+        assert_eq!(keep(true, exp(7), now), Duration::from_secs(7));
+        assert_eq!(keep(false, exp(3600), now), UNKNOWN);
+        assert_eq!(keep(true, None, now), KNOWN);
+        for odd in [
+            "",
+            "opaque",
+            "a.b",
+            "a.b.c",
+            "a.e30.c.d",
+            &token("[]"),
+            &token("{\"exp\":\"x\"}"),
+            &token("{\"exp\":1e300}"),
+        ] {
+            assert_eq!(expiry(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn garbage_neither_grows_the_memory_nor_drives_people_out() {
+        let (mut remembered, now) = (Remembered::default(), Instant::now());
+        let key = |n: u64| -> Key { Sha256::digest(n.to_le_bytes()).into() };
+        let alice = Verdict::Somebody(Arc::default());
+        remembered.put(key(0), alice, KNOWN, now);
+        for n in 1..3 * MOST as u64 {
+            remembered.put(key(n), Verdict::Nobody, UNKNOWN, now + Duration::from_micros(n));
+        }
+        assert!(remembered.0.len() <= MOST);
+        assert!(matches!(remembered.get(&key(0), now + Duration::from_secs(29)), Some(Verdict::Somebody(_))));
+        assert!(remembered.get(&key(0), now + KNOWN).is_none());
+    }
+}

@@ -1,0 +1,207 @@
+//! The only file that reads and writes instances at the API server, always as the caller.
+
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::Value;
+
+use super::{
+    caller::Caller,
+    code::Code,
+    failure::{Attempt, Failure, of_call},
+    input::is_object_name,
+    session::uid_of,
+    state::Gateway,
+};
+use crate::{
+    api::WhatsAppInstance,
+    platform::{
+        kubernetes::{CALL_TIMEOUT, ObjectRef, call, escape_selector},
+        watch::Guarded,
+    },
+};
+
+/// Field manager of everything that is changed through the gateway.
+pub const FIELD_MANAGER: &str = "whatsapp-operator-gateway";
+
+/// Objects asked for at a time; kubectl's own `--chunk-size`.
+const PAGE: u32 = 500;
+
+/// Which instances: of a namespace or of all, of an owner or of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Which {
+    /// A namespace; all when none.
+    pub namespace: Option<String>,
+    /// An owner; all when none.
+    pub owner: Option<String>,
+}
+
+impl Which {
+    /// Their API, as the caller.
+    pub fn api(&self, caller: &Caller) -> Api<Guarded<WhatsAppInstance>> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(caller.client.clone(), namespace),
+            None => Api::all(caller.client.clone()),
+        }
+    }
+
+    /// The field selector; none for all.
+    pub fn fields(&self) -> Option<String> {
+        self.owner.as_deref().map(|owner| format!("spec.owner={}", escape_selector(owner)))
+    }
+}
+
+/// The API of one namespace, as the caller.
+pub fn of_namespace(caller: &Caller, namespace: &str) -> Api<WhatsAppInstance> {
+    Api::namespaced(caller.client.clone(), namespace)
+}
+
+/// The API of an instance's namespace, as the caller.
+pub fn beside(caller: &Caller, instance: &WhatsAppInstance) -> Api<WhatsAppInstance> {
+    of_namespace(caller, &instance.namespace().unwrap_or_default())
+}
+
+/// The instance that `id` means: its uid or session id, else its object name in `namespace`.
+///
+/// # Errors
+/// When there is none that the caller may see.
+pub async fn find(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: &str,
+    namespace: Option<&str>,
+) -> Result<WhatsAppInstance, Failure> {
+    let found = search(gateway, caller, id, namespace).await?;
+    caller.story.is_about(ObjectRef::of(&found));
+    Ok(found)
+}
+
+async fn search(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: &str,
+    namespace: Option<&str>,
+) -> Result<WhatsAppInstance, Failure> {
+    let uid = uid_of(id);
+    let namespace = namespace.unwrap_or(&gateway.settings.namespace);
+    if let Some(place) = gateway.index.place(uid) {
+        if let Some(found) = get(caller, &place).await?.filter(|found| found.uid().as_deref() == Some(uid)) {
+            return Ok(found);
+        }
+    } else if is_uid(uid) {
+        // It may be so young that the index does not have it yet; then whoever made it asks.
+        let which = Which { namespace: Some(namespace.to_owned()), owner: Some(caller.user.clone()) };
+        let own = list(caller, &which).await.unwrap_or_default();
+        if let Some(found) = own.into_iter().find(|own| own.uid().as_deref() == Some(uid)) {
+            return Ok(found);
+        }
+    }
+    if !is_object_name(id) {
+        return Err(Failure::not_found());
+    }
+    let place = ObjectRef { namespace: namespace.to_owned(), name: id.to_owned() };
+    get(caller, &place).await?.ok_or_else(Failure::not_found)
+}
+
+/// A UUID, as the API server makes them.
+fn is_uid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+/// One object; none when it is not there, or not for the caller.
+async fn get(caller: &Caller, place: &ObjectRef) -> Result<Option<WhatsAppInstance>, Failure> {
+    let api = of_namespace(caller, &place.namespace);
+    match call("read an instance for a caller", CALL_TIMEOUT, api.get(&place.name)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match of_call(&error, Attempt { verb: "get", hidden: true }) {
+            failure if failure.code == Code::NotFound => Ok(None),
+            failure => Err(failure),
+        },
+    }
+}
+
+/// All of them, page by page. One that does not parse is left out, and said so in the log.
+///
+/// # Errors
+/// When the caller may not list them, and see [`Failure`].
+pub async fn list(caller: &Caller, which: &Which) -> Result<Vec<WhatsAppInstance>, Failure> {
+    let api = which.api(caller);
+    let mut params = ListParams { field_selector: which.fields(), ..ListParams::default() }.limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = call("list instances for a caller", CALL_TIMEOUT, api.list(&params)).await;
+        let page = page.map_err(|error| of_call(&error, Attempt { verb: "list", hidden: false }))?;
+        let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+        found.extend(page.items.into_iter().filter_map(readable));
+        let Some(token) = next else { return Ok(found) };
+        params = params.continue_token(&token);
+    }
+}
+
+/// An object that fits this version.
+pub fn readable(object: Guarded<WhatsAppInstance>) -> Option<WhatsAppInstance> {
+    match object.0 {
+        Ok(instance) => Some(instance),
+        Err(unfit) => {
+            let meta = unfit.metadata;
+            tracing::debug!(
+                namespace = meta.namespace,
+                name = meta.name,
+                "an instance does not fit this version's schema and is left out"
+            );
+            None
+        }
+    }
+}
+
+/// Creates one.
+///
+/// # Errors
+/// When it is refused, and see [`Failure`].
+pub async fn create(
+    caller: &Caller,
+    namespace: &str,
+    instance: &WhatsAppInstance,
+) -> Result<WhatsAppInstance, Failure> {
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let api = of_namespace(caller, namespace);
+    let made = call("create an instance for a caller", CALL_TIMEOUT, api.create(&params, instance)).await;
+    let made = made.map_err(|error| of_call(&error, Attempt { verb: "create", hidden: false }))?;
+    caller.story.is_about(ObjectRef::of(&made));
+    Ok(made)
+}
+
+/// Changes fields of the very object that was found: its uid is the condition.
+///
+/// # Errors
+/// When it is refused, and see [`Failure`].
+pub async fn change(
+    caller: &Caller,
+    instance: &WhatsAppInstance,
+    mut patch: Value,
+) -> Result<WhatsAppInstance, Failure> {
+    if instance.metadata.deletion_timestamp.is_some() {
+        return Err(Failure::new(Code::Terminating, "the session is being deleted; wait until it is gone"));
+    }
+    patch["metadata"]["uid"] = instance.uid().into();
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let (api, name, patch) = (beside(caller, instance), instance.name_any(), Patch::Merge(patch));
+    let changed = call("change an instance for a caller", CALL_TIMEOUT, api.patch(&name, &params, &patch)).await;
+    changed.map_err(|error| of_call(&error, Attempt { verb: "patch", hidden: false }))
+}
+
+/// Deletes the very object that was found. One that is gone already is no failure.
+///
+/// # Errors
+/// When it is refused, and see [`Failure`].
+pub async fn delete(caller: &Caller, instance: &WhatsAppInstance) -> Result<(), Failure> {
+    let only = Preconditions { uid: instance.uid(), ..Preconditions::default() };
+    let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+    let (api, name) = (beside(caller, instance), instance.name_any());
+    let deleted = call("delete an instance for a caller", CALL_TIMEOUT, api.delete(&name, &params)).await;
+    match deleted.map_err(|error| of_call(&error, Attempt { verb: "delete", hidden: false })) {
+        Err(failure) if failure.code != Code::NotFound => Err(failure),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,45 @@
+//! The gateway's routes, each registered once, for requests and for the document alike.
+
+use axum::{Router, middleware::from_fn_with_state};
+use tower::{Layer as _, util::MapRequestLayer};
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    edge::{canonical, edge, no_such_route},
+    events, page, sessions,
+    state::Shared,
+};
+
+fn routes() -> OpenApiRouter<Shared> {
+    let info = InfoBuilder::new().title("whatsapp-operator").version("v1").build();
+    OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info).build())
+        .routes(routes!(sessions::init::init))
+        .routes(routes!(sessions::read::list))
+        .routes(routes!(sessions::read::status))
+        .routes(routes!(sessions::act::connect))
+        .routes(routes!(sessions::act::disconnect))
+        .routes(routes!(sessions::act::refresh_qr))
+        .routes(routes!(sessions::qr::qr))
+        .routes(routes!(sessions::act::set_primary))
+        .routes(routes!(sessions::rename::rename))
+        .routes(routes!(sessions::delete::delete))
+        .routes(routes!(events::events))
+}
+
+/// What the macros know of the routes.
+pub fn described() -> OpenApi {
+    routes().into_openapi()
+}
+
+/// Answers requests. `document` is what is served as `/api/v1/openapi.json`.
+pub fn router(gateway: Shared, document: String) -> Router {
+    let (api, _) = routes().split_for_parts();
+    let all = api
+        .merge(page::routes(document))
+        .fallback(no_such_route)
+        .layer(from_fn_with_state(gateway.clone(), edge))
+        .with_state(gateway);
+    // Before a route is looked for, hence around the router.
+    Router::new().fallback_service(MapRequestLayer::new(canonical).layer(all))
+}

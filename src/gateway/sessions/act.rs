@@ -1,0 +1,220 @@
+//! `POST connect/`, `disconnect/`, `refresh-qr/` and `set-primary/`: one patch each, as the caller, and a wait for what comes
+//! of it.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
+    response::Response,
+};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{DesiredState, WhatsAppInstance, conditions, labels},
+    gateway::{
+        answer::{self, Success},
+        caller::{Caller, Id},
+        code::Code,
+        failure::Failure,
+        input::{Fields, Parameters, body},
+        instances,
+        session::Session,
+        state::Shared,
+        wait::{self, Goal, Standing},
+    },
+    rules::{actions::starts_again, primary, progress::Gate},
+};
+
+/// How long the answer waits for what was asked for, unless the caller says.
+pub const WAIT: u64 = 10;
+
+/// A request about one session that has no body.
+pub struct About {
+    /// The session.
+    pub instance: WhatsAppInstance,
+    /// How long the answer may take.
+    pub limit: Duration,
+}
+
+/// Reads such a request.
+pub async fn about(
+    gateway: &Shared,
+    caller: &Caller,
+    id: &str,
+    uri: &Uri,
+    headers: &HeaderMap,
+    content: Body,
+) -> Result<About, Failure> {
+    let parameters = Parameters::of(uri, &["wait", "namespace"])?;
+    let limit = parameters.wait(WAIT)?;
+    Fields::none(body(headers, content).await?.as_deref())?;
+    let instance = instances::find(gateway, caller, id, parameters.namespace()?).await?;
+    Ok(About { instance, limit })
+}
+
+async fn act(
+    gateway: &Shared,
+    caller: &Caller,
+    about: About,
+    patch: Value,
+    gate: fn(&WhatsAppInstance) -> Gate,
+    goal: Goal,
+) -> Result<Response, Failure> {
+    let changed = instances::change(caller, &about.instance, patch).await?;
+    let gate = gate(&changed);
+    let (now, standing) = wait::until(gateway, caller, changed, gate, goal, about.limit).await;
+    let now = now.ok_or_else(Failure::not_found)?;
+    let status = if standing == Standing::Reached { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(answer::with(status, Session::whole(&now)))
+}
+
+/// A value that the annotation never had, and a person can read when it was.
+fn refresh() -> Value {
+    json!({ "annotations": { labels::REFRESH_QR: Timestamp::now().to_string() } })
+}
+
+/// Bring a session online
+///
+/// A session that has ended by itself is started again; one that is not linked needs a scan, and the answer is then 202 with
+/// the code.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/connect/{id}/", operation_id = "connect", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is connected; 10 when not given."),
+    ),
+    responses(
+        (status = 200, description = "It is connected.", body = Success<Session>),
+        (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
+    ),
+)]
+pub async fn connect(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Failure> {
+    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+    let mut patch = json!({ "spec": { "desiredState": DesiredState::Connected } });
+    let again = starts_again(&about.instance);
+    if again {
+        patch["metadata"] = refresh();
+    }
+    let gate = if again { Gate::after_refresh } else { Gate::after_change };
+    act(&gateway, &caller, about, patch, gate, Goal::Connected).await
+}
+
+/// Take a session offline
+///
+/// The device stays linked, so that connecting again needs no scan.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/disconnect/{id}/", operation_id = "disconnect", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is offline; 10 when not given."),
+    ),
+    responses(
+        (status = 200, description = "It is offline.", body = Success<Session>),
+        (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
+    ),
+)]
+pub async fn disconnect(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Failure> {
+    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+    let patch = json!({ "spec": { "desiredState": DesiredState::Disconnected } });
+    act(&gateway, &caller, about, patch, Gate::after_change, Goal::Disconnected).await
+}
+
+/// Ask for a new code
+///
+/// Opens a new pairing window, and waits for its first code. A connected session is refused.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/refresh-qr/{id}/", operation_id = "refresh-qr", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait for the code; 10 when not given."),
+    ),
+    responses(
+        (status = 200, description = "The new code.", body = Success<Session>),
+        (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
+    ),
+)]
+pub async fn refresh_qr(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Failure> {
+    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+    if is_connected(&about.instance) {
+        return Err(already_connected());
+    }
+    let patch = json!({ "metadata": refresh() });
+    act(&gateway, &caller, about, patch, Gate::after_refresh, Goal::Code).await
+}
+
+/// Make a session the primary one
+///
+/// Only a connected one can be. It takes over from the one before in one step.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/set-primary/{id}/", operation_id = "set-primary", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is; 10 when not given."),
+    ),
+    responses(
+        (status = 200, description = "It is the primary one.", body = Success<Session>),
+        (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
+    ),
+)]
+pub async fn set_primary(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Failure> {
+    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+    if about.instance.owner().is_none() {
+        return Err(Failure::new(
+            Code::OwnerMissing,
+            "the session has no owner, and only an owner has a primary session",
+        ));
+    }
+    // Admission says the same, where it is asked: it is not when the wish was there before.
+    primary::check_wish(&about.instance.name_any(), false, true, is_connected(&about.instance))?;
+    let patch = primary::wish(&about.instance, Timestamp::now());
+    act(&gateway, &caller, about, patch, Gate::after_change, Goal::Primary).await
+}
+
+/// Whether the session is connected to WhatsApp.
+pub fn is_connected(instance: &WhatsAppInstance) -> bool {
+    instance.status.as_ref().is_some_and(|status| status.true_because(conditions::CONNECTED).is_some())
+}
+
+/// Nothing to scan.
+pub fn already_connected() -> Failure {
+    Failure::new(
+        Code::AlreadyConnected,
+        "the session is connected, so there is no code; delete it to link another account",
+    )
+}

@@ -1,0 +1,124 @@
+//! `GET qr/{id}/`: the code to scan, as data or as a picture.
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::act::{already_connected, is_connected};
+use crate::{
+    api::WhatsAppInstance,
+    gateway::{
+        answer::{self, Success},
+        caller::{Caller, Id},
+        code::Code,
+        failure::Failure,
+        input::Parameters,
+        instances,
+        picture::{Form, png, svg, wanted},
+        session::{self, Session},
+        state::Shared,
+    },
+};
+
+/// A code for the phone. Whoever uses it controls the session.
+#[derive(Serialize, ToSchema)]
+pub struct PairingCode {
+    /// The session's id.
+    #[schema(example = "7f0c6c1e-5a3b-4b5e-9d55-2f9b0a3c1d10")]
+    pub id: String,
+    /// The text to draw as a QR code; null with pairing method Code.
+    #[schema(example = "2@AbCd,EfGh,IjKl,MnOp")]
+    pub qr_code: Option<String>,
+    /// Which code of the pairing window this is, from 1; null with pairing method Code.
+    #[schema(example = 1)]
+    pub qr_attempt: Option<u32>,
+    /// How many codes the window has; null with pairing method Code.
+    #[schema(example = 6)]
+    pub qr_attempts: Option<u32>,
+    /// The characters to type on the phone; null with pairing method QR.
+    #[schema(example = json!(null))]
+    pub pairing_code: Option<String>,
+    /// When the code stops working.
+    #[schema(example = "2026-01-01T12:01:00Z")]
+    pub qr_expires_at: Option<String>,
+}
+
+/// The code to scan
+///
+/// As JSON, SVG or PNG, by the header Accept.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/qr/{id}/", operation_id = "qr", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+    ),
+    responses((status = 200, description = "The code.", content(
+        (Success<PairingCode> = "application/json"),
+        ("image/svg+xml"),
+        ("image/png"),
+    ))),
+)]
+pub async fn qr(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let parameters = Parameters::of(&uri, &["namespace"])?;
+    let ranges: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let form = wanted(Some(&ranges.join(","))).ok_or_else(|| {
+        Failure::new(
+            Code::NotAcceptable,
+            "a code is given as application/json, image/svg+xml or image/png; accept one of them",
+        )
+    })?;
+    let found = instances::find(&gateway, &caller, &id, parameters.namespace()?).await?;
+    let code = shown(&found)?;
+    let undrawable = || {
+        Failure::new(
+            Code::NoCode,
+            "there is no QR code to draw: the pairing method is Code, or the code is too long; ask for it as application/json",
+        )
+    };
+    let text = code.qr_code.as_deref().unwrap_or_default();
+    match form {
+        Form::Json => Ok(answer::with(StatusCode::OK, code)),
+        _ if text.is_empty() => Err(undrawable()),
+        Form::Svg => {
+            let drawn = svg(text).ok_or_else(undrawable)?;
+            Ok(([(header::CONTENT_TYPE, "image/svg+xml")], drawn).into_response())
+        }
+        Form::Png => {
+            let drawn = png(text).ok_or_else(undrawable)?;
+            Ok(([(header::CONTENT_TYPE, "image/png")], drawn).into_response())
+        }
+    }
+}
+
+/// The code that an instance shows.
+fn shown(instance: &WhatsAppInstance) -> Result<PairingCode, Failure> {
+    if is_connected(instance) {
+        return Err(already_connected());
+    }
+    let whole = Session::whole(instance);
+    let (qr_code, pairing_code) = (whole.qr_code.flatten(), whole.pairing_code.flatten());
+    if qr_code.is_none() && pairing_code.is_none() {
+        let phase = session::phase(instance);
+        let why = whole.message.map(|message| format!(": {}", message.trim_end_matches('.'))).unwrap_or_default();
+        return Err(Failure::new(Code::NoCode, format!("there is no code to show; the session is {phase}{why}")));
+    }
+    let qr = instance.status.as_ref().and_then(|status| status.qr.as_ref());
+    Ok(PairingCode {
+        id: whole.id,
+        qr_attempt: qr.map(|qr| qr.attempt),
+        qr_attempts: qr.map(|qr| qr.attempts),
+        qr_expires_at: whole.qr_expires_at,
+        qr_code,
+        pairing_code,
+    })
+}

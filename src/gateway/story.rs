@@ -1,0 +1,76 @@
+//! What is known of a request by the time it is answered: for its log line.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::http::HeaderMap;
+
+use crate::platform::kubernetes::ObjectRef;
+
+/// The header that names a request, both ways.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// One request's facts. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Story(Arc<Facts>);
+
+#[derive(Debug)]
+struct Facts {
+    id: String,
+    caller: OnceLock<String>,
+    instance: OnceLock<ObjectRef>,
+}
+
+impl Story {
+    /// Of a request with these headers: it is named as the caller says, or anew.
+    pub fn begin(headers: &HeaderMap) -> Self {
+        let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| is_id(id));
+        let id = given.map_or_else(|| format!("{:016x}", fastrand::u64(..)), str::to_owned);
+        Self(Arc::new(Facts { id, caller: OnceLock::new(), instance: OnceLock::new() }))
+    }
+
+    /// The request's name.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// It is this user's.
+    pub fn is_by(&self, user: &str) {
+        let _ = self.0.caller.set(user.to_owned());
+    }
+
+    /// It is about this instance.
+    pub fn is_about(&self, instance: ObjectRef) {
+        let _ = self.0.instance.set(instance);
+    }
+
+    /// Whose it is; empty when nobody's.
+    pub fn caller(&self) -> &str {
+        self.0.caller.get().map_or("", String::as_str)
+    }
+
+    /// Which instance it is about; empty when none.
+    pub fn instance(&self) -> String {
+        self.0.instance.get().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// What may stand in logs and headers as it is.
+fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_name_for_a_request_is_kept_when_it_is_harmless() {
+        let story = |id: &str| {
+            Story::begin(&[(REQUEST_ID, id)].iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect())
+        };
+        assert_eq!(story("order-17.a_B").id(), "order-17.a_B");
+        for bad in ["", "a b", "a=b", &"x".repeat(65)] {
+            assert_eq!(story(bad).id().len(), 16, "{bad:?}");
+        }
+    }
+}

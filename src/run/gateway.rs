@@ -1,0 +1,145 @@
+//! Starts the gateway: certificate, the API server as itself and as its callers, the index of uids, the server.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use kube::{Api, Client, core::PartialObjectMeta};
+use tokio_util::sync::CancellationToken;
+
+use super::{RunError, ready};
+use crate::{
+    api::WhatsAppInstance,
+    cli::gateway::{GatewayArgs, OpenapiArgs},
+    gateway::{
+        code,
+        document::document,
+        identities::Identities,
+        index::Index,
+        metrics::GatewayMetrics,
+        rate::Rate,
+        server::router,
+        state::{Gateway, Settings, Streams},
+    },
+    platform::{
+        admin::{Admin, Part},
+        announce::{self, announce},
+        https::{self, Files, Tls},
+        kubernetes::{self, CALL_TIMEOUT},
+        on_behalf::OnBehalf,
+        shutdown::Shutdown,
+        telemetry, tokens,
+        watch::{Guarded, Health, changes, watch_config},
+    },
+};
+
+/// How long open requests may take once the listener has closed. Whoever waits for something is answered at once then.
+const DRAIN: Duration = Duration::from_secs(12);
+
+/// Shown while not ready.
+const UNLISTED: &str = "whatsappinstances are not listed yet";
+const BLIND: &str = "cannot be watched any more; the log says why";
+
+/// Runs the gateway until a signal.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
+    telemetry::start(&args.process.log, args.process.log_format)?;
+    let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
+    let admin = Admin::default();
+    ready::never_when_stopping(&admin, &shutdown);
+    let admin_address = admin.serve(args.process.admin_listen).await?;
+    let tls = certificate(args, &shutdown.closing).await?;
+
+    let (client, url) = kubernetes::connect(&args.cluster()).await?;
+    kubernetes::probe(&Api::<WhatsAppInstance>::all(client.clone()), &url).await?;
+    // Nobody's token: whether the question may be asked is what matters.
+    if let Err(error) = tokens::user_of(&client, "nobodys", &args.audiences(), CALL_TIMEOUT).await {
+        return Err(RunError::TokenReview(error.to_string()));
+    }
+    let index = follow_uids(&client, &admin, &shutdown.closing);
+    let metrics = GatewayMetrics::register(admin.metrics());
+    let namespace = args.namespace().unwrap_or_else(|| client.default_namespace()).to_owned();
+    let gateway = Gateway {
+        settings: Settings { namespace, origins: args.origins(), https: tls.is_some() },
+        callers: OnBehalf::connect(&args.cluster()).await?,
+        identities: Identities::new(client, args.audiences(), metrics.clone()),
+        index: index.clone(),
+        rate: Rate::new(args.rate_limit),
+        streams: Streams::default(),
+        metrics,
+        closing: shutdown.closing.clone(),
+    };
+
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let (tcp, address) = https::listen(args.listen, "--listen").await?;
+    let ended = https::serve(tcp, tls, router(Arc::new(gateway), document()), shutdown.closing.clone(), DRAIN);
+    tracing::info!(%address, scheme, "serving the API");
+    // Until then sessions are found by their names, and by their ids only where their owner asks.
+    if shutdown.stopping.run_until_cancelled(index.until_listed()).await.is_some() {
+        admin.ready(Part::Start);
+        if let Some(file) = &args.process.announce {
+            let addresses =
+                [("admin", announce::url("http", admin_address)), ("gateway", announce::url(scheme, address))];
+            announce(file, &addresses).await?;
+        }
+    }
+    shutdown.closing.cancelled().await;
+    let _ = ended.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The certificate to show, kept up with its files; none for plain HTTP.
+async fn certificate(args: &GatewayArgs, closing: &CancellationToken) -> Result<Option<Arc<Tls>>, RunError> {
+    let (Some(chain), Some(key)) = (&args.tls_certificate, &args.tls_key) else { return Ok(None) };
+    let tls = Arc::new(Tls::default());
+    let mut files = Files::certificate(&tls, chain, key, "--tls-certificate and --tls-key");
+    files.take().await?;
+    tokio::spawn(files.keep(https::LOOK, closing.clone()));
+    Ok(Some(tls))
+}
+
+/// Where the object of each uid is, as the gateway's own account sees it.
+fn follow_uids(client: &Client, admin: &Admin, closing: &CancellationToken) -> Index {
+    type Meta = Guarded<PartialObjectMeta<WhatsAppInstance>>;
+    let (index, health) = (Index::default(), Health::default());
+    let changes = changes::<PartialObjectMeta<WhatsAppInstance>>(
+        vec![Api::<Meta>::all(client.clone())],
+        &watch_config(),
+        &health,
+    );
+    let (follow, stop) = (index.clone().follow(changes), closing.clone());
+    tokio::spawn(async move { stop.run_until_cancelled(follow).await });
+    admin.unready(Part::Objects, UNLISTED);
+    let (admin, listed) = (admin.clone(), index.clone());
+    tokio::spawn(async move {
+        listed.until_listed().await;
+        admin.ready(Part::Objects);
+        let mut blind = health.follow();
+        loop {
+            match blind.changed().await {
+                None => admin.ready(Part::Objects),
+                Some(kinds) => {
+                    tracing::error!(%kinds, "{BLIND}");
+                    admin.unready(Part::Objects, format!("{kinds} {BLIND}"));
+                }
+            }
+        }
+    });
+    index
+}
+
+/// Prints the OpenAPI document, or the page of error codes.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn openapi(args: &OpenapiArgs) -> Result<(), RunError> {
+    let text = if args.errors { code::page() } else { document() };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|source| RunError::Write { path: "standard output".to_owned(), source })
+}

@@ -1,0 +1,114 @@
+//! The event stream: complete, in order, resumable, and never open longer than its token.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use whatsapp_operator::api::Phase;
+
+use crate::support::{
+    gateway::{ALL_VERBS, Event, Rest, account, token_that_lasts, user},
+    world::{SOON, World},
+};
+
+fn about(event: &Event) -> (&str, &str, &str) {
+    let session = &event.data["session"];
+    (event.kind.as_str(), session["object"].as_str().unwrap_or_default(), session["phase"].as_str().unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_everything_once_and_goes_on_where_it_was() {
+    let world = World::start("gateway-events").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let owner = json!({"owner": user(&world, "app")});
+    world.apply("one", owner.clone()).await;
+    world.apply("others", json!({"owner": "bob@example.com", "desiredState": "Disconnected"})).await;
+    world.qr("one").await;
+
+    let mut events = rest.follow(&token, "", None).await;
+    let (first, _) = events.until("ready", |event| event.kind == "ready").await;
+    assert_eq!(first.iter().map(about).collect::<Vec<_>>(), [("session", "one", "AwaitingPairing")]);
+    assert!(!first[0].data.to_string().contains("qr_code"), "codes are not told");
+    world.scan("one", "+15550300001").await;
+    let connected = |event: &Event| about(event) == ("session", "one", "Connected");
+    events.until("Connected", connected).await;
+    let place = events.last_id.clone();
+    drop(events);
+
+    // What happens while nobody listens.
+    world.patch_spec("one", json!({"desiredState": "Disconnected"})).await;
+    world.history.until_phase("one", Phase::Disconnected, SOON).await;
+    world.delete("one").await;
+    world.history.until_gone("one", SOON).await;
+    // With any replica, and also twice: it is the same every time.
+    let other = Rest::start(&world, &[]).await;
+    let mut told = Vec::new();
+    for rest in [&rest, &other] {
+        let mut resumed = rest.follow(&token, "", Some(&place)).await;
+        let (before, last) = resumed.until("the deletion", |event| event.kind == "deleted").await;
+        assert_eq!(about(&last).1, "one");
+        let all: Vec<_> = before.iter().map(|event| about(event).2.to_owned()).collect();
+        assert!(all.contains(&"Disconnected".to_owned()), "{all:?}");
+        assert!(before.iter().all(|event| event.kind == "session"), "no reset, no list: {before:?}");
+        told.push(all);
+    }
+    assert_eq!(told[0], told[1]);
+
+    // Where it cannot go on it says so, and begins anew.
+    for (since, reason) in [("1", "TooLongAgo"), ("nonsense", "UnknownId"), ("99999999999999", "UnknownId")] {
+        let mut anew = rest.follow(&token, "?owner=*", Some(since)).await;
+        let (before, _) = anew.until("ready", |event| event.kind == "ready").await;
+        assert_eq!((before[0].kind.as_str(), &before[0].data["reason"]), ("reset", &json!(reason)), "{since}");
+        assert_eq!(about(&before[1]).1, "others");
+    }
+    let phones = ["+15550300001"];
+    rest.nothing_leaked(&world, &phones, &[&token]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_its_token_and_lasts_longer_than_a_watch() {
+    let world = World::start("gateway-expiry").await;
+    let rest = Rest::start(&world, &[]).await;
+    account(&world, "app", ALL_VERBS).await;
+    let token = token_that_lasts(&world, "app", 28).await;
+    let began = Instant::now();
+    let mut events = rest.follow(&token, "", None).await;
+    events.until("ready", |event| event.kind == "ready").await;
+    // The API server ends every watch after 20 s; the stream does not notice.
+    tokio::time::sleep_until((began + Duration::from_secs(21)).into()).await;
+    world.apply("late", json!({"owner": user(&world, "app"), "desiredState": "Disconnected"})).await;
+    events.until("the late one", |event| about(event).1 == "late").await;
+    let (_, end) = events.until("the end", |event| event.kind == "end").await;
+    assert_eq!(end.data["reason"], "TokenExpired");
+    assert!(events.next().await.is_none());
+    rest.get(&token, "/api/v1/sessions/list/").await.refused(401, "Unauthorized");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_bounded_and_slow_ones_harm_nobody() {
+    let world = World::start("gateway-streams").await;
+    let rest = Rest::start(&world, &[]).await;
+    let (greedy, other) = (account(&world, "greedy", ALL_VERBS).await, account(&world, "other", ALL_VERBS).await);
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        // They read nothing after the beginning.
+        open.push(rest.follow(&greedy, "?owner=*", None).await);
+    }
+    rest.get(&greedy, "/api/v1/events").await.refused(429, "TooManyStreams");
+    let mut events = rest.follow(&other, "?owner=*", None).await;
+    events.until("ready", |event| event.kind == "ready").await;
+    world.apply("one", json!({"owner": user(&world, "other"), "desiredState": "Disconnected"})).await;
+    events.until("one", |event| about(event).1 == "one").await;
+    drop(open);
+    let closed = async {
+        loop {
+            let request = rest.request("GET", "/api/v1/events").bearer_auth(&greedy);
+            if request.send().await.unwrap().status() == 200 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, closed).await.expect("a closed stream is not counted");
+    assert_eq!(rest.get(&other, "/api/v1/sessions/list/").await.data(200)["total_count"], Value::from(1));
+}
