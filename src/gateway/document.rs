@@ -87,9 +87,10 @@ pub fn document() -> String {
     for sent in ["NewSession", "NewPairing", "Changes"] {
         without_null(&mut schemas[sent]);
     }
+    let schemas = document["components"]["schemas"].clone();
     if let Some(paths) = document["paths"].as_object_mut() {
         for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
-            complete(operation);
+            complete(operation, &schemas);
         }
     }
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
@@ -98,12 +99,15 @@ pub fn document() -> String {
 }
 
 /// Adds to one operation what all have in common.
-fn complete(operation: &mut Value) {
+fn complete(operation: &mut Value, schemas: &Value) {
     let request_id = json!({"description": "Names the request, in logs too.", "schema": {"type": "string"}});
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for response in responses.values_mut() {
         response["headers"]["X-Request-Id"] = request_id.clone();
+        if let Some(content) = response.pointer_mut("/content/application~1json") {
+            content["example"] = example_of(&content["schema"], schemas);
+        }
     }
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in codes(&id) {
@@ -123,6 +127,27 @@ fn complete(operation: &mut Value) {
                 "schema": {"$ref": "#/components/schemas/Failure"}, "examples": examples,
             }}}),
         );
+    }
+}
+
+/// An example of a schema, put together from those of its fields.
+fn example_of(schema: &Value, schemas: &Value) -> Value {
+    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        return example_of(&schemas[name], schemas);
+    }
+    if let Some(given) = schema.get("example") {
+        return given.clone();
+    }
+    if let Some(first) = schema["enum"].as_array().and_then(|words| words.first()) {
+        return first.clone();
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        return properties.iter().map(|(name, field)| (name.clone(), example_of(field, schemas))).collect();
+    }
+    match schema["type"].as_str() {
+        Some("array") => json!([example_of(&schema["items"], schemas)]),
+        Some("boolean") => json!(true),
+        _ => Value::Null,
     }
 }
 
@@ -189,6 +214,11 @@ mod tests {
                 let what = format!("{method} {path}");
                 assert!(operation["operationId"].is_string() && operation["summary"].is_string(), "{what}");
                 let responses = operation["responses"].as_object().unwrap();
+                let json = responses.values().filter_map(|answer| answer.pointer("/content/application~1json"));
+                for answer in json {
+                    let shown = answer.get("examples").is_some() || answer["example"]["data"].is_object();
+                    assert!(shown, "{what} has no example: {answer}");
+                }
                 for status in ["400", "401", "404", "429", "500", "503", "504"] {
                     assert!(responses.contains_key(status), "{what} {status}");
                 }

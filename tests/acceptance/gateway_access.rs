@@ -1,7 +1,8 @@
 //! Who may do what through the REST API: Kubernetes says so, and what is not the caller's looks like nothing.
 
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
-use whatsapp_operator::api::Phase;
+use whatsapp_operator::api::{Phase, WhatsAppInstance, labels};
 
 use crate::support::{
     gateway::{ALL_VERBS, Answer, READ_VERBS, Rest, account, answered, token_for, token_that_lasts, user},
@@ -172,7 +173,9 @@ async fn on_sigterm_whoever_waits_is_answered() {
     world.history.until_phase("one", Phase::Disconnected, SOON).await;
     let waiting = answered(rest.request("POST", "/api/v1/sessions/refresh-qr/one/?wait=60").bearer_auth(&token));
     let told = async {
-        events.until("the patch", |event| event.kind == "session").await;
+        // Written by the request, which therefore is under way.
+        let asked = |one: &WhatsAppInstance| one.annotations().contains_key(labels::REFRESH_QR);
+        world.history.until("one", "asked for a code", SOON, asked).await;
         rest.program.terminate();
         events.until("the end", |event| event.kind == "end").await.1
     };
