@@ -15,6 +15,8 @@ use waproto::whatsapp as wa;
 
 /// The most messages one request writes.
 const MOST: u32 = 10_000;
+/// How long a device may take to upload its keys.
+const KEYS_DEADLINE: Duration = Duration::from_secs(15);
 /// The longest pause between two of them, in milliseconds.
 const LONGEST_PAUSE: u64 = 600_000;
 
@@ -64,7 +66,7 @@ pub struct Written {
 /// [`crate::mail`].
 ///
 /// # Errors
-/// [`Refusal::Unknown`] without a linked device, [`Refusal::Conflict`] when one has not uploaded keys yet.
+/// [`Refusal::Unknown`] without a linked device, [`Refusal::Conflict`] when one does not upload its keys.
 pub async fn write(world: &World, to: u64, writing: &Writing) -> Result<Written, Refusal> {
     let invalid = |what: &str| Err(Refusal::Invalid(what.to_owned()));
     let count = writing.count.unwrap_or(1);
@@ -81,10 +83,14 @@ pub async fn write(world: &World, to: u64, writing: &Writing) -> Result<Written,
     if devices.is_empty() {
         return Err(Refusal::Unknown("no device is linked to this phone number".to_owned()));
     }
-    if devices.iter().any(|device| !world.registry.has_bundle(device.key)) {
-        return Err(Refusal::Conflict(
-            "a linked device has not uploaded its keys yet: wait until it is connected".to_owned(),
-        ));
+    // A device uploads its keys while it logs in.
+    let uploaded = async {
+        while devices.iter().any(|device| !world.registry.has_bundle(device.key)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(KEYS_DEADLINE, uploaded).await.is_err() {
+        return Err(Refusal::Conflict("a linked device does not upload its keys: is it connected".to_owned()));
     }
     let author = world.registry.account_or_new(from)?;
     let ids: Vec<String> = (0..count).map(|_| message_id()).collect();
