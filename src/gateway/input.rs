@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::Query,
     http::{HeaderMap, Uri, header},
 };
+use futures::StreamExt as _;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -19,6 +20,8 @@ use crate::rules::{ComparableName, text};
 
 /// Far more than any body here needs.
 pub const LARGEST_BODY: usize = 64 << 10;
+/// A larger body is read to its end, so that its sender hears why it is refused; one that is larger still is not.
+const DISCARDED: usize = 4 << 20;
 /// A body that needs longer is not meant to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -37,15 +40,13 @@ fn invalid(message: impl Into<String>) -> Failure {
 pub async fn body(headers: &HeaderMap, body: Body) -> Result<Option<String>, Failure> {
     let too_large = || Failure::new(Code::TooLarge, format!("the body must be at most {LARGEST_BODY} bytes long"));
     let said: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if said.is_some_and(|length| length > LARGEST_BODY) {
+    if said.is_some_and(|length| length > DISCARDED) {
         return Err(too_large());
     }
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, LARGEST_BODY)).await {
-        Err(_) => return Err(bad(format!("the body did not arrive within {BODY_TIMEOUT:?}; send it again"))),
-        // The limit and a caller that hung up look alike here, and the second hears no answer.
-        Ok(Err(_)) => return Err(too_large()),
-        Ok(Ok(bytes)) => bytes,
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read(body)).await else {
+        return Err(bad(format!("the body did not arrive within {BODY_TIMEOUT:?}; send it again")));
     };
+    let bytes = read.map_err(|_| bad("the body did not arrive whole; send it again"))?.ok_or_else(too_large)?;
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -58,7 +59,23 @@ pub async fn body(headers: &HeaderMap, body: Body) -> Result<Option<String>, Fai
             "the body must be JSON; send it with the header Content-Type: application/json",
         ));
     }
-    String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| bad("the body must be UTF-8"))
+    String::from_utf8(bytes).map(Some).map_err(|_| bad("the body must be UTF-8"))
+}
+
+/// All of a body; none when it is too large. Then it is read on and thrown away, up to a limit: a caller who is still sending
+/// does not hear an answer.
+async fn read(body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
+    let (mut kept, mut seen, mut parts) = (Vec::new(), 0, body.into_data_stream());
+    while let Some(part) = parts.next().await {
+        let part = part?;
+        seen += part.len();
+        if seen <= LARGEST_BODY {
+            kept.extend_from_slice(&part);
+        } else if seen > DISCARDED {
+            break;
+        }
+    }
+    Ok((seen <= LARGEST_BODY).then_some(kept))
 }
 
 /// The fields of a JSON object, each once.
