@@ -1,10 +1,12 @@
 //! Who calls: the bearer token, whose it is, and whether they may ask again so soon.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{FromRequestParts, Path},
     http::{HeaderMap, header, request::Parts},
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
 use kube::Client;
 use tokio::time::Instant;
 
@@ -17,6 +19,8 @@ const LONGEST_TOKEN: usize = 16 << 10;
 pub struct Caller {
     /// The user's name.
     pub user: String,
+    /// Who it is, with groups and all.
+    pub identity: Arc<UserInfo>,
     /// The API server, as that user.
     pub client: Client,
     /// When the token expires, if it says so.
@@ -39,7 +43,7 @@ impl FromRequestParts<Shared> for Caller {
             Failure::new(Code::RateLimited, format!("too many requests; try again in {seconds} s")).after(seconds)
         })?;
         let client = gateway.callers.client(token).map_err(|_| Failure::unauthorized())?;
-        Ok(Self { user, client, expires: identity.expires, story })
+        Ok(Self { user, identity: identity.user, client, expires: identity.expires, story })
     }
 }
 

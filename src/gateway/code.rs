@@ -53,18 +53,26 @@ codes! {
     Refused 403: "Another rule of the cluster refused it; the message is that rule's.", "Do what the message says.";
     NotFound 404: "There is no such session, or the caller may not see it.", "Check the id, the namespace and the caller's rights.";
     NotAllowed 404: "The caller may not do this: RBAC does not grant the verb that the message names.", "Have an administrator grant the verb.";
+    MessageNotFound 404: "There is no such message, or the caller may not see it.", "Check the id and the caller's rights.";
     NoSuchRoute 404: "The gateway has no such path.", "See /api/v1/openapi.json.";
     MethodNotAllowed 405: "The path exists, the method does not.", "Use a method of the header Allow.";
     NotAcceptable 406: "The code cannot be given in any form that Accept names.", "Accept application/json, image/svg+xml or image/png.";
     NameTaken 409: "The owner has an instance of this name already.", "Choose another name.";
     AlreadyConnected 409: "The session is connected, so there is no code and none to ask for.", "Nothing; or delete the session to link another account.";
     NoCode 409 retry 2: "There is no code to show now; the message says where the session stands.", "Ask again, or for a new code with refresh-qr.";
+    NoPrimary 409: "The owner has no session to send through.", "Create one, or name one with session_id.";
+    NotPaired 409: "No device is linked to the session.", "Scan its QR code, or send through another.";
+    NoneReady 409 retry 10: "None of the owner's sessions can send now.", "Connect one, or send through the primary one, where messages wait.";
+    SessionGone 409: "The session that this idempotency key was used with is gone, and the message was not sent.", "Send it again with a new key.";
+    TooLate 409: "The message was handed to WhatsApp already, or is over.", "Nothing; it cannot be called back.";
+    NotSupported 409: "The session's bridge is of a kind that sends no messages.", "Send through another session.";
     ChangeUnderWay 409 retry 60: "Another change of the same session's name is under way.", "Try again in a minute.";
     Conflict 409 retry 1: "The session was changed or replaced by somebody else at the same time.", "Look at it, then try again.";
     Terminating 409: "The session is being deleted.", "Wait until it is gone, or create another.";
     OwnerObjectForeign 409: "The WhatsAppOwner under this owner's name belongs to somebody else.", "Have an administrator delete it.";
     TooLarge 413: "The body is larger than the gateway reads.", "Send less.";
     UnsupportedMediaType 415: "The body is not said to be JSON.", "Send `Content-Type: application/json`.";
+    KeyReused 422: "The idempotency key was used for another message.", "Use a new key.";
     Invalid 422: "A field has a value that it must not have; the message names the field and the rule.", "Correct the field.";
     NameBlank 422: "The name shows nothing.", "Give 1 to 100 visible characters.";
     NameUnprintable 422: "The name holds control characters or characters that change the direction of text.", "Remove them.";
@@ -72,13 +80,17 @@ codes! {
     OwnerMissing 422: "The session has no owner.", "Check that the operator's webhooks are installed.";
     NotConnected 422: "Only a connected session can be made the primary one.", "Wait until its status is connected.";
     RateLimited 429 retry 1: "The caller sent more requests than allowed.", "Wait as long as Retry-After says.";
+    QueueFull 429 retry 30: "As many messages wait as may, or this one would expire before its turn.", "Wait as long as Retry-After says.";
     TooManyStreams 429 retry 10: "The caller, or everybody together, has as many event streams open as allowed.", "Close one.";
     Internal 500: "The gateway failed; its log has the request id.", "Report it with the request id.";
     Unavailable 503 retry 5: "The API server does not answer the gateway, or has too much to do.", "Try again.";
+    BridgeUnavailable 503 retry 5: "The session's bridge cannot be reached.", "Try again; have an administrator look at the WhatsAppBridge.";
+    KeysUnavailable 503 retry 5: "Idempotency keys cannot be checked now, so nothing was sent.", "Try again with the same key.";
     NotInstalled 503 retry 60: "The API server does not know WhatsAppInstances.", "Have an administrator install the definitions.";
     AdmissionUnavailable 503 retry 5: "The operator's admission webhook does not answer, so nothing may be written.", "Try again; have an administrator look at the operator.";
     LedgerUnavailable 503 retry 5: "The rules cannot be checked now.", "Try again.";
     AccessUnknown 503 retry 5: "Whether the caller may name another owner cannot be checked now.", "Try again.";
+    StorageFull 507: "The bridge's disk takes no more messages.", "Have an administrator give it more room.";
     Timeout 504 retry 5: "The answer did not come in time; a change may have been made all the same.", "Look at the session, then try again.";
 }
 

@@ -48,6 +48,22 @@ const NAMES: &[Code] = &[
     Code::NameUnprintable,
 ];
 
+/// Refusals of operations that ask a bridge.
+const BRIDGE: &[Code] = &[Code::MessageNotFound, Code::AccessUnknown, Code::BridgeUnavailable, Code::NotSupported];
+/// Refusals of sending.
+const SEND: &[Code] = &[
+    Code::Invalid,
+    Code::NoPrimary,
+    Code::NotPaired,
+    Code::NoneReady,
+    Code::SessionGone,
+    Code::Terminating,
+    Code::KeyReused,
+    Code::KeysUnavailable,
+    Code::QueueFull,
+    Code::StorageFull,
+];
+
 fn codes(operation: &str) -> Vec<Code> {
     let own: &[&[Code]] = match operation {
         "init" => &[
@@ -62,6 +78,9 @@ fn codes(operation: &str) -> Vec<Code> {
         "connect" | "disconnect" | "delete" => &[BODY, WRITE],
         "qr" => &[&[Code::NotAcceptable, Code::AlreadyConnected, Code::NoCode]],
         "events" => &[&[Code::TooManyStreams]],
+        "send" => &[BODY, BRIDGE, SEND],
+        "message" | "messages" => &[BRIDGE],
+        "cancel" => &[BRIDGE, &[Code::TooLate]],
         _ => &[],
     };
     [ANY].iter().chain(own).flat_map(|codes| codes.iter().copied()).collect()
@@ -76,6 +95,7 @@ pub fn document() -> String {
     document["servers"] = json!([{"url": "/"}]);
     document["tags"] = json!([
         {"name": "sessions", "description": "Sessions of WhatsApp: begin, link, connect, choose, delete."},
+        {"name": "messages", "description": "Send messages, and see what became of them."},
         {"name": "events", "description": "What becomes of them, as it happens."},
     ]);
     document["components"]["securitySchemes"] = json!({"bearer": {
@@ -84,7 +104,7 @@ pub fn document() -> String {
     }});
     let schemas = &mut document["components"]["schemas"];
     schemas["Failure"] = failure_schema();
-    for sent in ["NewSession", "NewPairing", "Changes"] {
+    for sent in ["NewSession", "NewPairing", "Changes", "NewMessage"] {
         without_null(&mut schemas[sent]);
     }
     let schemas = document["components"]["schemas"].clone();
@@ -227,6 +247,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(count, 11);
+        assert_eq!(count, 15);
     }
 }

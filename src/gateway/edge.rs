@@ -32,11 +32,11 @@ const HSTS: (&str, &str) = ("strict-transport-security", "max-age=31536000");
 /// How long a browser may remember that an origin may call.
 const PREFLIGHT_SECONDS: &str = "600";
 
-/// The path as routes are written: those below `/api/v1/sessions/` end with a slash, others do not. Both forms are the same.
+/// The path as routes are written: those below `/api/v1/sessions/` and `/api/v1/messages/` end with a slash, others do not. Both forms are the same.
 pub fn canonical(mut request: Request) -> Request {
     let path = request.uri().path();
     let slashed = path.ends_with('/');
-    let wanted = path.starts_with("/api/v1/sessions/");
+    let wanted = ["/api/v1/sessions/", "/api/v1/messages/"].iter().any(|room| path.starts_with(room));
     if slashed == wanted || path == "/" {
         return request;
     }
@@ -148,7 +148,7 @@ fn decorate(gateway: &Gateway, story: &Story, origin: Option<HeaderValue>, heade
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
                 "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
             ),
-            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Location, Retry-After, X-Request-Id"),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Idempotent-Replayed, Location, Retry-After, X-Request-Id"),
             (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
         ] {
             headers.insert(name, HeaderValue::from_static(value));

@@ -1,17 +1,20 @@
-//! Which object a uid is: the API server cannot be asked for an object by its uid. It is a hint only. What is at the place
-//! is read with the caller's own token, and must have the uid.
+//! Which object a uid is, and which objects are an owner's: the API server cannot be asked for an object by its uid, and
+//! whoever sends a message does not have to be allowed to read instances.
+//!
+//! For requests about sessions it is a hint only: what is at the place is read with the caller's own token, and must have the
+//! uid. Messages are routed by it; who may send is asked first ([`super::messages`]).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
 use futures::{Stream, StreamExt};
-use kube::{Resource, core::PartialObjectMeta};
+use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 
 use crate::{
-    api::WhatsAppInstance,
+    api::{BridgeBinding, Phase, WhatsAppInstance, conditions},
     platform::{
         kubernetes::ObjectRef,
         lock,
@@ -19,8 +22,44 @@ use crate::{
     },
 };
 
-/// The metadata of an instance: all that the gateway keeps of what its own account may read.
-pub type InstanceMeta = PartialObjectMeta<WhatsAppInstance>;
+/// What the gateway keeps of an instance that its own account may read: no number, no code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Where it is.
+    pub place: ObjectRef,
+    /// Its uid, which is its session's id.
+    pub uid: String,
+    /// Whose it is.
+    pub owner: Option<String>,
+    /// Its display name.
+    pub name: String,
+    /// Whether it is its owner's primary one.
+    pub primary: bool,
+    /// Where its session is.
+    pub bridge: Option<BridgeBinding>,
+    /// Whether it can send now.
+    pub ready: bool,
+    /// Whether it is being deleted.
+    pub going: bool,
+}
+
+impl Known {
+    fn of(place: ObjectRef, instance: &WhatsAppInstance) -> Self {
+        let status = instance.status.as_ref();
+        Self {
+            place,
+            uid: instance.uid().unwrap_or_default(),
+            owner: instance.owner().map(str::to_owned),
+            name: instance.spec.name.clone(),
+            primary: status.is_some_and(|status| status.primary),
+            bridge: status.and_then(|status| status.bridge.clone()),
+            ready: status.is_some_and(|status| {
+                status.phase == Some(Phase::Connected) && status.true_because(conditions::CONNECTED).is_some()
+            }),
+            going: instance.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
 
 /// Uids of instances, and where they are. Clones share them.
 #[derive(Clone, Default)]
@@ -34,8 +73,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Places {
-    by_uid: HashMap<Arc<str>, Key>,
-    by_key: HashMap<Key, Arc<str>>,
+    by_uid: HashMap<String, Key>,
+    by_key: HashMap<Key, Arc<Known>>,
+    by_owner: HashMap<String, HashSet<Key>>,
 }
 
 impl Index {
@@ -44,8 +84,23 @@ impl Index {
         lock(&self.0.places).by_uid.get(uid).map(|key| ObjectRef::clone(key))
     }
 
+    /// What is known of the instance with this uid.
+    pub fn known(&self, uid: &str) -> Option<Arc<Known>> {
+        let places = lock(&self.0.places);
+        places.by_key.get(places.by_uid.get(uid)?).map(Arc::clone)
+    }
+
+    /// What is known of an owner's instances, by uid.
+    pub fn of_owner(&self, owner: &str) -> Vec<Arc<Known>> {
+        let places = lock(&self.0.places);
+        let keys = places.by_owner.get(owner).into_iter().flatten();
+        let mut found: Vec<_> = keys.filter_map(|key| places.by_key.get(key)).map(Arc::clone).collect();
+        found.sort_by(|one, other| one.uid.cmp(&other.uid));
+        found
+    }
+
     /// Keeps up with `changes` for ever.
-    pub async fn follow(self, changes: impl Stream<Item = Vec<Change<InstanceMeta>>> + Send) {
+    pub async fn follow(self, changes: impl Stream<Item = Vec<Change<WhatsAppInstance>>> + Send) {
         let mut changes = std::pin::pin!(changes);
         while let Some(changes) = changes.next().await {
             for change in changes {
@@ -60,11 +115,12 @@ impl Index {
         let _ = self.0.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
-    fn take(&self, change: Change<InstanceMeta>) {
+    fn take(&self, change: Change<WhatsAppInstance>) {
         match change {
             Change::Present(key, object) => {
-                if let Some(uid) = &object.meta().uid {
-                    lock(&self.0.places).put(key, uid);
+                if object.meta().uid.is_some() {
+                    let known = Known::of(ObjectRef::clone(&key), &object);
+                    lock(&self.0.places).put(key, known);
                 }
             }
             Change::Gone(key) => lock(&self.0.places).remove(&key),
@@ -76,19 +132,25 @@ impl Index {
 }
 
 impl Places {
-    fn put(&mut self, key: Key, uid: &str) {
-        if self.by_key.get(&key).is_some_and(|known| **known == *uid) {
-            return;
-        }
+    fn put(&mut self, key: Key, known: Known) {
         self.remove(&key);
-        let uid: Arc<str> = uid.into();
-        self.by_key.insert(Key::clone(&key), Arc::clone(&uid));
-        self.by_uid.insert(uid, key);
+        self.by_uid.insert(known.uid.clone(), Key::clone(&key));
+        if let Some(owner) = &known.owner {
+            self.by_owner.entry(owner.clone()).or_default().insert(Key::clone(&key));
+        }
+        self.by_key.insert(key, Arc::new(known));
     }
 
     fn remove(&mut self, key: &Key) {
-        if let Some(uid) = self.by_key.remove(key) {
-            self.by_uid.remove(&uid);
+        let Some(known) = self.by_key.remove(key) else { return };
+        self.by_uid.remove(&known.uid);
+        if let Some(owner) = &known.owner
+            && let Some(keys) = self.by_owner.get_mut(owner)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_owner.remove(owner);
+            }
         }
     }
 }
@@ -99,9 +161,11 @@ mod tests {
 
     use super::*;
 
-    fn present(name: &str, uid: &str) -> Change<InstanceMeta> {
-        let object: InstanceMeta =
-            serde_json::from_value(json!({"metadata": {"namespace": "ns", "name": name, "uid": uid}})).unwrap();
+    fn present(name: &str, uid: &str) -> Change<WhatsAppInstance> {
+        let object: WhatsAppInstance = serde_json::from_value(json!({
+            "metadata": {"namespace": "ns", "name": name, "uid": uid}, "spec": {"name": name, "owner": "alice"},
+        }))
+        .unwrap();
         Change::Present(Key::new(ObjectRef::of(&object)), object)
     }
 
@@ -117,6 +181,8 @@ mod tests {
         let key = Key::new(ObjectRef { namespace: "ns".into(), name: "b".into() });
         index.take(Change::Gone(key));
         assert_eq!(name("2"), None);
-        assert_eq!(lock(&index.0.places).by_key.len(), 1);
+        assert_eq!(index.of_owner("alice").iter().map(|known| &*known.uid).collect::<Vec<_>>(), ["3"]);
+        assert_eq!(index.known("3").unwrap().name, "a");
+        assert!(index.of_owner("bob").is_empty());
     }
 }

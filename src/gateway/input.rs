@@ -16,12 +16,15 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{code::Code, failure::Failure};
+use crate::bridge_api::LONGEST_TEXT;
 use crate::rules::{ComparableName, text};
 
 /// Far more than any body here needs.
 pub const LARGEST_BODY: usize = 64 << 10;
 /// A larger body is read to its end, so that its sender hears why it is refused; one that is larger still is not.
 const DISCARDED: usize = 4 << 20;
+/// A message of the longest text, every character of which may take six bytes.
+pub const LARGEST_MESSAGE: usize = 6 * LONGEST_TEXT + (16 << 10);
 /// A body that needs longer is not meant to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,12 +41,20 @@ fn invalid(message: impl Into<String>) -> Failure {
 /// # Errors
 /// When it is too large, too slow, not said to be JSON, or not UTF-8.
 pub async fn body(headers: &HeaderMap, body: Body) -> Result<Option<String>, Failure> {
-    let too_large = || Failure::new(Code::TooLarge, format!("the body must be at most {LARGEST_BODY} bytes long"));
+    body_of(headers, body, LARGEST_BODY).await
+}
+
+/// The same, of so many bytes at most.
+///
+/// # Errors
+/// See [`body`].
+pub async fn body_of(headers: &HeaderMap, body: Body, most: usize) -> Result<Option<String>, Failure> {
+    let too_large = || Failure::new(Code::TooLarge, format!("the body must be at most {most} bytes long"));
     let said: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if said.is_some_and(|length| length > DISCARDED) {
         return Err(too_large());
     }
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read(body)).await else {
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read(body, most)).await else {
         return Err(bad(format!("the body did not arrive within {BODY_TIMEOUT:?}; send it again")));
     };
     let bytes = read.map_err(|_| bad("the body did not arrive whole; send it again"))?.ok_or_else(too_large)?;
@@ -64,18 +75,18 @@ pub async fn body(headers: &HeaderMap, body: Body) -> Result<Option<String>, Fai
 
 /// All of a body; none when it is too large. Then it is read on and thrown away, up to a limit: a caller who is still sending
 /// does not hear an answer.
-async fn read(body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
+async fn read(body: Body, most: usize) -> Result<Option<Vec<u8>>, axum::Error> {
     let (mut kept, mut seen, mut parts) = (Vec::new(), 0, body.into_data_stream());
     while let Some(part) = parts.next().await {
         let part = part?;
         seen += part.len();
-        if seen <= LARGEST_BODY {
+        if seen <= most {
             kept.extend_from_slice(&part);
         } else if seen > DISCARDED {
             break;
         }
     }
-    Ok((seen <= LARGEST_BODY).then_some(kept))
+    Ok((seen <= most).then_some(kept))
 }
 
 /// The fields of a JSON object, each once.
@@ -159,6 +170,19 @@ impl Fields {
     pub fn required(&self, name: &str, length: (usize, usize)) -> Result<String, Failure> {
         self.text(name, length)?
             .ok_or_else(|| invalid(format!("field {:?} is missing", format!("{}{name}", self.within))))
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// When it is something else, or outside these bounds.
+    pub fn number(&self, name: &str, (least, most): (u64, u64)) -> Result<Option<u64>, Failure> {
+        let must = format!("a whole number from {least} to {most}");
+        let number: Option<u64> = self.typed(name, &must)?;
+        if number.is_some_and(|number| !(least..=most).contains(&number)) {
+            return Err(invalid(format!("field {:?} must be {must}", format!("{}{name}", self.within))));
+        }
+        Ok(number)
     }
 
     /// True or false.

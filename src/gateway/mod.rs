@@ -2,12 +2,15 @@
 //!
 //! Any number of replicas, none of which keeps anything: what is asked for is read and written at the API server with the
 //! caller's own token ([`instances`]), so that Kubernetes authenticates, authorises, admits and audits it. The gateway's own
-//! account knows whose tokens are ([`identities`]) and which object a uid is ([`index`]), and may do nothing else.
+//! account knows whose tokens are ([`identities`]), which object a uid is ([`index`]), and how to reach the bridges ([`bridges`]),
+//! through which messages go ([`messages`]): Kubernetes does not hold those, so who may send is asked of it ([`access`]).
 //!
 //! A request passes [`edge`] (its id, log line, headers, the form of refusals), then [`caller`] (who, and how often), then one
-//! handler of [`sessions`] or [`events`]. What can be decided without asking anybody is pure.
+//! handler of [`sessions`], [`messages`] or [`events`]. What can be decided without asking anybody is pure.
 
+pub mod access;
 pub mod answer;
+pub mod bridges;
 pub mod caller;
 pub mod code;
 pub mod document;
@@ -18,6 +21,7 @@ pub mod identities;
 pub mod index;
 pub mod input;
 pub mod instances;
+pub mod messages;
 pub mod metrics;
 mod page;
 pub mod picture;

@@ -1,6 +1,9 @@
 //! What the gateway's own account needs of Kubernetes. What callers ask for is done with the callers' own tokens.
 
-use crate::platform::rbac::{Reach::Cluster, Right};
+use crate::platform::rbac::{
+    Reach::{Cluster, ReleaseNamespace},
+    Right,
+};
 
 /// The rights of the gateway.
 pub const RIGHTS: &[Right] = &[
@@ -10,7 +13,31 @@ pub const RIGHTS: &[Right] = &[
         verbs: &["list", "watch"],
         names: &[],
         reach: Cluster,
-        why: "know which object a session's id is; only metadata is kept",
+        why: "know which object a session's id is, and which instance sends a message; no number and no code is kept",
+    },
+    Right {
+        group: "whatsapp-operator.dev",
+        resources: &["whatsappbridges"],
+        verbs: &["get", "list"],
+        names: &[],
+        reach: Cluster,
+        why: "know where a session is",
+    },
+    Right {
+        group: "",
+        resources: &["secrets"],
+        verbs: &["get"],
+        names: &["whatsapp-bridge-token"],
+        reach: ReleaseNamespace,
+        why: "read the token of a bridge; for a Secret of another name or namespace (credentialsSecretRef), grant get on it there",
+    },
+    Right {
+        group: "authorization.k8s.io",
+        resources: &["subjectaccessreviews"],
+        verbs: &["create"],
+        names: &[],
+        reach: Cluster,
+        why: "ask who may send and read messages",
     },
     Right {
         group: "authentication.k8s.io",

@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     edge::{canonical, edge, no_such_route},
-    events, page, sessions,
+    events, messages, page, sessions,
     state::Shared,
 };
 
@@ -24,6 +24,10 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(sessions::act::set_primary))
         .routes(routes!(sessions::rename::rename))
         .routes(routes!(sessions::delete::delete))
+        .routes(routes!(messages::send::send))
+        .routes(routes!(messages::read::list))
+        .routes(routes!(messages::read::message))
+        .routes(routes!(messages::read::cancel))
         .routes(routes!(events::events))
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{code::Code, failure::Failure, identities::Identities, index::Index, metrics::GatewayMetrics, rate::Rate};
+use super::{
+    access::Access, bridges::Bridges, code::Code, failure::Failure, identities::Identities, index::Index,
+    metrics::GatewayMetrics, rate::Rate,
+};
 use crate::platform::{lock, on_behalf::OnBehalf};
 
 /// Event streams of one caller.
@@ -34,8 +37,12 @@ pub struct Gateway {
     pub callers: OnBehalf,
     /// Whose tokens are.
     pub identities: Identities,
-    /// Where the object of a uid is.
+    /// Where the object of a uid is, and which are an owner's.
     pub index: Index,
+    /// The bridges' shards.
+    pub bridges: Bridges,
+    /// Who may send and read messages.
+    pub access: Access,
     /// How much a caller may ask.
     pub rate: Rate,
     /// How many streams are open.

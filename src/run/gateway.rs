@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kube::{Api, Client, core::PartialObjectMeta};
+use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
 use super::{RunError, ready};
@@ -14,6 +14,8 @@ use crate::{
     api::WhatsAppInstance,
     cli::gateway::{GatewayArgs, OpenapiArgs},
     gateway::{
+        access::Access,
+        bridges::Bridges,
         code,
         document::document,
         identities::Identities,
@@ -66,6 +68,8 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let gateway = Gateway {
         settings: Settings { namespace, origins: args.origins(), https: tls.is_some() },
         callers: OnBehalf::connect(&args.cluster()).await?,
+        bridges: Bridges::new(client.clone()),
+        access: Access::new(client.clone()),
         identities: Identities::new(client, args.audiences(), metrics.clone()),
         index: index.clone(),
         rate: Rate::new(args.rate_limit),
@@ -105,13 +109,9 @@ async fn certificate(args: &GatewayArgs, closing: &CancellationToken) -> Result<
 
 /// Where the object of each uid is, as the gateway's own account sees it.
 fn follow_uids(client: &Client, admin: &Admin, closing: &CancellationToken) -> Index {
-    type Meta = Guarded<PartialObjectMeta<WhatsAppInstance>>;
     let (index, health) = (Index::default(), Health::default());
-    let changes = changes::<PartialObjectMeta<WhatsAppInstance>>(
-        vec![Api::<Meta>::all(client.clone())],
-        &watch_config(),
-        &health,
-    );
+    let instances = Api::<Guarded<WhatsAppInstance>>::all(client.clone());
+    let changes = changes::<WhatsAppInstance>(vec![instances], &watch_config(), &health);
     let (follow, stop) = (index.clone().follow(changes), closing.clone());
     tokio::spawn(async move { stop.run_until_cancelled(follow).await });
     admin.unready(Part::Objects, UNLISTED);

@@ -1,0 +1,131 @@
+//! `GET messages/{id}/`, `GET messages/list/` and `POST messages/cancel/{id}/`.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, Uri},
+    response::Response,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::message::{Message, parts};
+use crate::{
+    bridge_api::BridgeError,
+    drivers::{self, Driver},
+    gateway::{
+        access::Verb,
+        answer::{self, Success},
+        bridges::{messages, of_bridge},
+        caller::{Caller, Id},
+        code::Code,
+        failure::Failure,
+        index::Known,
+        input::Parameters,
+        state::{Gateway, Shared},
+    },
+};
+
+/// Messages on a page.
+const PAGE: u64 = 50;
+
+/// Messages of a session, newest first.
+#[derive(Serialize, ToSchema)]
+pub struct Messages {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// What `cursor` has to be for the next page; null on the last.
+    #[schema(example = json!(null))]
+    pub next_cursor: Option<String>,
+}
+
+/// The instance of a session, if the caller may do this with its messages.
+async fn known(gateway: &Gateway, caller: &Caller, session: &str, verb: Verb) -> Result<Arc<Known>, Failure> {
+    let missing =
+        || Failure::new(Code::MessageNotFound, "there is no such message, or you may not see it; check its id");
+    let known = gateway.index.known(drivers::instance_uid(session)).ok_or_else(missing)?;
+    if !gateway.access.may(&caller.identity, verb, known.owner.as_deref(), &known.place.namespace).await? {
+        return Err(missing());
+    }
+    caller.story.is_about(known.place.clone());
+    Ok(known)
+}
+
+async fn shard(gateway: &Gateway, known: &Known) -> Result<Arc<dyn Driver>, Failure> {
+    let binding = known.bridge.as_ref().ok_or_else(|| of_bridge(&BridgeError::NotFound))?;
+    gateway.bridges.shard(binding).await
+}
+
+/// One message
+///
+/// How far it has come.
+#[utoipa::path(
+    get, path = "/api/v1/messages/{id}/", operation_id = "message", tag = "messages",
+    params(("id" = String, Path, description = "The message's id, as the answer to `send` gave it.")),
+    responses((status = 200, description = "The message.", body = Success<Message>)),
+)]
+pub async fn message(State(gateway): State<Shared>, caller: Caller, Id(id): Id, uri: Uri) -> Result<Response, Failure> {
+    Parameters::of(&uri, &[])?;
+    let (session, message) = parts(&id)?;
+    let known = known(&gateway, &caller, session, Verb::Get).await?;
+    let driver = shard(&gateway, &known).await?;
+    let found = messages(&driver)?.read(&known.uid, message).await.map_err(|error| of_bridge(&error))?;
+    Ok(answer::with(StatusCode::OK, Message::of(found)))
+}
+
+/// Messages of a session
+///
+/// Newest first, page by page.
+#[utoipa::path(
+    get, path = "/api/v1/messages/list/", operation_id = "messages", tag = "messages",
+    params(
+        ("session_id" = String, Query, min_length = 1, max_length = 64, description = "Whose messages."),
+        ("cursor" = Option<String>, Query, min_length = 1, max_length = 20, description = "`next_cursor` of the page before."),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 50, description = "Messages on the page; 50 when not given."),
+    ),
+    responses((status = 200, description = "A page.", body = Success<Messages>)),
+)]
+pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
+    let parameters = Parameters::of(&uri, &["session_id", "cursor", "limit"])?;
+    let bad = |message: &str| Failure::new(Code::BadRequest, message);
+    let session = parameters.get("session_id").filter(|id| !id.is_empty());
+    let session = session.ok_or_else(|| bad("query parameter \"session_id\" is missing; give the session's id"))?;
+    let number = |name: &str| {
+        let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        parameters.get(name).map(|text| Some(text).filter(digits)?.parse::<u64>().ok()).map_or(Ok(None), |number| {
+            number
+                .map(Some)
+                .ok_or_else(|| bad(&format!("query parameter {name:?} must be a number that is not negative")))
+        })
+    };
+    let before = number("cursor")?;
+    let limit = number("limit")?.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&limit) {
+        return Err(bad("query parameter \"limit\" must be a number from 1 to 50"));
+    }
+    let known = known(&gateway, &caller, session, Verb::Get).await?;
+    let driver = shard(&gateway, &known).await?;
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let page = messages(&driver)?.list(&known.uid, before, limit).await.map_err(|error| of_bridge(&error))?;
+    let next_cursor = page.next.map(|next| next.to_string());
+    let page = Messages { messages: page.items.into_iter().map(Message::of).collect(), next_cursor };
+    Ok(answer::with(StatusCode::OK, page))
+}
+
+/// Call a message back
+///
+/// Until it is handed to WhatsApp. Again: the same answer.
+#[utoipa::path(
+    post, path = "/api/v1/messages/cancel/{id}/", operation_id = "cancel", tag = "messages",
+    params(("id" = String, Path, description = "The message's id, as the answer to `send` gave it.")),
+    responses((status = 200, description = "It will not be sent.", body = Success<Message>)),
+)]
+pub async fn cancel(State(gateway): State<Shared>, caller: Caller, Id(id): Id, uri: Uri) -> Result<Response, Failure> {
+    Parameters::of(&uri, &[])?;
+    let (session, message) = parts(&id)?;
+    let known = known(&gateway, &caller, session, Verb::Create).await?;
+    let driver = shard(&gateway, &known).await?;
+    let found = messages(&driver)?.call_back(&known.uid, message).await.map_err(|error| of_bridge(&error))?;
+    Ok(answer::with(StatusCode::OK, Message::of(found)))
+}

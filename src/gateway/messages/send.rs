@@ -1,0 +1,373 @@
+//! `POST /api/v1/messages/send/`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, Uri},
+    response::Response,
+};
+use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+
+use super::{
+    message::Message,
+    route::{Routing, choose},
+};
+use crate::{
+    api::BridgeBinding,
+    bridge_api::{BridgeError, Claim, Content, Extra, LONGEST_TEXT, MessageSpec},
+    drivers::{self, Driver},
+    gateway::{
+        access::Verb,
+        answer::{self, Success},
+        bridges::{messages, of_bridge},
+        caller::Caller,
+        code::Code,
+        failure::Failure,
+        index::Known,
+        input::{Fields, LARGEST_MESSAGE, Parameters, body_of},
+        state::{Gateway, Shared},
+    },
+    model::Sensitive,
+};
+
+/// How long an idempotency key counts after its message has expired.
+const KEY_OUTLASTS: SignedDuration = SignedDuration::from_hours(24);
+/// How long a message may wait when the caller does not say, and at most.
+const EXPIRES_IN: u64 = 24 * 3600;
+const LONGEST_EXPIRY: u64 = 30 * 24 * 3600;
+/// The header that names a message, so that a repetition is the same one.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const REPLAYED: &str = "idempotent-replayed";
+
+/// A message to send.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // read field by field, so that each refusal names its own
+pub struct NewMessage {
+    /// A phone number in international form, or a WhatsApp address of a person.
+    #[schema(min_length = 1, max_length = 64, example = "+15551234567")]
+    recipient: String,
+    /// The text.
+    #[schema(min_length = 1, max_length = 65536, example = "Your order is on its way.")]
+    message: String,
+    /// The session to send through; chosen by `routing` when not given.
+    #[schema(min_length = 1, max_length = 253)]
+    session_id: Option<String>,
+    /// primary (default): through the owner's primary session. balanced: through one of those that can send now.
+    routing: Option<RoutingWord>,
+    /// After how many seconds it is not to be sent any more; 86400 when not given.
+    #[schema(minimum = 1, maximum = 2_592_000)]
+    expires_in: Option<u64>,
+}
+
+/// The two ways.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code)] // as above
+enum RoutingWord {
+    /// Through the primary session.
+    Primary,
+    /// Through one that can send now.
+    Balanced,
+}
+
+struct Wanted {
+    recipient: String,
+    text: String,
+    session: Option<String>,
+    routing: Routing,
+    expires_in: u64,
+}
+
+/// Send a message
+///
+/// 202: the message is on disk and will reach WhatsApp once, or end in a state with a cause. 200: within `wait` seconds it was
+/// sent, or ended. With an `Idempotency-Key` a repetition of the request is the same message, also when the primary session
+/// has changed meanwhile; its answer has `Idempotent-Replayed: true` and the state that the message is in now.
+#[utoipa::path(
+    post, path = "/api/v1/messages/send/", operation_id = "send", tag = "messages",
+    params(
+        ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is sent; 0 when not given."),
+        ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Through whose sessions; the caller's own when not given."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "Names the message: 1 to 255 visible characters, with or without quotes around them. Kept until 24 hours after the message expires."),
+    ),
+    request_body(content = NewMessage, example = json!({"recipient": "+15551234567", "message": "Your order is on its way."})),
+    responses(
+        (status = 202, description = "Accepted; it waits.", body = Success<Message>),
+        (status = 200, description = "Sent, or ended, within `wait`.", body = Success<Message>),
+    ),
+)]
+pub async fn send(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Failure> {
+    let parameters = Parameters::of(&uri, &["wait", "owner"])?;
+    let wait = parameters.wait(0)?;
+    let key = key(&headers)?;
+    let text = body_of(&headers, content, LARGEST_MESSAGE).await?;
+    let wanted = wanted(text.as_deref())?;
+    let owner = parameters.get("owner").unwrap_or(&caller.user).to_owned();
+    let sender = sender(&gateway, &caller, &wanted, &owner).await?;
+    let expires_at = Timestamp::now()
+        .checked_add(SignedDuration::from_secs(wanted.expires_in.cast_signed()))
+        .unwrap_or(Timestamp::MAX);
+    let mut way = Way { uid: sender.uid.clone(), bridge: bridge(&sender)?, id: new_id(), replayed: false };
+    if let Some(key) = key {
+        way = claim(&gateway, &caller, &owner, &key, &wanted, way, expires_at).await?;
+    }
+    caller.story.is_about(gateway.index.place(&way.uid).unwrap_or_else(|| sender.place.clone()));
+
+    let spec = MessageSpec {
+        to: Sensitive::new(wanted.recipient),
+        content: Content::Text { text: Sensitive::new(wanted.text) },
+        expires_at: Some(expires_at),
+        extra: Extra::default(),
+    };
+    let message = hand_over(&gateway, &way, &spec, wait).await?;
+    tracing::info!(
+        request = caller.story.id(),
+        caller = caller.user,
+        message = message.id,
+        replayed = way.replayed,
+        "message accepted"
+    );
+    let status = if message.is_settled() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = answer::with(status, message);
+    if way.replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Where a message goes.
+struct Way {
+    uid: String,
+    bridge: BridgeBinding,
+    id: String,
+    /// Somebody has asked for it before.
+    replayed: bool,
+}
+
+fn wanted(text: Option<&str>) -> Result<Wanted, Failure> {
+    let fields = Fields::of(text, &["recipient", "message", "session_id", "routing", "expires_in"])?;
+    let invalid = |message: &str| Failure::new(Code::Invalid, message);
+    let recipient = fields.required("recipient", (1, 64))?;
+    let text = fields.required("message", (1, LONGEST_TEXT))?;
+    if text.trim().is_empty() {
+        return Err(invalid("field \"message\" must not be blank; give it something that shows"));
+    }
+    let session = fields.text("session_id", (1, 253))?;
+    let routing = match fields.text("routing", (1, 20))?.as_deref() {
+        None | Some("primary") => Routing::Primary,
+        Some("balanced") => Routing::Balanced,
+        Some(_) => return Err(invalid("field \"routing\" must be primary or balanced")),
+    };
+    let expires_in = fields.number("expires_in", (1, LONGEST_EXPIRY))?.unwrap_or(EXPIRES_IN);
+    Ok(Wanted { recipient, text, session, routing, expires_in })
+}
+
+/// The header's key, without the quotes that a structured field has.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    let bad = || {
+        Failure::new(
+            Code::BadRequest,
+            "the header Idempotency-Key must be there once and hold 1 to 255 visible ASCII characters",
+        )
+    };
+    let text = value.to_str().map_err(|_| bad())?.trim();
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if given.next().is_some() || !fits {
+        return Err(bad());
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// The instance that sends, if the caller may send through it.
+async fn sender(gateway: &Gateway, caller: &Caller, wanted: &Wanted, owner: &str) -> Result<Arc<Known>, Failure> {
+    let found = match &wanted.session {
+        Some(session) => gateway.index.known(drivers::instance_uid(session)).ok_or_else(Failure::not_found)?,
+        None => {
+            let own = gateway.index.of_owner(owner);
+            let mut allowed = Vec::with_capacity(own.len());
+            for known in own {
+                let may =
+                    gateway.access.may(&caller.identity, Verb::Create, known.owner.as_deref(), &known.place.namespace);
+                if may.await? {
+                    allowed.push(known);
+                }
+            }
+            return choose(&allowed, wanted.routing, &wanted.recipient);
+        }
+    };
+    let may = gateway.access.may(&caller.identity, Verb::Create, found.owner.as_deref(), &found.place.namespace);
+    if may.await? { Ok(found) } else { Err(Failure::not_found()) }
+}
+
+fn bridge(known: &Known) -> Result<BridgeBinding, Failure> {
+    known.bridge.clone().ok_or_else(|| {
+        Failure::new(
+            Code::NotPaired,
+            "the session has no place on a bridge yet, so no device is linked; wait for its QR code and scan it",
+        )
+    })
+}
+
+/// 3EB0 and 18 hexadecimal digits, as WhatsApp's web client makes them.
+fn new_id() -> String {
+    format!("3EB0{:016X}{:02X}", fastrand::u64(..), fastrand::u8(..))
+}
+
+/// The way that counts for a key: ours, or that of whoever was first.
+async fn claim(
+    gateway: &Gateway,
+    caller: &Caller,
+    owner: &str,
+    key: &str,
+    wanted: &Wanted,
+    way: Way,
+    expires_at: Timestamp,
+) -> Result<Way, Failure> {
+    let digest =
+        |text: &str| -> String { Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect() };
+    let key = digest(&json!([owner, key]).to_string());
+    let fingerprint = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
+    let ours = Claim {
+        fingerprint: digest(&fingerprint.to_string()),
+        session: way.uid.clone(),
+        place: format!("{}/{}", way.bridge.name, way.bridge.shard),
+        message: way.id.clone(),
+        expires_at: expires_at.checked_add(KEY_OUTLASTS).unwrap_or(Timestamp::MAX),
+    };
+    // Without a store of keys nothing is sent: a guard that is not there must not look like one that says yes.
+    let closed = || {
+        Failure::new(
+            Code::KeysUnavailable,
+            "whether this idempotency key was used before cannot be checked now, so nothing was sent; try again with the same key",
+        )
+    };
+    let home = gateway.bridges.home(&key).await.map_err(|_| closed())?;
+    let (counts, new) = match messages(&home)?.claim(&key, &ours).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            tracing::warn!(request = caller.story.id(), %error, "an idempotency key cannot be checked");
+            return Err(closed());
+        }
+    };
+    if counts.fingerprint != ours.fingerprint {
+        return Err(Failure::new(
+            Code::KeyReused,
+            "this idempotency key was used for another message; a new message needs a new key",
+        ));
+    }
+    let (name, shard) = counts.place.split_once('/').unwrap_or((&way.bridge.name, &way.bridge.shard));
+    Ok(Way {
+        bridge: BridgeBinding { name: name.to_owned(), shard: shard.to_owned() },
+        uid: counts.session,
+        id: counts.message,
+        replayed: !new,
+    })
+}
+
+/// Has the bridge accept the message, and waits until it is sent, at most so long.
+async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Duration) -> Result<Message, Failure> {
+    let deadline = tokio::time::Instant::now() + wait;
+    let driver = gateway.bridges.shard(&way.bridge).await?;
+    // Followed before the message is there, so that nothing is missed.
+    let events = if wait.is_zero() { None } else { messages(&driver)?.events(None).await.ok() };
+    let accepted = match messages(&driver)?.send(&way.uid, &way.id, spec).await {
+        Err(BridgeError::Unauthorized) => {
+            gateway.bridges.forget(&way.bridge);
+            let driver = gateway.bridges.shard(&way.bridge).await?;
+            messages(&driver)?.send(&way.uid, &way.id, spec).await
+        }
+        accepted => accepted,
+    };
+    let (accepted, _) = accepted.map_err(|error| match error {
+        BridgeError::NotFound if way.replayed => Failure::new(
+            Code::SessionGone,
+            "the session that this idempotency key was used with is gone, and the message was not sent; send it with a new key",
+        ),
+        // The bridge's own words quote nothing; which of the fields it is, it knows best.
+        error => of_bridge(&error),
+    })?;
+    let message = Message::of(accepted);
+    let Some(mut events) = events.filter(|_| !message.is_settled()) else { return Ok(message) };
+    let settled = async {
+        while let Some(Ok((_, status))) = events.next().await {
+            // Some were missed, or this one has moved: what is so now is looked up.
+            let moved = status.is_none_or(|status| status.session == way.uid && status.id == way.id);
+            if moved && let Some(message) = look(&driver, way).await.filter(Message::is_settled) {
+                return Some(message);
+            }
+        }
+        None
+    };
+    let settled = tokio::select! {
+        settled = tokio::time::timeout_at(deadline, settled) => settled.ok().flatten(),
+        () = gateway.closing.cancelled() => None,
+    };
+    match settled {
+        Some(message) => Ok(message),
+        None => Ok(look(&driver, way).await.unwrap_or(message)),
+    }
+}
+
+async fn look(driver: &Arc<dyn Driver>, way: &Way) -> Option<Message> {
+    driver.messages()?.read(&way.uid, &way.id).await.ok().map(Message::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(values: &[&str]) -> Result<Option<String>, Failure> {
+        key(&values.iter().map(|value| (IDEMPOTENCY_KEY.parse().unwrap(), value.parse().unwrap())).collect())
+    }
+
+    #[test]
+    fn a_key_is_the_same_with_quotes_and_without() {
+        assert_eq!(given(&[]).unwrap(), None);
+        assert_eq!(given(&["order-17"]).unwrap(), given(&["\"order-17\""]).unwrap());
+        for bad in [&[""][..], &["\"\""], &["a b"], &["a", "a"], &[&"x".repeat(256)]] {
+            assert_eq!(given(bad).err().unwrap().code, Code::BadRequest, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_read_strictly() {
+        let code = |text: &str| wanted(Some(text)).err().map(|failure| failure.code);
+        assert_eq!(code(r#"{"recipient":"+15551234567","message":"Hi"}"#), None);
+        for (text, expected) in [
+            (r#"{"message":"Hi"}"#, Code::Invalid),
+            (r#"{"recipient":"+15551234567"}"#, Code::Invalid),
+            (r#"{"recipient":"+15551234567","message":" "}"#, Code::Invalid),
+            (r#"{"recipient":5,"message":"Hi"}"#, Code::Invalid),
+            (r#"{"recipient":"+15551234567","message":"Hi","routing":"fast"}"#, Code::Invalid),
+            (r#"{"recipient":"+15551234567","message":"Hi","expires_in":0}"#, Code::Invalid),
+            (r#"{"recipient":"+15551234567","message":"Hi","expires_in":2592001}"#, Code::Invalid),
+            (r#"{"recipient":"+15551234567","message":"Hi","text":"Hi"}"#, Code::BadRequest),
+            (r#"{"recipient":"+15551234567","message":"Hi","message":"Hi"}"#, Code::BadRequest),
+        ] {
+            assert_eq!(code(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_looks_like_those_of_whatsapps_web_client() {
+        let id = new_id();
+        assert!(id.len() == 22 && id.starts_with("3EB0") && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    }
+}
