@@ -27,12 +27,14 @@ use crate::{
 const KNOWN: Duration = Duration::from_secs(30);
 
 type Shards = Arc<Vec<(BridgeBinding, Endpoint)>>;
+/// A shard as it was reached, what it was reached by, and until when that counts.
+type Reached = (Arc<dyn Driver>, Endpoint, Instant);
 
 /// Finds shards and reaches them.
 pub struct Bridges {
     client: Client,
     listed: Mutex<Option<(Shards, Instant)>>,
-    drivers: Mutex<HashMap<BridgeBinding, (Arc<dyn Driver>, Endpoint, Instant)>>,
+    drivers: Mutex<HashMap<BridgeBinding, Reached>>,
 }
 
 impl Bridges {

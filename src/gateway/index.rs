@@ -73,28 +73,28 @@ struct Shared {
 
 #[derive(Default)]
 struct Places {
-    by_uid: HashMap<String, Key>,
-    by_key: HashMap<Key, Arc<Known>>,
-    by_owner: HashMap<String, HashSet<Key>>,
+    uids: HashMap<String, Key>,
+    known_at: HashMap<Key, Arc<Known>>,
+    owned_by: HashMap<String, HashSet<Key>>,
 }
 
 impl Index {
     /// Where the instance with this uid is, or was a moment ago.
     pub fn place(&self, uid: &str) -> Option<ObjectRef> {
-        lock(&self.0.places).by_uid.get(uid).map(|key| ObjectRef::clone(key))
+        lock(&self.0.places).uids.get(uid).map(|key| ObjectRef::clone(key))
     }
 
     /// What is known of the instance with this uid.
     pub fn known(&self, uid: &str) -> Option<Arc<Known>> {
         let places = lock(&self.0.places);
-        places.by_key.get(places.by_uid.get(uid)?).map(Arc::clone)
+        places.known_at.get(places.uids.get(uid)?).map(Arc::clone)
     }
 
     /// What is known of an owner's instances, by uid.
     pub fn of_owner(&self, owner: &str) -> Vec<Arc<Known>> {
         let places = lock(&self.0.places);
-        let keys = places.by_owner.get(owner).into_iter().flatten();
-        let mut found: Vec<_> = keys.filter_map(|key| places.by_key.get(key)).map(Arc::clone).collect();
+        let keys = places.owned_by.get(owner).into_iter().flatten();
+        let mut found: Vec<_> = keys.filter_map(|key| places.known_at.get(key)).map(Arc::clone).collect();
         found.sort_by(|one, other| one.uid.cmp(&other.uid));
         found
     }
@@ -134,22 +134,22 @@ impl Index {
 impl Places {
     fn put(&mut self, key: Key, known: Known) {
         self.remove(&key);
-        self.by_uid.insert(known.uid.clone(), Key::clone(&key));
+        self.uids.insert(known.uid.clone(), Key::clone(&key));
         if let Some(owner) = &known.owner {
-            self.by_owner.entry(owner.clone()).or_default().insert(Key::clone(&key));
+            self.owned_by.entry(owner.clone()).or_default().insert(Key::clone(&key));
         }
-        self.by_key.insert(key, Arc::new(known));
+        self.known_at.insert(key, Arc::new(known));
     }
 
     fn remove(&mut self, key: &Key) {
-        let Some(known) = self.by_key.remove(key) else { return };
-        self.by_uid.remove(&known.uid);
+        let Some(known) = self.known_at.remove(key) else { return };
+        self.uids.remove(&known.uid);
         if let Some(owner) = &known.owner
-            && let Some(keys) = self.by_owner.get_mut(owner)
+            && let Some(keys) = self.owned_by.get_mut(owner)
         {
             keys.remove(key);
             if keys.is_empty() {
-                self.by_owner.remove(owner);
+                self.owned_by.remove(owner);
             }
         }
     }

@@ -28,6 +28,7 @@ mod gateway;
 mod gateway_access;
 mod gateway_events;
 mod gateway_input;
+mod gateway_messages;
 mod half_open;
 mod identities;
 mod least_privilege;

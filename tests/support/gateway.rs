@@ -302,6 +302,15 @@ async fn own_account(world: &World) -> String {
     let mut count = 0;
     for mut object in ours {
         object["metadata"]["name"] = name.clone().into();
+        if object["metadata"]["namespace"].is_string() {
+            object["metadata"]["namespace"] = world.name.clone().into();
+        }
+        // The Secret with the bridge's token has this world's name.
+        for names in
+            object["rules"].as_array_mut().into_iter().flatten().filter_map(|rule| rule.get_mut("resourceNames"))
+        {
+            *names = json!([world.name]);
+        }
         if object["kind"].as_str().unwrap().ends_with("Binding") {
             object["roleRef"]["name"] = name.clone().into();
             object["subjects"][0] = json!({"kind": "ServiceAccount", "name": name, "namespace": world.name});
@@ -309,10 +318,22 @@ async fn own_account(world: &World) -> String {
         apply(&world.client, &object).await;
         count += 1;
     }
-    assert_eq!(count, 2);
+    assert_eq!(count, 4);
     let user = user(world, &name);
     until_allowed(&world.client, &user, None, "create", "authentication.k8s.io", "tokenreviews").await;
     token_of(&world.client, &world.name, &name, None).await
+}
+
+/// Gives an account of this world a verb on messages.
+pub async fn let_message(world: &World, account: &str, verb: &str) {
+    let (name, namespace) = (format!("{account}-messages-{verb}"), &world.name);
+    let rules =
+        json!([{"apiGroups": ["whatsapp-operator.dev"], "resources": ["whatsappinstances/messages"], "verbs": [verb]}]);
+    let subjects = json!([{"kind": "ServiceAccount", "name": account, "namespace": namespace}]);
+    let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name});
+    let (meta, version) = (json!({"name": name, "namespace": namespace}), "rbac.authorization.k8s.io/v1");
+    apply(&world.client, &json!({"apiVersion": version, "kind": "Role", "metadata": meta, "rules": rules})).await;
+    apply(&world.client, &json!({"apiVersion": version, "kind": "RoleBinding", "metadata": meta, "roleRef": role_ref, "subjects": subjects})).await;
 }
 
 /// Makes a service account that may do nothing, unless it is there.
