@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     process::ProcessArgs,
-    values::{address, namespace},
+    values::{address, namespace, selector},
 };
 use crate::platform::kubernetes::Cluster;
 
@@ -53,6 +53,11 @@ pub struct GatewayArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     pub namespace: Option<String>,
 
+    /// Only WhatsAppBridges with these labels, as the operator has them, for example 'operator=blue'; all when empty. Every
+    /// replica must have the same: together they decide which shard keeps an idempotency key
+    #[arg(long, env = "WHATSAPP_OPERATOR_BRIDGE_SELECTOR", value_name = "K=V", value_parser = selector)]
+    pub bridge_selector: Option<String>,
+
     /// Audiences that callers' tokens may be for, separated by commas; the API server's own when empty. The API server must
     /// take them too (its --api-audiences), since it gets the same tokens
     #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_AUDIENCES", value_name = "A,B", value_delimiter = ',')]
@@ -85,6 +90,11 @@ impl GatewayArgs {
     /// The default namespace, when it was said.
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+
+    /// The labels that were said.
+    pub fn bridge_selector(&self) -> Option<String> {
+        self.bridge_selector.clone().filter(|selector| !selector.is_empty())
     }
 
     /// The audiences that were said.

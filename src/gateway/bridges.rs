@@ -33,14 +33,15 @@ type Reached = (Arc<dyn Driver>, Endpoint, Instant);
 /// Finds shards and reaches them.
 pub struct Bridges {
     client: Client,
+    selector: Option<String>,
     listed: Mutex<Option<(Shards, Instant)>>,
     drivers: Mutex<HashMap<BridgeBinding, Reached>>,
 }
 
 impl Bridges {
-    /// By the gateway's own client.
-    pub fn new(client: Client) -> Self {
-        Self { client, listed: Mutex::default(), drivers: Mutex::default() }
+    /// By the gateway's own client; only bridges with these labels.
+    pub fn new(client: Client, selector: Option<String>) -> Self {
+        Self { client, selector, listed: Mutex::default(), drivers: Mutex::default() }
     }
 
     /// All shards of all bridges.
@@ -54,7 +55,8 @@ impl Bridges {
             return Ok(Arc::clone(shards));
         }
         let api: Api<WhatsAppBridge> = Api::all(self.client.clone());
-        let found = call("list the bridges", CALL_TIMEOUT, api.list(&ListParams::default())).await;
+        let params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() };
+        let found = call("list the bridges", CALL_TIMEOUT, api.list(&params)).await;
         let found = found.map_err(|error| {
             tracing::warn!(%error, "list the bridges");
             unavailable()

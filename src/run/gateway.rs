@@ -68,7 +68,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let gateway = Gateway {
         settings: Settings { namespace, origins: args.origins(), https: tls.is_some() },
         callers: OnBehalf::connect(&args.cluster()).await?,
-        bridges: Bridges::new(client.clone()),
+        bridges: Bridges::new(client.clone(), args.bridge_selector()),
         access: Access::new(client.clone()),
         identities: Identities::new(client, args.audiences(), metrics.clone()),
         index: index.clone(),

@@ -48,8 +48,9 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
     let friend = "+15550203901";
     let world = world("gateway-messages").await;
     let rest = Rest::start(&world, &[]).await;
-    let other =
-        Rest::start_as(&world.dir.join("gateway-2"), &world.dir.join("gateway.kubeconfig"), &world.name, &[]).await;
+    let (second_dir, kubeconfig) = (world.dir.join("gateway-2"), world.dir.join("gateway.kubeconfig"));
+    let selector = format!("world={}", world.name);
+    let other = Rest::start_as(&second_dir, &kubeconfig, &world.name, &["--bridge-selector", &selector]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     let body = |text: &str| json!({"recipient": friend, "message": text});
     send(&rest, &token, SEND, &body("Nobody sends"), None).await.refused(409, "NoPrimary");
@@ -87,7 +88,8 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
 
     // The primary moves; the same key is the same message of the same session, and a new one goes through the new primary.
     let second = connected(&world, &rest, &token, "Second", "+15550203002").await;
-    rest.post(&token, &format!("/api/v1/sessions/set-primary/{second}/")).await.data(202);
+    let moved = rest.post(&token, &format!("/api/v1/sessions/set-primary/{second}/")).await;
+    assert!(moved.status < 300, "{}", moved.body);
     until_primary(&rest, &token, &second).await;
     let again = send(&other, &token, &format!("{SEND}?wait=30"), &body("Order 17"), Some("order-17")).await;
     assert_eq!(again.headers["idempotent-replayed"], "true");

@@ -103,7 +103,10 @@ impl Rest {
         let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&world.kubeconfig).unwrap()).unwrap();
         config["users"][0]["user"] = json!({ "token": token });
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        Self::start_as(&world.dir.join("gateway"), &kubeconfig, &world.name, more).await
+        // Other worlds have bridges on the same API server.
+        let selector = format!("world={}", world.name);
+        let more: Vec<&str> = more.iter().copied().chain(["--bridge-selector", &selector]).collect();
+        Self::start_as(&world.dir.join("gateway"), &kubeconfig, &world.name, &more).await
     }
 
     /// Starts a gateway that is whoever the kubeconfig says.
@@ -306,10 +309,10 @@ async fn own_account(world: &World) -> String {
             object["metadata"]["namespace"] = world.name.clone().into();
         }
         // The Secret with the bridge's token has this world's name.
-        for names in
-            object["rules"].as_array_mut().into_iter().flatten().filter_map(|rule| rule.get_mut("resourceNames"))
-        {
-            *names = json!([world.name]);
+        for rule in object.get_mut("rules").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(names) = rule.get_mut("resourceNames") {
+                *names = json!([world.name]);
+            }
         }
         if object["kind"].as_str().unwrap().ends_with("Binding") {
             object["roleRef"]["name"] = name.clone().into();
