@@ -56,7 +56,7 @@ async fn a_clock_that_is_set_keeps_no_session_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ban_lasts_as_long_as_it_does_whatever_the_clock_says() {
     const PHONE: &str = "+15550002111";
-    const BAN: u64 = 25;
+    const BAN: u64 = 40;
     let (mut bench, clock) = bench("clock-ban").await;
     bench.put("a", json!({})).await;
     bench.link("a", PHONE).await;
@@ -83,4 +83,18 @@ async fn a_ban_lasts_as_long_as_it_does_whatever_the_clock_says() {
         // The server counts in whole seconds.
         assert!(first > (i64::try_from(BAN).unwrap() - 1) * 1000, "back after {first} ms");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_that_ended_while_the_machine_was_suspended_is_over() {
+    const PHONE: &str = "+15550002121";
+    let (bench, clock) = bench("clock-suspend").await;
+    bench.put("a", json!({})).await;
+    bench.link("a", PHONE).await;
+    bench.whatsapp.happens_for(PHONE, "ban", 3600).await;
+    bench.until("a", "Banned", Some("TemporaryBan")).await;
+    // The server's clock went on as well.
+    bench.whatsapp.happens_for(PHONE, "ban", 0).await;
+    clock.suspend(2 * HOUR);
+    bench.until("a", "Connected", None).await;
 }

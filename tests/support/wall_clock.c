@@ -1,4 +1,5 @@
-/* Preloaded into a program, this moves its wall clock, and no other, by the seconds that the file WALL_CLOCK says. */
+/* Preloaded into a program, this moves its wall clock by the seconds that the file WALL_CLOCK says, and its clock of the time
+   since the machine started, suspension included, by those that the file BOOT_CLOCK says. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -6,9 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static long offset(void) {
+static long offset(const char *variable) {
     char text[32];
-    const char *path = getenv("WALL_CLOCK");
+    const char *path = getenv(variable);
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (file < 0) return 0;
     long length = read(file, text, sizeof text - 1);
@@ -20,7 +21,8 @@ static long offset(void) {
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
     int failed = syscall(SYS_clock_gettime, clock, time) != 0;
-    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) time->tv_sec += offset();
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) time->tv_sec += offset("WALL_CLOCK");
+    if (!failed && clock == CLOCK_BOOTTIME) time->tv_sec += offset("BOOT_CLOCK");
     return failed ? -1 : 0;
 }
 
