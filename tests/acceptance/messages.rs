@@ -226,3 +226,28 @@ async fn what_was_accepted_arrives_once_and_in_order_while_everything_breaks() {
         assert_eq!(ids, expected, "each once, in order, at the phone of session {session}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restriction_keeps_messages_to_new_people_until_it_is_over() {
+    const STRANGER: &str = "+15550003911";
+    let bench = Bench::start("messages-restricted", &[]).await;
+    bench.sender("a", SENDER).await;
+    bench.whatsapp.happens_for(SENDER, "restrict", 3600).await;
+    bench.until_it("a", |session| session["restriction"]["kind"] == "ReachoutTimelock").await;
+    assert_eq!(bench.accepted("a", &id(1), STRANGER, "Hello").await["waitsFor"], "Restriction");
+    bench.whatsapp.happens(SENDER, "unrestrict").await;
+    bench.until_message("a", &id(1), &["Delivered"]).await;
+
+    // Refused as those of a restricted account are, while the account is not: it waits, and is not tried again at once.
+    bench.whatsapp.rules(SENDER, json!({"acks": {"error": 463, "times": 1}})).await;
+    bench.accepted("a", &id(2), STRANGER, "Hello again").await;
+    let refused = async {
+        while bench.message("a", &id(2)).await["waitsFor"] != "Restriction" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("it waits for the restriction");
+    let session = bench.ask(Method::GET, "/v1/sessions/a", None).await.1;
+    assert_eq!((&session["phase"], &session["restriction"]), (&json!("Connected"), &Value::Null));
+    assert_eq!(bench.message("a", &id(2)).await["state"], "Queued");
+}

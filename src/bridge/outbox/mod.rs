@@ -36,6 +36,8 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_secs(2);
 /// Longest such wait.
 const AGAIN_MAX: Duration = Duration::from_secs(300);
+/// How long a refusal for a restriction keeps new chats back when nobody confirms the restriction: then it is tried again.
+const RESTRICTION_SUSPECTED: Duration = Duration::from_secs(600);
 /// How often a message goes out whose recipient's phone could not be keyed, before it is given up.
 const KEYING_TRIES: u32 = 3;
 /// The server's code for a message that starts a chat while the account may not.
@@ -195,8 +197,10 @@ pub struct Outbox {
     refusals: u32,
     /// How often the first message was sent without its recipient's phone.
     unkeyed: u32,
-    /// Known recipients whose messages were refused all the same, while the account is restricted.
+    /// Recipients whose messages were refused, known or not, while the account is restricted.
     locked: HashSet<RecipientKey>,
+    /// The server refused a message as those of a restricted account are; until then the account is taken for one.
+    restricted_until: Option<Timestamp>,
     /// No message expires before then.
     next_expiry: Option<Timestamp>,
     seed: u64,
@@ -216,6 +220,7 @@ impl Outbox {
             refusals: 0,
             unkeyed: 0,
             locked: HashSet::new(),
+            restricted_until: None,
             seed: seed | 1,
         }
     }
@@ -224,6 +229,9 @@ impl Outbox {
     /// with a session: there may be a hundred thousand messages. So what could not be written has to be written later.
     pub fn step(&mut self, event: Event, now: Timestamp) -> (Vec<Write>, Vec<Effect>) {
         let (mut writes, mut effects) = (Vec::new(), Vec::new());
+        if self.restricted_until.is_some_and(|until| until <= now) {
+            self.unrestricted();
+        }
         self.apply(event, now, &mut writes);
         self.expire(now, &mut writes);
         self.proceed(now, &mut writes, &mut effects);
@@ -279,7 +287,7 @@ impl Outbox {
         let waiting = self.waiting.get(position)?;
         Some(match self.link {
             Link::Down(why) => (why, None),
-            Link::Up { timelocked, .. } if self.is_locked(waiting, timelocked) => (WaitsFor::Restriction, None),
+            Link::Up { .. } if self.is_locked(waiting) => (WaitsFor::Restriction, None),
             Link::Up { .. } => {
                 let why = if position == 0 && self.flying.is_none() { WaitsFor::Pacing } else { WaitsFor::Turn };
                 (why, Some(self.pace.estimate(position + usize::from(self.flying.is_some()), now)))
@@ -295,7 +303,7 @@ impl Outbox {
             (None, Some(position)) => self.waiting.get(position).map(|waiting| self.turn_of(waiting, now)),
             _ => None,
         };
-        [acknowledged_by, self.next_expiry, turn].into_iter().flatten().min()
+        [acknowledged_by, self.next_expiry, self.restricted_until, turn].into_iter().flatten().min()
     }
 
     fn apply(&mut self, event: Event, now: Timestamp, writes: &mut Vec<Write>) {
@@ -352,13 +360,20 @@ impl Outbox {
         if self.flying.is_some_and(|flying| client(link) != Some(flying.client)) {
             self.land();
         }
-        if !matches!(link, Link::Up { timelocked: true, .. }) {
-            self.locked.clear();
+        // What was suspected is over when what was known is.
+        let known = |link| matches!(link, Link::Up { timelocked: true, .. });
+        if known(self.link) && matches!(link, Link::Up { timelocked: false, .. }) {
+            self.unrestricted();
         }
         if client(link) != client(self.link) {
             self.not_before = None;
         }
         self.link = link;
+    }
+
+    fn unrestricted(&mut self) {
+        self.restricted_until = None;
+        self.locked.clear();
     }
 
     /// Puts the message that is with the server back in its place.
@@ -413,10 +428,9 @@ impl Outbox {
         let Some(flying) = self.flying_of(sequence).copied() else { return };
         match code {
             TIMELOCKED => {
+                // Whoever runs the session asks whether it is restricted, and may get no answer.
                 self.locked.insert(flying.message.recipient);
-                if let Link::Up { timelocked, .. } = &mut self.link {
-                    *timelocked = true;
-                }
+                self.restricted_until = Some(later(now, RESTRICTION_SUSPECTED));
                 self.land();
                 // The server has said that it did not take it.
                 self.no_longer_handed_over(sequence);
@@ -497,12 +511,17 @@ impl Outbox {
 
     /// The first message that nothing but its time keeps back. Only a restriction lets others overtake.
     fn candidate(&self) -> Option<usize> {
-        let Link::Up { timelocked, .. } = self.link else { return None };
-        self.waiting.iter().position(|waiting| !self.is_locked(waiting, timelocked))
+        let Link::Up { .. } = self.link else { return None };
+        self.waiting.iter().position(|waiting| !self.is_locked(waiting))
     }
 
-    fn is_locked(&self, waiting: &Waiting, timelocked: bool) -> bool {
-        timelocked && (!waiting.known || self.locked.contains(&waiting.recipient))
+    /// Whether only those who have got a message before are written to.
+    pub fn is_restricted(&self) -> bool {
+        matches!(self.link, Link::Up { timelocked: true, .. }) || self.restricted_until.is_some()
+    }
+
+    fn is_locked(&self, waiting: &Waiting) -> bool {
+        self.is_restricted() && (!waiting.known || self.locked.contains(&waiting.recipient))
     }
 
     fn turn_of(&self, waiting: &Waiting, now: Timestamp) -> Timestamp {

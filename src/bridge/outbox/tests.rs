@@ -158,7 +158,18 @@ fn a_restriction_keeps_new_chats_back_and_lets_known_ones_go_on() {
     assert_eq!((story.waits_for(2), story.waits_for(3)), (Some(WaitsFor::Restriction), Some(WaitsFor::Restriction)));
     assert!(story.outbox.can_be_called_back(2), "the server has said that it did not take it");
     story.is_acknowledged(4).sends(None);
-    story.goes_up(CLIENT).sends(2).is_acknowledged(2).sends(3);
+    // Another client changes nothing about it; that it is known to be over does.
+    story.goes_up(2).sends(None).happens(Event::Link(Link::Up { client: 2, timelocked: true })).sends(None);
+    story.goes_up(2).sends(2).is_acknowledged(2).sends(3);
+}
+
+#[test]
+fn a_restriction_that_nobody_confirms_is_tried_again_later_and_not_at_once() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).goes_up(CLIENT).happens(Event::Refused { sequence: 1, code: TIMELOCKED }).sends(None);
+    story.goes_up(CLIENT).sends(None).passes(599).sends(None);
+    assert_eq!(story.outbox.wake_at(story.now), Some(later(story.now, Duration::from_secs(1))));
+    story.passes(1).sends(1);
 }
 
 #[test]

@@ -92,8 +92,7 @@ impl Actor {
             return Err(Refusal::TooMuchWaits { retry_after: Duration::try_from(too_late).unwrap_or_default() });
         }
         let recipient = new.recipient.key();
-        let known = matches!(self.outbox.link(), Link::Up { timelocked: true, .. })
-            && self.shared.store.reader.knows(self.state.id(), recipient).await?;
+        let known = self.outbox.is_restricted() && self.shared.store.reader.knows(self.state.id(), recipient).await?;
         let sequence = self.last_sequence + 1;
         let message = Message {
             status: MessageStatus {
