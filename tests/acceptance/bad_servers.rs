@@ -157,10 +157,11 @@ async fn an_account_in_coexistence_is_told_so_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_fails_has_one_reason() {
     let world = World::start("handshakes").await;
-    for (name, fault, reason) in [
-        ("truncated", "truncated", "ServerNotTrusted"),
-        ("half", "halfFrame", "ServerNotAnswering"),
-        ("closed", "thenHangUp", "ServerRefused"),
+    for (name, fault, reasons) in [
+        ("truncated", "truncated", &["ServerNotTrusted"][..]),
+        // Who gives up first on what never comes, the client or this server, both after 20 s, is chance.
+        ("half", "halfFrame", &["ServerNotAnswering", "ServerRefused"]),
+        ("closed", "thenHangUp", &["ServerRefused"]),
     ] {
         world.whatsapp.newcomers(json!({"hello": fault})).await;
         world.apply(name, json!({})).await;
@@ -168,7 +169,7 @@ async fn a_handshake_that_fails_has_one_reason() {
         let failed =
             |instance: &WhatsAppInstance| !["", "NotStarted", "PairingQueued"].contains(&&*connected(instance));
         let first = world.history.until(name, "failing", 2 * SOON, failed).await;
-        assert_eq!(connected(&first), reason, "{fault}");
+        assert!(reasons.contains(&&*connected(&first)), "{fault}: {}", connected(&first));
         world.whatsapp.newcomers(json!({})).await;
         world.qr(name).await;
     }

@@ -51,6 +51,16 @@ impl History {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (sender, changed) = watch::channel(0);
         let record = seen.clone();
+        let see = move |instance: WhatsAppInstance, gone: bool| {
+            let name = instance.name_any();
+            let one = Seen { at: Timestamp::now(), instance: (!gone).then_some(instance), name };
+            let count = {
+                let mut all = record.lock().unwrap();
+                all.push(one);
+                all.len()
+            };
+            let _ = sender.send(count);
+        };
         let task = tokio::spawn(async move {
             let mut version = start;
             // The API server ends a watch every few minutes; go on from the last version seen.
@@ -64,17 +74,17 @@ impl History {
                     let (instance, gone) = match event {
                         WatchEvent::Added(i) | WatchEvent::Modified(i) => (i, false),
                         WatchEvent::Deleted(i) => (i, true),
-                        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
+                        WatchEvent::Bookmark(_) => continue,
+                        // The version is too old by now: a busy API server remembers a few seconds. What is there is seen anew.
+                        WatchEvent::Error(_) => {
+                            let Ok(list) = api.list(&kube::api::ListParams::default()).await else { break };
+                            version = list.metadata.resource_version.unwrap();
+                            list.items.into_iter().for_each(|instance| see(instance, false));
+                            break;
+                        }
                     };
                     version = instance.resource_version().unwrap();
-                    let name = instance.name_any();
-                    let one = Seen { at: Timestamp::now(), instance: (!gone).then_some(instance), name };
-                    let count = {
-                        let mut all = record.lock().unwrap();
-                        all.push(one);
-                        all.len()
-                    };
-                    let _ = sender.send(count);
+                    see(instance, gone);
                 }
             }
         });
