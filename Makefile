@@ -7,7 +7,7 @@ SHELL := bash
 # One feature set and one profile for everything that is built here: another set would compile the world again.
 CARGO_SET := --workspace --features simulated-whatsapp
 # Tests mostly wait for the programs they started; more of them than cores may do that side by side.
-TEST_THREADS ?= 8
+TEST_THREADS ?= 6
 PLUGIN_REFERENCE := src/plugin/REFERENCE.md
 
 .PHONY: help

@@ -7,11 +7,16 @@ use whatsapp_operator::api::{Phase, WhatsAppInstance, conditions::CONNECTED};
 
 use crate::support::{
     history::Ask as _,
-    world::{SOON, World},
+    world::{ALONE, SOON, Wishes, World},
 };
 
 /// From the moment on which nothing that arrives can be read until it is noticed: the bridge waits 75 s for an answer.
 const DEAF: Duration = Duration::from_secs(150);
+
+/// A world whose operator has no lease to lose: what the API server is too busy for while others storm it is not tried here.
+async fn start(name: &str) -> World {
+    World::start_with(name, Wishes::of_operator(&[ALONE])).await
+}
 
 /// Waits until the instance says why it is not connected.
 async fn until_lost(world: &World, name: &str, reason: &str, patience: Duration) {
@@ -21,7 +26,7 @@ async fn until_lost(world: &World, name: &str, reason: &str, patience: Duration)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_leads_nowhere_is_noticed_and_made_again() {
-    let world = World::start("nowhere").await;
+    let world = start("nowhere").await;
     let cases = [
         ("silent", "+15550009101", json!({"act": "silent", "about": "everything"})),
         ("damaged", "+15550009102", json!({"act": "damagedFrame"})),
@@ -52,7 +57,7 @@ async fn a_connection_that_leads_nowhere_is_noticed_and_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_that_do_not_hold_become_rare() {
     const PHONE: &str = "+15550009111";
-    let world = World::start("flaps").await;
+    let world = start("flaps").await;
     world.connected("one", PHONE).await;
     let before = world.whatsapp.logins(PHONE).await.len();
     world.whatsapp.rules(PHONE, json!({"endLogin": {"afterMs": 500}})).await;
@@ -69,7 +74,7 @@ async fn logins_that_do_not_hold_become_rare() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_login_refused_by_mistake_does_not_cost_the_link() {
     const PHONE: &str = "+15550009121";
-    let mut world = World::start("mistaken").await;
+    let mut world = start("mistaken").await;
     let instance = world.connected("one", PHONE).await;
     let linked = world.key_files(&instance);
     assert!(!linked.is_empty());
@@ -99,7 +104,7 @@ async fn one_login_refused_by_mistake_does_not_cost_the_link() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_question_without_an_answer_does_not_end_a_connection() {
     const PHONE: &str = "+15550009131";
-    let world = World::start("unanswered").await;
+    let world = start("unanswered").await;
     world.whatsapp.rules(PHONE, json!({"unanswered": [{"xmlns": "encrypt", "type": "set"}]})).await;
     world.connected("one", PHONE).await;
     let logins = world.whatsapp.logins(PHONE).await.len();
@@ -120,7 +125,7 @@ async fn until_says(world: &World, name: &str, reason: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_fails_says_so_and_the_next_code_works() {
     const PHONE: &str = "+15550009141";
-    let world = World::start("links").await;
+    let world = start("links").await;
     world.whatsapp.newcomers(json!({"references": "none"})).await;
     world.apply("one", json!({})).await;
     until_says(&world, "one", "PairingCodesUnusable").await;
@@ -141,7 +146,7 @@ async fn a_link_that_fails_says_so_and_the_next_code_works() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_in_coexistence_is_told_so_once() {
     const PHONE: &str = "+15550009151";
-    let world = World::start("coexistence").await;
+    let world = start("coexistence").await;
     world.apply("one", json!({"pairing": {"autoRefresh": true}})).await;
     let code = world.qr("one").await;
     let _ = world.whatsapp.scan_wrong(&code, PHONE, "hosted").await;
@@ -156,7 +161,7 @@ async fn an_account_in_coexistence_is_told_so_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_fails_has_one_reason() {
-    let world = World::start("handshakes").await;
+    let world = start("handshakes").await;
     for (name, fault, reasons) in [
         ("truncated", "truncated", &["ServerNotTrusted"][..]),
         // Who gives up first on what never comes, the client or this server, both after 20 s, is chance.
@@ -178,7 +183,7 @@ async fn a_handshake_that_fails_has_one_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_connection_that_is_ended_with_429_waits_before_the_next_login() {
     const PHONE: &str = "+15550009161";
-    let world = World::start("enough").await;
+    let world = start("enough").await;
     world.connected("one", PHONE).await;
     let before = world.whatsapp.logins(PHONE).await.len();
     let ended = jiff::Timestamp::now().as_millisecond();
