@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::conditions::CONNECTED;
 use crate::model::Sensitive;
 
 /// What the controller observed. QR and pairing codes stand here, so reading it means being able to link the account.
@@ -76,6 +77,11 @@ impl WhatsAppInstanceStatus {
     pub fn true_because(&self, kind: &str) -> Option<&str> {
         let mut holding = self.conditions.iter().filter(|shown| shown.type_ == kind && shown.status == "True");
         holding.next().map(|shown| shown.reason.as_str())
+    }
+
+    /// Whether the session is connected to WhatsApp.
+    pub fn is_connected(&self) -> bool {
+        self.true_because(CONNECTED).is_some()
     }
 }
 

@@ -1,7 +1,6 @@
 //! Who may send and read messages, which are no objects of Kubernetes: the owner of the instance, and whoever RBAC lets.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use k8s_openapi::api::{authentication::v1::UserInfo, authorization::v1::Resource
 use kube::Client;
 use tokio::time::Instant;
 
-use super::{code::Code, failure::Failure};
+use super::{code::Code, failure::Failure, remembered::Remembered};
 use crate::{
     api::GROUP,
     platform::{access, kubernetes::CALL_TIMEOUT, lock},
@@ -18,8 +17,6 @@ use crate::{
 
 /// How long an answer of RBAC counts. Rights that are taken away hold for so long.
 const KNOWN: Duration = Duration::from_secs(10);
-/// Answers kept at most.
-const MOST: usize = 10_000;
 
 /// What somebody wants with messages; a verb on `whatsappinstances/messages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +41,7 @@ type Question = (String, String, Verb);
 /// Asks RBAC, and remembers for a moment.
 pub struct Access {
     client: Client,
-    remembered: Mutex<HashMap<Question, (bool, Instant)>>,
+    remembered: Mutex<Remembered<Question, bool>>,
 }
 
 impl Access {
@@ -73,9 +70,7 @@ impl Access {
             format!("{name}\n{}", user.groups.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n"));
         let question = (who, namespace.to_owned(), verb);
         let now = Instant::now();
-        if let Some((answer, until)) = lock(&self.remembered).get(&question)
-            && *until > now
-        {
+        if let Some(answer) = lock(&self.remembered).get(&question, now) {
             return Ok(*answer);
         }
         let what = ResourceAttributes {
@@ -91,11 +86,7 @@ impl Access {
             tracing::warn!(%error, "ask who may send and read messages");
             Failure::new(Code::AccessUnknown, "whether you may do this cannot be checked now; try again in a moment")
         })?;
-        let mut remembered = lock(&self.remembered);
-        if remembered.len() >= MOST {
-            remembered.clear();
-        }
-        remembered.insert(question, (answer, now + KNOWN));
+        lock(&self.remembered).put(question, answer, KNOWN, now);
         Ok(answer)
     }
 }

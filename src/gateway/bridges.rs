@@ -9,10 +9,9 @@ use std::{
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::ListParams};
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::{code::Code, failure::Failure};
+use super::{code::Code, failure::Failure, rendezvous};
 use crate::{
     api::{BridgeBinding, WhatsAppBridge},
     bridge_api::{BridgeError, ErrorCode, Open},
@@ -117,7 +116,7 @@ impl Bridges {
 }
 
 fn weight(key: &str, BridgeBinding { name, shard }: &BridgeBinding) -> [u8; 32] {
-    Sha256::digest(format!("{key}\n{name}\n{shard}")).into()
+    rendezvous::weight(key, &format!("{name}\n{shard}"))
 }
 
 /// The messages of a shard.

@@ -1,7 +1,6 @@
 //! Whose tokens are, kept for a moment: the API server is asked once, not with every request.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,15 +12,13 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{code::Code, failure::Failure, metrics::GatewayMetrics};
+use super::{code::Code, failure::Failure, metrics::GatewayMetrics, remembered::Remembered};
 use crate::platform::{lock, tokens};
 
 /// As long as a webhook authorizer's or the API server's own caches keep such answers, roughly.
 const KNOWN: Duration = Duration::from_secs(30);
 /// A token that is nobody's may be somebody's a moment later: a new account's.
 const UNKNOWN: Duration = Duration::from_secs(5);
-/// Answers kept at most; about 200 bytes each and what the user's groups take.
-const MOST: usize = 10_000;
 /// The API server answers in milliseconds; a caller does not wait longer for it.
 const ASKING: Duration = Duration::from_secs(5);
 /// Questions under way at once: garbage costs the API server no more than that.
@@ -40,7 +37,7 @@ pub struct Identity {
 pub struct Identities {
     client: Client,
     audiences: Vec<String>,
-    remembered: Mutex<Remembered>,
+    remembered: Mutex<Remembered<Key, Verdict>>,
     asking: Semaphore,
     metrics: GatewayMetrics,
 }
@@ -65,7 +62,7 @@ impl Identities {
             Verdict::Somebody(user) => Ok(Identity { user, expires }),
             Verdict::Nobody => Err(Failure::unauthorized()),
         };
-        if let Some(verdict) = lock(&self.remembered).get(&key, Instant::now()) {
+        if let Some(verdict) = lock(&self.remembered).get(&key, Instant::now()).cloned() {
             return found(verdict);
         }
         let late = || {
@@ -99,33 +96,6 @@ type Key = [u8; 32];
 enum Verdict {
     Somebody(Arc<UserInfo>),
     Nobody,
-}
-
-/// Answers, each until a time; a bounded number.
-#[derive(Default)]
-struct Remembered(HashMap<Key, (Verdict, Instant)>);
-
-impl Remembered {
-    fn get(&mut self, key: &Key, now: Instant) -> Option<Verdict> {
-        let (verdict, until) = self.0.get(key)?;
-        (now < *until).then(|| verdict.clone())
-    }
-
-    fn put(&mut self, key: Key, verdict: Verdict, keep: Duration, now: Instant) {
-        if self.0.len() >= MOST {
-            self.0.retain(|_, (_, until)| now < *until);
-        }
-        // Those that end soonest go first: garbage before people.
-        if self.0.len() >= MOST {
-            let mut ends: Vec<Instant> = self.0.values().map(|(_, until)| *until).collect();
-            let (_, middle, _) = ends.select_nth_unstable(MOST / 10);
-            let middle = *middle;
-            self.0.retain(|_, (_, until)| *until > middle);
-        }
-        if self.0.len() < MOST {
-            self.0.insert(key, (verdict, now + keep));
-        }
-    }
 }
 
 /// How long an answer is kept: never longer than the token lives.
@@ -178,19 +148,5 @@ mod tests {
         ] {
             assert_eq!(expiry(odd), None, "{odd}");
         }
-    }
-
-    #[test]
-    fn garbage_neither_grows_the_memory_nor_drives_people_out() {
-        let (mut remembered, now) = (Remembered::default(), Instant::now());
-        let key = |n: u64| -> Key { Sha256::digest(n.to_le_bytes()).into() };
-        let alice = Verdict::Somebody(Arc::default());
-        remembered.put(key(0), alice, KNOWN, now);
-        for n in 1..3 * MOST as u64 {
-            remembered.put(key(n), Verdict::Nobody, UNKNOWN, now + Duration::from_micros(n));
-        }
-        assert!(remembered.0.len() <= MOST);
-        assert!(matches!(remembered.get(&key(0), now + Duration::from_secs(29)), Some(Verdict::Somebody(_))));
-        assert!(remembered.get(&key(0), now + KNOWN).is_none());
     }
 }

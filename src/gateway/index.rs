@@ -14,7 +14,7 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 
 use crate::{
-    api::{BridgeBinding, Phase, WhatsAppInstance, conditions},
+    api::{BridgeBinding, Phase, WhatsAppInstance},
     platform::{
         kubernetes::ObjectRef,
         lock,
@@ -53,9 +53,7 @@ impl Known {
             name: instance.spec.name.clone(),
             primary: status.is_some_and(|status| status.primary),
             bridge: status.and_then(|status| status.bridge.clone()),
-            ready: status.is_some_and(|status| {
-                status.phase == Some(Phase::Connected) && status.true_because(conditions::CONNECTED).is_some()
-            }),
+            ready: status.is_some_and(|status| status.phase == Some(Phase::Connected) && status.is_connected()),
             going: instance.metadata.deletion_timestamp.is_some(),
         }
     }

@@ -244,6 +244,11 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
+/// A number in digits, and nothing else.
+fn digits(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
 fn listed(names: &[&str]) -> String {
     names.join(", ")
 }
@@ -286,14 +291,22 @@ impl Parameters {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// A number that is not negative.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
+        let must = || bad(format!("query parameter {name:?} must be a number that is not negative"));
+        self.get(name).map(|text| digits(text).ok_or_else(must)).transpose()
+    }
+
     /// `wait`: how long the answer may take, in whole seconds.
     ///
     /// # Errors
     /// When it is no such number.
     pub fn wait(&self, default: u64) -> Result<Duration, Failure> {
         let text = self.get("wait");
-        let seconds =
-            text.map_or(Some(default), |text| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit())));
+        let seconds = text.map_or(Some(default), digits);
         let fits = seconds.filter(|seconds| *seconds <= LONGEST_WAIT);
         let must = || bad(format!("query parameter \"wait\" must be whole seconds from 0 to {LONGEST_WAIT}"));
         fits.map(Duration::from_secs).ok_or_else(must)

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::WhatsAppInstance,
     platform::{
-        kubernetes::{CALL_TIMEOUT, ObjectRef, call, escape_selector},
+        kubernetes::{CALL_TIMEOUT, CallError, ObjectRef, call, escape_selector},
         watch::Guarded,
     },
 };
@@ -126,16 +126,27 @@ async fn get(caller: &Caller, place: &ObjectRef) -> Result<Option<WhatsAppInstan
 /// # Errors
 /// When the caller may not list them, and see [`Failure`].
 pub async fn list(caller: &Caller, which: &Which) -> Result<Vec<WhatsAppInstance>, Failure> {
-    let api = which.api(caller);
-    let mut params = ListParams { field_selector: which.fields(), ..ListParams::default() }.limit(PAGE);
+    let listed = pages(&which.api(caller), which.fields()).await;
+    listed.map(|(found, _)| found).map_err(|error| of_call(&error, Attempt { verb: "list", hidden: false }))
+}
+
+/// All of them, and the resource version of the list.
+///
+/// # Errors
+/// When the API server does not give them.
+pub async fn pages(
+    api: &Api<Guarded<WhatsAppInstance>>,
+    fields: Option<String>,
+) -> Result<(Vec<WhatsAppInstance>, String), CallError> {
+    let mut params = ListParams { field_selector: fields, ..ListParams::default() }.limit(PAGE);
     let mut found = Vec::new();
     loop {
-        let page = call("list instances for a caller", CALL_TIMEOUT, api.list(&params)).await;
-        let page = page.map_err(|error| of_call(&error, Attempt { verb: "list", hidden: false }))?;
-        let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
+        let page = call("list instances for a caller", CALL_TIMEOUT, api.list(&params)).await?;
         found.extend(page.items.into_iter().filter_map(readable));
-        let Some(token) = next else { return Ok(found) };
-        params = params.continue_token(&token);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok((found, page.metadata.resource_version.unwrap_or_default())),
+        }
     }
 }
 

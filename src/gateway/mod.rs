@@ -26,6 +26,8 @@ pub mod metrics;
 mod page;
 pub mod picture;
 pub mod rate;
+mod remembered;
+mod rendezvous;
 mod rights;
 pub mod server;
 pub mod session;

@@ -182,7 +182,7 @@ pub fn uid_of(id: &str) -> &str {
 }
 
 fn three_words(phase: Phase, status: &WhatsAppInstanceStatus) -> Status {
-    let connected = status.true_because(conditions::CONNECTED).is_some();
+    let connected = status.is_connected();
     match phase {
         Phase::Connected => Status::Connected,
         // A session that may only answer is connected all the same; a banned one is not.

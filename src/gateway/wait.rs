@@ -11,7 +11,7 @@ use kube::{
 
 use super::{caller::Caller, instances::beside, session::phase, state::Gateway};
 use crate::{
-    api::{Phase, WhatsAppInstance, conditions},
+    api::{Phase, WhatsAppInstance},
     rules::progress::{Gate, lags_behind, needs_somebody},
 };
 
@@ -55,7 +55,7 @@ pub fn standing(goal: Goal, instance: &WhatsAppInstance) -> Standing {
     if lags_behind(instance, status) {
         return Pending;
     }
-    let connected = status.true_because(conditions::CONNECTED).is_some();
+    let connected = status.is_connected();
     let has_code = status.qr.is_some() || status.pairing_code.is_some();
     match (goal, phase) {
         (Goal::Gone | Goal::Primary, _) => Pending,

@@ -65,7 +65,7 @@ pub fn next(instance: &WhatsAppInstance) -> Screen {
         Phase::AwaitingPairing => code(instance, status).map_or_else(|| waiting(status, phase), Screen::Code),
         Phase::Connected => Screen::Ended(End::Connected { phone: status.phone_number.clone() }),
         // A connected session that may not start new chats is paired all the same.
-        Phase::Restricted if status.true_because(conditions::CONNECTED).is_some() => {
+        Phase::Restricted if status.is_connected() => {
             Screen::Ended(End::Connected { phone: status.phone_number.clone() })
         }
         Phase::PairingExpired => Screen::Ended(End::Expired),

@@ -14,7 +14,7 @@ use super::{
     wait::Patience,
 };
 use crate::{
-    api::{WhatsAppInstance, WhatsAppInstanceStatus, conditions},
+    api::{WhatsAppInstance, WhatsAppInstanceStatus},
     rules::{InstanceFacts, primary::wish},
 };
 
@@ -71,7 +71,7 @@ fn check(instance: &WhatsAppInstance) -> Result<bool, PluginError> {
     if status.primary && instance.spec.primary {
         return Ok(false);
     }
-    if status.true_because(conditions::CONNECTED).is_some() {
+    if status.is_connected() {
         return Ok(true);
     }
     let phase = status.phase.map_or_else(|| "not looked at yet".to_owned(), |phase| phase.to_string());

@@ -1,6 +1,6 @@
 //! What may be asked of an instance as it is now: one table for everything that offers buttons or verbs.
 
-use crate::api::{DesiredState, Phase, WhatsAppInstance, conditions};
+use crate::api::{DesiredState, Phase, WhatsAppInstance, WhatsAppInstanceStatus};
 
 /// Something that may be asked of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn actions(instance: &WhatsAppInstance) -> Vec<Action> {
             true,
         ) => &[Disconnect, Rename, Delete],
     };
-    let is_connected = status.is_some_and(|status| status.true_because(conditions::CONNECTED).is_some());
+    let is_connected = status.is_some_and(WhatsAppInstanceStatus::is_connected);
     let is_primary = status.is_some_and(|status| status.primary) && instance.spec.primary;
     let first = [
         (phase == Phase::AwaitingPairing && has_code).then_some(Action::ShowCode),

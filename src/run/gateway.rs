@@ -42,7 +42,6 @@ const DRAIN: Duration = Duration::from_secs(12);
 
 /// Shown while not ready.
 const UNLISTED: &str = "whatsappinstances are not listed yet";
-const BLIND: &str = "cannot be watched any more; the log says why";
 
 /// Runs the gateway until a signal.
 ///
@@ -119,16 +118,7 @@ fn follow_uids(client: &Client, admin: &Admin, closing: &CancellationToken) -> I
     tokio::spawn(async move {
         listed.until_listed().await;
         admin.ready(Part::Objects);
-        let mut blind = health.follow();
-        loop {
-            match blind.changed().await {
-                None => admin.ready(Part::Objects),
-                Some(kinds) => {
-                    tracing::error!(%kinds, "{BLIND}");
-                    admin.unready(Part::Objects, format!("{kinds} {BLIND}"));
-                }
-            }
-        }
+        ready::follow(&admin, &health, "").await;
     });
     index
 }

@@ -37,12 +37,17 @@ pub(super) async fn while_it_sees(admin: Admin, synced: CancellationToken, healt
     }
     admin.ready(Part::Objects);
     admin.ready(Part::Start);
+    follow(&admin, &health, "holding the lease, but blind: ").await;
+}
+
+/// Ready while the watches work. `who` begins the line in the log when they do not.
+pub(super) async fn follow(admin: &Admin, health: &Health, who: &str) {
     let mut blind = health.follow();
     loop {
         match blind.changed().await {
             None => admin.ready(Part::Objects),
             Some(kinds) => {
-                tracing::error!(%kinds, "holding the lease, but blind: {UNSEEN}");
+                tracing::error!(%kinds, "{who}{UNSEEN}");
                 admin.unready(Part::Objects, format!("{kinds} {UNSEEN}"));
             }
         }

@@ -21,6 +21,19 @@ pub(super) enum Failure {
     Refused(Refusal),
 }
 
+impl Failure {
+    /// A body that does not have the fields `of` something. Says where it is wrong without quoting it: it may hold a phone number.
+    pub(super) fn misfit(error: &serde_json::Error, of: &str) -> Self {
+        use serde_json::error::Category;
+        let kind = match error.classify() {
+            Category::Eof => "ends too early".to_owned(),
+            Category::Syntax | Category::Io => "is not JSON".to_owned(),
+            Category::Data => format!("does not have the fields of {of}"),
+        };
+        Self::Invalid(format!("the body {kind}, at line {} column {}", error.line(), error.column()))
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)

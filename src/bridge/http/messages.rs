@@ -34,7 +34,8 @@ pub(super) async fn put(
     Path((session, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let spec: MessageSpec = serde_json::from_slice(&body).map_err(|error| Failure::Invalid(not_a_message(&error)))?;
+    let spec: MessageSpec = serde_json::from_slice(&body)
+        .map_err(|error| Failure::misfit(&error, "a message (to, content: type \"text\" with text, expiresAt)"))?;
     let message = check_message(&id, spec)?;
     let (message, new) = api
         .registry
@@ -44,17 +45,6 @@ pub(super) async fn put(
     api.shared.metrics.accepted(new);
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(message)).into_response())
-}
-
-/// Says where the body is wrong without quoting it.
-fn not_a_message(error: &serde_json::Error) -> String {
-    use serde_json::error::Category;
-    let kind = match error.classify() {
-        Category::Eof => "ends too early",
-        Category::Syntax | Category::Io => "is not JSON",
-        Category::Data => "does not have the fields of a message (to, content: type \"text\" with text, expiresAt)",
-    };
-    format!("the body {kind}, at line {} column {}", error.line(), error.column())
 }
 
 pub(super) async fn read(

@@ -30,21 +30,10 @@ pub(super) async fn read(State(api): State<Api>, Path(id): Path<String>) -> Resu
 }
 
 pub(super) async fn put(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Result<Json<Session>, Failure> {
-    let spec: SessionSpec = serde_json::from_slice(&body).map_err(|error| Failure::Invalid(not_a_spec(&error)))?;
+    let spec: SessionSpec = serde_json::from_slice(&body).map_err(|error| {
+        Failure::misfit(&error, "a session spec (desiredState, presence, pairing: method, phoneNumber, autoRefresh, window, sending: perMinute, burst)")
+    })?;
     Ok(Json(api.registry.put(&id, spec).await?))
-}
-
-/// Says where the body is wrong without quoting it: it may hold a phone number.
-fn not_a_spec(error: &serde_json::Error) -> String {
-    use serde_json::error::Category;
-    let kind = match error.classify() {
-        Category::Eof => "ends too early",
-        Category::Syntax | Category::Io => "is not JSON",
-        Category::Data => {
-            "does not have the fields of a session spec (desiredState, presence, pairing: method, phoneNumber, autoRefresh, window, sending: perMinute, burst)"
-        }
-    };
-    format!("the body {kind}, at line {} column {}", error.line(), error.column())
 }
 
 #[derive(Deserialize)]

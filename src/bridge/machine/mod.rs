@@ -16,7 +16,7 @@ mod tests;
 mod transitions;
 mod view;
 
-pub use state::{Kept, Rest, State, Timings};
+pub use state::{Kept, Rest, State, Timings, later};
 
 use std::time::Duration;
 

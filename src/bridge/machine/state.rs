@@ -387,7 +387,7 @@ impl State {
 }
 
 /// `at` plus `wait`, or the end of time.
-pub(super) fn later(at: Timestamp, wait: Duration) -> Timestamp {
+pub fn later(at: Timestamp, wait: Duration) -> Timestamp {
     let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
     at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

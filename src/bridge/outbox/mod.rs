@@ -20,12 +20,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use whatsapp_operator::bridge_api::{MessageCause, MessageState, Sending, WaitsFor};
 
 use self::pace::Pace;
 pub use self::recipient::{BadRecipient, Recipient};
-use crate::machine::Generation;
+use crate::machine::{Generation, later};
 
 /// A number that stands for a recipient within a session.
 pub type RecipientKey = u64;
@@ -263,6 +263,11 @@ impl Outbox {
         self.waiting.len() + usize::from(self.flying.is_some())
     }
 
+    /// How fast it sends.
+    pub fn pace(&self) -> Sending {
+        self.pace.spec()
+    }
+
     /// Whether messages can be handed over.
     pub fn link(&self) -> Link {
         self.link
@@ -309,10 +314,9 @@ impl Outbox {
     fn apply(&mut self, event: Event, now: Timestamp, writes: &mut Vec<Write>) {
         match event {
             Event::Accepted(waiting) => {
-                self.next_expiry = Some(self.next_expiry.map_or(waiting.expires_at, |at| at.min(waiting.expires_at)));
+                self.may_expire(waiting.expires_at);
                 // At the end, but for one that the disk had taken when it seemed not to.
-                let position = self.waiting.partition_point(|other| other.sequence < waiting.sequence);
-                self.waiting.insert(position, waiting);
+                self.line_up(waiting);
             }
             Event::CallBack(sequence) => self.call_back(sequence, now, writes),
             Event::Link(link) => self.linked(link),
@@ -379,9 +383,17 @@ impl Outbox {
     /// Puts the message that is with the server back in its place.
     fn land(&mut self) {
         if let Some(Flying { message, .. }) = self.flying.take() {
-            let position = self.waiting.partition_point(|waiting| waiting.sequence < message.sequence);
-            self.waiting.insert(position, message);
+            self.line_up(message);
         }
+    }
+
+    fn line_up(&mut self, message: Waiting) {
+        let position = self.waiting.partition_point(|other| other.sequence < message.sequence);
+        self.waiting.insert(position, message);
+    }
+
+    fn may_expire(&mut self, at: Timestamp) {
+        self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
     }
 
     /// A message is sent when the server has acknowledged it and the recipient's phone can read it.
@@ -450,7 +462,7 @@ impl Outbox {
         {
             waiting.handed_over = false;
             let expires_at = waiting.expires_at;
-            self.next_expiry = Some(self.next_expiry.map_or(expires_at, |at| at.min(expires_at)));
+            self.may_expire(expires_at);
         }
     }
 
@@ -544,10 +556,4 @@ impl Settled {
 
 fn next_expiry(waiting: &VecDeque<Waiting>) -> Option<Timestamp> {
     waiting.iter().filter(|waiting| !waiting.handed_over).map(|waiting| waiting.expires_at).min()
-}
-
-/// `at` plus `wait`, or the end of time.
-fn later(at: Timestamp, wait: Duration) -> Timestamp {
-    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

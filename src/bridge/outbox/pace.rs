@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use whatsapp_operator::bridge_api::Sending;
 
-use super::{RecipientKey, later};
+use super::RecipientKey;
+use crate::machine::later;
 
 /// The shortest time between two messages to one person, spread by up to half of it. Meta's own API allows one in 6 s.
 const SAME_RECIPIENT: Duration = Duration::from_secs(1);
@@ -25,6 +26,11 @@ impl Pace {
     /// A bucket that is full.
     pub fn new(spec: Sending) -> Self {
         Self { spec, full_at: None, last: None }
+    }
+
+    /// What it goes by.
+    pub fn spec(&self) -> Sending {
+        self.spec
     }
 
     /// Goes by another pace from now on.

@@ -86,7 +86,7 @@ pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
         last_disconnect.as_mut().map(|last| &mut last.at),
     ];
     for time in times.into_iter().flatten() {
-        *time = time.saturating_add(step).unwrap_or(*time);
+        *time = to_wall(*time, step);
     }
     Cow::Owned(kept)
 }
@@ -115,7 +115,7 @@ fn shifted(mut session: Session, by: SignedDuration) -> Session {
         last_disconnect.as_mut().map(|last| &mut last.at),
     ];
     for time in times.into_iter().flatten() {
-        *time = time.saturating_add(by).unwrap_or(*time);
+        *time = to_wall(*time, by);
     }
     session
 }

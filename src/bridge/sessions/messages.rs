@@ -10,7 +10,7 @@ use whatsapp_operator::bridge_api::{
 use super::{
     clock,
     refusal::Refusal,
-    request::{MessageRequest, NewMessage},
+    request::{MessageRequest, NewMessage, Wait},
     session::{Actor, Input},
 };
 use crate::{
@@ -55,12 +55,7 @@ impl Actor {
                 let _ = answer.send(self.call_back(&id).await);
             }
             MessageRequest::Waits(sequences, answer) => {
-                let now = clock::now();
-                let wall = |at| clock::to_wall(at, self.step);
-                let waits = sequences
-                    .into_iter()
-                    .map(|sequence| self.outbox.waits(sequence, now).map(|(why, estimate)| (why, estimate.map(wall))));
-                let _ = answer.send(waits.collect());
+                let _ = answer.send(sequences.into_iter().map(|sequence| self.wait(sequence)).collect());
             }
         }
     }
@@ -164,10 +159,15 @@ impl Actor {
     }
 
     fn describe(&self, message: &mut Message) {
-        if let Some((why, estimate)) = self.outbox.waits(message.status.sequence, clock::now()) {
-            message.status.waits_for = Some(why.into());
-            message.status.estimated_send_at = estimate.map(|at| clock::to_wall(at, self.step));
+        if let Some(wait) = self.wait(message.status.sequence) {
+            waits(&mut message.status, wait);
         }
+    }
+
+    /// What a message waits for, by the wall clock.
+    fn wait(&self, sequence: u64) -> Option<Wait> {
+        let (why, estimate) = self.outbox.waits(sequence, clock::now())?;
+        Some((why, estimate.map(|at| clock::to_wall(at, self.step))))
     }
 
     async fn call_back(&mut self, id: &str) -> Result<Option<Message>, Refusal> {
@@ -201,8 +201,7 @@ impl Actor {
             self.message_event(Event::Link(link)).await;
         }
         let pace = self.state.kept.spec.sending;
-        if pace != self.pace {
-            self.pace = pace;
+        if pace != self.outbox.pace() {
             self.message_event(Event::Pace(pace)).await;
         }
     }
@@ -331,6 +330,12 @@ impl Actor {
             }
         });
     }
+}
+
+/// Adds to a message what it waits for.
+pub(super) fn waits(message: &mut MessageStatus, (why, estimate): Wait) {
+    message.waits_for = Some(why.into());
+    message.estimated_send_at = estimate;
 }
 
 /// Whether messages can be handed to the server, and by which client.

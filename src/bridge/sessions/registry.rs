@@ -17,6 +17,7 @@ use whatsapp_operator::bridge_api::{Message, MessageState, Session, SessionSpec}
 use super::{
     Shared,
     clock::{self, for_people},
+    messages::waits,
     refusal::{Refusal, check_id, check_spec},
     request::{MessageRequest, NewMessage, Request},
     session::Actor,
@@ -182,16 +183,15 @@ impl Registry {
 
     /// Adds to messages of session `id` what they wait for.
     pub async fn describe(&self, id: &str, messages: &mut [Message]) -> Result<(), Refusal> {
-        let waits = |message: &&mut Message| message.status.state == MessageState::Queued;
-        let sequences: Vec<u64> = messages.iter_mut().filter(waits).map(|message| message.status.sequence).collect();
+        let queued = |message: &&mut Message| message.status.state == MessageState::Queued;
+        let sequences: Vec<u64> = messages.iter_mut().filter(queued).map(|message| message.status.sequence).collect();
         if sequences.is_empty() {
             return Ok(());
         }
         let found = self.ask_about(id, |answer| MessageRequest::Waits(sequences, answer)).await?.unwrap_or_default();
-        for (message, found) in messages.iter_mut().filter(waits).zip(found) {
-            if let Some((why, estimate)) = found {
-                message.status.waits_for = Some(why.into());
-                message.status.estimated_send_at = estimate;
+        for (message, found) in messages.iter_mut().filter(queued).zip(found) {
+            if let Some(wait) = found {
+                waits(&mut message.status, wait);
             }
         }
         Ok(())

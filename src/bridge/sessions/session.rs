@@ -13,7 +13,7 @@ use tokio::{
     task::AbortHandle,
     time::Instant,
 };
-use whatsapp_operator::bridge_api::{Sending, Session, SessionPhase, SessionReason, SessionSpec};
+use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
 
 use super::{
     Shared,
@@ -69,8 +69,6 @@ pub struct Actor {
     pub(super) outbox: Outbox,
     /// The last place that was given to a message.
     pub(super) last_sequence: u64,
-    /// The pace the outbox was told.
-    pub(super) pace: Sending,
     /// The message that was accepted last: often it is the next to be sent.
     pub(super) outgoing: Option<(u64, Outgoing)>,
     /// The message that is with the server: id and place.
@@ -82,9 +80,8 @@ impl Actor {
     pub fn new(shared: Arc<Shared>, state: State, (waiting, last_sequence): (Vec<Waiting>, u64)) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
         shared.outboxes.found(waiting.len());
-        let pace = state.kept.spec.sending;
         // Only spreads pauses; any number will do.
-        let outbox = Outbox::new(waiting, pace, RandomState::new().hash_one(state.id()));
+        let outbox = Outbox::new(waiting, state.kept.spec.sending, RandomState::new().hash_one(state.id()));
         Self {
             shared,
             state,
@@ -97,7 +94,6 @@ impl Actor {
             step: clock::step(),
             outbox,
             last_sequence,
-            pace,
             outgoing: None,
             flying: None,
         }

@@ -20,7 +20,7 @@ use crate::{
     gateway::{
         caller::Caller,
         failure::{Attempt, Failure, of_call, of_status},
-        instances::{Which, readable},
+        instances::{Which, pages, readable},
     },
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call},
@@ -106,18 +106,9 @@ impl Follow {
     }
 
     async fn list(&mut self) -> Result<Vec<WhatsAppInstance>, CallError> {
-        let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() };
-        let mut params = params.limit(500);
-        let mut all = Vec::new();
-        loop {
-            let page = call("list instances for a caller", CALL_TIMEOUT, self.api.list(&params)).await?;
-            self.place = page.metadata.resource_version.unwrap_or_default();
-            all.extend(page.items.into_iter().filter_map(readable));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(all),
-            }
-        }
+        let (all, place) = pages(&self.api, self.fields.clone()).await?;
+        self.place = place;
+        Ok(all)
     }
 
     async fn watch(&self) -> Result<Events, CallError> {

@@ -91,16 +91,8 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
     let bad = |message: &str| Failure::new(Code::BadRequest, message);
     let session = parameters.get("session_id").filter(|id| !id.is_empty());
     let session = session.ok_or_else(|| bad("query parameter \"session_id\" is missing; give the session's id"))?;
-    let number = |name: &str| {
-        let digits = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        parameters.get(name).map(|text| Some(text).filter(digits)?.parse::<u64>().ok()).map_or(Ok(None), |number| {
-            number
-                .map(Some)
-                .ok_or_else(|| bad(&format!("query parameter {name:?} must be a number that is not negative")))
-        })
-    };
-    let before = number("cursor")?;
-    let limit = number("limit")?.unwrap_or(PAGE);
+    let before = parameters.number("cursor")?;
+    let limit = parameters.number("limit")?.unwrap_or(PAGE);
     if !(1..=PAGE).contains(&limit) {
         return Err(bad("query parameter \"limit\" must be a number from 1 to 50"));
     }

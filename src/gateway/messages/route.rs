@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
-use crate::gateway::{code::Code, failure::Failure, index::Known};
+use crate::gateway::{code::Code, failure::Failure, index::Known, rendezvous};
 
 /// What a caller says of the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +29,8 @@ pub fn choose(own: &[Arc<Known>], routing: Routing, recipient: &str) -> Result<A
         }),
         Routing::Balanced => {
             let ready = living.filter(|known| known.ready);
-            ready.max_by_key(|known| weight(recipient, &known.uid)).map(Arc::clone).ok_or_else(|| {
+            // A recipient stays with their instance, and only those of an instance that cannot send go to others.
+            ready.max_by_key(|known| rendezvous::weight(recipient, &known.uid)).map(Arc::clone).ok_or_else(|| {
                 Failure::new(
                     Code::NoneReady,
                     "none of the sessions can send now; connect one, or send with routing primary, where messages wait",
@@ -39,12 +38,6 @@ pub fn choose(own: &[Arc<Known>], routing: Routing, recipient: &str) -> Result<A
             })
         }
     }
-}
-
-/// Rendezvous hashing: without any memory a recipient stays with their instance, and only those of an instance that cannot
-/// send go to others.
-fn weight(recipient: &str, uid: &str) -> [u8; 32] {
-    Sha256::digest(format!("{recipient}\n{uid}")).into()
 }
 
 #[cfg(test)]

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode, Uri},
+    extract::{FromRequest, FromRequestParts as _, Request, State},
+    http::StatusCode,
     response::Response,
 };
 use k8s_openapi::jiff::Timestamp;
@@ -14,7 +13,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{DesiredState, WhatsAppInstance, conditions, labels},
+    api::{DesiredState, WhatsAppInstance, WhatsAppInstanceStatus, labels},
     gateway::{
         answer::{self, Success},
         caller::{Caller, Id},
@@ -34,39 +33,40 @@ pub const WAIT: u64 = 10;
 
 /// A request about one session that has no body.
 pub struct About {
+    /// Whose it is.
+    pub caller: Caller,
     /// The session.
     pub instance: WhatsAppInstance,
     /// How long the answer may take.
     pub limit: Duration,
 }
 
-/// Reads such a request.
-pub async fn about(
-    gateway: &Shared,
-    caller: &Caller,
-    id: &str,
-    uri: &Uri,
-    headers: &HeaderMap,
-    content: Body,
-) -> Result<About, Failure> {
-    let parameters = Parameters::of(uri, &["wait", "namespace"])?;
-    let limit = parameters.wait(WAIT)?;
-    Fields::none(body(headers, content).await?.as_deref())?;
-    let instance = instances::find(gateway, caller, id, parameters.namespace()?).await?;
-    Ok(About { instance, limit })
+impl FromRequest<Shared> for About {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, gateway: &Shared) -> Result<Self, Failure> {
+        let (mut parts, content) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, gateway).await?;
+        let Id(id) = Id::from_request_parts(&mut parts, gateway).await?;
+        let parameters = Parameters::of(&parts.uri, &["wait", "namespace"])?;
+        let limit = parameters.wait(WAIT)?;
+        Fields::none(body(&parts.headers, content).await?.as_deref())?;
+        let instance = instances::find(gateway, &caller, &id, parameters.namespace()?).await?;
+        Ok(Self { caller, instance, limit })
+    }
 }
 
 async fn act(
     gateway: &Shared,
-    caller: &Caller,
     about: About,
     patch: Value,
     gate: fn(&WhatsAppInstance) -> Gate,
     goal: Goal,
 ) -> Result<Response, Failure> {
-    let changed = instances::change(caller, &about.instance, patch).await?;
+    let About { caller, instance, limit } = about;
+    let changed = instances::change(&caller, &instance, patch).await?;
     let gate = gate(&changed);
-    let (now, standing) = wait::until(gateway, caller, changed, gate, goal, about.limit).await;
+    let (now, standing) = wait::until(gateway, &caller, changed, gate, goal, limit).await;
     let now = now.ok_or_else(Failure::not_found)?;
     let status = if standing == Standing::Reached { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer::with(status, Session::whole(&now)))
@@ -93,22 +93,14 @@ fn refresh() -> Value {
         (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
     ),
 )]
-pub async fn connect(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Id(id): Id,
-    uri: Uri,
-    headers: HeaderMap,
-    content: Body,
-) -> Result<Response, Failure> {
-    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+pub async fn connect(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
     let mut patch = json!({ "spec": { "desiredState": DesiredState::Connected } });
     let again = starts_again(&about.instance);
     if again {
         patch["metadata"] = refresh();
     }
     let gate = if again { Gate::after_refresh } else { Gate::after_change };
-    act(&gateway, &caller, about, patch, gate, Goal::Connected).await
+    act(&gateway, about, patch, gate, Goal::Connected).await
 }
 
 /// Take a session offline
@@ -126,17 +118,9 @@ pub async fn connect(
         (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
     ),
 )]
-pub async fn disconnect(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Id(id): Id,
-    uri: Uri,
-    headers: HeaderMap,
-    content: Body,
-) -> Result<Response, Failure> {
-    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+pub async fn disconnect(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
     let patch = json!({ "spec": { "desiredState": DesiredState::Disconnected } });
-    act(&gateway, &caller, about, patch, Gate::after_change, Goal::Disconnected).await
+    act(&gateway, about, patch, Gate::after_change, Goal::Disconnected).await
 }
 
 /// Ask for a new code
@@ -154,20 +138,12 @@ pub async fn disconnect(
         (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
     ),
 )]
-pub async fn refresh_qr(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Id(id): Id,
-    uri: Uri,
-    headers: HeaderMap,
-    content: Body,
-) -> Result<Response, Failure> {
-    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+pub async fn refresh_qr(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
     if is_connected(&about.instance) {
         return Err(already_connected());
     }
     let patch = json!({ "metadata": refresh() });
-    act(&gateway, &caller, about, patch, Gate::after_refresh, Goal::Code).await
+    act(&gateway, about, patch, Gate::after_refresh, Goal::Code).await
 }
 
 /// Make a session the primary one
@@ -185,15 +161,7 @@ pub async fn refresh_qr(
         (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
     ),
 )]
-pub async fn set_primary(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Id(id): Id,
-    uri: Uri,
-    headers: HeaderMap,
-    content: Body,
-) -> Result<Response, Failure> {
-    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
+pub async fn set_primary(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
     if about.instance.owner().is_none() {
         return Err(Failure::new(
             Code::OwnerMissing,
@@ -203,12 +171,12 @@ pub async fn set_primary(
     // Admission says the same, where it is asked: it is not when the wish was there before.
     primary::check_wish(&about.instance.name_any(), false, true, is_connected(&about.instance))?;
     let patch = primary::wish(&about.instance, Timestamp::now());
-    act(&gateway, &caller, about, patch, Gate::after_change, Goal::Primary).await
+    act(&gateway, about, patch, Gate::after_change, Goal::Primary).await
 }
 
 /// Whether the session is connected to WhatsApp.
 pub fn is_connected(instance: &WhatsAppInstance) -> bool {
-    instance.status.as_ref().is_some_and(|status| status.true_because(conditions::CONNECTED).is_some())
+    instance.status.as_ref().is_some_and(WhatsAppInstanceStatus::is_connected)
 }
 
 /// Nothing to scan.

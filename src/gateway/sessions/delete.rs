@@ -1,20 +1,14 @@
 //! `DELETE delete/{id}/`: the device is unlinked, the keys are deleted, the slot is free again.
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode, Uri},
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use kube::ResourceExt as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::act::about;
+use super::act::About;
 use crate::{
     gateway::{
         answer::{self, Success},
-        caller::{Caller, Id},
         failure::Failure,
         instances,
         state::Shared,
@@ -50,18 +44,11 @@ pub struct Deleted {
         (status = 202, description = "It is on its way.", body = Success<Deleted>),
     ),
 )]
-pub async fn delete(
-    State(gateway): State<Shared>,
-    caller: Caller,
-    Id(id): Id,
-    uri: Uri,
-    headers: HeaderMap,
-    content: Body,
-) -> Result<Response, Failure> {
-    let about = about(&gateway, &caller, &id, &uri, &headers, content).await?;
-    instances::delete(&caller, &about.instance).await?;
-    let id = about.instance.uid().unwrap_or_default();
-    let (left, _) = wait::until(&gateway, &caller, about.instance, Gate::open(), Goal::Gone, about.limit).await;
+pub async fn delete(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
+    let About { caller, instance, limit } = about;
+    instances::delete(&caller, &instance).await?;
+    let id = instance.uid().unwrap_or_default();
+    let (left, _) = wait::until(&gateway, &caller, instance, Gate::open(), Goal::Gone, limit).await;
     let deleted = left.is_none();
     let status = if deleted { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer::with(status, Deleted { id, deleted }))
