@@ -9,6 +9,7 @@ CARGO_SET := --workspace --features simulated-whatsapp
 # Tests mostly wait for the programs they started; more of them than cores may do that side by side.
 TEST_THREADS ?= 6
 PLUGIN_REFERENCE := src/plugin/REFERENCE.md
+CHART := charts/whatsapp-operator
 
 .PHONY: help
 help: ## list the commands
@@ -27,8 +28,8 @@ run: strict-bridge programs ## the same with the real WhatsApp: scan with your o
 	@target/debug/demo --real
 
 .PHONY: test
-test: strict-bridge programs control-plane whatsmeow-client ## everything that must pass on a fresh machine
-	@echo "==> tests (about 5 minutes: one of them watches a whole pairing window in real time)"
+test: strict-bridge programs control-plane whatsmeow-client api-tools helm promtool browser ## everything that must pass on a fresh machine
+	@echo "==> tests (about 15 minutes on two cores: among them browsers, and a whole pairing window in real time)"
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(CARGO_SET)
 
 .PHONY: check
@@ -43,15 +44,48 @@ lint: ## format and clippy
 deny: ## licences, bans and sources of all dependencies (cargo-deny; built once, about 6 minutes, unless it is on the PATH)
 	@.ci/cargo-deny --all-features check licenses bans sources
 
+.PHONY: chart-check
+chart-check: control-plane helm promtool ## the chart: lint, what it renders, what a real API server makes of it (part of `make test`)
+	cargo test --locked $(CARGO_SET) --test acceptance chart
+
+.PHONY: images
+images: ## both images from release programs, without a network: target/images/*.tar (needs buildah; elsewhere: docker build)
+	cargo build --locked --release --bin whatsapp-operator --bin kubectl-whatsapp
+	cargo build --locked --release --features bridge --bin whatsapp-bridge
+	@.ci/images target/images target/release
+
+.PHONY: release
+release: helm ## everything that a release consists of, in target/release-files; signed with RELEASE_KEY; nothing is uploaded
+	cargo build --locked --release --bin whatsapp-operator --bin kubectl-whatsapp
+	cargo build --locked --release --features bridge --bin whatsapp-bridge
+	@.ci/release target/release-files target/release
+
+.PHONY: cluster-test
+cluster-test: programs helm ## images, chart install and everything that needs pods, on the cluster of KUBECONFIG (LOAD_IMAGES: see the script)
+	@tests/cluster/run
+
 .PHONY: bench
-bench: control-plane ## the benchmarks, release build; prints a table and writes target/bench.json
+bench: control-plane whatsmeow-client ## the benchmarks, release build; prints a table and writes target/bench.json
 	cargo build --locked --release $(CARGO_SET)
 	target/release/bench
+
+# Schemathesis from PyPI, against a gateway with everything real behind it.
+.PHONY: api-check
+api-check: programs control-plane api-tools ## the REST API against its own document: thousands of requests, good and bad (about 7 minutes)
+	API_CHECK_CASES=$${API_CHECK_CASES:-600} cargo test --locked $(CARGO_SET) --test acceptance api_check -- --nocapture
+
+.PHONY: api-tools
+api-tools:
+	@tests/api/tools >/dev/null
 
 .PHONY: generate
 generate: programs ## write crds/, the roles and the references from the code
 	target/debug/whatsapp-operator crd --dir crds
+	target/debug/whatsapp-operator crd --dir $(CHART)/files/crds
 	target/debug/whatsapp-operator rbac > examples/rbac.yaml
+	cp examples/rbac.yaml $(CHART)/files/rbac.yaml
+	target/debug/whatsapp-operator webhook-configuration --service whatsapp-system/whatsapp-operator-webhook > $(CHART)/files/webhook-configuration.yaml
+	.ci/chart-readme > $(CHART)/README.md
 	target/debug/whatsapp-operator rbac --table > docs/reference/rbac.md
 	target/debug/whatsapp-operator openapi > docs/reference/openapi.json
 	target/debug/whatsapp-operator openapi --errors > docs/reference/errors.md
@@ -69,9 +103,23 @@ strict-bridge:
 	cargo build --locked --workspace --bin whatsapp-bridge --features bridge
 	@mkdir -p target/strict && cp target/debug/whatsapp-bridge target/strict/whatsapp-bridge
 
+.PHONY: helm
+helm:
+	@tests/chart/helm >/dev/null
+
+# Prometheus' own evaluation of the chart's alerts.
+.PHONY: promtool
+promtool:
+	@tests/chart/promtool >/dev/null
+
 .PHONY: control-plane
 control-plane:
 	@tests/control-plane/binaries >/dev/null
+
+# The tests of the dashboard drive a real browser.
+.PHONY: browser
+browser:
+	@tests/browser/install
 
 # A client that nobody here wrote, for tests of the simulated WhatsApp.
 .PHONY: whatsmeow-client

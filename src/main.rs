@@ -21,6 +21,7 @@ async fn main() -> ExitCode {
         Command::WebhookConfiguration(args) => run::webhook_configuration(&args),
         Command::Crd(args) => run::crds(args.dir.as_deref()),
         Command::Rbac(args) => run::rbac(&args),
+        Command::ReleaseInstances(args) => run::release_instances(&args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

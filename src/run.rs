@@ -1,8 +1,10 @@
 //! What the subcommands of `whatsapp-operator` do.
 
+mod bridge;
 mod gateway;
 mod rbac;
 mod ready;
+mod release;
 #[cfg(test)]
 mod testing;
 mod webhook;
@@ -33,6 +35,7 @@ use crate::{
 
 pub use gateway::{gateway, openapi};
 pub use rbac::rbac;
+pub use release::release_instances;
 pub use webhook::{webhook, webhook_configuration};
 
 /// How long running reconciles may take to finish; less than a process has after its listeners have closed, so that the
@@ -80,6 +83,9 @@ pub enum RunError {
     /// Whom the webhooks answer.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// Instances to be released.
+    #[error("{0}; run it again")]
+    Release(#[from] release::ReleaseError),
     /// Objects to print.
     #[error("write the objects as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
@@ -139,6 +145,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     probe(&client, &url, &settings.namespaces).await?;
     let health = Health::default();
     let owners = webhook::follow_owners(&client, &health, &shutdown.closing);
+    bridge::keep_secrets(&args.bridge, &client, &lease_namespace(&client, args), &shutdown.closing);
     let webhooks = match args.webhook.listen {
         Listen::Nowhere => {
             tracing::warn!(
@@ -193,6 +200,8 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     if let Some(webhooks) = &webhooks {
         webhooks.lead(true);
     }
+
+    bridge::keep_default(&args.bridge, &client, stop);
 
     // Its own token: the lease is given up only after the last reconcile has ended.
     let end = CancellationToken::new();

@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn the_charts_copy_is_up_to_date() {
+        let name = "whatsapp-operator-webhook".to_owned();
+        let reach = Reach::Service { namespace: "whatsapp-system".into(), name, port: 443 };
+        let yaml = super::yaml(&Parameters { ca_bundle: None, ..with(reach) }).unwrap();
+        let file = "charts/whatsapp-operator/files/webhook-configuration.yaml";
+        let committed = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
+        assert!(committed == yaml, "{file} is out of date: run `make generate`");
+    }
+
+    #[test]
     fn only_whole_objects_of_ours_are_asked_about() {
         let parameters = with(Reach::Service { namespace: "whatsapp".into(), name: "webhook".into(), port: 443 });
         let webhooks = validating(&parameters).webhooks.unwrap();

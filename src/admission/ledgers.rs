@@ -16,7 +16,8 @@ use thiserror::Error;
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
-    api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, labels::FIELD_MANAGER},
+    api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus, labels::FIELD_MANAGER},
+    model::NamespaceScope,
     platform::{
         kubernetes::{CallError, call, replace_status, version},
         watch::Cache,
@@ -56,7 +57,9 @@ pub enum LedgerError {
 /// The owners' ledgers.
 pub struct Ledgers {
     owners: Api<WhatsAppOwner>,
-    instances: Api<DynamicObject>,
+    /// One for each namespace that is looked after, or one for all of them.
+    instances: Vec<Api<DynamicObject>>,
+    scope: NamespaceScope,
     cache: Option<Cache<WhatsAppOwner>>,
     default_limit: u32,
     remembered: std::sync::Mutex<HashMap<String, Arc<Mutex<Remembered>>>>,
@@ -72,13 +75,22 @@ struct Remembered {
 }
 
 impl Ledgers {
-    /// Ledgers reached through `client`. The cache saves reads where it is fresh and costs one where it is not; nothing
+    /// Ledgers reached through `client`, by a process that looks after the namespaces in `scope` and may not look into others.
+    /// The cache saves reads where it is fresh and costs one where it is not; nothing
     /// else depends on it.
-    pub fn new(client: Client, cache: Option<Cache<WhatsAppOwner>>, default_limit: u32) -> Self {
+    pub fn new(client: Client, scope: NamespaceScope, cache: Option<Cache<WhatsAppOwner>>, default_limit: u32) -> Self {
         let resource = ApiResource::erase::<WhatsAppInstance>(&());
+        let instances = match &scope {
+            NamespaceScope::All => vec![Api::all_with(client.clone(), &resource)],
+            NamespaceScope::Only(namespaces) => {
+                let api = |namespace: &String| Api::namespaced_with(client.clone(), namespace, &resource);
+                namespaces.iter().map(api).collect()
+            }
+        };
         Self {
-            owners: Api::all(client.clone()),
-            instances: Api::all_with(client, &resource),
+            owners: Api::all(client),
+            instances,
+            scope,
             cache,
             default_limit,
             remembered: std::sync::Mutex::default(),
@@ -179,7 +191,7 @@ impl Ledgers {
             }
         }
         // Listed after the ledger was read, so that the list is at least as new.
-        let facts = self.list(owner).await?;
+        let facts = self.facts(owner, object.status.as_ref()).await?;
         object.status = Some(settle(object.status.as_ref(), &facts, self.limit(&object), Timestamp::now()).status);
         match self.with_claim(object.clone(), claim) {
             Ok(granted) => Ok(Answer::Granted(granted)),
@@ -221,10 +233,17 @@ impl Ledgers {
         remembered.filter(ahead).or(watched)
     }
 
-    async fn list(&self, owner: &str) -> Result<Vec<InstanceFacts>, CallError> {
+    /// What exists, and the ledger's word for what is in namespaces that this process may not look into.
+    async fn facts(&self, owner: &str, status: Option<&WhatsAppOwnerStatus>) -> Result<Vec<InstanceFacts>, CallError> {
         let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
-        let list = patient("list the owner's instances", || self.instances.list(&params)).await?;
-        Ok(list.items.into_iter().map(InstanceFacts::of_any).collect())
+        let entries = status.into_iter().flat_map(|status| &status.instances);
+        let elsewhere = entries.filter(|entry| !self.scope.includes(&entry.namespace));
+        let mut facts: Vec<_> = elsewhere.map(InstanceFacts::on_trust).collect();
+        for api in &self.instances {
+            let list = patient("list the owner's instances", || api.list(&params)).await?;
+            facts.extend(list.items.into_iter().map(InstanceFacts::of_any));
+        }
+        Ok(facts)
     }
 
     async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, CallError> {

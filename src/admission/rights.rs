@@ -1,7 +1,7 @@
 //! What the webhooks need of Kubernetes.
 
 use crate::platform::rbac::{
-    Reach::{Cluster, ReleaseNamespace},
+    Reach::{Cluster, Instances, ReleaseNamespace},
     Right,
 };
 
@@ -14,7 +14,7 @@ pub const RIGHTS: &[Right] = &[
         resources: &["whatsappinstances"],
         verbs: &["list"],
         names: &[],
-        reach: Cluster,
+        reach: Instances,
         why: "see what exists before anybody is refused",
     },
     Right {

@@ -152,7 +152,7 @@ fn access_unknown(error: &CallError) -> Denial {
 }
 
 fn busy() -> Denial {
-    Denial::new("Timeout", 504, "the owner's ledger is too busy; try again")
+    Denial::new("LedgerUnavailable", 503, "the owner's ledger is too busy; try again in a moment")
 }
 
 fn unavailable() -> Denial {

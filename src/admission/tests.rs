@@ -102,7 +102,7 @@ impl Api {
     }
 
     fn ledgers(&self) -> Ledgers {
-        Ledgers::new(self.client(), None, 10)
+        Ledgers::new(self.client(), crate::model::NamespaceScope::All, None, 10)
     }
 }
 

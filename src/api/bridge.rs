@@ -77,7 +77,8 @@ pub struct BuiltinBridge {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub shards: Vec<Shard>,
 
-    /// PEM certificates to trust for https shards, when they are not signed by a public authority.
+    /// PEM certificates to trust for https shards, when they are not signed by a public authority. When not given, those
+    /// under the key ca.crt of the Secret in credentialsSecretRef, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536))]
     pub ca_bundle: Option<String>,

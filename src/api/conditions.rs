@@ -77,6 +77,10 @@ pub mod reason {
     pub const AWAITING_PASSKEY: &str = "AwaitingPasskey";
     /// Paired: WhatsApp or the phone unlinked the device.
     pub const LOGGED_OUT: &str = "LoggedOut";
+    /// Paired: `spec.desiredState` is Unlinked, and no device is linked.
+    pub const UNLINKED: &str = "Unlinked";
+    /// Connected: `spec.desiredState` is Unlinked, and the device is being removed from the account.
+    pub const UNLINKING: &str = "Unlinking";
     /// Paired: the bridge no longer has the keys of a session that had been paired.
     pub const SESSION_LOST: &str = "SessionLost";
     /// Paired: the phone used the code, and the link could not be completed.
@@ -112,6 +116,8 @@ pub mod reason {
     pub const TEMPORARY_BAN: &str = "TemporaryBan";
     /// Ready: connected, but WhatsApp forbids new chats for a time.
     pub const REACHOUT_TIMELOCK: &str = "ReachoutTimelock";
+    /// Ready: connected, but WhatsApp acknowledges no message.
+    pub const MESSAGES_NOT_ACKNOWLEDGED: &str = "MessagesNotAcknowledged";
 
     /// Any: the object is being deleted.
     pub const TERMINATING: &str = "Terminating";

@@ -151,9 +151,12 @@ mod tests {
     #[test]
     fn committed_definitions_are_up_to_date() {
         for crd in super::all().unwrap() {
-            let file = format!("{}/crds/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.metadata.name.as_deref().unwrap());
-            let committed = std::fs::read_to_string(&file).unwrap_or_default();
-            assert!(committed == super::yaml(&crd).unwrap(), "{file} is out of date: run `make generate`");
+            for folder in ["crds", "charts/whatsapp-operator/files/crds"] {
+                let root = env!("CARGO_MANIFEST_DIR");
+                let file = format!("{root}/{folder}/{}.yaml", crd.metadata.name.as_deref().unwrap());
+                let committed = std::fs::read_to_string(&file).unwrap_or_default();
+                assert!(committed == super::yaml(&crd).unwrap(), "{file} is out of date: run `make generate`");
+            }
         }
     }
 }

@@ -117,7 +117,8 @@ pub struct WhatsAppInstanceSpec {
     pub primary: bool,
 
     /// Connected (the default) keeps the session online; Disconnected takes it offline but leaves the device linked, so
-    /// that connecting again needs no scan.
+    /// that connecting again needs no scan; Unlinked removes the device from the WhatsApp account and deletes its keys, and
+    /// keeps the instance, its name and its place: Connected again then asks for a new scan.
     #[serde(default)]
     pub desired_state: DesiredState,
 
@@ -154,6 +155,8 @@ pub enum DesiredState {
     Connected,
     /// Offline, still linked.
     Disconnected,
+    /// No device is linked: one that was is removed from the account.
+    Unlinked,
 }
 
 /// Whether an account is shown as online because of a session.

@@ -17,5 +17,14 @@ pub const PRIMARY_SINCE: &str = "whatsapp-operator.dev/primary-since";
 /// Keeps an instance until its device is unlinked and its keys are deleted.
 pub const FINALIZER: &str = "whatsapp-operator.dev/session";
 
+/// Asks the operator to change the token in the Secret that it keeps for its bridge. Any new value changes it once.
+pub const ROTATE_TOKEN: &str = "whatsapp-operator.dev/rotate-token";
+
+/// Who made an object, as a label that Kubernetes itself recommends.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Field manager of the `WhatsAppBridge` that the operator is installed with.
+pub const INSTALLER: &str = "whatsapp-operator-install";
+
 /// Server-side apply field manager of everything the controller writes.
 pub const FIELD_MANAGER: &str = "whatsapp-operator";

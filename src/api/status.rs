@@ -106,6 +106,8 @@ pub enum Phase {
     Disconnected,
     /// The device was unlinked; a new pairing is needed.
     LoggedOut,
+    /// No device is linked, by wish.
+    Unlinked,
     /// WhatsApp limits or bans the account for now.
     Restricted,
     /// Not accepted, for example over the owner's limit.

@@ -29,7 +29,16 @@ pub struct Args {
     )]
     pub data_dir: PathBuf,
 
-    /// File with the token callers must show; read again when it changes
+    /// Which shard this is, for example NAMESPACE/POD: noted in the data directory, and a directory of another shard is refused.
+    /// So a copy that is restored beside its running original does not connect with the same keys
+    #[arg(long, env = "WHATSAPP_BRIDGE_PLACE", value_name = "NAME")]
+    pub place: Option<String>,
+
+    /// Take over a data directory that belongs to another shard, which is stopped for good
+    #[arg(long, env = "WHATSAPP_BRIDGE_ADOPT_DATA")]
+    pub adopt_data: bool,
+
+    /// File with the token callers must show, or with several, one a line, of which any will do; read again when it changes
     #[arg(long, env = "WHATSAPP_BRIDGE_TOKEN_FILE", value_name = "FILE")]
     pub token_file: PathBuf,
 
@@ -48,6 +57,17 @@ pub struct Args {
     /// How many sessions may be in a pairing window at the same time; the others queue
     #[arg(long, env = "WHATSAPP_BRIDGE_MAX_PAIRINGS", value_name = "N", default_value_t = 200, value_parser = permits)]
     pub max_pairings: usize,
+
+    /// Where the control group's memory files are (memory.max, memory.current, memory.stat): pairings wait while more than 80 %
+    /// of the limit is in use
+    #[arg(
+        long,
+        env = "WHATSAPP_BRIDGE_MEMORY_DIR",
+        value_name = "DIRECTORY",
+        default_value = "/sys/fs/cgroup",
+        hide_short_help = true
+    )]
+    pub memory_dir: PathBuf,
 
     /// Time between two sessions that connect again after a start
     #[arg(long, env = "WHATSAPP_BRIDGE_RESUME_INTERVAL", value_name = "TIME", default_value = "50ms", value_parser = time)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -37,6 +37,19 @@ pub enum DataError {
         /// Which directory.
         path: PathBuf,
     },
+    /// It is another shard's.
+    #[error(
+        "the data directory {path} belongs to {theirs}, and this is {ours}: two processes with the same keys would destroy \
+         the sessions. If {theirs} is stopped for good, start with --adopt-data; otherwise give this shard a volume of its own"
+    )]
+    Elsewhere {
+        /// Which directory.
+        path: PathBuf,
+        /// The shard that it belongs to.
+        theirs: String,
+        /// The shard that this process is.
+        ours: String,
+    },
 }
 
 impl DataDir {
@@ -56,6 +69,35 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => Err(DataError::InUse { path: root.to_owned() }),
             Err(TryLockError::Error(source)) => Err(unusable(&path)(source)),
         }
+    }
+
+    /// Notes that it belongs to the shard `place`, or refuses when it belongs to another one, as a restored copy does that
+    /// runs beside its original. `adopt` takes it over.
+    pub fn belongs_to(&self, place: &str, adopt: bool) -> Result<(), DataError> {
+        let path = self.root.join("place");
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| DataError::Unusable { path, source }
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(theirs) if theirs.trim() == place => return Ok(()),
+            Ok(theirs) if !adopt && !theirs.trim().is_empty() => {
+                let (theirs, ours) = (theirs.trim().to_owned(), place.to_owned());
+                return Err(DataError::Elsewhere { path: self.root.clone(), theirs, ours });
+            }
+            Ok(_) => {}
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(unusable(&path)(source)),
+        }
+        // Whole or not at all: half a name would be another shard's.
+        let new = self.root.join("place.new");
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(place.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(unusable(&new))?;
+        std::fs::rename(&new, &path).map_err(unusable(&path))?;
+        File::open(&self.root).and_then(|root| root.sync_all()).map_err(unusable(&self.root))
     }
 
     /// The bridge's own tables.
@@ -132,6 +174,19 @@ mod tests {
         assert!(matches!(refusal, DataError::InUse { .. }), "{refusal}");
         drop(first);
         DataDir::lock(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_that_is_started_elsewhere_is_refused_until_it_is_adopted() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::lock(directory.path()).unwrap();
+        data.belongs_to("a/bridge-0", false).unwrap();
+        data.belongs_to("a/bridge-0", false).unwrap();
+        let refusal = data.belongs_to("b/bridge-0", false).unwrap_err().to_string();
+        assert!(refusal.contains("belongs to a/bridge-0, and this is b/bridge-0"), "{refusal}");
+        data.belongs_to("b/bridge-0", true).unwrap();
+        data.belongs_to("b/bridge-0", false).unwrap();
+        assert!(data.belongs_to("a/bridge-0", false).is_err());
     }
 
     #[test]

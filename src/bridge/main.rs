@@ -13,10 +13,13 @@ mod feed;
 mod http;
 mod keys;
 mod machine;
+mod memory;
 mod metrics;
 mod outbox;
+mod permits;
 mod sessions;
 mod store;
+mod threads;
 
 use std::{
     process::ExitCode,
@@ -26,7 +29,7 @@ use std::{
 
 use jiff::SignedDuration;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::platform::{
     arguments,
@@ -46,6 +49,7 @@ use crate::{
     keys::files::KeyFiles,
     machine::Timings,
     metrics::Metrics,
+    permits::Permits,
     sessions::{Limits, Outboxes, Registry, Shared},
     store::{
         Store, StoreError, Told,
@@ -84,34 +88,33 @@ fn start(args: Args) -> Result<(), Fatal> {
     telemetry::start(&args.log, args.log_format)?;
     // Nothing is read or opened before the lock is held.
     let data = DataDir::lock(&args.data_dir)?;
+    if let Some(place) = args.place.as_deref().filter(|place| !place.is_empty()) {
+        data.belongs_to(place, args.adopt_data)?;
+    }
     let token = Token::read(&args.token_file)?;
     // Whoever speaks TLS first would otherwise have to choose. An error means that it is chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .build()
-        .map_err(Fatal::Runtime)?;
-    let ended = runtime.block_on(run(args, data, token));
+    let api = threads::api().map_err(Fatal::Runtime)?;
+    let clients = threads::clients().map_err(Fatal::Runtime)?;
+    let ended = api.block_on(run(args, data, token, clients.handle().clone()));
     // A thread that waits for a disk would be waited for without an end.
-    runtime.shutdown_timeout(LAST_WORDS);
+    clients.shutdown_timeout(LAST_WORDS);
+    api.shutdown_timeout(LAST_WORDS);
     ended
 }
 
 /// Everything is closed by now, or has been given up.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// SQLite runs on these, for moments at a time. The default of 512 costs a burst of pairings hundreds of threads, and
-/// their memory afterwards.
-const BLOCKING_THREADS: usize = 8;
-
-async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
+async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result<(), Fatal> {
     let feed = Feed::new(&incarnation());
     let (messages, metrics) = (Arc::clone(&feed.messages), Metrics::new());
     let counted = metrics.clone();
     let (store, stored) = Store::open(&data.tables(), move |told| {
-        if let Told::Message { message, changed: true } = told {
-            counted.message(&message.status);
+        if let Told::Message { message, changed: true, settled } = told {
+            if *settled {
+                counted.settled(&message.status);
+            }
             messages.show(message.status.clone());
         }
     })?;
@@ -119,11 +122,12 @@ async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
     let shared = Arc::new(Shared {
         keys: Arc::new(KeyFiles::new(data.clone())),
         data,
+        clients,
         backend: Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version)),
         store,
         feed,
         outboxes: Outboxes::new(args.max_waiting_per_session, args.max_waiting),
-        permits: Arc::new(Semaphore::new(args.max_pairings)),
+        permits: Arc::new(Permits::new(args.max_pairings)),
         metrics,
         closing: CancellationToken::new(),
     });
@@ -134,6 +138,7 @@ async fn run(args: Args, data: DataDir, token: Token) -> Result<(), Fatal> {
     };
     let history =
         History { age: SignedDuration::from_hours(24 * i64::from(args.history_days)), messages: args.history_messages };
+    tokio::spawn(memory::watch(args.memory_dir, Arc::clone(&shared.permits)));
     tokio::spawn(history::prune(shared.store.clone(), history));
     let found = stored.len();
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));

@@ -1,13 +1,13 @@
 //! What is counted. No label names a session, and no value is secret.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, atomic::Ordering};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use whatsapp_operator::bridge_api::{MessageState, MessageStatus, Open, SessionPhase};
+use whatsapp_operator::bridge_api::{MessageStatus, Open, SessionPhase};
 
 /// Seconds: from a server next door to a queue of hours.
 const UNTIL_SENT: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0];
@@ -39,6 +39,7 @@ pub struct Metrics {
     reconnects: Counter,
     requests: Family<Request, Counter>,
     data: Family<Kind, Gauge>,
+    commits: Counter,
     accepted: Family<Repeated, Counter>,
     settled: Family<Outcome, Counter>,
     waiting: Gauge,
@@ -58,7 +59,7 @@ struct Repeated {
 }
 
 /// Every phase, so that a phase nobody is in reads 0 and not nothing.
-pub const PHASES: [SessionPhase; 14] = [
+pub const PHASES: [SessionPhase; 15] = [
     SessionPhase::Stopped,
     SessionPhase::Queued,
     SessionPhase::Opening,
@@ -72,6 +73,7 @@ pub const PHASES: [SessionPhase; 14] = [
     SessionPhase::Ended,
     SessionPhase::Banned,
     SessionPhase::LoggedOut,
+    SessionPhase::Unlinking,
     SessionPhase::Deleting,
 ];
 
@@ -86,6 +88,7 @@ impl Metrics {
             reconnects: Counter::default(),
             requests: Family::default(),
             data: Family::default(),
+            commits: Counter::default(),
             accepted: Family::default(),
             settled: Family::default(),
             waiting: Gauge::default(),
@@ -115,6 +118,11 @@ impl Metrics {
                 "whatsapp_bridge_data_bytes",
                 "Bytes on the disk: the data directory, and of it the keys of all sessions and the bridge's own database",
                 metrics.data.clone(),
+            );
+            registry.register(
+                "whatsapp_bridge_store_commits",
+                "Transactions of the bridge's own database; each is one flush to the disk",
+                metrics.commits.clone(),
             );
             registry.register(
                 "whatsapp_bridge_messages_accepted",
@@ -173,13 +181,14 @@ impl Metrics {
         }
     }
 
-    /// A message has come to this state.
-    pub fn message(&self, status: &MessageStatus) {
-        let Some(state @ (MessageState::Sent | MessageState::Failed | MessageState::Expired | MessageState::Cancelled)) =
-            status.state.known()
-        else {
-            return;
-        };
+    /// So many transactions were made since the start.
+    pub fn commits(&self, count: u64) {
+        self.commits.inner().store(count, Ordering::Relaxed);
+    }
+
+    /// A message waits no longer: it is in this state.
+    pub fn settled(&self, status: &MessageStatus) {
+        let Some(state) = status.state.known() else { return };
         let cause = status.cause.as_ref().and_then(Open::known).map(|cause| format!("{cause:?}")).unwrap_or_default();
         self.settled.get_or_create(&Outcome { state: format!("{state:?}"), cause }).inc();
         if let Some(sent_at) = status.sent_at {

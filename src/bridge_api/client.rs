@@ -7,10 +7,13 @@ use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url, re
 use serde::de::DeserializeOwned;
 
 use super::{
-    BridgeError, Cursor, ErrorBody, ErrorCode, ErrorDetail, Event, Info, Session, SessionList, SessionSpec,
+    BridgeError, Cursor, ErrorBody, Event, Info, Session, SessionList, SessionSpec,
     limited::{self, Message},
 };
-use crate::model::Sensitive;
+use crate::{
+    model::Sensitive,
+    platform::trace::{self, TRACEPARENT},
+};
 
 /// A bridge is a neighbour in the cluster: a connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -175,7 +178,11 @@ impl BridgeClient {
     }
 
     pub(super) fn request_to(&self, method: Method, url: Url) -> RequestBuilder {
-        self.http.request(method, url).bearer_auth(self.token.reveal())
+        let request = self.http.request(method, url).bearer_auth(self.token.reveal());
+        match trace::current() {
+            Some(trace) => request.header(TRACEPARENT, trace.step().header()),
+            None => request,
+        }
     }
 
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, BridgeError> {
@@ -193,9 +200,7 @@ impl BridgeClient {
         }
         // Only a body of this API's shape is this API's refusal: a stray proxy answers 404 and 503 too.
         match decode::<ErrorBody>(answer, limited::ANSWER).await.map(|body| body.error) {
-            Ok(error) if error.code == ErrorCode::Unauthorized => Err(BridgeError::Unauthorized),
-            Ok(error) if error.code == ErrorCode::NotFound => Err(BridgeError::NotFound),
-            Ok(ErrorDetail { code, retry_after, .. }) => Err(BridgeError::Refused { code, retry_after }),
+            Ok(error) => Err(BridgeError::of_answer(error)),
             Err(BridgeError::TimedOut) => Err(BridgeError::TimedOut),
             Err(_) => Err(BridgeError::Malformed { status: status.as_u16() }),
         }

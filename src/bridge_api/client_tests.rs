@@ -114,10 +114,13 @@ async fn a_list_may_be_as_long_as_any_shard_can_be_and_no_longer() {
         ..fixtures::session(SessionPhase::AwaitingPairing)
     };
     assert!(serde_json::to_string(&session).unwrap().len() > 500);
-    lock(&bridge.script).sessions = vec![session.clone(); 10_000];
+    // Written down before the client begins to count the time.
+    let one = serde_json::to_string(&session).unwrap();
+    let list =
+        |count: usize| format!("{{\"items\": [{}], \"cursor\": \"run-0\"}}", vec![one.as_str(); count].join(","));
+    lock(&bridge.script).list = Some(list(10_000));
     assert_eq!(client.sessions().await.unwrap().items.len(), 10_000);
-    let bloated = Session { push_name: Some(Sensitive::new("x".repeat(1 << 20))), ..session };
-    lock(&bridge.script).sessions = vec![bloated; 33];
+    lock(&bridge.script).list = Some(list(1) + &" ".repeat(33 << 20));
     assert_eq!(client.sessions().await.unwrap_err(), BridgeError::Malformed { status: 200 });
 }
 

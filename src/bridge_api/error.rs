@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{ErrorCode, Open};
+use super::{ErrorCode, ErrorDetail, Open};
 use crate::api::conditions::reason;
 
 /// Why a bridge could not be used. Policy matches on the variant; texts never carry tokens, codes or numbers.
@@ -68,6 +68,15 @@ impl BridgeError {
     /// Whether trying again at once may help: the connection broke, nothing more is known.
     pub fn may_be_brief(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded)
+    }
+
+    /// What the bridge answered, in the form of its API.
+    pub(super) fn of_answer(ErrorDetail { code, retry_after, .. }: ErrorDetail) -> Self {
+        match code {
+            Open::Known(ErrorCode::Unauthorized) => Self::Unauthorized,
+            Open::Known(ErrorCode::NotFound) => Self::NotFound,
+            code => Self::Refused { code, retry_after },
+        }
     }
 
     pub(super) fn of_transport(error: &reqwest::Error) -> Self {

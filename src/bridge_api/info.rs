@@ -33,8 +33,12 @@ pub enum Capability {
     Events,
     /// [`SessionSpec::presence`](super::SessionSpec::presence).
     Presence,
+    /// [`DesiredState::Unlinked`](crate::api::DesiredState::Unlinked): the device goes, the session stays.
+    UnlinkAndKeep,
     /// Messages: an outbox per session, their events, and claims.
     Messages,
+    /// Several messages in one request.
+    MessageBatches,
 }
 
 /// What a bridge can do, words of later releases included.

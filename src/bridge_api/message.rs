@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Extra, Open};
+use super::{ErrorDetail, Extra, Open};
 use crate::model::Sensitive;
 
 /// A message that is to be sent.
@@ -37,6 +37,56 @@ pub enum Content {
 
 /// How many characters a text may have.
 pub const LONGEST_TEXT: usize = 65_536;
+
+/// Several messages that are to be sent, each as by a request of its own: in this order where they are of one session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageBatch {
+    /// The messages, at most [`MOST_IN_BATCH`].
+    pub items: Vec<Submission>,
+}
+
+/// How many messages a batch may have.
+pub const MOST_IN_BATCH: usize = 64;
+/// How long the body of a batch may be, in bytes.
+pub const LONGEST_BATCH: usize = 4 << 20;
+
+/// One message of a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Submission {
+    /// The session that is to send it.
+    pub session: String,
+    /// The id it is to have.
+    pub id: String,
+    /// The message.
+    pub message: MessageSpec,
+    /// The caller's step of a trace, as the header of that name says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+/// What became of the messages of a batch, in its order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchAnswer {
+    /// One for each message.
+    pub items: Vec<Outcome>,
+}
+
+/// What became of one message of a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// The HTTP status that the message would have been answered with alone.
+    pub status: u16,
+    /// The message, where it was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+    /// Why it was not; with neither, its session did not answer in time, and it may be accepted yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorDetail>,
+}
 
 /// A message that was accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,6 +215,41 @@ pub struct MessageList {
     /// What `before` has to be for the next page; none when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
+}
+
+/// What is asked of a bridge before one of several sessions is chosen to send to somebody.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadQuery {
+    /// Who is to get the message, as in [`MessageSpec::to`].
+    pub to: Sensitive,
+    /// The sessions that could send it.
+    pub sessions: Vec<String>,
+}
+
+/// How many sessions may be asked about at once.
+pub const MOST_LOADS: usize = 500;
+
+/// How busy a session is, and whether the recipient knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// The session.
+    pub session: String,
+    /// How many messages wait in it; counted up to 1000.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Whether it has sent a message to this recipient, or one waits.
+    #[serde(default)]
+    pub knows_recipient: bool,
+}
+
+/// An answer to [`LoadQuery`]: one for each session that the bridge has, in any order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadList {
+    /// The sessions.
+    pub items: Vec<Load>,
 }
 
 /// Where a message with an idempotency key went: asked for at one shard, the same for every caller.

@@ -6,12 +6,23 @@ use futures::{Stream, TryStreamExt as _, future::ready};
 use reqwest::{Method, StatusCode};
 
 use super::{
-    BridgeClient, BridgeError, Claim, Cursor, Message, MessageList, MessageSpec, MessageStatus, client::decode, limited,
+    BatchAnswer, BridgeClient, BridgeError, Claim, Cursor, LoadList, LoadQuery, Message, MessageBatch, MessageList,
+    MessageSpec, MessageStatus, Outcome, Submission, client::decode, limited,
 };
 
-/// What becomes of messages, each with the resume point behind it; nothing when some were missed.
-pub type MessageEvents =
-    Pin<Box<dyn Stream<Item = Result<(Option<Cursor>, Option<MessageStatus>), BridgeError>> + Send>>;
+/// One event of the stream about messages.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MessageEvent {
+    /// The stream goes on from here. Comes first, unless some were missed; the first release does not say it.
+    Begins,
+    /// A message has come further.
+    Moved(Box<MessageStatus>),
+    /// Some were missed: how messages stand is to be asked for.
+    Missed,
+}
+
+/// What becomes of messages, each event with the resume point behind it.
+pub type MessageEvents = Pin<Box<dyn Stream<Item = Result<(Option<Cursor>, MessageEvent), BridgeError>> + Send>>;
 
 impl BridgeClient {
     /// Has a message sent under this id; idempotent. On the disk when this returns, with whether it is new.
@@ -28,6 +39,32 @@ impl BridgeClient {
         let answer = self.send(request).await?;
         let new = answer.status() == StatusCode::CREATED;
         Ok((decode(answer, limited::MESSAGE).await?, new))
+    }
+
+    /// Has several messages sent, as [`Self::put_message`] does each; what became of each, in order. To be asked only of a bridge
+    /// with [`Capability::MessageBatches`](super::Capability::MessageBatches).
+    ///
+    /// # Errors
+    /// See [`BridgeError`]; of those that are about one message only that message's result tells.
+    pub async fn put_messages(
+        &self,
+        items: Vec<Submission>,
+    ) -> Result<Vec<Result<(Message, bool), BridgeError>>, BridgeError> {
+        let asked = items.len();
+        let request = self.request(Method::POST, &["v1", "messages", "batch"])?.json(&MessageBatch { items });
+        let answer = self.send(request).await?;
+        let status = answer.status().as_u16();
+        let BatchAnswer { items } = decode(answer, limited::BATCH).await?;
+        if items.len() != asked {
+            return Err(BridgeError::Malformed { status });
+        }
+        let result = |outcome: Outcome| match outcome {
+            Outcome { message: Some(message), status, .. } => Ok((message, status == StatusCode::CREATED.as_u16())),
+            Outcome { error: Some(error), .. } => Err(BridgeError::of_answer(error)),
+            Outcome { status, .. } if status == StatusCode::GATEWAY_TIMEOUT.as_u16() => Err(BridgeError::TimedOut),
+            Outcome { status, .. } => Err(BridgeError::Malformed { status }),
+        };
+        Ok(items.into_iter().map(result).collect())
     }
 
     /// A message.
@@ -61,6 +98,15 @@ impl BridgeClient {
         decode(self.send(request).await?, limited::MESSAGE).await
     }
 
+    /// How busy sessions are, and which of them a recipient knows.
+    ///
+    /// # Errors
+    /// See [`BridgeError`].
+    pub async fn load(&self, query: &LoadQuery) -> Result<LoadList, BridgeError> {
+        let answer = self.send(self.request(Method::POST, &["v1", "messages", "load"])?.json(query)).await?;
+        decode(answer, limited::LIST).await
+    }
+
     /// Claims a key; the claim that counts, and whether it is this one. On the disk when this returns.
     ///
     /// # Errors
@@ -79,12 +125,14 @@ impl BridgeClient {
     pub async fn message_events(&self, since: Option<&Cursor>) -> Result<MessageEvents, BridgeError> {
         let events = self.follow(&["v1", "messages", "events"], since).await?;
         let read = |limited::Message { id, name, data }: limited::Message| {
-            let status = match &*name {
-                "message" => Some(serde_json::from_slice(&data).ok()),
-                "reset" => Some(None),
+            let event = match &*name {
+                "place" => Some(MessageEvent::Begins),
+                // One that cannot be read may have been any.
+                "message" => Some(serde_json::from_slice(&data).map_or(MessageEvent::Missed, MessageEvent::Moved)),
+                "reset" => Some(MessageEvent::Missed),
                 _ => None,
             };
-            status.map(|status| (id.parse().ok(), status))
+            event.map(|event| (id.parse().ok(), event))
         };
         Ok(Box::pin(events.try_filter_map(move |event| ready(Ok(read(event))))))
     }

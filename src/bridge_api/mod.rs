@@ -11,7 +11,9 @@
 //! | `GET /v1/sessions/{id}/messages/{message}` | 200 [`Message`], 404 |
 //! | `GET /v1/sessions/{id}/messages?before=SEQUENCE&limit=N` | 200 [`MessageList`], newest first |
 //! | `DELETE /v1/sessions/{id}/messages/{message}` | 200 [`Message`], cancelled; 409 it is too late; 404 |
-//! | `GET /v1/messages/events` (`Last-Event-ID` or `since`) | SSE: event name `message` / `reset`, id = cursor, data = [`MessageStatus`] |
+//! | `GET /v1/messages/events` (`Last-Event-ID` or `since`) | SSE: event name `place` (first, unless something was missed: the cursor it goes on from), `message` / `reset`, id = cursor, data = [`MessageStatus`] |
+//! | `POST /v1/messages/batch` [`MessageBatch`] | 200 [`BatchAnswer`]: for each message what `PUT` would have answered |
+//! | `POST /v1/messages/load` [`LoadQuery`] | 200 [`LoadList`]; changes nothing, and a body keeps the number out of URLs |
 //! | `PUT /v1/claims/{key}` [`Claim`] | 201 [`Claim`]; 200 with the one that was made first |
 //! | `GET /v1/info` | 200 [`Info`] |
 //! | `GET /healthz`, `/readyz`, `/metrics` (on the admin address, no token) | health and metrics |
@@ -27,7 +29,7 @@
 //!
 //! # How it grows
 //!
-//! Controller, bridge, and the gateway once there is one, are upgraded at different moments, in any order. So within version 1:
+//! Controller, bridge and gateway are upgraded at different moments, in any order. So within version 1:
 //!
 //! 1. It only grows: no field, word, path or event is removed or changes its meaning, and a new field has a default
 //!    that means what its absence meant. A value that is the default is not written.
@@ -63,7 +65,7 @@ pub use client::{BridgeClient, Deletion, Events};
 pub use error::BridgeError;
 pub use info::*;
 pub use message::*;
-pub use message_client::MessageEvents;
+pub use message_client::{MessageEvent, MessageEvents};
 pub use open::{Extra, Open};
 pub use session::*;
 pub use spec::*;

@@ -26,6 +26,8 @@ pub struct Script {
     pub token: &'static str,
     /// What it lists.
     pub sessions: Vec<Session>,
+    /// What it lists instead of them.
+    pub list: Option<String>,
     /// The cursor of its list.
     pub cursor: Cursor,
     /// What it answers to `PUT` and `DELETE`, as status and body.
@@ -75,6 +77,7 @@ pub async fn start() -> Scripted {
     let script = Arc::new(Mutex::new(Script {
         token: "right",
         sessions: Vec::new(),
+        list: None,
         cursor: "run-0".parse().unwrap(),
         answer: (204, String::new()),
         infos: 0,
@@ -113,10 +116,14 @@ async fn info(State(served): State<Served>, headers: HeaderMap) -> Result<impl I
     Ok(Json(Info { version: "1".into(), capabilities: [Capability::Qr].into_iter().collect(), sessions: 0 }))
 }
 
-async fn list(State(served): State<Served>, headers: HeaderMap) -> Result<impl IntoResponse, Response> {
+async fn list(State(served): State<Served>, headers: HeaderMap) -> Result<Response, Response> {
     gate(&served, &headers)?;
     let script = lock(&served.0);
-    Ok(Json(SessionList { items: script.sessions.clone(), cursor: script.cursor.clone(), unreadable: Vec::new() }))
+    if let Some(list) = &script.list {
+        return Ok(list.clone().into_response());
+    }
+    let list = SessionList { items: script.sessions.clone(), cursor: script.cursor.clone(), unreadable: Vec::new() };
+    Ok(Json(list).into_response())
 }
 
 async fn answer(State(served): State<Served>, Path(_): Path<String>, headers: HeaderMap) -> Result<Response, Response> {

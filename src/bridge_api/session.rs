@@ -16,7 +16,7 @@ pub struct Session {
     pub spec: SessionSpec,
     /// Where it stands.
     pub phase: Open<SessionPhase>,
-    /// Why it is not connected, when there is something to say beyond the phase.
+    /// Why it is not connected, when there is something to say beyond the phase; or what keeps a connected one from sending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Open<SessionReason>>,
     /// Since when it has been in this phase.
@@ -78,11 +78,13 @@ pub enum SessionPhase {
     Banned,
     /// Unlinked; the keys are deleted.
     LoggedOut,
+    /// Offline by wish, and the device is being removed from the account.
+    Unlinking,
     /// Being deleted: the device is being unlinked.
     Deleting,
 }
 
-/// Why a session is not connected.
+/// Why a session is not connected, or cannot send although it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SessionReason {
     /// The connection broke; no more is known.
@@ -113,11 +115,13 @@ pub enum SessionReason {
     PairingCodesUnusable,
     /// The server asked for fewer requests (429).
     TooManyRequests,
+    /// Connected, and the server answers, but acknowledges no message.
+    MessagesNotAcknowledged,
 }
 
 impl SessionReason {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ConnectionLost,
         Self::ServerUnreachable,
         Self::ServerNotAnswering,
@@ -132,6 +136,7 @@ impl SessionReason {
         Self::PairingFailed,
         Self::PairingCodesUnusable,
         Self::TooManyRequests,
+        Self::MessagesNotAcknowledged,
     ];
 
     /// Whether it says why no device is linked, and not only why there is no connection.
@@ -159,6 +164,7 @@ impl SessionReason {
             Self::PairingFailed => reason::PAIRING_FAILED,
             Self::PairingCodesUnusable => reason::PAIRING_CODES_UNUSABLE,
             Self::TooManyRequests => reason::TOO_MANY_REQUESTS,
+            Self::MessagesNotAcknowledged => reason::MESSAGES_NOT_ACKNOWLEDGED,
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::model::Sensitive;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionSpec {
-    /// Online or offline; offline keeps the link. A bridge that does not know the word keeps the session offline.
+    /// Online or offline; offline keeps the link, Unlinked does not and is asked of bridges with [`Capability::UnlinkAndKeep`].
+    /// A bridge that does not know the word keeps the session offline.
     #[serde(default)]
     pub desired_state: Open<DesiredState>,
     /// Whether the account's contacts see it online because of this session; asked of bridges with
@@ -35,6 +36,11 @@ impl SessionSpec {
         self.desired_state == DesiredState::Connected
     }
 
+    /// Whether no device should be linked.
+    pub fn wants_unlinked(&self) -> bool {
+        self.desired_state == DesiredState::Unlinked
+    }
+
     /// Whether the account should be shown as online while the session is connected.
     pub fn shows_online(&self) -> bool {
         self.presence == Presence::Visible
@@ -43,9 +49,11 @@ impl SessionSpec {
     /// What of it a bridge that `can` do this may be told: nothing new is asked of a bridge that does not know it.
     #[must_use]
     pub fn within(self, can: &Capabilities) -> Self {
+        let unlinks = can.include(Capability::UnlinkAndKeep) || !self.wants_unlinked();
         let presence = if can.include(Capability::Presence) { self.presence } else { Open::default() };
         let sending = if can.include(Capability::Messages) { self.sending } else { Sending::default() };
-        Self { presence, sending, ..self }
+        let desired_state = if unlinks { self.desired_state } else { DesiredState::Disconnected.into() };
+        Self { desired_state, presence, sending, ..self }
     }
 
     /// Whether this is what `wanted` asks for, as far as this release can tell: a later bridge may answer with more.

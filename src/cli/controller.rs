@@ -6,6 +6,7 @@ use clap::{ArgAction, Args};
 use jiff::SignedDuration;
 
 use super::{
+    bridge::BridgeArgs,
     process::ProcessArgs,
     values::{duration, name, namespace, selector},
     webhook::WebhookArgs,
@@ -71,6 +72,10 @@ pub struct ControllerArgs {
     /// The webhooks.
     #[command(flatten)]
     pub webhook: WebhookArgs,
+
+    /// The bridge of the installation.
+    #[command(flatten)]
+    pub bridge: BridgeArgs,
 }
 
 impl ControllerArgs {

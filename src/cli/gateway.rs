@@ -8,7 +8,7 @@ use super::{
     process::ProcessArgs,
     values::{address, namespace, selector},
 };
-use crate::platform::kubernetes::Cluster;
+use crate::{platform::kubernetes::Cluster, rules::DEFAULT_LIMIT};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,6 +53,11 @@ pub struct GatewayArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     pub namespace: Option<String>,
 
+    /// Only instances in these namespaces, separated by commas, as the operator has them; all when empty. Then the gateway's
+    /// account needs no right on instances elsewhere
+    #[arg(long, env = "WHATSAPP_OPERATOR_WATCH_NAMESPACES", value_name = "A,B", value_delimiter = ',', value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+
     /// Only WhatsAppBridges with these labels, as the operator has them, for example 'operator=blue'; all when empty. Every
     /// replica must have the same: together they decide which shard keeps an idempotency key
     #[arg(long, env = "WHATSAPP_OPERATOR_BRIDGE_SELECTOR", value_name = "K=V", value_parser = selector)]
@@ -64,9 +69,14 @@ pub struct GatewayArgs {
     pub audiences: Vec<String>,
 
     /// How many requests a second each caller may make, and twice as many at once; 0 for no limit
-    #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_RATE_LIMIT", value_name = "N", default_value_t = 50,
+    #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_RATE_LIMIT", value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub rate_limit: u32,
+
+    /// How many instances the dashboard says an owner may have before their first one, as the operator has it
+    #[arg(long, env = "WHATSAPP_OPERATOR_MAX_INSTANCES_PER_OWNER", value_name = "N", default_value_t = DEFAULT_LIMIT,
+          value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub max_instances_per_owner: u32,
 
     /// Origins whose web pages may call from a browser, separated by commas, for example https://shop.example.com; none when
     /// empty
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn nothing_needs_to_be_said() {
         let args = parsed(&[]).unwrap();
-        assert_eq!((args.listen.port(), args.rate_limit, args.namespace()), (8000, 50, None));
+        assert_eq!((args.listen.port(), args.rate_limit, args.namespace()), (8000, 100, None));
         assert!(args.audiences().is_empty() && args.origins().is_empty() && args.tls_certificate.is_none());
         let args = parsed(&["--audiences=", "--cors-origins=https://a.example,http://localhost:3000", "--namespace="])
             .unwrap();

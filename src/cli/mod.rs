@@ -1,10 +1,12 @@
 //! Turns flags and environment into typed configuration; touches nothing else.
 
+pub mod bridge;
 pub mod controller;
 pub mod crd;
 pub mod gateway;
 mod process;
 pub mod rbac;
+pub mod release;
 mod values;
 pub mod webhook;
 
@@ -38,4 +40,6 @@ pub enum Command {
     Crd(crd::CrdArgs),
     /// Print the roles and bindings the operator needs, or a table that says what each right is for
     Rbac(rbac::RbacArgs),
+    /// After an uninstallation: take our finalizer off all instances, so that nobody waits for an operator that is gone
+    ReleaseInstances(release::ReleaseArgs),
 }

@@ -19,6 +19,10 @@ pub struct RbacArgs {
     #[arg(long, value_name = "NAME", default_value = "whatsapp-operator", value_parser = name)]
     pub service_account: String,
 
+    /// Only what it takes to look after instances in these namespaces, separated by commas: no right on instances elsewhere
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+
     /// Print a Markdown table with the reason for every right instead of YAML
     #[arg(long)]
     pub table: bool,
@@ -27,11 +31,15 @@ pub struct RbacArgs {
 impl RbacArgs {
     /// Whom the rights are given to.
     pub fn account(&self) -> Account {
-        Account { name: self.service_account.clone(), namespace: self.namespace.clone() }
+        self.named(self.service_account.clone())
     }
 
     /// Whom the gateway's rights are given to.
     pub fn gateway_account(&self) -> Account {
-        Account { name: format!("{}-gateway", self.service_account), namespace: self.namespace.clone() }
+        self.named(format!("{}-gateway", self.service_account))
+    }
+
+    fn named(&self, name: String) -> Account {
+        Account { name, namespace: self.namespace.clone(), watched: self.watch_namespaces.clone() }
     }
 }

@@ -189,7 +189,8 @@ fn url(text: &str) -> Result<Reach, String> {
     if fits { Ok(Reach::Url(text.to_owned())) } else { Err("it must look like https://127.0.0.1:9443".into()) }
 }
 
-fn life(text: &str) -> Result<Duration, String> {
+/// How long something lasts.
+pub(super) fn life(text: &str) -> Result<Duration, String> {
     let must = || "it must be a duration such as 90s, 1h or 168h, and at least 1s".to_owned();
     let duration = SignedDuration::from_str(text).ok().and_then(|duration| Duration::try_from(duration).ok());
     duration.filter(|life| *life >= Duration::from_secs(1) && life.as_secs() <= 100 * 366 * 86_400).ok_or_else(must)

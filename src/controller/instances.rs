@@ -6,14 +6,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kube::ResourceExt;
 
 use super::{
     error::{InRow, ReconcileError},
-    metrics::PhaseCounts,
+    metrics::{PairingTimes, PhaseCounts},
 };
 use crate::{
     api::{BridgeBinding, InstanceRef, Phase, WhatsAppInstance},
@@ -41,6 +41,8 @@ struct Entry {
     /// The binding is only reserved: nothing has shown it recorded yet.
     reserved: bool,
     phase: Option<Phase>,
+    /// Since when it has shown a code; none once it is connected, or the window has passed.
+    code_since: Option<Instant>,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
     failures: Option<Box<Failures>>,
 }
@@ -66,12 +68,13 @@ struct Entries {
 pub struct Instances {
     entries: Mutex<Entries>,
     phases: PhaseCounts,
+    pairings: PairingTimes,
 }
 
 impl Instances {
-    /// An empty table that keeps `phases` current.
-    pub fn new(phases: PhaseCounts) -> Self {
-        Self { entries: Mutex::default(), phases }
+    /// An empty table that keeps `phases` and `pairings` current.
+    pub fn new(phases: PhaseCounts, pairings: PairingTimes) -> Self {
+        Self { entries: Mutex::default(), phases, pairings }
     }
 
     /// Notes an instance as it is now. Returns whether it was not known before.
@@ -84,8 +87,10 @@ impl Instances {
         let binding = binding.map(|binding| entries.shared(binding));
         let known = entries.by_uid.remove(&uid);
         let fresh = known.is_none();
-        let (old_binding, reserved, old_phase, failures) =
-            known.map(|entry| (entry.binding, entry.reserved, entry.phase, entry.failures)).unwrap_or_default();
+        let (old_binding, reserved, old_phase, code_since, failures) = known
+            .map(|entry| (entry.binding, entry.reserved, entry.phase, entry.code_since, entry.failures))
+            .unwrap_or_default();
+        let code_since = self.code_since(fresh, code_since, phase);
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
         let reserved = binding.is_none() && reserved;
         let binding = binding.or_else(|| old_binding.clone());
@@ -93,8 +98,24 @@ impl Instances {
             entries.count(old_binding.as_ref(), binding.as_ref());
         }
         self.phases.change(old_phase, phase);
-        entries.by_uid.insert(uid, Entry { key: Key::clone(key), binding, reserved, phase, failures });
+        entries.by_uid.insert(uid, Entry { key: Key::clone(key), binding, reserved, phase, code_since, failures });
         fresh
+    }
+
+    /// Since when an instance has shown a code that comes to `phase` now; how long that took is noted when it is connected.
+    /// Of one that showed its code before this process began nothing is known, and nothing is noted.
+    fn code_since(&self, fresh: bool, since: Option<Instant>, phase: Option<Phase>) -> Option<Instant> {
+        match phase {
+            Some(Phase::AwaitingPairing) if !fresh => since.or_else(|| Some(Instant::now())),
+            Some(Phase::Connecting | Phase::Reconnecting | Phase::AwaitingPasskey) => since,
+            Some(Phase::Connected) => {
+                if let Some(since) = since {
+                    self.pairings.observe(since.elapsed());
+                }
+                None
+            }
+            _ => None,
+        }
     }
 
     /// Drops everything kept about an instance that is gone. Returns whether that leaves capacity on a shard free.

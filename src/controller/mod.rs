@@ -76,7 +76,7 @@ pub async fn run(
     synced: impl FnOnce() + Send,
 ) {
     let (queue, woken) = mpsc::unbounded_channel::<Key>();
-    let instances = Arc::new(Instances::new(metrics.phases()));
+    let instances = Arc::new(Instances::new(metrics.phases(), metrics.pairings()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances: Arc::clone(&instances) };
     let (objects, bridge_objects, namespaces) = (Cache::new(), Cache::new(), Cache::new());
     let (owners, woken_owners) =
@@ -103,7 +103,7 @@ pub async fn run(
         links,
         owners: Arc::clone(&owners),
         events,
-        metrics,
+        metrics: metrics.clone(),
         deletion_deadline: settings.deletion_deadline,
     });
 
@@ -118,8 +118,15 @@ pub async fn run(
     namespaces.listen(namespace_told(listeners.clone()));
     until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
     let told = {
-        let owners = Arc::clone(&owners);
-        move |before: Option<Arc<WhatsAppOwner>>, change| owners.object_changed(before.as_deref(), change)
+        let (owners, counts) = (Arc::clone(&owners), metrics.owners());
+        move |before: Option<Arc<WhatsAppOwner>>, change| {
+            match &change {
+                Change::Present(_, after) => counts.change(before.as_deref(), Some(after)),
+                Change::Gone(_) => counts.change(before.as_deref(), None),
+                Change::Listed => {}
+            }
+            owners.object_changed(before.as_deref(), change);
+        }
     };
     owner_objects.listen(told);
     until(&stop, async move { bridges.report(gone_bridges).await });

@@ -1,6 +1,9 @@
 //! What the controller needs of Kubernetes.
 
-use crate::platform::rbac::{Reach::Cluster, Right};
+use crate::platform::rbac::{
+    Reach::{Cluster, Instances},
+    Right,
+};
 
 const OURS: &str = "whatsapp-operator.dev";
 
@@ -11,7 +14,7 @@ pub const RIGHTS: &[Right] = &[
         resources: &["whatsappinstances"],
         verbs: &["get", "list", "watch", "patch"],
         names: &[],
-        reach: Cluster,
+        reach: Instances,
         why: "watch instances; patch is for their finalizer only",
     },
     Right {
@@ -19,7 +22,7 @@ pub const RIGHTS: &[Right] = &[
         resources: &["whatsappinstances/status"],
         verbs: &["update"],
         names: &[],
-        reach: Cluster,
+        reach: Instances,
         why: "write the status of instances",
     },
     Right {
@@ -27,7 +30,7 @@ pub const RIGHTS: &[Right] = &[
         resources: &["whatsappinstances/finalizers"],
         verbs: &["update"],
         names: &[],
-        reach: Cluster,
+        reach: Instances,
         why: "set the finalizer where the admission plugin OwnerReferencesPermissionEnforcement is on",
     },
     Right {
@@ -49,7 +52,7 @@ pub const RIGHTS: &[Right] = &[
     Right {
         group: OURS,
         resources: &["whatsappbridges"],
-        verbs: &["get", "list", "watch"],
+        verbs: &["list", "watch"],
         names: &[],
         reach: Cluster,
         why: "watch bridges",

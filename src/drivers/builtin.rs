@@ -1,25 +1,29 @@
 //! The driver of this project's own bridge: its HTTP API with an event stream.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Driver, Messages, ResumePoint, Snapshot, Update, Updates};
+use super::{Driver, Messages, ResumePoint, Snapshot, Update, Updates, batches::Batches};
 use crate::{
     bridge_api::{
-        BridgeClient, BridgeError, Claim, Cursor, Deletion, Event, Info, Message, MessageEvents, MessageList,
-        MessageSpec, Session, SessionList, SessionSpec,
+        BridgeClient, BridgeError, Claim, Cursor, Deletion, Event, Info, Load, LoadQuery, Message, MessageEvents,
+        MessageList, MessageSpec, Session, SessionList, SessionSpec,
     },
     model::Sensitive,
 };
 
 /// One shard.
 #[derive(Debug)]
-pub struct Builtin(BridgeClient);
+pub struct Builtin(BridgeClient, Arc<Batches>);
 
 impl Builtin {
     /// The shard at `url`.
     pub fn new(url: &str, token: Sensitive, ca_bundle: Option<&str>) -> Result<Self, BridgeError> {
-        BridgeClient::new(url, token, ca_bundle).map(Self)
+        let client = BridgeClient::new(url, token, ca_bundle)?;
+        let batches = Batches::new(client.clone());
+        Ok(Self(client, batches))
     }
 }
 
@@ -59,7 +63,7 @@ impl Driver for Builtin {
 #[async_trait]
 impl Messages for Builtin {
     async fn send(&self, session: &str, id: &str, message: &MessageSpec) -> Result<(Message, bool), BridgeError> {
-        self.0.put_message(session, id, message).await
+        self.1.send(session, id, message).await
     }
 
     async fn read(&self, session: &str, id: &str) -> Result<Message, BridgeError> {
@@ -72,6 +76,10 @@ impl Messages for Builtin {
 
     async fn call_back(&self, session: &str, id: &str) -> Result<Message, BridgeError> {
         self.0.call_back(session, id).await
+    }
+
+    async fn load(&self, query: &LoadQuery) -> Result<Vec<Load>, BridgeError> {
+        self.0.load(query).await.map(|list| list.items)
     }
 
     async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError> {

@@ -1,4 +1,4 @@
-//! The token of a bridge, as its Secret holds it.
+//! The token of a bridge, and the authorities that its certificates are signed by, as its Secret holds them.
 
 use k8s_openapi::api::core::v1::Secret;
 use thiserror::Error;
@@ -23,17 +23,30 @@ impl CredentialsError {
     }
 }
 
-/// Reads the token out of the Secret that `reference` names.
+/// What callers of a bridge show, and whom they believe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The bearer token.
+    pub token: Sensitive,
+    /// PEM certificates to trust for https shards, unless the bridge's own spec says which.
+    pub authorities: Option<String>,
+}
+
+/// Key of the authorities, as in every Secret with a certificate. It is optional.
+const AUTHORITIES: &str = "ca.crt";
+
+/// Reads the credentials out of the Secret that `reference` names.
 ///
 /// # Errors
-/// When the key is missing, or its value could not be sent in a header.
-pub fn token(secret: &Secret, reference: &SecretKeyRef) -> Result<Sensitive, CredentialsError> {
+/// When the key of the token is missing, or its value could not be sent in a header.
+pub fn credentials(secret: &Secret, reference: &SecretKeyRef) -> Result<Credentials, CredentialsError> {
     let wrong = |why| CredentialsError::new(reference, why);
-    let bytes = secret.data.as_ref().and_then(|data| data.get(&reference.key));
-    let bytes = bytes.ok_or_else(|| wrong("the Secret has no such key"))?;
+    let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
+    let bytes = value(&reference.key).ok_or_else(|| wrong("the Secret has no such key"))?;
     let token = std::str::from_utf8(&bytes.0).map_err(|_| wrong("its value is not text"))?.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(wrong("its value must be one line of printable ASCII characters"));
     }
-    Ok(Sensitive::new(token))
+    let authorities = value(AUTHORITIES).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
+    Ok(Credentials { token: Sensitive::new(token), authorities: authorities.filter(|pem| !pem.trim().is_empty()) })
 }

@@ -1,12 +1,13 @@
 //! Drivers: how callers talk to a kind of bridge.
 //!
 //! A `WhatsAppBridge` names exactly one kind. [`endpoints`] says which shards it has, [`connect`] gives the [`Driver`] of
-//! one of them. The controller (and the gateway, which does not exist yet) sees nothing but the trait.
+//! one of them. Controller and gateway see nothing but the trait.
 //!
 //! A bridge of another kind is one more field in `api/bridge.rs`, one more module here, and one more case in everything
 //! that asks for the kind: [`Kind`], [`endpoints`], [`shards`], [`Endpoint`]. Every driver tells of sessions in the types of
 //! [`bridge_api`](crate::bridge_api), and of failures as [`BridgeError`], whose reason users see.
 
+mod batches;
 mod builtin;
 mod credentials;
 #[cfg(test)]
@@ -20,14 +21,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use thiserror::Error;
 
-pub use self::credentials::{CredentialsError, token};
+pub use self::credentials::{Credentials, CredentialsError, credentials};
 use crate::{
     api::{BridgeBinding, SecretKeyRef, WhatsAppBridge},
     bridge_api::{
-        BridgeError, Claim, Cursor, Deletion, Info, Message, MessageEvents, MessageList, MessageSpec, Session,
-        SessionSpec,
+        BridgeError, Claim, Cursor, Deletion, Info, Load, LoadQuery, Message, MessageEvents, MessageList, MessageSpec,
+        Session, SessionSpec,
     },
-    model::Sensitive,
 };
 
 /// What callers want of one shard of a bridge.
@@ -66,6 +66,9 @@ pub trait Messages: Send + Sync {
 
     /// Calls a message back that was not handed to WhatsApp yet.
     async fn call_back(&self, session: &str, id: &str) -> Result<Message, BridgeError>;
+
+    /// How busy sessions are, and which of them a recipient knows.
+    async fn load(&self, query: &LoadQuery) -> Result<Vec<Load>, BridgeError>;
 
     /// Claims a key; the claim that counts, and whether it is this one. On the disk when this returns.
     async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError>;
@@ -125,7 +128,7 @@ pub struct Endpoint {
 enum Kind {
     Builtin {
         url: String,
-        /// PEM certificates to trust instead of the platform's.
+        /// PEM certificates to trust, instead of those of the credentials or the platform's.
         ca_bundle: Option<String>,
     },
     #[cfg(test)]
@@ -148,9 +151,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// When the address or the CA bundle is none.
-    pub fn driver(&self, token: Sensitive) -> Result<Arc<dyn Driver>, BridgeError> {
+    pub fn driver(&self, credentials: Credentials) -> Result<Arc<dyn Driver>, BridgeError> {
         match &self.kind {
-            Kind::Builtin { url, ca_bundle } => Ok(Arc::new(builtin::Builtin::new(url, token, ca_bundle.as_deref())?)),
+            Kind::Builtin { url, ca_bundle } => {
+                let authorities = ca_bundle.as_deref().or(credentials.authorities.as_deref());
+                Ok(Arc::new(builtin::Builtin::new(url, credentials.token, authorities)?))
+            }
             #[cfg(test)]
             Kind::Scripted(driver) => Ok(Arc::new(driver.clone())),
         }
@@ -209,8 +215,8 @@ pub fn connect(bridge: &WhatsAppBridge, shard: &str, secret: &Secret) -> Result<
     let found = endpoints(bridge).into_iter().find(|(binding, _)| binding.shard == shard);
     let (_, endpoint) =
         found.ok_or_else(|| ConnectError::NoShard { bridge: bridge.name_any(), shard: shard.to_owned() })?;
-    let token = token(secret, &endpoint.credentials)?;
-    Ok(endpoint.driver(token)?)
+    let credentials = credentials(secret, &endpoint.credentials)?;
+    Ok(endpoint.driver(credentials)?)
 }
 
 /// The id of an instance's session on every kind of bridge: the uid of the object, which is never used twice.
@@ -252,5 +258,23 @@ mod tests {
         assert_eq!(said("s9", "cmlnaHQ="), "WhatsAppBridge main has no shard s9");
         assert!(said("s0", "").contains("Secret ns/token, key token"));
         assert!(said("s1", "cmlnaHQ=").contains("not a valid http or https URL"));
+    }
+
+    #[test]
+    fn authorities_may_stand_beside_the_token_and_the_spec_wins() {
+        let with = |authority: &str| -> Secret {
+            let data = json!({"token": "right", "ca.crt": authority});
+            let secret: Secret = serde_json::from_value(json!({"stringData": data})).unwrap();
+            let data = secret.string_data.unwrap().into_iter();
+            let data = data.map(|(key, value)| (key, k8s_openapi::ByteString(value.into_bytes()))).collect();
+            Secret { data: Some(data), ..Secret::default() }
+        };
+        let refused = |bridge: &WhatsAppBridge, secret: &Secret| connect(bridge, "s0", secret).unwrap_err().to_string();
+        assert!(connect(&bridge(), "s0", &with(" ")).is_ok());
+        assert_eq!(refused(&bridge(), &with("nonsense")), BridgeError::CaBundle.to_string());
+        let mut own = bridge();
+        own.spec.builtin.as_mut().unwrap().ca_bundle = Some("nonsense".into());
+        let secret = with(" ");
+        assert_eq!(refused(&own, &secret), BridgeError::CaBundle.to_string());
     }
 }

@@ -25,7 +25,8 @@ use crate::{
 /// How long a list of the bridges, and a token, count. A new token is taken earlier when a bridge refuses the old one.
 const KNOWN: Duration = Duration::from_secs(30);
 
-type Shards = Arc<Vec<(BridgeBinding, Endpoint)>>;
+/// All shards, and how each is reached.
+pub type Shards = Arc<Vec<(BridgeBinding, Endpoint)>>;
 /// A shard as it was reached, what it was reached by, and until when that counts.
 type Reached = (Arc<dyn Driver>, Endpoint, Instant);
 
@@ -47,7 +48,7 @@ impl Bridges {
     ///
     /// # Errors
     /// When the API server does not say.
-    async fn shards(&self) -> Result<Shards, Failure> {
+    pub async fn shards(&self) -> Result<Shards, Failure> {
         if let Some((shards, until)) = &*lock(&self.listed)
             && *until > Instant::now()
         {
@@ -91,7 +92,8 @@ impl Bridges {
             tracing::warn!(%error, "read a bridge's credentials");
             unreachable()
         })?;
-        let driver = drivers::token(&secret, reference).ok().and_then(|token| endpoint.driver(token).ok());
+        let credentials = drivers::credentials(&secret, reference).ok();
+        let driver = credentials.and_then(|credentials| endpoint.driver(credentials).ok());
         let driver = driver.ok_or_else(unreachable)?;
         let entry = (Arc::clone(&driver), endpoint.clone(), Instant::now() + KNOWN);
         lock(&self.drivers).insert(binding.clone(), entry);
@@ -210,6 +212,12 @@ mod tests {
         let moved: Vec<_> = keys.iter().filter(|key| home(key, 3) != home(key, 4)).collect();
         assert!((100..200).contains(&moved.len()), "{}", moved.len());
         assert!(moved.iter().all(|key| home(key, 4) == shard(3)), "only to the new one");
+    }
+
+    #[test]
+    fn a_bridge_that_sends_nothing_is_told_from_one_that_is_away() {
+        let driver: Arc<dyn Driver> = Arc::new(drivers::scripted_driver::Scripted::default());
+        assert_eq!(messages(&driver).err().unwrap().code, Code::NotSupported);
     }
 
     #[test]

@@ -1,21 +1,22 @@
-//! Who calls: the bearer token, whose it is, and whether they may ask again so soon.
+//! Who calls: the token in the header or in the cookie, whose it is, and whether they may ask again so soon.
 
 use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Path},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, Method, header, request::Parts},
 };
 use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
 use kube::Client;
 use tokio::time::Instant;
 
-use super::{code::Code, failure::Failure, state::Shared, story::Story};
+use super::{code::Code, cookie, failure::Failure, state::Shared, story::Story};
 
 /// The API server's own bound on all headers together is 1 MiB; no token comes near this.
 const LONGEST_TOKEN: usize = 16 << 10;
 
 /// A caller whose token the API server accepts.
+#[derive(Clone)]
 pub struct Caller {
     /// The user's name.
     pub user: String,
@@ -25,8 +26,27 @@ pub struct Caller {
     pub client: Client,
     /// When the token expires, if it says so.
     pub expires: Option<Timestamp>,
+    /// Where the token stood.
+    pub via: Via,
     /// The request's story.
     pub story: Story,
+}
+
+/// Where a token stands in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// In the header Authorization.
+    Header,
+    /// In the cookie of a browser that is signed in.
+    Cookie,
+}
+
+impl Caller {
+    /// The same caller, whose request is about one more instance.
+    #[must_use]
+    pub fn about_another(&self) -> Self {
+        Self { story: self.story.another(), ..self.clone() }
+    }
 }
 
 impl FromRequestParts<Shared> for Caller {
@@ -34,7 +54,11 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Failure> {
         let story = parts.extensions.get::<Story>().cloned().unwrap_or_else(|| Story::begin(&parts.headers));
-        let token = bearer(&parts.headers).ok_or_else(Failure::unauthorized)?;
+        let (token, via) = token(&parts.headers).ok_or_else(Failure::unauthorized)?;
+        // A browser adds its cookie by itself, also to what the page of somebody else asks for.
+        if via == Via::Cookie && changes(&parts.method) && !cookie::is_own_page(&parts.headers) {
+            return Err(Failure::cross_site());
+        }
         let identity = gateway.identities.of(token).await?;
         let user = identity.user.username.clone().filter(|user| !user.is_empty()).ok_or_else(Failure::unauthorized)?;
         story.is_by(&user);
@@ -43,8 +67,27 @@ impl FromRequestParts<Shared> for Caller {
             Failure::new(Code::RateLimited, format!("too many requests; try again in {seconds} s")).after(seconds)
         })?;
         let client = gateway.callers.client(token).map_err(|_| Failure::unauthorized())?;
-        Ok(Self { user, identity: identity.user, client, expires: identity.expires, story })
+        Ok(Self { user, identity: identity.user, client, expires: identity.expires, via, story })
     }
+}
+
+fn changes(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The token in the headers. Whatever stands in the header Authorization counts, and the cookie only where nothing does: a
+/// proxy that signs people in is not overruled by what their browsers remember.
+fn token(headers: &HeaderMap) -> Option<(&str, Via)> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        return bearer(headers).map(|token| (token, Via::Header));
+    }
+    cookie::token(headers).filter(|token| is_token(token)).map(|token| (token, Via::Cookie))
+}
+
+/// Whether a text has the form of a bearer token.
+pub fn is_token(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=:".contains(&b);
+    !text.is_empty() && text.len() <= LONGEST_TOKEN && text.bytes().all(fits)
 }
 
 /// The one bearer token in the headers (RFC 6750, section 2.1).
@@ -53,9 +96,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (only, None) = (given.next()?, given.next()) else { return None };
     let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
     let token = token.trim_matches(' ');
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=:".contains(&b);
-    let is_token = !token.is_empty() && token.len() <= LONGEST_TOKEN && token.bytes().all(fits);
-    (scheme.eq_ignore_ascii_case("bearer") && is_token).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && is_token(token)).then_some(token)
 }
 
 /// The session that a path names.
@@ -96,5 +137,18 @@ mod tests {
             assert_eq!(token_of(none), None, "{none:?}");
         }
         assert_eq!(token_of(&[&format!("Bearer {}", "a".repeat(LONGEST_TOKEN + 1))]), None);
+    }
+
+    #[test]
+    fn a_header_counts_before_a_cookie_also_when_it_is_no_good() {
+        let given = |pairs: &[(header::HeaderName, &str)]| -> HeaderMap {
+            pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+        };
+        let (cookie, host) = ((header::COOKIE, "whatsapp-operator=abc"), (header::HOST, "a.example"));
+        let both = given(&[host.clone(), cookie.clone(), (header::AUTHORIZATION, "Bearer def")]);
+        assert_eq!(token(&both), Some(("def", Via::Header)));
+        assert_eq!(token(&given(&[host.clone(), cookie.clone()])), Some(("abc", Via::Cookie)));
+        assert_eq!(token(&given(&[host, cookie, (header::AUTHORIZATION, "Basic def")])), None);
+        assert!(changes(&Method::POST) && changes(&Method::DELETE) && !changes(&Method::GET));
     }
 }

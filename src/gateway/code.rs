@@ -47,6 +47,7 @@ macro_rules! codes {
 codes! {
     BadRequest 400: "The request cannot be read: its path, query, headers or JSON are malformed, hold something unknown, or say something twice.", "Correct what the message names.";
     Unauthorized 401: "There is no bearer token, or the API server does not accept it: unknown, expired, or made for another audience.", "Send `Authorization: Bearer TOKEN` with a token that the API server accepts, for example from `kubectl create token`.";
+    CrossSite 403: "The request has the dashboard's cookie, or signs in, and was not made by a page of this gateway.", "Use the dashboard, or send the token as a bearer token.";
     LimitExceeded 403: "The owner has as many instances as allowed.", "Delete one, or have an administrator raise spec.maxInstances of the WhatsAppOwner.";
     OwnerNotAllowed 403: "The request names another owner, or a name among another owner's, which takes the verb assign-owner.", "Leave owner out, or have an administrator grant the verb.";
     QuotaExceeded 403: "A ResourceQuota of the namespace is used up.", "Delete something, or have an administrator raise the quota.";
@@ -174,6 +175,23 @@ mod tests {
             }
         }
         assert!(found > 8, "only {found} refusals were found");
+    }
+
+    /// Whatever is documented was provoked by somebody, over HTTP or, where that takes a broken API server, by a unit test.
+    #[test]
+    fn no_code_is_without_a_test() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |folder: &str| -> Vec<String> {
+            let files = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            files.filter(|file| file.is_file()).map(|file| std::fs::read_to_string(file).unwrap()).collect()
+        };
+        let (over_http, units) = (read("tests/acceptance").join("\n"), read("src/gateway"));
+        let units: String =
+            units.iter().filter_map(|text| text.split_once("#[cfg(test)]")).map(|(_, tests)| tests).collect();
+        for Entry { word, .. } in ALL {
+            let tested = over_http.contains(&format!("\"{word}\"")) || units.contains(&format!("Code::{word}"));
+            assert!(tested, "no test meets {word}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ const ANY: &[Code] = &[
 const BODY: &[Code] = &[Code::TooLarge, Code::UnsupportedMediaType];
 /// Refusals of operations that write.
 const WRITE: &[Code] = &[
+    Code::CrossSite,
     Code::Refused,
     Code::Terminating,
     Code::Conflict,
@@ -52,6 +53,7 @@ const NAMES: &[Code] = &[
 const BRIDGE: &[Code] = &[Code::MessageNotFound, Code::AccessUnknown, Code::BridgeUnavailable, Code::NotSupported];
 /// Refusals of sending.
 const SEND: &[Code] = &[
+    Code::CrossSite,
     Code::Invalid,
     Code::NoPrimary,
     Code::NotPaired,
@@ -75,12 +77,15 @@ fn codes(operation: &str) -> Vec<Code> {
         "rename" => &[BODY, WRITE, NAMES],
         "set-primary" => &[BODY, WRITE, &[Code::NotConnected, Code::OwnerMissing]],
         "refresh-qr" => &[BODY, WRITE, &[Code::AlreadyConnected]],
-        "connect" | "disconnect" | "delete" => &[BODY, WRITE],
+        "connect" | "disconnect" | "unlink" | "delete" => &[BODY, WRITE],
         "qr" => &[&[Code::NotAcceptable, Code::AlreadyConnected, Code::NoCode]],
         "events" => &[&[Code::TooManyStreams]],
         "send" => &[BODY, BRIDGE, SEND],
         "message" | "messages" => &[BRIDGE],
-        "cancel" => &[BRIDGE, &[Code::TooLate]],
+        "cancel" => &[BRIDGE, &[Code::TooLate, Code::CrossSite]],
+        // What is refused for one of many stands in its outcome.
+        "sign-in" | "bulk" => &[BODY, &[Code::CrossSite, Code::Invalid]],
+        "sign-out" => &[BODY, &[Code::CrossSite]],
         _ => &[],
     };
     [ANY].iter().chain(own).flat_map(|codes| codes.iter().copied()).collect()
@@ -91,20 +96,28 @@ pub fn document() -> String {
     let mut document = serde_json::to_value(described()).unwrap_or_default();
     document["info"]["description"] = ABOUT.into();
     document["info"]["license"] = json!({"name": "Apache-2.0", "identifier": "Apache-2.0"});
-    document["security"] = json!([{"bearer": []}]);
+    document["security"] = json!([{"bearer": []}, {"cookie": []}]);
     document["servers"] = json!([{"url": "/"}]);
     document["tags"] = json!([
         {"name": "sessions", "description": "Sessions of WhatsApp: begin, link, connect, choose, delete."},
         {"name": "messages", "description": "Send messages, and see what became of them."},
         {"name": "events", "description": "What becomes of them, as it happens."},
+        {"name": "account", "description": "Who the caller is, what they may have, and how a browser signs in."},
     ]);
-    document["components"]["securitySchemes"] = json!({"bearer": {
-        "type": "http", "scheme": "bearer",
-        "description": "A token that the Kubernetes API server accepts: of a service account, or by OIDC.",
-    }});
+    document["components"]["securitySchemes"] = json!({
+        "bearer": {
+            "type": "http", "scheme": "bearer",
+            "description": "A token that the Kubernetes API server accepts: of a service account, or by OIDC.",
+        },
+        "cookie": {
+            "type": "apiKey", "in": "cookie", "name": "__Host-whatsapp-operator",
+            "description": "For browsers, by `sign-in`. On another port than TLS's own the name ends with `-` and the port; \
+                without TLS it begins without `__Host-`. What changes something is taken with it from the gateway's own pages only.",
+        },
+    });
     let schemas = &mut document["components"]["schemas"];
     schemas["Failure"] = failure_schema();
-    for sent in ["NewSession", "NewPairing", "Changes", "NewMessage"] {
+    for sent in ["NewSession", "NewPairing", "Changes", "NewMessage", "SignIn"] {
         without_null(&mut schemas[sent]);
     }
     let schemas = document["components"]["schemas"].clone();
@@ -122,6 +135,9 @@ pub fn document() -> String {
 fn complete(operation: &mut Value, schemas: &Value) {
     let request_id = json!({"description": "Names the request, in logs too.", "schema": {"type": "string"}});
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        only_its_type(&mut parameter["schema"]);
+    }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for response in responses.values_mut() {
         response["headers"]["X-Request-Id"] = request_id.clone();
@@ -175,12 +191,17 @@ fn example_of(schema: &Value, schemas: &Value) -> Value {
 fn without_null(schema: &mut Value) {
     let Some(properties) = schema["properties"].as_object_mut() else { return };
     for property in properties.values_mut() {
-        if let Some(types) = property["type"].as_array() {
-            property["type"] = types.iter().find(|kind| *kind != "null").cloned().unwrap_or_default();
-        }
+        only_its_type(property);
         if let Some(only) = property["oneOf"].as_array().and_then(|all| all.first()).cloned() {
             *property = only;
         }
+    }
+}
+
+/// Without null beside it.
+fn only_its_type(schema: &mut Value) {
+    if let Some(types) = schema["type"].as_array() {
+        schema["type"] = types.iter().find(|kind| *kind != "null").cloned().unwrap_or_default();
     }
 }
 
@@ -247,6 +268,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(count, 15);
+        assert_eq!(count, 21);
     }
 }

@@ -11,6 +11,8 @@ use axum::{
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::platform::trace::{self, Trace};
+
 use super::{
     code::Code,
     failure::Failure,
@@ -59,6 +61,7 @@ pub async fn no_such_route() -> Failure {
 pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let story = Story::begin(request.headers());
+    let trace = Trace::of(request.headers()).map_or_else(Trace::begin, |caller| caller.step());
     request.extensions_mut().insert(story.clone());
     let method = known(request.method());
     let route =
@@ -67,7 +70,7 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     let mut response = if origin.is_some() && is_preflight(&request) {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        next.run(request).await
+        trace::within(trace.clone(), next.run(request)).await
     };
     let failure = response.extensions_mut().remove::<Failure>().or_else(|| of_the_library(&response));
     if let Some(failure) = &failure {
@@ -79,11 +82,12 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     gateway.metrics.answered(method, &route, answer, took);
     let (status, ms) = (response.status().as_u16(), took.as_millis());
     let (id, caller, instance) = (story.id(), story.caller(), story.instance());
+    let (trace, span) = (trace.id(), trace.span());
     // Reading is what most requests do, over and over.
     if method == "GET" && failure.is_none() {
-        tracing::debug!(request = id, caller, instance, method, route, status, answer, ms, "answered");
+        tracing::debug!(request = id, trace, span, caller, instance, method, route, status, answer, ms, "answered");
     } else {
-        tracing::info!(request = id, caller, instance, method, route, status, answer, ms, "answered");
+        tracing::info!(request = id, trace, span, caller, instance, method, route, status, answer, ms, "answered");
     }
     response
 }
@@ -146,7 +150,7 @@ fn decorate(gateway: &Gateway, story: &Story, origin: Option<HeaderValue>, heade
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE"),
             (
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-Request-Id",
             ),
             (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Idempotent-Replayed, Location, Retry-After, X-Request-Id"),
             (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),

@@ -44,6 +44,14 @@ impl Failure {
         )
     }
 
+    /// Another site's page made the request.
+    pub fn cross_site() -> Self {
+        Self::new(
+            Code::CrossSite,
+            "the request was made by a page of another site, or the browser does not say by which; use the dashboard, or send the token as a bearer token",
+        )
+    }
+
     /// Nothing there that the caller may see.
     pub fn not_found() -> Self {
         Self::new(
@@ -228,6 +236,18 @@ mod tests {
             PATCH,
         );
         assert_eq!((code, said.as_str()), (Code::Refused, "no"));
+        for (status, reason, code) in
+            [(409, "ChangeUnderWay", Code::ChangeUnderWay), (503, "LedgerUnavailable", Code::LedgerUnavailable)]
+        {
+            assert_eq!(of(json!({"code": status, "reason": reason, "message": "later"}), PATCH).0, code);
+        }
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_the_gateways_trouble() {
+        let source = serde_json::from_str::<u8>("x").unwrap_err();
+        let error = CallError::Api { doing: "read", source: Box::new(kube::Error::SerdeError(source)) };
+        assert_eq!(of_call(&error, GET).code, Code::Internal);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct Index(Arc<Shared>);
 struct Shared {
     places: Mutex<Places>,
     listed: watch::Sender<bool>,
+    /// Counts up with every change.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -97,6 +99,11 @@ impl Index {
         found
     }
 
+    /// Tells when something has changed, from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
     /// Keeps up with `changes` for ever.
     pub async fn follow(self, changes: impl Stream<Item = Vec<Change<WhatsAppInstance>>> + Send) {
         let mut changes = std::pin::pin!(changes);
@@ -104,6 +111,7 @@ impl Index {
             for change in changes {
                 self.take(change);
             }
+            self.0.changes.send_modify(|count| *count += 1);
         }
     }
 

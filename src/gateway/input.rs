@@ -172,6 +172,28 @@ impl Fields {
             .ok_or_else(|| invalid(format!("field {:?} is missing", format!("{}{name}", self.within))))
     }
 
+    /// A list of strings that must be there.
+    ///
+    /// # Errors
+    /// When it is something else, holds fewer or more than `count` allows, or one that is longer or shorter than `length` allows (in
+    /// characters).
+    pub fn texts(&self, name: &str, count: (usize, usize), length: (usize, usize)) -> Result<Vec<String>, Failure> {
+        let must = format!("a list of {} to {} strings", count.0, count.1);
+        let missing = || invalid(format!("field {:?} is missing", format!("{}{name}", self.within)));
+        let texts: Vec<String> = self.typed(name, &must)?.ok_or_else(missing)?;
+        let name = format!("{}{name}", self.within);
+        if !(count.0..=count.1).contains(&texts.len()) {
+            return Err(invalid(format!("field {name:?} must be {must}")));
+        }
+        if !texts.iter().all(|text| (length.0..=length.1).contains(&text.chars().count())) {
+            return Err(invalid(format!(
+                "in field {name:?} each must be {} to {} characters long",
+                length.0, length.1
+            )));
+        }
+        Ok(texts)
+    }
+
     /// A whole number.
     ///
     /// # Errors
@@ -300,6 +322,31 @@ impl Parameters {
         self.get(name).map(|text| digits(text).ok_or_else(must)).transpose()
     }
 
+    /// True or false.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, Failure> {
+        let must = || bad(format!("query parameter {name:?} must be true or false"));
+        self.get(name).map(|text| text.parse().map_err(|_| must())).transpose()
+    }
+
+    /// An owner.
+    ///
+    /// # Errors
+    /// When it cannot be one.
+    pub fn owner(&self) -> Result<Option<&str>, Failure> {
+        match self.get("owner") {
+            Some("") => Err(bad(
+                "query parameter \"owner\" must not be empty; leave it out for your own sessions, or give * for everybody's",
+            )),
+            Some(owner) if owner.chars().count() > LONGEST_OWNER => {
+                Err(bad(format!("query parameter \"owner\" must be at most {LONGEST_OWNER} characters long")))
+            }
+            owner => Ok(owner),
+        }
+    }
+
     /// `wait`: how long the answer may take, in whole seconds.
     ///
     /// # Errors
@@ -325,6 +372,9 @@ impl Parameters {
         }
     }
 }
+
+/// The longest owner that an instance may have.
+const LONGEST_OWNER: usize = 253;
 
 /// The longest a caller may ask an answer to take: proxies give up at about that time.
 pub const LONGEST_WAIT: u64 = 60;

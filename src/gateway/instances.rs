@@ -1,10 +1,13 @@
 //! The only file that reads and writes instances at the API server, always as the caller.
 
+use std::time::Duration;
+
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     caller::Caller,
@@ -44,6 +47,12 @@ impl Which {
             Some(namespace) => Api::namespaced(caller.client.clone(), namespace),
             None => Api::all(caller.client.clone()),
         }
+    }
+
+    /// Whether one of this owner, in this namespace, is among them.
+    pub fn has(&self, namespace: &str, owner: Option<&str>) -> bool {
+        self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
+            && self.owner.as_deref().is_none_or(|wanted| owner == Some(wanted))
     }
 
     /// The field selector; none for all.
@@ -166,6 +175,33 @@ pub fn readable(object: Guarded<WhatsAppInstance>) -> Option<WhatsAppInstance> {
     }
 }
 
+/// How long a write is begun anew while admission cannot decide about it. What keeps it from deciding, a busy ledger or an
+/// operator that is being replaced, mostly passes within a second or two.
+const UNDECIDED: Duration = Duration::from_secs(5);
+/// Between two such tries, at least; at most twice as long.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a write comes to. It is tried again as long as only admission's doubt keeps it from being made, since nothing is
+/// written then.
+async fn decided<T, F>(verb: &'static str, mut write: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    let began = Instant::now();
+    loop {
+        let failure = match write().await {
+            Ok(written) => return Ok(written),
+            Err(error) => of_call(&error, Attempt { verb, hidden: false }),
+        };
+        let undecided =
+            matches!(failure.code, Code::LedgerUnavailable | Code::AccessUnknown | Code::AdmissionUnavailable);
+        if !undecided || began.elapsed() > UNDECIDED {
+            return Err(failure);
+        }
+        tokio::time::sleep(PAUSE.mul_f64(1.0 + fastrand::f64())).await;
+    }
+}
+
 /// Creates one.
 ///
 /// # Errors
@@ -177,8 +213,9 @@ pub async fn create(
 ) -> Result<WhatsAppInstance, Failure> {
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let api = of_namespace(caller, namespace);
-    let made = call("create an instance for a caller", CALL_TIMEOUT, api.create(&params, instance)).await;
-    let made = made.map_err(|error| of_call(&error, Attempt { verb: "create", hidden: false }))?;
+    let made =
+        decided("create", || call("create an instance for a caller", CALL_TIMEOUT, api.create(&params, instance)))
+            .await?;
     caller.story.is_about(ObjectRef::of(&made));
     Ok(made)
 }
@@ -198,8 +235,7 @@ pub async fn change(
     patch["metadata"]["uid"] = instance.uid().into();
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let (api, name, patch) = (beside(caller, instance), instance.name_any(), Patch::Merge(patch));
-    let changed = call("change an instance for a caller", CALL_TIMEOUT, api.patch(&name, &params, &patch)).await;
-    changed.map_err(|error| of_call(&error, Attempt { verb: "patch", hidden: false }))
+    decided("patch", || call("change an instance for a caller", CALL_TIMEOUT, api.patch(&name, &params, &patch))).await
 }
 
 /// Deletes the very object that was found. One that is gone already is no failure.
@@ -210,9 +246,47 @@ pub async fn delete(caller: &Caller, instance: &WhatsAppInstance) -> Result<(), 
     let only = Preconditions { uid: instance.uid(), ..Preconditions::default() };
     let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
     let (api, name) = (beside(caller, instance), instance.name_any());
-    let deleted = call("delete an instance for a caller", CALL_TIMEOUT, api.delete(&name, &params)).await;
-    match deleted.map_err(|error| of_call(&error, Attempt { verb: "delete", hidden: false })) {
+    let deleted =
+        decided("delete", || call("delete an instance for a caller", CALL_TIMEOUT, api.delete(&name, &params)));
+    match deleted.await {
         Err(failure) if failure.code != Code::NotFound => Err(failure),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: u16, reason: &str) -> CallError {
+        let status: Status =
+            serde_json::from_value(serde_json::json!({"code": code, "reason": reason, "message": "no"})).unwrap();
+        CallError::Api { doing: "write", source: Box::new(kube::Error::Api(Box::new(status))) }
+    }
+
+    /// What a write comes to that is answered so, and then succeeds; and how often it was tried.
+    async fn after(code: u16, reason: &str, times: usize) -> (Result<(), Code>, usize) {
+        let mut tries = 0;
+        let done = decided("create", || {
+            tries += 1;
+            std::future::ready(if tries <= times { Err(refused(code, reason)) } else { Ok(()) })
+        });
+        let done = done.await.map_err(|failure| failure.code);
+        (done, tries)
+    }
+
+    #[tokio::test]
+    async fn a_write_is_tried_again_while_admission_cannot_decide_and_no_longer() {
+        assert_eq!(after(503, "LedgerUnavailable", 3).await, (Ok(()), 4));
+        assert_eq!(after(503, "AccessUnknown", 1).await, (Ok(()), 2));
+        assert_eq!(after(403, "LimitExceeded", 1).await, (Err(Code::LimitExceeded), 1));
+        assert_eq!(after(409, "Conflict", 1).await, (Err(Code::Conflict), 1));
+        // A write that was too slow may have been made.
+        assert_eq!(after(504, "Timeout", 1).await, (Err(Code::Timeout), 1));
+        let began = Instant::now();
+        assert_eq!(after(503, "LedgerUnavailable", usize::MAX).await.0, Err(Code::LedgerUnavailable));
+        assert!(began.elapsed() >= UNDECIDED);
     }
 }

@@ -37,6 +37,7 @@ pub struct GatewayMetrics {
     seconds: Family<RouteLabel, Histogram, fn() -> Histogram>,
     reviews: Family<AnswerLabel, Counter>,
     streams: Gauge,
+    feeds: Gauge,
 }
 
 impl Default for GatewayMetrics {
@@ -47,6 +48,7 @@ impl Default for GatewayMetrics {
             seconds: Family::new_with_constructor(seconds),
             reviews: Family::default(),
             streams: Gauge::default(),
+            feeds: Gauge::default(),
         }
     }
 }
@@ -61,6 +63,7 @@ impl GatewayMetrics {
             registry.register("request_seconds", "Time to answer a request, waits included", own.seconds.clone());
             registry.register("token_reviews", "Times the API server was asked whose a token is", own.reviews.clone());
             registry.register("event_streams", "Event streams that are open", own.streams.clone());
+            registry.register("message_feeds", "Shards whose messages are followed", own.feeds.clone());
         });
         own
     }
@@ -75,12 +78,20 @@ impl GatewayMetrics {
     }
 
     pub(super) fn stream(&self, opened: bool) {
-        if opened {
-            self.streams.inc()
-        } else {
-            self.streams.dec()
-        };
+        count(&self.streams, opened);
     }
+
+    pub(super) fn feed(&self, followed: bool) {
+        count(&self.feeds, followed);
+    }
+}
+
+fn count(gauge: &Gauge, more: bool) {
+    if more {
+        gauge.inc()
+    } else {
+        gauge.dec()
+    };
 }
 
 impl fmt::Debug for GatewayMetrics {

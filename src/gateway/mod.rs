@@ -3,20 +3,26 @@
 //! Any number of replicas, none of which keeps anything: what is asked for is read and written at the API server with the
 //! caller's own token ([`instances`]), so that Kubernetes authenticates, authorises, admits and audits it. The gateway's own
 //! account knows whose tokens are ([`identities`]), which object a uid is ([`index`]), and how to reach the bridges ([`bridges`]),
-//! through which messages go ([`messages`]): Kubernetes does not hold those, so who may send is asked of it ([`access`]).
+//! through which messages go ([`messages`], and [`feed`] for what becomes of them): Kubernetes does not hold those, so who may
+//! send is asked of it ([`access`]).
 //!
 //! A request passes [`edge`] (its id, log line, headers, the form of refusals), then [`caller`] (who, and how often), then one
-//! handler of [`sessions`], [`messages`] or [`events`]. What can be decided without asking anybody is pure.
+//! handler of [`sessions`], [`messages`], [`events`] or [`account`]. What can be decided without asking anybody is pure.
+//! `dashboard` is the page for people: files for a browser, which then asks what any caller may ask.
 
 pub mod access;
+pub mod account;
 pub mod answer;
 pub mod bridges;
 pub mod caller;
 pub mod code;
+pub mod cookie;
+mod dashboard;
 pub mod document;
 pub mod edge;
 pub mod events;
 pub mod failure;
+pub mod feed;
 pub mod identities;
 pub mod index;
 pub mod input;

@@ -1,6 +1,8 @@
 //! A QR code as a picture: SVG, or PNG for whatever cannot draw.
 
 use qrcode::{Color, EcLevel, QrCode, render::svg};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Light modules around the code, as ISO/IEC 18004 asks for.
 const QUIET: usize = 4;
@@ -57,6 +59,35 @@ pub fn wanted(accept: Option<&str>) -> Option<Form> {
 pub fn svg(text: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     Some(code.render::<svg::Color<'_>>().min_dimensions(512, 512).quiet_zone(true).build())
+}
+
+/// The dark modules of a code as a path of SVG, one unit each, without the light margin of four modules that it needs.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Drawing {
+    /// How many modules it is wide and high.
+    #[schema(example = 21)]
+    pub size: usize,
+    /// The attribute `d` of the path.
+    #[schema(example = "M0 0h7v1h-7z")]
+    pub path: String,
+}
+
+/// As a path; none when the text is too long for any QR code.
+pub fn drawing(text: &str) -> Option<Drawing> {
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
+    let (size, modules) = (code.width(), code.to_colors());
+    let mut path = String::new();
+    for (y, row) in modules.chunks(size).enumerate() {
+        let mut x = 0;
+        while x < size {
+            let run = row[x..].iter().take_while(|color| **color == Color::Dark).count();
+            if run > 0 {
+                path.push_str(&format!("M{x} {y}h{run}v1h-{run}z"));
+            }
+            x += run.max(1);
+        }
+    }
+    Some(Drawing { size, path })
 }
 
 /// As PNG, one bit a pixel; none when the text is too long for any QR code.
@@ -145,6 +176,22 @@ mod tests {
     fn checksums_are_those_of_the_standards() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(stored(b"Wikipedia")[2 + 5 + 9..], 0x11e6_0398_u32.to_be_bytes());
+    }
+
+    #[test]
+    fn a_path_has_the_dark_modules_and_no_others() {
+        let Drawing { size, path } = drawing("2@abc,def").unwrap();
+        let mut drawn = vec![Color::Light; size * size];
+        for run in path.split('M').skip(1) {
+            let (x, rest) = run.split_once(' ').unwrap();
+            let (y, rest) = rest.split_once('h').unwrap();
+            let (x, y, length): (usize, usize, usize) =
+                (x.parse().unwrap(), y.parse().unwrap(), rest.split_once('v').unwrap().0.parse().unwrap());
+            drawn[y * size + x..][..length].fill(Color::Dark);
+        }
+        let code = QrCode::with_error_correction_level("2@abc,def", EcLevel::L).unwrap();
+        assert_eq!(drawn, code.to_colors());
+        assert!(drawing(&"x".repeat(4000)).is_none());
     }
 
     #[test]

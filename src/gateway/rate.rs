@@ -55,6 +55,15 @@ impl Rate {
         bucket.left -= 1.0;
         Ok(())
     }
+
+    /// Counts as many more requests, which one that was let through is worth. Those after it wait for all of them.
+    pub fn charge(&self, caller: &str, more: usize, now: Instant) {
+        if self.per_second > 0.0 {
+            let more = u32::try_from(more).map_or(f64::MAX, f64::from);
+            let mut buckets = lock(&self.buckets);
+            buckets.entry(caller.to_owned()).or_insert(Bucket { left: self.burst, at: now }).left -= more;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +79,17 @@ mod tests {
         assert!(rate.take("bob", start).is_ok());
         assert!(rate.take("alice", start + wait).is_ok());
         assert!(rate.take("alice", start + wait).is_err());
+    }
+
+    #[test]
+    fn one_that_is_worth_many_is_waited_for_by_those_after_it() {
+        let (rate, start) = (Rate::new(10), Instant::now());
+        assert!(rate.take("alice", start).is_ok());
+        rate.charge("alice", 99, start);
+        let wait = rate.take("alice", start).unwrap_err();
+        assert!(wait > Duration::from_millis(8_000) && wait <= Duration::from_millis(8_101), "{wait:?}");
+        assert!(rate.take("bob", start).is_ok());
+        assert!(rate.take("alice", start + wait).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the gateway's own account needs of Kubernetes. What callers ask for is done with the callers' own tokens.
 
 use crate::platform::rbac::{
-    Reach::{Cluster, ReleaseNamespace},
+    Reach::{Cluster, Instances, ReleaseNamespace},
     Right,
 };
 
@@ -12,16 +12,24 @@ pub const RIGHTS: &[Right] = &[
         resources: &["whatsappinstances"],
         verbs: &["list", "watch"],
         names: &[],
-        reach: Cluster,
+        reach: Instances,
         why: "know which object a session's id is, and which instance sends a message; no number and no code is kept",
     },
     Right {
         group: "whatsapp-operator.dev",
         resources: &["whatsappbridges"],
-        verbs: &["get", "list"],
+        verbs: &["list"],
         names: &[],
         reach: Cluster,
         why: "know where a session is",
+    },
+    Right {
+        group: "whatsapp-operator.dev",
+        resources: &["whatsappowners"],
+        verbs: &["get"],
+        names: &[],
+        reach: Cluster,
+        why: "tell callers their own limit",
     },
     Right {
         group: "",

@@ -6,6 +6,7 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    account, dashboard,
     edge::{canonical, edge, no_such_route},
     events, messages, page, sessions,
     state::Shared,
@@ -19,16 +20,22 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(sessions::read::status))
         .routes(routes!(sessions::act::connect))
         .routes(routes!(sessions::act::disconnect))
+        .routes(routes!(sessions::act::unlink))
         .routes(routes!(sessions::act::refresh_qr))
         .routes(routes!(sessions::qr::qr))
         .routes(routes!(sessions::act::set_primary))
         .routes(routes!(sessions::rename::rename))
         .routes(routes!(sessions::delete::delete))
+        .routes(routes!(sessions::bulk::bulk))
         .routes(routes!(messages::send::send))
         .routes(routes!(messages::read::list))
         .routes(routes!(messages::read::message))
         .routes(routes!(messages::read::cancel))
         .routes(routes!(events::events))
+        .routes(routes!(account::sign_in::me))
+        .routes(routes!(account::owner::owner))
+        .routes(routes!(account::sign_in::sign_in))
+        .routes(routes!(account::sign_in::sign_out))
 }
 
 /// What the macros know of the routes.
@@ -41,6 +48,7 @@ pub fn router(gateway: Shared, document: String) -> Router {
     let (api, _) = routes().split_for_parts();
     let all = api
         .merge(page::routes(document))
+        .merge(dashboard::routes())
         .fallback(no_such_route)
         .layer(from_fn_with_state(gateway.clone(), edge))
         .with_state(gateway);

@@ -71,6 +71,9 @@ pub struct Session {
     /// The same as a sentence.
     #[schema(example = "Scan the QR code with the phone.")]
     pub message: Option<String>,
+    /// Until when WhatsApp restricts the account; null when it does not, or does not say.
+    #[schema(example = json!(null))]
+    pub restricted_until: Option<String>,
     /// What may be asked of it now.
     #[schema(example = json!(["qr", "refresh-qr", "disconnect", "rename", "delete"]))]
     pub actions: Vec<Verb>,
@@ -79,6 +82,7 @@ pub struct Session {
 /// Where a session stands, in three words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = SessionStatus)]
 pub enum Status {
     /// Online.
     Connected,
@@ -100,6 +104,8 @@ pub enum Verb {
     Connect,
     /// POST disconnect.
     Disconnect,
+    /// POST unlink.
+    Unlink,
     /// POST set-primary.
     SetPrimary,
     /// PATCH with a name.
@@ -115,6 +121,7 @@ impl From<Action> for Verb {
             Action::RefreshCode => Self::RefreshQr,
             Action::Connect => Self::Connect,
             Action::Disconnect => Self::Disconnect,
+            Action::Unlink => Self::Unlink,
             Action::SetPrimary => Self::SetPrimary,
             Action::Rename => Self::Rename,
             Action::Delete => Self::Delete,
@@ -154,6 +161,7 @@ impl Session {
             pairing_code: None,
             reason: holds.map(|ready| ready.reason.clone()),
             message: holds.map(|ready| ready.message.clone()).filter(|message| !message.is_empty()),
+            restricted_until: status.restriction.as_ref().and_then(|held| Some(text(held.expires_at.as_ref()?.0))),
             actions: actions(instance).into_iter().map(Verb::from).collect(),
             id,
         }

@@ -5,10 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    access::Access, bridges::Bridges, code::Code, failure::Failure, identities::Identities, index::Index,
+    access::Access, bridges::Bridges, code::Code, failure::Failure, feed::Feeds, identities::Identities, index::Index,
     metrics::GatewayMetrics, rate::Rate,
 };
 use crate::platform::{lock, on_behalf::OnBehalf};
@@ -27,12 +28,16 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// Callers come over TLS.
     pub https: bool,
+    /// How many instances an owner may have of whom nothing is known yet.
+    pub limit: i64,
 }
 
 /// The gateway of a process.
 pub struct Gateway {
     /// What it is told.
     pub settings: Settings,
+    /// The API server, as itself.
+    pub client: Client,
     /// The API server, as the caller.
     pub callers: OnBehalf,
     /// Whose tokens are.
@@ -40,7 +45,9 @@ pub struct Gateway {
     /// Where the object of a uid is, and which are an owner's.
     pub index: Index,
     /// The bridges' shards.
-    pub bridges: Bridges,
+    pub bridges: Arc<Bridges>,
+    /// What becomes of messages.
+    pub feeds: Feeds,
     /// Who may send and read messages.
     pub access: Access,
     /// How much a caller may ask.

@@ -43,6 +43,13 @@ impl Story {
         let _ = self.0.instance.set(instance);
     }
 
+    /// The same request, about another instance.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let facts = Facts { id: self.id().to_owned(), caller: self.0.caller.clone(), instance: OnceLock::new() };
+        Self(Arc::new(facts))
+    }
+
     /// Whose it is; empty when nobody's.
     pub fn caller(&self) -> &str {
         self.0.caller.get().map_or("", String::as_str)

@@ -24,6 +24,8 @@ pub enum Goal {
     Connected,
     /// Offline.
     Disconnected,
+    /// No device is linked any more.
+    Unlinked,
     /// The owner's primary one.
     Primary,
     /// Removed.
@@ -75,6 +77,7 @@ pub fn standing(goal: Goal, instance: &WhatsAppInstance) -> Standing {
         (Goal::Code | Goal::Connected, _) if needs_somebody(status) => Over,
         // Not linked is offline as well.
         (Goal::Disconnected, Phase::Disconnected | Phase::LoggedOut | Phase::PairingExpired) => Reached,
+        (Goal::Unlinked, Phase::Unlinked) => Reached,
         _ => Pending,
     }
 }

@@ -12,9 +12,11 @@ pub mod metrics;
 pub mod on_behalf;
 pub mod packed;
 pub mod rbac;
+pub mod server_sent;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tokens;
+pub mod trace;
 pub mod watch;
 pub mod work_queue;
 

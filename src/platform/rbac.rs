@@ -11,6 +11,8 @@ use serde::Serialize;
 pub enum Reach {
     /// In the whole cluster: a rule of a `ClusterRole`.
     Cluster,
+    /// Wherever instances are looked after: in the whole cluster, or a rule of a `Role` in each of some namespaces.
+    Instances,
     /// In the namespace that the operator is installed in: a rule of a `Role`.
     ReleaseNamespace,
 }
@@ -39,6 +41,8 @@ pub struct Account {
     pub name: String,
     /// The release namespace.
     pub namespace: String,
+    /// The namespaces whose instances are looked after; all of them when empty.
+    pub watched: Vec<String>,
 }
 
 /// The rights as a Markdown table.
@@ -51,6 +55,7 @@ pub fn table(rights: &[Right]) -> String {
         let names = if names.is_empty() { "any".to_owned() } else { names.join(", ") };
         let reach = match reach {
             Reach::Cluster => "cluster",
+            Reach::Instances => "cluster, or each of --watch-namespaces",
             Reach::ReleaseNamespace => "release namespace",
         };
         let (resources, verbs) = (resources.join(", "), verbs.join(", "));
@@ -81,7 +86,8 @@ pub fn manifests(rights: &[Right], account: &Account) -> Result<String, serde_sa
         name: account.name.clone(),
     };
     let mut documents = Vec::new();
-    let wide = rules(rights, Reach::Cluster);
+    let limited = !account.watched.is_empty();
+    let wide = rules(rights, |reach| reach == Reach::Cluster || (reach == Reach::Instances && !limited));
     if !wide.is_empty() {
         documents.push(document(&ClusterRole { metadata: named(None), rules: Some(wide), aggregation_rule: None })?);
         documents.push(document(&ClusterRoleBinding {
@@ -90,11 +96,21 @@ pub fn manifests(rights: &[Right], account: &Account) -> Result<String, serde_sa
             subjects: subjects.clone(),
         })?);
     }
-    let narrow = rules(rights, Reach::ReleaseNamespace);
+    let narrow = rules(rights, |reach| reach == Reach::ReleaseNamespace);
     if !narrow.is_empty() {
         let here = || named(Some(&account.namespace));
         documents.push(document(&Role { metadata: here(), rules: Some(narrow) })?);
-        documents.push(document(&RoleBinding { metadata: here(), role_ref: role_ref("Role"), subjects })?);
+        let binding = RoleBinding { metadata: here(), role_ref: role_ref("Role"), subjects: subjects.clone() };
+        documents.push(document(&binding)?);
+    }
+    let instances = rules(rights, |reach| reach == Reach::Instances);
+    for namespace in account.watched.iter().filter(|_| !instances.is_empty()) {
+        // The release namespace may be one of them.
+        let name = format!("{}-instances", account.name);
+        let metadata = || ObjectMeta { name: Some(name.clone()), ..named(Some(namespace)) };
+        documents.push(document(&Role { metadata: metadata(), rules: Some(instances.clone()) })?);
+        let role_ref = RoleRef { name: name.clone(), ..role_ref("Role") };
+        documents.push(document(&RoleBinding { metadata: metadata(), role_ref, subjects: subjects.clone() })?);
     }
     Ok(documents.join("---\n"))
 }
@@ -103,7 +119,7 @@ fn document(object: &impl Serialize) -> Result<String, serde_saphyr::ser::Error>
     serde_saphyr::to_string(object)
 }
 
-fn rules(rights: &[Right], reach: Reach) -> Vec<PolicyRule> {
+fn rules(rights: &[Right], wanted: impl Fn(Reach) -> bool) -> Vec<PolicyRule> {
     let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     // Two programs in one process may need the same; the wider right says it for both.
     let covers = |wide: &Right, right: &Right| {
@@ -124,7 +140,7 @@ fn rules(rights: &[Right], reach: Reach) -> Vec<PolicyRule> {
         verbs: owned(right.verbs),
         non_resource_urls: None,
     };
-    let rights = rights.iter().enumerate().filter(|(at, right)| right.reach == reach && needed(*at, right));
+    let rights = rights.iter().enumerate().filter(|(at, right)| wanted(right.reach) && needed(*at, right));
     rights.map(|(_, right)| rule(right)).collect()
 }
 
@@ -156,7 +172,7 @@ mod tests {
         let table = table(RIGHTS);
         assert!(table.contains("| example.dev | things, things/status | any | get | cluster | the watch |"), "{table}");
         assert!(table.contains("| (core) | secrets | token | get | release namespace | the token |"), "{table}");
-        let account = Account { name: "operator".into(), namespace: "here".into() };
+        let account = Account { name: "operator".into(), namespace: "here".into(), watched: Vec::new() };
         let yaml = manifests(RIGHTS, &account).unwrap();
         let documents: Vec<serde_json::Value> =
             yaml.split("---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect();
@@ -165,5 +181,24 @@ mod tests {
         assert_eq!(documents[0]["rules"][0]["resources"][1], "things/status");
         assert_eq!(documents[2]["rules"][0]["resourceNames"][0], "token");
         assert_eq!(documents[3]["subjects"][0]["namespace"], "here");
+    }
+
+    #[test]
+    fn what_is_about_instances_can_be_limited_to_namespaces() {
+        let instances = Right { resources: &["instances"], reach: Reach::Instances, ..RIGHTS[0] };
+        let rights = [RIGHTS[0], instances];
+        let account = |watched: &[&str]| {
+            let watched = watched.iter().map(|&one| one.to_owned()).collect();
+            Account { name: "operator".into(), namespace: "here".into(), watched }
+        };
+        let everywhere = manifests(&rights, &account(&[])).unwrap();
+        assert!(everywhere.contains("instances") && !everywhere.contains("kind: Role\n"), "{everywhere}");
+        let limited = manifests(&rights, &account(&["a", "b"])).unwrap();
+        let documents: Vec<serde_json::Value> =
+            limited.split("---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect();
+        assert!(!documents[0].to_string().contains("instances"), "{limited}");
+        let places: Vec<_> = documents[2..].iter().map(|one| one["metadata"]["namespace"].as_str().unwrap()).collect();
+        assert_eq!(places, ["a", "a", "b", "b"]);
+        assert_eq!(documents[5]["roleRef"]["name"], "operator-instances");
     }
 }

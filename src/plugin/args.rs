@@ -1,8 +1,14 @@
 //! The command line of `kubectl whatsapp`, parsed once into types that cannot hold a bad value.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+pub use super::values::{InstanceName, Limit};
+use super::{
+    doctor_args::{DOCTOR_HELP, DoctorArgs},
+    message_args::{CANCEL_HELP, CancelArgs, GatewayFlags, MESSAGES_HELP, MessagesArgs, SEND_HELP, SendArgs},
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -33,7 +39,18 @@ Examples:
 
 Exit codes: 0 connected (or, with --once, code shown), 3 pairing window passed, 4 timed out, 5 unlinked: use --refresh.";
 
-/// Pair, list, connect and disconnect WhatsAppInstances.
+const DASHBOARD_HELP: &str = "\
+The command serves the gateway's page on a port of this machine until Ctrl-C, and passes on what the browser asks for with
+the kubeconfig's own token: the token is in no browser, no address and no history. The address works once, within two
+minutes; it is exchanged for a cookie that is good for as long as the command runs.
+
+Examples:
+  kubectl whatsapp dashboard                                 open it in the browser
+  kubectl whatsapp dashboard --no-open --port 8080           print the address, for another browser of this machine
+  kubectl whatsapp dashboard --as-service-account dashboard  with the rights of a service account of the namespace
+  kubectl whatsapp dashboard --gateway https://whatsapp.example.com";
+
+/// Pair, list, connect and disconnect WhatsAppInstances, and send messages through them.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-whatsapp", bin_name = "kubectl whatsapp", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Args {
@@ -87,13 +104,30 @@ pub enum Verb {
     Connect(ActArgs),
     /// Take an instance offline; its device stays linked.
     Disconnect(ActArgs),
+    /// Remove an instance's device from its WhatsApp account; the instance stays, and connecting it again needs a scan.
+    Unlink(ActArgs),
     /// Make an instance its owner's primary one, which apps send through by default. It must be connected.
     SetPrimary(ActArgs),
+    /// Send a message through an instance, by the gateway.
+    #[command(after_help = SEND_HELP)]
+    Send(SendArgs),
+    /// List the messages of an instance, newest first.
+    #[command(after_help = MESSAGES_HELP)]
+    Messages(MessagesArgs),
+    /// Call a message back that was not handed to WhatsApp yet.
+    #[command(after_help = CANCEL_HELP)]
+    Cancel(CancelArgs),
+    /// Open the dashboard in a browser, signed in.
+    #[command(after_help = DASHBOARD_HELP)]
+    Dashboard(DashboardArgs),
     /// List owners: how many instances they have, may have, and which is primary.
     Owners(OwnersArgs),
     /// Change what holds for one owner.
     #[command(subcommand)]
     Owner(OwnerVerb),
+    /// Say what is wrong with the installation, and collect what a maintainer needs in one file without secrets.
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
     /// Print a completion script.
     #[command(after_help = COMPLETION_HELP)]
     Completion {
@@ -161,6 +195,20 @@ pub struct OwnersArgs {
     pub output: Option<ObjectOutput>,
 }
 
+/// Arguments of `dashboard`.
+#[derive(Debug, ClapArgs)]
+pub struct DashboardArgs {
+    /// Print the address and start no browser.
+    #[arg(long)]
+    pub no_open: bool,
+    /// The port of this machine; a free one when not given.
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
+    /// How to reach the gateway.
+    #[command(flatten)]
+    pub gateway: GatewayFlags,
+}
+
 /// Arguments of `qr`.
 #[derive(Debug, ClapArgs)]
 pub struct QrArgs {
@@ -212,7 +260,7 @@ pub struct StatusArgs {
 pub struct ActArgs {
     /// The instance.
     pub name: InstanceName,
-    /// Wait until it has come about: connected, disconnected, primary, or a new code is there.
+    /// Wait until it has come about: connected, disconnected, unlinked, primary, or a new code is there.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, for example 30s; 0 means forever.
@@ -260,102 +308,15 @@ pub enum CompletionTarget {
     Elvish,
 }
 
-/// Name of an instance. `wa/NAME` and what `list -o name` prints are taken too, as kubectl does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstanceName(String);
-
-impl InstanceName {
-    /// The bare name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for InstanceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for InstanceName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const KINDS: [&str; 4] =
-            ["wa", "whatsappinstance", "whatsappinstances", "whatsappinstance.whatsapp-operator.dev"];
-        let name = match text.split_once('/') {
-            Some((kind, name)) if KINDS.contains(&kind.to_ascii_lowercase().as_str()) => name,
-            Some((kind, _)) => return Err(format!("\"{kind}\" is not a WhatsAppInstance; give NAME or wa/NAME")),
-            None => text,
-        };
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        let inside = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.');
-        // RFC 1123 subdomain, the API server's own rule for names.
-        if name.len() <= 253 && inside && edge(name.chars().next()) && edge(name.chars().last()) {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err("a name has lower case letters, digits, \"-\" and \".\"; list the instances with `kubectl whatsapp list`"
-                .to_owned())
-        }
-    }
-}
-
-/// A limit in time; none when written as 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limit(pub Option<Duration>);
-
-impl FromStr for Limit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write a duration such as 30s, 5m or 1h30m, or 0 for no limit".to_owned();
-        let duration = match text.parse::<u64>() {
-            Ok(seconds) => Duration::from_secs(seconds),
-            Err(_) => {
-                let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-                Duration::try_from(signed).map_err(|_| wrong())?
-            }
-        };
-        Ok(Self((!duration.is_zero()).then_some(duration)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
-    use std::time::Duration;
 
-    use super::{Args, InstanceName, Limit, OwnerLimit, Verb};
+    use super::{Args, OwnerLimit, Verb};
 
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn accepts_names_as_kubectl_prints_them() {
-        for text in ["shop", "wa/shop", "whatsappinstance/shop", "whatsappinstance.whatsapp-operator.dev/shop"] {
-            assert_eq!(text.parse::<InstanceName>().unwrap().as_str(), "shop", "{text}");
-        }
-    }
-
-    #[test]
-    fn rejects_what_could_not_be_a_name() {
-        for text in ["", "Shop", "a/b", "pod/shop", "-a", "a-", "../x", "wa/", "a b", "ü"] {
-            assert!(text.parse::<InstanceName>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_written_as_in_kubectl() {
-        let limit = |text: &str| text.parse::<Limit>().map(|limit| limit.0);
-        assert_eq!(limit("0"), Ok(None));
-        assert_eq!(limit("0s"), Ok(None));
-        assert_eq!(limit("15"), Ok(Some(Duration::from_secs(15))));
-        assert_eq!(limit("1m30s"), Ok(Some(Duration::from_secs(90))));
-        for text in ["", "-5s", "soon", "5 parsecs"] {
-            assert!(limit(text).unwrap_err().contains("30s"), "{text}");
-        }
     }
 
     #[test]

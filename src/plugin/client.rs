@@ -1,4 +1,4 @@
-//! The only file of the plugin that talks to the API server: kubeconfig and flags in, instances out.
+//! How the plugin talks to the API server: kubeconfig and flags in, instances out.
 
 use std::{
     future::{Future, ready},
@@ -33,11 +33,12 @@ const PAGE: u32 = 500;
 
 /// A cluster, as one user sees it from one namespace.
 pub struct Cluster {
-    client: Client,
-    target: Target,
+    pub(super) client: Client,
+    pub(super) config: Config,
+    pub(super) target: Target,
     /// Namespace the verbs work in.
     pub namespace: String,
-    request_timeout: Option<Duration>,
+    pub(super) request_timeout: Option<Duration>,
 }
 
 impl Cluster {
@@ -56,8 +57,8 @@ impl Cluster {
         }
         let target = Target { context, server: config.cluster_url.to_string() };
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| PluginError::Kubeconfig(root_cause(&error)))?;
-        Ok(Self { client, target, namespace, request_timeout: global.request_timeout.0 })
+        let client = Client::try_from(config.clone()).map_err(|error| PluginError::Kubeconfig(root_cause(&error)))?;
+        Ok(Self { client, config, target, namespace, request_timeout: global.request_timeout.0 })
     }
 
     /// Reads one instance.
@@ -199,7 +200,8 @@ impl Cluster {
         Attempt { verb, namespace: Some(&self.namespace), name: Some(name.as_str()) }
     }
 
-    async fn limited<T>(
+    /// Waits for a request no longer than the user wishes, and says what went wrong.
+    pub(super) async fn limited<T>(
         &self,
         attempt: Attempt<'_>,
         request: impl Future<Output = Result<T, kube::Error>>,

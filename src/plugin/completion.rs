@@ -4,14 +4,19 @@
 //! and expects cobra's answer: one candidate per line, a tab and a description if there is one, last a line with a colon
 //! and a number that tells the shell what else to do.
 
+use std::time::Duration;
+
 use clap::{Arg, Command, CommandFactory, Parser};
 use clap_complete::Shell;
 use kube::ResourceExt;
+use reqwest::Method;
 
 use super::{
     args::{Args, CompletionTarget, Global},
     client::{Cluster, contexts},
     error::PluginError,
+    gateway::Gateway,
+    message_args::GatewayFlags,
     output,
 };
 
@@ -75,6 +80,7 @@ pub async fn answer(words: &[String]) -> Result<(), PluginError> {
     let (candidates, directive) = match wanted(&Args::command(), before, unfinished) {
         Wanted::These(candidates) => (candidates, NO_FILES),
         Wanted::Instances => (instances(&global).await, NO_FILES),
+        Wanted::Messages => (messages(&global, before).await, NO_FILES),
         Wanted::Namespaces => (namespaces(&global).await, NO_FILES),
         Wanted::Contexts => (contexts(&global), NO_FILES),
         Wanted::Files => (Vec::new(), FILES),
@@ -92,6 +98,7 @@ pub async fn answer(words: &[String]) -> Result<(), PluginError> {
 enum Wanted {
     These(Vec<String>),
     Instances,
+    Messages,
     Namespaces,
     Contexts,
     Files,
@@ -130,6 +137,7 @@ fn wanted(root: &Command, before: &[String], unfinished: &str) -> Wanted {
     }
     match command.get_positionals().nth(positionals) {
         Some(arg) if arg.get_id() == "name" => Wanted::Instances,
+        Some(arg) if arg.get_id() == "id" => Wanted::Messages,
         Some(arg) => value(arg),
         None => Wanted::These(Vec::new()),
     }
@@ -151,7 +159,7 @@ fn value(arg: &Arg) -> Wanted {
     match arg.get_id().as_str() {
         "namespace" => Wanted::Namespaces,
         "context" => Wanted::Contexts,
-        "kubeconfig" => Wanted::Files,
+        "kubeconfig" | "gateway_ca" => Wanted::Files,
         _ => Wanted::These(arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect()),
     }
 }
@@ -193,6 +201,37 @@ async fn instances(global: &Global) -> Vec<String> {
             None => object.name_any(),
         })
         .collect()
+}
+
+/// Messages that wait, of the first instances: what can still be called back.
+async fn messages(global: &Global, words: &[String]) -> Vec<String> {
+    const INSTANCES: usize = 5;
+    let flag = |name: &str| {
+        words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix(name)? {
+            "" => words.get(at + 1).cloned(),
+            joined => joined.strip_prefix('=').map(str::to_owned),
+        })
+    };
+    let flags = GatewayFlags {
+        gateway: flag("--gateway").or_else(|| std::env::var("WHATSAPP_GATEWAY").ok()),
+        gateway_ca: flag("--gateway-ca").map(Into::into),
+        as_service_account: flag("--as-service-account"),
+    };
+    let Ok(cluster) = Cluster::open(global).await else { return Vec::new() };
+    let Ok(gateway) = Gateway::open(&cluster, &flags).await else { return Vec::new() };
+    let instances = cluster.list(false, None).await.unwrap_or_default();
+    let mut found = Vec::new();
+    for session in instances.iter().filter_map(ResourceExt::uid).take(INSTANCES) {
+        let Ok(request) = gateway.request(Method::GET, &["messages", "list", ""], &[("session_id", &session)]) else {
+            continue;
+        };
+        let page = gateway.ask(request, Duration::ZERO).await.map(|answer| answer.data).unwrap_or_default();
+        let messages = page["messages"].as_array().into_iter().flatten().filter(|one| one["status"] == "queued");
+        found.extend(
+            messages.filter_map(|one| Some(format!("{}\tto {}", one["id"].as_str()?, one["recipient"].as_str()?))),
+        );
+    }
+    found
 }
 
 async fn namespaces(global: &Global) -> Vec<String> {
@@ -244,6 +283,8 @@ mod tests {
         for verb in ["qr", "status", "refresh", "connect --wait", "disconnect", "-n team --context=c qr -o raw"] {
             assert_eq!(after(verb, ""), Wanted::Instances, "{verb}");
         }
+        assert_eq!(after("cancel", ""), Wanted::Messages);
+        assert_eq!(after("send --to +15550001", ""), Wanted::Instances);
         assert_eq!(names(after("qr shop", "")), Vec::<String>::new());
         assert_eq!(names(after("list", "")), Vec::<String>::new());
     }

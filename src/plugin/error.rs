@@ -84,6 +84,31 @@ pub enum PluginError {
         /// What opens a new one.
         command: String,
     },
+    /// The gateway is not found.
+    #[error("cannot find the gateway: {0}; give its address with --gateway URL, or set WHATSAPP_GATEWAY")]
+    NoGateway(String),
+    /// The gateway does not answer.
+    #[error(
+        "cannot reach the gateway at {place} ({cause}); check that it runs, or give its address with --gateway URL"
+    )]
+    GatewayUnreachable {
+        /// Where it was looked for.
+        place: String,
+        /// The innermost cause.
+        cause: String,
+    },
+    /// The gateway answered with a refusal.
+    #[error("the gateway refused: {message} ({code}, request {request})")]
+    GatewayRefused {
+        /// Which of the closed list.
+        code: String,
+        /// Its words.
+        message: String,
+        /// The request's id, for the gateway's log.
+        request: String,
+        /// Whether the same may succeed later.
+        retryable: bool,
+    },
     /// A phone is needed.
     #[error("{0}")]
     NeedsPairing(String),
@@ -144,7 +169,8 @@ impl PluginError {
 
     /// Whether trying again later can help: the connection broke, as opposed to the server saying no.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::GatewayUnreachable { .. })
+            || matches!(self, Self::GatewayRefused { retryable: true, .. })
     }
 }
 

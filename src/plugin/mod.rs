@@ -1,28 +1,38 @@
 //! `kubectl whatsapp`: what people do with instances from a terminal.
 //!
-//! [`args`] is the command line, [`client`] the only file that talks to the API server, one file per verb. What is shown
+//! [`args`] is the command line, [`client`] what talks to the API server and [`gateway`] to the gateway, one file per verb. What is shown
 //! next ([`screen`]), whether a wait is over ([`wait`]) and how it looks ([`terminal`], [`output`]) are pure functions.
 //! The plugin watches, it never polls; of an instance it changes only
 //! `spec.desiredState`, `spec.primary` and the refresh annotation; of an owner only the limit.
 
 pub mod args;
+pub mod cancel;
 pub mod client;
 pub mod completion;
 pub mod connect;
-pub mod disconnect;
+pub mod dashboard;
+pub mod doctor;
+pub mod doctor_args;
 pub mod error;
 #[cfg(test)]
 mod fixtures;
+pub mod gateway;
 pub mod list;
+pub mod message;
+pub mod message_args;
+pub mod messages;
+pub mod offline;
 pub mod output;
 pub mod owners;
 pub mod qr;
 pub mod reference;
 pub mod refresh;
 pub mod screen;
+pub mod send;
 pub mod set_primary;
 pub mod status;
 pub mod terminal;
+pub mod values;
 pub mod wait;
 
 pub use args::Args;
@@ -43,12 +53,18 @@ pub async fn run(args: Args) -> Result<(), PluginError> {
         Verb::Status(args) => status::run(&Cluster::open(global).await?, args).await,
         Verb::Refresh(args) => refresh::run(&Cluster::open(global).await?, args).await,
         Verb::Connect(args) => connect::run(&Cluster::open(global).await?, args).await,
-        Verb::Disconnect(args) => disconnect::run(&Cluster::open(global).await?, args).await,
+        Verb::Disconnect(args) => offline::disconnect(&Cluster::open(global).await?, args).await,
+        Verb::Unlink(args) => offline::unlink(&Cluster::open(global).await?, args).await,
         Verb::SetPrimary(args) => set_primary::run(&Cluster::open(global).await?, args).await,
+        Verb::Send(args) => send::run(&Cluster::open(global).await?, args).await,
+        Verb::Messages(args) => messages::run(&Cluster::open(global).await?, args).await,
+        Verb::Cancel(args) => cancel::run(&Cluster::open(global).await?, args).await,
+        Verb::Dashboard(args) => dashboard::run(Cluster::open(global).await?, args).await,
         Verb::Owners(args) => owners::run(&Cluster::open(global).await?, args).await,
         Verb::Owner(args::OwnerVerb::SetLimit { owner, limit }) => {
             owners::set_limit(&Cluster::open(global).await?, owner, *limit).await
         }
+        Verb::Doctor(args) => doctor::run(&Cluster::open(global).await?, args).await,
         Verb::Completion { shell } => completion::script(*shell),
         Verb::Version => Ok(output::line(&format!("kubectl-whatsapp {}", env!("CARGO_PKG_VERSION")))?),
         Verb::Reference => Ok(output::text(&reference::markdown())?),

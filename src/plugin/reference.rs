@@ -49,9 +49,15 @@ mod tests {
             "refresh",
             "connect",
             "disconnect",
+            "unlink",
             "set-primary",
+            "send",
+            "messages",
+            "cancel",
+            "dashboard",
             "owners",
             "owner set-limit",
+            "doctor",
             "version",
         ] {
             assert!(text.contains(&format!("Usage: kubectl whatsapp {verb}")), "{verb}");

@@ -70,7 +70,8 @@ pub fn next(instance: &WhatsAppInstance) -> Screen {
         }
         Phase::PairingExpired => Screen::Ended(End::Expired),
         Phase::LoggedOut => Screen::Ended(End::LoggedOut),
-        Phase::Disconnected if instance.spec.desired_state == DesiredState::Disconnected => {
+        Phase::Unlinked => stopped(format!("\"{name}\" is kept without a device; link one with `{connect}`")),
+        Phase::Disconnected if instance.spec.desired_state != DesiredState::Connected => {
             stopped(format!("\"{name}\" is kept offline; bring it online with `{connect}`"))
         }
         Phase::Disconnected => {

@@ -96,6 +96,7 @@ fn hint(instance: &WhatsAppInstance, status: &WhatsAppInstanceStatus) -> Option<
         Phase::Disconnected if instance.spec.desired_state == DesiredState::Connected => {
             format!("Start it again: {}", command("connect", instance))
         }
+        Phase::Unlinked => format!("Link a device: {}", command("connect", instance)),
         Phase::Disconnected => format!("Bring it online: {}", command("connect", instance)),
         _ => return None,
     };

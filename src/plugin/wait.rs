@@ -59,6 +59,8 @@ pub enum Goal {
     Connected,
     /// Offline.
     Disconnected,
+    /// No device is linked any more.
+    Unlinked,
     /// A code to scan, or no need for one.
     Code,
 }
@@ -99,6 +101,7 @@ pub fn progress(goal: Goal, instance: &WhatsAppInstance) -> Progress {
         (Goal::Disconnected, Phase::Disconnected | Phase::LoggedOut | Phase::PairingExpired) => {
             Progress::Reached("disconnected")
         }
+        (Goal::Unlinked, Phase::Unlinked) => Progress::Reached("unlinked"),
         (Goal::Code, Phase::AwaitingPairing) if matches!(super::screen::next(instance), Screen::Code(_)) => {
             Progress::Reached("waiting for the phone")
         }

@@ -1,6 +1,6 @@
 //! What may be asked of an instance as it is now: one table for everything that offers buttons or verbs.
 
-use crate::api::{DesiredState, Phase, WhatsAppInstance, WhatsAppInstanceStatus};
+use crate::api::{DesiredState, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions};
 
 /// Something that may be asked of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Action {
     Connect,
     /// Take it offline; the device stays linked.
     Disconnect,
+    /// Remove the device from the account; the instance stays.
+    Unlink,
     /// Make it its owner's primary instance.
     SetPrimary,
     /// Another display name.
@@ -42,6 +44,7 @@ pub fn actions(instance: &WhatsAppInstance) -> Vec<Action> {
         (Phase::Disconnected, true) => &[Connect, Disconnect, Rename, Delete],
         (
             Phase::Pending
+            | Phase::Unlinked
             | Phase::Connecting
             | Phase::Connected
             | Phase::Reconnecting
@@ -56,7 +59,13 @@ pub fn actions(instance: &WhatsAppInstance) -> Vec<Action> {
         (phase == Phase::AwaitingPairing && has_code).then_some(Action::ShowCode),
         (is_connected && instance.owner().is_some() && !is_primary).then_some(Action::SetPrimary),
     ];
-    first.into_iter().flatten().chain(table.iter().copied()).collect()
+    // Only what is linked can be unlinked. It stands beside what takes it offline, or brings it back.
+    let may_unlink = status.is_some_and(|status| status.true_because(conditions::PAIRED).is_some())
+        && phase != Phase::Rejected
+        && instance.spec.desired_state != DesiredState::Unlinked;
+    let (before, after) = table.split_at(table.iter().position(|action| *action == Rename).unwrap_or(table.len()));
+    let unlink = may_unlink.then_some(Action::Unlink);
+    first.into_iter().flatten().chain(before.iter().copied()).chain(unlink).chain(after.iter().copied()).collect()
 }
 
 /// Whether the wish to be connected is not enough, because it was there when the session ended: then a new start has to be
@@ -95,6 +104,7 @@ mod tests {
             ("Reconnecting", vec![Disconnect, Rename, Delete], vec![Connect, Rename, Delete]),
             ("Disconnected", vec![Connect, Disconnect, Rename, Delete], vec![Connect, Rename, Delete]),
             ("LoggedOut", vec![RefreshCode, Connect, Disconnect, Rename, Delete], vec![Connect, Rename, Delete]),
+            ("Unlinked", vec![Disconnect, Rename, Delete], vec![Connect, Rename, Delete]),
             ("Restricted", vec![Disconnect, Rename, Delete], vec![Connect, Rename, Delete]),
             ("Rejected", vec![Rename, Delete], vec![Rename, Delete]),
             ("BridgeUnavailable", vec![Disconnect, Rename, Delete], vec![Connect, Rename, Delete]),
@@ -104,6 +114,31 @@ mod tests {
                 let found = actions(&instance(json!({"desiredState": state}), json!({"phase": phase})));
                 assert_eq!(found, expected, "{phase}, {state} wished");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_linked_can_be_unlinked_once() {
+        use Action::{Connect, Delete, Disconnect, Rename, Unlink};
+        let paired = |status: &str| {
+            json!([{"type": "Paired", "status": status, "reason": "Paired", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+        };
+        for (phase, wish, is_paired, offered) in [
+            ("Connected", "Connected", "True", vec![Disconnect, Unlink, Rename, Delete]),
+            ("Disconnected", "Disconnected", "True", vec![Connect, Unlink, Rename, Delete]),
+            ("Disconnected", "Disconnected", "False", vec![Connect, Rename, Delete]),
+            ("Disconnected", "Unlinked", "True", vec![Connect, Rename, Delete]),
+            ("Unlinked", "Unlinked", "False", vec![Connect, Rename, Delete]),
+            ("Rejected", "Connected", "True", vec![Rename, Delete]),
+            ("Terminating", "Connected", "True", vec![]),
+        ] {
+            let status = json!({"phase": phase, "conditions": paired(is_paired)});
+            assert_eq!(
+                actions(&instance(json!({"desiredState": wish}), status)),
+                offered,
+                "{phase}, {wish}, {is_paired}"
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kube::{Api, Client};
+use kube::{Api, Client, Resource, core::NamespaceResourceScope};
 use tokio_util::sync::CancellationToken;
 
 use super::{RunError, ready};
@@ -18,6 +18,7 @@ use crate::{
         bridges::Bridges,
         code,
         document::document,
+        feed::Feeds,
         identities::Identities,
         index::Index,
         metrics::GatewayMetrics,
@@ -56,18 +57,29 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let tls = certificate(args, &shutdown.closing).await?;
 
     let (client, url) = kubernetes::connect(&args.cluster()).await?;
-    kubernetes::probe(&Api::<WhatsAppInstance>::all(client.clone()), &url).await?;
+    let namespaces = namespaces(&args.watch_namespaces);
+    for api in apis::<WhatsAppInstance>(&client, &namespaces) {
+        kubernetes::probe(&api, &url).await?;
+    }
     // Nobody's token: whether the question may be asked is what matters.
     if let Err(error) = tokens::user_of(&client, "nobodys", &args.audiences(), CALL_TIMEOUT).await {
         return Err(RunError::TokenReview(error.to_string()));
     }
-    let index = follow_uids(&client, &admin, &shutdown.closing);
+    let index = follow_uids(&client, &namespaces, &admin, &shutdown.closing);
     let metrics = GatewayMetrics::register(admin.metrics());
     let namespace = args.namespace().unwrap_or_else(|| client.default_namespace()).to_owned();
+    let bridges = Arc::new(Bridges::new(client.clone(), args.bridge_selector()));
     let gateway = Gateway {
-        settings: Settings { namespace, origins: args.origins(), https: tls.is_some() },
+        settings: Settings {
+            namespace,
+            origins: args.origins(),
+            https: tls.is_some(),
+            limit: i64::from(args.max_instances_per_owner),
+        },
+        client: client.clone(),
         callers: OnBehalf::connect(&args.cluster()).await?,
-        bridges: Bridges::new(client.clone(), args.bridge_selector()),
+        feeds: Feeds::new(Arc::clone(&bridges), metrics.clone(), shutdown.closing.clone()),
+        bridges,
         access: Access::new(client.clone()),
         identities: Identities::new(client, args.audiences(), metrics.clone()),
         index: index.clone(),
@@ -106,11 +118,27 @@ async fn certificate(args: &GatewayArgs, closing: &CancellationToken) -> Result<
     Ok(Some(tls))
 }
 
+/// Those that were said. A variable that is set to nothing says nothing.
+fn namespaces(given: &[String]) -> Vec<String> {
+    given.iter().filter(|namespace| !namespace.is_empty()).cloned().collect()
+}
+
+/// The instances of these namespaces, or of all of them.
+fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<Api<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    if namespaces.is_empty() {
+        return vec![Api::all(client.clone())];
+    }
+    namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
+}
+
 /// Where the object of each uid is, as the gateway's own account sees it.
-fn follow_uids(client: &Client, admin: &Admin, closing: &CancellationToken) -> Index {
+fn follow_uids(client: &Client, namespaces: &[String], admin: &Admin, closing: &CancellationToken) -> Index {
     let (index, health) = (Index::default(), Health::default());
-    let instances = Api::<Guarded<WhatsAppInstance>>::all(client.clone());
-    let changes = changes::<WhatsAppInstance>(vec![instances], &watch_config(), &health);
+    let instances = apis::<Guarded<WhatsAppInstance>>(client, namespaces);
+    let changes = changes::<WhatsAppInstance>(instances, &watch_config(), &health);
     let (follow, stop) = (index.clone().follow(changes), closing.clone());
     tokio::spawn(async move { stop.run_until_cancelled(follow).await });
     admin.unready(Part::Objects, UNLISTED);

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write as _};
 
-use super::RunError;
+use super::{RunError, bridge};
 use crate::{
     admission,
     cli::rbac::RbacArgs,
@@ -13,7 +13,7 @@ use crate::{
 
 /// Everything the operator may need, each right once.
 fn rights() -> Vec<rbac::Right> {
-    [controller::RIGHTS, admission::RIGHTS, lease::RIGHTS].concat()
+    [controller::RIGHTS, admission::RIGHTS, bridge::RIGHTS, lease::RIGHTS].concat()
 }
 
 /// Prints the roles and bindings, or the table.
@@ -39,9 +39,10 @@ fn page() -> String {
         "<!-- Written by `make generate` from `whatsapp-operator rbac --table`; do not edit. -->\n\n# Rights the operator needs\n\n\
          For one process that is controller and webhooks, and for the gateway, which has an account of its own; [examples/rbac.yaml](../../examples/rbac.yaml) \
          grants exactly these, and tests run the programs with them.\n\
-         The bridge needs none.\n\n## Controller\n\n{}\n## Webhooks\n\n{}\n## Leader election, for both\n\n{}\n## Gateway\n\n{}",
+         The bridge needs none.\n\n## Controller\n\n{}\n## Webhooks\n\n{}\n## Bridge of the installation\n\n{}\n## Leader election, for both\n\n{}\n## Gateway\n\n{}",
         rbac::table(controller::RIGHTS),
         rbac::table(admission::RIGHTS),
+        rbac::table(bridge::RIGHTS),
         rbac::table(lease::RIGHTS),
         rbac::table(gateway::RIGHTS),
     )
@@ -67,6 +68,8 @@ mod tests {
         let read = |path: &str| std::fs::read_to_string(format!("{root}{path}")).unwrap_or_default();
         assert!(read("docs/reference/rbac.md") == page(), "docs/reference/rbac.md is out of date: run `make generate`");
         let yaml = manifests(&args(&[])).unwrap();
-        assert!(read("examples/rbac.yaml") == yaml, "examples/rbac.yaml is out of date: run `make generate`");
+        for path in ["examples/rbac.yaml", "charts/whatsapp-operator/files/rbac.yaml"] {
+            assert!(read(path) == yaml, "{path} is out of date: run `make generate`");
+        }
     }
 }

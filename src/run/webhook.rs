@@ -10,7 +10,7 @@ use super::{NO_LEASE, RunError, ready};
 use crate::{
     admission::{
         Admission, AdmissionMetrics, Ledgers,
-        certificates::{CertificateSecret, Publisher},
+        certificates::{CertificateSecret, Publisher, ToldBy},
         configuration, router,
     },
     api::WhatsAppOwner,
@@ -95,7 +95,8 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
     }
     admin.ready(Part::Certificate);
 
-    let ledgers = Ledgers::new(client.clone(), Some(owners), args.max_instances_per_owner);
+    let looked_at = scope.clone().unwrap_or_default();
+    let ledgers = Ledgers::new(client.clone(), looked_at, Some(owners), args.max_instances_per_owner);
     let admission = Admission::new(client, ledgers, scope, AdmissionMetrics::register(admin.metrics()));
     let (tcp, address) = https::listen(listen, "--webhook-listen").await?;
     let ended = https::serve(tcp, Some(tls), router(Arc::new(admission)), closing, DRAIN);
@@ -128,7 +129,7 @@ fn keep_certificate(
         name: args.webhook_secret.clone(),
         hosts: args.hosts(namespace),
         lifetimes: args.lifetimes(),
-        configuration: configuration.clone(),
+        told_by: configuration.clone().map_or(ToldBy::Others, ToldBy::Configurations),
     };
     let (send, bundle) = watch::channel(None);
     if let Some(name) = configuration {

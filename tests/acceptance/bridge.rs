@@ -40,6 +40,12 @@ impl Bench {
 
     /// With a bridge that goes by this wall clock.
     pub(crate) async fn start_by(name: &str, arguments: &[&str], clock: Option<&WallClock>) -> Self {
+        let environment: Vec<_> = clock.into_iter().flat_map(WallClock::environment).collect();
+        Self::start_in(name, arguments, &environment).await
+    }
+
+    /// With a bridge that has these variables in its environment.
+    pub(crate) async fn start_in(name: &str, arguments: &[&str], environment: &[(&'static str, &Path)]) -> Self {
         // Another test of this process may have been faster.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = target_dir().join("acceptance").join(name);
@@ -49,7 +55,7 @@ impl Bench {
         let mut bridge = bridge_program(&dir, &token)
             .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION])
             .args(arguments.iter().copied());
-        for (name, value) in clock.into_iter().flat_map(WallClock::environment) {
+        for &(name, value) in environment {
             bridge = bridge.env(name, value);
         }
         let address: BridgeAddress = bridge.start().await;
@@ -71,6 +77,13 @@ impl Bench {
         }
         let answer = request.send().await.unwrap();
         (answer.status(), answer.json().await.unwrap_or_default())
+    }
+
+    /// The same; none when nobody answers.
+    pub(crate) async fn try_to_ask(&self, method: Method, path: &str, body: Value) -> Option<(StatusCode, Value)> {
+        let request = self.http.request(method, format!("{}{path}", self.address.http)).bearer_auth(&self.token);
+        let answer = request.json(&body).timeout(Duration::from_secs(20)).send().await.ok()?;
+        Some((answer.status(), answer.json().await.unwrap_or_default()))
     }
 
     pub(crate) async fn put(&self, id: &str, spec: Value) -> Value {

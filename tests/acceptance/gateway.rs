@@ -222,30 +222,47 @@ async fn both_forms_of_every_path_are_one_and_what_is_not_there_says_so() {
     assert_eq!(from("https://evil.example").await, (405, None));
 }
 
-/// The commands of the README's quick start, word for word, with curl.
+/// The n-th block of commands in the README.
+fn readme(n: usize) -> String {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    readme.split("```bash\n").nth(n).expect("the README has a quick start").split("```").next().unwrap().to_owned()
+}
+
+/// Runs commands as a person does; what they print.
+fn run(dir: &std::path::Path, rest: &Rest, token: &str, block: &str) -> String {
+    let script = format!("set -euo pipefail\n{block}");
+    let environment = [("GATEWAY", rest.url.as_str()), ("TOKEN", token)];
+    let run = Command::new("bash").arg("-c").arg(script).current_dir(dir).envs(environment).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    said
+}
+
+/// The commands of the README's quick starts, word for word, with curl.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quick_start_works_as_written() {
     let world = world("gateway-quick-start").await;
     let rest = Rest::start(&world, &[]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     // Its sessions run on the cluster's default bridge; on a cluster shared with other tests, that is named by patching the text.
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let block = readme.split("```bash\n").nth(1).expect("the README has a quick start").split("```").next().unwrap();
+    let block = readme(1);
     assert!(block.contains(r#"{"name": "Business Account"}"#), "{block}");
     let block = block.replace(r#"{"name": "Business Account"}"#, &named(&world, "Business Account").to_string());
     let out = world.dir.join("quick-start");
     std::fs::create_dir_all(&out).unwrap();
-    let script = format!("set -euo pipefail\n{block}");
-    let run = Command::new("bash")
-        .arg("-c")
-        .arg(script)
-        .current_dir(&out)
-        .env("GATEWAY", &rest.url)
-        .env("TOKEN", &token)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&run.stdout).into_owned();
-    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    let said = run(&out, &rest, &token, &block);
     assert!(said.contains("\"success\":true") && said.contains("\"total_count\":1"), "{said}");
     assert!(std::fs::read(out.join("qr.png")).unwrap().starts_with(b"\x89PNG"));
+
+    let list = rest.get(&token, "/api/v1/sessions/list/").await.data(200).clone();
+    let id = text(&list["sessions"][0], "id").to_owned();
+    let shown = rest.get(&token, &format!("/api/v1/sessions/status/{id}/")).await.data(200).clone();
+    scan(&world, &shown, "+15550200091").await;
+    crate::gateway_messages::until_primary(&rest, &token, &id).await;
+    let said = run(&out, &rest, &token, &readme(2));
+    let answers: Vec<Value> = serde_json::Deserializer::from_str(&said).into_iter().map(Result::unwrap).collect();
+    assert!(answers.len() == 2 && answers[0]["data"]["sent_at"].is_string(), "{said}");
+    assert_eq!(answers[0]["data"]["id"], answers[1]["data"]["id"]);
+    assert!(run(&out, &rest, &token, &readme(2)).contains(text(&answers[0]["data"], "id")), "the same message");
+    assert_eq!(world.whatsapp.inbox("+15551234567").await.len(), 1);
 }

@@ -15,7 +15,7 @@ use crate::{
 const SEND: &str = "/api/v1/messages/send/";
 
 /// A session of this account, linked and connected; its id.
-async fn connected(world: &World, rest: &Rest, token: &str, name: &str, phone: &str) -> String {
+pub async fn connected(world: &World, rest: &Rest, token: &str, name: &str, phone: &str) -> String {
     let made = rest.call(token, "POST", "/api/v1/sessions/init/?wait=30", named(world, name)).await.data(201).clone();
     world.whatsapp.scan(made["qr_code"].as_str().unwrap(), phone, "Alice").await.unwrap();
     let object = made["object"].as_str().unwrap();
@@ -26,7 +26,7 @@ async fn connected(world: &World, rest: &Rest, token: &str, name: &str, phone: &
 }
 
 /// Sends with a key, again while the gateway has not seen the primary yet.
-async fn send(rest: &Rest, token: &str, path: &str, body: &Value, key: Option<&str>) -> Answer {
+pub async fn send(rest: &Rest, token: &str, path: &str, body: &Value, key: Option<&str>) -> Answer {
     let mut request = rest.request("POST", path).bearer_auth(token).json(body);
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
@@ -34,7 +34,7 @@ async fn send(rest: &Rest, token: &str, path: &str, body: &Value, key: Option<&s
     answered(request).await
 }
 
-async fn until_primary(rest: &Rest, token: &str, id: &str) {
+pub async fn until_primary(rest: &Rest, token: &str, id: &str) {
     let primary = async {
         while rest.get(token, &format!("/api/v1/sessions/status/{id}/")).await.data(200)["is_primary"] != true {
             tokio::time::sleep(Duration::from_millis(50)).await;

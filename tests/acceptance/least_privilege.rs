@@ -65,7 +65,7 @@ fn rename(object: &mut Value, name: &str) {
         for one in rule.get_mut("resourceNames").and_then(Value::as_array_mut).into_iter().flatten() {
             match one.as_str() {
                 Some("whatsapp-bridge-token" | "whatsapp-operator") => *one = name.into(),
-                Some("whatsapp-operator-webhook") => {}
+                Some("whatsapp-operator-webhook" | "whatsapp-bridge-tls" | "builtin") => {}
                 other => panic!("a name that the test does not know: {other:?}"),
             }
         }

@@ -88,6 +88,40 @@ async fn unlinked_on_the_phone_is_logged_out_and_refresh_pairs_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn unlinked_by_wish_keeps_the_instance_and_connected_pairs_anew() {
+    let mut world = World::start("unlinked-by-wish").await;
+    let (phone, other) = ("+15550100013", "+15550100014");
+    let instance = world.connected("sales", phone).await;
+    assert_eq!(world.whatsapp.devices().await.len(), 1);
+
+    world.patch_spec("sales", json!({"desiredState": "Unlinked"})).await;
+    let unlinked = world.history.until_phase("sales", Phase::Unlinked, SOON).await;
+    assert_eq!([unlinked.reason(PAIRED), unlinked.reason(READY)], [reason::UNLINKED; 2]);
+    assert!(world.whatsapp.devices().await.is_empty(), "the phone lists no device");
+    assert!(world.key_files(&instance).is_empty(), "the keys are deleted");
+    let status = unlinked.status.clone().unwrap();
+    assert!(status.phone_number.is_none() && status.bridge == instance.status.unwrap().bridge);
+
+    // It stays so over a restart of the bridge, and asks for a code as soon as that is wished.
+    world.bridge.kill();
+    world.restart_bridge().await;
+    world.patch_spec("sales", json!({"desiredState": "Connected"})).await;
+    world.scan("sales", other).await;
+    let again = world.history.until_phase("sales", Phase::Connected, SOON).await;
+    assert_eq!(again.status.unwrap().phone_number.unwrap().reveal(), other);
+    let story = world.history.story("sales");
+    assert!(
+        !world
+            .history
+            .of("sales")
+            .iter()
+            .any(|seen| seen.instance.as_ref().is_some_and(|i| i.phase() == Some(Phase::LoggedOut))),
+        "{story}"
+    );
+    world.nothing_leaked(&[phone, other]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replaced_by_another_client_stays_down_until_asked_back() {
     let world = World::start("replaced").await;
     let phone = "+15550100004";

@@ -13,28 +13,28 @@ const FRIEND: &str = "+15550003901";
 const NOBODY: &str = "+15559990001";
 
 impl Bench {
-    async fn sender(&self, id: &str, phone: &str) {
+    pub(crate) async fn sender(&self, id: &str, phone: &str) {
         self.put(id, json!({"sending": {"perMinute": 0}})).await;
         self.link(id, phone).await;
     }
 
-    async fn post(&self, session: &str, id: &str, to: &str, text: &str) -> (StatusCode, Value) {
+    pub(crate) async fn post(&self, session: &str, id: &str, to: &str, text: &str) -> (StatusCode, Value) {
         let body = json!({"to": to, "content": {"type": "text", "text": text}});
         self.ask(Method::PUT, &format!("/v1/sessions/{session}/messages/{id}"), Some(body)).await
     }
 
-    async fn accepted(&self, session: &str, id: &str, to: &str, text: &str) -> Value {
+    pub(crate) async fn accepted(&self, session: &str, id: &str, to: &str, text: &str) -> Value {
         let (status, message) = self.post(session, id, to, text).await;
         assert_eq!(status, StatusCode::CREATED, "{}", message["error"]["message"]);
         message
     }
 
-    async fn message(&self, session: &str, id: &str) -> Value {
+    pub(crate) async fn message(&self, session: &str, id: &str) -> Value {
         self.ask(Method::GET, &format!("/v1/sessions/{session}/messages/{id}"), None).await.1
     }
 
     /// Waits until a message is in one of these states.
-    async fn until_message(&self, session: &str, id: &str, states: &[&str]) -> Value {
+    pub(crate) async fn until_message(&self, session: &str, id: &str, states: &[&str]) -> Value {
         let search = async {
             loop {
                 let message = self.message(session, id).await;
@@ -54,7 +54,7 @@ impl Bench {
     }
 }
 
-fn id(number: usize) -> String {
+pub(crate) fn id(number: usize) -> String {
     format!("3EB0{number:018X}")
 }
 
@@ -165,7 +165,11 @@ async fn a_refusal_has_its_code_and_a_silence_is_a_lost_connection() {
     bench.whatsapp.rules(SENDER, json!({"acks": {"lost": true, "times": 1}})).await;
     bench.accepted("a", &id(2), FRIEND, "Not acknowledged").await;
     bench.until("a", "Reconnecting", Some("ServerNotAnswering")).await;
+    // Connected again it is not believed before the server acknowledges something.
+    bench.whatsapp.rules(SENDER, json!({"acks": {"delayMs": 3000, "times": 1}})).await;
+    bench.until("a", "Connected", Some("MessagesNotAcknowledged")).await;
     bench.until_message("a", &id(2), &["Sent", "Delivered"]).await;
+    bench.until_it("a", |session| session["phase"] == "Connected" && session["reason"].is_null()).await;
     assert_eq!(bench.whatsapp.logins(SENDER).await.len(), logins + 1);
     let ids: Vec<String> = bench.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.id).collect();
     assert_eq!(ids, [id(2)]);

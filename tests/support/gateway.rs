@@ -98,6 +98,11 @@ impl Answer {
 impl Rest {
     /// Starts a gateway beside the world, with the rights of examples/rbac.yaml and no others.
     pub async fn start(world: &World, more: &[&str]) -> Self {
+        Self::start_changed(world, more, |program| program).await
+    }
+
+    /// The same, with a change to how it is started.
+    pub async fn start_changed(world: &World, more: &[&str], change: impl FnOnce(Program) -> Program) -> Self {
         let kubeconfig = world.dir.join("gateway.kubeconfig");
         let token = own_account(world).await;
         let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&world.kubeconfig).unwrap()).unwrap();
@@ -106,15 +111,33 @@ impl Rest {
         // Other worlds have bridges on the same API server.
         let selector = format!("world={}", world.name);
         let more: Vec<&str> = more.iter().copied().chain(["--bridge-selector", &selector]).collect();
-        Self::start_as(&world.dir.join("gateway"), &kubeconfig, &world.name, &more).await
+        let program = gateway_program(&world.dir.join("gateway"), &kubeconfig, &world.name);
+        Self::started(change(program.args(more))).await
+    }
+
+    /// Starts it again after its end, where it was.
+    pub async fn restart(&mut self) {
+        self.program.set("--listen", super::world::host(&self.url));
+        let Address { gateway, admin } = self.program.start().await;
+        (self.url, self.admin) = (gateway, admin);
     }
 
     /// Starts a gateway that is whoever the kubeconfig says.
     pub async fn start_as(dir: &Path, kubeconfig: &Path, namespace: &str, more: &[&str]) -> Self {
-        let mut program = gateway_program(dir, kubeconfig, namespace).args(more.iter().copied());
+        Self::started(gateway_program(dir, kubeconfig, namespace).args(more.iter().copied())).await
+    }
+
+    async fn started(mut program: Program) -> Self {
         let Address { gateway, admin } = program.start().await;
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { program, url: gateway, admin, http }
+    }
+
+    /// The same, without a log of all it does.
+    pub async fn start_quiet(dir: &Path, kubeconfig: &Path, namespace: &str, more: &[&str]) -> Self {
+        let mut program = gateway_program(dir, kubeconfig, namespace);
+        program.set("--log", "warn");
+        Self::started(program.args(more.iter().copied())).await
     }
 
     /// One request, built by hand.
@@ -374,7 +397,14 @@ pub async fn apply(client: &Client, object: &Value) {
 }
 
 /// The API server learns of a binding by a watch.
-async fn until_allowed(client: &Client, user: &str, namespace: Option<&str>, verb: &str, group: &str, resource: &str) {
+pub async fn until_allowed(
+    client: &Client,
+    user: &str,
+    namespace: Option<&str>,
+    verb: &str,
+    group: &str,
+    resource: &str,
+) {
     let what = ResourceAttributes {
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),

@@ -13,6 +13,7 @@ pub struct WhatsApp {
     /// Where clients connect.
     pub url: String,
     control: String,
+    root: String,
     http: reqwest::Client,
 }
 
@@ -24,6 +25,8 @@ pub struct Announcement {
     pub url: String,
     /// The control API.
     pub control: String,
+    /// The public key of its certificate root, in hex.
+    pub root_public_key: String,
 }
 
 /// A device in the server's table.
@@ -91,12 +94,22 @@ pub struct Delivery {
 impl WhatsApp {
     /// Talks to the one that announced itself.
     pub fn new(announcement: &Announcement) -> Self {
-        Self { url: announcement.url.clone(), control: announcement.control.clone(), http: reqwest::Client::new() }
+        Self {
+            url: announcement.url.clone(),
+            control: announcement.control.clone(),
+            root: announcement.root_public_key.clone(),
+            http: reqwest::Client::new(),
+        }
     }
 
     /// Where its control API listens.
     pub fn control(&self) -> &str {
         &self.control
+    }
+
+    /// The public key of its certificate root, in hex.
+    pub fn root(&self) -> &str {
+        &self.root
     }
 
     async fn post(&self, path: &str, body: Value) -> Result<Value, String> {
@@ -110,6 +123,11 @@ impl WhatsApp {
     /// The phone scans a QR code.
     pub async fn scan(&self, qr: &str, phone: &str, push_name: &str) -> Result<Value, String> {
         self.post("/v1/scan", json!({"qr": qr, "phone": phone, "pushName": push_name})).await
+    }
+
+    /// A code is typed on the phone.
+    pub async fn type_code(&self, code: &str, phone: &str, push_name: &str) -> Result<Value, String> {
+        self.post("/v1/pair-code", json!({"code": code, "phone": phone, "pushName": push_name})).await
     }
 
     /// The phone scans a QR code and answers with a link that is wrong: wrongHmac, wrongSignature, noIdentity,

@@ -57,6 +57,11 @@ impl Program {
         self
     }
 
+    /// Adds arguments, for the next start.
+    pub fn add<A: Into<OsString>>(&mut self, arguments: impl IntoIterator<Item = A>) {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+    }
+
     /// Replaces the value that follows `flag`, for the next start.
     pub fn set(&mut self, flag: &str, value: impl Into<OsString>) {
         let at = self.arguments.iter().position(|a| a == flag).expect("the flag was given at first");
@@ -88,6 +93,8 @@ impl Program {
             .arg("--announce")
             .arg(self.file("announce"))
             .env("RUST_BACKTRACE", "1")
+            // Of panics only: errors that are handled would pay for theirs as well, which no user's program does.
+            .env("RUST_LIB_BACKTRACE", "0")
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("share the log"))
@@ -177,6 +184,11 @@ impl Program {
     pub fn stop(&mut self) {
         self.signal("-TERM");
         self.wait();
+    }
+
+    /// Whether it has ended by itself, and nobody has waited for that yet.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().expect("ask after the child").is_some())
     }
 
     /// Waits for the program's end.

@@ -1,11 +1,8 @@
 //! Clocks that a test sets, for one program.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
-use super::control_plane::room;
+use super::preload::{library, say};
 
 /// The wall clock of the programs that are started with [`WallClock::environment`].
 pub struct WallClock {
@@ -15,14 +12,10 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// A clock that is right; its files live in `dir`. Needs the C compiler that SQLite was built with.
+    /// A clock that is right; its files live in `dir`.
     pub fn new(dir: &Path) -> Self {
-        std::fs::create_dir_all(dir).unwrap();
-        let (library, source) = (dir.join("wall_clock.so"), room().join("../support/wall_clock.c"));
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let built = Command::new(compiler).args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
-        assert!(built.expect("a C compiler").success(), "wall_clock.c is compiled");
-        let clock = Self { library, wall: dir.join("wall_clock"), boot: dir.join("boot_clock") };
+        let clock =
+            Self { library: library("wall_clock", dir), wall: dir.join("wall_clock"), boot: dir.join("boot_clock") };
         // Files of an earlier run may be there.
         clock.suspend(0);
         clock
@@ -43,11 +36,4 @@ impl WallClock {
         say(&self.boot, seconds);
         say(&self.wall, seconds);
     }
-}
-
-/// Says an offset at once: whoever reads it finds the old one or the new one.
-fn say(file: &Path, seconds: i64) {
-    let next = file.with_extension("next");
-    std::fs::write(&next, seconds.to_string()).unwrap();
-    std::fs::rename(&next, file).unwrap();
 }

@@ -97,6 +97,8 @@ pub struct Wishes {
     pub bridge_executable: Option<PathBuf>,
     /// The operator serves webhooks too, and is asked.
     pub webhooks: bool,
+    /// Another API server than the one that all tests share.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 impl Wishes {
@@ -114,7 +116,14 @@ impl World {
 
     /// Starts everything.
     pub async fn start_with(name: &str, wishes: Wishes) -> Self {
-        let (client, kubeconfig) = cluster().await;
+        let (client, kubeconfig) = match wishes.kubeconfig {
+            Some(kubeconfig) => {
+                let client = client(&kubeconfig).await;
+                install_crds(&client).await;
+                (client, kubeconfig)
+            }
+            None => cluster().await,
+        };
         let dir = target_dir().join("acceptance").join(name);
         let _ = std::fs::remove_dir_all(&dir);
         create_namespace(&client, name).await;

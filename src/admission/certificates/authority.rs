@@ -33,7 +33,7 @@ pub struct Pair {
 
 /// Why a certificate could not be made.
 #[derive(Debug, Error)]
-#[error("make a certificate for {subject}: {source}; check --webhook-hosts")]
+#[error("make a certificate for {subject}: {source}; check --webhook-hosts and --bridge-hosts")]
 pub struct MakeError {
     subject: String,
     #[source]
@@ -47,7 +47,7 @@ impl Pair {
     /// When the system has no randomness.
     pub fn authority(life: Duration, now: Timestamp) -> Result<Self, MakeError> {
         // Two authorities in one bundle must be told apart by name.
-        let subject = format!("whatsapp-operator admission {}", now.as_nanosecond());
+        let subject = format!("whatsapp-operator {}", now.as_nanosecond());
         make(&subject, life, now, |params| {
             let key = KeyPair::generate()?;
             Ok((authority_params(params).self_signed(&key)?.pem(), key))

@@ -1,4 +1,5 @@
-//! The webhook's certificates: an authority of our own kept in a Secret, or files that somebody else keeps.
+//! The certificates of the webhooks, and of the bridge where the operator keeps them: an authority of our own kept in a
+//! Secret, or files that somebody else keeps.
 
 mod authority;
 mod configured;
@@ -11,4 +12,4 @@ mod testing;
 pub use authority::{MakeError, Pair};
 pub use decide::{Certificates, Due, Lifetimes, Retired, carry_out, due};
 pub use publish::Publisher;
-pub use secret::{CertificateError, CertificateSecret};
+pub use secret::{CertificateError, CertificateSecret, ToldBy};

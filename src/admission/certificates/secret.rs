@@ -30,6 +30,8 @@ use crate::platform::{
 
 /// Key of the whole state; the others repeat parts of it for people and tools.
 const STATE: &str = "certificates.json";
+/// Key of the authorities to trust.
+const AUTHORITIES: &str = "ca.crt";
 /// How soon to try again after an error; it doubles up to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -67,7 +69,7 @@ pub enum CertificateError {
     #[error(transparent)]
     Make(#[from] MakeError),
     /// The certificate is of no use.
-    #[error("the webhook's certificate: {0}")]
+    #[error("the certificate: {0}")]
     Use(#[from] TlsError),
 }
 
@@ -84,8 +86,19 @@ pub struct CertificateSecret {
     pub hosts: Vec<String>,
     /// How long things last.
     pub lifetimes: Lifetimes,
-    /// Name of the webhook configurations that tell clients whom to trust; none when somebody else sees to that.
-    pub configuration: Option<String>,
+    /// Where clients learn whom to trust.
+    pub told_by: ToldBy,
+}
+
+/// Where clients learn whom to trust: what has to hold a new authority before it may sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// The webhook configurations of this name.
+    Configurations(String),
+    /// `ca.crt` of the Secret of this name, in the same namespace.
+    Secret(String),
+    /// Somebody else sees to it.
+    Others,
 }
 
 impl CertificateSecret {
@@ -99,7 +112,7 @@ impl CertificateSecret {
                     wait.min(LOOK)
                 }
                 Err(error) => {
-                    tracing::error!(%error, retry_in_ms = retry.as_millis(), "keep the webhook's certificates");
+                    tracing::error!(%error, retry_in_ms = retry.as_millis(), secret = self.name, "keep certificates");
                     let wait = retry;
                     retry = (retry * 2).min(LAST_RETRY);
                     wait
@@ -136,7 +149,7 @@ impl CertificateSecret {
                 let waits = certificates.next.is_some() && !published;
                 return Ok(if waits { wait.min(self.look_for_publication()) } else { wait });
             }
-            tracing::info!(?step, secret = self.name, "the webhook's certificates");
+            tracing::info!(?step, secret = self.name, "certificates");
             let new = carry_out(step, certificates.as_ref(), &self.hosts, &self.lifetimes, now)?;
             self.write(secret, &new).await?;
         }
@@ -154,13 +167,19 @@ impl CertificateSecret {
 
     /// Whether clients know of the authority that is to sign next. What cannot be found out counts as no.
     async fn is_next_published(&self, certificates: Option<&Certificates>) -> bool {
-        let (Some(next), Some(name)) = (certificates.and_then(|them| them.next.as_ref()), &self.configuration) else {
-            return true;
+        let Some(next) = certificates.and_then(|them| them.next.as_ref()) else { return true };
+        let (name, published) = match &self.told_by {
+            ToldBy::Others => return true,
+            ToldBy::Configurations(name) => (name, is_published(&self.client, name, &next.certificate).await),
+            ToldBy::Secret(name) => {
+                let read = call("read it", CALL_TIMEOUT, self.api().get_opt(name)).await;
+                (name, read.map(|secret| secret.is_some_and(|secret| tells(&secret, &next.certificate))))
+            }
         };
-        match is_published(&self.client, name, &next.certificate).await {
+        match published {
             Ok(true) => true,
             Ok(false) => {
-                tracing::info!(name, "the next authority is not in the webhook configurations yet; its turn waits");
+                tracing::info!(name, "clients have not been told of the next authority yet; its turn waits");
                 false
             }
             Err(error) => {
@@ -191,7 +210,7 @@ impl CertificateSecret {
         };
         match written {
             Ok(secret) => {
-                tracing::debug!(version = secret.resource_version(), "wrote the webhook's certificates");
+                tracing::debug!(version = secret.resource_version(), secret = self.name, "wrote certificates");
                 Ok(())
             }
             Err(CertificateError::Call { source, .. })
@@ -216,7 +235,7 @@ impl CertificateSecret {
             Ok(Event::Init) => None,
             Ok(_) => Some(()),
             Err(error) => {
-                tracing::warn!(error = watch_error(&error), "watch the webhook's Secret");
+                tracing::warn!(error = watch_error(&error), "watch a Secret with certificates");
                 None
             }
         }))
@@ -240,6 +259,12 @@ impl CertificateSecret {
     }
 }
 
+/// Whether `ca.crt` of a Secret holds an authority, PEM.
+fn tells(secret: &Secret, authority: &str) -> bool {
+    let bundle = secret.data.as_ref().and_then(|data| data.get(AUTHORITIES));
+    bundle.is_some_and(|bundle| String::from_utf8_lossy(&bundle.0).contains(authority.trim()))
+}
+
 /// What the Secret holds, unless it is damaged: then it is made anew.
 fn read(secret: &Secret) -> Option<Certificates> {
     serde_json::from_slice(&secret.data.as_ref()?.get(STATE)?.0).ok()
@@ -250,7 +275,7 @@ fn data(certificates: &Certificates) -> BTreeMap<String, ByteString> {
     let text = |text: &str| ByteString(text.as_bytes().to_vec());
     BTreeMap::from([
         (STATE.to_owned(), ByteString(state)),
-        ("ca.crt".to_owned(), text(&certificates.bundle())),
+        (AUTHORITIES.to_owned(), text(&certificates.bundle())),
         ("tls.crt".to_owned(), text(&certificates.leaf.certificate)),
         ("tls.key".to_owned(), text(certificates.leaf.key.reveal())),
     ])

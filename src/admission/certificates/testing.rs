@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{CertificateError, CertificateSecret, Certificates, Due, Lifetimes, carry_out};
+use super::{CertificateError, CertificateSecret, Certificates, Due, Lifetimes, ToldBy, carry_out};
 use crate::{
     admission::configuration::{Parameters, Reach, mutating, validating},
     platform::https::{Tls, listen, serve},
@@ -136,7 +136,7 @@ impl Api {
             name: "webhook".into(),
             hosts: vec!["127.0.0.1".into()],
             lifetimes,
-            configuration: Some("operator".into()),
+            told_by: ToldBy::Configurations("operator".into()),
         }
     }
 

@@ -27,6 +27,11 @@ impl Messages {
         self.0.subscribe(cursor)
     }
 
+    /// Where a subscription begins; nothing when some were missed before it.
+    pub fn begins(&self, subscription: &Subscription) -> Option<Cursor> {
+        self.0.begins(subscription)
+    }
+
     /// The next of a subscription, once there is one: a message, or nothing when some were missed.
     pub async fn next(&self, subscription: &mut Subscription) -> Option<(Cursor, Option<MessageStatus>)> {
         let (cursor, heard) = self.0.next(subscription).await?;

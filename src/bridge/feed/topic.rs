@@ -89,6 +89,11 @@ impl<S, E: Clone> Topic<S, E> {
         Subscription { newest, sent, missed }
     }
 
+    /// Where a subscription begins; nothing when it has missed something already.
+    pub(super) fn begins(&self, subscription: &Subscription) -> Option<Cursor> {
+        (!subscription.missed).then(|| self.cursor(subscription.sent))
+    }
+
     /// The next of a subscription, once there is one. `None` when the topic is gone.
     pub(super) async fn next(&self, subscription: &mut Subscription) -> Option<(Cursor, Heard<E>)> {
         loop {

@@ -40,8 +40,9 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
+impl Failure {
+    /// The status, and what the body says.
+    pub(super) fn answer(self) -> (StatusCode, ErrorDetail) {
         use ErrorCode as E;
         let mut retry_after = None;
         let (status, code, message) = match self {
@@ -83,7 +84,15 @@ impl IntoResponse for Failure {
                 (status, code, refusal.to_string())
             }
         };
-        let mut answer = answer_after(status, code, message, retry_after);
+        (status, ErrorDetail { code: code.into(), message, retry_after })
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let (status, error) = self.answer();
+        let retry_after = error.retry_after;
+        let mut answer = (status, Json(ErrorBody { error })).into_response();
         if let Some(seconds) = retry_after {
             answer.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
@@ -92,9 +101,5 @@ impl IntoResponse for Failure {
 }
 
 pub(super) fn answer(status: StatusCode, code: ErrorCode, message: String) -> Response {
-    answer_after(status, code, message, None)
-}
-
-fn answer_after(status: StatusCode, code: ErrorCode, message: String, retry_after: Option<u64>) -> Response {
-    (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message, retry_after } })).into_response()
+    (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message, retry_after: None } })).into_response()
 }

@@ -6,16 +6,18 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use whatsapp_operator::bridge_api::ErrorCode;
+use tokio::time::Instant;
+use whatsapp_operator::{bridge_api::ErrorCode, platform::trace::Trace};
 
 use super::{
-    Api, MAX_BODY,
+    Api,
     failure::{Failure, answer},
 };
 
 /// Counts the request, and lets it in when it shows the token.
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let method = request.method().clone();
+    let (method, began) = (request.method().clone(), Instant::now());
+    let trace = Trace::of(request.headers());
     let path =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -27,8 +29,22 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
         known @ ("GET" | "PUT" | "DELETE" | "HEAD" | "POST" | "PATCH" | "OPTIONS") => known,
         _ => "other",
     };
-    api.shared.metrics.request(method, &path, response.status().as_u16());
+    let status = response.status().as_u16();
+    api.shared.metrics.request(method, &path, status);
+    if let Some(trace) = trace {
+        tell(&trace, method, &path, status, began);
+    }
     response
+}
+
+/// Says how long a step of a trace took. Whoever wants a trace recorded finds it without the level debug.
+pub(super) fn tell(trace: &Trace, method: &str, path: &str, status: u16, began: Instant) {
+    let (id, span, ms) = (trace.id(), trace.span(), began.elapsed().as_millis());
+    if trace.is_sampled() {
+        tracing::info!(trace = id, span, method, path, status, ms, "answered");
+    } else {
+        tracing::debug!(trace = id, span, method, path, status, ms, "answered");
+    }
 }
 
 /// Gives the refusals of the HTTP library, which are plain text, the form of all others. They may quote the request, which
@@ -41,9 +57,7 @@ fn typed(response: Response) -> Response {
         return response;
     }
     let (code, message) = match status {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            (ErrorCode::Invalid, format!("the body must be at most {MAX_BODY} bytes long"))
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::Invalid, "the body is longer than this path takes".to_owned()),
         _ if status.is_client_error() => (
             ErrorCode::Invalid,
             "the request cannot be read: its path, query or body is malformed, or a query field is given twice"

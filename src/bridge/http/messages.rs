@@ -12,7 +12,7 @@ use axum::{
 use futures::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
-use whatsapp_operator::bridge_api::{Claim, Message, MessageList, MessageSpec};
+use whatsapp_operator::bridge_api::{Claim, LoadList, LoadQuery, MOST_LOADS, Message, MessageList, MessageSpec};
 
 use super::{
     Api,
@@ -20,6 +20,7 @@ use super::{
     failure::Failure,
 };
 use crate::{
+    outbox::Recipient,
     sessions::{Refusal, check_id, check_message},
     store::{Change, Told},
 };
@@ -36,15 +37,25 @@ pub(super) async fn put(
 ) -> Result<Response, Failure> {
     let spec: MessageSpec = serde_json::from_slice(&body)
         .map_err(|error| Failure::misfit(&error, "a message (to, content: type \"text\" with text, expiresAt)"))?;
-    let message = check_message(&id, spec)?;
+    let (status, message) = accept(&api, &session, &id, spec).await?;
+    Ok((status, Json(message)).into_response())
+}
+
+/// Accepts a message; with the status that tells whether it is new.
+pub(super) async fn accept(
+    api: &Api,
+    session: &str,
+    id: &str,
+    spec: MessageSpec,
+) -> Result<(StatusCode, Message), Failure> {
+    let message = check_message(id, spec)?;
     let (message, new) = api
         .registry
-        .send(&session, message)
+        .send(session, message)
         .await?
         .ok_or_else(|| Failure::NotFound(format!("there is no session {session}")))?;
     api.shared.metrics.accepted(new);
-    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(message)).into_response())
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, message))
 }
 
 pub(super) async fn read(
@@ -83,6 +94,18 @@ pub(super) async fn list(
     Ok(Json(MessageList { items, next }))
 }
 
+pub(super) async fn load(State(api): State<Api>, body: Bytes) -> Result<Json<LoadList>, Failure> {
+    let LoadQuery { to, mut sessions } = serde_json::from_slice(&body)
+        .map_err(|error| Failure::misfit(&error, "a question about load (to, sessions)"))?;
+    if sessions.len() > MOST_LOADS {
+        return Err(Failure::Invalid(format!("sessions must be at most {MOST_LOADS}")));
+    }
+    let recipient = Recipient::parse(to.reveal()).map_err(Refusal::from)?.key();
+    sessions.retain(|session| api.shared.feed.sessions.get(session).is_some());
+    let items = api.shared.store.reader.load(sessions, recipient).await.map_err(Refusal::from)?;
+    Ok(Json(LoadList { items }))
+}
+
 pub(super) async fn call_back(
     State(api): State<Api>,
     Path((session, id)): Path<(String, String)>,
@@ -116,6 +139,13 @@ pub(super) async fn follow(
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Failure> {
     let closing = api.closing.clone().cancelled_owned();
     let subscription = api.shared.feed.messages.subscribe(since(query, &headers)?);
+    // Whoever follows from now on can go on from here, though nothing has happened yet.
+    let begins = api
+        .shared
+        .feed
+        .messages
+        .begins(&subscription)
+        .map(|cursor| Ok::<_, Infallible>(sse::Event::default().event("place").id(cursor.to_string()).data("{}")));
     let events = stream::unfold((api.shared, subscription), |(shared, mut subscription)| async move {
         let (cursor, status) = shared.feed.messages.next(&mut subscription).await?;
         let event = sse::Event::default().id(cursor.to_string());
@@ -126,5 +156,6 @@ pub(super) async fn follow(
         };
         Some((Ok(event), (shared, subscription)))
     });
+    let events = stream::iter(begins).chain(events);
     Ok(Sse::new(events.take_until(closing)).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE)))
 }

@@ -1,6 +1,7 @@
 //! The HTTP API (`whatsapp_operator::bridge_api` documents and types it), and the admin endpoints.
 
 mod admin;
+mod batch;
 mod events;
 mod failure;
 mod guard;
@@ -15,10 +16,10 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{get, put},
+    routing::{get, post, put},
 };
 use tokio_util::sync::CancellationToken;
-use whatsapp_operator::bridge_api::LONGEST_TEXT;
+use whatsapp_operator::bridge_api::{LONGEST_BATCH, LONGEST_TEXT};
 
 use self::{failure::Failure, guard::guard, token::Token};
 use crate::sessions::{Registry, Shared};
@@ -61,6 +62,8 @@ pub fn api(api: Api) -> Router {
         )
         .route("/v1/sessions/{id}/messages", get(messages::list))
         .route("/v1/messages/events", get(messages::follow))
+        .route("/v1/messages/load", post(messages::load))
+        .route("/v1/messages/batch", post(batch::put).layer(DefaultBodyLimit::max(LONGEST_BATCH)))
         .route("/v1/claims/{key}", put(messages::claim))
         .route("/v1/events", get(events::follow))
         .route("/v1/info", get(sessions::info))

@@ -28,7 +28,7 @@ pub enum TokenError {
     },
     /// What it holds is not a token.
     #[error(
-        "the token in {path} has {length} characters: it must have at least {MIN_LENGTH}, without white space inside"
+        "a token in {path} has {length} characters: it must have at least {MIN_LENGTH}, without white space inside; one token a line"
     )]
     TooShort {
         /// Which file.
@@ -39,41 +39,58 @@ pub enum TokenError {
 }
 
 /// The token, read again from time to time so that it can be changed without a restart.
+///
+/// The file may hold several, one a line, of which any is good: while a token is changed, some callers still show the one
+/// before, and others already the next.
 pub struct Token {
     path: PathBuf,
-    current: Mutex<(Instant, [u8; 32])>,
+    current: Mutex<(Instant, Vec<Digested>)>,
 }
 
+/// What is kept of a token.
+type Digested = [u8; 32];
+
 impl Token {
-    /// The token in the file at `path`; white space around it does not count.
+    /// The tokens in the file at `path`; white space around them and empty lines do not count.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let digest = load(path)?;
-        Ok(Self { path: path.to_owned(), current: Mutex::new((Instant::now(), digest)) })
+        let digests = load(path)?;
+        Ok(Self { path: path.to_owned(), current: Mutex::new((Instant::now(), digests)) })
     }
 
-    /// Whether `shown` is the token. Takes the same time whatever is shown, because digests are compared.
+    /// Whether `shown` is one of them. Takes the same time whatever is shown, because digests are compared, all of them.
     pub fn accepts(&self, shown: &str) -> bool {
-        let digest = {
+        let digests = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             if current.0.elapsed() >= REREAD {
                 // While the file is being replaced the last token stays good.
-                let fresh = load(&self.path).unwrap_or(current.1);
-                *current = (Instant::now(), fresh);
+                if let Ok(fresh) = load(&self.path) {
+                    current.1 = fresh;
+                }
+                current.0 = Instant::now();
             }
-            current.1
+            current.1.clone()
         };
-        let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
-        shown.iter().zip(digest).fold(0, |difference, (left, right)| difference | (left ^ right)) == 0
+        let shown: Digested = Sha256::digest(shown.as_bytes()).into();
+        let is = |digest: &Digested| {
+            shown.iter().zip(digest).fold(0, |difference, (left, right)| difference | (left ^ right)) == 0
+        };
+        digests.iter().fold(false, |found, digest| found | is(digest))
     }
 }
 
-fn load(path: &Path) -> Result<[u8; 32], TokenError> {
+fn load(path: &Path) -> Result<Vec<Digested>, TokenError> {
     let text = fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: path.to_owned(), source })?;
-    let token = text.trim();
-    if token.len() < MIN_LENGTH || token.contains(char::is_whitespace) {
-        return Err(TokenError::TooShort { path: path.to_owned(), length: token.chars().count() });
+    let mut tokens: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if tokens.is_empty() {
+        tokens.push("");
     }
-    Ok(Sha256::digest(token.as_bytes()).into())
+    let digest = |token: &str| {
+        if token.len() < MIN_LENGTH || token.contains(char::is_whitespace) {
+            return Err(TokenError::TooShort { path: path.to_owned(), length: token.chars().count() });
+        }
+        Ok(Sha256::digest(token.as_bytes()).into())
+    };
+    tokens.into_iter().map(digest).collect()
 }
 
 #[cfg(test)]
@@ -90,6 +107,18 @@ mod tests {
         for wrong in ["", "0123456789abcde", "0123456789abcdef\n", "0123456789ABCDEF"] {
             assert!(!token.accepts(wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn while_a_token_is_changed_both_are_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("accepted");
+        fs::write(&path, "0123456789abcdef\n\nfedcba9876543210\n").unwrap();
+        let token = Token::read(&path).unwrap();
+        assert!(token.accepts("0123456789abcdef") && token.accepts("fedcba9876543210"));
+        assert!(!token.accepts("0123456789abcdef\n\nfedcba9876543210") && !token.accepts(""));
+        fs::write(&path, "0123456789abcdef\nshort\n").unwrap();
+        assert!(Token::read(&path).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use axum::{
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use whatsapp_operator::bridge_api::{Capability, Info, Session, SessionPhase, SessionReason};
@@ -55,9 +55,10 @@ fn bridge(directory: &Path) -> Bridge {
         store,
         feed: Feed::new("run"),
         outboxes: Outboxes::new(100, 1000),
-        permits: Arc::new(Semaphore::new(9)),
+        permits: Arc::new(crate::permits::Permits::new(9)),
         metrics: Metrics::new(),
         closing: CancellationToken::new(),
+        clients: tokio::runtime::Handle::current(),
     });
     let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
@@ -128,16 +129,24 @@ fn every_word_but_those_added_since_can_be_read_by_a_controller_of_the_first_rel
     };
     let list: Value = serde_json::from_str(include_str!("../../../tests/wire/first/list.json")).unwrap();
     let recorded: Session = serde_json::from_value(list["items"][1].clone()).unwrap();
-    for phase in crate::metrics::PHASES {
-        assert!(reads(&Session { phase: phase.into(), ..recorded.clone() }), "{phase:?}");
-    }
+    let in_phase = |phase: SessionPhase| Session { phase: phase.into(), ..recorded.clone() };
+    let since: Vec<_> = crate::metrics::PHASES.into_iter().filter(|phase| !reads(&in_phase(*phase))).collect();
+    // Only whoever asks for a session without a device gets to see it.
+    assert_eq!(since, [SessionPhase::Unlinking]);
     let with = |reason: SessionReason| Session { reason: Some(reason.into()), ..recorded.clone() };
     let since: Vec<_> = SessionReason::ALL.into_iter().filter(|reason| !reads(&with(*reason))).collect();
     // The rule that words may be added came with these. Whoever adds another one lengthens the list.
     use SessionReason as R;
     assert_eq!(
         since,
-        [R::SessionLost, R::CoexistenceNotSupported, R::PairingFailed, R::PairingCodesUnusable, R::TooManyRequests]
+        [
+            R::SessionLost,
+            R::CoexistenceNotSupported,
+            R::PairingFailed,
+            R::PairingCodesUnusable,
+            R::TooManyRequests,
+            R::MessagesNotAcknowledged
+        ]
     );
 }
 
@@ -251,4 +260,39 @@ async fn what_it_can_do_is_said_in_words_that_callers_ask_for() {
     let (_, info) = bridge(directory.path()).asked("GET", "/v1/info", "").await;
     let info: Info = serde_json::from_value(info).unwrap();
     assert!(info.capabilities.include(Capability::Qr) && info.capabilities.include(Capability::Events));
+}
+
+#[tokio::test]
+async fn each_message_of_a_batch_is_answered_as_it_would_be_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let bridge = bridge(directory.path());
+    bridge.put("a", &json!({"desiredState": "Connected"})).await;
+    let text = json!({"to": "+15550001", "content": {"type": "text", "text": "Hi"}});
+    let of = |session: &str, id: &str, message: &Value| json!({"session": session, "id": id, "message": message});
+    let sent = [
+        of("nobody", "3EB000000000000000000A", &text),
+        of("a", "3EB000000000000000000B", &text),
+        of("a", "/", &text),
+        of("a", "3EB000000000000000000C", &json!({"to": "nobody", "content": {"type": "text", "text": "Hi"}})),
+    ];
+    let (status, answer) = bridge.asked("POST", "/v1/messages/batch", json!({ "items": sent }).to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    for (one, outcome) in sent.iter().zip(answer["items"].as_array().unwrap()) {
+        let path = format!(
+            "/v1/sessions/{}/messages/{}",
+            one["session"].as_str().unwrap(),
+            one["id"].as_str().unwrap().replace('/', "%2F")
+        );
+        let (status, alone) = bridge.asked("PUT", &path, one["message"].to_string()).await;
+        assert_eq!(outcome, &json!({"status": status.as_u16(), "error": alone["error"]}), "{one}");
+    }
+    let many = vec![of("a", "3EB000000000000000000B", &text); 65];
+    for (body, status) in [
+        (json!({ "items": many }).to_string(), StatusCode::BAD_REQUEST),
+        ("{\"items\": [{}]}".to_owned(), StatusCode::BAD_REQUEST),
+        (json!({"items": [], "filler": "x".repeat(5 << 20)}).to_string(), StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let (answered, refusal) = bridge.asked("POST", "/v1/messages/batch", body).await;
+        assert_eq!((answered, &refusal["error"]["code"]), (status, &json!("Invalid")), "{refusal}");
+    }
 }

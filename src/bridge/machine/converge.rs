@@ -91,14 +91,12 @@ impl State {
                 self.kept.keys_doomed = true;
                 return Stage::Erasing { unlink: false };
             }
-            Rest::Unlinking => {
-                return match self.kept.banned_until(now) {
-                    Some(at) => Stage::UnlinkLater { at },
-                    None => Stage::Unlinking { by, ready: false, asked: false },
-                };
-            }
-            Rest::LoggedOut if !self.kept.paired => return Stage::LoggedOut,
+            Rest::Unlinking => return self.unlinking(false, now),
+            Rest::LoggedOut if !self.kept.paired && !self.kept.spec.wants_unlinked() => return Stage::LoggedOut,
             _ => {}
+        }
+        if self.kept.spec.wants_unlinked() && self.kept.paired {
+            return self.unlinking(false, now);
         }
         if !self.kept.spec.wants_online() {
             return Stage::Stopped;
@@ -113,6 +111,14 @@ impl State {
             Rest::Expired if !self.kept.paired => self.expired(now),
             _ if self.kept.paired => Stage::Connecting { by },
             _ => Stage::Permit,
+        }
+    }
+
+    /// The device is to be removed from the account, which takes a login; `ready` when there is one.
+    pub(super) fn unlinking(&self, ready: bool, now: Timestamp) -> Stage {
+        match self.kept.banned_until(now) {
+            Some(at) => Stage::UnlinkLater { at },
+            None => Stage::Unlinking { by: later(now, self.timings.connect), ready, asked: false },
         }
     }
 

@@ -165,9 +165,9 @@ pub(super) enum Stage {
     Banned { until: Timestamp },
     /// Unlinked.
     LoggedOut,
-    /// Deletion: a client runs to have the device removed; `asked` once the server was.
+    /// Deletion, or the wish to be unlinked: a client runs to have the device removed; `asked` once the server was.
     Unlinking { by: Timestamp, ready: bool, asked: bool },
-    /// Deletion: the next try is due then.
+    /// The same: the next try is due then.
     UnlinkLater { at: Timestamp },
     /// Deletion: the keys go. `unlink`: a device that is linked in this very moment has to be removed from the account first.
     Erasing { unlink: bool },
@@ -315,6 +315,11 @@ impl State {
         matches!(self.kept.rest, Rest::Unlinking | Rest::Erasing)
     }
 
+    /// Whether the device is being removed from the account, to delete the session or to keep it without one.
+    pub(super) fn unlinks(&self) -> bool {
+        self.is_deleting() || (self.kept.paired && self.kept.spec.wants_unlinked())
+    }
+
     /// Whether it is deleted.
     pub fn is_gone(&self) -> bool {
         self.stage == Stage::Gone
@@ -342,10 +347,12 @@ impl State {
         matches!(self.stage, S::Permit | S::Opening { .. } | S::Awaiting { .. } | S::Linking { .. } | S::Passkey { .. })
     }
 
-    /// Whether what it shows is about to change by itself at once: not worth telling anybody, and for a logout not yet
+    /// Whether what it shows is about to change by itself at once: not worth telling anybody, and for a session without a device not yet
     /// true, because it promises that the keys are gone.
     pub fn is_transient(&self) -> bool {
-        self.kept.keys_doomed && self.stage == Stage::LoggedOut
+        let promises = self.stage == Stage::LoggedOut
+            || (self.stage == Stage::Stopped && self.kept.spec.wants_unlinked() && !self.kept.paired);
+        self.kept.keys_doomed && promises
     }
 
     /// When [`Event::Tick`](super::Event::Tick) is due. A session that is connected has one about once a week: some of its keys

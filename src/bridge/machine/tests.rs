@@ -579,6 +579,54 @@ fn deletion_goes_on_after_a_restart() {
 }
 
 #[test]
+fn the_wish_to_be_unlinked_removes_the_device_and_keeps_the_session() {
+    let unlinked = |spec: &mut SessionSpec| spec.desired_state = DesiredState::Unlinked.into();
+    let mut story = Story::linked();
+    story.puts(unlinked).is(P::Unlinking).because(None);
+    assert_eq!(story.effects, [Effect::Unlink(1)]);
+    story.hears(ClientEvent::Unlinked(Ok(()))).is(P::Stopped).because(None);
+    assert_eq!(story.effects, [Effect::Stop(1)]);
+    assert!(story.state.is_transient(), "the keys are still there");
+    story.ends(End::Stopped);
+    assert_eq!(story.effects, [Effect::Erase]);
+    story.happens(Event::Erased).is(P::Stopped);
+    let view = story.state.view();
+    assert!(!view.paired && view.phone_number.is_none() && !story.state.is_transient() && !story.state.is_gone());
+    // Linking anew is one wish, without a refresh.
+    story.puts(|spec| spec.desired_state = DesiredState::Connected.into()).is(P::Queued);
+    story.opens().shows("two", 60).is(P::AwaitingPairing);
+    story.puts(unlinked).is(P::Stopped);
+}
+
+#[test]
+fn unlinking_by_wish_goes_on_over_failures_and_restarts_and_can_be_taken_back() {
+    let unlinked = |spec: &mut SessionSpec| spec.desired_state = DesiredState::Unlinked.into();
+    let mut story = Story::linked();
+    story.puts(|spec| spec.desired_state = DesiredState::Disconnected.into()).ends(End::Stopped).is(P::Stopped);
+    story.puts(unlinked).is(P::Unlinking);
+    assert!(story.starts());
+    story.fails(R::ServerUnreachable).is(P::Unlinking).because(R::ServerUnreachable).passes(2);
+    let mut story = Story::of(Kept::clone(&story.state.kept));
+    story.is(P::Unlinking);
+    assert!(story.starts());
+    // Another client has taken over: the keys still can be given up.
+    story.hears(ClientEvent::Replaced).is(P::Unlinking).ends(End::Stopped).passes(3).connects();
+    assert!(matches!(story.effects[..], [Effect::Unlink(_)]));
+    story.puts(|spec| spec.pairing.window = "again".to_owned()).is(P::Unlinking);
+    assert!(story.effects.is_empty(), "{:?}", story.effects);
+    // Taken back before the server has answered.
+    story.puts(|spec| spec.desired_state = DesiredState::Connected.into()).is(P::Connecting).ends(End::Stopped);
+    story.connects().is(P::Connected);
+    // What the phone does first is what was wished for.
+    story.puts(unlinked).hears(ClientEvent::LoggedOut).is(P::Stopped).because(None);
+    // A device that was unlinked before, and a window that passed, are forgotten with the wish.
+    let mut out = Story::linked();
+    out.hears(ClientEvent::LoggedOut).ends(End::Stopped).happens(Event::Erased).is(P::LoggedOut);
+    out.puts(unlinked).is(P::Stopped).because(None);
+    out.puts(|spec| spec.desired_state = DesiredState::Connected.into()).is(P::Queued).because(None);
+}
+
+#[test]
 fn a_session_without_its_keys_is_lost_and_is_linked_anew() {
     for lost in [LostKeys::Missing, LostKeys::Unreadable, LostKeys::Foreign] {
         let mut story = Story::of(Kept::clone(&Story::linked().state.kept));
@@ -712,18 +760,21 @@ fn late_news_of_a_former_client_change_nothing() {
 }
 
 fn spec() -> impl Strategy<Value = SessionSpec> {
-    (any::<bool>(), 0..3_u8, any::<bool>(), any::<bool>()).prop_map(|(online, window, auto_refresh, code)| {
-        SessionSpec {
-            desired_state: if online { DesiredState::Connected } else { DesiredState::Disconnected }.into(),
-            pairing: PairingSpec {
-                method: if code { PairingMethod::Code } else { PairingMethod::Qr }.into(),
-                phone_number: code.then(|| Sensitive::new("+15550001111")),
-                auto_refresh,
-                window: window.to_string(),
-                ..PairingSpec::default()
-            },
-            ..SessionSpec::default()
-        }
+    let wish = prop_oneof![
+        2 => Just(DesiredState::Connected),
+        1 => Just(DesiredState::Disconnected),
+        1 => Just(DesiredState::Unlinked),
+    ];
+    (wish, 0..3_u8, any::<bool>(), any::<bool>()).prop_map(|(wish, window, auto_refresh, code)| SessionSpec {
+        desired_state: wish.into(),
+        pairing: PairingSpec {
+            method: if code { PairingMethod::Code } else { PairingMethod::Qr }.into(),
+            phone_number: code.then(|| Sensitive::new("+15550001111")),
+            auto_refresh,
+            window: window.to_string(),
+            ..PairingSpec::default()
+        },
+        ..SessionSpec::default()
     })
 }
 
@@ -938,7 +989,7 @@ proptest! {
                 Event::Client(_, ClientEvent::Paired) => linked = !removed,
                 Event::Client(_, ClientEvent::Connected { .. }) if !stopping => linked = !removed,
                 Event::Client(_, ClientEvent::LoggedOut) => (linked, removed) = (false, true),
-                Event::Client(_, ClientEvent::Unlinked(Ok(()))) if before.is_deleting() => (linked, removed) = (false, true),
+                Event::Client(_, ClientEvent::Unlinked(Ok(()))) if before.unlinks() => (linked, removed) = (false, true),
                 _ => {}
             }
             story.happens(event);
@@ -948,7 +999,7 @@ proptest! {
                         prop_assert!(live.is_none(), "two clients: {:?}", story.state);
                         prop_assert!(!erasing && !story.state.kept.keys_doomed, "a client on doomed keys: {:?}", story.state);
                         let phase = story.state.phase();
-                        prop_assert!(matches!(phase, P::Opening | P::Connecting | P::Reconnecting | P::Deleting), "started in {phase:?}");
+                        prop_assert!(matches!(phase, P::Opening | P::Connecting | P::Reconnecting | P::Deleting | P::Unlinking), "started in {phase:?}");
                         live = Some(story.state.generation);
                         (stopping, removed) = (false, false);
                     }
@@ -958,7 +1009,7 @@ proptest! {
                     }
                     Effect::Unlink(generation) => {
                         prop_assert_eq!(live, Some(*generation));
-                        prop_assert!(story.state.is_deleting() && !stopping);
+                        prop_assert!(story.state.unlinks() && !stopping);
                     }
                     Effect::ShowOnline(generation, online) => {
                         prop_assert_eq!(live, Some(*generation));
@@ -985,6 +1036,7 @@ proptest! {
                 prop_assert!(live.is_none() || stopping, "{:?}", story.state);
             }
             prop_assert_eq!(view.connected_at.is_some() && !story.state.is_deleting(), view.phase == P::Connected);
+            prop_assert!(view.phase != P::Stopped || !story.state.kept.spec.wants_unlinked() || !view.paired, "{view:?}");
             // Nothing is due for ever in the past, and the same moment twice changes nothing.
             let converged = story.state.clone();
             let (again, effects) = step(&converged, Event::Tick, story.now);

@@ -73,7 +73,11 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
     let pairs_otherwise = !state.kept.paired
         && (new.pairing.method != old.pairing.method || new.pairing.phone_number != old.pairing.phone_number);
     let auto_refresh_turned = new.pairing.auto_refresh != old.pairing.auto_refresh;
-    let turned = (new.wants_online() != old.wants_online()).then_some(new.wants_online());
+    let wish = |spec: &SessionSpec| (spec.wants_online(), spec.wants_unlinked());
+    let turned = (wish(new) != wish(&old)).then_some(new.wants_online());
+    let unlinks = new.wants_unlinked();
+    // Linking a device again is for whoever wishes it: what became of the one before is over.
+    let starts_over = unlinks != old.wants_unlinked();
 
     if opens || pairs_otherwise {
         state.window = None;
@@ -86,7 +90,17 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
             state.reason = None;
         }
     }
+    if starts_over && !state.kept.paired {
+        (state.kept.rest, state.reason, state.kept.windows_passed) = (Rest::None, None, 0);
+    }
     match turned {
+        // A client that is logged in can ask at once; one on its way is waited for.
+        Some(false) if unlinks && state.kept.paired => {
+            state.reason = None;
+            let ready = state.stage == Stage::Connected;
+            go_offline(state);
+            state.stage = state.unlinking(ready, now);
+        }
         Some(false) => {
             // Going off and on again is the way to try once more after another client took over.
             if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_)) {
@@ -102,6 +116,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
             Stage::Awaiting { .. } | Stage::Passkey { .. } => restart_window(state, now),
             Stage::Permit | Stage::Turn { .. } | Stage::Opening { .. } | Stage::Linking { .. } => {}
             Stage::Connecting { .. } | Stage::Connected | Stage::Stopped => {}
+            Stage::Unlinking { .. } | Stage::UnlinkLater { .. } => {}
             _ => go(state, now),
         },
         None if pairs_otherwise => {
@@ -115,6 +130,14 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
             }
         }
     }
+}
+
+/// Nothing is shown of a session that is being unlinked, nor waited for.
+fn go_offline(state: &mut State) {
+    if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_)) {
+        state.kept.rest = Rest::None;
+    }
+    (state.shown, state.window, state.connected_at, state.was_connected) = (None, None, None, false);
 }
 
 fn restart_window(state: &mut State, now: Timestamp) {
@@ -157,10 +180,7 @@ fn delete(state: &mut State, unlink: bool, now: Timestamp) {
 fn unlink_first(state: &mut State, ready: bool, now: Timestamp) {
     state.kept.rest = Rest::Unlinking;
     state.shown = None;
-    state.stage = match state.kept.banned_until(now) {
-        Some(at) => Stage::UnlinkLater { at },
-        None => Stage::Unlinking { by: later(now, state.timings.connect), ready, asked: false },
-    };
+    state.stage = state.unlinking(ready, now);
 }
 
 fn erase_and_go(state: &mut State, unlink: bool) {
@@ -331,10 +351,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             let expires_at = end.or_else(|| Some(later(now, UNTIMED_RESTRICTION)));
             state.kept.restriction = Some(Restriction { expires_at, ..found });
         }
-        ClientEvent::Unlinked(Ok(())) if matches!(state.stage, Stage::Unlinking { .. }) => {
-            state.kept.paired = false;
-            erase_and_go(state, false);
-        }
+        ClientEvent::Unlinked(Ok(())) if matches!(state.stage, Stage::Unlinking { .. }) => logged_out(state, now),
         ClientEvent::Unlinked(Ok(())) | ClientEvent::Message(_) => {}
         ClientEvent::Unlinked(Err(reason)) => {
             if matches!(state.stage, Stage::Unlinking { .. }) {
@@ -446,8 +463,13 @@ fn logged_out(state: &mut State, now: Timestamp) {
     if state.is_deleting() {
         return erase_and_go(state, false);
     }
-    state.kept.rest = Rest::LoggedOut;
     state.kept.keys_doomed = true;
+    // Whoever did it, it is what was wished for.
+    if state.kept.spec.wants_unlinked() {
+        (state.stage, state.reason) = (Stage::Stopped, None);
+        return;
+    }
+    state.kept.rest = Rest::LoggedOut;
     state.reason = Some(SessionReason::LoggedOut);
     state.stage = Stage::LoggedOut;
 }
@@ -473,7 +495,7 @@ fn keys_lost(state: &mut State, now: Timestamp) {
 /// Into a state that this client cannot leave.
 fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
     note_disconnect(state, reason, now);
-    if state.is_deleting() {
+    if state.unlinks() {
         failed(state, reason, now);
         if let (Stage::UnlinkLater { at }, Some(end)) = (&mut state.stage, state.kept.banned_until(now)) {
             *at = end;

@@ -33,7 +33,8 @@ impl State {
             Stage::Ended => P::Ended,
             Stage::Banned { .. } => P::Banned,
             Stage::LoggedOut => P::LoggedOut,
-            Stage::Unlinking { .. } | Stage::UnlinkLater { .. } | Stage::Erasing { .. } | Stage::Gone => P::Deleting,
+            Stage::Unlinking { .. } | Stage::UnlinkLater { .. } => P::Unlinking,
+            Stage::Erasing { .. } | Stage::Gone => P::Deleting,
         }
     }
 

@@ -32,6 +32,9 @@ pub type RecipientKey = u64;
 
 /// How long the server may take to acknowledge a message on a connection that works. Real ones take well under a second.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
+/// The same after connections in a row on which nothing was acknowledged: the time doubles up to this, because each of them
+/// costs a login.
+const ACKNOWLEDGED_WITHIN_MAX: Duration = Duration::from_secs(600);
 /// First wait before a message goes again that the server did not take for a reason that may pass; doubles.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Longest such wait.
@@ -164,6 +167,13 @@ pub enum Effect {
     Suspect(Generation),
 }
 
+impl Effect {
+    /// Whether it has this message handed over.
+    pub fn sends(&self, message: u64) -> bool {
+        matches!(self, Self::Send { sequence, .. } if *sequence == message)
+    }
+}
+
 /// The server's word that it has a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Acknowledgement {
@@ -197,6 +207,8 @@ pub struct Outbox {
     refusals: u32,
     /// How often the first message was sent without its recipient's phone.
     unkeyed: u32,
+    /// How many connections were suspected since the server last said anything about a message.
+    suspicions: u32,
     /// Recipients whose messages were refused, known or not, while the account is restricted.
     locked: HashSet<RecipientKey>,
     /// The server refused a message as those of a restricted account are; until then the account is taken for one.
@@ -219,6 +231,7 @@ impl Outbox {
             not_before: None,
             refusals: 0,
             unkeyed: 0,
+            suspicions: 0,
             locked: HashSet::new(),
             restricted_until: None,
             seed: seed | 1,
@@ -303,7 +316,7 @@ impl Outbox {
     /// When [`Event::Tick`] is due.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let acknowledged_by =
-            self.flying.filter(|flying| !flying.suspected).map(|flying| later(flying.since, ACKNOWLEDGED_WITHIN));
+            self.flying.filter(|flying| !flying.suspected).map(|flying| later(flying.since, self.patience()));
         let turn = match (self.flying, self.candidate()) {
             (None, Some(position)) => self.waiting.get(position).map(|waiting| self.turn_of(waiting, now)),
             _ => None,
@@ -331,6 +344,7 @@ impl Outbox {
             Event::Acknowledged { sequence, at } => {
                 if let Some(flying) = self.flying_of(sequence) {
                     flying.acknowledged = Some(Acknowledgement { at });
+                    self.suspicions = 0;
                     self.conclude(now, writes);
                 }
             }
@@ -438,6 +452,7 @@ impl Outbox {
 
     fn refused(&mut self, sequence: u64, code: i64, now: Timestamp, writes: &mut Vec<Write>) {
         let Some(flying) = self.flying_of(sequence).copied() else { return };
+        self.suspicions = 0;
         match code {
             TIMELOCKED => {
                 // Whoever runs the session asks whether it is restricted, and may get no answer.
@@ -474,6 +489,17 @@ impl Outbox {
         writes.push(Write::Settle(sequence, settled));
     }
 
+    /// Whether the server stopped to acknowledge messages, as far as is known: a connection was suspected for it, and nothing has
+    /// been heard of a message since.
+    pub fn is_unacknowledged(&self) -> bool {
+        self.suspicions > 0
+    }
+
+    fn patience(&self) -> Duration {
+        let doubled = ACKNOWLEDGED_WITHIN.saturating_mul(2_u32.saturating_pow(self.suspicions.min(16)));
+        doubled.min(ACKNOWLEDGED_WITHIN_MAX)
+    }
+
     fn wait_a_while(&mut self, now: Timestamp) {
         let wait = AGAIN.saturating_mul(2_u32.saturating_pow(self.refusals.min(16))).min(AGAIN_MAX);
         self.refusals = self.refusals.saturating_add(1);
@@ -496,9 +522,11 @@ impl Outbox {
 
     /// Hands over what is next, and suspects a connection on which nothing is acknowledged.
     fn proceed(&mut self, now: Timestamp, writes: &mut Vec<Write>, effects: &mut Vec<Effect>) {
+        let patience = self.patience();
         if let Some(flying) = &mut self.flying {
-            if !flying.suspected && later(flying.since, ACKNOWLEDGED_WITHIN) <= now {
+            if !flying.suspected && later(flying.since, patience) <= now {
                 flying.suspected = true;
+                self.suspicions = self.suspicions.saturating_add(1);
                 effects.push(Effect::Suspect(flying.client));
             }
             return;

@@ -125,6 +125,23 @@ fn without_an_acknowledgement_the_connection_is_suspected_once() {
 }
 
 #[test]
+fn connections_on_which_nothing_is_acknowledged_are_suspected_less_and_less_often() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 2).goes_up(1);
+    for (client, patience) in [(2, 20), (3, 40), (4, 80), (5, 160), (6, 320), (7, 600), (8, 600)] {
+        story.sends(1).happens(Event::HandedOver { sequence: 1, keyed: true }).passes(patience - 1);
+        assert_eq!(story.effects, []);
+        story.passes(1);
+        assert_eq!(story.effects, [Effect::Suspect(client - 1)]);
+        assert!(story.outbox.is_unacknowledged());
+        story.happens(Event::Link(Link::Down(WaitsFor::Connection))).goes_up(client);
+    }
+    story.sends(1).is_acknowledged(1).sends(2);
+    assert!(!story.outbox.is_unacknowledged());
+    assert_eq!(story.outbox.wake_at(story.now), Some(later(story.now, ACKNOWLEDGED_WITHIN)));
+}
+
+#[test]
 fn a_message_is_not_sent_until_the_phone_can_read_it_and_is_given_up_at_last() {
     let mut story = Story::unpaced();
     story.accepts(1, 1).goes_up(CLIENT).sends(1);

@@ -31,7 +31,7 @@ impl Actor {
             Effect::RequestPermit => {
                 let (permits, loopback) = (Arc::clone(&self.shared.permits), self.loopback.clone());
                 let waiting = tokio::spawn(async move {
-                    if let Ok(permit) = permits.acquire_owned().await {
+                    if let Ok(permit) = permits.acquire().await {
                         let _ = loopback.send(Input::Permit(permit));
                     }
                 });
@@ -63,7 +63,7 @@ impl Actor {
             let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
         });
         let id = self.state.id().to_owned();
-        tokio::spawn(async move {
+        self.shared.clients.spawn(async move {
             let end = client::run(&shared, &id, start, (handle, commands), events).await;
             let _ = loopback.send(Input::Event(Box::new(Event::ClientEnded(generation, end))));
         });

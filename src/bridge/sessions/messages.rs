@@ -1,56 +1,25 @@
 //! A session's messages: the outbox's writes are made, then its effects carried out.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
-use whatsapp_operator::bridge_api::{
-    Content, LONGEST_TEXT, Message, MessageSpec, MessageState, MessageStatus, RestrictionKind, SessionPhase, WaitsFor,
-};
+use jiff::Timestamp;
+use whatsapp_operator::bridge_api::{Message, MessageState, MessageStatus, RestrictionKind, SessionPhase, WaitsFor};
 
 use super::{
     clock,
     refusal::Refusal,
-    request::{MessageRequest, NewMessage, Wait},
+    request::{MessageRequest, Wait},
     session::{Actor, Input},
 };
 use crate::{
     backend::{Delivery, Outgoing, Refused},
     machine::{Generation, MessageNews, Receipt, State},
-    outbox::{Effect, Event, Link, Obstacle, Recipient, Waiting, Write},
-    store::{Change, MessageChange, Told},
+    outbox::{Effect, Event, Link, Obstacle, Recipient, Write},
+    store::{Change, MessageChange},
 };
-
-/// How long a message may be handed over when its caller does not say.
-const DEFAULT_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
-/// The longest time it may wait.
-const LONGEST_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// Checks what a caller wants to send.
-pub fn check(id: &str, spec: MessageSpec) -> Result<NewMessage, Refusal> {
-    let good =
-        (8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    if !good {
-        return Err(Refusal::BadMessageId);
-    }
-    let recipient = Recipient::parse(spec.to.reveal())?;
-    let Content::Text { text } = &spec.content;
-    let length = text.reveal().chars().count();
-    if text.reveal().trim().is_empty() || length > LONGEST_TEXT {
-        return Err(Refusal::BadText { length });
-    }
-    let now = Timestamp::now();
-    if spec.expires_at.is_some_and(|at| at <= now || at.duration_since(now) > LONGEST_EXPIRY) {
-        return Err(Refusal::BadExpiry);
-    }
-    Ok(NewMessage { id: id.to_owned(), spec, recipient })
-}
 
 impl Actor {
     pub(super) async fn answer_message(&mut self, request: MessageRequest) {
         match request {
-            MessageRequest::Accept(message, answer) => {
-                let _ = answer.send(self.accept(*message).await);
-            }
+            MessageRequest::Accept(asked) => self.accept(vec![asked]).await,
             MessageRequest::CallBack(id, answer) => {
                 let _ = answer.send(self.call_back(&id).await);
             }
@@ -60,105 +29,7 @@ impl Actor {
         }
     }
 
-    async fn accept(&mut self, new: NewMessage) -> Result<(Message, bool), Refusal> {
-        if let Some(error) = self.failing() {
-            return Err(error.into());
-        }
-        // A repetition is answered whatever has become of the session.
-        if let Some(before) = self.shared.store.reader.message(self.state.id(), &new.id).await? {
-            let mut before = same(before, &new)?;
-            self.adopt(&before, &new).await;
-            self.describe(&mut before);
-            return Ok((before, false));
-        }
-        if self.state.is_deleting() {
-            return Err(Refusal::Deleting);
-        }
-        if !self.state.kept.paired {
-            return Err(Refusal::NotPaired);
-        }
-        let (now, wall) = (clock::now(), Timestamp::now());
-        let expires_at =
-            new.spec.expires_at.unwrap_or_else(|| wall.saturating_add(DEFAULT_EXPIRY).unwrap_or(Timestamp::MAX));
-        let estimate = self.outbox.estimate(now);
-        let place = self.shared.outboxes.enter(self.outbox.len())?;
-        let too_late = estimate.duration_since(now) - expires_at.duration_since(wall);
-        if too_late > SignedDuration::ZERO {
-            return Err(Refusal::TooMuchWaits { retry_after: Duration::try_from(too_late).unwrap_or_default() });
-        }
-        let recipient = new.recipient.key();
-        let known = self.outbox.is_restricted() && self.shared.store.reader.knows(self.state.id(), recipient).await?;
-        let sequence = self.last_sequence + 1;
-        let message = Message {
-            status: MessageStatus {
-                id: new.id.clone(),
-                session: self.state.id().to_owned(),
-                sequence,
-                state: MessageState::Queued.into(),
-                waits_for: None,
-                cause: None,
-                code: None,
-                accepted_at: wall,
-                expires_at,
-                estimated_send_at: None,
-                sent_at: None,
-                delivered_at: None,
-                companion_delivered_at: None,
-                read_at: None,
-                ended_at: None,
-            },
-            to: new.spec.to.clone(),
-            content: new.spec.content.clone(),
-        };
-        let waiting = Waiting {
-            sequence,
-            recipient,
-            known,
-            expires_at: clock::to_ours(expires_at, clock::step()),
-            handed_over: false,
-        };
-        // Not given out again, whatever comes of it: a disk that is slow may still take it.
-        self.last_sequence = sequence;
-        let (writes, effects) = self.outbox.step(Event::Accepted(waiting), now);
-        let own = |write: &Write| matches!(write, Write::HandOver(of) | Write::Settle(of, _) if *of == sequence);
-        let mut changes = vec![Change::Message(MessageChange::Accept { message: Box::new(message), recipient })];
-        changes.extend(writes.iter().map(|write| self.change(*write)));
-        let told = match self.shared.store.apply(changes).await {
-            Ok(told) => told,
-            Err(error) => {
-                self.outbox.withdraw(sequence);
-                // What else came due in this moment has happened all the same.
-                let others = writes.iter().filter(|write| !own(write)).map(|write| self.change(*write)).collect();
-                self.owe(others, Vec::new(), error.clone());
-                return Err(error.into());
-            }
-        };
-        place.keep();
-        self.outgoing =
-            Some((sequence, Outgoing { id: new.id, to: new.recipient, content: new.spec.content, fresh: false }));
-        self.carry_out_messages(effects).await;
-        let message = told.into_iter().find_map(|told| match told {
-            Told::Message { message, .. } if message.status.sequence == sequence => Some(*message),
-            Told::Message { .. } | Told::Claim { .. } => None,
-        });
-        let mut message = message.ok_or(Refusal::Closing)?;
-        self.describe(&mut message);
-        Ok((message, true))
-    }
-
-    /// A message that a slow disk took after its caller was told that it did not: now it counts.
-    async fn adopt(&mut self, message: &Message, new: &NewMessage) {
-        let status = &message.status;
-        if status.state == MessageState::Queued && !self.outbox.holds(status.sequence) && !self.state.is_deleting() {
-            self.shared.outboxes.found(1);
-            let expires_at = clock::to_ours(status.expires_at, clock::step());
-            let (sequence, recipient) = (status.sequence, new.recipient.key());
-            let waiting = Waiting { sequence, recipient, known: false, expires_at, handed_over: true };
-            self.message_event(Event::Accepted(waiting)).await;
-        }
-    }
-
-    fn describe(&self, message: &mut Message) {
+    pub(super) fn describe(&self, message: &mut Message) {
         if let Some(wait) = self.wait(message.status.sequence) {
             waits(&mut message.status, wait);
         }
@@ -208,9 +79,13 @@ impl Actor {
 
     /// Takes what happened to messages; what the store does not take now it gets later, before anything follows from it.
     pub(super) async fn message_event(&mut self, event: Event) {
+        let was = self.outbox.is_unacknowledged();
         let (writes, effects) = self.outbox.step(event, clock::now());
         let changes = writes.into_iter().map(|write| self.change(write)).collect();
         self.write_messages(changes, effects).await;
+        if self.outbox.is_unacknowledged() != was {
+            self.show();
+        }
     }
 
     pub(super) async fn write_messages(&mut self, changes: Vec<Change>, effects: Vec<Effect>) {
@@ -224,7 +99,7 @@ impl Actor {
         self.carry_out_messages(effects).await;
     }
 
-    fn change(&self, write: Write) -> Change {
+    pub(super) fn change(&self, write: Write) -> Change {
         let session = self.state.id().to_owned();
         Change::Message(match write {
             Write::HandOver(sequence) => MessageChange::HandOver { session, sequence },
@@ -238,7 +113,7 @@ impl Actor {
         })
     }
 
-    async fn carry_out_messages(&mut self, effects: Vec<Effect>) {
+    pub(super) async fn carry_out_messages(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Send { client, sequence, fresh } => self.send(client, sequence, fresh).await,
@@ -267,6 +142,10 @@ impl Actor {
                     fresh,
                 }),
                 Ok(None) => None,
+                Err(error) if error.is_unreadable() => {
+                    tracing::error!(session = self.state.id(), sequence, %error, "a message that waits cannot be read; it fails");
+                    None
+                }
                 Err(error) => {
                     tracing::error!(session = self.state.id(), %error, "a message that waits cannot be read; trying again");
                     return self.hindered(client, sequence, Obstacle::Connection);
@@ -348,15 +227,5 @@ fn link(state: &State, now: Timestamp) -> Link {
         None if state.phase() == SessionPhase::Banned => Link::Down(WaitsFor::Restriction),
         None if !state.kept.paired => Link::Down(WaitsFor::Pairing),
         None => Link::Down(WaitsFor::Connection),
-    }
-}
-
-/// The message that was accepted before under this id, if it is the same.
-fn same(before: Message, new: &NewMessage) -> Result<Message, Refusal> {
-    let recipient = Recipient::parse(before.to.reveal());
-    if recipient.as_ref() == Ok(&new.recipient) && before.content == new.spec.content {
-        Ok(before)
-    } else {
-        Err(Refusal::OtherMessage)
     }
 }

@@ -1,5 +1,6 @@
 //! The sessions of this process: a registry of them, and a task for each.
 
+mod accept;
 mod client;
 mod clock;
 mod effects;
@@ -13,7 +14,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use messages::check as check_message;
+pub use accept::check as check_message;
 pub use outboxes::Outboxes;
 pub use refusal::{Refusal, check_id};
 pub use registry::{Limits, Registry};

@@ -19,7 +19,7 @@ use super::{
     clock::{self, for_people},
     messages::waits,
     refusal::{Refusal, check_id, check_spec},
-    request::{MessageRequest, NewMessage, Request},
+    request::{Asked, MessageRequest, NewMessage, Request},
     session::Actor,
 };
 use crate::{
@@ -173,7 +173,9 @@ impl Registry {
 
     /// Accepts a message of session `id`; on the disk when this returns, with whether it is new. `None`: there is no session.
     pub async fn send(&self, id: &str, message: NewMessage) -> Result<Option<(Message, bool)>, Refusal> {
-        self.ask_about(id, |answer| MessageRequest::Accept(Box::new(message), answer)).await?.transpose()
+        self.ask_about(id, |answer| MessageRequest::Accept(Asked { message: Box::new(message), answer }))
+            .await?
+            .transpose()
     }
 
     /// Calls a message back. `None`: there is no session, or no such message.

@@ -32,10 +32,18 @@ pub struct NewMessage {
     pub recipient: Recipient,
 }
 
+/// A message that somebody asks to accept.
+pub struct Asked {
+    /// The message.
+    pub message: Box<NewMessage>,
+    /// Answered when it is on the disk, with whether it is new.
+    pub answer: oneshot::Sender<Result<(Message, bool), Refusal>>,
+}
+
 /// What can be asked about the messages of a session.
 pub enum MessageRequest {
-    /// Accept one. Answered when it is on the disk, with whether it is new.
-    Accept(Box<NewMessage>, oneshot::Sender<Result<(Message, bool), Refusal>>),
+    /// Accept one.
+    Accept(Asked),
     /// Call one back.
     CallBack(String, oneshot::Sender<Result<Option<Message>, Refusal>>),
     /// Say of each of these places what it waits for.

@@ -18,7 +18,7 @@ use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, Sessio
 use super::{
     Shared,
     clock::{self, for_people},
-    request::Request,
+    request::{MessageRequest, Request},
 };
 use crate::{
     backend::{ClientHandle, Outgoing},
@@ -31,6 +31,9 @@ use crate::{
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// A disk that is full stays so until somebody comes; what they do has to show soon.
 const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// How many messages are accepted with one flush at most, so that what else happens to the session does not wait for long.
+const TOGETHER: usize = 64;
 
 // Boxed, because a channel reserves room for 32 of them per session.
 pub(super) enum Input {
@@ -110,7 +113,7 @@ impl Actor {
                 biased;
                 () = shared.closing.cancelled() => return self.close().await,
                 request = requests.recv() => match request {
-                    Some(request) => self.answer(request).await,
+                    Some(request) => self.answer_all(request, &mut requests).await,
                     None => return self.close().await,
                 },
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.store_again().await,
@@ -142,6 +145,24 @@ impl Actor {
         self.unstored.as_ref().map(|unstored| unstored.error.clone())
     }
 
+    /// Answers a request, and those that have come meanwhile; messages that are to be accepted are taken together.
+    async fn answer_all(&mut self, first: Request, requests: &mut mpsc::Receiver<Request>) {
+        let mut asked = Vec::new();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Message(MessageRequest::Accept(one)) => asked.push(one),
+                other => {
+                    // In the order in which they came.
+                    self.accept(asked).await;
+                    return self.answer(other).await;
+                }
+            }
+            next = if asked.len() < TOGETHER { requests.try_recv().ok() } else { None };
+        }
+        self.accept(asked).await;
+    }
+
     /// Answers a request; with the error of the store while it fails, because nothing may overtake what happened before.
     async fn answer(&mut self, request: Request) {
         let failing = self.failing();
@@ -158,7 +179,7 @@ impl Actor {
                     Some(error) => Err(error),
                     None => self.try_take(Event::Delete { unlink }).await,
                 };
-                let _ = answer.send(stored.map(|()| for_people(self.state.view())));
+                let _ = answer.send(stored.map(|()| self.view()));
             }
         }
     }
@@ -168,7 +189,7 @@ impl Actor {
             return Ok(None);
         }
         self.try_take(Event::Put(spec)).await?;
-        Ok(Some(for_people(self.state.view())))
+        Ok(Some(self.view()))
     }
 
     /// A permit that was asked for before, and not wanted any more, may arrive late: one is enough, and the one held must
@@ -241,7 +262,7 @@ impl Actor {
         self.store(&next, effects.contains(&Effect::Forget)).await?;
         self.state = next;
         if effects.contains(&Effect::RequestPermit)
-            && let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned()
+            && let Ok(permit) = self.shared.permits.try_acquire()
         {
             // Given at once: nobody has to see the session queue.
             self.permit = Some(permit);
@@ -256,10 +277,24 @@ impl Actor {
             self.carry_out(effect);
         }
         self.note(was);
-        if !self.state.is_transient() && !self.state.is_gone() {
-            self.shared.feed.sessions.show(for_people(self.state.view()));
-        }
+        self.show();
         Ok(())
+    }
+
+    /// Tells everybody how the session is now.
+    pub(super) fn show(&self) {
+        if !self.state.is_transient() && !self.state.is_gone() {
+            self.shared.feed.sessions.show(self.view());
+        }
+    }
+
+    /// The session as callers see it.
+    fn view(&self) -> Session {
+        let mut view = for_people(self.state.view());
+        if view.phase == SessionPhase::Connected && self.outbox.is_unacknowledged() {
+            view.reason = Some(SessionReason::MessagesNotAcknowledged.into());
+        }
+        view
     }
 
     async fn store(&mut self, next: &State, forget: bool) -> Result<(), StoreError> {

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Outboxes;
-use crate::{backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, metrics::Metrics, store::Store};
+use crate::{
+    backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, metrics::Metrics, permits::Permits, store::Store,
+};
 
 /// What all sessions share.
 pub struct Shared {
     /// Runs the clients.
     pub backend: Arc<dyn Backend>,
+    /// Where they run.
+    pub clients: Handle,
     /// Where everything is kept.
     pub data: DataDir,
     /// What clients need to be who they are.
@@ -21,7 +25,7 @@ pub struct Shared {
     /// Shows them to whoever follows.
     pub feed: Feed,
     /// The pairing permits.
-    pub permits: Arc<Semaphore>,
+    pub permits: Arc<Permits>,
     /// How many messages may wait, and do.
     pub outboxes: Outboxes,
     /// Counts.

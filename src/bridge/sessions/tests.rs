@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::{
     bridge_api::{Event as Shown, PairingMethod, SessionPhase, SessionReason, SessionSpec},
@@ -19,7 +19,7 @@ use crate::{
     keys::script::NotedKeys,
     machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
-    sessions::{Limits, Outboxes, Refusal, Registry, Shared, session::Actor},
+    sessions::{Limits, Outboxes, Refusal, Registry, Shared, check_message, request::NewMessage, session::Actor},
     store::{Change, Store},
 };
 
@@ -48,9 +48,10 @@ impl Bench {
             store,
             feed: Feed::new("run"),
             outboxes: Outboxes::new(100, 1000),
-            permits: Arc::new(Semaphore::new(permits)),
+            permits: Arc::new(crate::permits::Permits::new(permits)),
             metrics: Metrics::new(),
             closing: CancellationToken::new(),
+            clients: tokio::runtime::Handle::current(),
         });
         let shown = shared.feed.sessions.subscribe(None);
         let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
@@ -169,10 +170,10 @@ async fn a_permit_that_comes_too_late_does_not_cost_the_one_held() {
     let mut actor = Actor::new(Arc::clone(&bench.shared), state, (Vec::new(), 0));
     actor.take(Event::Tick).await;
     let _client = bench.client().await;
-    let late = Arc::clone(&bench.shared.permits).try_acquire_owned().unwrap();
+    let late = bench.shared.permits.try_acquire().unwrap();
     actor.granted(late).await;
     assert!(actor.permit.is_some());
-    assert_eq!(bench.shared.permits.available_permits(), 1);
+    assert_eq!(bench.shared.permits.available(), 1);
 }
 
 #[tokio::test]
@@ -261,6 +262,32 @@ async fn a_store_that_fails_does_not_keep_the_process_from_ending() {
         client.ends(End::Stopped);
     };
     tokio::time::timeout(PATIENCE, async { tokio::join!(bench.registry.close(), stop) }).await.expect("closing ends");
+}
+
+fn text(id: &str, to: &str) -> NewMessage {
+    let spec = serde_json::json!({"to": to, "content": {"type": "text", "text": "Hello"}});
+    check_message(id, serde_json::from_value(spec).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn messages_that_are_asked_for_together_are_flushed_together_and_a_repetition_among_them_is_the_same_message() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let before = bench.shared.store.commits();
+    let ids: Vec<String> = (0..30).map(|n| format!("3EB0{:016X}", n / 2)).collect();
+    let asked = ids.iter().map(|id| bench.registry.send("a", text(id, "+15550001")));
+    let answers: Vec<_> = futures::future::join_all(asked).await.into_iter().map(|one| one.unwrap().unwrap()).collect();
+    for (n, pair) in answers.chunks(2).enumerate() {
+        assert_eq!((pair[0].1, pair[1].1), (true, false), "{n}");
+        assert_eq!(pair[0].0.status.sequence, pair[1].0.status.sequence);
+    }
+    assert!(bench.shared.store.commits() - before < 15, "{}", bench.shared.store.commits() - before);
+    assert_eq!(bench.shared.outboxes.waiting(), 15);
+    let Command::Send(outgoing, _) = told(&mut client).await else { panic!("the first one is handed over") };
+    assert_eq!(outgoing.id, ids[0]);
+    // Another message under an id that is taken is refused, and is not sent.
+    assert!(matches!(bench.registry.send("a", text(&ids[2], "+15550002")).await, Err(Refusal::OtherMessage)));
+    assert_eq!(bench.shared.outboxes.waiting(), 15);
 }
 
 #[tokio::test]

@@ -49,6 +49,11 @@ impl StoreError {
         Self::Database { doing, source: Arc::new(source) }
     }
 
+    /// Whether a row holds what no version could have written: reading it again does not help.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if matches!(**source, rusqlite::Error::FromSqlConversionFailure(..)))
+    }
+
     /// Whether it is the change's own fault, and others in the same transaction are not to suffer for it.
     pub(super) fn is_about_the_change(&self) -> bool {
         matches!(self, Self::Database { source, .. } if matches!(

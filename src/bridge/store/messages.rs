@@ -72,8 +72,10 @@ pub enum Told {
     Message {
         /// The message.
         message: Box<Message>,
-        /// Whether the change did something to it.
+        /// Whether the change did something to it that is to be told.
         changed: bool,
+        /// Whether it waits no longer because of the change.
+        settled: bool,
     },
     /// The claim that counts.
     Claim {
@@ -111,7 +113,8 @@ impl MessageChange {
                 let cause = settled.cause.map(word);
                 let values =
                     params![session, to_sql(*sequence), word(settled.state), cause, settled.code, sent_at, ended_at];
-                tell(connection, &query, values, told)
+                settle(changed(connection, &query, values)?, told);
+                Ok(())
             }
             Self::Receipt { session, id, receipt, at } => {
                 // What was read was delivered. A message that waits for the acknowledgement stays queued until it comes.
@@ -131,14 +134,19 @@ impl MessageChange {
                 let query = format!(
                     "UPDATE messages SET {set} WHERE session = ?1 AND id = ?2 AND {first} IS NULL RETURNING {COLUMNS}"
                 );
-                tell(connection, &query, params![session, id, at.as_millisecond()], told)
+                let moved = changed(connection, &query, params![session, id, at.as_millisecond()])?;
+                // One that waits for the acknowledgement waits on, as far as anybody can tell.
+                let moved = moved.into_iter().filter(|message| message.status.state != MessageState::Queued);
+                told.extend(moved.map(|message| one(message, false)));
+                Ok(())
             }
             Self::Abandon { session, at } => {
                 let query = format!(
                     "UPDATE messages SET state = 'Failed', cause = 'SessionDeleted', ended_at = ?2
                      WHERE session = ?1 AND state = 'Queued' RETURNING {COLUMNS}"
                 );
-                tell(connection, &query, params![session, at.as_millisecond()], told)
+                settle(changed(connection, &query, params![session, at.as_millisecond()])?, told);
+                Ok(())
             }
             Self::Prune { before, most } => {
                 let before = before.as_millisecond();
@@ -182,24 +190,38 @@ fn accept(
             status.expires_at.as_millisecond(),
         ])?;
     if made == 1 {
-        told.push(Told::Message { message: Box::new(message.clone()), changed: true });
+        told.push(one(message.clone(), false));
     } else if let Some(before) = by_id(connection, &status.session, &status.id)? {
-        told.push(Told::Message { message: Box::new(before), changed: false });
+        told.push(Told::Message { message: Box::new(before), changed: false, settled: false });
     }
     Ok(())
 }
 
-fn tell(
-    connection: &Connection,
-    query: &str,
-    values: &[&dyn rusqlite::ToSql],
-    told: &mut Vec<Told>,
-) -> rusqlite::Result<()> {
+/// Makes a change, and gives the messages that it changed.
+fn changed(connection: &Connection, query: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<Message>> {
     let mut statement = connection.prepare_cached(query)?;
-    for message in statement.query_map(values, read)? {
-        told.push(Told::Message { message: Box::new(message?), changed: true });
+    // A text that cannot be read must not keep its message, and whatever is written with it, from going on.
+    let changed = statement.query_map(values, |row| read_with(row, |_| Ok(nothing())))?;
+    changed.collect()
+}
+
+fn one(message: Message, settled: bool) -> Told {
+    Told::Message { message: Box::new(message), changed: true, settled }
+}
+
+/// Tells of messages that are settled. One whose receipts were faster than the acknowledgement has been sent first, for those who
+/// follow.
+fn settle(messages: Vec<Message>, told: &mut Vec<Told>) {
+    for message in messages {
+        let further = matches!(message.status.state.known(), Some(MessageState::Delivered | MessageState::Read));
+        if further {
+            let mut sent = message.clone();
+            sent.status.state = MessageState::Sent.into();
+            (sent.status.delivered_at, sent.status.read_at) = (None, None);
+            told.push(one(sent, true));
+        }
+        told.push(one(message, !further));
     }
-    Ok(())
 }
 
 /// Makes a claim, unless there is one whose time has not come.
@@ -298,6 +320,23 @@ pub(super) fn knows(connection: &Connection, session: &str, recipient: Recipient
         .query_row(params![session, recipient.cast_signed()], |row| row.get(0))
 }
 
+/// How many messages wait in a session, counted up to `most`, and whether one of those, or one that was sent, is for this
+/// person.
+pub(super) fn load(
+    connection: &Connection,
+    session: &str,
+    recipient: RecipientKey,
+    most: u32,
+) -> rusqlite::Result<(u64, bool)> {
+    let (waiting, one): (i64, bool) = connection
+        .prepare_cached(
+            "SELECT count(*), coalesce(max(recipient_key = ?2), 0) FROM
+                 (SELECT recipient_key FROM messages WHERE session = ?1 AND state = 'Queued' LIMIT ?3)",
+        )?
+        .query_row(params![session, recipient.cast_signed(), most], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok((from_sql(waiting), one || knows(connection, session, recipient)?))
+}
+
 /// How many messages are over.
 pub(super) fn history(connection: &Connection) -> rusqlite::Result<u64> {
     let count = connection.query_row("SELECT count(*) FROM messages WHERE state <> 'Queued'", [], |row| row.get(0))?;
@@ -321,9 +360,21 @@ pub(super) fn oldest_waiting(connection: &Connection) -> rusqlite::Result<Option
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Message> {
+    read_with(row, |error| Err(unreadable(4, error)))
+}
+
+/// What stands for a text that cannot be read, where only the status is told.
+fn nothing() -> Content {
+    Content::Text { text: Sensitive::new(String::new()) }
+}
+
+fn read_with(
+    row: &Row<'_>,
+    otherwise: impl FnOnce(serde_json::Error) -> rusqlite::Result<Content>,
+) -> rusqlite::Result<Message> {
     let moment = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(time));
     let content: String = row.get(4)?;
-    let content: Content = serde_json::from_str(&content).map_err(|error| unreadable(4, error))?;
+    let content = serde_json::from_str(&content).or_else(otherwise)?;
     Ok(Message {
         status: MessageStatus {
             session: row.get(0)?,

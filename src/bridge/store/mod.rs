@@ -17,7 +17,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -61,6 +61,7 @@ pub struct Store {
     queue: mpsc::Sender<Write>,
     /// The last transaction failed.
     failing: Arc<AtomicBool>,
+    commits: Arc<AtomicU64>,
     /// Looks things up beside the thread that writes.
     pub reader: Reader,
 }
@@ -84,10 +85,11 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let (queue, receiver) = mpsc::channel(writer::QUEUE);
         let failing = Arc::new(AtomicBool::new(false));
-        let noted = Arc::clone(&failing);
-        let writer = move || writer::run(connection, receiver, &noted, &listener);
+        let commits = Arc::new(AtomicU64::new(0));
+        let (noted, counted) = (Arc::clone(&failing), Arc::clone(&commits));
+        let writer = move || writer::run(connection, receiver, &noted, &counted, &listener);
         thread::Builder::new().name("store".to_owned()).spawn(writer).map_err(|_| StoreError::Closed)?;
-        Ok(Self { queue, failing, reader })
+        Ok(Self { queue, failing, commits, reader })
     }
 
     /// Whether something can be stored. Costs nothing as long as it is; after a failure it tries, because those who would
@@ -97,6 +99,11 @@ impl Store {
             return true;
         }
         matches!(timeout(TRY, self.queue(vec![Change::Nothing])).await, Ok(Ok(_)))
+    }
+
+    /// How many transactions were made; each is one flush to the disk.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Makes `changes`, all or none; they are on the disk when this returns. After [`StoreError::Slow`] they may still be

@@ -8,13 +8,15 @@ use std::{
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
-use whatsapp_operator::bridge_api::Message;
+use whatsapp_operator::bridge_api::{Load, Message};
 
 use super::{StoreError, messages};
 use crate::outbox::{RecipientKey, Waiting};
 
 /// How long a look may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How far messages that wait are counted where only more or less matters.
+const MOST_COUNTED: u32 = 1000;
 
 /// A handle. What it reads is on the disk.
 #[derive(Clone)]
@@ -78,6 +80,18 @@ impl Reader {
     pub async fn knows(&self, session: &str, recipient: RecipientKey) -> Result<bool, StoreError> {
         let session = session.to_owned();
         self.look(move |connection| messages::knows(connection, &session, recipient)).await
+    }
+
+    /// How busy sessions are, and which of them a recipient knows.
+    pub async fn load(&self, sessions: Vec<String>, recipient: RecipientKey) -> Result<Vec<Load>, StoreError> {
+        self.look(move |connection| {
+            let load = |session: String| {
+                let (waiting, knows_recipient) = messages::load(connection, &session, recipient, MOST_COUNTED)?;
+                Ok(Load { session, waiting, knows_recipient })
+            };
+            sessions.into_iter().map(load).collect()
+        })
+        .await
     }
 
     /// How many messages are over.

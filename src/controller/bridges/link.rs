@@ -22,8 +22,7 @@ use crate::{
         decide::facts::{BridgeFault, LinkState},
         instances::Instances,
     },
-    drivers::{self, CredentialsError, Driver, Endpoint, ResumePoint, Snapshot, Update, Updates},
-    model::Sensitive,
+    drivers::{self, Credentials, CredentialsError, Driver, Endpoint, ResumePoint, Snapshot, Update, Updates},
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call},
         lock,
@@ -41,7 +40,7 @@ const STEADY: Duration = Duration::from_secs(2);
 const FREE_RESTARTS: u32 = 2;
 /// A shard that was up may be gone this long (a restart) before its instances are told.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A rotated token is picked up at least this often; a refused one at once.
+/// A rotated token, and another authority, is picked up at least this often; a refused one at once.
 const TOKEN_CHECK: Duration = Duration::from_mins(10);
 
 /// What links tell the rest of the controller.
@@ -59,8 +58,8 @@ pub struct Listeners {
 struct Shared {
     state: LinkState,
     driver: Option<Arc<dyn Driver>>,
-    /// The token it calls with.
-    token: Option<Sensitive>,
+    /// What it calls with.
+    credentials: Option<Credentials>,
     sessions: Sessions,
     info: Option<Info>,
 }
@@ -261,8 +260,8 @@ impl Link {
     }
 
     async fn connected(&self, kubernetes: &Client, since: &mut Option<ResumePoint>) -> Result<Infallible, Broken> {
-        let token = self.token(kubernetes).await?;
-        let driver = self.endpoint.driver(token.clone())?;
+        let credentials = self.credentials(kubernetes).await?;
+        let driver = self.endpoint.driver(credentials.clone())?;
         let info = driver.info().await?;
         let Updates { snapshot, since: start, mut stream } = driver.updates(since.as_ref()).await?;
         *since = Some(start);
@@ -272,7 +271,7 @@ impl Link {
         {
             let mut shared = lock(&self.shared);
             shared.driver = Some(Arc::clone(&driver));
-            shared.token = Some(token.clone());
+            shared.credentials = Some(credentials.clone());
             shared.info = Some(info);
         }
         self.set_state(&LinkState::Up);
@@ -292,14 +291,14 @@ impl Link {
                     }
                 }
                 () = self.again.notified() => {
-                    if self.token(kubernetes).await? != token {
+                    if self.credentials(kubernetes).await? != credentials {
                         return Err(Broken::Restart);
                     }
                     // What was refused may have been the token before this one.
                     driver.info().await?;
                 }
                 _ = token_check.tick() => {
-                    if self.token(kubernetes).await? != token {
+                    if self.credentials(kubernetes).await? != credentials {
                         return Err(Broken::Restart);
                     }
                 }
@@ -355,7 +354,7 @@ impl Link {
                 bridge = self.shard.name,
                 shard = self.shard.shard,
                 reason = fault.reason,
-                message = fault.message,
+                fault = fault.message,
                 "shard is down"
             ),
         }
@@ -365,20 +364,20 @@ impl Link {
         }
     }
 
-    /// The token, or why there is none. An API server that is away is no reason to let go of a bridge, nor to call its
+    /// The credentials, or why there are none. An API server that is away is no reason to let go of a bridge, nor to call its
     /// credentials missing: the token before serves, or the link is not known to be anything yet.
-    async fn token(&self, kubernetes: &Client) -> Result<Sensitive, Broken> {
+    async fn credentials(&self, kubernetes: &Client) -> Result<Credentials, Broken> {
         let reference = &self.endpoint.credentials;
         let wrong = |why| Broken::Credentials(CredentialsError::new(reference, why));
         let secrets: Api<Secret> = Api::namespaced(kubernetes.clone(), &reference.namespace);
         match call("read the bridge's token", CALL_TIMEOUT, secrets.get_opt(&reference.name)).await {
-            Ok(Some(secret)) => drivers::token(&secret, reference).map_err(Broken::Credentials),
+            Ok(Some(secret)) => drivers::credentials(&secret, reference).map_err(Broken::Credentials),
             Ok(None) => Err(wrong("there is no such Secret; create it")),
             Err(error) if error.is(Status::is_forbidden) => {
                 Err(wrong("the operator may not read it; grant it get on this Secret"))
             }
             Err(error) => {
-                let last = lock(&self.shared).token.clone();
+                let last = lock(&self.shared).credentials.clone();
                 last.ok_or(Broken::Kubernetes(error))
             }
         }

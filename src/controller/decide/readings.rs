@@ -152,6 +152,8 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
     let Some(session_phase) = session.phase.known() else { return unknown_phase(session) };
     let because = session.reason.as_ref().map(Open::<SessionReason>::as_str);
     let (phase, unpaired, offline) = match session_phase {
+        P::Unlinking => (Phase::Disconnected, reason::UNLINKING, because.unwrap_or(reason::UNLINKING)),
+        P::Stopped if session.spec.wants_unlinked() => (Phase::Unlinked, reason::UNLINKED, reason::UNLINKED),
         P::Stopped => (Phase::Disconnected, reason::NOT_STARTED, reason::STOPPED),
         P::Queued if session.paired => (Phase::Connecting, reason::NOT_STARTED, because.unwrap_or(reason::CONNECTING)),
         P::Queued => (Phase::Pending, reason::PAIRING_QUEUED, because.unwrap_or(reason::PAIRING_QUEUED)),
@@ -173,15 +175,21 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
     // Why no device is linked says more than how far linking one has come.
     let unpaired = match session.reason.as_ref().and_then(Open::known).filter(|why| why.is_about_the_link()) {
         Some(why) => why.as_str(),
-        None if lost && session_phase != P::LoggedOut => reason::SESSION_LOST,
+        None if lost && phase != Phase::LoggedOut && phase != Phase::Unlinked => reason::SESSION_LOST,
         None => unpaired,
     };
     // A session that says it is connected but holds no keys is not connected.
     let connected = session_phase == P::Connected && session.paired;
-    let limited = (connected && timelocked(session, now)).then(|| Finding::no(reason::REACHOUT_TIMELOCK));
+    let timelocked = connected && timelocked(session, now);
+    let unacknowledged = session.reason.as_ref().is_some_and(|why| *why == SessionReason::MessagesNotAcknowledged);
+    let limited = match (timelocked, connected && unacknowledged) {
+        (true, _) => Some(Finding::no(reason::REACHOUT_TIMELOCK)),
+        (_, true) => Some(Finding::no(reason::MESSAGES_NOT_ACKNOWLEDGED)),
+        (false, false) => None,
+    };
     Reading {
         phase: match phase {
-            Phase::Connected if limited.is_some() => Phase::Restricted,
+            Phase::Connected if timelocked => Phase::Restricted,
             Phase::Connected if !connected => Phase::Pending,
             phase => phase,
         },

@@ -21,6 +21,12 @@ pub fn of(because: &str) -> &'static str {
         reason::LOGGED_OUT => {
             "The device was unlinked and its keys are deleted; link it again: `kubectl whatsapp refresh NAME`."
         }
+        reason::UNLINKED => {
+            "No device is linked, by wish, and there are no keys; set spec.desiredState to Connected to link one."
+        }
+        reason::UNLINKING => {
+            "Offline by wish; the device is being removed from the WhatsApp account, and that is tried until it works."
+        }
         reason::SESSION_LOST => {
             "The bridge lost this session and its keys; scan again, and remove the old entry under Linked devices on the phone."
         }
@@ -59,6 +65,9 @@ pub fn of(because: &str) -> &'static str {
         }
         reason::REACHOUT_TIMELOCK => {
             "Connected, but WhatsApp forbids this account to start new chats for a time (status.restriction)."
+        }
+        reason::MESSAGES_NOT_ACKNOWLEDGED => {
+            "Connected, but WhatsApp does not acknowledge messages; those that wait are kept, and the bridge keeps trying."
         }
         reason::UNKNOWN => "Not known yet.",
         _ => "See status.conditions.",

@@ -330,6 +330,11 @@ fn each_state_of_a_session_has_its_phase_and_reason() {
             reason::CONNECTED,
         ),
         (unpaired(session(P::Connected)), Phase::Pending, reason::NOT_STARTED),
+        (
+            because(P::Connected, SessionReason::MessagesNotAcknowledged),
+            Phase::Connected,
+            reason::MESSAGES_NOT_ACKNOWLEDGED,
+        ),
         (because(P::Reconnecting, SessionReason::TooManyRequests), Phase::Reconnecting, reason::TOO_MANY_REQUESTS),
         (because(P::Opening, SessionReason::SessionLost), Phase::Pending, reason::SESSION_LOST),
         (because(P::AwaitingPairing, SessionReason::PairingFailed), Phase::AwaitingPairing, reason::PAIRING_FAILED),
@@ -416,6 +421,32 @@ fn what_a_bridge_cannot_do_is_not_asked_of_it_and_its_echo_is_agreed_with() {
     let mut richer = session(SessionPhase::Connected);
     richer.spec = serde_json::from_value(serde_json::json!({"presence": "Visible", "fromTheFuture": 1})).unwrap();
     assert!(decide(&facts(&object, Some(richer))).put.is_none());
+}
+
+#[test]
+fn an_instance_without_a_device_by_wish_says_so() {
+    let mut wished = Session { paired: true, ..session(SessionPhase::Unlinking) };
+    wished.spec.desired_state = crate::api::DesiredState::Unlinked.into();
+    let mut object = reported(session(SessionPhase::Connected));
+    object.spec.desired_state = crate::api::DesiredState::Unlinked;
+    let status_of = |session: Session| *decide(&facts_that_can_unlink(&object, session)).status.unwrap();
+    let under_way = status_of(wished.clone());
+    assert_eq!(under_way.phase, Some(Phase::Disconnected));
+    assert_eq!(condition(&under_way, conditions::PAIRED), ("True", reason::PAIRED));
+    assert_eq!(condition(&under_way, conditions::READY), ("False", reason::UNLINKING));
+    let stopped = Session { phase: SessionPhase::Stopped.into(), paired: false, phone_number: None, ..wished };
+    let done = status_of(stopped);
+    assert_eq!((done.phase, &done.phone_number), (Some(Phase::Unlinked), &None));
+    assert_eq!(condition(&done, conditions::PAIRED), ("False", reason::UNLINKED));
+    assert_eq!(condition(&done, conditions::READY), ("False", reason::UNLINKED));
+    // A bridge of an earlier release is asked for what it can do.
+    let put = decide(&facts(&object, Some(session(SessionPhase::Connected)))).put.unwrap();
+    assert_eq!(put.desired_state, crate::api::DesiredState::Disconnected);
+}
+
+fn facts_that_can_unlink(object: &WhatsAppInstance, session: Session) -> Facts<'_> {
+    let capabilities = [crate::bridge_api::Capability::UnlinkAndKeep].into_iter().collect();
+    Facts { capabilities, ..facts(object, Some(session)) }
 }
 
 #[test]
@@ -601,6 +632,7 @@ fn any_phase() -> impl Strategy<Value = SessionPhase> {
         P::Ended,
         P::Banned,
         P::LoggedOut,
+        P::Unlinking,
         P::Deleting,
     ])
 }

@@ -1,9 +1,8 @@
 //! One stream: a list and then a watch, made again as often as the API server ends it, until the caller, the token or the
 //! gateway ends.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::response::sse;
 use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
@@ -11,15 +10,19 @@ use kube::{
     api::{ListParams, WatchEvent, WatchParams},
     core::Status,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::told::Told;
+use super::{
+    moves::Moves,
+    told::{Line, Outgoing, Told},
+};
 use crate::{
     api::WhatsAppInstance,
     gateway::{
         caller::Caller,
         failure::{Attempt, Failure, of_call, of_status},
+        feed::News,
         instances::{Which, pages, readable},
     },
     platform::{
@@ -28,8 +31,6 @@ use crate::{
     },
 };
 
-/// A caller that takes nothing for as long is dropped, without harm to others.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to reach an API server that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 /// After so many in a row the caller is told, and comes back by itself.
@@ -43,6 +44,8 @@ pub struct Follow {
     fields: Option<String>,
     /// The resource version up to which everything has been told.
     place: String,
+    /// The messages of these sessions, where they are wanted.
+    moves: Option<Moves>,
 }
 
 /// A stream at its beginning.
@@ -73,8 +76,13 @@ enum Broken {
 
 impl Follow {
     /// The beginning: after the event `since`, or with everything. Fails where the caller may not list and watch.
-    pub async fn begin(which: &Which, caller: &Caller, since: Option<&str>) -> Result<Start, Failure> {
-        let mut follow = Self { api: which.api(caller), fields: which.fields(), place: String::new() };
+    pub async fn begin(
+        which: &Which,
+        caller: &Caller,
+        since: Option<&str>,
+        moves: Option<Moves>,
+    ) -> Result<Start, Failure> {
+        let mut follow = Self { api: which.api(caller), fields: which.fields(), place: String::new(), moves };
         let mut reset = None;
         if let Some(since) = since {
             match follow.resume(since).await? {
@@ -123,39 +131,39 @@ impl Follow {
     }
 
     /// Tells it all until somebody ends it.
-    pub async fn run(
-        self,
-        first: First,
-        send: mpsc::Sender<sse::Event>,
-        expires: Option<Timestamp>,
-        closing: CancellationToken,
-    ) {
-        let last = send.clone();
+    pub async fn run(self, first: First, line: Line, expires: Option<Timestamp>, closing: CancellationToken) {
+        let last = line.clone();
         let reason = tokio::select! {
-            reason = self.tell(first, &send) => reason,
-            () = send.closed() => None,
+            reason = self.tell(first, &line) => reason,
+            () = line.0.closed() => None,
             () = at(expires) => Some("TokenExpired"),
             () = closing.cancelled() => Some("Stopping"),
         };
         if let Some(reason) = reason {
-            let _ = timeout(PATIENCE, last.send(Told::End(reason).event(None))).await;
+            let _ = last.say(Outgoing::Event(Told::End(reason).event(None))).await;
         }
     }
 
     /// Tells; comes back with why it ends, if the caller is to hear that.
-    async fn tell(mut self, first: First, send: &mpsc::Sender<sse::Event>) -> Option<&'static str> {
+    async fn tell(mut self, first: First, line: &Line) -> Option<&'static str> {
         let First { mut reset, mut all, mut events } = first;
+        let mut begun = false;
         loop {
             if let Some(reason) = reset.take() {
-                self.say(send, Told::Reset(reason), None).await?;
+                say(line, Told::Reset(reason), None).await?;
             }
             if let Some(all) = all.take() {
                 for instance in &all {
-                    self.say(send, Told::Session(instance), None).await?;
+                    say(line, Told::Session(instance), None).await?;
                 }
-                self.say(send, Told::Ready, Some(&self.place)).await?;
+                self.say(line, Told::Ready).await?;
             }
-            let broken = self.pass_on(&mut events, send).await?;
+            if let Some(moves) = &mut self.moves
+                && !std::mem::replace(&mut begun, true)
+            {
+                moves.catch_up(line, &self.place).await?;
+            }
+            let broken = self.pass_on(&mut events, line).await?;
             match self.again(broken).await {
                 Ok((next, afresh)) => {
                     events = next;
@@ -168,29 +176,37 @@ impl Follow {
         }
     }
 
-    /// Passes on what a watch tells until it ends; none when the caller takes nothing any more.
-    async fn pass_on(&mut self, events: &mut Events, send: &mpsc::Sender<sse::Event>) -> Option<Broken> {
-        while let Some(event) = events.next().await {
-            let (object, gone) = match event {
-                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => (object, false),
-                Ok(WatchEvent::Deleted(object)) => (object, true),
-                Ok(WatchEvent::Bookmark(bookmark)) => {
-                    self.place = bookmark.metadata.resource_version;
-                    self.say(send, Told::Place, Some(&self.place)).await?;
+    /// Passes on what the watch and the bridges tell until the watch ends; none when the caller takes nothing any more.
+    async fn pass_on(&mut self, events: &mut Events, line: &Line) -> Option<Broken> {
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                news = heard(&mut self.moves) => {
+                    if let Some(moves) = &mut self.moves {
+                        moves.hear(news, line, &self.place).await?;
+                    }
                     continue;
                 }
-                Ok(WatchEvent::Error(status)) => return Some(of(&status)),
-                Err(_) => return Some(Broken::Passing),
+            };
+            let (object, gone) = match event {
+                Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) => (object, false),
+                Some(Ok(WatchEvent::Deleted(object))) => (object, true),
+                Some(Ok(WatchEvent::Bookmark(bookmark))) => {
+                    self.place = bookmark.metadata.resource_version;
+                    self.say(line, Told::Place).await?;
+                    continue;
+                }
+                Some(Ok(WatchEvent::Error(status))) => return Some(of(&status)),
+                Some(Err(_)) | None => return Some(Broken::Passing),
             };
             if let Some(version) = object.meta().resource_version.clone() {
                 self.place = version;
             }
             if let Some(instance) = readable(object) {
                 let told = if gone { Told::Deleted(&instance) } else { Told::Session(&instance) };
-                self.say(send, told, Some(&self.place)).await?;
+                self.say(line, told).await?;
             }
         }
-        Some(Broken::Passing)
     }
 
     /// The next watch, and everything there is where it could not go on.
@@ -222,9 +238,22 @@ impl Follow {
         Err("Unavailable")
     }
 
-    /// Sends one event; none when the caller is gone or takes nothing for too long.
-    async fn say(&self, send: &mpsc::Sender<sse::Event>, told: Told<'_>, place: Option<&str>) -> Option<()> {
-        timeout(PATIENCE, send.send(told.event(place))).await.ok()?.ok()
+    /// Says it, with the place that it leads to.
+    async fn say(&self, line: &Line, told: Told<'_>) -> Option<()> {
+        let id = self.moves.as_ref().map(|moves| moves.id(&self.place));
+        say(line, told, Some(id.as_deref().unwrap_or(&self.place))).await
+    }
+}
+
+async fn say(line: &Line, told: Told<'_>, place: Option<&str>) -> Option<()> {
+    line.say(Outgoing::Event(told.event(place))).await
+}
+
+/// The next news of messages; never where they are not wanted.
+async fn heard(moves: &mut Option<Moves>) -> Result<Arc<News>, RecvError> {
+    match moves {
+        Some(moves) => moves.heard().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,10 +1,15 @@
-//! `GET /api/v1/events`: what becomes of sessions, as it happens.
+//! `GET /api/v1/events`: what becomes of sessions and their messages, as it happens.
 //!
-//! Each stream is a watch with the caller's own token, so that Kubernetes says what may be seen, and resuming is Kubernetes'
+//! Of sessions, each stream is a watch with the caller's own token, so that Kubernetes says what may be seen, and resuming is Kubernetes'
 //! own: the id of an event is the resource version it brought, which every replica of the gateway and every API server
 //! understands. How far back a stream can go on is what the API server still remembers, some minutes.
+//!
+//! Messages are no objects of Kubernetes. The gateway follows each shard once ([`super::feed`]); every stream picks what its
+//! caller may read, as reading it would be judged. The id carries the place at each shard as well, and what a stream missed is
+//! asked of the bridge's own buffer.
 
 mod follow;
+mod moves;
 mod told;
 
 use std::{convert::Infallible, time::Duration};
@@ -12,16 +17,15 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, Uri},
-    response::{
-        IntoResponse as _, Response, Sse,
-        sse::{self, KeepAlive},
-    },
+    response::{IntoResponse as _, Response, Sse, sse::KeepAlive},
 };
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
-use super::{caller::Caller, failure::Failure, input::Parameters, sessions::read::which, state::Shared};
+use super::{caller::Caller, failure::Failure, feed::Places, input::Parameters, sessions::read::which, state::Shared};
 use follow::{Follow, Start};
+use moves::Moves;
+use told::{Line, Outgoing, StreamEvent};
 
 /// Shorter than the idle time of any proxy worth the name.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -30,20 +34,22 @@ const AHEAD: usize = 32;
 /// Proxies that collect answers before they pass them on are asked not to.
 const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
-/// Follow sessions
+/// Follow sessions and messages
 ///
 /// Server-sent events. First every session as an event `session`, then `ready`, then a `session` or a `deleted` with each
-/// change. With `Last-Event-ID` the stream goes on after that event; when that is too long ago, it says `reset` and begins
-/// anew. `end` says why the stream ends, for example because the token expired.
+/// change, and a `message` whenever a message of these sessions has come further, with the same object as `GET messages/{id}/`
+/// answers, where the caller may read it. With `Last-Event-ID` the stream goes on after that event. When that is too long ago,
+/// it says `reset` and begins anew; with the reason `MessagesMissed` only messages were missed, and nothing begins anew.
+/// `end` says why the stream ends, for example because the token expired.
 #[utoipa::path(
     get, path = "/api/v1/events", operation_id = "events", tag = "events",
     params(
         ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Whose sessions; the caller's own when not given, * for everybody's."),
         ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Where; the gateway's default namespace when not given, * for all."),
+        ("messages" = Option<bool>, Query, description = "Whether messages are told as well; true when not given."),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived."),
     ),
-    responses((status = 200, description = "Events until one side ends it.", content_type = "text/event-stream", body = String,
-        example = "event: ready\ndata: {\"type\":\"ready\"}\nid: 1234\n\n")),
+    responses((status = 200, description = "Events until one side ends it.", content_type = "text/event-stream", body = StreamEvent)),
 )]
 pub async fn events(
     State(gateway): State<Shared>,
@@ -51,20 +57,29 @@ pub async fn events(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let parameters = Parameters::of(&uri, &["owner", "namespace"])?;
+    let parameters = Parameters::of(&uri, &["owner", "namespace", "messages"])?;
     let which = which(&gateway, &caller, &parameters)?;
     let since = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
+    let wants_messages = parameters.flag("messages")?.unwrap_or(true);
     let open = gateway.streams.open(&caller.user, &gateway.metrics)?;
-    let Start { follow, first } = Follow::begin(&which, &caller, since.filter(|id| !id.is_empty()).as_deref()).await?;
-    let (send, receive) = mpsc::channel(AHEAD);
+    let since = since.filter(|id| !id.is_empty());
+    // An id that cannot be read says nothing of either.
+    let (since, places) = match since.as_deref() {
+        None => (None, None),
+        Some(id) => Places::of_id(id).map_or((Some(id), None), |(sessions, places)| (Some(sessions), places)),
+    };
+    // Followed before the sessions are listed, so that nothing is missed.
+    let moves = if wants_messages { Some(Moves::begin(&gateway, &which, &caller, places).await) } else { None };
+    let Start { follow, first } = Follow::begin(&which, &caller, since, moves).await?;
+    let (send, receive) = mpsc::channel::<Outgoing>(AHEAD);
     let (expires, closing) = (caller.expires, gateway.closing.clone());
     tokio::spawn(async move {
-        follow.run(first, send, expires, closing).await;
+        follow.run(first, Line(send), expires, closing).await;
         drop(open);
     });
     let events = futures::stream::unfold(receive, |mut receive| async move {
-        let event: sse::Event = receive.recv().await?;
-        Some((Ok::<_, Infallible>(event), receive))
+        let outgoing = receive.recv().await?;
+        Some((Ok::<_, Infallible>(outgoing.event()), receive))
     });
     let stream = Sse::new(events.boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(([UNBUFFERED], stream).into_response())

@@ -1,9 +1,32 @@
 //! One event as it goes out.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::response::sse;
 use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::timeout};
+use utoipa::ToSchema;
 
-use crate::{api::WhatsAppInstance, gateway::session::Session};
+use crate::{
+    api::WhatsAppInstance,
+    bridge_api::{self, MessageStatus},
+    gateway::{messages::message::Message, session::Session},
+};
+
+/// One event of the stream, as it is written there.
+#[derive(ToSchema)]
+#[allow(dead_code)] // what is written is put together by hand
+pub struct StreamEvent {
+    /// session, ready, deleted, message, reset or end.
+    #[schema(example = "ready")]
+    event: String,
+    /// JSON: an object with `type`, which is the event's name, and `session`, `message` or `reason`.
+    #[schema(example = "{\"type\":\"ready\"}")]
+    data: String,
+    /// What `Last-Event-ID` has to be to go on after this event. Not every event has one.
+    #[schema(example = "1234~a1b2c3d4:18f0-17")]
+    id: Option<String>,
+}
 
 /// What a stream tells.
 pub enum Told<'a> {
@@ -13,12 +36,56 @@ pub enum Told<'a> {
     Deleted(&'a WhatsAppInstance),
     /// Everything there was has been told.
     Ready,
-    /// The stream could not go on where it was asked to, and begins anew.
+    /// The stream could not go on where it was asked to.
     Reset(&'static str),
     /// Nothing more comes.
     End(&'static str),
     /// Nothing happened; only the place in the stream.
     Place,
+}
+
+/// An event on its way to a caller.
+pub enum Outgoing {
+    /// As it goes out.
+    Event(sse::Event),
+    /// A message that moved. It is written when its turn comes: what it says is shared by all streams until then.
+    Message {
+        /// The message, as it was when it was read.
+        whole: Arc<bridge_api::Message>,
+        /// How far it had come.
+        status: Box<MessageStatus>,
+        /// The place in the stream that it leads to.
+        place: String,
+    },
+}
+
+/// A caller that takes nothing for as long is dropped, without harm to others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The way to a caller.
+#[derive(Clone)]
+pub struct Line(pub mpsc::Sender<Outgoing>);
+
+impl Line {
+    /// Says it; none when the caller is gone, or takes nothing for too long.
+    pub async fn say(&self, outgoing: Outgoing) -> Option<()> {
+        timeout(PATIENCE, self.0.send(outgoing)).await.ok()?.ok()
+    }
+}
+
+impl Outgoing {
+    /// As it goes out.
+    pub fn event(self) -> sse::Event {
+        match self {
+            Self::Event(event) => event,
+            Self::Message { whole, status, place } => {
+                // What a message waits for stands only in what was read.
+                let status = if whole.status.state == status.state { &whole.status } else { &*status };
+                let data = json!({"type": "message", "message": Message::at(&whole, status)});
+                sse::Event::default().id(place).event("message").data(data.to_string())
+            }
+        }
+    }
 }
 
 impl Told<'_> {

@@ -63,6 +63,7 @@ pub struct Message {
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = MessageStatus)]
 pub enum Status {
     /// Accepted, and kept until it is sent.
     Queued,
@@ -82,10 +83,14 @@ pub enum Status {
 
 impl Message {
     /// What a bridge tells of a message.
-    pub fn of(message: crate::bridge_api::Message) -> Self {
+    pub fn of(message: &crate::bridge_api::Message) -> Self {
+        Self::at(message, &message.status)
+    }
+
+    /// A message when it had come as far as `status` says.
+    pub fn at(message: &crate::bridge_api::Message, status: &MessageStatus) -> Self {
         let MessageStatus { id, session, waits_for, cause, code, accepted_at, expires_at, estimated_send_at, .. } =
-            &message.status;
-        let status = &message.status;
+            status;
         let time = |at: Option<jiff::Timestamp>| at.map(|at| at.to_string());
         let Content::Text { text } = &message.content;
         Self {

@@ -71,7 +71,7 @@ pub async fn message(State(gateway): State<Shared>, caller: Caller, Id(id): Id, 
     let known = known(&gateway, &caller, session, Verb::Get).await?;
     let driver = shard(&gateway, &known).await?;
     let found = messages(&driver)?.read(&known.uid, message).await.map_err(|error| of_bridge(&error))?;
-    Ok(answer::with(StatusCode::OK, Message::of(found)))
+    Ok(answer::with(StatusCode::OK, Message::of(&found)))
 }
 
 /// Messages of a session
@@ -101,7 +101,7 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
     let page = messages(&driver)?.list(&known.uid, before, limit).await.map_err(|error| of_bridge(&error))?;
     let next_cursor = page.next.map(|next| next.to_string());
-    let page = Messages { messages: page.items.into_iter().map(Message::of).collect(), next_cursor };
+    let page = Messages { messages: page.items.iter().map(Message::of).collect(), next_cursor };
     Ok(answer::with(StatusCode::OK, page))
 }
 
@@ -119,5 +119,5 @@ pub async fn cancel(State(gateway): State<Shared>, caller: Caller, Id(id): Id, u
     let known = known(&gateway, &caller, session, Verb::Create).await?;
     let driver = shard(&gateway, &known).await?;
     let found = messages(&driver)?.call_back(&known.uid, message).await.map_err(|error| of_bridge(&error))?;
-    Ok(answer::with(StatusCode::OK, Message::of(found)))
+    Ok(answer::with(StatusCode::OK, Message::of(&found)))
 }

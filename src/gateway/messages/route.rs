@@ -1,6 +1,6 @@
 //! Which instance sends a message: pure.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use crate::gateway::{code::Code, failure::Failure, index::Known, rendezvous};
 
@@ -10,34 +10,58 @@ pub enum Routing {
     /// Through the owner's primary instance, where the message waits if it has to.
     #[default]
     Primary,
-    /// Through one of those that can send now; the same one for the same recipient, as long as it can.
+    /// Through one of those that can send now: one that the recipient knows, or else one in which little waits.
     Balanced,
 }
 
-/// The instance among an owner's that sends to a recipient.
+/// What the bridge says of an instance that could send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// So many messages wait in it.
+    pub waiting: u64,
+    /// The recipient has got a message through it, or will.
+    pub knows_recipient: bool,
+}
+
+/// The primary instance among an owner's.
 ///
 /// # Errors
 /// When there is none.
-pub fn choose(own: &[Arc<Known>], routing: Routing, recipient: &str) -> Result<Arc<Known>, Failure> {
-    let mut living = own.iter().filter(|known| !known.going);
-    match routing {
-        Routing::Primary => living.find(|known| known.primary).map(Arc::clone).ok_or_else(|| {
-            Failure::new(
-                Code::NoPrimary,
-                "there is no session to send through; create one with sessions/init, or name one with session_id",
-            )
-        }),
-        Routing::Balanced => {
-            let ready = living.filter(|known| known.ready);
-            // A recipient stays with their instance, and only those of an instance that cannot send go to others.
-            ready.max_by_key(|known| rendezvous::weight(recipient, &known.uid)).map(Arc::clone).ok_or_else(|| {
-                Failure::new(
-                    Code::NoneReady,
-                    "none of the sessions can send now; connect one, or send with routing primary, where messages wait",
-                )
-            })
-        }
+pub fn primary(own: &[Arc<Known>]) -> Result<Arc<Known>, Failure> {
+    own.iter().find(|known| known.primary && !known.going).map(Arc::clone).ok_or_else(|| {
+        Failure::new(
+            Code::NoPrimary,
+            "there is no session to send through; create one with sessions/init, or name one with session_id",
+        )
+    })
+}
+
+/// The instances among an owner's that can send now.
+///
+/// # Errors
+/// When none can.
+pub fn ready(own: Vec<Arc<Known>>) -> Result<Vec<Arc<Known>>, Failure> {
+    let ready: Vec<_> = own.into_iter().filter(|known| known.ready && !known.going).collect();
+    if ready.is_empty() {
+        return Err(Failure::new(
+            Code::NoneReady,
+            "none of the sessions can send now; connect one, or send with routing primary, where messages wait",
+        ));
     }
+    Ok(ready)
+}
+
+/// The one of these that sends to a recipient. A recipient stays with the instance that they have heard from; a new one goes
+/// where the least waits, and where that is the same, always to the same one. `None` only when there are none.
+pub fn balanced(ready: &[Arc<Known>], recipient: &str, busy: impl Fn(&Known) -> Busy) -> Option<Arc<Known>> {
+    // However the number is written.
+    let recipient: String = recipient.chars().filter(|c| c.is_alphanumeric()).collect();
+    let best = ready.iter().max_by_key(|known| {
+        let Busy { waiting, knows_recipient } = busy(known);
+        let waiting = if knows_recipient { 0 } else { waiting };
+        (knows_recipient, Reverse(waiting), rendezvous::weight(&recipient, &known.uid))
+    });
+    best.map(Arc::clone)
 }
 
 #[cfg(test)]
@@ -63,28 +87,43 @@ mod tests {
     #[test]
     fn the_primary_one_sends_whether_it_can_or_not_and_others_only_when_they_can() {
         let own = [known(1, false, true), known(2, true, false), known(3, false, true)];
-        assert_eq!(choose(&own, Routing::Primary, "a").unwrap().uid, "uid-2");
-        assert_eq!(choose(&own[..1], Routing::Primary, "a").err().unwrap().code, Code::NoPrimary);
-        assert_eq!(choose(&own[1..2], Routing::Balanced, "a").err().unwrap().code, Code::NoneReady);
+        assert_eq!(primary(&own).unwrap().uid, "uid-2");
+        assert_eq!(primary(&own[..1]).err().unwrap().code, Code::NoPrimary);
+        assert_eq!(ready(own[1..2].to_vec()).err().unwrap().code, Code::NoneReady);
+        assert_eq!(ready(own.to_vec()).unwrap().len(), 2);
     }
 
     #[test]
-    fn balanced_spreads_and_a_recipient_stays_with_their_instance() {
+    fn new_recipients_are_spread_evenly_and_the_same_one_goes_the_same_way() {
+        let idle = |_: &Known| Busy::default();
         let own: Vec<_> = (0..4).map(|n| known(n, false, true)).collect();
         let mut counts = BTreeMap::new();
         for n in 0..400 {
             let recipient = format!("+1555{n:07}");
-            let chosen = choose(&own, Routing::Balanced, &recipient).unwrap();
-            assert_eq!(chosen, choose(&own, Routing::Balanced, &recipient).unwrap());
+            let chosen = balanced(&own, &recipient, idle).unwrap();
+            assert_eq!(chosen, balanced(&own, &format!("1 (555) {n:07}"), idle).unwrap(), "however it is written");
             if chosen.uid != "uid-3" {
-                assert_eq!(
-                    chosen,
-                    choose(&own[..3], Routing::Balanced, &recipient).unwrap(),
-                    "another one going moves nobody"
-                );
+                let without = balanced(&own[..3], &recipient, idle).unwrap();
+                assert_eq!(chosen, without, "another one going moves nobody");
             }
             *counts.entry(chosen.uid.clone()).or_insert(0) += 1;
         }
         assert!(counts.len() == 4 && counts.values().all(|count| (60..150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_new_recipient_goes_where_little_waits_and_one_who_knows_an_instance_stays() {
+        let own: Vec<_> = (0..3).map(|n| known(n, false, true)).collect();
+        let busy = |knows: &'static str| {
+            move |known: &Known| Busy {
+                waiting: if known.uid == "uid-1" { 3 } else { 50 },
+                knows_recipient: known.uid == knows,
+            }
+        };
+        for n in 0..20 {
+            let recipient = format!("+1555{n:07}");
+            assert_eq!(balanced(&own, &recipient, busy("nobody")).unwrap().uid, "uid-1");
+            assert_eq!(balanced(&own, &recipient, busy("uid-2")).unwrap().uid, "uid-2");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /api/v1/messages/send/`.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -8,7 +8,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri},
     response::Response,
 };
-use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
@@ -17,11 +16,11 @@ use utoipa::ToSchema;
 
 use super::{
     message::Message,
-    route::{Routing, choose},
+    route::{self, Busy, Routing},
 };
 use crate::{
     api::BridgeBinding,
-    bridge_api::{BridgeError, Claim, Content, Extra, LONGEST_TEXT, MessageSpec},
+    bridge_api::{BridgeError, Claim, Content, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec},
     drivers::{self, Driver},
     gateway::{
         access::Verb,
@@ -116,7 +115,7 @@ pub async fn send(
     let key = key(&headers)?;
     let text = body_of(&headers, content, LARGEST_MESSAGE).await?;
     let wanted = wanted(text.as_deref())?;
-    let owner = parameters.get("owner").unwrap_or(&caller.user).to_owned();
+    let owner = parameters.owner()?.unwrap_or(&caller.user).to_owned();
     let sender = sender(&gateway, &caller, &wanted, &owner).await?;
     let expires_at = Timestamp::now()
         .checked_add(SignedDuration::from_secs(wanted.expires_in.cast_signed()))
@@ -137,7 +136,7 @@ pub async fn send(
     tracing::info!(
         request = caller.story.id(),
         caller = caller.user,
-        message = message.id,
+        message_id = message.id,
         replayed = way.replayed,
         "message accepted"
     );
@@ -197,23 +196,82 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
 
 /// The instance that sends, if the caller may send through it.
 async fn sender(gateway: &Gateway, caller: &Caller, wanted: &Wanted, owner: &str) -> Result<Arc<Known>, Failure> {
-    let found = match &wanted.session {
-        Some(session) => gateway.index.known(drivers::instance_uid(session)).ok_or_else(Failure::not_found)?,
-        None => {
-            let own = gateway.index.of_owner(owner);
-            let mut allowed = Vec::with_capacity(own.len());
-            for known in own {
-                let may =
-                    gateway.access.may(&caller.identity, Verb::Create, known.owner.as_deref(), &known.place.namespace);
-                if may.await? {
-                    allowed.push(known);
-                }
+    match (&wanted.session, wanted.routing) {
+        (Some(session), _) => {
+            let found = gateway.index.known(drivers::instance_uid(session)).ok_or_else(Failure::not_found)?;
+            if may_send(gateway, caller, &found).await? { Ok(found) } else { Err(Failure::not_found()) }
+        }
+        (None, Routing::Primary) => primary(gateway, caller, owner).await,
+        (None, Routing::Balanced) => {
+            let ready = route::ready(allowed(gateway, caller, owner).await?)?;
+            balanced(gateway, ready, &wanted.recipient).await
+        }
+    }
+}
+
+async fn may_send(gateway: &Gateway, caller: &Caller, known: &Known) -> Result<bool, Failure> {
+    gateway.access.may(&caller.identity, Verb::Create, known.owner.as_deref(), &known.place.namespace).await
+}
+
+/// Those of an owner's instances through which the caller may send.
+async fn allowed(gateway: &Gateway, caller: &Caller, owner: &str) -> Result<Vec<Arc<Known>>, Failure> {
+    let own = gateway.index.of_owner(owner);
+    let mut allowed = Vec::with_capacity(own.len());
+    for known in own {
+        if may_send(gateway, caller, &known).await? {
+            allowed.push(known);
+        }
+    }
+    Ok(allowed)
+}
+
+/// How long it may take until a primary one is seen: while it moves, the instances are told one after the other.
+const MOVING: Duration = Duration::from_secs(3);
+
+/// The owner's primary one. An owner with instances has one, though for a moment none of them may say so.
+async fn primary(gateway: &Gateway, caller: &Caller, owner: &str) -> Result<Arc<Known>, Failure> {
+    let mut changes = gateway.index.changes();
+    let seen = async {
+        loop {
+            changes.borrow_and_update();
+            let own = allowed(gateway, caller, owner).await?;
+            let found = route::primary(&own);
+            // The sender lives in the gateway.
+            if found.is_ok() || own.iter().all(|known| known.going) || changes.changed().await.is_err() {
+                return found;
             }
-            return choose(&allowed, wanted.routing, &wanted.recipient);
         }
     };
-    let may = gateway.access.may(&caller.identity, Verb::Create, found.owner.as_deref(), &found.place.namespace);
-    if may.await? { Ok(found) } else { Err(Failure::not_found()) }
+    match tokio::time::timeout(MOVING, seen).await {
+        Ok(found) => found,
+        Err(_) => route::primary(&[]),
+    }
+}
+
+/// How long the bridges may take to say how busy their sessions are; those that do not are taken for idle.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// The one of several instances that sends.
+async fn balanced(gateway: &Gateway, ready: Vec<Arc<Known>>, recipient: &str) -> Result<Arc<Known>, Failure> {
+    let mut shards: HashMap<&BridgeBinding, Vec<String>> = HashMap::new();
+    if ready.len() > 1 {
+        for known in &ready {
+            if let Some(bridge) = &known.bridge {
+                shards.entry(bridge).or_default().push(known.uid.clone());
+            }
+        }
+    }
+    let asking = shards.into_iter().map(async |(bridge, sessions)| {
+        let driver = gateway.bridges.shard(bridge).await.ok()?;
+        let query = LoadQuery { to: Sensitive::new(recipient.to_owned()), sessions };
+        let answer = tokio::time::timeout(ASKING, driver.messages()?.load(&query)).await;
+        answer.ok()?.inspect_err(|error| tracing::debug!(%error, "a shard does not say how busy it is")).ok()
+    });
+    let loads = futures::future::join_all(asking).await.into_iter().flatten().flatten();
+    let busy: HashMap<String, Busy> =
+        loads.map(|Load { session, waiting, knows_recipient }| (session, Busy { waiting, knows_recipient })).collect();
+    let chosen = route::balanced(&ready, recipient, |known| busy.get(&known.uid).copied().unwrap_or_default());
+    chosen.ok_or_else(Failure::not_found)
 }
 
 fn bridge(known: &Known) -> Result<BridgeBinding, Failure> {
@@ -285,8 +343,8 @@ async fn claim(
 async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Duration) -> Result<Message, Failure> {
     let deadline = tokio::time::Instant::now() + wait;
     let driver = gateway.bridges.shard(&way.bridge).await?;
-    // Followed before the message is there, so that nothing is missed.
-    let events = if wait.is_zero() { None } else { messages(&driver)?.events(None).await.ok() };
+    // From before the message is there, so that nothing is missed.
+    let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
     let accepted = match messages(&driver)?.send(&way.uid, &way.id, spec).await {
         Err(BridgeError::Unauthorized) => {
             gateway.bridges.forget(&way.bridge);
@@ -303,20 +361,19 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
         // The bridge's own words quote nothing; which of the fields it is, it knows best.
         error => of_bridge(&error),
     })?;
-    let message = Message::of(accepted);
-    let Some(mut events) = events.filter(|_| !message.is_settled()) else { return Ok(message) };
+    gateway.feeds.accepted(&accepted);
+    let message = Message::of(&accepted);
+    let Some(waiter) = waiter.filter(|_| !message.is_settled()) else { return Ok(message) };
     let settled = async {
-        while let Some(Ok((_, status))) = events.next().await {
-            // Some were missed, or this one has moved: what is so now is looked up.
-            let moved = status.is_none_or(|status| status.session == way.uid && status.id == way.id);
-            if moved && let Some(message) = look(&driver, way).await.filter(Message::is_settled) {
-                return Some(message);
+        loop {
+            waiter.notified().await;
+            if let Some(message) = look(&driver, way).await.filter(Message::is_settled) {
+                return message;
             }
         }
-        None
     };
     let settled = tokio::select! {
-        settled = tokio::time::timeout_at(deadline, settled) => settled.ok().flatten(),
+        settled = tokio::time::timeout_at(deadline, settled) => settled.ok(),
         () = gateway.closing.cancelled() => None,
     };
     match settled {
@@ -326,7 +383,7 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
 }
 
 async fn look(driver: &Arc<dyn Driver>, way: &Way) -> Option<Message> {
-    driver.messages()?.read(&way.uid, &way.id).await.ok().map(Message::of)
+    driver.messages()?.read(&way.uid, &way.id).await.ok().as_ref().map(Message::of)
 }
 
 #[cfg(test)]

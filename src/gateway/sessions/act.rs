@@ -1,4 +1,4 @@
-//! `POST connect/`, `disconnect/`, `refresh-qr/` and `set-primary/`: one patch each, as the caller, and a wait for what comes
+//! `POST connect/`, `disconnect/`, `unlink/`, `refresh-qr/` and `set-primary/`: one patch each, as the caller, and a wait for what comes
 //! of it.
 
 use std::time::Duration;
@@ -59,6 +59,17 @@ impl FromRequest<Shared> for About {
 async fn act(
     gateway: &Shared,
     about: About,
+    wish: Wish,
+    gate: fn(&WhatsAppInstance) -> Gate,
+    goal: Goal,
+) -> Result<Response, Failure> {
+    let patch = wish.patch(&about.instance)?;
+    change(gateway, about, patch, gate, goal).await
+}
+
+async fn change(
+    gateway: &Shared,
+    about: About,
     patch: Value,
     gate: fn(&WhatsAppInstance) -> Gate,
     goal: Goal,
@@ -75,6 +86,42 @@ async fn act(
 /// A value that the annotation never had, and a person can read when it was.
 fn refresh() -> Value {
     json!({ "annotations": { labels::REFRESH_QR: Timestamp::now().to_string() } })
+}
+
+/// What is asked of a session by one change of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Be online; started again where it has ended by itself.
+    Connect,
+    /// Be offline.
+    Disconnect,
+    /// Have no device linked.
+    Unlink,
+    /// A new code.
+    RefreshQr,
+}
+
+impl Wish {
+    /// The change.
+    ///
+    /// # Errors
+    /// When it cannot be asked of the session as it is.
+    pub fn patch(self, instance: &WhatsAppInstance) -> Result<Value, Failure> {
+        let wanted = |state: DesiredState| json!({ "spec": { "desiredState": state } });
+        Ok(match self {
+            Self::Connect => {
+                let mut patch = wanted(DesiredState::Connected);
+                if starts_again(instance) {
+                    patch["metadata"] = refresh();
+                }
+                patch
+            }
+            Self::Disconnect => wanted(DesiredState::Disconnected),
+            Self::Unlink => wanted(DesiredState::Unlinked),
+            Self::RefreshQr if is_connected(instance) => return Err(already_connected()),
+            Self::RefreshQr => json!({ "metadata": refresh() }),
+        })
+    }
 }
 
 /// Bring a session online
@@ -94,13 +141,8 @@ fn refresh() -> Value {
     ),
 )]
 pub async fn connect(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
-    let mut patch = json!({ "spec": { "desiredState": DesiredState::Connected } });
-    let again = starts_again(&about.instance);
-    if again {
-        patch["metadata"] = refresh();
-    }
-    let gate = if again { Gate::after_refresh } else { Gate::after_change };
-    act(&gateway, about, patch, gate, Goal::Connected).await
+    let gate = if starts_again(&about.instance) { Gate::after_refresh } else { Gate::after_change };
+    act(&gateway, about, Wish::Connect, gate, Goal::Connected).await
 }
 
 /// Take a session offline
@@ -119,8 +161,27 @@ pub async fn connect(State(gateway): State<Shared>, about: About) -> Result<Resp
     ),
 )]
 pub async fn disconnect(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
-    let patch = json!({ "spec": { "desiredState": DesiredState::Disconnected } });
-    act(&gateway, about, patch, Gate::after_change, Goal::Disconnected).await
+    act(&gateway, about, Wish::Disconnect, Gate::after_change, Goal::Disconnected).await
+}
+
+/// Unlink a session's device
+///
+/// The device is removed from the WhatsApp account and its keys are deleted; the session, its name and its place stay. To
+/// connect it again takes a scan.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/unlink/{id}/", operation_id = "unlink", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until no device is linked; 10 when not given."),
+    ),
+    responses(
+        (status = 200, description = "No device is linked.", body = Success<Session>),
+        (status = 202, description = "Asked for; the answer says where it stands.", body = Success<Session>),
+    ),
+)]
+pub async fn unlink(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
+    act(&gateway, about, Wish::Unlink, Gate::after_change, Goal::Unlinked).await
 }
 
 /// Ask for a new code
@@ -139,11 +200,7 @@ pub async fn disconnect(State(gateway): State<Shared>, about: About) -> Result<R
     ),
 )]
 pub async fn refresh_qr(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
-    if is_connected(&about.instance) {
-        return Err(already_connected());
-    }
-    let patch = json!({ "metadata": refresh() });
-    act(&gateway, about, patch, Gate::after_refresh, Goal::Code).await
+    act(&gateway, about, Wish::RefreshQr, Gate::after_refresh, Goal::Code).await
 }
 
 /// Make a session the primary one
@@ -171,7 +228,7 @@ pub async fn set_primary(State(gateway): State<Shared>, about: About) -> Result<
     // Admission says the same, where it is asked: it is not when the wish was there before.
     primary::check_wish(&about.instance.name_any(), false, true, is_connected(&about.instance))?;
     let patch = primary::wish(&about.instance, Timestamp::now());
-    act(&gateway, about, patch, Gate::after_change, Goal::Primary).await
+    change(&gateway, about, patch, Gate::after_change, Goal::Primary).await
 }
 
 /// Whether the session is connected to WhatsApp.

@@ -18,7 +18,7 @@ use crate::{
         failure::Failure,
         input::Parameters,
         instances,
-        picture::{Form, png, svg, wanted},
+        picture::{Drawing, Form, drawing, png, svg, wanted},
         session::{self, Session},
         state::Shared,
     },
@@ -33,6 +33,8 @@ pub struct PairingCode {
     /// The text to draw as a QR code; null with pairing method Code.
     #[schema(example = "2@AbCd,EfGh,IjKl,MnOp")]
     pub qr_code: Option<String>,
+    /// The same drawn, for pages that have no library for it; null with pairing method Code.
+    pub qr_drawing: Option<Drawing>,
     /// Which code of the pairing window this is, from 1; null with pairing method Code.
     #[schema(example = 1)]
     pub qr_attempt: Option<u32>,
@@ -115,6 +117,7 @@ fn shown(instance: &WhatsAppInstance) -> Result<PairingCode, Failure> {
     let qr = instance.status.as_ref().and_then(|status| status.qr.as_ref());
     Ok(PairingCode {
         id: whole.id,
+        qr_drawing: qr_code.as_deref().and_then(drawing),
         qr_attempt: qr.map(|qr| qr.attempt),
         qr_attempts: qr.map(|qr| qr.attempts),
         qr_expires_at: whole.qr_expires_at,

@@ -11,7 +11,6 @@ use utoipa::ToSchema;
 use crate::gateway::{
     answer::{self, Success},
     caller::{Caller, Id},
-    code::Code,
     failure::Failure,
     input::Parameters,
     instances::{self, Which},
@@ -38,14 +37,8 @@ pub fn which(gateway: &Gateway, caller: &Caller, parameters: &Parameters) -> Res
         Some("*") => None,
         _ => Some(parameters.namespace()?.unwrap_or(&gateway.settings.namespace).to_owned()),
     };
-    let owner = match parameters.get("owner") {
+    let owner = match parameters.owner()? {
         Some("*") => None,
-        Some("") => {
-            return Err(Failure::new(
-                Code::BadRequest,
-                "query parameter \"owner\" must not be empty; leave it out for your own sessions, or give * for everybody's",
-            ));
-        }
         owner => Some(owner.unwrap_or(&caller.user).to_owned()),
     };
     Ok(Which { namespace, owner })

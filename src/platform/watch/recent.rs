@@ -9,7 +9,7 @@ use super::{Key, ObjectRef};
 
 /// So many objects are kept unpacked. What belongs together is looked at together: an owner by each of their instances, an
 /// instance by the settlement of its owner and by its own reconcile. A few kilobytes each.
-const ROOM: usize = 192;
+const ROOM: usize = 64;
 
 /// Objects as they are now; the oldest leaves first.
 pub(super) struct Recent<K> {

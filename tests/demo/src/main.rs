@@ -6,6 +6,7 @@
 #[path = "../../support/mod.rs"]
 mod support;
 
+mod door;
 mod stage;
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ use support::history::Ask;
 const INSTANCE: &str = "business-account";
 const PHONE: &str = "+15550001111";
 const OTHER_PHONE: &str = "+15550002222";
+
+/// Who gets the demo's message.
+pub const FRIEND: &str = "+15550009999";
 
 /// Runs a Kubernetes API server, a simulated WhatsApp, a bridge and the operator on this machine.
 #[derive(Parser)]
@@ -63,6 +67,26 @@ async fn check(stage: &Stage) {
     println!("ok  begun and deleted through the REST API in {} ms", step.elapsed().as_millis());
 
     let step = Instant::now();
+    let body = serde_json::json!({"recipient": FRIEND, "message": "Hello from the demo"});
+    let path = format!("/api/v1/messages/send/?owner={}&wait=30", stage::OWNER);
+    let sent = stage.rest.call(&stage.token, "POST", &path, body).await.data(200).clone();
+    let path = format!("/api/v1/messages/{}/", sent["id"].as_str().expect("an id"));
+    let delivered = async {
+        while stage.rest.get(&stage.token, &path).await.data(200)["delivered_at"].is_null() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(patience, delivered).await.expect("the message is delivered");
+    let inbox = stage.whatsapp().inbox(FRIEND).await;
+    let inbox: Vec<_> = inbox.iter().map(|line| (line.text.as_str(), line.count)).collect();
+    assert_eq!(inbox, [("Hello from the demo", 1)]);
+    let line = stage.send_line();
+    let output = tokio::task::spawn_blocking(move || stage::shell(&line)).await.expect("run curl");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert!(answer["data"]["sent_at"].is_string(), "the line that is printed sends: {answer}");
+    println!("ok  message sent through the gateway and delivered in {} ms", step.elapsed().as_millis());
+
+    let step = Instant::now();
     let refused = |created: Result<(), String>, words: &str| match created {
         Ok(()) => panic!("let in, although it should be refused: {words}"),
         Err(said) => assert!(said.contains(words), "refused in other words than {words:?}: {said}"),
@@ -102,7 +126,8 @@ async fn check(stage: &Stage) {
 }
 
 async fn show(stage: &Stage) {
-    stage.print_how_to_join(INSTANCE);
+    let dashboard = door::open(&stage.rest.url, stage.token.clone()).await;
+    stage.print_how_to_join(INSTANCE, &dashboard);
     let mut printed = String::new();
     let mut changes = stage.history.changes();
     let story = async {

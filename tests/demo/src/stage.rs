@@ -18,6 +18,7 @@ use whatsapp_operator::{
     plugin::terminal::{Ink, Modules},
 };
 
+use crate::FRIEND;
 use crate::support::{
     control_plane::ControlPlane,
     gateway::{Rest, apply, make_account, token_of},
@@ -33,7 +34,7 @@ const BRIDGE: &str = "builtin";
 /// Name of both webhook configurations.
 const CONFIGURATION: &str = "whatsapp-operator";
 /// The owner in examples/instance.yaml.
-const OWNER: &str = "alice@example.com";
+pub const OWNER: &str = "alice@example.com";
 /// The service account in examples/application-role.yaml.
 const APPLICATION: &str = "app";
 
@@ -177,10 +178,23 @@ impl Stage {
         self.instances().delete(name, &DeleteParams::default()).await.expect("delete the instance");
     }
 
+    /// A curl line that sends a message; run from the folder of the checkout.
+    pub fn send_line(&self) -> String {
+        let body = json!({"recipient": FRIEND, "message": "Hello from curl"});
+        format!(
+            "curl -sS --json '{body}' -H \"Authorization: Bearer $(cat target/demo/token)\" \"{}/api/v1/messages/send/?owner={OWNER}&wait=10\"",
+            self.rest.url
+        )
+    }
+
     /// What a person may do now.
-    pub fn print_how_to_join(&self, name: &str) {
+    pub fn print_how_to_join(&self, name: &str, dashboard: &str) {
         let kubectl = self.plane.kubectl().map_or_else(|| "kubectl".to_owned(), |path| path.display().to_string());
-        println!("\nIn another terminal, from this folder:");
+        println!(
+            "\nThe dashboard, signed in as the application \"{APPLICATION}\" of this demo; switch to everyone's to see the example:"
+        );
+        println!("  {dashboard}");
+        println!("In another terminal, from this folder:");
         println!("  export KUBECONFIG=$PWD/target/demo/kubeconfig PATH=$PWD/target/debug:$PATH");
         println!("  {kubectl} get whatsappinstances -o wide -w");
         println!("  kubectl-whatsapp qr {name}");
@@ -200,16 +214,37 @@ impl Stage {
         println!(
             "  for n in $(seq 2 11); do sed \"s/name: business-account/name: line-$n/; s/Business Account/Line $n/\" examples/instance.yaml | {kubectl} apply -f -; done"
         );
+        println!("  # three owners with three instances each");
+        println!(
+            "  for o in alice bob carol; do for n in 1 2 3; do sed \"s/name: business-account/name: $o-$n/; s/Business Account/Line $n of $o/; s/alice@/$o@/\" examples/instance.yaml | {kubectl} apply -f -; done; done"
+        );
         println!("  kubectl-whatsapp owners");
         println!("  # scan line-2 as another phone (--phone +15550002222), then make it the primary one");
         println!("  kubectl-whatsapp set-primary line-2 --wait");
-        println!("Use the REST API as an application; a page to try it is {}/api/v1/docs", self.rest.url);
+        println!(
+            "Use the REST API as an application; the gateway is {0}, a page to try it is {0}/api/v1/docs",
+            self.rest.url
+        );
         println!(
             "  curl -sS --json '{{\"name\": \"From curl\"}}' -H \"Authorization: Bearer $(cat target/demo/token)\" {}/api/v1/sessions/init/",
             self.rest.url
         );
+        println!("Send a message once {name} is scanned:");
+        println!("  {}", self.send_line());
+        println!("  export WHATSAPP_GATEWAY={}", self.rest.url);
+        println!("  kubectl-whatsapp send {name} --to {FRIEND} --wait \"Hello again\"");
+        println!("  kubectl-whatsapp messages {name} -o wide");
+        if let Some((_, whatsapp)) = &self.whatsapp {
+            println!("  simulated-whatsapp inbox --control {} --phone {FRIEND}    # what arrived", whatsapp.control());
+        }
         println!("Addresses, pids and logs are in target/demo. Ctrl-C stops everything.\n");
     }
+}
+
+/// Runs a line as a person would, from the folder of the checkout.
+pub fn shell(line: &str) -> std::process::Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    Command::new("bash").args(["-c", line]).current_dir(root).output().expect("run bash")
 }
 
 /// An application with the rights of examples/application-role.yaml; its token.

@@ -9,9 +9,11 @@ mod support;
 
 mod crowd;
 mod measure;
+mod messages;
 mod reviews;
 mod scripted_bridge;
 mod sessions;
+mod whatsmeow;
 
 use clap::{Parser, ValueEnum};
 use kube::Client;
@@ -53,12 +55,20 @@ struct Arguments {
     /// Admission reviews of each kind, one at a time.
     #[arg(long, default_value_t = 2000)]
     reviews: usize,
+    /// Sessions that send messages.
+    #[arg(long, default_value_t = 100)]
+    senders: usize,
+    /// Messages that they send.
+    #[arg(long, default_value_t = 20_000)]
+    messages: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Real sessions on the real bridge.
     Sessions,
+    /// Messages through the gateway.
+    Messages,
     /// Admission reviews.
     Reviews,
     /// A cold start with instances of nobody.
@@ -78,6 +88,10 @@ async fn main() {
     if wanted(Part::Sessions) {
         let (plane, client, floor) = stage(&mut report).await;
         sessions::run(&arguments, &plane, &client, &dir.join("sessions"), floor, &mut report).await;
+    }
+    if wanted(Part::Messages) {
+        let (plane, client, _) = stage(&mut report).await;
+        messages::run(&arguments, &plane, &client, &dir.join("messages"), &mut report).await;
     }
     if wanted(Part::Reviews) {
         let (plane, client, _) = stage(&mut report).await;

@@ -44,11 +44,14 @@ pub async fn run(count: usize, plane: &ControlPlane, client: &Client, dir: &Path
     let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
     let pid = webhook.pid();
 
+    let floor = nothing_said(&http, &url, pid, count).await;
+    report.row("an answer over HTTPS that says nothing (the floor)", "us CPU", floor, None);
     let change = |n: usize| review("UPDATE", &owner_name(n), "line-0", "Line 0");
     for (what, path) in [("mutating", MUTATE_INSTANCES), ("validating", VALIDATE_INSTANCES)] {
         let (latencies, usage) = ask(&http, &format!("{url}{path}"), pid, count, change).await;
         let what = format!("{what} review that reserves nothing");
         report.row(&what, "us CPU", usage, Some(100.0));
+        report.row("  against that floor", "times", usage / floor, None);
         report.row(&what, "p50 ms", percentile(&latencies, 50), None);
         report.row(&what, "p99 ms", percentile(&latencies, 99), Some(1.0));
     }
@@ -89,6 +92,21 @@ async fn ask(
     }
     let cpu = Usage::of(pid).cpu() - before.cpu();
     (latencies, cpu * 1e6 / count as f64)
+}
+
+/// The microseconds of CPU time of a request for a page that the webhook does not have: HTTPS alone.
+async fn nothing_said(http: &reqwest::Client, url: &str, pid: u32, count: usize) -> f64 {
+    let ask = async |count: usize| {
+        for _ in 0..count {
+            let answer = http.get(format!("{url}/nothing")).send().await.unwrap();
+            assert_eq!(answer.status(), 404);
+            answer.bytes().await.unwrap();
+        }
+    };
+    ask(WARM_UP).await;
+    let before = Usage::of(pid);
+    ask(count).await;
+    (Usage::of(pid).cpu() - before.cpu()) * 1e6 / count as f64
 }
 
 async fn answered(http: &reqwest::Client, url: &str, review: &Value) {

@@ -1,0 +1,215 @@
+{{/* Beginning of all names. 40 characters leave room for what follows: a pod's name has at most 63. */}}
+{{- define "whatsapp-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What pods are selected by: (dict "root" $ "component" "gateway"). Never changes. */}}
+{{- define "whatsapp-operator.selector" -}}
+app.kubernetes.io/name: whatsapp-operator
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "whatsapp-operator.labels" -}}
+{{ include "whatsapp-operator.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: whatsapp-operator
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Metadata: (dict "root" $ "component" "gateway" "name" "..." "cluster" false "annotations" (dict) "labels" (dict)) */}}
+{{- define "whatsapp-operator.metadata" -}}
+name: {{ .name }}
+{{- if not .cluster }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
+{{- end }}
+labels:
+  {{- include "whatsapp-operator.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- $annotations := merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Reference of an image: (dict "root" $ "image" .Values.image) */}}
+{{- define "whatsapp-operator.image" -}}
+{{- $registry := .root.Values.global.imageRegistry | default .image.registry -}}
+{{- if $registry }}{{ $registry }}/{{ end -}}
+{{- .image.repository -}}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag | default .root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.operatorAccount" -}}
+{{- if .Values.operator.serviceAccount.create }}{{ .Values.operator.serviceAccount.name | default (include "whatsapp-operator.fullname" .) }}{{ else }}{{ .Values.operator.serviceAccount.name | default "default" }}{{ end -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.gatewayAccount" -}}
+{{- if .Values.gateway.serviceAccount.create }}{{ .Values.gateway.serviceAccount.name | default (printf "%s-gateway" (include "whatsapp-operator.fullname" .)) }}{{ else }}{{ .Values.gateway.serviceAccount.name | default "default" }}{{ end -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.bridgeAccount" -}}
+{{- if .Values.bridge.serviceAccount.create }}{{ .Values.bridge.serviceAccount.name | default (printf "%s-bridge" (include "whatsapp-operator.fullname" .)) }}{{ else }}{{ .Values.bridge.serviceAccount.name | default "default" }}{{ end -}}
+{{- end -}}
+
+{{/* One installation serves a cluster, since owners' limits hold across it: this name is the same in all of them. */}}
+{{- define "whatsapp-operator.webhookConfiguration" -}}whatsapp-operator{{- end -}}
+
+{{- define "whatsapp-operator.webhookSecret" -}}{{ include "whatsapp-operator.fullname" . }}-webhook{{- end -}}
+
+{{- define "whatsapp-operator.bridgeSecret" -}}
+{{- .Values.bridge.credentials.existingSecret | default (printf "%s-bridge" (include "whatsapp-operator.fullname" .)) -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.bridgeTlsSecret" -}}
+{{- .Values.bridge.tls.existingSecret | default (printf "%s-bridge-tls" (include "whatsapp-operator.fullname" .)) -}}
+{{- end -}}
+
+{{/* Whether the operator makes the bridge's token, and its certificate. */}}
+{{- define "whatsapp-operator.makesToken" -}}
+{{- if and .Values.bridge.enabled (not .Values.bridge.credentials.existingSecret) }}true{{ end -}}
+{{- end -}}
+{{- define "whatsapp-operator.makesCertificate" -}}
+{{- if and .Values.bridge.enabled .Values.bridge.tls.enabled (not .Values.bridge.tls.existingSecret) }}true{{ end -}}
+{{- end -}}
+
+{{- define "whatsapp-operator.gatewayScheme" -}}
+{{- if .Values.gateway.tls.secretName }}https{{ else }}http{{ end -}}
+{{- end -}}
+{{- define "whatsapp-operator.gatewayPort" -}}
+{{- if .Values.gateway.service.port }}{{ .Values.gateway.service.port }}{{ else if .Values.gateway.tls.secretName }}443{{ else }}80{{ end -}}
+{{- end -}}
+
+{{/* The parts that all pods have in common: (dict "root" $ "component" "gateway" "values" .Values.gateway) */}}
+{{- define "whatsapp-operator.podMetadata" -}}
+labels:
+  # Not the chart's version: a chart that changes nothing for a pod must not restart it.
+  {{- include "whatsapp-operator.selector" . | nindent 2 }}
+  app.kubernetes.io/part-of: whatsapp-operator
+  {{- with .root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- $annotations := merge (dict) (.podAnnotations | default dict) .values.podAnnotations .root.Values.commonAnnotations }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "whatsapp-operator.podPlacement" -}}
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .values.podSecurityContext | nindent 2 }}
+terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+  {{- if .values.topologySpreadConstraints }}
+  {{- toYaml .values.topologySpreadConstraints | nindent 2 }}
+  {{- else }}
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "whatsapp-operator.selector" . | nindent 8 }}
+  {{- end }}
+{{- end -}}
+
+{{/* Liveness does not depend on the API server or WhatsApp; readiness says what is missing. */}}
+{{- define "whatsapp-operator.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: admin}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /healthz, port: admin}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: admin}
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 2
+{{- end -}}
+
+{{- define "whatsapp-operator.podDisruptionBudget" -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "whatsapp-operator.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: {{ .values.podDisruptionBudget.maxUnavailable }}
+  selector:
+    matchLabels:
+      {{- include "whatsapp-operator.selector" . | nindent 6 }}
+{{- end -}}
+
+{{/* The WhatsAppBridge of this release, as the operator makes it. */}}
+{{- define "whatsapp-operator.bridgeManifest" -}}
+{{- $full := printf "%s-bridge" (include "whatsapp-operator.fullname" .) -}}
+{{- $scheme := ternary "https" "http" .Values.bridge.tls.enabled -}}
+apiVersion: whatsapp-operator.dev/v1alpha1
+kind: WhatsAppBridge
+metadata:
+  name: {{ .Values.bridge.name }}
+  labels:
+    {{- include "whatsapp-operator.selector" (dict "root" . "component" "bridge") | nindent 4 }}
+    app.kubernetes.io/managed-by: whatsapp-operator
+  {{- if .Values.bridge.default }}
+  annotations:
+    whatsapp-operator.dev/is-default: "true"
+  {{- end }}
+spec:
+  builtin:
+    shards:
+      {{- range $n := until (int .Values.bridge.shards) }}
+      - name: shard-{{ $n }}
+        url: {{ $scheme }}://{{ $full }}-{{ $n }}.{{ $full }}.{{ $.Release.Namespace }}.svc:8443
+      {{- end }}
+    {{- with .Values.bridge.tls.caBundle }}
+    caBundle: |
+      {{- . | nindent 6 }}
+    {{- end }}
+  credentialsSecretRef:
+    namespace: {{ .Release.Namespace }}
+    name: {{ include "whatsapp-operator.bridgeSecret" . }}
+    key: token
+  allowedNamespaces:
+    {{- toYaml .Values.bridge.allowedNamespaces | nindent 4 }}
+  capacity:
+    sessionsPerShard: {{ .Values.bridge.sessionsPerShard }}
+{{- end -}}

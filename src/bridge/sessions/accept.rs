@@ -1,0 +1,258 @@
+//! Messages are accepted: all that are asked for at the moment are on the disk with one flush.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+use whatsapp_operator::bridge_api::{Content, LONGEST_TEXT, Message, MessageSpec, MessageState, MessageStatus};
+
+use super::{
+    clock,
+    outboxes::Place,
+    refusal::Refusal,
+    request::{Asked, NewMessage},
+    session::Actor,
+};
+use crate::{
+    backend::Outgoing,
+    outbox::{Effect, Event, Recipient, Waiting, Write},
+    store::{Change, MessageChange, StoreError, Told},
+};
+
+/// How long a message may be handed over when its caller does not say.
+const DEFAULT_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
+/// The longest time it may wait.
+const LONGEST_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Checks what a caller wants to send.
+pub fn check(id: &str, spec: MessageSpec) -> Result<NewMessage, Refusal> {
+    let good =
+        (8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    if !good {
+        return Err(Refusal::BadMessageId);
+    }
+    let recipient = Recipient::parse(spec.to.reveal())?;
+    let Content::Text { text } = &spec.content;
+    let length = text.reveal().chars().count();
+    if text.reveal().trim().is_empty() || length > LONGEST_TEXT {
+        return Err(Refusal::BadText { length });
+    }
+    let now = Timestamp::now();
+    if spec.expires_at.is_some_and(|at| at <= now || at.duration_since(now) > LONGEST_EXPIRY) {
+        return Err(Refusal::BadExpiry);
+    }
+    Ok(NewMessage { id: id.to_owned(), spec, recipient })
+}
+
+/// What was accepted in memory, and is being written.
+struct Accepted {
+    sequence: u64,
+    new: NewMessage,
+    place: Place,
+    answer: oneshot::Sender<Result<(Message, bool), Refusal>>,
+}
+
+/// What is to be written for the messages that are accepted, and done after that.
+#[derive(Default)]
+struct Batch {
+    accepted: Vec<Accepted>,
+    changes: Vec<Change>,
+    /// What else came due meanwhile: it has happened, whether or not the messages can be written.
+    others: Vec<Change>,
+    effects: Vec<Effect>,
+}
+
+impl Actor {
+    /// Accepts messages and answers each of those who asked.
+    pub(super) async fn accept(&mut self, asked: Vec<Asked>) {
+        let mut batch = Batch::default();
+        for Asked { message, answer } in asked {
+            let refusal = match self.take_in(&message, &mut batch).await {
+                Ok((sequence, place)) => {
+                    batch.accepted.push(Accepted { sequence, new: *message, place, answer });
+                    continue;
+                }
+                Err(refusal) => refusal,
+            };
+            // A repetition is answered whatever has become of the session.
+            let _ = answer.send(match self.accepted_before(&message).await {
+                Ok(Some(before)) => Ok((before, false)),
+                Ok(None) => Err(refusal),
+                Err(otherwise) => Err(otherwise),
+            });
+        }
+        if batch.accepted.is_empty() {
+            return;
+        }
+        match self.shared.store.apply(batch.changes).await {
+            Ok(told) => self.accepted(batch.accepted, batch.effects, told).await,
+            Err(error) => self.not_accepted(batch.accepted, batch.others, batch.effects, &error),
+        }
+    }
+
+    /// Takes a message into the outbox, if nothing speaks against it. What that makes is added to the batch.
+    async fn take_in(&mut self, new: &NewMessage, batch: &mut Batch) -> Result<(u64, Place), Refusal> {
+        if let Some(error) = self.failing() {
+            return Err(error.into());
+        }
+        if self.state.is_deleting() {
+            return Err(Refusal::Deleting);
+        }
+        if !self.state.kept.paired || self.state.kept.spec.wants_unlinked() {
+            return Err(Refusal::NotPaired);
+        }
+        let (now, wall) = (clock::now(), Timestamp::now());
+        let expires_at =
+            new.spec.expires_at.unwrap_or_else(|| wall.saturating_add(DEFAULT_EXPIRY).unwrap_or(Timestamp::MAX));
+        let estimate = self.outbox.estimate(now);
+        let place = self.shared.outboxes.enter(self.outbox.len())?;
+        let too_late = estimate.duration_since(now) - expires_at.duration_since(wall);
+        if too_late > SignedDuration::ZERO {
+            return Err(Refusal::TooMuchWaits { retry_after: Duration::try_from(too_late).unwrap_or_default() });
+        }
+        let recipient = new.recipient.key();
+        let known = self.outbox.is_restricted() && self.shared.store.reader.knows(self.state.id(), recipient).await?;
+        // Not given out again, whatever comes of it: a disk that is slow may still take it.
+        self.last_sequence += 1;
+        let sequence = self.last_sequence;
+        let message = Box::new(queued(new, self.state.id(), sequence, wall, expires_at));
+        let expires_at = clock::to_ours(expires_at, clock::step());
+        let waiting = Waiting { sequence, recipient, known, expires_at, handed_over: false };
+        let (writes, effects) = self.outbox.step(Event::Accepted(waiting), now);
+        batch.changes.push(Change::Message(MessageChange::Accept { message, recipient }));
+        for write in writes {
+            let change = self.change(write);
+            let (Write::HandOver(of) | Write::Settle(of, _)) = write;
+            if of != sequence && batch.accepted.iter().all(|accepted| accepted.sequence != of) {
+                batch.others.push(change.clone());
+            }
+            batch.changes.push(change);
+        }
+        batch.effects.extend(effects);
+        Ok((sequence, place))
+    }
+
+    /// They are on the disk.
+    async fn accepted(&mut self, accepted: Vec<Accepted>, mut effects: Vec<Effect>, told: Vec<Told>) {
+        let (mut answers, mut repeated) = (Vec::new(), false);
+        for Accepted { sequence, new, place, answer } in accepted {
+            // Under the id of each there is one message by now: this one, or one that was there before.
+            let found = told.iter().find_map(|told| match told {
+                Told::Message { message, changed, .. }
+                    if message.status.id == new.id && *changed == (message.status.sequence == sequence) =>
+                {
+                    Some((**message).clone())
+                }
+                Told::Message { .. } | Told::Claim { .. } => None,
+            });
+            match found {
+                Some(message) if message.status.sequence == sequence => {
+                    place.keep();
+                    self.keep_at_hand(sequence, &new, &effects);
+                    answers.push((answer, Ok((message, true))));
+                }
+                Some(before) => {
+                    repeated = true;
+                    self.outbox.withdraw(sequence);
+                    effects.retain(|effect| !effect.sends(sequence));
+                    answers.push((answer, self.repeated(before, &new).await.map(|before| (before, false))));
+                }
+                None => answers.push((answer, Err(Refusal::Closing))),
+            }
+        }
+        self.carry_out_messages(effects).await;
+        for (answer, accepted) in answers {
+            let _ = answer.send(accepted.map(|(mut message, new)| {
+                self.describe(&mut message);
+                (message, new)
+            }));
+        }
+        if repeated {
+            // What was not new may have stood before what waits.
+            self.message_event(Event::Tick).await;
+        }
+    }
+
+    /// They could not be written: nothing has come of them.
+    fn not_accepted(
+        &mut self,
+        accepted: Vec<Accepted>,
+        others: Vec<Change>,
+        mut effects: Vec<Effect>,
+        error: &StoreError,
+    ) {
+        for Accepted { sequence, answer, .. } in accepted {
+            self.outbox.withdraw(sequence);
+            effects.retain(|effect| !effect.sends(sequence));
+            let _ = answer.send(Err(error.clone().into()));
+        }
+        self.owe(others, effects, error.clone());
+    }
+
+    /// Often the message that was accepted last is the next to be sent; it need not be read for that.
+    fn keep_at_hand(&mut self, sequence: u64, new: &NewMessage, effects: &[Effect]) {
+        let sent = |of: u64| effects.iter().any(|effect| effect.sends(of));
+        if self.outgoing.as_ref().is_none_or(|(kept, _)| !sent(*kept)) {
+            let (id, to, content) = (new.id.clone(), new.recipient.clone(), new.spec.content.clone());
+            self.outgoing = Some((sequence, Outgoing { id, to, content, fresh: false }));
+        }
+    }
+
+    /// The message that was accepted before under this id.
+    async fn accepted_before(&mut self, new: &NewMessage) -> Result<Option<Message>, Refusal> {
+        if let Some(error) = self.failing() {
+            return Err(error.into());
+        }
+        let Some(before) = self.shared.store.reader.message(self.state.id(), &new.id).await? else { return Ok(None) };
+        let mut before = self.repeated(before, new).await?;
+        self.describe(&mut before);
+        Ok(Some(before))
+    }
+
+    /// A message that was accepted before, if it is the same. One that a slow disk took after its caller was told that it did
+    /// not counts from now on.
+    async fn repeated(&mut self, before: Message, new: &NewMessage) -> Result<Message, Refusal> {
+        let before = same(before, new)?;
+        let status = &before.status;
+        if status.state == MessageState::Queued && !self.outbox.holds(status.sequence) && !self.state.is_deleting() {
+            self.shared.outboxes.found(1);
+            let expires_at = clock::to_ours(status.expires_at, clock::step());
+            let (sequence, recipient) = (status.sequence, new.recipient.key());
+            let waiting = Waiting { sequence, recipient, known: false, expires_at, handed_over: true };
+            self.message_event(Event::Accepted(waiting)).await;
+        }
+        Ok(before)
+    }
+}
+
+/// A message as it is written first.
+fn queued(new: &NewMessage, session: &str, sequence: u64, accepted_at: Timestamp, expires_at: Timestamp) -> Message {
+    let status = MessageStatus {
+        id: new.id.clone(),
+        session: session.to_owned(),
+        sequence,
+        state: MessageState::Queued.into(),
+        waits_for: None,
+        cause: None,
+        code: None,
+        accepted_at,
+        expires_at,
+        estimated_send_at: None,
+        sent_at: None,
+        delivered_at: None,
+        companion_delivered_at: None,
+        read_at: None,
+        ended_at: None,
+    };
+    Message { status, to: new.spec.to.clone(), content: new.spec.content.clone() }
+}
+
+/// The message that was accepted before under this id, if it is the same.
+fn same(before: Message, new: &NewMessage) -> Result<Message, Refusal> {
+    let recipient = Recipient::parse(before.to.reveal());
+    if recipient.as_ref() == Ok(&new.recipient) && before.content == new.spec.content {
+        Ok(before)
+    } else {
+        Err(Refusal::OtherMessage)
+    }
+}

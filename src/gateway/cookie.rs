@@ -1,0 +1,131 @@
+//! The cookie of a browser that is signed in, as pure functions of headers.
+//!
+//! It holds the caller's own token and lives as long as the browser runs, or until the token expires. Scripts cannot read it
+//! (`HttpOnly`), other sites' pages do not send it (`SameSite=Strict`), and what changes something is taken with it only from
+//! the gateway's own pages ([`is_own_page`]).
+
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+
+/// Browsers keep cookies of 4096 bytes, name and attributes included (RFC 6265, section 6.1).
+pub const LONGEST_TOKEN: usize = 3800;
+
+/// Whether the browser came over TLS: to the gateway, or to the proxy in front of it. A caller that lies about it makes its
+/// own cookie stricter, nothing else.
+pub fn is_secure(https: bool, headers: &HeaderMap) -> bool {
+    https || headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+/// The token in the cookies, whoever's it may be.
+pub fn token(headers: &HeaderMap) -> Option<&str> {
+    let names = [name(headers, true), name(headers, false)];
+    let pairs = || {
+        let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
+    };
+    names.iter().find_map(|name| pairs().find(|(given, value)| given == name && !value.is_empty())).map(|(_, v)| v)
+}
+
+/// `Set-Cookie` for a token.
+pub fn set(headers: &HeaderMap, token: &str, secure: bool) -> Option<HeaderValue> {
+    let attributes = if secure { "; Secure" } else { "" };
+    let text = format!("{}={token}; Path=/; HttpOnly; SameSite=Strict{attributes}", name(headers, secure));
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// `Set-Cookie` that removes it, in both of its forms.
+pub fn removed(headers: &HeaderMap) -> impl Iterator<Item = HeaderValue> {
+    let forms = [(true, "; Secure"), (false, "")];
+    forms
+        .map(|(secure, more)| format!("{}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0{more}", name(headers, secure)))
+        .into_iter()
+        .filter_map(|text| HeaderValue::try_from(text).ok())
+}
+
+/// Whether a request comes from a page of this gateway, as far as the browser says (Fetch Metadata; `Origin` from those that
+/// do not send it). Scripts can set neither header.
+pub fn is_own_page(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()?.parse::<Uri>().ok());
+    let origin = origin.as_ref().and_then(|origin| origin.authority());
+    origin.is_some_and(|origin| host(headers).is_some_and(|host| host.eq_ignore_ascii_case(origin.as_str())))
+}
+
+/// Whether a browser says that another page made the request. Programs say nothing, and are none.
+pub fn is_foreign_page(headers: &HeaderMap) -> bool {
+    let is_browser = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
+    is_browser && !is_own_page(headers)
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::HOST)?.to_str().ok()
+}
+
+/// Cookies belong to a host whatever the port; two gateways on one host, as with two port-forwards, have one each. `__Host-`
+/// binds the name to this very host and to TLS.
+fn name(headers: &HeaderMap, secure: bool) -> String {
+    let port = host(headers).and_then(|host| host.rsplit_once(':')).map(|(_, port)| port);
+    let port = port.filter(|port| !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()));
+    let prefix = if secure { "__Host-" } else { "" };
+    port.map_or_else(|| format!("{prefix}whatsapp-operator"), |port| format!("{prefix}whatsapp-operator-{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let name = |name: &str| name.parse::<axum::http::HeaderName>().unwrap();
+        pairs.iter().map(|(key, value)| (name(key), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_cookie_that_was_set_is_found_by_the_same_host_and_no_other() {
+        for (host, secure) in
+            [("a.example", true), ("a.example", false), ("127.0.0.1:8000", false), ("[::1]:8000", true)]
+        {
+            let asked = headers(&[("host", host)]);
+            let value = set(&asked, "abc.d-e_f=", secure).unwrap();
+            let text = value.to_str().unwrap();
+            assert!(text.contains("; HttpOnly; SameSite=Strict") && text.contains("; Secure") == secure, "{text}");
+            assert_eq!(text.starts_with("__Host-"), secure);
+            assert!(value.is_sensitive(), "it must not be printed");
+            let sent = format!("other=1; {}", text.split(';').next().unwrap());
+            assert_eq!(token(&headers(&[("host", host), ("cookie", &sent)])), Some("abc.d-e_f="));
+            assert_eq!(token(&headers(&[("host", "127.0.0.1:9"), ("cookie", &sent)])), None);
+            assert_eq!(removed(&asked).count(), 2);
+        }
+        for none in ["", "whatsapp-operator", "whatsapp-operator=", "xwhatsapp-operator=a"] {
+            assert_eq!(token(&headers(&[("host", "a.example"), ("cookie", none)])), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn only_pages_of_this_gateway_are_its_own() {
+        let host = ("host", "a.example:8000");
+        for (more, own, foreign) in [
+            (vec![("sec-fetch-site", "same-origin")], true, false),
+            (vec![("sec-fetch-site", "same-origin"), ("origin", "https://evil.example")], true, false),
+            (vec![("sec-fetch-site", "same-site"), ("origin", "http://a.example:8000")], false, true),
+            (vec![("sec-fetch-site", "cross-site")], false, true),
+            (vec![("sec-fetch-site", "none")], false, true),
+            (vec![("origin", "http://a.example:8000")], true, false),
+            (vec![("origin", "http://a.example")], false, true),
+            (vec![("origin", "null")], false, true),
+            (vec![], false, false),
+        ] {
+            let given = headers(&[vec![host], more.clone()].concat());
+            assert_eq!((is_own_page(&given), is_foreign_page(&given)), (own, foreign), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_tls_is_believed() {
+        assert!(is_secure(true, &headers(&[])) && !is_secure(false, &headers(&[])));
+        assert!(is_secure(false, &headers(&[("x-forwarded-proto", "https")])));
+        assert!(!is_secure(false, &headers(&[("x-forwarded-proto", "http")])));
+    }
+}

@@ -1,0 +1,236 @@
+//! The files of the page: part of the program, packed once when the first is asked for.
+
+use std::io::Write as _;
+
+use flate2::{Compression, write::GzEncoder};
+use sha2::{Digest as _, Sha256};
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+const PICTURE: &str = "image/svg+xml";
+
+macro_rules! files {
+    ($($list:ident { $($kind:ident $name:literal),+ $(,)? })+) => {
+        $(const $list: &[(&str, &str, &str)] = &[$(($name, $kind, include_str!(concat!("web/", $name)))),+];)+
+    };
+}
+
+files! {
+    // What the page needs before anything is seen.
+    FIRST {
+    PICTURE "icon.svg",
+    SCRIPT "vendor/preact.js",
+    SCRIPT "vendor/hooks.js",
+    SCRIPT "vendor/htm.js",
+    SCRIPT "html.js",
+    SCRIPT "api.js",
+    SCRIPT "stream.js",
+    SCRIPT "store.js",
+    SCRIPT "settings.js",
+    SCRIPT "selection.js",
+    SCRIPT "words.js",
+    SCRIPT "parts/icons.js",
+    SCRIPT "parts/controls.js",
+    SCRIPT "parts/dialog.js",
+    SCRIPT "parts/toasts.js",
+    SCRIPT "parts/window.js",
+    SCRIPT "page/status.js",
+    SCRIPT "page/actions.js",
+    SCRIPT "page/card.js",
+    SCRIPT "page/table.js",
+    SCRIPT "page/summary.js",
+    SCRIPT "page/header.js",
+    SCRIPT "page/home.js",
+    SCRIPT "app.js",
+    SCRIPT "start.js",
+    }
+    // What is loaded when it is wanted.
+    LATER {
+    SCRIPT "words/en.js",
+    SCRIPT "words/de.js",
+    SCRIPT "words/en_windows.js",
+    SCRIPT "words/de_windows.js",
+    SCRIPT "page/bulk.js",
+    SCRIPT "dialogs/add.js",
+    SCRIPT "dialogs/events.js",
+    SCRIPT "dialogs/qr.js",
+    SCRIPT "dialogs/rename.js",
+    SCRIPT "dialogs/remove.js",
+    SCRIPT "dialogs/unlink.js",
+    SCRIPT "dialogs/messages.js",
+    SCRIPT "dialogs/help.js",
+    SCRIPT "dialogs/sign_in.js",
+    }
+}
+
+/// One file for browsers: together they pack better, and arrive at once.
+const STYLES: &str = concat!(
+    include_str!("web/style/base.css"),
+    include_str!("web/style/page.css"),
+    include_str!("web/style/dialogs.css")
+);
+
+const PAGE: &str = include_str!("web/page.html");
+
+/// One file as browsers get it.
+pub struct Asset {
+    /// Its path.
+    name: &'static str,
+    /// Its media type.
+    pub kind: &'static str,
+    /// As it is.
+    pub plain: Vec<u8>,
+    /// With gzip.
+    pub packed: Vec<u8>,
+    /// Its strong entity tag.
+    pub tag: String,
+}
+
+/// All files.
+pub struct Assets {
+    /// A digest of all of them; a part of their addresses, so that they may be kept for ever.
+    pub version: String,
+    /// The page that loads them.
+    pub page: Asset,
+    files: Vec<Asset>,
+}
+
+impl Assets {
+    /// Packs everything: about 100 kB, a few milliseconds.
+    pub fn pack() -> Self {
+        let mut all = Sha256::new();
+        let scripts = || FIRST.iter().chain(LATER).copied();
+        for (name, _, text) in scripts().chain([("style.css", STYLE, STYLES), ("page.html", STYLE, PAGE)]) {
+            all.update(format!("{name}\0{text}\0"));
+        }
+        let version = short(&all.finalize());
+        let place = |name: &str| format!("/dashboard/assets/{version}/{name}");
+        // Without it, browsers would ask for each script only when the one that imports it has come.
+        let links: String = FIRST
+            .iter()
+            .filter(|(_, kind, _)| *kind == SCRIPT)
+            .map(|(name, ..)| format!("<link rel=\"modulepreload\" href=\"{}\">\n", place(name)))
+            .collect();
+        let page = PAGE.replace("<!-- scripts -->\n", &links).replace("/dashboard/assets/version/", &place(""));
+        let files = scripts().map(|(name, kind, text)| Asset::of(name, kind, text));
+        let files = files.chain([Asset::of("style.css", STYLE, STYLES)]).collect();
+        Self { version, page: Asset::of("page.html", "text/html; charset=utf-8", &page), files }
+    }
+
+    /// The file with this path.
+    pub fn get(&self, name: &str) -> Option<&Asset> {
+        self.files.iter().find(|file| file.name == name)
+    }
+}
+
+impl Asset {
+    fn of(name: &'static str, kind: &'static str, text: &str) -> Self {
+        let plain = text.as_bytes().to_vec();
+        let tag = format!("\"{}\"", short(&Sha256::digest(&plain)));
+        Self { name, kind, packed: packed(&plain), plain, tag }
+    }
+}
+
+fn packed(plain: &[u8]) -> Vec<u8> {
+    let mut packer = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing to memory does not fail.
+    let _ = packer.write_all(plain);
+    packer.finish().unwrap_or_default()
+}
+
+fn short(digest: &[u8]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    fn web() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gateway/dashboard/web")
+    }
+
+    /// The files below a folder, by their paths from it.
+    fn below(folder: &Path, found: &mut BTreeSet<String>, root: &Path) {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                below(&path, found, root);
+            } else {
+                found.insert(path.strip_prefix(root).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_is_served_and_every_import_leads_to_one() {
+        let mut found = BTreeSet::new();
+        below(&web(), &mut found, &web());
+        let served: BTreeSet<String> = FIRST.iter().chain(LATER).map(|(name, ..)| (*name).to_owned()).collect();
+        let others = ["page.html", "vendor/fetch", "vendor/pinned", "vendor/LICENSES"];
+        let styles = ["style/base.css", "style/page.css", "style/dialogs.css"];
+        let others = others.iter().chain(&styles).map(|name| (*name).to_owned()).collect();
+        assert_eq!(found.difference(&others).collect::<Vec<_>>(), served.iter().collect::<Vec<_>>());
+        for (name, kind, text) in FIRST.iter().chain(LATER).filter(|(_, kind, _)| *kind == SCRIPT) {
+            let folder = Path::new(name).parent().unwrap();
+            let imports =
+                |line: &&str| line.starts_with("import ") || line.contains("} from '") || line.contains("import('");
+            for line in text.lines().filter(imports) {
+                let Some(target) = line.split('\'').nth(1) else { continue };
+                let mut path = folder.to_path_buf();
+                for part in target.split('/') {
+                    match part {
+                        "." => {}
+                        ".." => drop(path.pop()),
+                        part => path.push(part),
+                    }
+                }
+                assert!(served.contains(path.to_str().unwrap()), "{name} ({kind}) imports {target}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_libraries_are_those_that_were_fetched() {
+        let pinned = fs::read_to_string(web().join("vendor/pinned")).unwrap();
+        let mut count = 0;
+        for line in pinned.lines().filter(|line| line.starts_with("file ")) {
+            let [_, name, digest] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let text = fs::read(web().join("vendor").join(name)).unwrap();
+            let found: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(found, digest, "{name} is not what vendor/fetch made; run it");
+            count += 1;
+        }
+        assert_eq!(count, 3);
+    }
+
+    #[test]
+    fn the_first_paint_is_small() {
+        let assets = Assets::pack();
+        let libraries: usize =
+            assets.files.iter().filter(|file| file.name.starts_with("vendor/")).map(|file| file.packed.len()).sum();
+        let size = |name: &str| assets.get(name).unwrap().packed.len();
+        let first: usize = FIRST.iter().map(|(name, ..)| size(name)).sum();
+        let words = size("words/en.js").max(size("words/de.js"));
+        let all = first + words + size("style.css") + assets.page.packed.len();
+        println!("libraries {libraries} B, first paint {all} B, the form to sign in {} B", size("dialogs/sign_in.js"));
+        assert!(libraries < 8_000, "the libraries are {libraries} B");
+        assert!(all < 40_000, "the first paint takes {all} B");
+    }
+
+    #[test]
+    fn the_page_loads_nothing_from_elsewhere_and_has_nothing_inline() {
+        let assets = Assets::pack();
+        let page = String::from_utf8(assets.page.plain).unwrap();
+        assert!(!page.contains("assets/version/") && page.contains(&assets.version));
+        assert!(!page.contains("http") && !page.contains(" style=") && !page.contains("<style"), "{page}");
+        assert!(page.matches("<script").count() == page.matches("<script type=\"module\" src=").count());
+        for (name, _, text) in FIRST.iter().chain(LATER).filter(|(name, ..)| !name.starts_with("vendor/")) {
+            for bad in ["innerHTML", "insertAdjacentHTML", "document.write", "eval(", "dangerouslySet", "https://"] {
+                assert!(!text.contains(bad), "{name} has {bad}");
+            }
+        }
+    }
+}

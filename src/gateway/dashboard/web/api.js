@@ -1,0 +1,87 @@
+// The gateway's public API. The browser adds the cookie of `sign-in`; nothing here ever holds a token.
+import { t } from './words.js';
+
+// A request may wait for the API server; whatever takes longer is not coming.
+const LIMIT = 40_000;
+// Answers say the time in whole seconds, and a server may keep that line for a second.
+const COARSE = 2_000;
+
+// A refusal in the API's words, or the lack of an answer in ours.
+export class Refusal extends Error {
+  constructor({ code, message, retryable = false, retryAfter, requestId }, status = 0) {
+    super(sentence(message));
+    Object.assign(this, { code, retryable, retryAfter, requestId, status });
+  }
+}
+
+export function sentence(text) {
+  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?)]$/.test(first) ? first : `${first}.`;
+}
+
+// How far the gateway's clock is ahead of this machine's, as far as its answers tell: at least and at most.
+let least = -Infinity;
+let most = Infinity;
+let offset = 0;
+
+export const now = () => Date.now() + offset;
+
+// An answer's time is from between the request and its arrival. However late it arrives, it can only narrow what earlier ones
+// told; one that contradicts them means that a clock was set.
+export function learnClock(response, askedAt) {
+  const said = Date.parse(response.headers.get('date') ?? '');
+  if (Number.isNaN(said)) return;
+  const bounds = [said - Date.now(), said + COARSE - askedAt];
+  [least, most] = [Math.max(least, bounds[0]), Math.min(most, bounds[1])];
+  if (least > most) [least, most] = bounds;
+  offset = least <= 0 && most >= 0 ? 0 : (least + most) / 2;
+}
+
+let whenEnded = () => {};
+
+// Called when the gateway takes the cookie no longer.
+export function onEnded(callback) {
+  whenEnded = callback;
+}
+
+export async function refusal(response) {
+  const answer = await response.json().catch(() => undefined);
+  const error = answer?.error ?? { code: 'Unreadable', message: t('errors.unreadable'), retryable: true };
+  return new Refusal(error, response.status);
+}
+
+// One request; the data of its answer.
+export async function call(method, path, body, headers = {}) {
+  const askedAt = Date.now();
+  let response;
+  try {
+    response = await fetch(`/api/v1/${path}`, {
+      method,
+      headers: body === undefined ? headers : { ...headers, 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: 'same-origin',
+      cache: 'no-store',
+      signal: AbortSignal.timeout(LIMIT),
+    });
+  } catch {
+    throw new Refusal({ code: 'Unreachable', message: t('errors.unreachable'), retryable: true });
+  }
+  learnClock(response, askedAt);
+  if (response.ok) return (await response.json()).data;
+  const refused = await refusal(response);
+  if (response.status === 401 && path !== 'sign-in') whenEnded();
+  throw refused;
+}
+
+export const get = (path) => call('GET', path);
+export const post = (path, body, headers) => call('POST', path, body, headers);
+
+// A path or a query, with its values escaped.
+export function path(parts, ...values) {
+  return parts.reduce((text, part, at) => text + encodeURIComponent(values[at - 1]) + part);
+}
+
+// 128 random bits; randomUUID is there over TLS only.
+export function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}

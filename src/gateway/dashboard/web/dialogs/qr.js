@@ -1,0 +1,163 @@
+// The code for the phone, live: each code as WhatsApp gives it, until one is used or the window has passed.
+import { html, useEffect, useState } from '../html.js';
+import { get, now, path, post } from '../api.js';
+import { useStore } from '../store.js';
+import { t } from '../words.js';
+import { Button, Problem } from '../parts/controls.js';
+import { Dialog } from '../parts/dialog.js';
+import { Icon } from '../parts/icons.js';
+import { toast } from '../parts/toasts.js';
+import { advice } from '../page/status.js';
+
+// Long enough to be seen.
+const FAREWELL = 1_500;
+// Codes follow one another within moments; only what is overdue for longer has expired.
+const GRACE = 2_000;
+// Seconds that codes are valid at most: the first of a window, and one to type.
+const LONGEST = 60;
+const LONGEST_TYPED = 180;
+// Light modules around a code (ISO/IEC 18004).
+const QUIET = 4;
+
+const LINKING = ['Connecting', 'Reconnecting'];
+
+// The code that the session has now, read again whenever the stream says that it is another one.
+function useCode(session) {
+  const [code, setCode] = useState(null);
+  const [error, setError] = useState(null);
+  const [again, setAgain] = useState(0);
+  const expires = session?.phase === 'AwaitingPairing' ? session.qr_expires_at : null;
+  useEffect(() => {
+    let wanted = true;
+    if (!expires) {
+      setCode(null);
+      return undefined;
+    }
+    get(path`sessions/qr/${session.id}/`).then(
+      (found) => wanted && (setCode(found), setError(null)),
+      (refused) => wanted && !['NoCode', 'AlreadyConnected'].includes(refused.code) && setError(refused),
+    );
+    return () => {
+      wanted = false;
+    };
+  }, [session?.id, expires, again]);
+  return { code, error, retry: () => setAgain((count) => count + 1) };
+}
+
+// Seconds left, counted while the code is on the screen.
+function useSecondsLeft(until) {
+  const left = () => (until ? Math.max(0, Date.parse(until) - now()) : null);
+  const [shown, setShown] = useState(left());
+  useEffect(() => {
+    setShown(left());
+    if (!until) return undefined;
+    let timer;
+    const tick = () => {
+      const rest = left();
+      setShown(rest);
+      // At the moment the next second begins.
+      if (rest > 0) timer = setTimeout(tick, rest % 1000 || 1000);
+    };
+    tick();
+    return () => clearTimeout(timer);
+  }, [until]);
+  return shown === null ? null : Math.ceil(shown / 1000);
+}
+
+const timeOf = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
+
+function Picture({ code }) {
+  const { size, path: modules } = code.qr_drawing;
+  const side = size + 2 * QUIET;
+  return html`
+    <svg class="qr-picture" viewBox="0 0 ${side} ${side}" role="img" aria-label=${t('qr.picture')} shape-rendering="crispEdges">
+      <rect width=${side} height=${side} fill="#fff" />
+      <path transform="translate(${QUIET} ${QUIET})" d=${modules} fill="#000" />
+    </svg>`;
+}
+
+const Typed = ({ text }) => html`
+  <output class="qr-typed" aria-label=${[...text].join(' ')}>${text.replace(/^(.{4})-?(.{4})$/, '$1-$2')}</output>`;
+
+function Over({ title, text, children }) {
+  return html`<div class="qr-over" role="status"><strong>${title}</strong>${text && html`<p>${text}</p>`}${children}</div>`;
+}
+
+export default function QrDialog({ id, onClose }) {
+  const { sessions } = useStore();
+  const session = sessions.get(id);
+  const [name] = useState(session?.instance_name ?? '');
+  const { code, error, retry } = useCode(session);
+  const until = code?.qr_expires_at ?? null;
+  const left = useSecondsLeft(until);
+  const [overdue, setOverdue] = useState(false);
+  const [refused, setRefused] = useState(null);
+
+  useEffect(() => {
+    setOverdue(false);
+    if (left !== 0) return undefined;
+    const timer = setTimeout(setOverdue, GRACE, true);
+    return () => clearTimeout(timer);
+  }, [left === 0, until]);
+
+  const connected = session?.status === 'connected';
+  useEffect(() => {
+    if (!connected) return undefined;
+    const timer = setTimeout(() => {
+      toast(t('qr.connected', { name }));
+      onClose();
+    }, FAREWELL);
+    return () => clearTimeout(timer);
+  }, [connected]);
+
+  async function refresh() {
+    setRefused(null);
+    try {
+      await post(path`sessions/refresh-qr/${id}/?wait=0`);
+    } catch (why) {
+      setRefused(why);
+    }
+  }
+
+  const last = code && (code.qr_attempt === null || code.qr_attempt === code.qr_attempts);
+  const expired = session?.phase === 'PairingExpired' || (left === 0 && (last || overdue));
+  const mayRefresh = session?.actions.includes('refresh-qr');
+  const typed = code?.pairing_code;
+  const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${t(typed ? 'qr.refreshTyped' : 'qr.refresh')} kind=${expired ? 'primary' : ''} onPress=${refresh} />`;
+
+  function inside() {
+    if (!session) return html`<${Over} title=${t('qr.gone')} />`;
+    if (connected) return html`<div class="qr-done" role="status"><${Icon} name="check" /><strong>${t('qr.connected', { name })}</strong></div>`;
+    if (LINKING.includes(session.phase)) return html`<${Over} title=${t('qr.linking')}><i class="spinner"></i><//>`;
+    if (expired) return html`<${Over} title=${t('qr.expired')} text=${t('qr.expiredText')}>${refreshButton()}<//>`;
+    if (left === 0) return html`<${Over} title=${t('qr.next')}><i class="spinner"></i><//>`;
+    if (!code && session.phase !== 'AwaitingPairing' && session.phase !== 'Pending') return html`<${Over} title=${advice(session)}>${refreshButton()}<//>`;
+    if (!code) return html`<${Over} title=${t('qr.waiting')} text=${session.reason === 'PairingQueued' || session.phase === 'Pending' ? advice(session) : ''}><i class="spinner"></i><//>`;
+    return null;
+  }
+
+  const over = inside();
+  const longest = typed ? LONGEST_TYPED : LONGEST;
+  return html`
+    <${Dialog} title=${t('qr.title', { name })} kind="qr" onClose=${onClose}>
+      <${Problem} error=${refused ?? error} onRetry=${refused ? refresh : retry} />
+      <div class="qr">
+        <div class="qr-place ${over ? 'is-over' : ''} ${typed ? 'is-typed' : ''}">
+          ${code?.qr_drawing && html`<${Picture} code=${code} />`}
+          ${typed && html`<${Typed} text=${typed} />`}
+          ${over}
+        </div>
+        <div class="qr-side">
+          <ol class="steps">${t(typed ? 'qr.typed' : 'qr.steps').map((step) => html`<li key=${step}>${step}</li>`)}</ol>
+          ${code && !over && html`
+            <p class="qr-left" role="timer" data-expires=${until} data-left=${left}>
+              <span>${t('qr.left', { time: timeOf(left) })}</span>
+              ${code.qr_attempt && html`<span class="aside">${t('qr.attempt', { attempt: code.qr_attempt, attempts: code.qr_attempts })}</span>`}
+              <progress max=${longest} value=${Math.min(left, longest)} aria-hidden="true"></progress>
+            </p>`}
+          <p class="hint">${t('qr.secret')}</p>
+          ${!expired && !connected && refreshButton()}
+        </div>
+      </div>
+    <//>`;
+}

@@ -1,0 +1,40 @@
+// Deleting takes the name, typed: it cannot be undone.
+import { html, useState } from '../html.js';
+import { call, path } from '../api.js';
+import { useStore } from '../store.js';
+import { t } from '../words.js';
+import { Button, Field, Problem } from '../parts/controls.js';
+import { Dialog } from '../parts/dialog.js';
+import { toast } from '../parts/toasts.js';
+
+const same = (one, other) => one.normalize('NFC').trim() === other.normalize('NFC').trim();
+
+export default function RemoveDialog({ id, onClose }) {
+  const session = useStore().sessions.get(id);
+  const [name] = useState(session?.instance_name ?? '');
+  const [typed, setTyped] = useState('');
+  const [refused, setRefused] = useState(null);
+  const agreed = same(typed, name);
+
+  async function submit() {
+    if (!agreed) return;
+    setRefused(null);
+    try {
+      const { deleted } = await call('DELETE', path`sessions/delete/${id}/?wait=0`);
+      toast(t(deleted ? 'remove.done' : 'remove.under', { name }));
+      onClose();
+    } catch (error) {
+      setRefused(error);
+    }
+  }
+
+  const footer = html`
+    <${Button} label=${t('cancel')} onPress=${onClose} />
+    <${Button} label=${t('remove.button')} icon="trash" kind="danger" type="submit" onPress=${submit} disabled=${!agreed} />`;
+  return html`
+    <${Dialog} title=${t('remove.title', { name })} onClose=${onClose} footer=${footer}>
+      <${Problem} error=${refused} />
+      <p>${t('remove.text')}</p>
+      <${Field} label=${t('remove.type', { name: `“${name}”` })} value=${typed} dir="auto" onInput=${(event) => setTyped(event.target.value)} />
+    <//>`;
+}

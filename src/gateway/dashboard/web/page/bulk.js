@@ -1,0 +1,107 @@
+// What is asked of many instances at once: each has its own outcome, and those that failed can be asked again.
+import { html, useState } from '../html.js';
+import { call, sentence } from '../api.js';
+import { current, useStore } from '../store.js';
+import { changed, selectNone, selection, useSelection } from '../selection.js';
+import { t } from '../words.js';
+import { Button, Field } from '../parts/controls.js';
+import { Dialog } from '../parts/dialog.js';
+
+const VERBS = ['connect', 'disconnect', 'refresh-qr', 'delete'];
+const ICONS = { connect: 'power', disconnect: 'power', 'refresh-qr': 'refresh', delete: 'trash' };
+// So many at a time, so that their outcomes are seen to come.
+const AT_ONCE = 50;
+// A gateway that asks for patience is asked again so often.
+const TRIES = 5;
+
+const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+async function ask(action, ids) {
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return (await call('POST', 'sessions/bulk/', { action, session_ids: ids })).outcomes;
+    } catch (error) {
+      if (error.code !== 'RateLimited' || tried === TRIES) throw error;
+      await wait(error.retryAfter ?? 1);
+    }
+  }
+}
+
+function put(id, is, text) {
+  selection().outcomes.set(id, { is, text });
+  changed();
+}
+
+async function some(verb, ids) {
+  const asked = ids.filter((id) => {
+    const session = current().sessions.get(id);
+    const offered = session?.actions.includes(verb);
+    if (offered) put(id, 'busy', t('bulk.busy'));
+    else put(id, 'failed', t(session ? 'bulk.notOffered' : 'qr.gone'));
+    return offered;
+  });
+  if (!asked.length) return;
+  try {
+    const outcomes = await ask(verb, asked);
+    asked.forEach((id, at) => {
+      const { done, error } = outcomes[at];
+      put(id, done ? 'done' : 'failed', done ? t('bulk.done') : sentence(error.message));
+    });
+  } catch (error) {
+    asked.forEach((id) => put(id, 'failed', error.message));
+  }
+}
+
+// Asks all of them, some at a time, in their order.
+async function run(verb, ids) {
+  ids.forEach((id) => selection().outcomes.set(id, { is: 'waiting', text: t('bulk.waiting') }));
+  changed();
+  for (let at = 0; at < ids.length; at += AT_ONCE) await some(verb, ids.slice(at, at + AT_ONCE));
+}
+
+function ConfirmDelete({ count, onAgreed, onClose }) {
+  const [typed, setTyped] = useState('');
+  const agreed = typed.trim() === String(count);
+  const footer = html`
+    <${Button} label=${t('cancel')} onPress=${onClose} />
+    <${Button} label=${t('remove.button')} icon="trash" kind="danger" type="submit" disabled=${!agreed} onPress=${() => agreed && onAgreed()} />`;
+  return html`
+    <${Dialog} title=${t('bulk.deleteTitle', { count })} onClose=${onClose} footer=${footer}>
+      <p>${t('bulk.deleteText')}</p>
+      <${Field} label=${t('remove.type', { name: count })} value=${typed} inputmode="numeric" onInput=${(event) => setTyped(event.target.value)} />
+    <//>`;
+}
+
+export default function Bulk() {
+  const { sessions } = useStore();
+  const { chosen, outcomes } = useSelection();
+  const [last, setLast] = useState(null);
+  const [running, setRunning] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const ids = [...chosen].filter((id) => sessions.has(id));
+  const of = (is) => [...outcomes.values()].filter((outcome) => outcome.is === is).length;
+  const failed = [...outcomes].filter(([id, { is }]) => is === 'failed' && sessions.has(id)).map(([id]) => id);
+  const start = (verb, which) => {
+    setAsking(false);
+    setLast(verb);
+    setRunning(true);
+    outcomes.clear();
+    return run(verb, which).finally(() => setRunning(false));
+  };
+  const offered = (verb) => ids.some((id) => sessions.get(id).actions.includes(verb));
+  const button = (verb) => html`
+    <${Button} key=${verb} icon=${ICONS[verb]} label=${t(`actions.${verb}`)} kind="small ${verb === 'delete' ? 'danger quiet' : ''}" data-bulk=${verb}
+      disabled=${running || !offered(verb)} onPress=${() => (verb === 'delete' ? setAsking(true) : start(verb, ids))} />`;
+  if (!ids.length && !running) return null;
+  return html`
+    <section class="bulk" aria-label=${t('bulk.title')}>
+      <strong>${t('bulk.selected', { count: ids.length })}</strong>
+      ${VERBS.map(button)}
+      ${outcomes.size > 0 && html`
+        <span class="bulk-outcome" role="status" data-done=${of('done')} data-failed=${of('failed')} data-waiting=${of('waiting')}>
+          ${t('bulk.outcome', { done: of('done'), failed: of('failed'), left: of('waiting') + of('busy') })}</span>`}
+      ${!running && failed.length > 0 && html`<${Button} icon="refresh" label=${t('bulk.retry', { count: failed.length })} kind="small primary" data-bulk="retry" onPress=${() => start(last, failed)} />`}
+      <${Button} icon="close" label=${t('bulk.none')} kind="small quiet" onlyIcon disabled=${running} onPress=${selectNone} />
+      ${asking && html`<${ConfirmDelete} count=${ids.length} onAgreed=${() => start('delete', ids)} onClose=${() => setAsking(false)} />`}
+    </section>`;
+}

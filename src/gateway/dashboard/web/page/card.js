@@ -1,0 +1,41 @@
+// One instance as a card.
+import { html, memo } from '../html.js';
+import { brief, day, t } from '../words.js';
+import { Button, Copy } from '../parts/controls.js';
+import { Icon } from '../parts/icons.js';
+import { Actions, act } from './actions.js';
+import { Status, advice, light, phone } from './status.js';
+
+const Fact = ({ name, children }) => html`<div class="fact"><dt>${name}</dt><dd>${children}</dd></div>`;
+
+export const Card = memo(({ session, waiting, withOwner }) => {
+  const text = advice(session);
+  return html`
+    <article class="card ${session.is_primary ? 'is-primary' : ''} is-${light(session)}" data-id=${session.id}
+      aria-labelledby="name-${session.id}">
+      <header class="card-head">
+        <h3 id="name-${session.id}" title=${session.instance_name}><bdi>${session.instance_name}</bdi></h3>
+        ${session.actions.includes('rename') && html`
+          <${Button} icon="pencil" label=${t('actions.rename')} kind="quiet rename" onlyIcon onPress=${() => act(session, 'rename')} />`}
+        ${session.is_primary && html`<span class="badge"><${Icon} name="star" />${t('card.primary')}</span>`}
+      </header>
+      <div class="card-state">
+        <${Status} session=${session} />
+        ${waiting > 0 && html`<button type="button" class="chip" onClick=${() => act(session, 'messages')}><${Icon} name="clock" />${t('card.waiting', { count: waiting })}</button>`}
+      </div>
+      ${text && html`<p class="advice">${text}</p>`}
+      <dl class="facts">
+        <${Fact} name=${t('card.phone')}><span class="number">${phone(session) || t('card.noPhone')}</span><//>
+        <${Fact} name=${t('card.created')}><time datetime=${session.created_at}>${day(session.created_at)}</time><//>
+        ${session.connected_at && html`<${Fact} name=${t('card.connectedAt')}><time datetime=${session.connected_at}>${brief(session.connected_at)}</time><//>`}
+        ${withOwner && html`<${Fact} name=${t('card.owner')}><bdi>${session.user ?? '–'}</bdi><//>`}
+        <${Fact} name=${t('card.session')}>
+          ${session.session_id ? html`<${Copy} text=${session.session_id} label=${t('card.session')} />` : t('card.none')}
+        <//>
+      </dl>
+      <${Actions} session=${session} />
+    </article>`;
+});
+
+export const CardSkeleton = () => html`
+  <div class="card skeleton" aria-hidden="true"><i class="w40"></i><i class="w20"></i><i class="w80"></i><i class="w60"></i></div>`;

@@ -1,0 +1,95 @@
+// Whose instances, whether the page is live, and settings.
+import { html, useEffect, useRef, useState } from '../html.js';
+import { post } from '../api.js';
+import { chooseScope, openDialog, signedOut, useStore } from '../store.js';
+import { choose, useSettings } from '../settings.js';
+import { LANGUAGES, brief, loadWords, t } from '../words.js';
+import { Button } from '../parts/controls.js';
+import { complain } from '../parts/toasts.js';
+
+function Select({ label, value, options, onChoose }) {
+  return html`
+    <label class="select"><span>${label}</span>
+      <select value=${value} onChange=${(event) => onChoose(event.target.value)}>
+        ${options.map(([key, name]) => html`<option key=${key} value=${key} selected=${key === value}>${name}</option>`)}
+      </select>
+    </label>`;
+}
+
+function Scope() {
+  const { scope, owners, account } = useStore();
+  const others = [...owners].filter((owner) => owner !== account.user).sort();
+  if (scope.owner && scope.owner !== '*' && !others.includes(scope.owner)) others.push(scope.owner);
+  const choices = [['', t('scope.mine')], ['*', t('scope.everyone')], ...others.map((owner) => [owner, owner])];
+  const spaces = [['', t('scope.here', { namespace: account.namespace })], ['*', t('scope.everywhere')]];
+  if (scope.namespace && scope.namespace !== '*') spaces.push([scope.namespace, t('scope.here', { namespace: scope.namespace })]);
+  return html`
+    <div class="scope">
+      <${Select} label=${t('scope.owner')} value=${scope.owner} options=${choices} onChoose=${(owner) => chooseScope({ owner })} />
+      <${Select} label=${t('scope.namespace')} value=${scope.namespace} options=${spaces} onChoose=${(namespace) => chooseScope({ namespace })} />
+    </div>`;
+}
+
+const Live = () => {
+  const { stream } = useStore();
+  if (stream === 'off') return null;
+  return html`<span class="live ${stream}" role="status"><span class="light" aria-hidden="true"></span>${t(`stream.${stream}`)}</span>`;
+};
+
+function Menu() {
+  const { account } = useStore();
+  const settings = useSettings();
+  const [open, setOpen] = useState(false);
+  const place = useRef();
+  useEffect(() => {
+    if (!open) return undefined;
+    const outside = (event) => !place.current.contains(event.target) && setOpen(false);
+    const escape = (event) => event.key === 'Escape' && setOpen(false);
+    addEventListener('pointerdown', outside);
+    addEventListener('keydown', escape);
+    return () => {
+      removeEventListener('pointerdown', outside);
+      removeEventListener('keydown', escape);
+    };
+  }, [open]);
+  async function leave() {
+    try {
+      await post('sign-out');
+      signedOut();
+    } catch (error) {
+      complain(error);
+    }
+  }
+  async function speak(code) {
+    choose('language', code);
+    await loadWords();
+    // Once more, in the new words.
+    choose('language', code);
+  }
+  const themes = ['system', 'light', 'dark'].map((name) => [name, t(`header.themes.${name}`)]);
+  const languages = [['', t('header.automatic')], ...LANGUAGES.map(({ code, name }) => [code, name])];
+  return html`
+    <div class="menu" ref=${place}>
+      <${Button} icon="sliders" label=${t('header.menu')} kind="quiet" onlyIcon aria-expanded=${open} onPress=${() => setOpen(!open)} />
+      ${open && html`
+        <div class="menu-list">
+          <p class="menu-who"><strong><bdi>${account.user}</bdi></strong>
+            ${account.expires_at && html`<span class="aside">${t('signIn.until', { time: brief(account.expires_at) })}</span>`}</p>
+          <${Select} label=${t('header.theme')} value=${settings.theme} options=${themes} onChoose=${(value) => choose('theme', value)} />
+          <${Select} label=${t('header.language')} value=${settings.language} options=${languages} onChoose=${speak} />
+          <${Button} label=${t('header.help')} kind="quiet wide" onPress=${() => { setOpen(false); openDialog('help'); }}><kbd>?</kbd><//>
+          <${Button} label=${t('header.events')} kind="quiet wide" onPress=${() => { setOpen(false); openDialog('events'); }}><kbd>e</kbd><//>
+          <a class="button quiet wide" href="/api/v1/docs">${t('header.api')}</a>
+          ${account.signed_in_by === 'cookie' && html`<${Button} icon="leave" label=${t('signIn.out')} kind="quiet wide" onPress=${leave} />`}
+        </div>`}
+    </div>`;
+}
+
+export const Header = () => html`
+  <header class="top">
+    <a class="skip" href="#main">${t('skip')}</a>
+    <span class="brand"><span class="mark" aria-hidden="true"></span>whatsapp-operator</span>
+    <${Live} />
+    <${Scope} />
+    <${Menu} />
+  </header>`;

@@ -1,0 +1,137 @@
+// The page: summary, search, and the instances.
+import { html, useEffect, useRef } from '../html.js';
+import { openDialog, readMessages, scopeOwner, search, useStore, waitingOf } from '../store.js';
+import { choose, useSettings } from '../settings.js';
+import { clockTime, t } from '../words.js';
+import { Button, Problem } from '../parts/controls.js';
+import { Icon } from '../parts/icons.js';
+import { useSelection } from '../selection.js';
+import { Window } from '../parts/window.js';
+import { Card, CardSkeleton } from './card.js';
+import { Header } from './header.js';
+import { Summary, add } from './summary.js';
+import { Table } from './table.js';
+
+// Cards that are asked for their waiting messages; more would be a storm of requests when the page opens.
+const ASKED = 24;
+
+// A word of this length may be the beginning of an id; a shorter one is that of some id by chance.
+const ID_BEGINS = 4;
+
+const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+
+function shown(sessions, text) {
+  const words = text.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  const fits = (session) => {
+    const all = [session.instance_name, session.phone_number, session.user].join(' ').toLowerCase();
+    const ids = [session.session_id ?? '', session.object];
+    return words.every((word) => all.includes(word) || (word.length >= ID_BEGINS && ids.some((id) => id.startsWith(word))));
+  };
+  const found = words.length ? [...sessions.values()].filter(fits) : [...sessions.values()];
+  return found.sort((one, other) => byName.compare(one.instance_name, other.instance_name) || one.id.localeCompare(other.id));
+}
+
+function Lost() {
+  const { stream, heardAt, refused } = useStore();
+  const visible = stream === 'lost' && !refused;
+  return html`<div class="banner" role="alert" hidden=${!visible}>${visible && html`<${Icon} name="alert" />${t('stream.banner', { time: clockTime(heardAt) })}`}</div>`;
+}
+
+function Empty({ text }) {
+  const { limit } = useStore();
+  const own = scopeOwner() !== null;
+  if (text) {
+    return html`<div class="empty"><p>${t('empty.nothing', { search: text })}</p>
+      <${Button} label=${t('empty.clear')} onPress=${() => search('')} /></div>`;
+  }
+  if (!own) return html`<div class="empty"><p>${t('empty.others')}</p></div>`;
+  return html`
+    <div class="empty">
+      <span class="empty-mark" aria-hidden="true"><${Icon} name="qr" /></span>
+      <h2>${t('empty.title')}</h2>
+      <p>${t('empty.text')}</p>
+      <${Button} icon="plus" label=${t('summary.add')} kind="primary large" onPress=${() => add(limit)} />
+    </div>`;
+}
+
+function Toolbar({ count }) {
+  const { search: text } = useStore();
+  const { view } = useSettings();
+  return html`
+    <div class="toolbar">
+      <label class="search"><${Icon} name="search" /><span class="hidden">${t('summary.search')}</span>
+        <input type="search" id="search" placeholder=${t('summary.searchHint')} value=${text} onInput=${(event) => search(event.target.value)} />
+        <kbd aria-hidden="true">/</kbd></label>
+      <span class="hidden" role="status">${text && t('summary.found', { count })}</span>
+      <div class="segments" role="group" aria-label=${t('summary.view')}>
+        ${['grid', 'table'].map((name) => html`
+          <${Button} key=${name} icon=${name === 'grid' ? 'grid' : 'rows'} label=${t(`summary.${name}`)} kind="segment"
+            aria-pressed=${view === name} onPress=${() => choose('view', name)} />`)}
+      </div>
+    </div>`;
+}
+
+// Asks once for the messages of the first cards, one after the other.
+function useWaiting(sessions, active) {
+  const asked = useRef(new Set());
+  useEffect(() => {
+    const next = active && sessions.filter((session) => session.session_id && session.phone_number).slice(0, ASKED);
+    const fresh = (next || []).filter((session) => !asked.current.has(session.id));
+    fresh.forEach((session) => asked.current.add(session.id));
+    // Whoever may not read them sees none.
+    fresh.reduce((before, session) => before.then(() => readMessages(session.id)).catch(() => {}), Promise.resolve());
+  });
+}
+
+function useKeys(limit) {
+  const { view } = useSettings();
+  useEffect(() => {
+    const pressed = (event) => {
+      const typing = event.target.closest?.('input, textarea, select, dialog');
+      if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
+      if (event.key === 'Escape' && event.target.id === 'search') {
+        search('');
+        event.target.blur();
+      }
+      if (typing) return;
+      const keys = {
+        '/': () => document.getElementById('search')?.focus(),
+        n: () => add(limit),
+        v: () => choose('view', view === 'grid' ? 'table' : 'grid'),
+        e: () => openDialog('events'),
+        '?': () => openDialog('help'),
+      };
+      if (!keys[event.key]) return;
+      event.preventDefault();
+      keys[event.key]();
+    };
+    addEventListener('keydown', pressed);
+    return () => removeEventListener('keydown', pressed);
+  });
+}
+
+export function Home() {
+  const { sessions, loaded, refused, search: text, limit, stream } = useStore();
+  const { view } = useSettings();
+  const { chosen } = useSelection();
+  const list = shown(sessions, text);
+  const withOwner = scopeOwner() === null;
+  useKeys(limit);
+  useWaiting(list, loaded && view === 'grid');
+  const cards = () => html`
+    <div class="cards">
+      ${list.map((session) => html`<${Card} key=${session.id} session=${session} waiting=${waitingOf(session.id)} withOwner=${withOwner} />`)}
+    </div>`;
+  return html`
+    <${Header} />
+    <${Lost} />
+    <main id="main" tabindex="-1" class=${stream === 'lost' ? 'is-lost' : ''}>
+      <${Summary} />
+      ${refused ? html`<${Problem} error=${{ message: `${t('errors.list')}: ${refused.message}`, requestId: refused.requestId }} />` : html`
+        ${(sessions.size > 0 || !loaded) && html`<${Toolbar} count=${list.length} />`}
+        ${view === 'table' && chosen.size > 0 && html`<${Window} kind="bulk" />`}
+        ${!loaded && html`<div class="cards" aria-busy="true"><${CardSkeleton} /><${CardSkeleton} /></div>`}
+        ${loaded && list.length === 0 && html`<${Empty} text=${text.trim()} />`}
+        ${loaded && list.length > 0 && (view === 'table' ? html`<${Table} sessions=${list} withOwner=${withOwner} />` : cards())}`}
+    </main>`;
+}

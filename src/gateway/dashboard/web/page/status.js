@@ -1,0 +1,39 @@
+// Where an instance stands, as a light with words, and a sentence on what to do.
+import { html } from '../html.js';
+import { has, moment, t } from '../words.js';
+
+const LIGHT = {
+  Connected: 'good',
+  Pending: 'busy',
+  AwaitingPairing: 'busy',
+  Connecting: 'busy',
+  Reconnecting: 'busy',
+  AwaitingPasskey: 'warn',
+  PairingExpired: 'off',
+  Disconnected: 'off',
+  Terminating: 'off',
+  Unlinked: 'off',
+  LoggedOut: 'bad',
+  Restricted: 'warn',
+  Rejected: 'bad',
+  BridgeUnavailable: 'bad',
+};
+
+// A phase of a later release is shown by its own name.
+export const light = (session) => LIGHT[session.phase] ?? 'off';
+export const phase = (session) => (has(`phase.${session.phase}`) ? t(`phase.${session.phase}`) : session.phase);
+
+export const Status = ({ session }) => html`
+  <span class="status ${light(session)}"><span class="light" aria-hidden="true"></span>${phase(session)}</span>`;
+
+// What holds it back and what helps; nothing when all is well.
+export function advice(session) {
+  const { reason, message, restricted_until: until } = session;
+  if (!reason) return '';
+  if (reason === 'Stopped' && !session.phone_number) return t('reason.StoppedUnlinked');
+  const text = has(`reason.${reason}`) ? t(`reason.${reason}`) : (message ?? '');
+  return until ? t('reason.until', { text, time: moment(until) }) : text;
+}
+
+// The number of the linked account; empty before there is one.
+export const phone = (session) => session.phone_number ?? '';

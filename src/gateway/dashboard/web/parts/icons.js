@@ -1,0 +1,29 @@
+// Line drawings of 24 units. They say nothing that a word beside them or a label does not say too.
+import { html } from '../html.js';
+
+const DRAWN = {
+  plus: 'M12 5v14M5 12h14',
+  search: 'M11 4a7 7 0 1 1 0 14 7 7 0 0 1 0-14zM16.500 16.500 21 21',
+  close: 'M6 6l12 12M18 6 6 18',
+  copy: 'M9 9h10v11H9zM5 15V4h10',
+  check: 'M5 12.500l4.500 4.500L19 7.500',
+  checks: 'M2 12.500l4.500 4.500L14 9.500M11 16l1 1 9.500-9.500',
+  clock: 'M12 4a8 8 0 1 1 0 16 8 8 0 0 1 0-16zM12 8v4l3 2',
+  star: 'M12 4l2.400 5 5.600.700-4.100 3.800 1.100 5.500-5-2.700-5 2.700 1.100-5.500L4 9.700 9.600 9z',
+  qr: 'M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h2v2h-2zM18 14h2M14 18v2M18 18h2v2h-2z',
+  refresh: 'M20 11a8 8 0 0 0-14.300-4L4 9M4 4v5h5M4 13a8 8 0 0 0 14.300 4l1.700-2M20 20v-5h-5',
+  power: 'M12 4v8M7.500 6.800a7 7 0 1 0 9 0',
+  message: 'M4 6.500A2.500 2.500 0 0 1 6.500 4h11A2.500 2.500 0 0 1 20 6.500v7a2.500 2.500 0 0 1-2.500 2.500H10l-5 4v-4.300A2.500 2.500 0 0 1 4 13.500z',
+  pencil: 'M4 20l1-4L16.500 4.500l3 3L8 19zM14.500 6.500l3 3',
+  trash: 'M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10.500 11v5M13.500 11v5',
+  sliders: 'M4 7h9M19 7h1M4 17h1M11 17h9M16 4.500a2.500 2.500 0 1 1 0 5 2.500 2.500 0 0 1 0-5zM8 14.500a2.500 2.500 0 1 1 0 5 2.500 2.500 0 0 1 0-5z',
+  unlink: 'M9 15l6-6M7 12l-2 2a3.500 3.500 0 0 0 5 5l2-2M17 12l2-2a3.500 3.500 0 0 0-5-5l-2 2M4 8h3M8 4v3M20 16h-3M16 20v-3',
+  grid: 'M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z',
+  rows: 'M4 6h16M4 12h16M4 18h16',
+  send: 'M4 12l16-8-5 16-3-7z',
+  alert: 'M12 4l9 16H3zM12 10v4M12 17v.500',
+  leave: 'M10 4H5v16h5M14 8l4 4-4 4M18 12H9',
+};
+
+export const Icon = ({ name }) => html`
+  <svg class="icon" viewBox="0 0 24 24" aria-hidden="true"><path d=${DRAWN[name]} /></svg>`;

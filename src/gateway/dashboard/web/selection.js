@@ -1,0 +1,41 @@
+// Which rows are selected, and what came of what was asked of them.
+import { useListeners } from './html.js';
+
+const state = {
+  // Ids of instances.
+  chosen: new Set(),
+  // By id: {is: waiting, busy, done or failed, text}.
+  outcomes: new Map(),
+};
+const listeners = new Set();
+
+let drawing;
+
+// Outcomes come by the hundred: they are drawn together.
+export function changed() {
+  drawing ??= setTimeout(() => {
+    drawing = undefined;
+    listeners.forEach((listener) => listener());
+  }, 50);
+}
+
+export const selection = () => state;
+
+export function useSelection() {
+  useListeners(listeners);
+  return state;
+}
+
+export function select(ids, chosen) {
+  for (const id of ids) {
+    if (chosen) state.chosen.add(id);
+    else state.chosen.delete(id);
+  }
+  listeners.forEach((listener) => listener());
+}
+
+export function selectNone() {
+  state.chosen.clear();
+  state.outcomes.clear();
+  changed();
+}

@@ -1,0 +1,136 @@
+//! Which request of the outside a piece of work belongs to, across processes: W3C trace context (`traceparent`,
+//! <https://www.w3.org/TR/trace-context/>). It is passed on and stands in logs; nothing is exported.
+
+use axum::http::HeaderMap;
+
+/// The header that carries it.
+pub const TRACEPARENT: &str = "traceparent";
+
+tokio::task_local! {
+    static CURRENT: Trace;
+}
+
+/// One step of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    id: String,
+    span: String,
+    sampled: bool,
+}
+
+impl Trace {
+    /// A trace that begins here, which nobody asked to record.
+    pub fn begin() -> Self {
+        // All zeros would mean none.
+        let id = fastrand::u128(1..);
+        Self { id: format!("{id:032x}"), span: span(), sampled: false }
+    }
+
+    /// What the caller says it belongs to, if that can be read. A later version begins as version 00 does.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        Self::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
+    }
+
+    /// The same of the header's text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let hex = |text: &str, digits: usize| {
+            text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        let some = |text: &str| text.bytes().any(|b| b != b'0');
+        let fits = hex(version, 2) && hex(id, 32) && hex(span, 16) && hex(flags, 2) && some(id) && some(span);
+        if !fits || version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        let sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        Some(Self { id: id.to_owned(), span: span.to_owned(), sampled })
+    }
+
+    /// The next step of the same trace.
+    #[must_use]
+    pub fn step(&self) -> Self {
+        Self { span: span(), ..self.clone() }
+    }
+
+    /// The trace's id, the same in all processes.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// This step's own id.
+    pub fn span(&self) -> &str {
+        &self.span
+    }
+
+    /// Whether whoever began it wants it recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+
+    /// As the header says it.
+    pub fn header(&self) -> String {
+        format!("00-{}-{}-{:02x}", self.id, self.span, u8::from(self.sampled))
+    }
+}
+
+fn span() -> String {
+    format!("{:016x}", fastrand::u64(1..))
+}
+
+/// Does `work` as a part of this step.
+pub async fn within<T>(trace: Trace, work: impl Future<Output = T>) -> T {
+    CURRENT.scope(trace, work).await
+}
+
+/// The step that this task's work is a part of.
+pub fn current() -> Option<Trace> {
+    CURRENT.try_with(Clone::clone).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Trace> {
+        Trace::of(&[(TRACEPARENT, text)].iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect())
+    }
+
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn a_trace_is_passed_on_under_its_id_with_a_step_of_its_own() {
+        let trace = of(GOOD).unwrap();
+        assert_eq!(trace.header(), GOOD);
+        let step = trace.step();
+        assert_eq!((step.id(), step.is_sampled()), ("0af7651916cd43dd8448eb211c80319c", true));
+        assert_ne!(step.span(), trace.span());
+        let own = Trace::begin();
+        assert_eq!(of(&own.header()), Some(own));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_none() {
+        for bad in [
+            "",
+            "00",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        assert!(of(&GOOD.replacen("00", "01", 1)).is_some(), "a later version");
+    }
+
+    #[tokio::test]
+    async fn work_knows_its_step() {
+        assert_eq!(current(), None);
+        let trace = Trace::begin();
+        assert_eq!(within(trace.clone(), async { current() }).await, Some(trace));
+        assert_eq!(current(), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Passes a browser's requests on to the gateway with the caller's token, which the browser never sees.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
+};
+use serde_json::json;
+use tokio::{sync::Mutex as AsyncMutex, time::timeout};
+
+use super::door::{Answer, Door};
+use crate::{
+    platform::lock,
+    plugin::{client::Cluster, gateway::Gateway, message_args::GatewayFlags, output},
+};
+
+/// The gateway takes less, and says so.
+const LARGEST: usize = 1 << 20;
+/// A request may ask the gateway to wait for a minute.
+const ANSWER: Duration = Duration::from_secs(90);
+/// How old a token may get: those of a service account last ten minutes.
+const RENEW: Duration = Duration::from_secs(300);
+/// Between two tries to find the gateway, or a token, anew.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What belongs to one connection and is not passed on (RFC 9110, section 7.6.1).
+const OF_THE_CONNECTION: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+/// What is this browser's and ours, and none of the gateway's business.
+const OURS: [HeaderName; 4] = [header::HOST, header::COOKIE, header::AUTHORIZATION, header::CONTENT_LENGTH];
+
+/// What every request needs.
+pub struct Proxy {
+    cluster: Cluster,
+    flags: GatewayFlags,
+    /// Where the page is.
+    page: String,
+    door: Mutex<Door>,
+    held: AsyncMutex<Held>,
+}
+
+struct Held {
+    gateway: Arc<Gateway>,
+    /// Since when it is this one.
+    since: Instant,
+    /// When it was last looked for.
+    asked: Instant,
+}
+
+impl Proxy {
+    /// For this gateway. `page` is where whoever comes in is led.
+    pub fn new(cluster: Cluster, flags: GatewayFlags, gateway: Gateway, door: Door, page: String) -> Self {
+        let now = Instant::now();
+        let held = AsyncMutex::new(Held { gateway: Arc::new(gateway), since: now, asked: now });
+        Self { cluster, flags, page, door: Mutex::new(door), held }
+    }
+
+    /// The gateway with a token that is not old; `not`, which was of no use, only when there is no other.
+    async fn gateway(&self, not: Option<&Arc<Gateway>>) -> Arc<Gateway> {
+        let mut held = self.held.lock().await;
+        let useless = not.is_some_and(|one| Arc::ptr_eq(one, &held.gateway));
+        if (useless || held.since.elapsed() > RENEW) && held.asked.elapsed() > AGAIN {
+            match Gateway::open(&self.cluster, &self.flags).await {
+                Ok(gateway) => (held.gateway, held.since) = (Arc::new(gateway), Instant::now()),
+                // The one there is may still do.
+                Err(error) => drop(output::note(&error.to_string())),
+            }
+            held.asked = Instant::now();
+        }
+        Arc::clone(&held.gateway)
+    }
+}
+
+/// Answers one request.
+pub async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let decided = lock(&proxy.door).ask(&parts.method, parts.uri.path(), &parts.headers, Instant::now());
+    match decided {
+        Answer::Pass => {}
+        Answer::Enter => {
+            let Some(cookie) = lock(&proxy.door).cookie() else {
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            };
+            let kept = [(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+            return (kept, Redirect::to(&proxy.page)).into_response();
+        }
+        Answer::Over => return text(StatusCode::GONE, "This address works once, and only for two minutes."),
+        Answer::Stranger => return text(StatusCode::UNAUTHORIZED, "This browser is not signed in here."),
+        Answer::OtherHost => return text(StatusCode::MISDIRECTED_REQUEST, "Nothing is served under this name."),
+        Answer::CrossSite => return text(StatusCode::FORBIDDEN, "Another page asked for this."),
+    }
+    let Ok(content) = to_bytes(body, LARGEST).await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "That is more than a request may hold.");
+    };
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let asked = Asked { method: parts.method, path, headers: passed(&parts.headers, &OURS), content };
+    let first = proxy.gateway(None).await;
+    let answered = asked.pass(&first).await;
+    // A token that was taken back, or a pod that is gone: both may have a successor.
+    let refused = answered.as_ref().is_none_or(|answer| answer.status() == StatusCode::UNAUTHORIZED);
+    if !refused {
+        return answered.map_or_else(unreachable_gateway, returned);
+    }
+    let second = proxy.gateway(Some(&first)).await;
+    // What may have been done is not done twice.
+    let repeatable = answered.is_some() || matches!(asked.method, Method::GET | Method::HEAD);
+    if Arc::ptr_eq(&first, &second) || !repeatable {
+        return answered.map_or_else(unreachable_gateway, returned);
+    }
+    asked.pass(&second).await.map_or_else(unreachable_gateway, returned)
+}
+
+/// What the browser asked for.
+struct Asked<'a> {
+    method: Method,
+    path: &'a str,
+    headers: HeaderMap,
+    content: Bytes,
+}
+
+impl Asked<'_> {
+    /// The gateway's answer; none when there was none.
+    async fn pass(&self, gateway: &Gateway) -> Option<reqwest::Response> {
+        let request = gateway.passed(self.method.clone(), self.path)?;
+        let request = request.headers(self.headers.clone());
+        let request = if self.content.is_empty() { request } else { request.body(self.content.clone()) };
+        timeout(ANSWER, request.send()).await.ok()?.ok()
+    }
+}
+
+/// The headers that go to the other side.
+fn passed(headers: &HeaderMap, without: &[HeaderName]) -> HeaderMap {
+    let stays = |name: &HeaderName| OF_THE_CONNECTION.contains(name) || without.contains(name) || *name == "keep-alive";
+    headers.iter().filter(|(name, _)| !stays(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// An answer as it came, and as it comes: an event stream goes on for hours. Cookies are between the browser and us.
+fn returned(answer: reqwest::Response) -> Response {
+    let (status, headers) = (answer.status(), passed(answer.headers(), &[header::SET_COOKIE]));
+    (status, headers, Body::from_stream(answer.bytes_stream())).into_response()
+}
+
+fn text(status: StatusCode, what: &str) -> Response {
+    let kept = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (status, kept, format!("{what} For another way in, run: kubectl whatsapp dashboard\n")).into_response()
+}
+
+/// In the form of the gateway's own refusals, which the page reads.
+fn unreachable_gateway() -> Response {
+    let error = json!({"code": "Unreachable", "message": "kubectl whatsapp dashboard cannot reach the gateway", "retryable": true});
+    (StatusCode::BAD_GATEWAY, Json(json!({"success": false, "error": error}))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateway_sees_nothing_that_is_the_browsers_and_ours() {
+        let given = ["cookie", "authorization", "host", "connection", "keep-alive", "accept", "last-event-id"];
+        let given: HeaderMap =
+            given.iter().map(|name| (HeaderName::from_static(name), HeaderValue::from_static("x"))).collect();
+        let names: Vec<String> = passed(&given, &OURS).keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["accept", "last-event-id"]);
+        assert!(passed(&given, &[header::SET_COOKIE]).contains_key("cookie"));
+    }
+}

@@ -1,0 +1,172 @@
+//! `whatsapp-operator release-instances`: after an uninstallation nobody waits for an operator that is gone.
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    core::{PartialObjectMeta, Status},
+};
+use serde_json::json;
+use thiserror::Error;
+
+use super::RunError;
+use crate::{
+    api::{WhatsAppBridge, WhatsAppInstance, labels},
+    cli::release::ReleaseArgs,
+    platform::{
+        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call},
+        lease::{self, Candidate},
+        telemetry::{self, LogFormat},
+    },
+};
+
+/// Instances read at once.
+const PAGE: u32 = 500;
+/// Writes of one finalizer: somebody may change the object meanwhile, a few times.
+const ATTEMPTS: usize = 5;
+
+/// Why instances could not be released.
+#[derive(Debug, Error)]
+pub enum ReleaseError {
+    /// They could not be listed.
+    #[error("list the instances: {0}")]
+    List(#[source] CallError),
+    /// One of them.
+    #[error("take the finalizer off {instance}: {source}")]
+    Finalizer {
+        /// Which.
+        instance: String,
+        /// Why.
+        source: CallError,
+    },
+    /// The Lease.
+    #[error("delete the Lease {name}: {source}")]
+    Lease {
+        /// Which.
+        name: String,
+        /// Why.
+        source: CallError,
+    },
+    /// The bridge of the installation.
+    #[error("delete WhatsAppBridge {name}: {source}")]
+    Bridge {
+        /// Which.
+        name: String,
+        /// Why.
+        source: CallError,
+    },
+}
+
+/// Takes our finalizer off all instances; they stay, as do the links of their devices.
+///
+/// # Errors
+/// When the API server does not do as it is asked.
+pub async fn release_instances(args: &ReleaseArgs) -> Result<(), RunError> {
+    telemetry::start("info", LogFormat::Text)?;
+    let (client, _) = kubernetes::connect(&args.cluster()).await?;
+    if let Some(namespace) = &args.lease_namespace {
+        // An operator that is still ending would put the finalizers back.
+        tracing::info!(namespace, lease = args.lease_name, "waiting until no operator holds the lease");
+        Candidate::new(client.clone(), namespace, &args.lease_name, lease::identity()).acquire(|_| ()).await;
+    }
+    let of = |namespace: &String| Api::namespaced(client.clone(), namespace);
+    let mut apis: Vec<Api<WhatsAppInstance>> = args.watch_namespaces.iter().map(of).collect();
+    if apis.is_empty() {
+        apis.push(Api::all(client.clone()));
+    }
+    let mut released = 0;
+    for api in apis {
+        released += release_all(&client, &api).await?;
+    }
+    tracing::info!(released, "took the finalizer off the instances; their devices stay linked");
+    if let Some(name) = &args.default_bridge {
+        delete_bridge(&Api::all(client.clone()), name).await?;
+    }
+    if let Some(namespace) = &args.lease_namespace {
+        let leases: Api<Lease> = Api::namespaced(client, namespace);
+        let deleted = call("delete it", CALL_TIMEOUT, leases.delete(&args.lease_name, &DeleteParams::default())).await;
+        deleted.map_err(|source| ReleaseError::Lease { name: args.lease_name.clone(), source })?;
+    }
+    Ok(())
+}
+
+/// How many of these had our finalizer.
+async fn release_all(client: &Client, all: &Api<WhatsAppInstance>) -> Result<usize, ReleaseError> {
+    let (mut page, mut released) = (ListParams::default().limit(PAGE), 0_usize);
+    loop {
+        let listed = match call("list them", CALL_TIMEOUT, all.list_metadata(&page)).await {
+            Ok(listed) => listed,
+            // Without the definition there is none.
+            Err(error) if error.is(Status::is_not_found) => return Ok(released),
+            Err(error) => return Err(ReleaseError::List(error)),
+        };
+        for instance in listed.items {
+            let namespace = instance.namespace().unwrap_or_default();
+            let api: Api<WhatsAppInstance> = Api::namespaced(client.clone(), &namespace);
+            released += usize::from(release(&api, instance).await?);
+        }
+        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = ListParams::default().limit(PAGE).continue_token(&token),
+            None => return Ok(released),
+        }
+    }
+}
+
+/// Whether it had our finalizer.
+async fn release(
+    api: &Api<WhatsAppInstance>,
+    mut instance: PartialObjectMeta<WhatsAppInstance>,
+) -> Result<bool, ReleaseError> {
+    let shown = ObjectRef::of(&instance);
+    let failed = |source| ReleaseError::Finalizer { instance: format!("{}/{}", shown.namespace, shown.name), source };
+    for attempt in 1.. {
+        if !instance.finalizers().iter().any(|name| name == labels::FINALIZER) {
+            return Ok(false);
+        }
+        if instance.metadata.deletion_timestamp.is_some() {
+            tracing::warn!(
+                instance = shown.name,
+                namespace = shown.namespace,
+                "was being deleted; its device may still be linked"
+            );
+        }
+        let others: Vec<_> = instance.finalizers().iter().filter(|name| *name != labels::FINALIZER).collect();
+        // Only if nobody has written it meanwhile: another finalizer would be lost.
+        let version = instance.resource_version();
+        let patch = json!({"metadata": {"finalizers": others, "resourceVersion": version}});
+        let (name, parameters) = (instance.name_any(), PatchParams::default());
+        let patched =
+            call("write it", CALL_TIMEOUT, api.patch_metadata(&name, &parameters, &Patch::Merge(patch))).await;
+        match patched {
+            Ok(_) => return Ok(true),
+            Err(error) if error.is(Status::is_not_found) => return Ok(false),
+            Err(error) if error.is(Status::is_conflict) && attempt < ATTEMPTS => {
+                let found = call("read it", CALL_TIMEOUT, api.get_metadata_opt(&name)).await.map_err(failed)?;
+                let Some(found) = found else { return Ok(false) };
+                instance = found;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(false)
+}
+
+/// Deletes the bridge of the installation, unless somebody else made it.
+async fn delete_bridge(api: &Api<WhatsAppBridge>, name: &str) -> Result<(), ReleaseError> {
+    let failed = |source| ReleaseError::Bridge { name: name.to_owned(), source };
+    let found = match call("read it", CALL_TIMEOUT, api.get_metadata_opt(name)).await {
+        Ok(found) => found,
+        Err(error) if error.is(Status::is_not_found) => None,
+        Err(error) => return Err(failed(error)),
+    };
+    let ours =
+        found.filter(|bridge| bridge.labels().get(labels::MANAGED_BY).is_some_and(|by| by == "whatsapp-operator"));
+    if ours.is_some() {
+        match call("delete it", CALL_TIMEOUT, api.delete(name, &DeleteParams::default())).await {
+            Ok(_) => tracing::info!(name, "deleted the WhatsAppBridge of the installation"),
+            Err(error) if error.is(Status::is_not_found) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}

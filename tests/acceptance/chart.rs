@@ -1,0 +1,627 @@
+//! The Helm chart: what it renders with every example, what it refuses, and what a real API server makes of it. There is no
+//! kubelet here; what needs pods is in `tests/cluster`.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::control_plane::{ControlPlane, Options};
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const NAMESPACE: &str = "whatsapp-system";
+
+/// Helm 4, made by `tests/chart/helm`.
+fn program() -> &'static Path {
+    static HELM: OnceLock<PathBuf> = OnceLock::new();
+    HELM.get_or_init(|| {
+        let found = Command::new(format!("{ROOT}/tests/chart/helm")).output().unwrap();
+        assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+        PathBuf::from(String::from_utf8_lossy(&found.stdout).trim())
+    })
+}
+
+fn chart() -> String {
+    format!("{ROOT}/charts/whatsapp-operator")
+}
+
+/// Runs Helm; what it printed, or why it refused.
+fn helm(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program()).args(arguments).env_remove("KUBECONFIG").output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// What the chart renders, with these further arguments.
+fn rendered(arguments: &[&str]) -> Result<Vec<Value>, String> {
+    let begin = ["template", "whatsapp-operator", &chart(), "--namespace", NAMESPACE, "--kube-version", "1.36.0"];
+    let text = helm(&[&begin[..], arguments].concat())?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+/// The values files of `examples/helm`, and the chart's own values.
+fn examples() -> Vec<(String, Vec<String>)> {
+    let files = std::fs::read_dir(format!("{ROOT}/examples/helm")).unwrap().map(|file| file.unwrap().path());
+    let mut examples: Vec<_> = files
+        .map(|file| {
+            let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            (name, vec!["--values".to_owned(), file.display().to_string()])
+        })
+        .collect();
+    assert!(examples.len() >= 4, "{examples:?}");
+    examples.push(("defaults".to_owned(), Vec::new()));
+    examples.push(("one namespace".to_owned(), sets(&["operator.watchNamespaces={default}"])));
+    examples.push((
+        "everything off".to_owned(),
+        sets(&[
+            "gateway.enabled=false",
+            "bridge.enabled=false",
+            "webhooks.enabled=false",
+            "rbac.create=false",
+            "rbac.userRoles=false",
+            "crds.install=false",
+            "uninstall.releaseInstances=false",
+        ]),
+    ));
+    examples
+}
+
+fn sets(values: &[&str]) -> Vec<String> {
+    values.iter().flat_map(|value| ["--set".to_owned(), (*value).to_owned()]).collect()
+}
+
+pub fn with(values: &[&str]) -> Result<Vec<Value>, String> {
+    let values = sets(values);
+    rendered(&values.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+pub fn of<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// The pods that objects make, each with the object's kind and name.
+fn pods(objects: &[Value]) -> impl Iterator<Item = (String, &Value)> {
+    objects.iter().filter_map(|object| {
+        let pod = object.pointer("/spec/template/spec")?;
+        Some((format!("{} {}", object["kind"], object["metadata"]["name"]), pod))
+    })
+}
+
+fn containers(pod: &Value) -> &Vec<Value> {
+    pod["containers"].as_array().unwrap()
+}
+
+/// The arguments of the only container of a workload.
+fn arguments(objects: &[Value], kind: &str, name: &str) -> Vec<String> {
+    let container = &of(objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
+    container["args"].as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_example_is_well_formed_and_passes_lint() {
+    for (name, arguments) in examples() {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let lint = ["lint", "--strict", "--namespace", NAMESPACE, &chart()];
+        helm(&[&lint[..], &arguments].concat()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let objects = rendered(&arguments).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for object in &objects {
+            let shown = format!("{name}: {} {}", object["kind"], object["metadata"]["name"]);
+            assert!(object["metadata"]["name"].as_str().is_some_and(|name| name.len() <= 63), "{shown}");
+            assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/instance"], "whatsapp-operator", "{shown}");
+        }
+        let mut seen = BTreeSet::new();
+        for object in &objects {
+            let key = format!("{} {} {}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]);
+            assert!(seen.insert(key.clone()), "{name}: {key} is there twice");
+        }
+    }
+}
+
+#[test]
+fn nothing_privileged_nothing_called_latest_no_password_and_nothing_random() {
+    for (name, arguments) in examples() {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let objects = rendered(&arguments).unwrap();
+        assert_eq!(objects, rendered(&arguments).unwrap(), "{name}: renders something else every time");
+        for (shown, pod) in pods(&objects) {
+            let shown = format!("{name}: {shown}");
+            let pod_context = &pod["securityContext"];
+            assert_eq!(pod_context["runAsNonRoot"], true, "{shown}");
+            assert_eq!(pod_context["seccompProfile"]["type"], "RuntimeDefault", "{shown}");
+            assert!(
+                pod.get("hostPID").is_none() && pod.get("hostIPC").is_none() && pod.get("hostNetwork").is_none(),
+                "{shown}"
+            );
+            assert!(
+                pod["automountServiceAccountToken"].is_boolean() && pod["serviceAccountName"].is_string(),
+                "{shown}"
+            );
+            for container in containers(pod) {
+                let context = &container["securityContext"];
+                assert_eq!(
+                    (
+                        &context["allowPrivilegeEscalation"],
+                        &context["readOnlyRootFilesystem"],
+                        &context["capabilities"]
+                    ),
+                    (&json!(false), &json!(true), &json!({"drop": ["ALL"]})),
+                    "{shown}"
+                );
+                let image = container["image"].as_str().unwrap();
+                assert!(image.contains(':') && !image.ends_with(":latest"), "{shown}: {image}");
+                assert!(container["resources"]["requests"]["memory"].is_string(), "{shown}");
+                assert!(container["resources"]["limits"]["memory"].is_string(), "{shown}");
+                if !shown.contains("uninstall") {
+                    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+                        assert_eq!(container[probe]["httpGet"]["port"], "admin", "{shown}");
+                    }
+                }
+            }
+        }
+        for object in &objects {
+            assert!(
+                object["kind"] != "Secret" || (object.get("data").is_none() && object.get("stringData").is_none()),
+                "{name}: a Secret with something in it: {object}"
+            );
+            assert!(
+                !object.to_string().contains("caBundle\":\"") || object["kind"] == "CustomResourceDefinition",
+                "{name}: {object}"
+            );
+        }
+        let wide = objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role");
+        for rule in wide.flat_map(|role| role["rules"].as_array().unwrap()) {
+            assert!(!rule.to_string().contains("\"*\""), "{name}: {rule}");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_what_to_do() {
+    for (values, says) in [
+        (&["brige.shards=2"][..], "brige"),
+        (&["operator.replica=2"], "replica"),
+        (&["image.tag=latest"], "/image/tag"),
+        (&["bridge.shards=0"], "/bridge/shards"),
+        (&["bridge.persistence.accessModes={ReadWriteMany}"], "/bridge/persistence/accessModes"),
+        (&["webhooks.failurePolicy=fail"], "/webhooks/failurePolicy"),
+        (&["webhooks.certificate.issuerRef.name=a"], "set webhooks.certificate.certManager to true too"),
+        (&["gateway.tls.certManager=true"], "needs gateway.tls.issuerRef"),
+        (&["gateway.tls.certManager=true", "gateway.tls.issuerRef.name=a"], "needs gateway.tls.secretName"),
+        (&["gateway.ingress.enabled=true"], "at least one name in gateway.ingress.hosts"),
+        (&["gateway.httpRoute.enabled=true"], "needs gateway.httpRoute.parentRefs"),
+        (&["bridge.tls.existingSecret=a"], "needs bridge.tls.caBundle"),
+        (&["bridge.credentials.existingSecret=a"], "needs bridge.tls.existingSecret"),
+    ] {
+        let refusal = with(values).expect_err(&format!("{values:?} is let in"));
+        assert!(refusal.contains(says), "{values:?}: {refusal}");
+    }
+    // What an umbrella chart hands down is none of our business.
+    with(&["global.storageClass=x", "enabled=true"]).unwrap();
+}
+
+#[test]
+fn schema_and_values_have_the_same_keys() {
+    fn keys(schema: &Value, values: &Value, path: &str, missing: &mut Vec<String>) {
+        let Some(properties) = schema["properties"].as_object() else { return };
+        let Some(values) = values.as_object() else { return };
+        for key in properties.keys().filter(|key| !values.contains_key(*key)) {
+            missing.push(format!("{path}.{key} is only in the schema"));
+        }
+        for (key, value) in values {
+            match properties.get(key) {
+                Some(schema) => keys(schema, value, &format!("{path}.{key}"), missing),
+                None => missing.push(format!("{path}.{key} is only in the values")),
+            }
+        }
+    }
+    let schema: Value =
+        serde_json::from_str(&std::fs::read_to_string(chart() + "/values.schema.json").unwrap()).unwrap();
+    let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart() + "/values.yaml").unwrap()).unwrap();
+    let mut missing = Vec::new();
+    keys(&schema, &values, "", &mut missing);
+    // `enabled` is for charts that depend on this one; the others are members of objects that are empty by default.
+    missing.retain(|line| {
+        line != ".enabled is only in the schema"
+            && !line.contains("issuerRef.")
+            && !line.contains("allowedNamespaces.selector")
+    });
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn the_readme_is_up_to_date() {
+    let made = Command::new(format!("{ROOT}/.ci/chart-readme")).output().unwrap();
+    let committed = std::fs::read(chart() + "/README.md").unwrap();
+    assert!(
+        made.status.success() && made.stdout == committed,
+        "the chart's README is out of date: run `make generate`"
+    );
+}
+
+#[test]
+fn names_follow_the_release_and_fit() {
+    let long = "a-release-with-a-name-of-fifty-three-characters-xxxxx";
+    let begin = ["template", long, &chart(), "--namespace", "a-namespace"];
+    let text = helm(&begin).unwrap();
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let full = "a-release-with-a-name-of-fifty-three-cha";
+    let bridge = arguments(&objects, "Deployment", full);
+    assert!(bridge.contains(&format!("--bridge-hosts=*.{full}-bridge.a-namespace.svc")), "{bridge:?}");
+    // A pod's name is a host name: with the number of its shard it must not be longer than 63 characters.
+    assert!(objects.iter().all(|object| object["metadata"]["name"].as_str().is_none_or(|name| name.len() <= 58)));
+    let manifest = of(&objects, "ConfigMap", &format!("{full}-bridge"))["data"]["bridge.yaml"].as_str().unwrap();
+    assert!(manifest.contains(&format!("https://{full}-bridge-0.{full}-bridge.a-namespace.svc:8443")), "{manifest}");
+}
+
+#[test]
+fn values_reach_the_programs() {
+    let objects = with(&[
+        "operator.watchNamespaces={a,b}",
+        "operator.bridgeSelector=operator=blue",
+        "operator.maxInstancesPerOwner=3",
+        "webhooks.certificate.certManager=true",
+        "gateway.tls.secretName=tls",
+        "gateway.corsOrigins={https://a.example,https://b.example}",
+        "bridge.shards=3",
+        "bridge.sessionsPerShard=50",
+        "bridge.tls.enabled=false",
+        "bridge.credentials.existingSecret=own",
+        "global.imageRegistry=registry.example.com",
+        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+    ])
+    .unwrap();
+    let operator = arguments(&objects, "Deployment", "whatsapp-operator");
+    for wanted in [
+        "--watch-namespaces=a,b",
+        "--bridge-selector=operator=blue",
+        "--max-instances-per-owner=3",
+        "--webhook-certificate-dir=/etc/whatsapp-operator/webhook",
+        "--default-bridge=/etc/whatsapp-operator/bridge/bridge.yaml",
+    ] {
+        assert!(operator.iter().any(|argument| argument == wanted), "{wanted}: {operator:?}");
+    }
+    // What somebody else keeps, the operator does not.
+    assert!(
+        !operator.iter().any(|argument| argument.starts_with("--bridge-t") || argument.starts_with("--webhook-secret"))
+    );
+    let gateway = arguments(&objects, "Deployment", "whatsapp-operator-gateway");
+    assert!(gateway.contains(&"--cors-origins=https://a.example,https://b.example".to_owned()), "{gateway:?}");
+    assert!(gateway.contains(&"--tls-key=/etc/whatsapp-operator/tls/tls.key".to_owned()), "{gateway:?}");
+    assert!(gateway.contains(&"--bridge-selector=operator=blue".to_owned()), "{gateway:?}");
+    let service = of(&objects, "Service", "whatsapp-operator-gateway");
+    assert_eq!(
+        (&service["spec"]["ports"][0]["name"], &service["spec"]["ports"][0]["port"]),
+        (&json!("https"), &json!(443))
+    );
+    let bridge = arguments(&objects, "StatefulSet", "whatsapp-operator-bridge");
+    assert!(
+        bridge.contains(&"--max-sessions=50".to_owned()) && !bridge.iter().any(|one| one.starts_with("--tls")),
+        "{bridge:?}"
+    );
+    assert_eq!(of(&objects, "StatefulSet", "whatsapp-operator-bridge")["spec"]["replicas"], 3);
+    assert!(bridge.contains(&"--place=$(POD_NAMESPACE)/$(POD_NAME)".to_owned()), "{bridge:?}");
+    let manifest = of(&objects, "ConfigMap", "whatsapp-operator-bridge")["data"]["bridge.yaml"].as_str().unwrap();
+    let manifest: whatsapp_operator::api::WhatsAppBridge = serde_saphyr::from_str(manifest).unwrap();
+    assert_eq!(manifest.spec.builtin.unwrap().shards.len(), 3);
+    assert_eq!(
+        (manifest.spec.credentials_secret_ref.name.as_str(), manifest.spec.capacity.sessions_per_shard),
+        ("own", 50)
+    );
+    for (shown, pod) in pods(&objects) {
+        let image = containers(pod)[0]["image"].as_str().unwrap();
+        assert!(image.starts_with("registry.example.com/whatsapp-operator/whatsapp-"), "{shown}: {image}");
+        assert!(image.contains("@sha256:000") || shown.contains("StatefulSet"), "{shown}: {image}");
+    }
+}
+
+/// Every rule of the chart's role for `name` is one that `whatsapp-operator rbac` prints, and with everything on each is there.
+#[test]
+fn the_rights_are_those_that_the_code_says_it_needs() {
+    let text = std::fs::read_to_string(format!("{ROOT}/examples/rbac.yaml")).unwrap();
+    let printed: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let objects = with(&[]).unwrap();
+    let own = |text: &str| {
+        let names = [
+            ("whatsapp-bridge-token", "whatsapp-operator-bridge"),
+            ("whatsapp-bridge-tls", "whatsapp-operator-bridge-tls"),
+        ];
+        names.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+    };
+    for role in printed.iter().filter(|object| object["rules"].is_array()) {
+        let (kind, name) = (role["kind"].as_str().unwrap(), role["metadata"]["name"].as_str().unwrap());
+        let wanted: Value = serde_json::from_str(&own(&role["rules"].to_string())).unwrap();
+        assert_eq!(of(&objects, kind, name)["rules"], wanted, "{kind} {name}: run `make generate`");
+    }
+    // What is switched off needs no right.
+    let without = with(&["bridge.enabled=false", "webhooks.enabled=false"]).unwrap();
+    let secrets = of(&without, "Role", "whatsapp-operator")["rules"].to_string();
+    assert!(!secrets.contains("\"create\"],\"resources\":[\"secrets\"]") && !secrets.contains("-webhook"), "{secrets}");
+    let wide = of(&without, "ClusterRole", "whatsapp-operator")["rules"].to_string();
+    assert!(!wide.contains("admissionregistration") && !wide.contains("builtin"), "{wide}");
+    let own_secret = with(&["bridge.credentials.existingSecret=own", "bridge.tls.enabled=false"]).unwrap();
+    let rules = of(&own_secret, "Role", "whatsapp-operator")["rules"].as_array().unwrap().clone();
+    let on_own = rules.iter().find(|rule| rule["resourceNames"] == json!(["own"])).unwrap();
+    assert_eq!(on_own["verbs"], json!(["get"]));
+}
+
+#[test]
+fn a_release_limited_to_namespaces_has_no_right_on_instances_elsewhere() {
+    let everywhere = with(&[]).unwrap();
+    let limited = with(&["operator.watchNamespaces={team-a,team-b}"]).unwrap();
+    let on_instances = |role: &Value| -> Vec<Value> {
+        let rules = role["rules"].as_array().into_iter().flatten();
+        rules.filter(|rule| rule["resources"].to_string().contains("whatsappinstances")).cloned().collect()
+    };
+    for name in ["whatsapp-operator", "whatsapp-operator-gateway", "whatsapp-operator-uninstall"] {
+        let wanted = on_instances(of(&everywhere, "ClusterRole", name));
+        assert!(!wanted.is_empty(), "{name}");
+        assert_eq!(on_instances(of(&limited, "ClusterRole", name)), [Value::Null; 0], "{name}");
+        for namespace in ["team-a", "team-b"] {
+            let there = |kind: &str| {
+                let is = |object: &&Value| {
+                    let metadata = &object["metadata"];
+                    object["kind"] == kind
+                        && metadata["namespace"] == namespace
+                        && metadata["name"] == format!("{name}-instances")
+                };
+                limited.iter().find(is).unwrap_or_else(|| panic!("no {kind} {name}-instances in {namespace}"))
+            };
+            assert_eq!(there("Role")["rules"], Value::from(wanted.clone()), "{name}");
+            let binding = there("RoleBinding");
+            assert_eq!(binding["roleRef"]["name"], format!("{name}-instances"));
+            assert_eq!(binding["subjects"][0]["namespace"], NAMESPACE);
+        }
+    }
+    let webhooks = &of(&limited, "ValidatingWebhookConfiguration", "whatsapp-operator")["webhooks"];
+    assert_eq!(webhooks[0]["namespaceSelector"]["matchExpressions"][0]["values"], json!(["team-a", "team-b"]));
+    for (kind, name) in [
+        ("Deployment", "whatsapp-operator"),
+        ("Deployment", "whatsapp-operator-gateway"),
+        ("Job", "whatsapp-operator-uninstall"),
+    ] {
+        assert!(arguments(&limited, kind, name).contains(&"--watch-namespaces=team-a,team-b".to_owned()), "{name}");
+    }
+}
+
+#[test]
+fn people_get_roles_and_nobody_sees_codes_by_default() {
+    let role = |objects: &[Value], name: &str| of(objects, "ClusterRole", &format!("whatsapp-operator-{name}")).clone();
+    let objects = with(&[]).unwrap();
+    let aggregated = |objects: &[Value], name: &str| {
+        role(objects, name)["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{name}")] == "true"
+    };
+    assert!(aggregated(&objects, "edit") && aggregated(&objects, "admin") && !aggregated(&objects, "view"));
+    assert!(aggregated(&with(&["rbac.aggregateToView=true"]).unwrap(), "view"));
+    assert!(role(&objects, "owner-assigner")["rules"].to_string().contains("assign-owner"));
+    assert!(!role(&objects, "edit")["rules"].to_string().contains("messages"));
+    assert!(role(&objects, "sender")["rules"].to_string().contains("whatsappinstances/messages"));
+}
+
+#[test]
+fn policies_name_pods_and_ports_that_exist() {
+    let objects = with(&["networkPolicy.enabled=true", "gateway.tls.secretName=tls"]).unwrap();
+    let policies: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "NetworkPolicy").collect();
+    assert_eq!(policies.len(), 3);
+    for policy in policies {
+        let selector = &policy["spec"]["podSelector"]["matchLabels"];
+        let selects = |object: &&Value| object.pointer("/spec/selector/matchLabels") == Some(selector);
+        let mut workloads = objects.iter().filter(|object| object.pointer("/spec/template/spec").is_some());
+        let workload = workloads.find(selects);
+        let workload = workload.unwrap_or_else(|| panic!("nothing is selected by {selector}"));
+        let ports = workload.pointer("/spec/template/spec/containers/0/ports").unwrap().as_array().unwrap();
+        for rule in policy["spec"]["ingress"].as_array().unwrap() {
+            for port in rule["ports"].as_array().unwrap() {
+                let known =
+                    ports.iter().any(|known| known["name"] == port["port"] || known["containerPort"] == port["port"]);
+                assert!(known, "{}: {port}", policy["metadata"]["name"]);
+            }
+        }
+    }
+}
+
+/// Alerts and dashboard ask only for metrics that the programs have.
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+    let read = |path: &str| std::fs::read_to_string(format!("{}/files/monitoring/{path}", chart())).unwrap();
+    let mut source = String::new();
+    for folder in ["src/controller", "src/admission", "src/gateway", "src/bridge"] {
+        source += &std::fs::read_to_string(format!("{ROOT}/{folder}/metrics.rs")).unwrap();
+    }
+    let text = read("alerts.yaml") + &read("dashboard.json");
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let asked: BTreeSet<&str> = text
+        .split(|c| !word(c))
+        .filter(|word| word.starts_with("whatsapp_") || word.starts_with("controller_runtime_"))
+        .collect();
+    assert!(asked.len() > 10, "{asked:?}");
+    for metric in asked {
+        let base = ["_total", "_bucket"].iter().fold(metric, |metric, end| metric.strip_suffix(end).unwrap_or(metric));
+        let registered = |name: &str| source.contains(&format!("\"{name}\""));
+        // Registries of rooms put their prefix before the name.
+        let parts: Vec<usize> = base.match_indices('_').map(|(at, _)| at).collect();
+        let known = registered(base) || parts.iter().any(|at| registered(&base[..*at]) && registered(&base[at + 1..]));
+        assert!(known, "no program has the metric {metric}");
+    }
+    let runbook = std::fs::read_to_string(format!("{ROOT}/docs/operations.md")).unwrap();
+    let alerts: Value = serde_saphyr::from_str(&read("alerts.yaml")).unwrap();
+    for alert in alerts["rules"].as_array().unwrap() {
+        let name = alert["alert"].as_str().unwrap();
+        assert!(runbook.contains(&format!("### {name}\n")), "docs/operations.md has no section {name}");
+    }
+}
+
+/// Definitions of others that the examples use, as far as an API server needs them to know the kind.
+fn strangers() -> Vec<Value> {
+    let stranger = |group: &str, version: &str, kind: &str, plural: &str| {
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}"), "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"}},
+            "spec": {
+                "group": group, "scope": "Namespaced",
+                "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+                "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                }}}],
+            },
+        })
+    };
+    vec![
+        stranger("cert-manager.io", "v1", "Certificate", "certificates"),
+        stranger("cert-manager.io", "v1", "Issuer", "issuers"),
+        stranger("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
+        stranger("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
+        stranger("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+    ]
+}
+
+/// An API server, and Helm and kubectl that talk to it.
+struct Cluster {
+    plane: ControlPlane,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let plane = ControlPlane::start(&Options::default()).await.unwrap_or_else(|error| panic!("{error}"));
+        let cluster = Self { plane };
+        cluster.kubectl(&["create", "namespace", NAMESPACE], "").unwrap();
+        cluster
+    }
+
+    fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        use std::io::Write as _;
+        let program = self.plane.kubectl().unwrap_or_else(|| "kubectl".into());
+        let mut command = Command::new(program);
+        command.args(arguments).arg("--kubeconfig").arg(self.plane.kubeconfig());
+        command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn helm(&self, arguments: &[&str]) -> Result<String, String> {
+        let kubeconfig = self.plane.kubeconfig().display().to_string();
+        helm(&[arguments, &["--namespace", NAMESPACE, "--kubeconfig", &kubeconfig]].concat())
+    }
+
+    fn uids(&self) -> String {
+        let instances = self.kubectl(&["get", "wa", "-A", "-o", "jsonpath={.items[*].metadata.uid}"], "").unwrap();
+        let path = "jsonpath={.items[*].metadata.uid}";
+        instances
+            + " "
+            + &self.kubectl(&["get", "crd", "-o", path, "-l", "app.kubernetes.io/component=crds"], "").unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_api_server_takes_every_example_strictly() {
+    let cluster = Cluster::start().await;
+    for stranger in strangers() {
+        cluster.kubectl(&["apply", "-f", "-"], &stranger.to_string()).unwrap();
+    }
+    for definition in strangers() {
+        let name = format!("crd/{}", definition["metadata"]["name"].as_str().unwrap());
+        cluster.kubectl(&["wait", "--for=condition=Established", &name, "--timeout=60s"], "").unwrap();
+    }
+    for (name, arguments) in examples() {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": rendered(&arguments).unwrap()});
+        let dry_run = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
+        cluster.kubectl(&dry_run, &list.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+/// Nothing that Helm does to the definitions loses an object: installed by it or by hand, switched off and on, uninstalled.
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_and_instances_outlive_whatever_helm_does() {
+    let cluster = Cluster::start().await;
+    let chart = chart();
+    let crds = format!("{ROOT}/crds");
+    // No operator runs here: webhooks would refuse everything.
+    let off = ["--set", "webhooks.enabled=false", "--set", "uninstall.releaseInstances=false"];
+    let install = |more: &[&str]| cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &off, more].concat());
+    let upgrade = |more: &[&str]| cluster.helm(&[&["upgrade", "whatsapp-operator", &chart][..], &off, more].concat());
+
+    // By hand first; the chart takes them over.
+    cluster.kubectl(&["apply", "--server-side", "-f", &crds], "").unwrap();
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"], "").unwrap();
+    let example = format!("{ROOT}/examples/instance.yaml");
+    cluster.kubectl(&["apply", "-n", "default", "-f", &example], "").unwrap();
+    let refusal = install(&[]).unwrap_err();
+    assert!(refusal.contains("invalid ownership metadata"), "{refusal}");
+    install(&["--take-ownership"]).unwrap();
+    let before = cluster.uids();
+    assert_eq!(before.split_whitespace().count(), 4, "one instance, three definitions: {before}");
+
+    for flags in [&["--set", "crds.install=false"][..], &[], &["--set", "crds.install=false"]] {
+        upgrade(flags).unwrap();
+        assert_eq!(cluster.uids(), before, "{flags:?}");
+    }
+    upgrade(&[]).unwrap();
+    cluster.helm(&["rollback", "whatsapp-operator", "1"]).unwrap();
+    assert_eq!(cluster.uids(), before);
+    cluster.helm(&["uninstall", "whatsapp-operator"]).unwrap();
+    assert_eq!(cluster.uids(), before);
+    install(&[]).unwrap();
+    assert_eq!(cluster.uids(), before);
+}
+
+/// What is the operator's own survives however often a GitOps tool applies the same again, client-side or server-side.
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_syncs_take_nothing_from_the_operator() {
+    let cluster = Cluster::start().await;
+    let kinds = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "Secret"];
+    let mut objects = rendered(&[]).unwrap();
+    objects.retain(|object| kinds.contains(&object["kind"].as_str().unwrap_or_default()));
+    let text = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    let held = || {
+        let path = "jsonpath={.items[*].webhooks[*].clientConfig.caBundle} {.items[*].data}";
+        let names = [
+            "mutatingwebhookconfiguration/whatsapp-operator",
+            "validatingwebhookconfiguration/whatsapp-operator",
+            "secret/whatsapp-operator-bridge",
+        ];
+        cluster.kubectl(&[&["get", "-n", NAMESPACE, "-o", path][..], &names].concat(), "").unwrap()
+    };
+    let sync = |server_side: bool| {
+        let how = if server_side { "--server-side=true" } else { "--server-side=false" };
+        cluster
+            .kubectl(&["apply", how, "--field-manager", "gitops", "-f", "-"], &text)
+            .unwrap_or_else(|error| panic!("{error}"));
+    };
+    for server_side in [false, true] {
+        cluster.kubectl(&["delete", "--ignore-not-found", "-f", "-"], &text).unwrap();
+        sync(server_side);
+        // As the operator does it.
+        for (kind, webhooks) in [("mutatingwebhookconfiguration", 1), ("validatingwebhookconfiguration", 2)] {
+            for n in 0..webhooks {
+                let patch =
+                    json!([{"op": "add", "path": format!("/webhooks/{n}/clientConfig/caBundle"), "value": PEM}]);
+                cluster
+                    .kubectl(&["patch", kind, "whatsapp-operator", "--type=json", "-p", &patch.to_string()], "")
+                    .unwrap();
+            }
+        }
+        let data = json!({"data": {"token": "c2VjcmV0", "accepted": "c2VjcmV0"}}).to_string();
+        cluster.kubectl(&["patch", "secret", "whatsapp-operator-bridge", "-n", NAMESPACE, "-p", &data], "").unwrap();
+        let before = held();
+        assert!(before.len() > 3 * PEM.len() && before.contains("accepted"), "{before:?}");
+        for _ in 0..30 {
+            sync(server_side);
+            assert_eq!(held(), before, "server-side: {server_side}");
+        }
+    }
+}
+
+/// A certificate that the API server takes for an authority; base64 of PEM.
+const PEM: &str = include_str!("../chart/authority.base64");

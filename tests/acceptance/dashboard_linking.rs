@@ -1,0 +1,97 @@
+//! Linking by a code that is typed on the phone, and unlinking, in a real browser.
+
+use serde_json::json;
+use whatsapp_operator::api::Phase;
+
+use crate::{
+    dashboard::{card, counts_down, sign_in, start_browser},
+    gateway::{named, world},
+    support::{
+        gateway::{ALL_VERBS, Rest, account},
+        world::SOON,
+    },
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_typed_on_the_phone_instead_of_scanned() {
+    let phone = "+15550400031";
+    let world = world("dashboard-code").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let browser = start_browser(&world.dir).await;
+    sign_in(&browser, &rest, &token, "/dashboard").await;
+
+    browser.press(".button.add").await;
+    browser.paste_into("dialog .field input", "Reception").await;
+    browser.press("dialog input[value=Code]").await;
+    browser.type_into("dialog input[type=tel]", "12").await;
+    browser
+        .until("a number is asked for", "document.querySelector('dialog').textContent.includes('country code')", &[])
+        .await;
+    browser.type_into("dialog input[type=tel]", "+1 (555) 040-0031").await;
+    browser.press_button("dialog", "More options").await;
+    browser.type_into("dialog [name=bridge]", &world.name).await;
+    browser.inspect("add-code").await;
+    browser.press("dialog [type=submit]").await;
+
+    // The code on the screen is the one in status, in two groups as the phone asks for it.
+    browser.find(".qr-typed").await;
+    let reception = card(&rest, &token, "Reception").await;
+    let list = rest.get(&token, "/api/v1/sessions/list/").await;
+    let object = list.data(200)["sessions"][0]["object"].as_str().unwrap().to_owned();
+    let has_code = |i: &whatsapp_operator::api::WhatsAppInstance| {
+        i.status.as_ref().is_some_and(|status| status.pairing_code.is_some())
+    };
+    let shown = world.history.until(&object, "showing a code to type", SOON, has_code).await;
+    let code = shown.status.unwrap().pairing_code.unwrap();
+    let text = browser.text(".qr-typed").await;
+    assert_eq!(text.len(), 9, "{text}");
+    assert_eq!(text.replace('-', ""), code.code.reveal().replace('-', ""));
+    counts_down(&browser, code.expires_at.0).await;
+    browser.inspect("code").await;
+
+    world.whatsapp.type_code(&text, phone, "Alice").await.unwrap();
+    browser.find(&format!("{reception}.is-good")).await;
+    browser.until_gone("dialog").await;
+    assert!(browser.text(&reception).await.contains(phone));
+    assert_eq!(browser.forbidden().await, Vec::<String>::new());
+    browser.close().await;
+    rest.nothing_leaked(&world, &[phone], &[&token, &text, &text.replace('-', "")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unlinking_is_confirmed_and_keeps_the_instance() {
+    let phone = "+15550400032";
+    let world = world("dashboard-unlink").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let made =
+        rest.call(&token, "POST", "/api/v1/sessions/init/?wait=30", named(&world, "Shop")).await.data(201).clone();
+    let object = made["object"].as_str().unwrap().to_owned();
+    world.scan(&object, phone).await;
+    let browser = start_browser(&world.dir).await;
+    sign_in(&browser, &rest, &token, "/dashboard").await;
+    let shop = card(&rest, &token, "Shop").await;
+    browser.find(&format!("{shop}.is-good")).await;
+
+    browser.press(&format!("{shop} [data-verb='unlink']")).await;
+    browser.find("dialog").await;
+    browser.inspect("unlink").await;
+    browser.press_button("dialog", "Cancel").await;
+    browser.until_gone("dialog").await;
+    assert_eq!(world.whatsapp.devices().await.len(), 1, "nothing was asked for");
+
+    browser.press(&format!("{shop} [data-verb='unlink']")).await;
+    browser.find("dialog").await;
+    browser.press("dialog [type=submit]").await;
+    browser.until_gone("dialog").await;
+    world.history.until_phase(&object, Phase::Unlinked, SOON).await;
+    browser.find(&format!("{shop}.is-off")).await;
+    let unlinked = "document.querySelector(arguments[0]).textContent.includes('Not linked yet')";
+    browser.until("no number is shown", unlinked, &[json!(shop)]).await;
+    assert!(world.whatsapp.devices().await.is_empty(), "the phone lists no device");
+    browser.inspect("unlinked").await;
+    assert_eq!(browser.forbidden().await, Vec::<String>::new());
+    browser.close().await;
+    rest.nothing_leaked(&world, &[phone], &[&token]).await;
+}

@@ -1,0 +1,162 @@
+//! Between a message's acceptance and the answer the bridge or the gateway dies, at every point that the schedule names: who
+//! repeats the request with its key has sent one message.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    gateway::world,
+    gateway_messages::{connected, send, until_primary},
+    support::{
+        death::Death,
+        gateway::{ALL_VERBS, Rest, account},
+        program::Program,
+        world::World,
+    },
+};
+
+const FRIEND: &str = "+15550208951";
+const SEND: &str = "/api/v1/messages/send/?wait=30";
+/// More calls than any message takes.
+const MANY: i64 = 1 << 40;
+/// How long it may take until the message is sent, a restart and a reconnect included.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A number of the environment; `make` and people may name another schedule, or a longer one.
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().map_or(otherwise, |number| number.parse().expect("a number"))
+}
+
+/// Who dies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Victim {
+    Bridge,
+    Gateway,
+}
+
+struct Stage {
+    world: World,
+    rest: Rest,
+    token: String,
+    bridge: Death,
+    gateway: Death,
+}
+
+impl Stage {
+    fn death(&self, victim: Victim) -> &Death {
+        match victim {
+            Victim::Bridge => &self.bridge,
+            Victim::Gateway => &self.gateway,
+        }
+    }
+
+    /// Starts whoever has died. Says whether somebody had.
+    async fn revive(&mut self) -> bool {
+        let dead = (self.world.bridge.has_ended(), self.rest.program.has_ended());
+        if dead.0 {
+            self.world.bridge.wait();
+            self.bridge.never();
+            self.world.restart_bridge().await;
+        }
+        if dead.1 {
+            self.rest.program.wait();
+            self.gateway.never();
+            self.rest.restart().await;
+        }
+        dead.0 || dead.1
+    }
+
+    /// Asks once; the message's id, if there was an answer that names one.
+    async fn ask(&self, key: &str) -> (Option<String>, bool) {
+        let request = self.rest.request("POST", SEND).bearer_auth(&self.token).json(&body(key));
+        let asked = request.header("idempotency-key", key).timeout(Duration::from_secs(40)).send().await;
+        let Ok(answer) = asked else { return (None, false) };
+        let status = answer.status().as_u16();
+        let Ok(answer) = answer.json::<Value>().await else { return (None, false) };
+        // Whatever is wrong passes, and the answer says so.
+        assert!(status < 300 || answer["error"]["retryable"] == true, "{status}: {answer}");
+        (answer["data"]["id"].as_str().map(str::to_owned), status == 200)
+    }
+
+    /// Sends one message, with a death before call `point`; whether somebody died.
+    async fn send(&mut self, victim: Victim, point: i64) -> bool {
+        let key = key(victim, point);
+        self.death(victim).at(point);
+        let (first, _) = self.ask(&key).await;
+        self.death(victim).never();
+        let mut died = false;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            died |= self.revive().await;
+            let (id, sent) = self.ask(&key).await;
+            if let (Some(first), Some(id)) = (&first, &id) {
+                assert_eq!(first, id, "{key}");
+            }
+            if sent {
+                return died;
+            }
+            assert!(Instant::now() < deadline, "{key} is not sent");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+fn key(victim: Victim, point: i64) -> String {
+    format!("{victim:?}-{point}")
+}
+
+fn body(key: &str) -> Value {
+    json!({"recipient": FRIEND, "message": key})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_is_one_message_wherever_bridge_or_gateway_die() {
+    let mut world = world("gateway-deaths").await;
+    let bridge = Death::new(&world.dir.join("death-of-bridge"));
+    let gateway = Death::new(&world.dir.join("death-of-gateway"));
+    let unused = Program::new("whatsapp-bridge", &world.dir.join("unused"));
+    let mut program = std::mem::replace(&mut world.bridge, unused);
+    program.kill();
+    world.bridge = bridge.threatens(program, "whatsapp-bridge");
+    world.restart_bridge().await;
+    let rest =
+        Rest::start_changed(&world, &["--rate-limit", "0"], |program| gateway.threatens(program, "whatsapp-operator"));
+    let rest = rest.await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let id = connected(&world, &rest, &token, "Line", "+15550208901").await;
+    until_primary(&rest, &token, &id).await;
+    let warm = send(&rest, &token, SEND, &body("Warm"), Some("warm")).await;
+    assert_eq!(warm.status, 200, "{}", warm.body);
+    let mut stage = Stage { world, rest, token, bridge, gateway };
+
+    let (seed, points) = (number("DEATH_SEED", 12), number("DEATH_POINTS", 9));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut expected = vec!["Warm".to_owned()];
+    for victim in [Victim::Bridge, Victim::Gateway] {
+        // How many calls one message takes.
+        stage.death(victim).at(MANY);
+        assert!(stage.ask(&key(victim, 0)).await.1, "one is sent without a death");
+        expected.push(key(victim, 0));
+        let calls = MANY - stage.death(victim).left();
+        stage.death(victim).never();
+        assert!((3..1000).contains(&calls), "{victim:?}: {calls} calls");
+        let mut schedule: Vec<i64> = (1..=calls).collect();
+        random.shuffle(&mut schedule);
+        schedule.truncate(usize::try_from(points).unwrap());
+        let mut deaths = 0;
+        for point in schedule {
+            deaths += u64::from(stage.send(victim, point).await);
+            expected.push(key(victim, point));
+        }
+        println!("{victim:?}: {calls} calls, {deaths} deaths, seed {seed}");
+        assert!(deaths > 0, "{victim:?} has died");
+    }
+    // A line for each id: a message goes out again under its own id when nobody knows whether the server has it, and the
+    // recipient's phone shows one.
+    let mut arrived: Vec<String> = stage.world.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.text).collect();
+    arrived.sort();
+    expected.sort();
+    assert_eq!(arrived, expected);
+}

@@ -1,0 +1,164 @@
+//! Refusals that other tests do not meet by the way, each provoked for real.
+
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    gateway::{named, world},
+    gateway_messages::{connected, send, until_primary},
+    support::{
+        bad_disk::{BadDisk, FULL},
+        gateway::{ALL_VERBS, Rest, account, apply, make_account, token_of, user},
+        program::Program,
+        world::{SOON, World},
+    },
+};
+
+const FRIEND: &str = "+15550208991";
+const SEND: &str = "/api/v1/messages/send/";
+
+async fn until(what: &str, so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !so().await {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(SOON * 2, waiting).await.unwrap_or_else(|_| panic!("never {what}"));
+}
+
+async fn begun(world: &World, rest: &Rest, token: &str, name: &str) -> Value {
+    rest.call(token, "POST", "/api/v1/sessions/init/?wait=30", named(world, name)).await.data(201).clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_cannot_do_now_has_a_code_each() {
+    let world = world("gateway-errors").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap().to_owned();
+    let first = begun(&world, &rest, &token, "First").await;
+    let id = text(&first, "id");
+    until_primary(&rest, &token, &id).await;
+    let body = json!({"recipient": FRIEND, "message": "Hello"});
+    send(&rest, &token, SEND, &body, Some("key-1")).await.refused(409, "NotPaired");
+    let balanced = json!({"recipient": FRIEND, "message": "Hello", "routing": "balanced"});
+    send(&rest, &token, SEND, &balanced, None).await.refused(409, "NoneReady");
+    rest.post(&token, &format!("/api/v1/sessions/disconnect/{id}/?wait=30")).await.data(200);
+    rest.get(&token, &format!("/api/v1/sessions/qr/{id}/")).await.refused(409, "NoCode");
+
+    // A key stands for the session that it was used with, also when that is gone.
+    rest.call(&token, "DELETE", &format!("/api/v1/sessions/delete/{id}/?wait=30"), Value::Null).await.data(200);
+    let second = begun(&world, &rest, &token, "Second").await;
+    until_primary(&rest, &token, &text(&second, "id")).await;
+    send(&rest, &token, SEND, &body, Some("key-1")).await.refused(409, "SessionGone");
+
+    // What is being deleted, while its bridge does not answer.
+    let id = text(&second, "id");
+    world.bridge.freeze();
+    rest.call(&token, "DELETE", &format!("/api/v1/sessions/delete/{id}/?wait=0"), Value::Null).await.data(202);
+    rest.post(&token, &format!("/api/v1/sessions/connect/{id}/?wait=0")).await.refused(409, "Terminating");
+
+    // A quota of the namespace. Nobody counts here but us.
+    let name = json!({"name": "few", "namespace": world.name});
+    let hard = json!({"count/whatsappinstances.whatsapp-operator.dev": "1"});
+    let quotas: Api<k8s_openapi::api::core::v1::ResourceQuota> = Api::namespaced(world.client.clone(), &world.name);
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": name, "spec": {"hard": hard}});
+    quotas.patch("few", &PatchParams::apply("test").force(), &Patch::Apply(&quota)).await.unwrap();
+    let counted = json!({"status": {"hard": hard, "used": hard}});
+    quotas.patch_status("few", &PatchParams::default(), &Patch::Merge(&counted)).await.unwrap();
+    let full = async || {
+        let answer = rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Third")).await;
+        answer.body["error"]["code"] == "QuotaExceeded" && answer.status == 403
+    };
+    until("over the quota", full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_answer_has_a_code_each() {
+    let mut world = world("gateway-errors-away").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let session = connected(&world, &rest, &token, "First", "+15550208001").await;
+    until_primary(&rest, &token, &session).await;
+    let body = json!({"recipient": FRIEND, "message": "Hello"});
+    let sent = send(&rest, &token, &format!("{SEND}?wait=30"), &body, None).await.data(200).clone();
+    let message = format!("/api/v1/messages/{}/", sent["id"].as_str().unwrap());
+
+    // A gateway that may not ask who may: nobody else gets anything by that.
+    let name = format!("{}-deaf", world.name);
+    make_account(&world.client, &world.name, &name).await;
+    let group = |group: &str, resource: &str, verbs: &[&str]| json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
+    let rules = [
+        group("whatsapp-operator.dev", "whatsappinstances", &["list", "watch"]),
+        group("whatsapp-operator.dev", "whatsappbridges", &["get", "list"]),
+        group("authentication.k8s.io", "tokenreviews", &["create"]),
+    ];
+    let version = "rbac.authorization.k8s.io/v1";
+    apply(
+        &world.client,
+        &json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
+    )
+    .await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name});
+    let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": world.name});
+    apply(&world.client, &json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name}, "roleRef": role, "subjects": [subject]})).await;
+    let kubeconfig = world.dir.join("deaf.kubeconfig");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&world.kubeconfig).unwrap()).unwrap();
+    config["users"][0]["user"] = json!({"token": token_of(&world.client, &world.name, &name, None).await});
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let allowed = async || {
+        let client = crate::support::world::client(&kubeconfig).await;
+        let bridges: Api<whatsapp_operator::api::WhatsAppBridge> = Api::all(client);
+        bridges.list(&Default::default()).await.is_ok()
+    };
+    until("may the deaf one start", allowed).await;
+    let deaf = Rest::start_as(&world.dir.join("deaf"), &kubeconfig, &world.name, &[]).await;
+    let other = account(&world, "other", &[]).await;
+    deaf.get(&other, &message).await.refused(503, "AccessUnknown");
+    assert!(!deaf.get(&other, &message).await.body.to_string().contains("Hello"));
+
+    // A full disk.
+    let disk = BadDisk::new(&world.dir.join("bad-disk"));
+    let unused = Program::new("whatsapp-bridge", &world.dir.join("unused"));
+    let mut bridge = std::mem::replace(&mut world.bridge, unused);
+    bridge.kill();
+    for (name, value) in disk.environment(std::path::Path::new("bridge.db")) {
+        bridge = bridge.env(name, value);
+    }
+    world.bridge = bridge;
+    world.restart_bridge().await;
+    let back = async || rest.get(&token, &message).await.status == 200;
+    until("is the bridge back", back).await;
+    disk.fails(FULL);
+    let refused = send(&rest, &token, SEND, &body, None).await;
+    let said = refused.refused(507, "StorageFull");
+    assert!(said.contains("disk"), "{said}");
+    disk.is_good();
+
+    // No bridge at all. Without its word on a key nothing is sent.
+    world.bridge.kill();
+    rest.get(&token, &message).await.refused(503, "BridgeUnavailable");
+    send(&rest, &token, SEND, &body, None).await.refused(503, "BridgeUnavailable");
+    send(&rest, &token, SEND, &body, Some("key-2")).await.refused(503, "KeysUnavailable");
+
+    // No operator: nothing may be written without the rules' word.
+    world.operator.kill();
+    let answer = rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Second")).await;
+    answer.refused(503, "AdmissionUnavailable");
+    assert_eq!(world.whatsapp.inbox(FRIEND).await.len(), 1, "what was refused was not sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_nobody_cannot_be_primary() {
+    // Without webhooks there is nobody who would have said whose it is.
+    let world = World::start("gateway-errors-nobodys").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    world.connected("stray", "+15550208011").await;
+    let path = format!("/api/v1/sessions/set-primary/stray/?namespace={}&wait=0", world.name);
+    rest.post(&token, &path).await.refused(422, "OwnerMissing");
+    rest.get(&token, &format!("/api/v1/sessions/list/?owner={}", user(&world, "app"))).await.data(200);
+}
