@@ -62,10 +62,7 @@ impl FromRequestParts<Shared> for Caller {
         let identity = gateway.identities.of(token).await?;
         let user = identity.user.username.clone().filter(|user| !user.is_empty()).ok_or_else(Failure::unauthorized)?;
         story.is_by(&user);
-        gateway.rate.take(&user, Instant::now()).map_err(|wait| {
-            let seconds = wait.as_secs() + 1;
-            Failure::new(Code::RateLimited, format!("too many requests; try again in {seconds} s")).after(seconds)
-        })?;
+        gateway.rate.take(&user, Instant::now()).map_err(Failure::rate_limited)?;
         let client = gateway.callers.client(token).map_err(|_| Failure::unauthorized())?;
         Ok(Self { user, identity: identity.user, client, expires: identity.expires, via, story })
     }

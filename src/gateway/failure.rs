@@ -1,5 +1,7 @@
 //! A refusal on its way to the caller, and what refusals of the API server become.
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -42,6 +44,12 @@ impl Failure {
             Code::Unauthorized,
             "the API server does not accept the bearer token: it is missing, unknown, expired, or made for another audience; get one, for example with kubectl create token",
         )
+    }
+
+    /// One request too many, until that time has passed.
+    pub fn rate_limited(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + 1;
+        Self::new(Code::RateLimited, format!("too many requests; try again in {seconds} s")).after(seconds)
     }
 
     /// Another site's page made the request.

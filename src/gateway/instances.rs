@@ -202,22 +202,46 @@ where
     }
 }
 
-/// Creates one.
+/// Names tried for a new object, as often as the API server itself tries.
+const NAMES: usize = 8;
+/// What the API server ends generated names with: no vowels, so no words (k8s.io/apimachinery/pkg/util/rand).
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// Letters that a name ends with; as many as the API server's.
+const ENDING: usize = 5;
+
+/// Creates one whose object name begins with `begin`. Its end is chosen here and not by the API server (generateName): a try about
+/// which admission could not decide may have taken a slot of the owner's ledger for its name, and only a try by the same name is
+/// given that slot again.
 ///
 /// # Errors
 /// When it is refused, and see [`Failure`].
 pub async fn create(
     caller: &Caller,
     namespace: &str,
-    instance: &WhatsAppInstance,
+    begin: &str,
+    mut instance: WhatsAppInstance,
 ) -> Result<WhatsAppInstance, Failure> {
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let api = of_namespace(caller, namespace);
-    let made =
-        decided("create", || call("create an instance for a caller", CALL_TIMEOUT, api.create(&params, instance)))
-            .await?;
-    caller.story.is_about(ObjectRef::of(&made));
-    Ok(made)
+    let mut names = 0;
+    loop {
+        names += 1;
+        instance.metadata.name = Some(format!("{begin}-{}", ending()));
+        let made =
+            decided("create", || call("create an instance for a caller", CALL_TIMEOUT, api.create(&params, &instance)));
+        match made.await {
+            Err(failure) if failure.code == Code::Conflict && names < NAMES => {}
+            Err(failure) => return Err(failure),
+            Ok(made) => {
+                caller.story.is_about(ObjectRef::of(&made));
+                return Ok(made);
+            }
+        }
+    }
+}
+
+fn ending() -> String {
+    std::iter::repeat_with(|| fastrand::choice(LETTERS).copied().map_or('x', char::from)).take(ENDING).collect()
 }
 
 /// Changes fields of the very object that was found: its uid is the condition.

@@ -40,29 +40,49 @@ impl Rate {
         }
         let mut buckets = lock(&self.buckets);
         if buckets.len() >= MOST_CALLERS && !buckets.contains_key(caller) {
-            let full = Duration::from_secs_f64(self.burst / self.per_second);
-            buckets.retain(|_, bucket| now.duration_since(bucket.at) < full);
+            buckets.retain(|_, bucket| self.filled(*bucket, now) < self.burst);
             if buckets.len() >= MOST_CALLERS {
                 return Err(Duration::from_secs(1));
             }
         }
         let bucket = buckets.entry(caller.to_owned()).or_insert(Bucket { left: self.burst, at: now });
-        let filled = bucket.left + now.saturating_duration_since(bucket.at).as_secs_f64() * self.per_second;
-        *bucket = Bucket { left: filled.min(self.burst), at: now };
+        *bucket = Bucket { left: self.filled(*bucket, now), at: now };
         if bucket.left < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - bucket.left) / self.per_second));
+            return Err(self.until_one(bucket.left));
         }
         bucket.left -= 1.0;
         Ok(())
     }
 
-    /// Counts as many more requests, which one that was let through is worth. Those after it wait for all of them.
-    pub fn charge(&self, caller: &str, more: usize, now: Instant) {
-        if self.per_second > 0.0 {
-            let more = u32::try_from(more).map_or(f64::MAX, f64::from);
-            let mut buckets = lock(&self.buckets);
-            buckets.entry(caller.to_owned()).or_insert(Bucket { left: self.burst, at: now }).left -= more;
+    /// Counts as many more requests, which one that was let through turned out to be worth. Those after it wait for all of them.
+    ///
+    /// # Errors
+    /// How long to wait, when an earlier one is still being waited for: several that are let through before the first is known to
+    /// be worth many would otherwise all be done.
+    pub fn charge(&self, caller: &str, more: usize, now: Instant) -> Result<(), Duration> {
+        if self.per_second <= 0.0 {
+            return Ok(());
         }
+        let more = u32::try_from(more).map_or(f64::MAX, f64::from);
+        let mut buckets = lock(&self.buckets);
+        let bucket = buckets.entry(caller.to_owned()).or_insert(Bucket { left: self.burst, at: now });
+        *bucket = Bucket { left: self.filled(*bucket, now), at: now };
+        if bucket.left < 0.0 {
+            return Err(self.until_one(bucket.left));
+        }
+        bucket.left -= more;
+        Ok(())
+    }
+
+    /// What a bucket has by now.
+    fn filled(&self, bucket: Bucket, now: Instant) -> f64 {
+        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
+        (bucket.left + since * self.per_second).min(self.burst)
+    }
+
+    /// How long it takes until a bucket with so much has one more.
+    fn until_one(&self, left: f64) -> Duration {
+        Duration::from_secs_f64((1.0 - left) / self.per_second)
     }
 }
 
@@ -85,7 +105,10 @@ mod tests {
     fn one_that_is_worth_many_is_waited_for_by_those_after_it() {
         let (rate, start) = (Rate::new(10), Instant::now());
         assert!(rate.take("alice", start).is_ok());
-        rate.charge("alice", 99, start);
+        assert!(rate.take("alice", start).is_ok());
+        assert_eq!(rate.charge("alice", 98, start), Ok(()));
+        let wait = rate.charge("alice", 98, start).unwrap_err();
+        assert!(wait > Duration::from_millis(8_000) && wait <= Duration::from_millis(8_101), "{wait:?}");
         let wait = rate.take("alice", start).unwrap_err();
         assert!(wait > Duration::from_millis(8_000) && wait <= Duration::from_millis(8_101), "{wait:?}");
         assert!(rate.take("bob", start).is_ok());
@@ -101,6 +124,8 @@ mod tests {
             let _ = rate.take(&n.to_string(), start);
         }
         assert!(lock(&rate.buckets).len() <= MOST_CALLERS);
+        assert_eq!(rate.charge("0", 100, start), Ok(()));
         assert!(rate.take("late", start + Duration::from_secs(3)).is_ok(), "the quiet ones are forgotten");
+        assert!(rate.take("0", start + Duration::from_secs(3)).is_err(), "what is still to be waited for is not");
     }
 }

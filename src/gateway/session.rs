@@ -2,11 +2,11 @@
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    api::{Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions},
+    api::{PairingMethod, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions},
     drivers,
     rules::actions::{Action, actions},
 };
@@ -37,6 +37,8 @@ pub struct Session {
     /// Name of the WhatsAppInstance, as kubectl shows it.
     #[schema(example = "business-account-x7k2p")]
     pub object: String,
+    /// How a device is linked to it.
+    pub pairing_method: LinkMethod,
     /// Number of the linked account in international form; null until one is linked.
     #[schema(example = "+15550001111")]
     pub phone_number: Option<String>,
@@ -90,6 +92,26 @@ pub enum Status {
     QrPending,
     /// Neither.
     Disconnected,
+}
+
+/// The two ways to link a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[schema(as = Method)]
+pub enum LinkMethod {
+    /// A QR code.
+    #[serde(rename = "QR")]
+    Qr,
+    /// Characters to type.
+    Code,
+}
+
+impl From<PairingMethod> for LinkMethod {
+    fn from(method: PairingMethod) -> Self {
+        match method {
+            PairingMethod::Qr => Self::Qr,
+            PairingMethod::Code => Self::Code,
+        }
+    }
 }
 
 /// What may be asked of a session.
@@ -150,6 +172,7 @@ impl Session {
             user: instance.owner().map(str::to_owned),
             namespace: instance.namespace().unwrap_or_default(),
             object: instance.name_any(),
+            pairing_method: instance.spec.pairing.method.into(),
             phone_number: status.phone_number.as_ref().map(|phone| phone.reveal().to_owned()),
             is_primary: status.primary,
             connected_at: status.connected_at.as_ref().map(|at| text(at.0)),
@@ -249,6 +272,7 @@ mod tests {
         assert_eq!(brief["qr_expires_at"], "2026-01-01T00:00:20Z");
         let whole = serde_json::to_value(Session::whole(&waiting)).unwrap();
         assert_eq!((&whole["qr_code"], &whole["pairing_code"]), (&json!("2@secret"), &Value::Null));
+        assert_eq!(whole["pairing_method"], "QR");
     }
 
     #[test]

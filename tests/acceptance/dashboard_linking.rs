@@ -49,6 +49,8 @@ async fn a_code_is_typed_on_the_phone_instead_of_scanned() {
     assert_eq!(text.replace('-', ""), code.code.reveal().replace('-', ""));
     counts_down(&browser, code.expires_at.0).await;
     browser.inspect("code").await;
+    let behind = browser.text(&reception).await;
+    assert!(behind.contains("View code") && behind.contains("Waiting for code entry"), "{behind}");
 
     world.whatsapp.type_code(&text, phone, "Alice").await.unwrap();
     browser.find(&format!("{reception}.is-good")).await;

@@ -133,7 +133,6 @@ async fn the_plugin_opens_the_dashboard_signed_in_once_and_no_token_is_in_the_br
         .then(({{data}}) => data && Date.parse(data.expires_at) > {} ? done(data.expires_at) : setTimeout(ask, 500)); ask()",
         before.as_millisecond() + 60_000
     );
-    browser.script_timeout(SOON * 3).await;
     browser.run_async(&script).await;
     browser.until("it is live", "document.querySelector('.live.live')", &[]).await;
     assert_eq!(browser.run("return document.querySelectorAll('[name=token]').length", &[]).await, 0);

@@ -1,10 +1,12 @@
 //! Refusals that other tests do not meet by the way, each provoked for real.
 
+use axum::http::Method;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use whatsapp_operator::{api::WhatsAppOwner, rules::owner::object_name};
 
 use crate::{
     gateway::{named, world},
@@ -13,6 +15,7 @@ use crate::{
         bad_disk::{BadDisk, FULL},
         gateway::{ALL_VERBS, Rest, account, apply, make_account, token_of, user},
         program::Program,
+        relay::{Fate, Relay},
         world::{SOON, World},
     },
 };
@@ -74,6 +77,39 @@ async fn what_a_session_cannot_do_now_has_a_code_each() {
         answer.body["error"]["code"] == "QuotaExceeded" && answer.status == 403
     };
     until("over the quota", full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_was_taken_without_a_word_is_given_again() {
+    let mut world = world("gateway-errors-slot").await;
+    world.operator.stop();
+    let (relay, kubeconfig) = Relay::of_api_server(&world.kubeconfig, &world.dir).await;
+    world.operator.set("--kubeconfig", kubeconfig);
+    world.restart_operator().await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let owner = user(&world, "app");
+    let object = object_name(&owner);
+    let one = json!({"apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwner", "metadata": {"name": object}, "spec": {"owner": owner, "maxInstances": 1}});
+    apply(&world.client, &one).await;
+    let owners: Api<WhatsAppOwner> = Api::all(world.client.clone());
+    let settled = async || owners.get_status(&object).await.unwrap().status.is_some_and(|status| status.max == 1);
+    until("has the owner a ledger", settled).await;
+    // The owner's only slot is written, and admission does not learn it in time.
+    relay.now(|method, path| {
+        let ledger = method == Method::PUT && path.contains("/whatsappowners/");
+        if ledger { Fate::AnswerHeld } else { Fate::Passed }
+    });
+    let asked = rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "First"));
+    let heals = async {
+        relay.until_lost(1).await;
+        relay.now(|_, _| Fate::Passed);
+    };
+    let (answer, ()) = tokio::join!(asked, heals);
+    answer.data(201);
+    rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Second"))
+        .await
+        .refused(403, "LimitExceeded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

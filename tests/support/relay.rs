@@ -27,6 +27,8 @@ pub enum Fate {
     Held,
     /// It is passed on, and answered 503 whatever the server says.
     AnswerLost,
+    /// It is passed on, and never answered.
+    AnswerHeld,
 }
 
 /// What becomes of a request, by its method and path.
@@ -99,8 +101,11 @@ async fn relayed(client: Client, request: Request, fate: Fate, lost: watch::Send
     let request = Request::from_parts(head, kube::client::Body::from(body));
     match (client.send(request).await, fate) {
         (Ok(answer), Fate::Passed) => answer.map(Body::new),
-        (Ok(_), _) => {
+        (Ok(_), fate) => {
             lost.send_modify(|lost| *lost += 1);
+            if fate == Fate::AnswerHeld {
+                std::future::pending::<()>().await;
+            }
             (StatusCode::SERVICE_UNAVAILABLE, "no server is available").into_response()
         }
         (Err(error), _) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),

@@ -28,8 +28,10 @@ use crate::gateway::{
 const MOST: usize = 200;
 /// Requests to the API server that one such request makes at a time.
 const AT_ONCE: usize = 16;
-/// What has not been begun after this time is not begun: proxies and browsers give up after a minute.
-const LIMIT: Duration = Duration::from_secs(25);
+/// What has not been begun after this time is not begun.
+const LIMIT: Duration = Duration::from_secs(20);
+/// What has not ended after this time is not waited for: the dashboard gives up after 40 s, many proxies after a minute.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What is asked of many sessions.
 #[derive(Deserialize, ToSchema)]
@@ -118,9 +120,9 @@ pub async fn bulk(
     let namespace = parameters.namespace()?;
     let (action, ids) = wanted(body(&headers, content).await?.as_deref())?;
     // One is counted by now.
-    gateway.rate.charge(&caller.user, ids.len() - 1, Instant::now());
-    let until = Instant::now() + LIMIT;
-    let outcomes = stream::iter(ids.into_iter().map(|id| outcome(&gateway, &caller, action, id, namespace, until)));
+    gateway.rate.charge(&caller.user, ids.len() - 1, Instant::now()).map_err(Failure::rate_limited)?;
+    let began = Instant::now();
+    let outcomes = stream::iter(ids.into_iter().map(|id| outcome(&gateway, &caller, action, id, namespace, began)));
     let outcomes = outcomes.buffered(AT_ONCE).collect().await;
     Ok(answer::with(StatusCode::OK, Outcomes { outcomes }))
 }
@@ -145,13 +147,17 @@ async fn outcome(
     action: Action,
     id: String,
     namespace: Option<&str>,
-    until: Instant,
+    began: Instant,
 ) -> Outcome {
     let caller = caller.about_another();
-    let done = if Instant::now() < until {
-        ask(gateway, &caller, action, &id, namespace).await
+    let late = |message: &str| Err(Failure::new(Code::Timeout, message));
+    let done = if began.elapsed() < LIMIT {
+        let asked = ask(gateway, &caller, action, &id, namespace);
+        tokio::time::timeout_at(began + LONGEST, asked).await.unwrap_or_else(|_| {
+            late("the API server did not answer in time; look at what became of it, then ask for it again")
+        })
     } else {
-        Err(Failure::new(Code::Timeout, "the sessions before it took too long, so nothing was tried; ask for it again"))
+        late("the sessions before it took too long, so nothing was tried; ask for it again")
     };
     let answer = done.as_ref().err().map_or("ok", |failure| failure.code.entry().word);
     tracing::info!(

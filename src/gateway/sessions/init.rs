@@ -18,7 +18,7 @@ use crate::{
         failure::Failure,
         input::{Fields, Parameters, body, display_name, is_label, is_object_name},
         instances,
-        session::Session,
+        session::{LinkMethod, Session},
         state::Shared,
         wait::{self, Goal},
     },
@@ -28,7 +28,7 @@ use crate::{
 
 /// How long the answer waits for the code, unless the caller says.
 const WAIT: u64 = 10;
-/// What the API server adds to a prefix is 5 characters, and a label has 63.
+/// What is added to it is 6 characters, and a label has 63.
 const LONGEST_PREFIX: usize = 40;
 
 /// A session to begin.
@@ -61,23 +61,12 @@ pub struct NewSession {
 #[allow(dead_code)] // as above
 pub struct NewPairing {
     /// QR: a code to scan. Code: eight characters to type on the phone; needs phone_number.
-    method: Option<Method>,
+    method: Option<LinkMethod>,
     /// The account's number in international form; only method Code uses it.
     #[schema(pattern = r"^\+[1-9][0-9]{6,14}$", example = "+15550001111")]
     phone_number: Option<String>,
     /// Whether a new window opens by itself after one has passed unused.
     auto_refresh: Option<bool>,
-}
-
-/// The two ways to link a device.
-#[derive(Deserialize, ToSchema)]
-#[allow(dead_code)] // as above
-enum Method {
-    /// A QR code.
-    #[serde(rename = "QR")]
-    Qr,
-    /// Characters to type.
-    Code,
 }
 
 /// Begin a session
@@ -101,7 +90,8 @@ pub async fn init(
     let text = body(&headers, content).await?;
     let (namespace, instance) = wanted(text.as_deref(), &caller.user)?;
     let namespace = namespace.as_deref().unwrap_or(&gateway.settings.namespace);
-    let made = instances::create(&caller, namespace, &instance).await?;
+    let begin = slug(&instance.spec.name);
+    let made = instances::create(&caller, namespace, &begin, instance).await?;
     let (known, _) = wait::until(&gateway, &caller, made.clone(), Gate::open(), Goal::Code, limit).await;
     let session = Session::whole(&known.unwrap_or(made));
     let place = HeaderValue::try_from(format!("/api/v1/sessions/status/{}/", session.id));
@@ -141,10 +131,7 @@ fn wanted(text: Option<&str>, user: &str) -> Result<(Option<String>, WhatsAppIns
         deletion_policy: Default::default(),
         name,
     };
-    let mut instance = WhatsAppInstance::new("", spec);
-    instance.metadata.name = None;
-    instance.metadata.generate_name = Some(format!("{}-", slug(&instance.spec.name)));
-    Ok((namespace, instance))
+    Ok((namespace, WhatsAppInstance::new("", spec)))
 }
 
 fn pairing(fields: &Fields) -> Result<Pairing, Failure> {
@@ -203,7 +190,6 @@ mod tests {
     fn a_name_is_enough_and_the_caller_owns_it() {
         let (namespace, made) = wanted(Some(r#"{"name":"Business Account"}"#), "alice").unwrap();
         assert_eq!((namespace, made.spec.owner.as_deref()), (None, Some("alice")));
-        assert_eq!((made.metadata.generate_name.as_deref(), made.metadata.name), (Some("business-account-"), None));
         let all = r#"{"name":"A","owner":"bob","namespace":"shop","primary":true,"bridge":"b.1",
             "pairing":{"method":"Code","phone_number":"+15550001111","auto_refresh":true}}"#;
         let (namespace, made) = wanted(Some(all), "alice").unwrap();
@@ -231,6 +217,7 @@ mod tests {
     #[test]
     fn an_object_name_begins_with_what_is_legible_of_the_display_name() {
         for (name, prefix) in [
+            ("Business Account", "business-account"),
             ("Büro Süd", "b-ro-s-d"),
             ("営業部", "session"),
             ("--A--", "a"),

@@ -27,6 +27,9 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A browser on a machine where everything else runs too may take that long to start.
 const STARTUP: Duration = Duration::from_secs(90);
+/// A script that looks through a page of 200 rows, on a machine where everything else runs too, may take that long. WebDriver's
+/// own limit is 30 s.
+const SCRIPT: Duration = Duration::from_secs(180);
 /// Between two looks at a page.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -84,6 +87,7 @@ impl Browser {
         let capabilities = json!({
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
+            "timeouts": {"script": SCRIPT.as_secs() * 1000},
         });
         let connecting = async {
             ClientBuilder::new(HttpConnector::new())
@@ -104,12 +108,6 @@ impl Browser {
     /// What a script returns.
     pub async fn run(&self, script: &str, arguments: &[Value]) -> Value {
         self.client.execute(script, arguments.to_vec()).await.unwrap_or_else(|error| panic!("{script}: {error}"))
-    }
-
-    /// How long such a script may take.
-    pub async fn script_timeout(&self, limit: Duration) {
-        let limits = fantoccini::wd::TimeoutConfiguration::new(Some(limit), None, None);
-        self.client.update_timeouts(limits).await.unwrap();
     }
 
     /// What a script that calls its last argument gives to it.

@@ -7,7 +7,7 @@ import { Button, Problem } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
 import { Icon } from '../parts/icons.js';
 import { toast } from '../parts/toasts.js';
-import { advice } from '../page/status.js';
+import { advice, isTyped, wording } from '../page/status.js';
 
 // Long enough to be seen.
 const FAREWELL = 1_500;
@@ -122,8 +122,9 @@ export default function QrDialog({ id, onClose }) {
   const last = code && (code.qr_attempt === null || code.qr_attempt === code.qr_attempts);
   const expired = session?.phase === 'PairingExpired' || (left === 0 && (last || overdue));
   const mayRefresh = session?.actions.includes('refresh-qr');
-  const typed = code?.pairing_code;
-  const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${t(typed ? 'qr.refreshTyped' : 'qr.refresh')} kind=${expired ? 'primary' : ''} onPress=${refresh} />`;
+  // Known before there is a code, and after the last one has gone.
+  const typed = isTyped(session);
+  const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${wording('actions', 'refresh-qr', session)} kind=${expired ? 'primary' : ''} onPress=${refresh} />`;
 
   function inside() {
     if (!session) return html`<${Over} title=${t('qr.gone')} />`;
@@ -144,7 +145,7 @@ export default function QrDialog({ id, onClose }) {
       <div class="qr">
         <div class="qr-place ${over ? 'is-over' : ''} ${typed ? 'is-typed' : ''}">
           ${code?.qr_drawing && html`<${Picture} code=${code} />`}
-          ${typed && html`<${Typed} text=${typed} />`}
+          ${code?.pairing_code && html`<${Typed} text=${code.pairing_code} />`}
           ${over}
         </div>
         <div class="qr-side">

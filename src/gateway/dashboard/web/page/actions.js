@@ -5,6 +5,7 @@ import { openDialog } from '../store.js';
 import { t } from '../words.js';
 import { Button } from '../parts/controls.js';
 import { complain, toast } from '../parts/toasts.js';
+import { wording } from './status.js';
 
 // The order of the buttons. What needs nobody to look at it waits for nothing: the stream tells what comes of it.
 const SHOWN = ['qr', 'refresh-qr', 'connect', 'disconnect', 'set-primary', 'messages', 'unlink', 'delete'];
@@ -76,7 +77,7 @@ export function ActionButton({ session, verb, onlyIcon }) {
   const refused = verb === 'set-primary' && !session.actions.includes(verb);
   const why = refused ? t('actions.notConnected', { name: session.instance_name }) : undefined;
   return html`
-    <${Button} icon=${ICONS[verb]} label=${t(`actions.${verb}`)} onlyIcon=${onlyIcon} kind="${kind(session, verb)} small" why=${why}
+    <${Button} icon=${ICONS[verb]} label=${wording('actions', verb, session)} onlyIcon=${onlyIcon} kind="${kind(session, verb)} small" why=${why}
       aria-disabled=${refused || undefined} data-verb=${verb}
       onPress=${() => (refused ? toast(why, true) : act(session, verb))} />`;
 }

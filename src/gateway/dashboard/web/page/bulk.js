@@ -80,6 +80,7 @@ export default function Bulk() {
   const [asking, setAsking] = useState(false);
   const ids = [...chosen].filter((id) => sessions.has(id));
   const of = (is) => [...outcomes.values()].filter((outcome) => outcome.is === is).length;
+  const left = of('waiting') + of('busy');
   const failed = [...outcomes].filter(([id, { is }]) => is === 'failed' && sessions.has(id)).map(([id]) => id);
   const start = (verb, which) => {
     setAsking(false);
@@ -99,7 +100,7 @@ export default function Bulk() {
       ${VERBS.map(button)}
       ${outcomes.size > 0 && html`
         <span class="bulk-outcome" role="status" data-done=${of('done')} data-failed=${of('failed')} data-waiting=${of('waiting')}>
-          ${t('bulk.outcome', { done: of('done'), failed: of('failed'), left: of('waiting') + of('busy') })}</span>`}
+          ${t(left ? 'bulk.outcome' : 'bulk.ended', { done: of('done'), failed: of('failed'), left })}</span>`}
       ${!running && failed.length > 0 && html`<${Button} icon="refresh" label=${t('bulk.retry', { count: failed.length })} kind="small primary" data-bulk="retry" onPress=${() => start(last, failed)} />`}
       <${Button} icon="close" label=${t('bulk.none')} kind="small quiet" onlyIcon disabled=${running} onPress=${selectNone} />
       ${asking && html`<${ConfirmDelete} count=${ids.length} onAgreed=${() => start('delete', ids)} onClose=${() => setAsking(false)} />`}

@@ -15,7 +15,7 @@ import { Table } from './table.js';
 // Cards that are asked for their waiting messages; more would be a storm of requests when the page opens.
 const ASKED = 24;
 
-// A word of this length may be the beginning of an id; a shorter one is that of some id by chance.
+// A word of this length may be the beginning of an id; a shorter one is that of some id by chance, and counts when it is all of it.
 const ID_BEGINS = 4;
 
 const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
@@ -25,7 +25,8 @@ function shown(sessions, text) {
   const fits = (session) => {
     const all = [session.instance_name, session.phone_number, session.user].join(' ').toLowerCase();
     const ids = [session.session_id ?? '', session.object];
-    return words.every((word) => all.includes(word) || (word.length >= ID_BEGINS && ids.some((id) => id.startsWith(word))));
+    const isId = (word) => ids.some((id) => id === word || (word.length >= ID_BEGINS && id.startsWith(word)));
+    return words.every((word) => all.includes(word) || isId(word));
   };
   const found = words.length ? [...sessions.values()].filter(fits) : [...sessions.values()];
   return found.sort((one, other) => byName.compare(one.instance_name, other.instance_name) || one.id.localeCompare(other.id));

@@ -19,9 +19,18 @@ const LIGHT = {
   BridgeUnavailable: 'bad',
 };
 
+// Whether its device is linked by a code to type, not by one to scan.
+export const isTyped = (session) => session?.pairing_method === 'Code';
+
+// A word about a session, of a group; scanning and typing have words of their own where they differ.
+export function wording(group, word, session) {
+  const typed = `${group}Typed.${word}`;
+  return isTyped(session) && has(typed) ? t(typed) : t(`${group}.${word}`);
+}
+
 // A phase of a later release is shown by its own name.
 export const light = (session) => LIGHT[session.phase] ?? 'off';
-export const phase = (session) => (has(`phase.${session.phase}`) ? t(`phase.${session.phase}`) : session.phase);
+export const phase = (session) => (has(`phase.${session.phase}`) ? wording('phase', session.phase, session) : session.phase);
 
 export const Status = ({ session }) => html`
   <span class="status ${light(session)}"><span class="light" aria-hidden="true"></span>${phase(session)}</span>`;

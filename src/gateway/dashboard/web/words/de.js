@@ -107,6 +107,8 @@ export default {
     notConnected: 'Nur eine verbundene Instanz kann primär werden. „{name}“ zuerst verbinden.',
     primaryMoved: '„{name}“ ist jetzt die primäre Instanz.',
   },
+  // For those that are linked by a code to type.
+  actionsTyped: { qr: 'Code zeigen', 'refresh-qr': 'Neuer Code' },
 
   phase: {
     Pending: 'Startet',
@@ -124,12 +126,13 @@ export default {
     BridgeUnavailable: 'Bridge nicht verfügbar',
     Terminating: 'Wird gelöscht',
   },
+  phaseTyped: { AwaitingPairing: 'Wartet auf die Eingabe', PairingExpired: 'Code abgelaufen' },
 
   reason: {
     NotStarted: 'Die Sitzung wird gestartet.',
     PairingQueued: 'Viele Instanzen werden gerade verknüpft; ihr Code kommt der Reihe nach.',
     AwaitingPairing: 'Ein Code wartet auf das Telefon.',
-    PairingExpired: 'Niemand hat den Code rechtzeitig gescannt. Erneuern gibt einen neuen.',
+    PairingExpired: 'Niemand hat den Code rechtzeitig benutzt. Erneuern gibt einen neuen.',
     AwaitingPasskey: 'WhatsApp verlangt einen Passkey, den nur die App oder die Website geben kann. Dort bestätigen, dann erneuern.',
     LoggedOut: 'Das Gerät wurde am Telefon oder von WhatsApp getrennt. QR-Code erneuern und noch einmal scannen.',
     Unlinked: 'Absichtlich ohne verknüpftes Gerät. Verbinden verknüpft wieder eines.',

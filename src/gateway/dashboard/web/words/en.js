@@ -107,6 +107,8 @@ export default {
     notConnected: 'Only a connected instance can be made primary. Connect “{name}” first.',
     primaryMoved: '“{name}” is now the primary instance.',
   },
+  // For those that are linked by a code to type.
+  actionsTyped: { qr: 'View code', 'refresh-qr': 'New code' },
 
   phase: {
     Pending: 'Starting',
@@ -124,13 +126,14 @@ export default {
     BridgeUnavailable: 'Bridge unavailable',
     Terminating: 'Being deleted',
   },
+  phaseTyped: { AwaitingPairing: 'Waiting for code entry', PairingExpired: 'Code expired' },
 
   // What a reason means and what to do about it. For those that are not here the API's own sentence is shown.
   reason: {
     NotStarted: 'The session is being started.',
     PairingQueued: 'Many instances are being linked at once; its code comes in its turn.',
     AwaitingPairing: 'A code waits for the phone.',
-    PairingExpired: 'Nobody scanned the code in time. Refresh it for a new one.',
+    PairingExpired: 'Nobody used the code in time. Refresh it for a new one.',
     AwaitingPasskey: 'WhatsApp wants a passkey, which only its own app or website can give. Confirm it there, then refresh.',
     LoggedOut: 'The device was unlinked on the phone or by WhatsApp. Refresh the QR code and scan it again.',
     Unlinked: 'No device is linked, by wish. Connect it to link one again.',
