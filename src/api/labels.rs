@@ -3,6 +3,10 @@
 /// Asks for a new pairing window. Any new value opens one; the same value again does nothing.
 pub const REFRESH_QR: &str = "whatsapp-operator.dev/refresh-qr";
 
+/// Lets whoever has a link's secret see the pairing codes of the instance: an object in JSON with `sha256` (of the secret, in
+/// hexadecimal), `createdAt` and `expiresAt` (RFC 3339). Removing it revokes the link.
+pub const LINKING_LINK: &str = "whatsapp-operator.dev/linking-link";
+
 /// Marks the `WhatsAppBridge` that instances without `spec.bridgeRef` use, when its value is `"true"`.
 pub const IS_DEFAULT_BRIDGE: &str = "whatsapp-operator.dev/is-default";
 

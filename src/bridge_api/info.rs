@@ -39,6 +39,8 @@ pub enum Capability {
     Messages,
     /// Several messages in one request.
     MessageBatches,
+    /// [`PairingSpec::refresh_until`](super::PairingSpec::refresh_until).
+    RefreshUntil,
 }
 
 /// What a bridge can do, words of later releases included.

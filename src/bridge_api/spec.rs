@@ -1,5 +1,6 @@
 //! What callers want of a session.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Capabilities, Capability, Extra, Open};
@@ -52,17 +53,19 @@ impl SessionSpec {
         let unlinks = can.include(Capability::UnlinkAndKeep) || !self.wants_unlinked();
         let presence = if can.include(Capability::Presence) { self.presence } else { Open::default() };
         let sending = if can.include(Capability::Messages) { self.sending } else { Sending::default() };
+        let refresh_until = self.pairing.refresh_until.filter(|_| can.include(Capability::RefreshUntil));
+        let pairing = PairingSpec { refresh_until, ..self.pairing };
         let desired_state = if unlinks { self.desired_state } else { DesiredState::Disconnected.into() };
-        Self { desired_state, presence, sending, ..self }
+        Self { desired_state, presence, pairing, sending, ..self }
     }
 
     /// Whether this is what `wanted` asks for, as far as this release can tell: a later bridge may answer with more.
     pub fn fulfils(&self, wanted: &Self) -> bool {
         let Self { desired_state, presence, pairing, sending, extra: _ } = wanted;
-        let PairingSpec { method, phone_number, auto_refresh, window, extra: _ } = pairing;
+        let PairingSpec { method, phone_number, auto_refresh, refresh_until, window, extra: _ } = pairing;
         (&self.desired_state, &self.presence, &self.pairing.method) == (desired_state, presence, method)
             && (&self.pairing.phone_number, self.pairing.auto_refresh) == (phone_number, *auto_refresh)
-            && (&self.pairing.window, &self.sending) == (window, sending)
+            && (&self.pairing.refresh_until, &self.pairing.window, &self.sending) == (refresh_until, window, sending)
     }
 }
 
@@ -83,6 +86,10 @@ pub struct PairingSpec {
     /// Whether windows reopen by themselves, at growing intervals.
     #[serde(default)]
     pub auto_refresh: bool,
+    /// Until when somebody is expected to use a code: till then windows reopen by themselves, at once. Asked of bridges with
+    /// [`Capability::RefreshUntil`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_until: Option<Timestamp>,
     /// Names the pairing window that is wanted. A value the session has not seen yet opens a new window when the session
     /// is not paired, and starts it afresh when it ended for another reason (replaced, outdated, banned). The same value again does nothing.
     #[serde(default)]

@@ -71,6 +71,8 @@ codes! {
     Conflict 409 retry 1: "The session was changed or replaced by somebody else at the same time.", "Look at it, then try again.";
     Terminating 409: "The session is being deleted.", "Wait until it is gone, or create another.";
     OwnerObjectForeign 409: "The WhatsAppOwner under this owner's name belongs to somebody else.", "Have an administrator delete it.";
+    LinkTaken 409: "The linking link was opened in another browser before.", "Go on there, or have a new link made.";
+    LinkOver 410: "The linking link does not work any more, or never did: it has expired, was used, or was taken back.", "Have a new one made.";
     TooLarge 413: "The body is larger than the gateway reads.", "Send less.";
     UnsupportedMediaType 415: "The body is not said to be JSON.", "Send `Content-Type: application/json`.";
     KeyReused 422: "The idempotency key was used for another message.", "Use a new key.";

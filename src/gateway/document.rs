@@ -76,8 +76,20 @@ fn codes(operation: &str) -> Vec<Code> {
         ],
         "rename" => &[BODY, WRITE, NAMES],
         "set-primary" => &[BODY, WRITE, &[Code::NotConnected, Code::OwnerMissing]],
+        "link" => &[BODY, WRITE, &[Code::AlreadyConnected, Code::NoCode]],
+        "linking-code" => &[
+            BODY,
+            &[
+                Code::Invalid,
+                Code::LinkTaken,
+                Code::LinkOver,
+                Code::TooManyStreams,
+                Code::BridgeUnavailable,
+                Code::NotSupported,
+            ],
+        ],
         "refresh-qr" => &[BODY, WRITE, &[Code::AlreadyConnected]],
-        "connect" | "disconnect" | "unlink" | "delete" => &[BODY, WRITE],
+        "connect" | "disconnect" | "unlink" | "delete" | "revoke-link" => &[BODY, WRITE],
         "qr" => &[&[Code::NotAcceptable, Code::AlreadyConnected, Code::NoCode]],
         "events" => &[&[Code::TooManyStreams]],
         "send" => &[BODY, BRIDGE, SEND],
@@ -117,7 +129,7 @@ pub fn document() -> String {
     });
     let schemas = &mut document["components"]["schemas"];
     schemas["Failure"] = failure_schema();
-    for sent in ["NewSession", "NewPairing", "Changes", "NewMessage", "SignIn"] {
+    for sent in ["NewSession", "NewPairing", "Changes", "NewMessage", "SignIn", "NewLink", "Opened"] {
         without_null(&mut schemas[sent]);
     }
     let schemas = document["components"]["schemas"].clone();
@@ -268,6 +280,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(count, 21);
+        assert_eq!(count, 24);
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         lock,
         watch::{Change, Key},
     },
+    rules::link::LinkingLink,
 };
 
 /// What the gateway keeps of an instance that its own account may read: no number, no code.
@@ -41,6 +42,8 @@ pub struct Known {
     pub ready: bool,
     /// Whether it is being deleted.
     pub going: bool,
+    /// The link by which its code can be seen: a digest, not the secret.
+    pub link: Option<LinkingLink>,
 }
 
 impl Known {
@@ -55,6 +58,7 @@ impl Known {
             bridge: status.and_then(|status| status.bridge.clone()),
             ready: status.is_some_and(|status| status.phase == Some(Phase::Connected) && status.is_connected()),
             going: instance.metadata.deletion_timestamp.is_some(),
+            link: LinkingLink::of(instance),
         }
     }
 }

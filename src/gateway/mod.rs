@@ -7,7 +7,7 @@
 //! send is asked of it ([`access`]).
 //!
 //! A request passes [`edge`] (its id, log line, headers, the form of refusals), then [`caller`] (who, and how often), then one
-//! handler of [`sessions`], [`messages`], [`events`] or [`account`]. What can be decided without asking anybody is pure.
+//! handler of [`sessions`], [`linking`], [`messages`], [`events`] or [`account`]. What can be decided without asking anybody is pure.
 //! `dashboard` is the page for people: files for a browser, which then asks what any caller may ask.
 
 pub mod access;
@@ -27,6 +27,7 @@ pub mod identities;
 pub mod index;
 pub mod input;
 pub mod instances;
+pub mod linking;
 pub mod messages;
 pub mod metrics;
 mod page;

@@ -8,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     account, dashboard,
     edge::{canonical, edge, no_such_route},
-    events, messages, page, sessions,
+    events, linking, messages, page, sessions,
     state::Shared,
 };
 
@@ -27,6 +27,8 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(sessions::rename::rename))
         .routes(routes!(sessions::delete::delete))
         .routes(routes!(sessions::bulk::bulk))
+        .routes(routes!(linking::link, linking::revoke_link))
+        .routes(routes!(linking::linking_code))
         .routes(routes!(messages::send::send))
         .routes(routes!(messages::read::list))
         .routes(routes!(messages::read::message))

@@ -8,7 +8,10 @@ use utoipa::ToSchema;
 use crate::{
     api::{PairingMethod, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions},
     drivers,
-    rules::actions::{Action, actions},
+    rules::{
+        actions::{Action, actions},
+        link::LinkingLink,
+    },
 };
 
 /// One session of an owner.
@@ -59,6 +62,9 @@ pub struct Session {
     /// When the code to scan stops working; null when there is none.
     #[schema(example = "2026-01-01T12:01:00Z")]
     pub qr_expires_at: Option<String>,
+    /// When the linking link that it has stops working; null when it has none that was not used.
+    #[schema(example = json!(null))]
+    pub link_expires_at: Option<String>,
     /// The text to draw as a QR code; null when there is none. Whoever scans it controls the session. Only in answers about
     /// one session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,6 +186,9 @@ impl Session {
             created_at: text(created),
             updated_at: text(updated(status, created)),
             qr_expires_at: expires.map(text),
+            link_expires_at: LinkingLink::of(instance)
+                .filter(|link| !link.is_used(status))
+                .map(|link| text(link.expires_at())),
             qr_code: None,
             pairing_code: None,
             reason: holds.map(|ready| ready.reason.clone()),

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod metrics;
 pub mod on_behalf;
 pub mod packed;
+pub mod random;
 pub mod rbac;
 pub mod server_sent;
 pub mod shutdown;

@@ -11,6 +11,7 @@ pub mod assign;
 mod denial;
 mod facts;
 pub mod ledger;
+pub mod link;
 mod name;
 pub mod owner;
 pub mod primary;

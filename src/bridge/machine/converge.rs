@@ -7,7 +7,7 @@ use super::{
     state::{Client, Permit, Rest, Stage, State, later},
 };
 use crate::keys::Linked;
-use whatsapp_operator::bridge_api::PairingMethod;
+use whatsapp_operator::bridge_api::{PairingMethod, PairingSpec};
 
 /// Asks for whatever is missing. Called after every event.
 pub(super) fn converge(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -124,11 +124,15 @@ impl State {
 
     /// A window that passed, with the time it reopens by itself.
     pub(super) fn expired(&mut self, now: Timestamp) -> Stage {
-        let reopen = self.kept.spec.pairing.auto_refresh.then(|| {
+        let PairingSpec { auto_refresh, refresh_until, .. } = self.kept.spec.pairing;
+        let reopen = if refresh_until.is_some_and(|until| now < until) {
+            Some(later(now, self.timings.reopen_expected))
+        } else if auto_refresh {
             let (base, max) = (self.timings.reopen, self.timings.reopen_max);
-            let wait = self.back_off(base, max, self.kept.windows_passed.saturating_sub(1));
-            later(now, wait)
-        });
+            Some(later(now, self.back_off(base, max, self.kept.windows_passed.saturating_sub(1))))
+        } else {
+            None
+        };
         Stage::Expired { reopen }
     }
 }

@@ -22,6 +22,8 @@ pub struct Timings {
     pub retry: Duration,
     /// Longest wait before a connection is made again.
     pub retry_max: Duration,
+    /// Wait before a window reopens while somebody is expected to use a code.
+    pub reopen_expected: Duration,
     /// First wait before a window reopens by itself; doubles up to `reopen_max`.
     pub reopen: Duration,
     /// Longest wait before a window reopens by itself.
@@ -39,6 +41,7 @@ impl Default for Timings {
             // WhatsApp's own web client goes up to 15 minutes; one keeps the way back short, and a thousand sessions then
             // make 17 attempts a second.
             retry_max: Duration::from_secs(60),
+            reopen_expected: Duration::from_secs(1),
             reopen: Duration::from_secs(60),
             reopen_max: Duration::from_secs(3600),
             // The library renews the signed pre-key (due after 21 days) and drops tokens that have expired at a login only.

@@ -253,6 +253,23 @@ fn a_window_reopens_by_itself_at_growing_intervals_when_asked_to() {
 }
 
 #[test]
+fn while_somebody_is_expected_a_window_reopens_at_once_and_no_longer() {
+    let mut story = Story::fresh();
+    story.opens();
+    let until = later(story.now, Duration::from_secs(600));
+    story.puts(|spec| spec.pairing.refresh_until = Some(until));
+    for _ in 0..3 {
+        story.shows("a code", 60).hears(ClientEvent::WindowPassed).ends(End::Stopped).is(P::PairingExpired);
+        story.passes(1).opens().is(P::Opening);
+    }
+    story.shows("a code", 60).hears(ClientEvent::WindowPassed).ends(End::Stopped).is(P::PairingExpired);
+    story.puts(|spec| spec.pairing.refresh_until = None).passes(600).is(P::PairingExpired);
+    assert!(story.state.wake_at().is_none(), "nobody is expected any more");
+    story.puts(|spec| spec.pairing.refresh_until = Some(until)).passes(600).is(P::PairingExpired);
+    assert!(story.state.wake_at().is_none(), "nor after the time");
+}
+
+#[test]
 fn a_server_that_hangs_up_after_the_first_code_is_asked_ever_more_slowly() {
     let mut story = Story::fresh();
     story.opens();

@@ -72,7 +72,8 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
     let opens = new.pairing.window != old.pairing.window;
     let pairs_otherwise = !state.kept.paired
         && (new.pairing.method != old.pairing.method || new.pairing.phone_number != old.pairing.phone_number);
-    let auto_refresh_turned = new.pairing.auto_refresh != old.pairing.auto_refresh;
+    let refresh = |spec: &SessionSpec| (spec.pairing.auto_refresh, spec.pairing.refresh_until);
+    let refresh_turned = refresh(new) != refresh(&old);
     let wish = |spec: &SessionSpec| (spec.wants_online(), spec.wants_unlinked());
     let turned = (wish(new) != wish(&old)).then_some(new.wants_online());
     let unlinks = new.wants_unlinked();
@@ -125,7 +126,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
             }
         }
         None => {
-            if auto_refresh_turned && matches!(state.stage, Stage::Expired { .. }) {
+            if refresh_turned && matches!(state.stage, Stage::Expired { .. }) {
                 state.stage = state.expired(now);
             }
         }

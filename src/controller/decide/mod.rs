@@ -28,7 +28,7 @@ use crate::{
         labels,
     },
     bridge_api::{PairingSpec, SessionSpec},
-    rules::Denial,
+    rules::{Denial, link::LinkingLink},
 };
 
 /// What to do about a living instance, in the order of the fields.
@@ -186,6 +186,7 @@ pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
             method: pairing.method.into(),
             phone_number: pairing.phone_number.clone(),
             auto_refresh: pairing.auto_refresh,
+            refresh_until: LinkingLink::of(instance).map(|link| link.expires_at()),
             window: instance.annotations().get(labels::REFRESH_QR).map(|value| window(value)).unwrap_or_default(),
             ..PairingSpec::default()
         },

@@ -61,6 +61,9 @@ files! {
     SCRIPT "dialogs/messages.js",
     SCRIPT "dialogs/help.js",
     SCRIPT "dialogs/sign_in.js",
+    SCRIPT "parts/code.js",
+    SCRIPT "parts/share.js",
+    SCRIPT "link/start.js",
     }
 }
 
@@ -93,6 +96,8 @@ pub struct Assets {
     pub version: String,
     /// The page that loads them.
     pub page: Asset,
+    /// The page of a linking link.
+    pub link: Asset,
     files: Vec<Asset>,
 }
 
@@ -112,10 +117,13 @@ impl Assets {
             .filter(|(_, kind, _)| *kind == SCRIPT)
             .map(|(name, ..)| format!("<link rel=\"modulepreload\" href=\"{}\">\n", place(name)))
             .collect();
-        let page = PAGE.replace("<!-- scripts -->\n", &links).replace("/dashboard/assets/version/", &place(""));
+        let page = PAGE.replace("/dashboard/assets/version/", &place(""));
+        let link = page.replace("<!-- scripts -->\n", "").replace(&place("start.js"), &place("link/start.js"));
+        let page = page.replace("<!-- scripts -->\n", &links);
+        let whole = |name, text: &str| Asset::of(name, "text/html; charset=utf-8", text);
         let files = scripts().map(|(name, kind, text)| Asset::of(name, kind, text));
         let files = files.chain([Asset::of("style.css", STYLE, STYLES)]).collect();
-        Self { version, page: Asset::of("page.html", "text/html; charset=utf-8", &page), files }
+        Self { version, page: whole("page.html", &page), link: whole("link.html", &link), files }
     }
 
     /// The file with this path.

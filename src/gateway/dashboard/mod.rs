@@ -37,12 +37,14 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(Assets::pack);
 pub fn routes() -> Router<Shared> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/dashboard") }))
-        .route("/dashboard", get(page))
+        .route("/dashboard", get(|headers| async { page(&ASSETS.page, headers) }))
+        // For whoever has a linking link, and no account.
+        .route("/dashboard/link", get(|headers| async { page(&ASSETS.link, headers) }))
         .route("/dashboard/assets/{version}/{*name}", get(file))
 }
 
-async fn page(headers: HeaderMap) -> Response {
-    let mut response = answer(&ASSETS.page, &headers, ASK_AGAIN);
+fn page(page: &'static Asset, headers: HeaderMap) -> Response {
+    let mut response = answer(page, &headers, ASK_AGAIN);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     let (name, value) = PERMISSIONS;
     response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -104,7 +106,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_has_a_strict_policy() {
-        let page = page(HeaderMap::new()).await;
+        let page = page(&ASSETS.page, HeaderMap::new());
         let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"), "{policy}");
         assert_eq!(page.headers()[header::CACHE_CONTROL], ASK_AGAIN);

@@ -81,6 +81,7 @@ mod tests {
             bridge: None,
             ready,
             going: false,
+            link: None,
         })
     }
 

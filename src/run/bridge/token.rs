@@ -8,10 +8,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Sensitive;
-
-/// Characters of a token: 256 bits in hexadecimal.
-const LENGTH: usize = 64;
+use crate::{model::Sensitive, platform::random};
 
 /// What the Secret holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,9 +116,7 @@ fn is_token(text: &str) -> bool {
 /// # Errors
 /// When the system has none.
 pub fn fresh() -> Result<Sensitive, rustls::crypto::GetRandomFailed> {
-    let mut bytes = [0_u8; LENGTH / 2];
-    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes)?;
-    Ok(Sensitive::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    random::secret().map(Sensitive::new)
 }
 
 fn after(at: Timestamp, wait: Duration) -> Timestamp {
@@ -201,6 +196,6 @@ mod tests {
     #[test]
     fn a_fresh_token_is_one_and_never_the_same() {
         let (one, other) = (fresh().unwrap(), fresh().unwrap());
-        assert!(one != other && one.reveal().len() == LENGTH && is_token(one.reveal()));
+        assert!(one != other && one.reveal().len() == 64 && is_token(one.reveal()));
     }
 }

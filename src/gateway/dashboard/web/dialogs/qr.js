@@ -1,11 +1,13 @@
 // The code for the phone, live: each code as WhatsApp gives it, until one is used or the window has passed.
 import { html, useEffect, useState } from '../html.js';
-import { get, now, path, post } from '../api.js';
+import { get, path, post } from '../api.js';
 import { useStore } from '../store.js';
 import { t } from '../words.js';
+import { Code, Left, Over, Steps, useSecondsLeft } from '../parts/code.js';
 import { Button, Problem } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
 import { Icon } from '../parts/icons.js';
+import { Share } from '../parts/share.js';
 import { toast } from '../parts/toasts.js';
 import { advice, isTyped, wording } from '../page/status.js';
 
@@ -13,11 +15,6 @@ import { advice, isTyped, wording } from '../page/status.js';
 const FAREWELL = 1_500;
 // Codes follow one another within moments; only what is overdue for longer has expired.
 const GRACE = 2_000;
-// Seconds that codes are valid at most: the first of a window, and one to type.
-const LONGEST = 60;
-const LONGEST_TYPED = 180;
-// Light modules around a code (ISO/IEC 18004).
-const QUIET = 4;
 
 const LINKING = ['Connecting', 'Reconnecting'];
 
@@ -42,45 +39,6 @@ function useCode(session) {
     };
   }, [session?.id, expires, again]);
   return { code, error, retry: () => setAgain((count) => count + 1) };
-}
-
-// Seconds left, counted while the code is on the screen.
-function useSecondsLeft(until) {
-  const left = () => (until ? Math.max(0, Date.parse(until) - now()) : null);
-  const [shown, setShown] = useState(left());
-  useEffect(() => {
-    setShown(left());
-    if (!until) return undefined;
-    let timer;
-    const tick = () => {
-      const rest = left();
-      setShown(rest);
-      // At the moment the next second begins.
-      if (rest > 0) timer = setTimeout(tick, rest % 1000 || 1000);
-    };
-    tick();
-    return () => clearTimeout(timer);
-  }, [until]);
-  return shown === null ? null : Math.ceil(shown / 1000);
-}
-
-const timeOf = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
-
-function Picture({ code }) {
-  const { size, path: modules } = code.qr_drawing;
-  const side = size + 2 * QUIET;
-  return html`
-    <svg class="qr-picture" viewBox="0 0 ${side} ${side}" role="img" aria-label=${t('qr.picture')} shape-rendering="crispEdges">
-      <rect width=${side} height=${side} fill="#fff" />
-      <path transform="translate(${QUIET} ${QUIET})" d=${modules} fill="#000" />
-    </svg>`;
-}
-
-const Typed = ({ text }) => html`
-  <output class="qr-typed" aria-label=${[...text].join(' ')}>${text.replace(/^(.{4})-?(.{4})$/, '$1-$2')}</output>`;
-
-function Over({ title, text, children }) {
-  return html`<div class="qr-over" role="status"><strong>${title}</strong>${text && html`<p>${text}</p>`}${children}</div>`;
 }
 
 export default function QrDialog({ id, onClose }) {
@@ -138,26 +96,20 @@ export default function QrDialog({ id, onClose }) {
   }
 
   const over = inside();
-  const longest = typed ? LONGEST_TYPED : LONGEST;
   return html`
     <${Dialog} title=${t('qr.title', { name })} kind="qr" onClose=${onClose}>
       <${Problem} error=${refused ?? error} onRetry=${refused ? refresh : retry} />
       <div class="qr">
-        <div class="qr-place ${over ? 'is-over' : ''} ${typed ? 'is-typed' : ''}">
-          ${code?.qr_drawing && html`<${Picture} code=${code} />`}
-          ${code?.pairing_code && html`<${Typed} text=${code.pairing_code} />`}
-          ${over}
-        </div>
+        <${Code} drawing=${code?.qr_drawing} characters=${code?.pairing_code} typed=${typed} over=${over} />
         <div class="qr-side">
-          <ol class="steps">${t(typed ? 'qr.typed' : 'qr.steps').map((step) => html`<li key=${step}>${step}</li>`)}</ol>
+          <${Steps} typed=${typed} />
           ${code && !over && html`
-            <p class="qr-left" role="timer" data-expires=${until} data-left=${left}>
-              <span>${t('qr.left', { time: timeOf(left) })}</span>
+            <${Left} until=${until} left=${left} typed=${typed}>
               ${code.qr_attempt && html`<span class="aside">${t('qr.attempt', { attempt: code.qr_attempt, attempts: code.qr_attempts })}</span>`}
-              <progress max=${longest} value=${Math.min(left, longest)} aria-hidden="true"></progress>
-            </p>`}
+            <//>`}
           <p class="hint">${t('qr.secret')}</p>
           ${!expired && !connected && refreshButton()}
+          ${mayRefresh && html`<${Share} session=${session} />`}
         </div>
       </div>
     <//>`;
