@@ -62,7 +62,7 @@ pub fn svg(text: &str) -> Option<String> {
 }
 
 /// The dark modules of a code as a path of SVG, one unit each, without the light margin of four modules that it needs.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Drawing {
     /// How many modules it is wide and high.
     #[schema(example = 21)]

@@ -52,6 +52,7 @@ mod half_open;
 mod identities;
 mod least_privilege;
 mod lifecycle;
+mod linking_link;
 mod logins;
 mod lost_answers;
 mod lost_keys;

@@ -3,8 +3,16 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use whatsapp_operator::api::{Phase, WhatsAppInstance, conditions::PAIRED, conditions::reason};
+use whatsapp_operator::{
+    api::{
+        Phase, WhatsAppInstance,
+        conditions::{PAIRED, reason},
+        labels::LINKING_LINK,
+    },
+    rules::link::{LONGEST, LinkingLink},
+};
 
 use crate::{
     support::{
@@ -39,11 +47,22 @@ async fn expiry_is_exact_for_every_code_and_the_window_ends() {
     let world = World::start("window").await;
     let calm = calm().await;
     world.apply("sales", json!({})).await;
+    // One for which a linking link was made.
+    world.apply("awaited", json!({})).await;
+    let link = LinkingLink::new("secret", None, Timestamp::now(), LONGEST).annotation();
+    let annotated = Patch::Merge(json!({"metadata": {"annotations": {LINKING_LINK: link}}}));
+    world.instances().patch("awaited", &PatchParams::default(), &annotated).await.unwrap();
+    let first = world.qr("awaited").await;
     let patience = WINDOW + Duration::from_secs(20);
     let expired = world.history.until_phase("sales", Phase::PairingExpired, patience).await;
     drop(calm);
     assert!(expired.qr().is_none(), "the code is gone from status");
     assert_eq!(expired.reason(PAIRED), reason::PAIRING_EXPIRED);
+    let anew = |one: &WhatsAppInstance| {
+        let qr = one.status.as_ref().and_then(|status| status.qr.as_ref());
+        qr.is_some_and(|qr| qr.attempt == 1 && qr.code.reveal() != first)
+    };
+    world.history.until("awaited", "in another window by itself", SOON, anew).await;
 
     let mut shown: Vec<(Timestamp, Timestamp, String)> = Vec::new(); // seen at, expires at, code
     let mut ended = None;

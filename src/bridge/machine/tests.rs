@@ -7,7 +7,7 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
-use super::{ClientEvent, Effect, End, Event, Kept, Start, State, Timings, step};
+use super::{ClientEvent, Effect, End, Event, Kept, Start, State, Timings, later, step};
 use crate::keys::LostKeys;
 
 fn start_of_time() -> Timestamp {

@@ -465,6 +465,14 @@ fn the_refresh_annotation_names_the_pairing_window() {
     object.annotations_mut().insert(labels::REFRESH_QR.into(), "again".into());
     let plan = decide(&facts(&object, Some(session(SessionPhase::PairingExpired))));
     assert_eq!(plan.put.unwrap().pairing.window, "again");
+    // Whoever has a link is waited for, on a bridge that can.
+    let link = crate::rules::link::LinkingLink::new("secret", None, now(), std::time::Duration::from_secs(60));
+    object.annotations_mut().insert(labels::LINKING_LINK.into(), link.annotation());
+    let until = |facts: &Facts| decide(facts).put.unwrap().pairing.refresh_until;
+    let expired = || Some(session(SessionPhase::PairingExpired));
+    assert_eq!(until(&facts(&object, expired())), None);
+    let capabilities = [crate::bridge_api::Capability::RefreshUntil].into_iter().collect();
+    assert_eq!(until(&Facts { capabilities, ..facts(&object, expired()) }), Some(link.expires_at()));
     let mut window = |value: String| {
         object.annotations_mut().insert(labels::REFRESH_QR.into(), value);
         session_spec(&object).pairing.window

@@ -126,7 +126,8 @@ pub async fn linking_code(
     story.is_about(known.place.clone());
     let _open = gateway.streams.open(&format!("linking link {uid}"), &gateway.metrics)?;
     keep_for(&gateway, &story, &link, uid, &browser).await?;
-    let code = follow(&gateway, &known, secret, seen.as_deref()).await?;
+    let left = link.expires_at().duration_since(Timestamp::now()).try_into().unwrap_or_default();
+    let code = follow(&gateway, &known, secret, seen.as_deref(), WAIT.min(left)).await?;
     Ok(answer::with(StatusCode::OK, code))
 }
 
@@ -195,12 +196,18 @@ async fn keep_for(
     Ok(())
 }
 
-/// What is behind the link now; when that was seen already, what comes next, or the same again when nothing does.
-async fn follow(gateway: &Gateway, known: &Known, secret: &str, seen: Option<&str>) -> Result<LinkingCode, Failure> {
+/// What is behind the link now; when that was seen already, what comes next, or the same again when nothing does within `limit`.
+async fn follow(
+    gateway: &Gateway,
+    known: &Known,
+    secret: &str,
+    seen: Option<&str>,
+    limit: Duration,
+) -> Result<LinkingCode, Failure> {
     let api: Api<WhatsAppInstance> = Api::namespaced(gateway.client.clone(), &known.place.namespace);
     let mut changes = pin!(watcher::watch_object(api, &known.place.name).default_backoff());
-    let mut end = pin!(tokio::time::sleep(WAIT));
-    let mut last = None;
+    let mut end = pin!(tokio::time::sleep(limit));
+    let mut last: Option<WhatsAppInstance> = None;
     loop {
         tokio::select! {
             change = changes.next() => match change {
@@ -209,7 +216,7 @@ async fn follow(gateway: &Gateway, known: &Known, secret: &str, seen: Option<&st
                     if seen != Some(code.version.as_str()) {
                         return Ok(code);
                     }
-                    last = Some(code);
+                    last = Some(now);
                 }
                 Some(Ok(_)) => return Err(over()),
                 // It is made again by itself.
@@ -220,9 +227,10 @@ async fn follow(gateway: &Gateway, known: &Known, secret: &str, seen: Option<&st
             () = gateway.closing.cancelled() => break,
         }
     }
-    last.ok_or_else(|| {
+    let last = last.ok_or_else(|| {
         Failure::new(Code::Unavailable, "the API server does not answer the gateway; try again in a moment")
-    })
+    })?;
+    shown(&last, secret, Timestamp::now()).ok_or_else(over)
 }
 
 /// What an instance shows to whoever has its link; nothing when the link does not work any more.

@@ -144,11 +144,8 @@ pub async fn revoke_link(
     let parameters = Parameters::of(&uri, &["namespace"])?;
     Fields::none(body(&headers, content).await?.as_deref())?;
     let found = instances::find(&gateway, &caller, &id, parameters.namespace()?).await?;
-    if !found.annotations().contains_key(labels::LINKING_LINK) {
-        return Ok(answer::with(StatusCode::OK, Session::whole(&found)));
-    }
     let mut patch = json!({ "metadata": { "annotations": { labels::LINKING_LINK: null } } });
-    if phase(&found) == Phase::AwaitingPairing {
+    if found.annotations().contains_key(labels::LINKING_LINK) && phase(&found) == Phase::AwaitingPairing {
         patch["metadata"]["annotations"][labels::REFRESH_QR] = Timestamp::now().to_string().into();
     }
     let changed = instances::change(&caller, &found, patch).await?;

@@ -3,6 +3,7 @@ import { html, render, useEffect, useState } from '../html.js';
 import { post, randomKey } from '../api.js';
 import { show } from '../settings.js';
 import { clockTime, language, loadWords, loadWordsOfWindows, t } from '../words.js';
+import { Button } from '../parts/controls.js';
 import { Icon } from '../parts/icons.js';
 import { Code, Left, Over, Steps, useSecondsLeft } from '../parts/code.js';
 
@@ -55,13 +56,15 @@ const ENDS = ['LinkOver', 'LinkTaken'];
 
 function Page({ link }) {
   const [{ code, over, lost }, setKnown] = useState({ code: null, over: link ? null : 'LinkOver', lost: false });
+  // The first browser that shows the code keeps the link. Many a link is opened on the very phone that is to scan it.
+  const [started, setStarted] = useState(kept('sessionStorage', 'linking.started') === link);
   useEffect(() => {
     let wanted = true;
-    if (link) follow(link, (news) => wanted && setKnown((known) => ({ ...known, ...news })));
+    if (link && started) follow(link, (news) => wanted && setKnown((known) => ({ ...known, ...news })));
     return () => {
       wanted = false;
     };
-  }, []);
+  }, [started]);
   const left = useSecondsLeft(code?.code_expires_at);
   if (over) {
     const word = ENDS.includes(over) ? over : 'LinkOver';
@@ -69,6 +72,14 @@ function Page({ link }) {
   }
   if (code?.state === 'linked') {
     return html`<div class="link-end is-good" role="status"><${Icon} name="check" /><h1>${t('link.linked.title')}</h1><p>${t('link.linked.text')}</p></div>`;
+  }
+  if (!started) {
+    const start = () => (kept('sessionStorage', 'linking.started', link), setStarted(true));
+    return html`
+      <h1>${t('link.title')}</h1>
+      <p class="link-lead">${t('link.lead')}</p>
+      <p class="link-lead">${t('link.where')}</p>
+      <${Button} icon="qr" label=${t('link.start')} kind="primary large" onPress=${start} />`;
   }
   const typed = code?.pairing_method === 'Code';
   const inside = () => {
@@ -91,6 +102,9 @@ function Page({ link }) {
       </div>
     </div>`;
 }
+
+// Another link in the same tab is another page, though browsers see the same one.
+addEventListener('hashchange', () => location.reload());
 
 const link = secret();
 show();

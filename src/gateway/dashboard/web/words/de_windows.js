@@ -47,18 +47,20 @@ export default {
     again: 'Neuen Link erstellen',
     revoke: 'Zurücknehmen',
     hint: 'Jemand anderes hat das Telefon? Ein Link zeigt den Code auch ohne Zugang zu diesem Cluster.',
-    made: 'Gilt im ersten Browser, der ihn öffnet, für ein Telefon, bis {time}.',
+    made: 'Gilt im ersten Browser, der den Code zeigt, für ein Telefon, bis {time}.',
     exists: 'Ein früher erstellter Link gilt bis {time}.',
   },
 
   link: {
     title: 'WhatsApp verknüpfen',
     lead: 'Diese Seite verknüpft Ihr WhatsApp-Konto mit einem Dienst. Machen Sie nur weiter, wenn Sie wissen, wer sie Ihnen geschickt hat: Der Dienst kann dann Nachrichten für Sie lesen und senden, bis Sie ihn unter Verknüpfte Geräte entfernen.',
+    where: 'Das Telefon scannt einen Code von diesem Bildschirm. Wenn Sie dies auf ebendiesem Telefon lesen, öffnen Sie den Link zuerst auf einem anderen Gerät: Sobald der Code gezeigt wurde, gilt der Link nur noch dort.',
+    start: 'Code hier zeigen',
     until: 'Diese Seite gilt bis {time}.',
     lost: 'Keine Verbindung. Neuer Versuch',
     linked: { title: 'Ihr Telefon ist verknüpft', text: 'Sie können diese Seite schließen.' },
     LinkOver: { title: 'Dieser Link gilt nicht mehr', text: 'Er ist abgelaufen, benutzt oder zurückgenommen. Bitten Sie um einen neuen.' },
-    LinkTaken: { title: 'Dieser Link ist in einem anderen Browser offen', text: 'Ein Link gilt im ersten Browser, der ihn öffnet. Machen Sie dort weiter, oder bitten Sie um einen neuen.' },
+    LinkTaken: { title: 'Dieser Link ist in einem anderen Browser offen', text: 'Ein Link gilt im ersten Browser, der den Code zeigt. Machen Sie dort weiter, oder bitten Sie um einen neuen.' },
   },
 
   rename: { title: '„{name}“ umbenennen', button: 'Umbenennen', done: 'Umbenannt in „{name}“.' },

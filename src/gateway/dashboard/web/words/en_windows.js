@@ -47,18 +47,20 @@ export default {
     again: 'Make another link',
     revoke: 'Take it back',
     hint: 'Somebody else has the phone? A link shows them the code without an account here.',
-    made: 'Works in the first browser that opens it, for one phone, until {time}.',
+    made: 'Works in the first browser that shows the code, for one phone, until {time}.',
     exists: 'A link that was made before works until {time}.',
   },
 
   link: {
     title: 'Link your WhatsApp',
     lead: 'You were sent this page to link your WhatsApp account to a service. Go on only if you know who sent it: the service can then read and send messages for you, until you remove it under Linked devices.',
+    where: 'The phone scans a code from this screen. If you read this on that phone, open the link on another device first: once the code was shown, the link works only there.',
+    start: 'Show the code here',
     until: 'This page works until {time}.',
     lost: 'No connection. Trying again',
     linked: { title: 'Your phone is linked', text: 'You can close this page.' },
     LinkOver: { title: 'This link does not work any more', text: 'It has expired, was used, or was taken back. Ask whoever sent it for a new one.' },
-    LinkTaken: { title: 'This link is open in another browser', text: 'A link works in the first browser that opens it. Go on there, or ask whoever sent it for a new one.' },
+    LinkTaken: { title: 'This link is open in another browser', text: 'A link works in the first browser that shows the code. Go on there, or ask whoever sent it for a new one.' },
   },
 
   rename: { title: 'Rename “{name}”', button: 'Rename', done: 'Renamed to “{name}”.' },
