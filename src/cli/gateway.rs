@@ -83,6 +83,11 @@ pub struct GatewayArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_CORS_ORIGINS", value_name = "A,B", value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<String>,
 
+    /// Where people reach this gateway, for example https://whatsapp.example.com: linking links begin with it. When not given, they
+    /// begin with the address at which whoever makes one reaches the dashboard
+    #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+    pub public_url: Option<String>,
+
     /// What every long-running subcommand takes.
     #[command(flatten)]
     pub process: ProcessArgs,
@@ -112,6 +117,11 @@ impl GatewayArgs {
         self.audiences.iter().filter(|audience| !audience.is_empty()).cloned().collect()
     }
 
+    /// The address that was said.
+    pub fn public_url(&self) -> Option<String> {
+        self.public_url.clone().filter(|url| !url.is_empty())
+    }
+
     /// The origins that were said.
     pub fn origins(&self) -> Vec<String> {
         self.cors_origins.iter().filter(|origin| !origin.is_empty()).cloned().collect()
@@ -127,6 +137,11 @@ fn origin(text: &str) -> Result<String, String> {
     } else {
         Err("it must look like https://shop.example.com, in lower case and without a path".into())
     }
+}
+
+/// The same; a slash at its end does not matter.
+fn public_url(text: &str) -> Result<String, String> {
+    origin(text.strip_suffix('/').unwrap_or(text))
 }
 
 /// Arguments of `openapi`.
@@ -160,6 +175,9 @@ mod tests {
         let args = parsed(&["--audiences=", "--cors-origins=https://a.example,http://localhost:3000", "--namespace="])
             .unwrap();
         assert_eq!((args.audiences().len(), args.origins().len(), args.namespace()), (0, 2, None));
+        let url = |flag: &str| parsed(&[flag]).unwrap().public_url();
+        assert_eq!(url("--public-url=https://a.example/").as_deref(), Some("https://a.example"));
+        assert_eq!(url("--public-url="), None);
     }
 
     #[test]
@@ -171,6 +189,7 @@ mod tests {
             ("--rate-limit=-1", "--rate-limit"),
             ("--cors-origins=*", "https://shop.example.com"),
             ("--cors-origins=https://a.example/path", "without a path"),
+            ("--public-url=a.example", "https://"),
             ("--namespace=A_b", "lower case"),
         ] {
             let error = parsed(&[flag]).unwrap_err();

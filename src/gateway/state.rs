@@ -28,6 +28,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// Callers come over TLS.
     pub https: bool,
+    /// Where people reach it, without a slash at the end.
+    pub public_url: Option<String>,
     /// How many instances an owner may have of whom nothing is known yet.
     pub limit: i64,
 }

@@ -74,6 +74,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
             namespace,
             origins: args.origins(),
             https: tls.is_some(),
+            public_url: args.public_url(),
             limit: i64::from(args.max_instances_per_owner),
         },
         client: client.clone(),

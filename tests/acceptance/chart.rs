@@ -206,6 +206,32 @@ fn what_is_wrong_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn the_gateway_knows_where_people_reach_it() {
+    let told = |values: &[&str]| {
+        let objects = with(values).unwrap();
+        let gateway = objects.iter().find(|object| {
+            object["kind"] == "Deployment" && object["metadata"]["name"].as_str().unwrap().ends_with("-gateway")
+        });
+        let name = gateway.unwrap()["metadata"]["name"].as_str().unwrap();
+        let arguments = arguments(&objects, "Deployment", name);
+        arguments.iter().find_map(|one| one.strip_prefix("--public-url=").map(str::to_owned))
+    };
+    let ingress = ["gateway.ingress.enabled=true", "gateway.ingress.hosts={a.example}"];
+    assert_eq!(told(&[]), None);
+    assert_eq!(told(&["gateway.publicUrl=https://b.example"]).as_deref(), Some("https://b.example"));
+    assert_eq!(told(&ingress).as_deref(), Some("http://a.example"));
+    let tls = [ingress[0], ingress[1], "gateway.ingress.tlsSecretName=a"];
+    assert_eq!(told(&tls).as_deref(), Some("https://a.example"));
+    assert_eq!(told(&[ingress[0], "gateway.ingress.hosts={*.example}"]), None);
+    let route = [
+        "gateway.httpRoute.enabled=true",
+        "gateway.httpRoute.parentRefs[0].name=a",
+        "gateway.httpRoute.hostnames={c.example}",
+    ];
+    assert_eq!(told(&route).as_deref(), Some("https://c.example"));
+}
+
+#[test]
 fn schema_and_values_have_the_same_keys() {
     fn keys(schema: &Value, values: &Value, path: &str, missing: &mut Vec<String>) {
         let Some(properties) = schema["properties"].as_object() else { return };

@@ -98,8 +98,13 @@ async fn a_link_ends_when_it_is_taken_back_replaced_used_or_too_old() {
     let world = world("linking-links").await;
     let rest = Rest::start(&world, &[]).await;
     let (dir, kubeconfig) = (world.dir.join("other"), world.dir.join("gateway.kubeconfig"));
-    let other =
-        Rest::start_as(&dir, &kubeconfig, &world.name, &["--bridge-selector", &format!("world={}", world.name)]).await;
+    let other = Rest::start_as(
+        &dir,
+        &kubeconfig,
+        &world.name,
+        &["--bridge-selector", &format!("world={}", world.name), "--public-url", "https://a.example/"],
+    )
+    .await;
     let token = account(&world, "app", ALL_VERBS).await;
     let viewer = account(&world, "viewer", READ_VERBS).await;
     let mut made = HashMap::new();
@@ -146,6 +151,10 @@ async fn a_link_ends_when_it_is_taken_back_replaced_used_or_too_old() {
         assert!([410, 422].contains(&answer.status), "{}", answer.status);
     }
     answered(other.request("POST", "/api/v1/linking-code").json(&json!({"link": "a.b"}))).await.refused(422, "Invalid");
+
+    // A gateway that knows its address tells all of it.
+    let whole = other.call(&token, "POST", &place("used"), json!({})).await.data(201)["link"].clone();
+    assert!(whole.as_str().unwrap().starts_with("https://a.example/dashboard/link#"));
 
     // Used: no link is made for a session that has its device.
     let link = text(&make("used", json!({})).await, "link").to_owned();

@@ -93,6 +93,19 @@ annotations:
 {{- if .Values.gateway.service.port }}{{ .Values.gateway.service.port }}{{ else if .Values.gateway.tls.secretName }}443{{ else }}80{{ end -}}
 {{- end -}}
 
+{{/* Where people reach the gateway; nothing where that is not known. */}}
+{{- define "whatsapp-operator.gatewayPublicUrl" -}}
+{{- with .Values.gateway -}}
+{{- if .publicUrl -}}
+{{- .publicUrl -}}
+{{- else if and .ingress.enabled .ingress.hosts (not (hasPrefix "*" (first .ingress.hosts))) -}}
+{{- if .ingress.tlsSecretName }}https{{ else }}http{{ end }}://{{ first .ingress.hosts -}}
+{{- else if and .httpRoute.enabled .httpRoute.hostnames (not (hasPrefix "*" (first .httpRoute.hostnames))) -}}
+https://{{ first .httpRoute.hostnames -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The parts that all pods have in common: (dict "root" $ "component" "gateway" "values" .Values.gateway) */}}
 {{- define "whatsapp-operator.podMetadata" -}}
 labels:

@@ -52,10 +52,10 @@ pub struct NewLink {
 #[derive(Serialize, ToSchema)]
 #[schema(as = LinkingLink)]
 pub struct Made {
-    /// Path of the page at this gateway, with the link's secret after the `#`: browsers send that to nobody. Whoever has it can
-    /// link a phone of their own to the session.
+    /// Address of the page, with the link's secret after the `#`: browsers send that to nobody. Whoever has it can link a phone of
+    /// their own to the session. Only the path where the gateway was not told at which address people reach it (`--public-url`).
     #[schema(
-        example = "/dashboard/link#7f0c6c1e-5a3b-4b5e-9d55-2f9b0a3c1d10.9b0c41d5e8f7a6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a0b9"
+        example = "https://whatsapp.example.com/dashboard/link#7f0c6c1e-5a3b-4b5e-9d55-2f9b0a3c1d10.9b0c41d5e8f7a6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e8f7a6b5c4d3e2f1a0b9"
     )]
     link: String,
     /// When it stops working; earlier once a device is linked, or another link is made.
@@ -112,8 +112,9 @@ pub async fn link(
         link_name,
         "a linking link is made"
     );
-    let path = format!("/dashboard/link#{}.{secret}", changed.uid().unwrap_or_default());
-    Ok(answer::with(StatusCode::CREATED, Made { link: path, expires_at: link.expires_at().to_string() }))
+    let begin = gateway.settings.public_url.as_deref().unwrap_or_default();
+    let address = format!("{begin}/dashboard/link#{}.{secret}", changed.uid().unwrap_or_default());
+    Ok(answer::with(StatusCode::CREATED, Made { link: address, expires_at: link.expires_at().to_string() }))
 }
 
 fn lasts(text: Option<&str>) -> Result<Duration, Failure> {

@@ -4,6 +4,9 @@ import { call, now, path, post } from '../api.js';
 import { clockTime, t } from '../words.js';
 import { Button, Copy, Problem } from './controls.js';
 
+// Where nobody else gets to, as with kubectl whatsapp dashboard.
+const LOCAL = ['127.0.0.1', '[::1]', 'localhost'];
+
 export function Share({ session }) {
   const [made, setMade] = useState(null);
   const [error, setError] = useState(null);
@@ -15,12 +18,14 @@ export function Share({ session }) {
   const revoke = () => ask(call('DELETE', path`sessions/link/${session.id}/`));
 
   // The one that was made here, unless it was taken back or another was made since.
-  const shown = works && made?.expires_at === expires ? made : null;
+  const shown = works && made?.expires_at === expires ? new URL(made.link, location.origin) : null;
+  const isLocal = shown && LOCAL.includes(shown.hostname);
   return html`
     <div class="share">
       <${Problem} error=${error} />
-      ${shown && html`<${Copy} text=${location.origin + shown.link} label=${t('share.link')} />`}
+      ${shown && html`<${Copy} text=${shown.href} label=${t('share.link')} />`}
       <p class="hint">${t(shown ? 'share.made' : works ? 'share.exists' : 'share.hint', { time: works ? clockTime(expires) : '' })}</p>
+      ${isLocal && html`<p class="hint warn">${t('share.local')}</p>`}
       <div class="share-buttons">
         ${!shown && html`<${Button} icon="link" label=${t(works ? 'share.again' : 'share.make')} kind="small" data-share="make" onPress=${make} />`}
         ${works && html`<${Button} label=${t('share.revoke')} kind="small quiet" data-share="revoke" onPress=${revoke} />`}

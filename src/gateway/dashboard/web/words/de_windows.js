@@ -48,6 +48,7 @@ export default {
     revoke: 'Zurücknehmen',
     hint: 'Jemand anderes hat das Telefon? Ein Link zeigt den Code auch ohne Zugang zu diesem Cluster.',
     made: 'Gilt im ersten Browser, der den Code zeigt, für ein Telefon, bis {time}.',
+    local: 'Diese Adresse führt zu Ihrem eigenen Rechner. Links führen zu anderen, sobald das Gateway seine öffentliche Adresse kennt (gateway.publicUrl des Charts).',
     exists: 'Ein früher erstellter Link gilt bis {time}.',
   },
 

@@ -48,6 +48,7 @@ export default {
     revoke: 'Take it back',
     hint: 'Somebody else has the phone? A link shows them the code without an account here.',
     made: 'Works in the first browser that shows the code, for one phone, until {time}.',
+    local: 'This address leads to your own machine. Links lead to others’ browsers once the gateway knows its public address (gateway.publicUrl of the chart).',
     exists: 'A link that was made before works until {time}.',
   },
 
