@@ -221,8 +221,10 @@ pub struct MessageList {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LoadQuery {
-    /// Who is to get the message, as in [`MessageSpec::to`].
-    pub to: Sensitive,
+    /// Who is to get the message, as in [`MessageSpec::to`]; nobody when only counting is asked for. A bridge of an earlier release
+    /// refuses a question about nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Sensitive>,
     /// The sessions that could send it.
     pub sessions: Vec<String>,
 }

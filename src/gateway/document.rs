@@ -94,6 +94,7 @@ fn codes(operation: &str) -> Vec<Code> {
         "events" => &[&[Code::TooManyStreams]],
         "send" => &[BODY, BRIDGE, SEND],
         "message" | "messages" => &[BRIDGE],
+        "waiting" => &[&[Code::AccessUnknown]],
         "cancel" => &[BRIDGE, &[Code::TooLate, Code::CrossSite]],
         // What is refused for one of many stands in its outcome.
         "sign-in" | "bulk" => &[BODY, &[Code::CrossSite, Code::Invalid]],
@@ -280,6 +281,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(count, 24);
+        assert_eq!(count, 25);
     }
 }

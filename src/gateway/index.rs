@@ -103,6 +103,11 @@ impl Index {
         found
     }
 
+    /// What is known of the instances that fit.
+    pub fn those(&self, fits: impl Fn(&Known) -> bool) -> Vec<Arc<Known>> {
+        lock(&self.0.places).known_at.values().filter(|known| fits(known)).map(Arc::clone).collect()
+    }
+
     /// Tells when something has changed, from now on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()

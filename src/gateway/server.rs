@@ -31,6 +31,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(linking::linking_code))
         .routes(routes!(messages::send::send))
         .routes(routes!(messages::read::list))
+        .routes(routes!(messages::waiting::waiting))
         .routes(routes!(messages::read::message))
         .routes(routes!(messages::read::cancel))
         .routes(routes!(events::events))

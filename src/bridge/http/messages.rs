@@ -100,7 +100,8 @@ pub(super) async fn load(State(api): State<Api>, body: Bytes) -> Result<Json<Loa
     if sessions.len() > MOST_LOADS {
         return Err(Failure::Invalid(format!("sessions must be at most {MOST_LOADS}")));
     }
-    let recipient = Recipient::parse(to.reveal()).map_err(Refusal::from)?.key();
+    let recipient = to.map(|to| Recipient::parse(to.reveal()).map_err(Refusal::from)).transpose()?;
+    let recipient = recipient.map(|recipient| recipient.key());
     sessions.retain(|session| api.shared.feed.sessions.get(session).is_some());
     let items = api.shared.store.reader.load(sessions, recipient).await.map_err(Refusal::from)?;
     Ok(Json(LoadList { items }))

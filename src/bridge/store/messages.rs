@@ -325,16 +325,20 @@ pub(super) fn knows(connection: &Connection, session: &str, recipient: Recipient
 pub(super) fn load(
     connection: &Connection,
     session: &str,
-    recipient: RecipientKey,
+    recipient: Option<RecipientKey>,
     most: u32,
 ) -> rusqlite::Result<(u64, bool)> {
     let (waiting, one): (i64, bool) = connection
         .prepare_cached(
-            "SELECT count(*), coalesce(max(recipient_key = ?2), 0) FROM
+            "SELECT count(*), coalesce(max(recipient_key IS ?2), 0) FROM
                  (SELECT recipient_key FROM messages WHERE session = ?1 AND state = 'Queued' LIMIT ?3)",
         )?
-        .query_row(params![session, recipient.cast_signed(), most], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok((from_sql(waiting), one || knows(connection, session, recipient)?))
+        .query_row(params![session, recipient.map(u64::cast_signed), most], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let known = match recipient {
+        Some(recipient) => one || knows(connection, session, recipient)?,
+        None => false,
+    };
+    Ok((from_sql(waiting), known))
 }
 
 /// How many messages are over.

@@ -83,7 +83,7 @@ impl Reader {
     }
 
     /// How busy sessions are, and which of them a recipient knows.
-    pub async fn load(&self, sessions: Vec<String>, recipient: RecipientKey) -> Result<Vec<Load>, StoreError> {
+    pub async fn load(&self, sessions: Vec<String>, recipient: Option<RecipientKey>) -> Result<Vec<Load>, StoreError> {
         self.look(move |connection| {
             let load = |session: String| {
                 let (waiting, knows_recipient) = messages::load(connection, &session, recipient, MOST_COUNTED)?;

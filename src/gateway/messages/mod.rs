@@ -14,3 +14,4 @@ pub mod message;
 pub mod read;
 pub mod route;
 pub mod send;
+pub mod waiting;

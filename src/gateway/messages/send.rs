@@ -263,7 +263,7 @@ async fn balanced(gateway: &Gateway, ready: Vec<Arc<Known>>, recipient: &str) ->
     }
     let asking = shards.into_iter().map(async |(bridge, sessions)| {
         let driver = gateway.bridges.shard(bridge).await.ok()?;
-        let query = LoadQuery { to: Sensitive::new(recipient.to_owned()), sessions };
+        let query = LoadQuery { to: Some(Sensitive::new(recipient.to_owned())), sessions };
         let answer = tokio::time::timeout(ASKING, driver.messages()?.load(&query)).await;
         answer.ok()?.inspect_err(|error| tracing::debug!(%error, "a shard does not say how busy it is")).ok()
     });

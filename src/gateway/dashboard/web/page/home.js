@@ -1,6 +1,6 @@
 // The page: summary, search, and the instances.
-import { html, useEffect, useRef } from '../html.js';
-import { openDialog, readMessages, scopeOwner, search, useStore, waitingOf } from '../store.js';
+import { html, useEffect } from '../html.js';
+import { openDialog, scopeOwner, search, useStore, waitingOf } from '../store.js';
 import { choose, useSettings } from '../settings.js';
 import { clockTime, t } from '../words.js';
 import { Button, Problem } from '../parts/controls.js';
@@ -11,9 +11,6 @@ import { Card, CardSkeleton } from './card.js';
 import { Header } from './header.js';
 import { Summary, add } from './summary.js';
 import { Table } from './table.js';
-
-// Cards that are asked for their waiting messages; more would be a storm of requests when the page opens.
-const ASKED = 24;
 
 // A word of this length may be the beginning of an id; a shorter one is that of some id by chance, and counts when it is all of it.
 const ID_BEGINS = 4;
@@ -72,18 +69,6 @@ function Toolbar({ count }) {
     </div>`;
 }
 
-// Asks once for the messages of the first cards, one after the other.
-function useWaiting(sessions, active) {
-  const asked = useRef(new Set());
-  useEffect(() => {
-    const next = active && sessions.filter((session) => session.session_id && session.phone_number).slice(0, ASKED);
-    const fresh = (next || []).filter((session) => !asked.current.has(session.id));
-    fresh.forEach((session) => asked.current.add(session.id));
-    // Whoever may not read them sees none.
-    fresh.reduce((before, session) => before.then(() => readMessages(session.id)).catch(() => {}), Promise.resolve());
-  });
-}
-
 function useKeys(limit) {
   const { view } = useSettings();
   useEffect(() => {
@@ -118,7 +103,6 @@ export function Home() {
   const list = shown(sessions, text);
   const withOwner = scopeOwner() === null;
   useKeys(limit);
-  useWaiting(list, loaded && view === 'grid');
   const cards = () => html`
     <div class="cards">
       ${list.map((session) => html`<${Card} key=${session.id} session=${session} waiting=${waitingOf(session.id)} withOwner=${withOwner} />`)}

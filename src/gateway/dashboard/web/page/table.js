@@ -1,6 +1,7 @@
 // Many instances as rows.
 import { html, memo } from '../html.js';
 import { select, useSelection } from '../selection.js';
+import { waitingOf } from '../store.js';
 import { day, t } from '../words.js';
 import { Icon } from '../parts/icons.js';
 import { Actions } from './actions.js';
@@ -8,12 +9,12 @@ import { Status, advice, phone } from './status.js';
 
 const Box = ({ label, ...others }) => html`<td class="box"><label><span class="hidden">${label}</span><input type="checkbox" ...${others} /></label></td>`;
 
-const Row = memo(({ session, withOwner, chosen, outcome }) => html`
+const Row = memo(({ session, waiting, withOwner, chosen, outcome }) => html`
   <tr data-id=${session.id} data-outcome=${outcome?.is} class=${session.is_primary ? 'is-primary' : ''}>
     <${Box} label=${t('card.select', { name: session.instance_name })} checked=${chosen} onChange=${(event) => select([session.id], event.target.checked)} />
     <th scope="row"><bdi title=${session.instance_name}>${session.instance_name}</bdi>
       ${session.is_primary && html` <span class="badge"><${Icon} name="star" />${t('card.primary')}</span>`}</th>
-    <td title=${advice(session)}><${Status} session=${session} />${outcome && html`<p class="outcome ${outcome.is}">${outcome.text}</p>`}</td>
+    <td title=${advice(session)}><${Status} session=${session} />${waiting > 0 && html`<p class="outcome">${t('card.waiting', { count: waiting })}</p>`}${outcome && html`<p class="outcome ${outcome.is}">${outcome.text}</p>`}</td>
     <td class="number">${phone(session) || '–'}</td>
     ${withOwner && html`<td><bdi>${session.user ?? '–'}</bdi></td>`}
     <td class="number"><time datetime=${session.created_at}>${day(session.created_at)}</time></td>
@@ -32,7 +33,7 @@ export function Table({ sessions, withOwner }) {
         ${withOwner && html`<th scope="col">${t('card.owner')}</th>`}
         <th scope="col">${t('card.created')}</th><th scope="col"><span class="hidden">${t('card.actions', { name: '' })}</span></th>
       </tr></thead>
-      <tbody>${sessions.map((session) => html`<${Row} key=${session.id} session=${session} withOwner=${withOwner}
+      <tbody>${sessions.map((session) => html`<${Row} key=${session.id} session=${session} withOwner=${withOwner} waiting=${waitingOf(session.id)}
         chosen=${chosen.has(session.id)} outcome=${outcomes.get(session.id)} />`)}</tbody>
     </table>
   </div>`;
