@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -350,30 +350,37 @@ impl Drop for Browser {
     }
 }
 
-#[allow(clippy::zombie_processes)] // where it is not waited for, the test has failed and ends
+/// Ports are tried so often: the driver takes one that is free with IPv6, and ends when it is not with IPv4.
+const PORTS: usize = 10;
+
 /// The driver on a tether, so that it and its browser end with us; and its address.
 fn start_driver(dir: &Path, tether: &Path) -> (Child, String) {
-    let log = OpenOptions::new().create(true).append(true).open(dir.join("driver.log")).unwrap();
-    let driver = Command::new(tether)
-        .args(["--grace", "1", "--", "chromedriver", "--port=0"])
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
     let deadline = Instant::now() + STARTUP;
-    loop {
-        let said = fs::read_to_string(dir.join("driver.log")).unwrap();
-        let port = said.split_once("successfully on port ").and_then(|(_, rest)| rest.split(['.', '\n']).next());
-        if let Some(port) = port {
-            return (driver, format!("http://127.0.0.1:{port}"));
+    let mut said = String::new();
+    for _ in 0..PORTS {
+        let mut driver = Command::new(tether)
+            .args(["--grace", "1", "--", "chromedriver", "--port=0"])
+            .stdin(Stdio::piped())
+            .stdout(File::create(dir.join("driver.log")).unwrap())
+            .stderr(OpenOptions::new().append(true).create(true).open(dir.join("driver.errors")).unwrap())
+            .spawn()
+            .unwrap();
+        loop {
+            let ended = driver.try_wait().unwrap().is_some();
+            said = fs::read_to_string(dir.join("driver.log")).unwrap();
+            let port = said.split_once("successfully on port ").and_then(|(_, rest)| rest.split(['.', '\n']).next());
+            if let Some(port) = port {
+                return (driver, format!("http://127.0.0.1:{port}"));
+            }
+            assert!(Instant::now() < deadline, "the driver does not start: {said}");
+            if ended {
+                break;
+            }
+            std::thread::sleep(LOOK);
         }
-        assert!(
-            !said.contains("no program") && Instant::now() < deadline,
-            "there is no chromedriver: run tests/browser/install, as `make test` does\n{said}"
-        );
-        std::thread::sleep(LOOK);
     }
+    said.push_str(&fs::read_to_string(dir.join("driver.errors")).unwrap());
+    panic!("there is no chromedriver: run tests/browser/install, as `make test` does\n{said}");
 }
 
 /// A command that the WebDriver standard does not have.
