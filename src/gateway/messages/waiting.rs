@@ -71,9 +71,11 @@ pub async fn waiting(State(gateway): State<Shared>, caller: Caller, uri: Uri) ->
             shards.entry(bridge.clone()).or_default().push(known.uid.clone());
         }
     }
-    let questions = shards.iter().flat_map(|(bridge, all)| all.chunks(MOST_LOADS).map(move |some| (bridge, some)));
-    let answers = questions.map(|(bridge, sessions)| counted(&gateway, bridge, sessions.to_vec()));
-    let answers: Vec<Vec<Load>> = stream::iter(answers).buffer_unordered(AT_ONCE).collect().await;
+    let mut questions = Vec::new();
+    for (bridge, sessions) in shards {
+        questions.extend(sessions.chunks(MOST_LOADS).map(|some| counted(&gateway, bridge.clone(), some.to_vec())));
+    }
+    let answers: Vec<Vec<Load>> = stream::iter(questions).buffer_unordered(AT_ONCE).collect().await;
     let sessions = answers.into_iter().flatten();
     let sessions = sessions.map(|load| WaitingMessages { session_id: load.session, waiting: load.waiting }).collect();
     Ok(answer::with(StatusCode::OK, Waiting { sessions }))
@@ -91,8 +93,8 @@ async fn readable(gateway: &Gateway, caller: &Caller, which: &Which) -> Result<V
 }
 
 /// What a shard says of some of its sessions; nothing when it does not answer.
-async fn counted(gateway: &Gateway, bridge: &BridgeBinding, sessions: Vec<String>) -> Vec<Load> {
-    let Ok(driver) = gateway.bridges.shard(bridge).await else { return Vec::new() };
+async fn counted(gateway: &Gateway, bridge: BridgeBinding, sessions: Vec<String>) -> Vec<Load> {
+    let Ok(driver) = gateway.bridges.shard(&bridge).await else { return Vec::new() };
     let Some(messages) = driver.messages() else { return Vec::new() };
     match tokio::time::timeout(COUNTING, messages.load(&LoadQuery { to: None, sessions })).await {
         Ok(Ok(loads)) => loads,
