@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Longer than the server waits for a companion to answer a scan.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Calls `method path` on the control API and returns its JSON answer.
 ///

@@ -16,7 +16,7 @@ use waproto::whatsapp as wa;
 /// The most messages one request writes.
 const MOST: u32 = 10_000;
 /// How long a device may take to upload its keys.
-const KEYS_DEADLINE: Duration = Duration::from_secs(15);
+const KEYS_DEADLINE: Duration = Duration::from_secs(60);
 /// The longest pause between two of them, in milliseconds.
 const LONGEST_PAUSE: u64 = 600_000;
 

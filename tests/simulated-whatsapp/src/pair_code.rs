@@ -21,7 +21,7 @@ use wacore_libsignal::protocol::PublicKey;
 /// How long a code can be typed in after the client asked for it.
 const LIFETIME: Duration = Duration::from_secs(180);
 /// How long the phone waits for the client's key bundle.
-const BUNDLE_DEADLINE: Duration = Duration::from_secs(15);
+const BUNDLE_DEADLINE: Duration = Duration::from_secs(60);
 /// `salt (32) | iv (12) | identity, identity, random (96) | tag (16)`.
 const BUNDLE_LENGTH: usize = 156;
 

@@ -23,7 +23,7 @@ const HUGE: usize = 50_000;
 const FIRST_LIFETIME: Duration = Duration::from_secs(60);
 const NEXT_LIFETIME: Duration = Duration::from_secs(20);
 /// How long the phone waits for the companion's signature.
-const SIGNATURE_DEADLINE: Duration = Duration::from_secs(15);
+const SIGNATURE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long after the references were handed out the one at `index` expires.
 #[must_use]
