@@ -70,7 +70,7 @@ impl Door {
             self.used = true;
             return Answer::Enter;
         }
-        if !self.has_cookie(headers) {
+        if !self.has_cookie(headers) && !is_for_anybody(method, path) {
             return Answer::Stranger;
         }
         let changes = !matches!(*method, Method::GET | Method::HEAD);
@@ -103,6 +103,18 @@ impl Door {
             Some(site) => site == "same-origin",
             None => headers.get(header::ORIGIN).is_some_and(|origin| *origin == format!("http://{}", self.host)),
         }
+    }
+}
+
+/// Whether it is about a linking link, which is for people without an account: its page, that page's files, and the code behind it.
+/// The gateway needs no token for them. Nothing may be taken for one of them that, once its dots are resolved, is another.
+fn is_for_anybody(method: &Method, path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    let is_file = || path.starts_with("/dashboard/assets/") && path.bytes().all(plain) && !path.contains("..");
+    match *method {
+        Method::GET | Method::HEAD => path == "/dashboard/link" || is_file(),
+        Method::POST => path == "/api/v1/linking-code",
+        _ => false,
     }
 }
 
@@ -171,6 +183,20 @@ mod tests {
         ] {
             assert_eq!(door.ask(&method, "/dashboard", &headers(&more), door.opened), answer, "{method} {more:?}");
         }
+        for (method, path, answer) in [
+            (Method::GET, "/dashboard/link", Answer::Pass),
+            (Method::GET, "/dashboard/assets/0a1b/parts/code.js", Answer::Pass),
+            (Method::POST, "/api/v1/linking-code", Answer::Pass),
+            (Method::GET, "/dashboard/assets/../../api/v1/me", Answer::Stranger),
+            (Method::GET, "/dashboard/assets/%2e%2e/x", Answer::Stranger),
+            (Method::POST, "/dashboard/assets/x", Answer::Stranger),
+            (Method::GET, "/dashboard/link/", Answer::Stranger),
+            (Method::GET, "/api/v1/linking-code", Answer::Stranger),
+        ] {
+            assert_eq!(door.ask(&method, path, &headers(&[same]), door.opened), answer, "{method} {path}");
+        }
+        let other = headers(&[("sec-fetch-site", "same-site")]);
+        assert_eq!(door.ask(&Method::POST, "/api/v1/linking-code", &other, door.opened), Answer::CrossSite);
         let renamed: HeaderMap = [(header::HOST, "evil.example:4000".parse().unwrap())].into_iter().collect();
         let path = format!("{ENTER}{}", door.code);
         assert_eq!(door.ask(&Method::GET, &path, &renamed, door.opened), Answer::OtherHost);
