@@ -53,6 +53,7 @@ mod limited;
 mod message;
 mod message_client;
 mod open;
+mod recipient;
 #[cfg(test)]
 pub(crate) mod scripted_bridge;
 mod session;
@@ -67,6 +68,7 @@ pub use info::*;
 pub use message::*;
 pub use message_client::{MessageEvent, MessageEvents};
 pub use open::{Extra, Open};
+pub use recipient::{BadRecipient, Recipient, RecipientKey};
 pub use session::*;
 pub use spec::*;
 pub use stream::*;

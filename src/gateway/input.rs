@@ -70,7 +70,15 @@ pub async fn body_of(headers: &HeaderMap, body: Body, most: usize) -> Result<Opt
             "the body must be JSON; send it with the header Content-Type: application/json",
         ));
     }
-    String::from_utf8(bytes).map(Some).map_err(|_| bad("the body must be UTF-8"))
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|encoding| encoding != "identity") {
+        return Err(Failure::new(
+            Code::UnsupportedMediaType,
+            "the body must not be compressed; send it without the header Content-Encoding",
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| bad("the body must be UTF-8"))?;
+    // Some programs begin with a byte order mark, which RFC 8259 (section 8.1) lets a reader ignore.
+    Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)))
 }
 
 /// All of a body; none when it is too large. Then it is read on and thrown away, up to a limit: a caller who is still sending
@@ -473,6 +481,9 @@ mod tests {
         };
         let json = headers(&[("content-type", "application/json; charset=utf-8")]);
         assert_eq!(body(&json, Body::from("{}")).await.unwrap().as_deref(), Some("{}"));
+        assert_eq!(body(&json, Body::from("\u{feff}{}")).await.unwrap().as_deref(), Some("{}"));
+        let packed = headers(&[("content-type", "application/json"), ("content-encoding", "gzip")]);
+        assert_eq!(body(&packed, Body::from("x")).await.unwrap_err().code, Code::UnsupportedMediaType);
         assert_eq!(body(&HeaderMap::new(), Body::empty()).await.unwrap(), None);
         let code = async |headers: HeaderMap, text: Vec<u8>| body(&headers, Body::from(text)).await.unwrap_err().code;
         assert_eq!(code(HeaderMap::new(), b"{}".to_vec()).await, Code::UnsupportedMediaType);

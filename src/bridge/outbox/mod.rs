@@ -11,7 +11,6 @@
 //!   are four megabytes.
 
 mod pace;
-mod recipient;
 #[cfg(test)]
 mod tests;
 
@@ -21,14 +20,11 @@ use std::{
 };
 
 use jiff::Timestamp;
+pub use whatsapp_operator::bridge_api::{BadRecipient, Recipient, RecipientKey};
 use whatsapp_operator::bridge_api::{MessageCause, MessageState, Sending, WaitsFor};
 
 use self::pace::Pace;
-pub use self::recipient::{BadRecipient, Recipient};
 use crate::machine::{Generation, later};
-
-/// A number that stands for a recipient within a session.
-pub type RecipientKey = u64;
 
 /// How long the server may take to acknowledge a message on a connection that works. Real ones take well under a second.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);

@@ -2,7 +2,10 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use crate::gateway::{code::Code, failure::Failure, index::Known, rendezvous};
+use crate::{
+    bridge_api::RecipientKey,
+    gateway::{code::Code, failure::Failure, index::Known, rendezvous},
+};
 
 /// What a caller says of the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,9 +56,8 @@ pub fn ready(own: Vec<Arc<Known>>) -> Result<Vec<Arc<Known>>, Failure> {
 
 /// The one of these that sends to a recipient. A recipient stays with the instance that they have heard from; a new one goes
 /// where the least waits, and where that is the same, always to the same one. `None` only when there are none.
-pub fn balanced(ready: &[Arc<Known>], recipient: &str, busy: impl Fn(&Known) -> Busy) -> Option<Arc<Known>> {
-    // However the number is written.
-    let recipient: String = recipient.chars().filter(|c| c.is_alphanumeric()).collect();
+pub fn balanced(ready: &[Arc<Known>], recipient: RecipientKey, busy: impl Fn(&Known) -> Busy) -> Option<Arc<Known>> {
+    let recipient = recipient.to_string();
     let best = ready.iter().max_by_key(|known| {
         let Busy { waiting, knows_recipient } = busy(known);
         let waiting = if knows_recipient { 0 } else { waiting };
@@ -100,11 +102,9 @@ mod tests {
         let own: Vec<_> = (0..4).map(|n| known(n, false, true)).collect();
         let mut counts = BTreeMap::new();
         for n in 0..400 {
-            let recipient = format!("+1555{n:07}");
-            let chosen = balanced(&own, &recipient, idle).unwrap();
-            assert_eq!(chosen, balanced(&own, &format!("1 (555) {n:07}"), idle).unwrap(), "however it is written");
+            let chosen = balanced(&own, n, idle).unwrap();
             if chosen.uid != "uid-3" {
-                let without = balanced(&own[..3], &recipient, idle).unwrap();
+                let without = balanced(&own[..3], n, idle).unwrap();
                 assert_eq!(chosen, without, "another one going moves nobody");
             }
             *counts.entry(chosen.uid.clone()).or_insert(0) += 1;
@@ -122,9 +122,8 @@ mod tests {
             }
         };
         for n in 0..20 {
-            let recipient = format!("+1555{n:07}");
-            assert_eq!(balanced(&own, &recipient, busy("nobody")).unwrap().uid, "uid-1");
-            assert_eq!(balanced(&own, &recipient, busy("uid-2")).unwrap().uid, "uid-2");
+            assert_eq!(balanced(&own, n, busy("nobody")).unwrap().uid, "uid-1");
+            assert_eq!(balanced(&own, n, busy("uid-2")).unwrap().uid, "uid-2");
         }
     }
 }

@@ -20,7 +20,9 @@ use super::{
 };
 use crate::{
     api::BridgeBinding,
-    bridge_api::{BridgeError, Claim, Content, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec},
+    bridge_api::{
+        BridgeError, Claim, Content, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec, Recipient, RecipientKey,
+    },
     drivers::{self, Driver},
     gateway::{
         access::Verb,
@@ -79,6 +81,8 @@ enum RoutingWord {
 
 struct Wanted {
     recipient: String,
+    /// The same however the recipient is written.
+    key: RecipientKey,
     text: String,
     session: Option<String>,
     routing: Routing,
@@ -161,6 +165,7 @@ fn wanted(text: Option<&str>) -> Result<Wanted, Failure> {
     let fields = Fields::of(text, &["recipient", "message", "session_id", "routing", "expires_in"])?;
     let invalid = |message: &str| Failure::new(Code::Invalid, message);
     let recipient = fields.required("recipient", (1, 64))?;
+    let key = Recipient::parse(&recipient).map_err(|bad| invalid(&bad.to_string()))?.key();
     let text = fields.required("message", (1, LONGEST_TEXT))?;
     if text.trim().is_empty() {
         return Err(invalid("field \"message\" must not be blank; give it something that shows"));
@@ -172,7 +177,7 @@ fn wanted(text: Option<&str>) -> Result<Wanted, Failure> {
         Some(_) => return Err(invalid("field \"routing\" must be primary or balanced")),
     };
     let expires_in = fields.number("expires_in", (1, LONGEST_EXPIRY))?.unwrap_or(EXPIRES_IN);
-    Ok(Wanted { recipient, text, session, routing, expires_in })
+    Ok(Wanted { recipient, key, text, session, routing, expires_in })
 }
 
 /// The header's key, without the quotes that a structured field has.
@@ -204,7 +209,7 @@ async fn sender(gateway: &Gateway, caller: &Caller, wanted: &Wanted, owner: &str
         (None, Routing::Primary) => primary(gateway, caller, owner).await,
         (None, Routing::Balanced) => {
             let ready = route::ready(allowed(gateway, caller, owner).await?)?;
-            balanced(gateway, ready, &wanted.recipient).await
+            balanced(gateway, ready, &wanted).await
         }
     }
 }
@@ -252,7 +257,7 @@ async fn primary(gateway: &Gateway, caller: &Caller, owner: &str) -> Result<Arc<
 const ASKING: Duration = Duration::from_secs(2);
 
 /// The one of several instances that sends.
-async fn balanced(gateway: &Gateway, ready: Vec<Arc<Known>>, recipient: &str) -> Result<Arc<Known>, Failure> {
+async fn balanced(gateway: &Gateway, ready: Vec<Arc<Known>>, wanted: &Wanted) -> Result<Arc<Known>, Failure> {
     let mut shards: HashMap<&BridgeBinding, Vec<String>> = HashMap::new();
     if ready.len() > 1 {
         for known in &ready {
@@ -263,14 +268,14 @@ async fn balanced(gateway: &Gateway, ready: Vec<Arc<Known>>, recipient: &str) ->
     }
     let asking = shards.into_iter().map(async |(bridge, sessions)| {
         let driver = gateway.bridges.shard(bridge).await.ok()?;
-        let query = LoadQuery { to: Some(Sensitive::new(recipient.to_owned())), sessions };
+        let query = LoadQuery { to: Some(Sensitive::new(wanted.recipient.clone())), sessions };
         let answer = tokio::time::timeout(ASKING, driver.messages()?.load(&query)).await;
         answer.ok()?.inspect_err(|error| tracing::debug!(%error, "a shard does not say how busy it is")).ok()
     });
     let loads = futures::future::join_all(asking).await.into_iter().flatten().flatten();
     let busy: HashMap<String, Busy> =
         loads.map(|Load { session, waiting, knows_recipient }| (session, Busy { waiting, knows_recipient })).collect();
-    let chosen = route::balanced(&ready, recipient, |known| busy.get(&known.uid).copied().unwrap_or_default());
+    let chosen = route::balanced(&ready, wanted.key, |known| busy.get(&known.uid).copied().unwrap_or_default());
     chosen.ok_or_else(Failure::not_found)
 }
 
@@ -412,6 +417,7 @@ mod tests {
             (r#"{"recipient":"+15551234567"}"#, Code::Invalid),
             (r#"{"recipient":"+15551234567","message":" "}"#, Code::Invalid),
             (r#"{"recipient":5,"message":"Hi"}"#, Code::Invalid),
+            (r#"{"recipient":"0170 1234567","message":"Hi"}"#, Code::Invalid),
             (r#"{"recipient":"+15551234567","message":"Hi","routing":"fast"}"#, Code::Invalid),
             (r#"{"recipient":"+15551234567","message":"Hi","expires_in":0}"#, Code::Invalid),
             (r#"{"recipient":"+15551234567","message":"Hi","expires_in":2592001}"#, Code::Invalid),

@@ -2,9 +2,11 @@
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use whatsapp_operator::model::Sensitive;
 
-use super::RecipientKey;
+use crate::model::Sensitive;
+
+/// A number that stands for a recipient within a session.
+pub type RecipientKey = u64;
 
 /// E.164 allows 15 digits; the shortest numbers in use have 7 with their country code.
 const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
@@ -29,6 +31,9 @@ pub enum BadRecipient {
     /// Too short, too long, or without its country code.
     #[error("the recipient's phone number must have 7 to 15 digits and begin with the country code, not with 0")]
     NotInternational,
+    /// With a 0 in brackets, which is dialled from within the country only.
+    #[error("the recipient's phone number must be in international form: leave out the (0)")]
+    TrunkPrefix,
     /// Groups, channels and broadcast lists.
     #[error("messages can be sent to people only: groups, channels and broadcast lists are not supported yet")]
     NotAPerson,
@@ -69,7 +74,12 @@ fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
     if text.is_empty() || !digits.chars().all(|character| character.is_ascii_digit() || filler(character)) {
         return Err(BadRecipient::Unreadable);
     }
+    if text.contains("(0)") {
+        return Err(BadRecipient::TrunkPrefix);
+    }
     let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    // What is dialled before a country code in most of the world (ITU-T E.164), where others write a plus.
+    let digits = if text.starts_with('+') { &digits } else { digits.strip_prefix("00").unwrap_or(&digits) };
     if !DIGITS.contains(&digits.len()) || digits.starts_with('0') {
         return Err(BadRecipient::NotInternational);
     }
@@ -90,6 +100,7 @@ mod tests {
             " +15551234567 ",
             "15551234567@s.whatsapp.net",
             "15551234567@c.us",
+            "001 555 1234567",
         ] {
             assert_eq!(key(same), key("+15551234567"), "{same}");
         }
@@ -109,6 +120,10 @@ mod tests {
             ("+155512", B::NotInternational),
             ("+1234567890123456", B::NotInternational),
             ("0170 1234567", B::NotInternational),
+            ("+00491701234567", B::NotInternational),
+            ("000491701234567", B::NotInternational),
+            ("+49 (0)170 1234567", B::TrunkPrefix),
+            ("+49(0)1701234567", B::TrunkPrefix),
             ("+", B::NotInternational),
             ("123-456@g.us", B::NotAPerson),
             ("1@newsletter", B::NotAPerson),
