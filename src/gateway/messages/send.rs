@@ -209,7 +209,7 @@ async fn sender(gateway: &Gateway, caller: &Caller, wanted: &Wanted, owner: &str
         (None, Routing::Primary) => primary(gateway, caller, owner).await,
         (None, Routing::Balanced) => {
             let ready = route::ready(allowed(gateway, caller, owner).await?)?;
-            balanced(gateway, ready, &wanted).await
+            balanced(gateway, ready, wanted).await
         }
     }
 }
