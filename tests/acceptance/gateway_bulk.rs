@@ -64,6 +64,10 @@ async fn each_of_many_has_the_outcome_it_would_have_alone() {
     world.history.until_phase("a", Phase::AwaitingPairing, SOON).await;
     assert_eq!(bulk(&rest, &token, "disconnect", &["a", "b"]).await, [done(), done()]);
     world.history.until_phase("a", Phase::Disconnected, SOON).await;
+    // By name and by id it is one session all the same.
+    let mut twice = bulk(&rest, &token, "disconnect", &["b", &uid]).await;
+    twice.sort();
+    assert_eq!(twice, [refused("Invalid"), done()]);
 
     // Each is asked for as the caller: one who may only read changes nothing, one who may nothing sees nothing.
     let reader = account(&world, "reader", READ_VERBS).await;

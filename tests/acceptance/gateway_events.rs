@@ -66,6 +66,29 @@ async fn a_stream_tells_everything_once_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_has_nothing_to_tell_is_not_silent_for_a_minute() {
+    let world = World::start("gateway-quiet").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let mut stream = rest.request("GET", "/api/v1/events").bearer_auth(&token).send().await.unwrap();
+    let mut text = String::new();
+    // Proxies commonly give up a connection on which nothing came for a minute.
+    for _ in 0..2 {
+        let half_a_minute = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                let part = stream.chunk().await.unwrap().expect("the stream goes on");
+                text.push_str(&String::from_utf8_lossy(&part));
+                if text.contains("event: ready") && text.ends_with(":\n\n") {
+                    break;
+                }
+            }
+        });
+        half_a_minute.await.unwrap_or_else(|_| panic!("nothing but {text}"));
+        text.truncate(text.len() - 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_its_token_and_lasts_longer_than_a_watch() {
     let world = World::start("gateway-expiry").await;
     let rest = Rest::start(&world, &[]).await;

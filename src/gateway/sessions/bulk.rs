@@ -1,6 +1,6 @@
 //! `POST bulk/`: the same of many sessions, each as if it had been asked for alone.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Mutex, time::Duration};
 
 use axum::{
     body::Body,
@@ -9,19 +9,23 @@ use axum::{
     response::Response,
 };
 use futures::{StreamExt as _, stream};
+use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::act::Wish;
-use crate::gateway::{
-    answer::{self, Success},
-    caller::Caller,
-    code::Code,
-    failure::Failure,
-    input::{Fields, Parameters, body},
-    instances,
-    state::{Gateway, Shared},
+use crate::{
+    gateway::{
+        answer::{self, Success},
+        caller::Caller,
+        code::Code,
+        failure::Failure,
+        input::{Fields, Parameters, body},
+        instances,
+        state::{Gateway, Shared},
+    },
+    platform::lock,
 };
 
 /// Sessions of one request at most: as many as a table of the dashboard shows at a time.
@@ -121,8 +125,9 @@ pub async fn bulk(
     let (action, ids) = wanted(body(&headers, content).await?.as_deref())?;
     // One is counted by now.
     gateway.rate.charge(&caller.user, ids.len() - 1, Instant::now()).map_err(Failure::rate_limited)?;
-    let began = Instant::now();
-    let outcomes = stream::iter(ids.into_iter().map(|id| outcome(&gateway, &caller, action, id, namespace, began)));
+    let (began, asked) = (Instant::now(), Mutex::default());
+    let outcomes = ids.into_iter().map(|id| outcome(&gateway, &caller, action, id, namespace, began, &asked));
+    let outcomes = stream::iter(outcomes);
     let outcomes = outcomes.buffered(AT_ONCE).collect().await;
     Ok(answer::with(StatusCode::OK, Outcomes { outcomes }))
 }
@@ -148,12 +153,13 @@ async fn outcome(
     id: String,
     namespace: Option<&str>,
     began: Instant,
+    asked: &Mutex<HashSet<String>>,
 ) -> Outcome {
     let caller = caller.about_another();
     let late = |message: &str| Err(Failure::new(Code::Timeout, message));
     let done = if began.elapsed() < LIMIT {
-        let asked = ask(gateway, &caller, action, &id, namespace);
-        tokio::time::timeout_at(began + LONGEST, asked).await.unwrap_or_else(|_| {
+        let asking = ask(gateway, &caller, action, &id, namespace, asked);
+        tokio::time::timeout_at(began + LONGEST, asking).await.unwrap_or_else(|_| {
             late("the API server did not answer in time; look at what became of it, then ask for it again")
         })
     } else {
@@ -181,8 +187,12 @@ async fn ask(
     action: Action,
     id: &str,
     namespace: Option<&str>,
+    asked: &Mutex<HashSet<String>>,
 ) -> Result<(), Failure> {
     let instance = instances::find(gateway, caller, id, namespace).await?;
+    if !lock(asked).insert(instance.uid().unwrap_or_default()) {
+        return Err(Failure::new(Code::Invalid, "another of session_ids names the same session; name each once"));
+    }
     let wish = match action {
         Action::Connect => Wish::Connect,
         Action::Disconnect => Wish::Disconnect,
