@@ -9,11 +9,13 @@ use std::{
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
+    client::ClientBuilder,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
     core::Status,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
+use tower::timeout::TimeoutLayer;
 
 /// One call to the API server, answer included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,6 +23,10 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may bring nothing before it counts as dead. Longer than a watch lasts, since the API server ends one
 /// with a last byte.
 const SILENCE: Duration = Duration::from_secs(25);
+/// How long the head of an answer may take; a watch has one at once. Longer than [`CALL_TIMEOUT`], which says the same of a call in
+/// its own words. Connections that nobody uses may be dead too when one that is watched on is: each of those that is tried next costs this
+/// long, and no longer.
+const ANSWER: Duration = Duration::from_secs(12);
 
 /// Names one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -159,8 +165,7 @@ pub enum ClusterError {
 pub async fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError> {
     let config = configuration(cluster).await?;
     let url = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))?;
-    Ok((client, url))
+    Ok((client(config)?, url))
 }
 
 /// A client of the cluster that brings no credentials of its own, no client certificate either: whoever uses it adds a
@@ -172,7 +177,13 @@ pub async fn connect_without_credentials(cluster: &Cluster) -> Result<Client, Cl
     let mut config = configuration(cluster).await?;
     config.auth_info = AuthInfo::default();
     config.headers.clear();
-    Client::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))
+    client(config)
+}
+
+/// A client that waits for the head of an answer no longer than [`ANSWER`].
+fn client(config: Config) -> Result<Client, ClusterError> {
+    let builder = ClientBuilder::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))?;
+    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).build())
 }
 
 /// How the cluster is reached.
