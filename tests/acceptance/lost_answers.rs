@@ -38,6 +38,22 @@ async fn warnings(world: &World) -> i32 {
     warnings.map(|event| event.series.as_ref().map_or(1, |series| series.count)).sum()
 }
 
+/// The same once everything is told of what has been seen since then: a Warning is written after the status that it is about.
+async fn warnings_of(world: &World, seen: usize, before: i32) -> i32 {
+    let since = world.history.of("sales").split_off(seen);
+    let blamed = since.iter().filter_map(|seen| seen.instance.as_ref()).any(is_blamed);
+    let told = async {
+        loop {
+            let now = warnings(world).await;
+            if !blamed || now > before {
+                break now;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, told).await.expect("the bridge is blamed with a Warning")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_succeeded_while_its_answer_got_lost_is_not_told_of_later_as_a_failure() {
     let world = World::start("lost-answers").await;
@@ -45,6 +61,7 @@ async fn a_request_that_succeeded_while_its_answer_got_lost_is_not_told_of_later
     create_bridge(&world.client, &world.name, &[&relay.url], &world.token).await;
     world.connected("sales", "+15550100041").await;
 
+    let (seen, warned) = (world.history.of("sales").len(), warnings(&world).await);
     relay.now(loses_puts);
     world.patch_spec("sales", json!({"presence": "Visible"})).await;
     relay.until_lost(1).await;
@@ -53,7 +70,8 @@ async fn a_request_that_succeeded_while_its_answer_got_lost_is_not_told_of_later
     world.patch_spec("sales", json!({"name": "Sales and support"})).await;
     until_fine(&world).await;
 
-    let (seen, warned) = (world.history.of("sales").len(), warnings(&world).await);
+    let warned = warnings_of(&world, seen, warned).await;
+    let seen = world.history.of("sales").len();
     for spec in [json!({"presence": "Hidden"}), json!({"presence": "Visible"})] {
         world.patch_spec("sales", spec).await;
         until_fine(&world).await;
@@ -65,12 +83,13 @@ async fn a_request_that_succeeded_while_its_answer_got_lost_is_not_told_of_later
     assert_eq!(warnings(&world).await, warned);
 
     // A failure of this kind is not the deletion's either.
+    let seen = world.history.of("sales").len();
     relay.now(loses_puts);
     world.patch_spec("sales", json!({"presence": "Hidden"})).await;
     relay.until_lost(2).await;
     relay.now(|_, _| Fate::Passed);
     until_fine(&world).await;
-    let warned_by_then = warnings(&world).await;
+    let warned_by_then = warnings_of(&world, seen, warned).await;
     world.delete("sales").await;
     world.history.until_gone("sales", SOON).await;
     let seen = world.history.of("sales");
