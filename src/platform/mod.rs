@@ -5,6 +5,7 @@ pub mod access;
 pub mod admin;
 pub mod announce;
 pub mod arguments;
+pub mod hex;
 pub mod https;
 pub mod kubernetes;
 pub mod lease;

@@ -1,5 +1,7 @@
 //! Secrets that nobody can guess.
 
+use super::hex::hex;
+
 /// Bytes of a secret.
 const LENGTH: usize = 32;
 
@@ -10,5 +12,5 @@ const LENGTH: usize = 32;
 pub fn secret() -> Result<String, rustls::crypto::GetRandomFailed> {
     let mut bytes = [0_u8; LENGTH];
     rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }

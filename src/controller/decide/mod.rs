@@ -13,7 +13,6 @@ pub mod times;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use sha2::{Digest as _, Sha256};
 
 use self::{
     binding::Choice,
@@ -28,6 +27,7 @@ use crate::{
         labels,
     },
     bridge_api::{PairingSpec, SessionSpec},
+    platform::hex::sha256,
     rules::{Denial, link::LinkingLink},
 };
 
@@ -201,7 +201,7 @@ fn window(value: &str) -> String {
     if value.len() <= 128 {
         return value.to_owned();
     }
-    Sha256::digest(value.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(value)
 }
 
 fn has_finalizer(instance: &WhatsAppInstance) -> bool {

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest as _, Sha256};
 
+use crate::platform::hex::hex;
+
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
@@ -148,7 +150,7 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 }
 
 fn short(digest: &[u8]) -> String {
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(digest.get(..8).unwrap_or(digest))
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ use kube::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use crate::{
@@ -35,6 +34,7 @@ use crate::{
         state::{Gateway, Shared},
         story::Story,
     },
+    platform::hex::sha256,
     rules::link::LinkingLink,
 };
 
@@ -164,11 +164,9 @@ async fn keep_for(
     uid: &str,
     browser: &str,
 ) -> Result<(), Failure> {
-    let digest =
-        |text: &str| -> String { Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect() };
-    let key = digest(&json!(["linking link", link.annotation()]).to_string());
+    let key = sha256(&json!(["linking link", link.annotation()]).to_string());
     let ours = Claim {
-        fingerprint: digest(browser),
+        fingerprint: sha256(browser),
         session: uid.to_owned(),
         place: String::new(),
         message: String::new(),

@@ -11,7 +11,6 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use super::{
@@ -36,6 +35,7 @@ use crate::{
         state::{Gateway, Shared},
     },
     model::Sensitive,
+    platform::hex::sha256,
 };
 
 /// How long an idempotency key counts after its message has expired.
@@ -303,12 +303,10 @@ async fn claim(
     way: Way,
     expires_at: Timestamp,
 ) -> Result<Way, Failure> {
-    let digest =
-        |text: &str| -> String { Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect() };
-    let key = digest(&json!([owner, key]).to_string());
+    let key = sha256(&json!([owner, key]).to_string());
     let fingerprint = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
     let ours = Claim {
-        fingerprint: digest(&fingerprint.to_string()),
+        fingerprint: sha256(&fingerprint.to_string()),
         session: way.uid.clone(),
         place: format!("{}/{}", way.bridge.name, way.bridge.shard),
         message: way.id.clone(),

@@ -7,7 +7,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::plugin::error::PluginError;
+use crate::{platform::hex::hex, plugin::error::PluginError};
 
 /// The path that the code follows.
 const ENTER: &str = "/enter/";
@@ -122,7 +122,7 @@ fn random() -> Result<String, PluginError> {
     let mut bytes = [0_u8; BYTES];
     let filled = rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes);
     filled.map_err(|_| PluginError::Ended("the system gave no randomness for the dashboard's address".to_owned()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]
