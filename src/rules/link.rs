@@ -10,7 +10,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{DesiredState, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions, labels::LINKING_LINK};
+use crate::{
+    api::{DesiredState, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions, labels::LINKING_LINK},
+    platform::hex::sha256,
+};
 
 /// How long a link may work: long enough to reach for the phone, too short to be found later in a chat.
 pub const LONGEST: Duration = Duration::from_secs(600);
