@@ -6,26 +6,15 @@ mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, serve::Listener};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
-};
+use axum::Router;
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
     files::{Files, FilesError, LOOK},
     tls::{Tls, TlsError},
 };
-
-/// From the end of a request to the whole head of the next one, after which a connection is closed: whoever sends half a head, or
-/// nothing, does not hold it for ever. Longer than clients keep a connection that they do not use (90 s in Go and in reqwest), so
-/// that none is closed while a request is on its way.
-const HEAD: Duration = Duration::from_secs(120);
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
@@ -56,39 +45,24 @@ pub fn serve(
     closing: CancellationToken,
     drain: Duration,
 ) -> JoinHandle<()> {
+    let end = closing.clone().cancelled_owned();
+    let serving = match tls {
+        Some(tls) => {
+            axum::serve(listener::TlsListener::new(tcp, tls), router).with_graceful_shutdown(end).into_future()
+        }
+        None => axum::serve(tcp, router).with_graceful_shutdown(end).into_future(),
+    };
     tokio::spawn(async move {
-        let under_way = match tls {
-            Some(tls) => take(listener::TlsListener::new(tcp, tls), router, closing, HEAD).await,
-            None => take(tcp, router, closing, HEAD).await,
+        let too_late = async {
+            closing.cancelled().await;
+            sleep(drain).await;
         };
-        if timeout(drain, under_way.shutdown()).await.is_err() {
-            tracing::warn!("some requests did not finish in time");
+        tokio::select! {
+            // axum's server answers no errors: it goes on after those of single connections.
+            _ = serving => {}
+            () = too_late => tracing::warn!("some requests did not finish in time"),
         }
     })
-}
-
-/// Takes connections until `closing`; those that are open then. A head may take as long as `head`.
-async fn take<L: Listener>(
-    mut listener: L,
-    router: Router,
-    closing: CancellationToken,
-    head: Duration,
-) -> GracefulShutdown {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head);
-    let open = GracefulShutdown::new();
-    loop {
-        let (stream, _) = tokio::select! {
-            taken = listener.accept() => taken,
-            () = closing.cancelled() => return open,
-        };
-        let answering = TowerToHyperService::new(router.clone());
-        let connection = open.watch(http.serve_connection(TokioIo::new(stream), answering));
-        tokio::spawn(async move {
-            // What goes wrong with a connection is its caller's trouble, who sees it too.
-            let _ = connection.await;
-        });
-    }
 }
 
 #[cfg(test)]

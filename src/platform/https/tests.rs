@@ -2,10 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Files, Tls, listen, serve};
@@ -160,18 +157,4 @@ async fn a_request_that_does_not_end_holds_nothing_up_for_ever() {
     under_way.notified().await;
     closing.cancel();
     timeout(SOON, served).await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn whoever_sends_half_a_head_or_nothing_is_not_waited_for() {
-    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
-    let router = Router::new().route("/", get(|| async { "answered" }));
-    tokio::spawn(super::take(tcp, router, CancellationToken::new(), Duration::from_millis(50)));
-    for sent in ["", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(sent.as_bytes()).await.unwrap();
-        let mut heard = String::new();
-        timeout(SOON, stream.read_to_string(&mut heard)).await.expect("it is closed").unwrap();
-        assert_eq!(heard.contains("answered"), sent.ends_with("\r\n\r\n"), "{heard}");
-    }
 }
