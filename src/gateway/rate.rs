@@ -45,8 +45,7 @@ impl Rate {
                 return Err(Duration::from_secs(1));
             }
         }
-        let bucket = buckets.entry(caller.to_owned()).or_insert(Bucket { left: self.burst, at: now });
-        *bucket = Bucket { left: self.filled(*bucket, now), at: now };
+        let bucket = self.bucket_of(&mut buckets, caller, now);
         if bucket.left < 1.0 {
             return Err(self.until_one(bucket.left));
         }
@@ -65,13 +64,19 @@ impl Rate {
         }
         let more = u32::try_from(more).map_or(f64::MAX, f64::from);
         let mut buckets = lock(&self.buckets);
-        let bucket = buckets.entry(caller.to_owned()).or_insert(Bucket { left: self.burst, at: now });
-        *bucket = Bucket { left: self.filled(*bucket, now), at: now };
+        let bucket = self.bucket_of(&mut buckets, caller, now);
         if bucket.left < 0.0 {
             return Err(self.until_one(bucket.left));
         }
         bucket.left -= more;
         Ok(())
+    }
+
+    /// A caller's bucket as it is now; a full one for a new caller.
+    fn bucket_of<'a>(&self, buckets: &'a mut HashMap<String, Bucket>, caller: &str, now: Instant) -> &'a mut Bucket {
+        let bucket = buckets.entry(caller.to_owned()).or_insert(Bucket { left: self.burst, at: now });
+        *bucket = Bucket { left: self.filled(*bucket, now), at: now };
+        bucket
     }
 
     /// What a bucket has by now.

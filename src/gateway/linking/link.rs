@@ -11,7 +11,7 @@ use axum::{
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         input::{Fields, Parameters, body},
         instances,
         session::{Session, phase},
-        sessions::act::{already_connected, is_connected},
+        sessions::act::{already_connected, is_connected, refresh},
         state::Shared,
     },
     platform::random,
@@ -96,13 +96,10 @@ pub async fn link(
             format!("there is no device to link: the session is {phase}; connect it first, or unlink its device");
         return Err(Failure::new(Code::NoCode, message));
     }
-    let secret = random::secret()
+    let secret = random::secret::<32>()
         .map_err(|_| Failure::new(Code::Internal, "the gateway's machine gave no randomness; try again"))?;
     let link = LinkingLink::new(&secret, found.status.as_ref(), Timestamp::now(), lasts);
-    let mut patch = json!({ "metadata": { "annotations": { labels::LINKING_LINK: link.annotation() } } });
-    if starts_again(&found) {
-        patch["metadata"]["annotations"][labels::REFRESH_QR] = Timestamp::now().to_string().into();
-    }
+    let patch = patch(Some(&link), starts_again(&found));
     let changed = instances::change(&caller, &found, patch).await?;
     let link_name = link.name();
     tracing::info!(
@@ -145,12 +142,16 @@ pub async fn revoke_link(
     let parameters = Parameters::of(&uri, &["namespace"])?;
     Fields::none(body(&headers, content).await?.as_deref())?;
     let found = instances::find(&gateway, &caller, &id, parameters.namespace()?).await?;
-    let mut patch = json!({ "metadata": { "annotations": { labels::LINKING_LINK: null } } });
-    if found.annotations().contains_key(labels::LINKING_LINK) && phase(&found) == Phase::AwaitingPairing {
-        patch["metadata"]["annotations"][labels::REFRESH_QR] = Timestamp::now().to_string().into();
-    }
-    let changed = instances::change(&caller, &found, patch).await?;
+    let was_shown = found.annotations().contains_key(labels::LINKING_LINK) && phase(&found) == Phase::AwaitingPairing;
+    let changed = instances::change(&caller, &found, patch(None, was_shown)).await?;
     Ok(answer::with(StatusCode::OK, Session::whole(&changed)))
+}
+
+/// Gives a session this link or none, and with `anew` a new pairing window.
+fn patch(link: Option<&LinkingLink>, anew: bool) -> Value {
+    let mut metadata = if anew { refresh() } else { json!({}) };
+    metadata["annotations"][labels::LINKING_LINK] = link.map(LinkingLink::annotation).into();
+    json!({ "metadata": metadata })
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ async fn change(
 }
 
 /// A value that the annotation never had, and a person can read when it was.
-fn refresh() -> Value {
+pub fn refresh() -> Value {
     json!({ "annotations": { labels::REFRESH_QR: Timestamp::now().to_string() } })
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::{platform::hex::hex, plugin::error::PluginError};
+use crate::{platform::random, plugin::error::PluginError};
 
 /// The path that the code follows.
 const ENTER: &str = "/enter/";
@@ -119,10 +119,8 @@ fn is_for_anybody(method: &Method, path: &str) -> bool {
 }
 
 fn random() -> Result<String, PluginError> {
-    let mut bytes = [0_u8; BYTES];
-    let filled = rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes);
-    filled.map_err(|_| PluginError::Ended("the system gave no randomness for the dashboard's address".to_owned()))?;
-    Ok(hex(&bytes))
+    random::secret::<BYTES>()
+        .map_err(|_| PluginError::Ended("the system gave no randomness for the dashboard's address".to_owned()))
 }
 
 #[cfg(test)]

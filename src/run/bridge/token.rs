@@ -116,7 +116,7 @@ fn is_token(text: &str) -> bool {
 /// # Errors
 /// When the system has none.
 pub fn fresh() -> Result<Sensitive, rustls::crypto::GetRandomFailed> {
-    random::secret().map(Sensitive::new)
+    random::secret::<32>().map(Sensitive::new)
 }
 
 fn after(at: Timestamp, wait: Duration) -> Timestamp {

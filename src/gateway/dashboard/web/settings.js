@@ -1,5 +1,5 @@
 // What somebody chose for this browser.
-import { useEffect, useState } from './html.js';
+import { useListeners } from './html.js';
 
 const DEFAULTS = { theme: 'system', language: '', view: 'grid' };
 const listeners = new Set();
@@ -28,12 +28,7 @@ export function choose(name, value) {
 }
 
 export function useSettings() {
-  const [, draw] = useState(0);
-  useEffect(() => {
-    const listener = () => draw((count) => count + 1);
-    listeners.add(listener);
-    return () => listeners.delete(listener);
-  }, []);
+  useListeners(listeners);
   return chosen;
 }
 
