@@ -29,6 +29,7 @@ use crate::{
         lease::{self, Candidate, LeaseError},
         shutdown::Shutdown,
         telemetry::{self, TelemetryError},
+        trace::export::ExportError,
         watch::Health,
     },
 };
@@ -51,6 +52,9 @@ pub enum RunError {
     /// Logging.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// Where traces go.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// An address.
     #[error(transparent)]
     Listen(#[from] ListenError),

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
-use whatsapp_operator::platform::telemetry::LogFormat;
+use whatsapp_operator::platform::{telemetry::LogFormat, trace::export::Export};
 
 /// Runs WhatsApp Web sessions for whatsapp-operator and offers them over HTTP.
 ///
@@ -104,6 +104,10 @@ pub struct Args {
     /// Write the addresses to this file once they are known: {"http": URL, "admin": URL}
     #[arg(long, env = "WHATSAPP_BRIDGE_ANNOUNCE", value_name = "FILE")]
     pub announce: Option<PathBuf>,
+
+    /// Where traces go
+    #[command(flatten)]
+    pub traces: Export,
 
     /// How long to go on answering after SIGTERM, while Kubernetes tells callers to go elsewhere
     #[arg(long, env = "WHATSAPP_BRIDGE_SHUTDOWN_DELAY", value_name = "TIME", default_value = "5s", value_parser = time)]

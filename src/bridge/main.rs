@@ -11,6 +11,7 @@ mod backend;
 mod data;
 mod feed;
 mod http;
+mod journeys;
 mod keys;
 mod machine;
 mod memory;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use whatsapp_operator::platform::{
     arguments,
     telemetry::{self, TelemetryError},
+    trace::export::{self, ExportError},
 };
 
 use crate::{
@@ -46,6 +48,7 @@ use crate::{
         serve::{self, ServeError},
         token::{Token, TokenError},
     },
+    journeys::Journeys,
     keys::files::KeyFiles,
     machine::Timings,
     metrics::Metrics,
@@ -62,6 +65,8 @@ use crate::{
 enum Fatal {
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
     #[error("cannot start the runtime: {0}")]
     Runtime(std::io::Error),
     #[error(transparent)]
@@ -94,9 +99,11 @@ fn start(args: Args) -> Result<(), Fatal> {
     let token = Token::read(&args.token_file)?;
     // Whoever speaks TLS first would otherwise have to choose. An error means that it is chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    export::start("whatsapp-bridge", &args.traces)?;
     let api = threads::api().map_err(Fatal::Runtime)?;
     let clients = threads::clients().map_err(Fatal::Runtime)?;
     let ended = api.block_on(run(args, data, token, clients.handle().clone()));
+    export::stop();
     // A thread that waits for a disk would be waited for without an end.
     clients.shutdown_timeout(LAST_WORDS);
     api.shutdown_timeout(LAST_WORDS);
@@ -109,11 +116,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result<(), Fatal> {
     let feed = Feed::new(&incarnation());
     let (messages, metrics) = (Arc::clone(&feed.messages), Metrics::new());
-    let counted = metrics.clone();
+    let (counted, journeys) = (metrics.clone(), Arc::new(Journeys::default()));
+    let followed = Arc::clone(&journeys);
     let (store, stored) = Store::open(&data.tables(), move |told| {
         if let Told::Message { message, changed: true, settled } = told {
             if *settled {
                 counted.settled(&message.status);
+                followed.over(&message.status);
             }
             messages.show(message.status.clone());
         }
@@ -129,6 +138,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         outboxes: Outboxes::new(args.max_waiting_per_session, args.max_waiting),
         permits: Arc::new(Permits::new(args.max_pairings)),
         metrics,
+        journeys,
         closing: CancellationToken::new(),
     });
     let limits = Limits {

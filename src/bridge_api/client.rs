@@ -180,7 +180,7 @@ impl BridgeClient {
     pub(super) fn request_to(&self, method: Method, url: Url) -> RequestBuilder {
         let request = self.http.request(method, url).bearer_auth(self.token.reveal());
         match trace::current() {
-            Some(trace) => request.header(TRACEPARENT, trace.step().header()),
+            Some(trace) => request.header(TRACEPARENT, trace.header()),
             None => request,
         }
     }

@@ -8,7 +8,10 @@ use super::{
     process::ProcessArgs,
     values::{address, namespace, selector},
 };
-use crate::{platform::kubernetes::Cluster, rules::DEFAULT_LIMIT};
+use crate::{
+    platform::{kubernetes::Cluster, trace::export::Export},
+    rules::DEFAULT_LIMIT,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,6 +90,10 @@ pub struct GatewayArgs {
     /// begin with the address at which whoever makes one reaches the dashboard
     #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     pub public_url: Option<String>,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: Export,
 
     /// What every long-running subcommand takes.
     #[command(flatten)]
@@ -191,6 +198,8 @@ mod tests {
             ("--cors-origins=https://a.example/path", "without a path"),
             ("--public-url=a.example", "https://"),
             ("--namespace=A_b", "lower case"),
+            ("--otlp-endpoint=collector:4317", "http://collector:4318"),
+            ("--otlp-share=2", "from 0 to 1"),
         ] {
             let error = parsed(&[flag]).unwrap_err();
             assert!(error.contains(says), "{flag}: {error}");

@@ -86,7 +86,7 @@ impl Batches {
                     session: session.to_owned(),
                     id: id.to_owned(),
                     message: message.clone(),
-                    traceparent: trace::current().map(|trace| trace.step().header()),
+                    traceparent: trace::current().map(|trace| trace.header()),
                 };
                 queue.waiting.push_back(Waiting { submission, answer });
                 Some(answered)

@@ -1,6 +1,8 @@
 //! What every request goes through, whatever answers it: its id, its log line and counts, the form of refusals, the headers
 //! that browsers go by, and whose pages may call.
 
+use std::time::SystemTime;
+
 use axum::{
     Json,
     extract::{MatchedPath, Request, State},
@@ -8,10 +10,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use opentelemetry::KeyValue;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::platform::trace::{self, Trace};
+use crate::platform::trace::{self, Over, Trace, export};
 
 use super::{
     code::Code,
@@ -59,7 +62,7 @@ pub async fn no_such_route() -> Failure {
 
 /// Around every request.
 pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
-    let began = Instant::now();
+    let (began, at) = (Instant::now(), SystemTime::now());
     let story = Story::begin(request.headers());
     let trace = Trace::of(request.headers()).map_or_else(Trace::begin, |caller| caller.step());
     request.extensions_mut().insert(story.clone());
@@ -70,7 +73,7 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     let mut response = if origin.is_some() && is_preflight(&request) {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        trace::within(trace.clone(), next.run(request)).await
+        trace::within(trace, next.run(request)).await
     };
     let failure = response.extensions_mut().remove::<Failure>().or_else(|| of_the_library(&response));
     if let Some(failure) = &failure {
@@ -82,6 +85,9 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     gateway.metrics.answered(method, &route, answer, took);
     let (status, ms) = (response.status().as_u16(), took.as_millis());
     let (id, caller, instance) = (story.id(), story.caller(), story.instance());
+    if export::is_on() && trace.is_sampled() {
+        export::record(step(trace, at, (method, &route), status, &story, answer));
+    }
     let (trace, span) = (trace.id(), trace.span());
     // Reading is what most requests do, over and over.
     if method == "GET" && failure.is_none() {
@@ -90,6 +96,29 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
         tracing::info!(request = id, trace, span, caller, instance, method, route, status, answer, ms, "answered");
     }
     response
+}
+
+/// The request as a collector of traces gets it, in the words of OpenTelemetry's semantic conventions where they have any. Who
+/// called stays out: traces are read by more people than logs.
+fn step(
+    trace: Trace,
+    began: SystemTime,
+    (method, route): (&str, &str),
+    status: u16,
+    story: &Story,
+    answer: &str,
+) -> Over {
+    let mut attributes = vec![
+        KeyValue::new("http.request.method", method.to_owned()),
+        KeyValue::new("http.route", route.to_owned()),
+        KeyValue::new("http.response.status_code", i64::from(status)),
+        KeyValue::new("whatsapp.request_id", story.id().to_owned()),
+        KeyValue::new("whatsapp.instance", story.instance()),
+    ];
+    if answer != "ok" {
+        attributes.push(KeyValue::new("error.type", answer.to_owned()));
+    }
+    Over { trace, name: format!("{method} {route}"), answers: true, began, failed: status >= 500, attributes }
 }
 
 /// The refusals of the HTTP library, in our words: its own may quote the request.

@@ -34,6 +34,7 @@ use crate::{
         on_behalf::OnBehalf,
         shutdown::Shutdown,
         telemetry, tokens,
+        trace::export,
         watch::{Guarded, Health, changes, watch_config},
     },
 };
@@ -50,6 +51,7 @@ const UNLISTED: &str = "whatsappinstances are not listed yet";
 /// When it cannot start.
 pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     telemetry::start(&args.process.log, args.process.log_format)?;
+    export::start("whatsapp-operator-gateway", &args.traces)?;
     let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
     ready::never_when_stopping(&admin, &shutdown);
@@ -105,6 +107,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     }
     shutdown.closing.cancelled().await;
     let _ = ended.await;
+    let _ = tokio::task::spawn_blocking(export::stop).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -189,6 +189,7 @@ fn what_is_wrong_is_refused_with_what_to_do() {
         (&["image.tag=latest"], "/image/tag"),
         (&["bridge.shards=0"], "/bridge/shards"),
         (&["bridge.persistence.accessModes={ReadWriteMany}"], "/bridge/persistence/accessModes"),
+        (&["traces.endpoint=collector:4317"], "/traces/endpoint"),
         (&["webhooks.failurePolicy=fail"], "/webhooks/failurePolicy"),
         (&["webhooks.certificate.issuerRef.name=a"], "set webhooks.certificate.certManager to true too"),
         (&["gateway.tls.certManager=true"], "needs gateway.tls.issuerRef"),
@@ -229,6 +230,29 @@ fn the_gateway_knows_where_people_reach_it() {
         "gateway.httpRoute.hostnames={c.example}",
     ];
     assert_eq!(told(&route).as_deref(), Some("https://c.example"));
+}
+
+#[test]
+fn traces_reach_their_collector() {
+    let both = [("Deployment", "whatsapp-operator-gateway"), ("StatefulSet", "whatsapp-operator-bridge")];
+    let objects = with(&["networkPolicy.enabled=true"]).unwrap();
+    for (kind, name) in both {
+        assert!(!arguments(&objects, kind, name).iter().any(|argument| argument.starts_with("--otlp")), "{name}");
+    }
+    for (endpoint, port) in
+        [("http://collector.monitoring:4318", 4318), ("http://collector", 80), ("https://[fd00::1]/otlp", 443)]
+    {
+        let values = ["networkPolicy.enabled=true", &format!("traces.endpoint={endpoint}"), "traces.share=0.25"];
+        let objects = with(&values).unwrap();
+        for (kind, name) in both {
+            let arguments = arguments(&objects, kind, name);
+            for wanted in [format!("--otlp-endpoint={endpoint}"), "--otlp-share=0.25".to_owned()] {
+                assert!(arguments.contains(&wanted), "{name}: {arguments:?}");
+            }
+            let rules = of(&objects, "NetworkPolicy", name)["spec"]["egress"].as_array().unwrap();
+            assert!(rules.contains(&json!({"ports": [{"port": port}]})), "{name}, {endpoint}: {rules:?}");
+        }
+    }
 }
 
 #[test]

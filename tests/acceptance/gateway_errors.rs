@@ -23,7 +23,7 @@ use crate::{
 const FRIEND: &str = "+15550208991";
 const SEND: &str = "/api/v1/messages/send/";
 
-async fn until(what: &str, so: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !so().await {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use axum::{Json, body::Bytes, extract::State, http::StatusCode};
 use futures::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use whatsapp_operator::{
     bridge_api::{BatchAnswer, MOST_IN_BATCH, MessageBatch, Outcome, Submission},
-    platform::trace::Trace,
+    platform::trace::{self, Trace},
 };
 
-use super::{Api, failure::Failure, guard::tell, messages::accept};
+use super::{
+    Api,
+    failure::Failure,
+    guard::{Began, tell},
+    messages::accept,
+};
 
 /// How long one message may hold up the answer about the others: a session that is busy for longer has trouble of its own.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -28,8 +33,14 @@ pub(super) async fn put(State(api): State<Api>, body: Bytes) -> Result<Json<Batc
 }
 
 async fn outcome(api: &Api, Submission { session, id, message, traceparent }: Submission) -> Outcome {
-    let began = Instant::now();
-    let outcome = match timeout(LIMIT, accept(api, &session, &id, message)).await {
+    let began = Began::now();
+    let trace = traceparent.as_deref().and_then(Trace::parse).map(|caller| caller.step());
+    let accepting = timeout(LIMIT, accept(api, &session, &id, message));
+    let accepted = match trace {
+        Some(trace) => trace::within(trace, accepting).await,
+        None => accepting.await,
+    };
+    let outcome = match accepted {
         Ok(Ok((status, message))) => Outcome { status: status.as_u16(), message: Some(message), error: None },
         Ok(Err(failure)) => {
             let (status, error) = failure.answer();
@@ -37,7 +48,7 @@ async fn outcome(api: &Api, Submission { session, id, message, traceparent }: Su
         }
         Err(_) => Outcome { status: StatusCode::GATEWAY_TIMEOUT.as_u16(), message: None, error: None },
     };
-    if let Some(trace) = traceparent.as_deref().and_then(Trace::parse) {
+    if let Some(trace) = trace {
         tell(&trace, "POST", "/v1/messages/batch", outcome.status, began);
     }
     outcome

@@ -57,6 +57,7 @@ fn bridge(directory: &Path) -> Bridge {
         outboxes: Outboxes::new(100, 1000),
         permits: Arc::new(crate::permits::Permits::new(9)),
         metrics: Metrics::new(),
+        journeys: Arc::default(),
         closing: CancellationToken::new(),
         clients: tokio::runtime::Handle::current(),
     });

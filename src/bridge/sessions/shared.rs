@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outboxes;
 use crate::{
-    backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, metrics::Metrics, permits::Permits, store::Store,
+    backend::Backend, data::DataDir, feed::Feed, journeys::Journeys, keys::KeyStore, metrics::Metrics,
+    permits::Permits, store::Store,
 };
 
 /// What all sessions share.
@@ -28,6 +29,8 @@ pub struct Shared {
     pub permits: Arc<Permits>,
     /// How many messages may wait, and do.
     pub outboxes: Outboxes,
+    /// The traces of messages that wait.
+    pub journeys: Arc<Journeys>,
     /// Counts.
     pub metrics: Metrics,
     /// Cancelled when every session is to close its client and end; it stays as it is on the disk.

@@ -50,6 +50,7 @@ impl Bench {
             outboxes: Outboxes::new(100, 1000),
             permits: Arc::new(crate::permits::Permits::new(permits)),
             metrics: Metrics::new(),
+            journeys: Arc::default(),
             closing: CancellationToken::new(),
             clients: tokio::runtime::Handle::current(),
         });

@@ -1,7 +1,12 @@
 //! Which request of the outside a piece of work belongs to, across processes: W3C trace context (`traceparent`,
-//! <https://www.w3.org/TR/trace-context/>). It is passed on and stands in logs; nothing is exported.
+//! <https://www.w3.org/TR/trace-context/>). It is passed on and stands in logs, and its steps can be sent to a collector ([`export`]).
+
+pub mod export;
+
+use std::time::SystemTime;
 
 use axum::http::HeaderMap;
+use opentelemetry::{KeyValue, SpanId, TraceFlags, TraceId};
 
 /// The header that carries it.
 pub const TRACEPARENT: &str = "traceparent";
@@ -10,20 +15,22 @@ tokio::task_local! {
     static CURRENT: Trace;
 }
 
-/// One step of a trace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One step (span) of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
-    id: String,
-    span: String,
+    id: TraceId,
+    span: SpanId,
+    /// The step that it is a part of.
+    parent: SpanId,
     sampled: bool,
 }
 
 impl Trace {
-    /// A trace that begins here, which nobody asked to record.
+    /// A trace that begins here.
     pub fn begin() -> Self {
         // All zeros would mean none.
         let id = fastrand::u128(1..);
-        Self { id: format!("{id:032x}"), span: span(), sampled: false }
+        Self { id: id.into(), span: new_span(), parent: SpanId::INVALID, sampled: export::samples(id) }
     }
 
     /// What the caller says it belongs to, if that can be read. A later version begins as version 00 does.
@@ -38,29 +45,32 @@ impl Trace {
         let hex = |text: &str, digits: usize| {
             text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         };
-        let some = |text: &str| text.bytes().any(|b| b != b'0');
-        let fits = hex(version, 2) && hex(id, 32) && hex(span, 16) && hex(flags, 2) && some(id) && some(span);
+        let fits = hex(version, 2) && hex(id, 32) && hex(span, 16) && hex(flags, 2);
         if !fits || version == "ff" || (version == "00" && parts.next().is_some()) {
             return None;
         }
-        let sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
-        Some(Self { id: id.to_owned(), span: span.to_owned(), sampled })
+        let (id, span) = (TraceId::from_hex(id).ok()?, SpanId::from_hex(span).ok()?);
+        if id == TraceId::INVALID || span == SpanId::INVALID {
+            return None;
+        }
+        let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
+        Some(Self { id, span, parent: SpanId::INVALID, sampled: flags.is_sampled() })
     }
 
-    /// The next step of the same trace.
+    /// The next step of the same trace, a part of this one.
     #[must_use]
     pub fn step(&self) -> Self {
-        Self { span: span(), ..self.clone() }
+        Self { span: new_span(), parent: self.span, ..*self }
     }
 
     /// The trace's id, the same in all processes.
-    pub fn id(&self) -> &str {
-        &self.id
+    pub fn id(&self) -> String {
+        self.id.to_string()
     }
 
     /// This step's own id.
-    pub fn span(&self) -> &str {
-        &self.span
+    pub fn span(&self) -> String {
+        self.span.to_string()
     }
 
     /// Whether whoever began it wants it recorded.
@@ -74,8 +84,25 @@ impl Trace {
     }
 }
 
-fn span() -> String {
-    format!("{:016x}", fastrand::u64(1..))
+fn new_span() -> SpanId {
+    fastrand::u64(1..).into()
+}
+
+/// A step that is over, as a collector gets it.
+#[derive(Debug)]
+pub struct Over {
+    /// Which step.
+    pub trace: Trace,
+    /// What was done, of few different words: a method and a route, for instance.
+    pub name: String,
+    /// Whether it was the answer to a request of another process.
+    pub answers: bool,
+    /// When it began. It ends now.
+    pub began: SystemTime,
+    /// Whether it failed for want of something on our side.
+    pub failed: bool,
+    /// More about it; nothing that is secret or personal.
+    pub attributes: Vec<KeyValue>,
 }
 
 /// Does `work` as a part of this step.
@@ -85,7 +112,7 @@ pub async fn within<T>(trace: Trace, work: impl Future<Output = T>) -> T {
 
 /// The step that this task's work is a part of.
 pub fn current() -> Option<Trace> {
-    CURRENT.try_with(Clone::clone).ok()
+    CURRENT.try_with(|trace| *trace).ok()
 }
 
 #[cfg(test)]
@@ -103,8 +130,9 @@ mod tests {
         let trace = of(GOOD).unwrap();
         assert_eq!(trace.header(), GOOD);
         let step = trace.step();
-        assert_eq!((step.id(), step.is_sampled()), ("0af7651916cd43dd8448eb211c80319c", true));
+        assert_eq!((step.id().as_str(), step.is_sampled()), ("0af7651916cd43dd8448eb211c80319c", true));
         assert_ne!(step.span(), trace.span());
+        assert_eq!(step.parent, trace.span);
         let own = Trace::begin();
         assert_eq!(of(&own.header()), Some(own));
     }
@@ -130,7 +158,7 @@ mod tests {
     async fn work_knows_its_step() {
         assert_eq!(current(), None);
         let trace = Trace::begin();
-        assert_eq!(within(trace.clone(), async { current() }).await, Some(trace));
+        assert_eq!(within(trace, async { current() }).await, Some(trace));
         assert_eq!(current(), None);
     }
 }

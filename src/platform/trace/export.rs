@@ -1,0 +1,198 @@
+//! Steps of traces to an OpenTelemetry collector: OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>).
+//!
+//! Steps wait in a queue of limited size and go out together from a thread of their own: a collector that is slow or away costs
+//! steps, never a request. The library reads the rest of its settings from the environment, as everywhere:
+//! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`, `OTEL_BSP_*`.
+
+use std::{
+    env,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use clap::Args;
+use opentelemetry::{
+    InstrumentationScope,
+    trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState},
+};
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{BatchSpanProcessor, SpanData, SpanExporter, SpanProcessor as _},
+};
+use thiserror::Error;
+
+use super::Over;
+
+/// How long one attempt to hand steps over may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// How long the last ones may take, when the process ends.
+const LAST: Duration = Duration::from_secs(2);
+/// Where a collector takes traces, below its address (OTLP/HTTP, "Default URLs").
+const PATH: &str = "/v1/traces";
+
+static EXPORTER: OnceLock<Exporter> = OnceLock::new();
+
+/// Where steps go, and how many of them.
+#[derive(Args, Clone, Debug)]
+pub struct Export {
+    /// OpenTelemetry collector to send traces to, by OTLP over HTTP, for example <http://collector:4318>; none when not given
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    pub otlp_endpoint: Option<String>,
+
+    /// Of the traces that begin here, the share that is sent, from 0 to 1. One that a caller began is sent when the caller says so
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "SHARE", default_value = "1", value_parser = share)]
+    pub otlp_share: f64,
+}
+
+/// A collector that cannot be used.
+#[derive(Debug, Error)]
+#[error("--otlp-endpoint: {0}")]
+pub struct ExportError(#[from] ExporterBuildError);
+
+struct Exporter {
+    processor: BatchSpanProcessor,
+    scope: InstrumentationScope,
+    share: f64,
+}
+
+/// Has steps sent from here on, if a collector was given. `service` is what collectors know the process by.
+///
+/// # Errors
+/// When the address or the environment's settings make no sense. Nothing is connected to yet.
+pub fn start(service: &'static str, export: &Export) -> Result<(), ExportError> {
+    let Some(endpoint) = export.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
+        return Ok(());
+    };
+    let url = format!("{}{PATH}", endpoint.trim_end_matches('/'));
+    let exporter =
+        opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(url).with_timeout(ATTEMPT).build()?;
+    let mut processor = BatchSpanProcessor::builder(Telling { exporter, away: AtomicBool::new(false) }).build();
+    processor.set_resource(&resource(service));
+    let scope = InstrumentationScope::builder(service).with_version(env!("CARGO_PKG_VERSION")).build();
+    // Started twice, the first one stays.
+    let _ = EXPORTER.set(Exporter { processor, scope, share: export.otlp_share });
+    tracing::info!(endpoint, "traces are sent to a collector");
+    Ok(())
+}
+
+fn resource(service: &'static str) -> Resource {
+    let named = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let resource = Resource::builder();
+    if named("OTEL_SERVICE_NAME") { resource.build() } else { resource.with_service_name(service).build() }
+}
+
+/// Whether steps are sent.
+pub fn is_on() -> bool {
+    EXPORTER.get().is_some()
+}
+
+/// Whether a trace that begins here with this id is one of those that are sent.
+#[allow(clippy::cast_precision_loss)] // one in 2^53 does not matter
+pub(super) fn samples(id: u128) -> bool {
+    EXPORTER.get().is_some_and(|exporter| {
+        // By the id, as OpenTelemetry's own samplers do, whose lower bits are random.
+        let random = (id & u128::from(u64::MAX)) as f64 / u64::MAX as f64;
+        random < exporter.share || exporter.share >= 1.0
+    })
+}
+
+/// Has a step sent that is over now, if its trace is.
+pub fn record(over: Over) {
+    let Over { trace, name, answers, began, failed, attributes } = over;
+    let Some(exporter) = EXPORTER.get().filter(|_| trace.is_sampled()) else { return };
+    exporter.processor.on_end(SpanData {
+        span_context: SpanContext::new(trace.id, trace.span, TraceFlags::SAMPLED, true, TraceState::default()),
+        parent_span_id: trace.parent,
+        parent_span_is_remote: answers,
+        span_kind: if answers { SpanKind::Server } else { SpanKind::Internal },
+        name: name.into(),
+        start_time: began,
+        end_time: SystemTime::now().max(began),
+        attributes,
+        dropped_attributes_count: 0,
+        events: Default::default(),
+        links: Default::default(),
+        status: if failed { Status::error("") } else { Status::Unset },
+        instrumentation_scope: exporter.scope.clone(),
+    });
+}
+
+/// Sends what still waits. Blocks for two seconds at most.
+pub fn stop() {
+    if let Some(exporter) = EXPORTER.get() {
+        let _ = exporter.processor.shutdown_with_timeout(LAST);
+    }
+}
+
+/// Says in the log when a collector is away, and when it is there again.
+#[derive(Debug)]
+struct Telling {
+    exporter: opentelemetry_otlp::SpanExporter,
+    away: AtomicBool,
+}
+
+impl SpanExporter for Telling {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let steps = batch.len();
+        let result = self.exporter.export(batch).await;
+        let was_away = self.away.swap(result.is_err(), Ordering::Relaxed);
+        match &result {
+            Err(error) if !was_away => {
+                tracing::warn!(%error, steps, "the collector takes no traces; what it does not take is lost")
+            }
+            Ok(()) if was_away => tracing::info!("the collector takes traces again"),
+            _ => {}
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+/// An address as `http://HOST:PORT`; or nothing, as templates do.
+fn endpoint(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if text.is_empty() || url.is_some() {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be an http:// or https:// URL such as http://collector:4318".to_owned())
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    if text.is_empty() {
+        return Ok(1.0);
+    }
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "it must be a number from 0 to 1, such as 0.1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{endpoint, share};
+
+    #[test]
+    fn bad_values_are_refused_with_what_would_do() {
+        for good in ["", "http://collector:4318", "https://collector.example/otlp/"] {
+            assert_eq!(endpoint(good).as_deref(), Ok(good));
+        }
+        for bad in ["collector:4318", "grpc://collector:4317", "http://"] {
+            assert!(endpoint(bad).unwrap_err().contains("http://collector:4318"), "{bad}");
+        }
+        assert_eq!((share("0.25"), share("")), (Ok(0.25), Ok(1.0)));
+        for bad in ["-1", "1.5", "NaN", "half"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+    }
+}
