@@ -1,6 +1,9 @@
 //! What is counted. No label names a session, and no value is secret.
 
-use std::sync::{Arc, PoisonError, RwLock, atomic::Ordering};
+use std::{
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -11,6 +14,9 @@ use whatsapp_operator::bridge_api::{MessageStatus, Open, SessionPhase};
 
 /// Seconds: from a server next door to a queue of hours.
 const UNTIL_SENT: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0];
+
+/// Seconds: from a server next door to one that is taken for dead.
+const ACKNOWLEDGED: [f64; 10] = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 2.5, 10.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Phase {
@@ -45,6 +51,7 @@ pub struct Metrics {
     waiting: Gauge,
     oldest_waiting: Gauge,
     until_sent: Histogram,
+    acknowledged: Histogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -94,6 +101,7 @@ impl Metrics {
             waiting: Gauge::default(),
             oldest_waiting: Gauge::default(),
             until_sent: Histogram::new(UNTIL_SENT),
+            acknowledged: Histogram::new(ACKNOWLEDGED),
         };
         {
             let mut registry = metrics.registry.write().unwrap_or_else(PoisonError::into_inner);
@@ -145,6 +153,11 @@ impl Metrics {
                 "Time from the acceptance of a message to the server's acknowledgement",
                 metrics.until_sent.clone(),
             );
+            registry.register(
+                "whatsapp_bridge_messages_acknowledged_seconds",
+                "Of that, the time with WhatsApp: from handing a message to the client to the server's acknowledgement",
+                metrics.acknowledged.clone(),
+            );
         }
         metrics
     }
@@ -152,6 +165,11 @@ impl Metrics {
     /// A message was accepted, or is accepted already.
     pub fn accepted(&self, new: bool) {
         self.accepted.get_or_create(&Repeated { repeated: if new { "false" } else { "true" } }).inc();
+    }
+
+    /// The server acknowledged a message so long after the client got it.
+    pub fn acknowledged(&self, after: Duration) {
+        self.acknowledged.observe(after.as_secs_f64());
     }
 
     /// A device was linked.

@@ -96,7 +96,7 @@ impl Admin {
         let (listener, bound) = https::listen(address, "--admin-listen").await?;
         let app = router(Arc::new(self.clone()));
         tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, app).await {
+            if let Err(error) = axum::serve(https::plain(listener), app).await {
                 tracing::error!(%error, "the admin server ended");
             }
         });

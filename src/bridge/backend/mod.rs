@@ -1,6 +1,7 @@
 //! The one narrow place behind which the WhatsApp library stands.
 
 mod command;
+mod dial;
 pub mod http;
 mod library;
 mod presence;

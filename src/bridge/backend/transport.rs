@@ -9,18 +9,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rustls::pki_types::ServerName;
-use tokio::{net::TcpStream, time::Instant};
-use wacore::net::WHATSAPP_WEB_WS_URL;
+use tokio::time::Instant;
 use whatsapp_operator::bridge_api::SessionReason;
 use whatsapp_rust::{
     anyhow, async_channel, bytes,
     transport::{Transport, TransportEvent, TransportFactory},
 };
-use whatsapp_rust_tokio_transport::{Connector, TokioWebSocketTransportFactory, default_tls_connector};
+use whatsapp_rust_tokio_transport::from_websocket;
 
-/// How long the second look at a failed dial may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+use super::dial::{DialError, dial};
 
 /// A connection on which nothing at all came for this long before the login is dead. (After the login answers count, see
 /// [`super::watchdog`].)
@@ -60,6 +57,16 @@ enum Dial {
     /// There is a server whose certificate is not WhatsApp's.
     Intercepted,
     Open,
+}
+
+impl From<&DialError> for Dial {
+    fn from(error: &DialError) -> Self {
+        match error {
+            DialError::Address(_) | DialError::Unreachable(..) => Self::Unreachable,
+            DialError::Intercepted(..) => Self::Intercepted,
+            DialError::TurnedAway(..) => Self::TurnedAway,
+        }
+    }
 }
 
 /// Shared between a client's transport and those who want to know what became of it.
@@ -201,52 +208,14 @@ fn cause(record: ConnectionRecord) -> SessionReason {
 /// Makes transports to one address and records how far each came.
 pub struct RecordingFactory {
     url: Option<String>,
-    inner: TokioWebSocketTransportFactory,
     recorder: ConnectionRecorder,
 }
 
 impl RecordingFactory {
     /// Transports to `url`, or to WhatsApp itself.
     pub fn new(url: Option<&str>, recorder: ConnectionRecorder) -> Self {
-        let inner = TokioWebSocketTransportFactory::new();
-        let inner = match url {
-            Some(url) => inner.with_url(url),
-            None => inner,
-        };
-        Self { url: url.map(str::to_owned), inner, recorder }
+        Self { url: url.map(str::to_owned), recorder }
     }
-
-    /// The library's dial error is text. What is there instead is looked at once more rather than read out of it.
-    async fn look_again(&self) -> Dial {
-        let Ok(url) = reqwest::Url::parse(self.url.as_deref().unwrap_or(WHATSAPP_WEB_WS_URL)) else {
-            return Dial::Unreachable;
-        };
-        let found = tokio::time::timeout(PROBE_TIMEOUT, what_listens(&url)).await;
-        found.unwrap_or(Dial::Unreachable)
-    }
-}
-
-/// What answers at an address that did not open a WebSocket.
-async fn what_listens(url: &reqwest::Url) -> Dial {
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Dial::Unreachable };
-    // An IPv6 address is bracketed in a URL, and nowhere else.
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let Ok(socket) = TcpStream::connect((host.as_str(), port)).await else { return Dial::Unreachable };
-    if url.scheme() != "wss" {
-        return Dial::TurnedAway;
-    }
-    let (Connector::Rustls(tls), Ok(name)) = (default_tls_connector(), ServerName::try_from(host)) else {
-        return Dial::TurnedAway;
-    };
-    match tls.connect(name, socket).await {
-        Err(error) if is_certificate_error(&error) => Dial::Intercepted,
-        _ => Dial::TurnedAway,
-    }
-}
-
-fn is_certificate_error(error: &std::io::Error) -> bool {
-    let tls = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-    matches!(tls, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
 }
 
 #[async_trait]
@@ -255,13 +224,12 @@ impl TransportFactory for RecordingFactory {
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
         let handle = self.recorder.begin();
-        let (transport, arriving) = match self.inner.create_transport().await {
-            Ok(opened) => opened,
+        let (transport, arriving) = match dial(self.url.as_deref()).await {
+            Ok(socket) => from_websocket(socket),
             Err(error) => {
-                // The address and what the network said of it: nothing of the session.
-                tracing::warn!(error = format!("{error:#}"), "the connection to WhatsApp was not opened");
-                handle.dialled(self.look_again().await);
-                return Err(error);
+                tracing::warn!(%error, "the connection to WhatsApp was not opened");
+                handle.dialled(Dial::from(&error));
+                return Err(error.into());
             }
         };
         handle.dialled(Dial::Open);
@@ -352,36 +320,5 @@ mod tests {
         for (record, expected) in cases {
             assert_eq!(cause(record), expected, "{record:?}");
         }
-    }
-
-    /// A server with a certificate of its own making, as a proxy in the way has one.
-    async fn intercepting() -> u16 {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                drop(acceptor.accept(socket).await);
-            }
-        });
-        port
-    }
-
-    #[tokio::test]
-    async fn a_certificate_that_is_not_whatsapps_is_told_from_a_server_that_is_not_there() {
-        let url = |scheme: &str, port| reqwest::Url::parse(&format!("{scheme}://localhost:{port}/ws/chat")).unwrap();
-        let port = intercepting().await;
-        assert_eq!(what_listens(&url("wss", port)).await, Dial::Intercepted);
-        assert_eq!(what_listens(&url("ws", port)).await, Dial::TurnedAway);
-        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        assert_eq!(what_listens(&url("wss", free)).await, Dial::Unreachable);
     }
 }

@@ -1,13 +1,14 @@
 //! A session's messages: the outbox's writes are made, then its effects carried out.
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use whatsapp_operator::bridge_api::{Message, MessageState, MessageStatus, RestrictionKind, SessionPhase, WaitsFor};
 
 use super::{
     clock,
     refusal::Refusal,
     request::{MessageRequest, Wait},
-    session::{Actor, Input},
+    session::{Actor, Flying, Input},
 };
 use crate::{
     backend::{Delivery, Outgoing, Refused},
@@ -153,7 +154,7 @@ impl Actor {
             },
         };
         let Some(outgoing) = outgoing else { return self.hindered(client, sequence, Obstacle::Unsendable) };
-        self.flying = Some((outgoing.id.clone(), sequence));
+        self.flying = Some(Flying { id: outgoing.id.clone(), sequence, since: Instant::now() });
         let Some(handle) = self.client(client).cloned() else { return };
         let loopback = self.loopback.clone();
         tokio::spawn(async move {
@@ -176,13 +177,16 @@ impl Actor {
     pub(super) async fn news(&mut self, client: Generation, news: MessageNews) {
         match news {
             MessageNews::Answered { id, refused, at } => {
-                let Some(sequence) = self.flying.as_ref().filter(|(of, _)| *of == id).map(|(_, sequence)| *sequence)
+                let Some(&Flying { sequence, since, .. }) = self.flying.as_ref().filter(|flying| flying.id == id)
                 else {
                     return;
                 };
                 let event = match refused {
                     Some(code) => Event::Refused { sequence, code },
-                    None => Event::Acknowledged { sequence, at },
+                    None => {
+                        self.shared.metrics.acknowledged(since.elapsed());
+                        Event::Acknowledged { sequence, at }
+                    }
                 };
                 self.told_by(client, event).await;
             }

@@ -74,8 +74,18 @@ pub struct Actor {
     pub(super) last_sequence: u64,
     /// The message that was accepted last: often it is the next to be sent.
     pub(super) outgoing: Option<(u64, Outgoing)>,
-    /// The message that is with the server: id and place.
-    pub(super) flying: Option<(String, u64)>,
+    /// The message that is with the server.
+    pub(super) flying: Option<Flying>,
+}
+
+/// A message that the client was given to send.
+pub(super) struct Flying {
+    /// Its id at WhatsApp.
+    pub(super) id: String,
+    /// Its place among the session's messages.
+    pub(super) sequence: u64,
+    /// When the client got it.
+    pub(super) since: Instant,
 }
 
 impl Actor {

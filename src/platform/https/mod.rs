@@ -1,12 +1,16 @@
 //! Serving HTTP: one listener, TLS with a certificate that changes while connections are open, an end in order.
 
 mod files;
+mod idle;
 mod listener;
 mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    serve::{Listener, ListenerExt as _},
+};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +19,7 @@ pub use self::{
     files::{Files, FilesError, LOOK},
     tls::{Tls, TlsError},
 };
+use self::{idle::IdleListener, listener::TlsListener};
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
@@ -36,8 +41,18 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListe
     Ok((tcp, bound))
 }
 
+/// Takes connections without TLS, and closes those on which nothing happens for two minutes.
+pub fn plain(tcp: TcpListener) -> impl Listener<Io: Send, Addr = SocketAddr> {
+    // What is written goes out at once: events are small.
+    let tcp = tcp.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    IdleListener::new(tcp, idle::LIMIT)
+}
+
 /// Serves `router`, over TLS when given, until `closing`; then takes no more connections and lets the requests that are
-/// under way finish, for at most `drain`. The task ends when all of that is done.
+/// under way finish, for at most `drain`. The task ends when all of that is done. A connection on which nothing happens for two
+/// minutes is closed.
 pub fn serve(
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,
@@ -48,9 +63,10 @@ pub fn serve(
     let end = closing.clone().cancelled_owned();
     let serving = match tls {
         Some(tls) => {
-            axum::serve(listener::TlsListener::new(tcp, tls), router).with_graceful_shutdown(end).into_future()
+            let listener = IdleListener::new(TlsListener::new(tcp, tls), idle::LIMIT);
+            axum::serve(listener, router).with_graceful_shutdown(end).into_future()
         }
-        None => axum::serve(tcp, router).with_graceful_shutdown(end).into_future(),
+        None => axum::serve(plain(tcp), router).with_graceful_shutdown(end).into_future(),
     };
     tokio::spawn(async move {
         let too_late = async {

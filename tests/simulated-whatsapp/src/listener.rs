@@ -52,6 +52,8 @@ impl Listener for Resetting {
 
     async fn accept(&mut self) -> (Resettable, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
+        // As any chat server does: what is small goes out at once.
+        let _ = stream.set_nodelay(true);
         (Resettable { stream, reset: ResetSwitch::default() }, address)
     }
 

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const CALLERS: usize = 64;
 /// Messages of one caller, one after the other.
 const ALONE: usize = 200;
+/// Half of the goal for what is accepted in a second.
+const STEADY: u32 = 1500;
 /// How many people each session writes to.
 const RECIPIENTS: usize = 8;
 
@@ -189,15 +191,27 @@ impl Stage {
         report.row("one caller, one session: accepted", "p99 ms", percentile(&samples, 99), None);
         self.until_nothing_waits().await;
         let mut samples = Vec::new();
+        let before = self.acknowledged().await;
         for number in 0..ALONE {
             samples.push(self.send(first, number, 30).await);
         }
+        let after = self.acknowledged().await;
+        let own = (after.0 - before.0) * 1e3 / (after.1 - before.1);
+        let mean = samples.iter().sum::<Duration>().as_secs_f64() * 1e3 / samples.len() as f64;
         let bare = whatsmeow::sends(&self.whatsapp, ALONE).await;
         let bare = percentile(&bare, 50);
         report.row("a whatsmeow process that sends, nothing on a disk (the floor)", "p50 ms", bare, None);
         report.row("one caller, one session: accepted and acknowledged", "p50 ms", percentile(&samples, 50), None);
+        report.row("one caller, one session: accepted and acknowledged", "p99 ms", percentile(&samples, 99), None);
         report.row("  against that floor", "times", percentile(&samples, 50) / bare, Some(1.2));
+        report.row("the library's own send in the bridge, to the acknowledgement (the floor)", "mean ms", own, None);
+        report.row("one caller, one session: accepted and acknowledged", "mean ms", mean, None);
+        report.row("  against that floor", "times", mean / own, Some(1.2));
         self.load(arguments, "", report).await;
+        let samples = self.steady().await;
+        let row = format!("{STEADY} messages a second, whether answered or not: accepted");
+        report.row(&row, "p50 ms", percentile(&samples, 50), None);
+        report.row("  accepted", "p99 ms", percentile(&samples, 99), Some(5.0));
         let usage = Usage::of(self.bridge.pid());
         report.row("bridge RSS after that, against idle", "times", usage.rss_mb / self.bridge_idle.rss_mb, Some(1.2));
         report.row("gateway RSS after that", "MB", Usage::of(self.rest.program.pid()).rss_mb, Some(30.0));
@@ -221,6 +235,28 @@ impl Stage {
         report.row("  flushes to the disk for each", "flushes", rest.flushes, Some(0.05));
         report.row("  bridge CPU for each", "us", rest.bridge, None);
         report.row("  gateway CPU for each", "us", rest.gateway, None);
+    }
+
+    /// What the client's sends took in all, in seconds, and how many there were.
+    async fn acknowledged(&self) -> (f64, f64) {
+        let name = "whatsapp_bridge_messages_acknowledged_seconds";
+        (self.metric(&format!("{name}_sum")).await, self.metric(&format!("{name}_count")).await)
+    }
+
+    /// Half of what is to be accepted, at its own pace for four seconds; from when each was due to when it was accepted.
+    async fn steady(&self) -> Vec<Duration> {
+        let (start, pause) = (Instant::now(), Duration::from_secs(1) / STEADY);
+        let one = async |number: u32| {
+            let due = start + pause * number;
+            tokio::time::sleep_until(due.into()).await;
+            let number = number as usize;
+            let (session, message) = (number % self.sessions.len(), number / self.sessions.len());
+            self.send(&self.sessions[session], message, 0).await;
+            due.elapsed()
+        };
+        let samples = join_all((0..STEADY * 4).map(one)).await;
+        self.until_nothing_waits().await;
+        samples
     }
 
     /// Sends so many messages, spread over all sessions and their recipients, as fast as they are accepted.
