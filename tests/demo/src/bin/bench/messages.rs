@@ -96,6 +96,8 @@ fn flushes(dir: &Path) -> Vec<Duration> {
 struct Stage {
     bridge: Program,
     bridge_admin: String,
+    /// The bridge's own address and token.
+    direct: (String, String),
     rest: Rest,
     token: String,
     sessions: Vec<String>,
@@ -132,12 +134,14 @@ impl Stage {
         let bridge_idle = Usage::once_quiet(bridge.pid()).await;
         let rest =
             Rest::start_quiet(&dir.join("gateway"), &plane.kubeconfig(), NAMESPACE, &["--rate-limit", "0"]).await;
+        let direct = (address.http.clone(), token);
         let token = token_of(client, NAMESPACE, "app", None).await;
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(CALLERS).build().unwrap();
         let others = (whatsapp_program, operator);
         Self {
             bridge,
             bridge_admin: address.admin,
+            direct,
             rest,
             token,
             sessions,
@@ -160,6 +164,19 @@ impl Stage {
         let status = answer.status();
         let text = answer.text().await.unwrap();
         assert!(status == if wait == 0 { 202 } else { 200 } || status == 200, "{status} {text}");
+        start.elapsed()
+    }
+
+    /// The same without the gateway.
+    async fn send_directly(&self, session: &str, number: usize) -> Duration {
+        let (url, token) = &self.direct;
+        let content = json!({"type": "text", "text": format!("Message {number}")});
+        let body = json!({"to": format!("+1555008{:04}", number % RECIPIENTS), "content": content});
+        let start = Instant::now();
+        let request = self.http.put(format!("{url}/v1/sessions/{session}/messages/3EB0BE9C4000000000{number:04X}"));
+        let answer = request.bearer_auth(token).json(&body).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{status} {text}");
         start.elapsed()
     }
 
@@ -189,6 +206,12 @@ impl Stage {
         let accepted = percentile(&samples, 50);
         report.row("one caller, one session: accepted", "p50 ms", accepted, Some(flush + 1.0));
         report.row("one caller, one session: accepted", "p99 ms", percentile(&samples, 99), None);
+        self.until_nothing_waits().await;
+        let mut samples = Vec::new();
+        for number in 0..ALONE {
+            samples.push(self.send_directly(first, number).await);
+        }
+        report.row("  of that the bridge, asked directly", "p50 ms", percentile(&samples, 50), None);
         self.until_nothing_waits().await;
         let mut samples = Vec::new();
         let before = self.acknowledged().await;
