@@ -16,7 +16,7 @@ export function changed() {
   drawing ??= setTimeout(() => {
     drawing = undefined;
     listeners.forEach((listener) => listener());
-  }, 50);
+  }, 100);
 }
 
 export const selection = () => state;

@@ -30,17 +30,33 @@ const state = {
 };
 
 const listeners = new Set();
+// Milliseconds from one drawing of what was told to the next.
+const APART = 100;
 let drawing = false;
+let later;
+let drawnAt = 0;
+
+function draw() {
+  clearTimeout(later);
+  later = undefined;
+  drawing = false;
+  listeners.forEach((listener) => listener());
+  drawnAt = performance.now();
+}
 
 function changed(changes) {
   Object.assign(state, changes);
   if (drawing) return;
   drawing = true;
-  // However many events arrive at once, the page is drawn once.
-  queueMicrotask(() => {
-    drawing = false;
-    listeners.forEach((listener) => listener());
-  });
+  // However much changes at once, the page is drawn once.
+  queueMicrotask(draw);
+}
+
+// An event that comes alone is drawn at once; of those that come by the hundred, many are drawn together.
+function moved() {
+  const early = drawnAt + APART - performance.now();
+  if (early <= 0) changed({});
+  else if (!drawing) later ??= setTimeout(draw, early);
 }
 
 export const current = () => state;
@@ -193,7 +209,7 @@ function put(session) {
   state.sessions.set(session.id, session);
   if (session.user) state.owners.add(session.user);
   if (!before || (before.phase === 'Rejected') !== (session.phase === 'Rejected')) limitMoved();
-  changed({});
+  moved();
 }
 
 // What an answer to a request says, unless the stream was faster.
@@ -205,7 +221,7 @@ function remove(id) {
   if (!state.sessions.delete(id)) return;
   state.messages.delete(id);
   limitMoved();
-  changed({});
+  moved();
 }
 
 let limitSoon;
@@ -228,7 +244,7 @@ export function putMessages(session, list) {
     if (!before || RANK[message.status] >= RANK[before.status]) known.set(message.id, message);
   }
   state.messages.set(session, known);
-  changed({});
+  moved();
 }
 
 export async function readMessages(session, cursor) {
