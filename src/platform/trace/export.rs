@@ -143,7 +143,7 @@ impl SpanExporter for Telling {
         let was_away = self.away.swap(result.is_err(), Ordering::Relaxed);
         match &result {
             Err(error) if !was_away => {
-                tracing::warn!(%error, steps, "the collector takes no traces; what it does not take is lost")
+                tracing::warn!(%error, steps, "the collector takes no traces; what it does not take is lost");
             }
             Ok(()) if was_away => tracing::info!("the collector takes traces again"),
             _ => {}
