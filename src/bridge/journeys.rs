@@ -1,17 +1,14 @@
 //! Messages of recorded traces, from the request that brought one to the server's word on it: one step of the trace, which tells how
 //! long it waited. Kept in memory only: after a restart, such a step is missing.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Mutex,
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use opentelemetry::KeyValue;
 use whatsapp_operator::{
     bridge_api::{MessageState, MessageStatus},
     platform::{
         lock,
-        trace::{self, Over, Trace, export},
+        trace::{Over, Trace, export},
     },
 };
 
@@ -23,22 +20,13 @@ const MOST: usize = 10_000;
 pub struct Journeys(Mutex<HashMap<(String, String), Trace>>);
 
 impl Journeys {
-    /// A message is about to be accepted. It is followed when its request's trace is recorded; whether it now is.
-    pub fn begin(&self, session: &str, message: &str) -> bool {
-        let Some(trace) = trace::current().filter(|trace| export::is_on() && trace.is_sampled()) else { return false };
+    /// A message is accepted. It is followed when the trace of its request is recorded.
+    pub fn begin(&self, message: &MessageStatus, trace: Option<Trace>) {
+        let Some(trace) = trace.filter(|trace| export::is_on() && trace.is_sampled()) else { return };
         let mut followed = lock(&self.0);
-        if followed.len() >= MOST {
-            return false;
+        if followed.len() < MOST {
+            followed.insert((message.session.clone(), message.id.clone()), trace.step());
         }
-        // A repetition of the request is of another trace, but the message is of the first one's.
-        let Entry::Vacant(place) = followed.entry((session.to_owned(), message.to_owned())) else { return false };
-        place.insert(trace.step());
-        true
-    }
-
-    /// It was not accepted, or had been already.
-    pub fn forget(&self, session: &str, message: &str) {
-        lock(&self.0).remove(&(session.to_owned(), message.to_owned()));
     }
 
     /// The server has it, or it has ended.

@@ -99,7 +99,8 @@ fn start(args: Args) -> Result<(), Fatal> {
     let token = Token::read(&args.token_file)?;
     // Whoever speaks TLS first would otherwise have to choose. An error means that it is chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    export::start("whatsapp-bridge", &args.traces)?;
+    // No trace begins here.
+    export::start("whatsapp-bridge", &args.traces, 0.0)?;
     let api = threads::api().map_err(Fatal::Runtime)?;
     let clients = threads::clients().map_err(Fatal::Runtime)?;
     let ended = api.block_on(run(args, data, token, clients.handle().clone()));

@@ -155,7 +155,7 @@ impl Metrics {
             );
             registry.register(
                 "whatsapp_bridge_messages_acknowledged_seconds",
-                "Of that, the time with WhatsApp: from handing a message to the client to the server's acknowledgement",
+                "Of that, the time from giving a message to the WhatsApp client to the server's acknowledgement: encryption, network and server",
                 metrics.acknowledged.clone(),
             );
         }

@@ -95,6 +95,10 @@ pub struct GatewayArgs {
     #[command(flatten)]
     pub traces: Export,
 
+    /// Of the traces that begin here, the share that is sent, from 0 to 1. One that a caller began is sent when the caller says so
+    #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_OTLP_SHARE", value_name = "SHARE", default_value = "1", value_parser = share)]
+    pub otlp_share: f64,
+
     /// What every long-running subcommand takes.
     #[command(flatten)]
     pub process: ProcessArgs,
@@ -151,6 +155,11 @@ fn public_url(text: &str) -> Result<String, String> {
     origin(text.strip_suffix('/').unwrap_or(text))
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "it must be a number from 0 to 1, such as 0.1".to_owned())
+}
+
 /// Arguments of `openapi`.
 #[derive(Debug, Args)]
 pub struct OpenapiArgs {
@@ -200,6 +209,7 @@ mod tests {
             ("--namespace=A_b", "lower case"),
             ("--otlp-endpoint=collector:4317", "http://collector:4318"),
             ("--otlp-share=2", "from 0 to 1"),
+            ("--otlp-share=NaN", "from 0 to 1"),
         ] {
             let error = parsed(&[flag]).unwrap_err();
             assert!(error.contains(says), "{flag}: {error}");

@@ -51,7 +51,7 @@ const UNLISTED: &str = "whatsappinstances are not listed yet";
 /// When it cannot start.
 pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     telemetry::start(&args.process.log, args.process.log_format)?;
-    export::start("whatsapp-operator-gateway", &args.traces)?;
+    export::start("whatsapp-operator-gateway", &args.traces, args.otlp_share)?;
     let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
     ready::never_when_stopping(&admin, &shutdown);

@@ -246,11 +246,13 @@ fn traces_reach_their_collector() {
         let objects = with(&values).unwrap();
         for (kind, name) in both {
             let arguments = arguments(&objects, kind, name);
-            for wanted in [format!("--otlp-endpoint={endpoint}"), "--otlp-share=0.25".to_owned()] {
-                assert!(arguments.contains(&wanted), "{name}: {arguments:?}");
-            }
+            assert!(arguments.contains(&format!("--otlp-endpoint={endpoint}")), "{name}: {arguments:?}");
+            let shares = arguments.contains(&"--otlp-share=0.25".to_owned());
+            assert_eq!(shares, name.ends_with("-gateway"), "{name}: {arguments:?}");
             let rules = of(&objects, "NetworkPolicy", name)["spec"]["egress"].as_array().unwrap();
-            assert!(rules.contains(&json!({"ports": [{"port": port}]})), "{name}, {endpoint}: {rules:?}");
+            let mut ports = vec![json!({"port": port})];
+            ports.extend((port != 4318).then(|| json!({"port": 4318})));
+            assert!(rules.contains(&json!({"ports": ports})), "{name}, {endpoint}: {rules:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One trace from a caller over the gateway to the bridge: the same id in both logs, and its steps at a collector.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -182,16 +182,20 @@ async fn a_collector_gets_one_trace_from_the_gateway_over_the_bridge_to_the_ack(
     let refused = refused.values().next().unwrap();
     assert_eq!(attribute(&refused.attributes, "error.type").as_deref(), Some("Invalid"));
 
+    // Whoever shows no good token does not decide what is sent.
+    let stranger = format!("00-{}5-b7ad6b7169203331-01", &ids[0][..31]);
+    let request = rest.request("GET", "/api/v1/sessions/list/").bearer_auth("nobody's").header("traceparent", stranger);
+    answered(request).await.refused(401, "Unauthorized");
+
     // What still waits goes out when they end; and what nobody wanted never came.
     send("01", "0af7651916cd43dd8448eb211c803104", "+15550480019").await.data(200);
     rest.program.stop();
     world.bridge.stop();
     collector.trace("0af7651916cd43dd8448eb211c803104", &[GATEWAY, BRIDGE, SENT]).await;
     let spans = collector.spans.lock().unwrap().clone();
-    assert!(
-        spans.iter().all(|(_, span)| hex(&span.trace_id).starts_with("0af7651916cd43dd8448eb211c8031")
-            && hex(&span.trace_id) != ids[0])
-    );
+    let sent: BTreeSet<String> = spans.iter().map(|(_, span)| hex(&span.trace_id)).collect();
+    let wanted = [ids[1], ids[2], "0af7651916cd43dd8448eb211c803104"];
+    assert_eq!(sent, wanted.map(str::to_owned).into());
     let all = format!("{spans:?}");
     for secret in [&phone[1..], "15550480019", "nobody", "Hello", &token, "system:serviceaccount"] {
         assert!(!all.contains(secret), "{secret}");

@@ -162,8 +162,9 @@ impl ControlPlane {
             if self.apiserver.lost_its_port() {
                 return Ok(false);
             }
-            self.etcd.check(deadline)?;
+            // Whoever is late is asked first: an etcd that has ended is noticed long before.
             self.apiserver.check(deadline)?;
+            self.etcd.check(deadline)?;
             if client.is_none() {
                 // kube-apiserver writes its certificate before it listens.
                 client = fs::read(self.certificate()).ok().and_then(|pem| trusting(&pem));

@@ -2,14 +2,23 @@
 //!
 //! The library's own dial does not switch off Nagle's algorithm: a stanza that follows another one closely is then held back until the
 //! server has confirmed the first, which takes 40 ms and more where its confirmations are delayed. It also tries only the first of a
-//! name's addresses.
+//! name's addresses, which is in vain where one of two networks does not work.
+
+use std::{io, time::Duration};
 
 use axum::http::{HeaderValue, Uri, header};
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 use tokio_websockets::{ClientBuilder, MaybeTlsStream, WebSocketStream};
 use wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
 use whatsapp_rust_tokio_transport::{Connector, default_tls_connector};
+
+/// How long an address may take when there is another one to try: the library gives up a dial after 20 s (client.rs,
+/// `TRANSPORT_CONNECT_TIMEOUT`).
+const EACH: Duration = Duration::from_secs(5);
 
 /// An open connection.
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -22,7 +31,7 @@ pub enum DialError {
     Address(String),
     /// Nothing answers at the address.
     #[error("cannot reach {0}: {1}")]
-    Unreachable(String, std::io::Error),
+    Unreachable(String, io::Error),
     /// There is a server whose certificate is not WhatsApp's.
     #[error("{0} shows a certificate that is not WhatsApp's: {1}")]
     Intercepted(String, tokio_websockets::Error),
@@ -49,7 +58,7 @@ pub async fn dial(url: Option<&str>) -> Result<Socket, DialError> {
     };
     let port = uri.port_u16().unwrap_or(port);
     let there = format!("{host}:{port}");
-    let socket = TcpStream::connect((host.as_str(), port)).await;
+    let socket = connect(&host, port).await;
     let socket = socket.map_err(|error| DialError::Unreachable(there.clone(), error))?;
     // Without it everything works, only slower.
     let _ = socket.set_nodelay(true);
@@ -62,6 +71,24 @@ pub async fn dial(url: Option<&str>) -> Result<Socket, DialError> {
         .map_err(turned_away)?;
     let (socket, _) = upgrade.connect_on(socket).await.map_err(turned_away)?;
     Ok(socket)
+}
+
+/// Connects to the first of a name's addresses that answers.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = lookup_host((host, port)).await?.peekable();
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    while let Some(address) = addresses.next() {
+        let connecting = TcpStream::connect(address);
+        let connected = match addresses.peek() {
+            Some(_) => timeout(EACH, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            None => connecting.await,
+        };
+        match connected {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 fn is_certificate_error(error: &tokio_websockets::Error) -> bool {

@@ -41,7 +41,7 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     };
     let status = response.status().as_u16();
     api.shared.metrics.request(method, &path, status);
-    if let Some(trace) = trace {
+    if let Some(trace) = trace.filter(|_| admitted) {
         tell(&trace, method, &path, status, began);
     }
     response

@@ -49,12 +49,11 @@ pub(super) async fn accept(
     spec: MessageSpec,
 ) -> Result<(StatusCode, Message), Failure> {
     let message = check_message(id, spec)?;
-    let followed = api.shared.journeys.begin(session, id);
-    let sent = api.registry.send(session, message).await;
-    if followed && !matches!(sent, Ok(Some((_, true)))) {
-        api.shared.journeys.forget(session, id);
-    }
-    let (message, new) = sent?.ok_or_else(|| Failure::NotFound(format!("there is no session {session}")))?;
+    let (message, new) = api
+        .registry
+        .send(session, message)
+        .await?
+        .ok_or_else(|| Failure::NotFound(format!("there is no session {session}")))?;
     api.shared.metrics.accepted(new);
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, message))
 }

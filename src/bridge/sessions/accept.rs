@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
-use whatsapp_operator::bridge_api::{Content, LONGEST_TEXT, Message, MessageSpec, MessageState, MessageStatus};
+use whatsapp_operator::{
+    bridge_api::{Content, LONGEST_TEXT, Message, MessageSpec, MessageState, MessageStatus},
+    platform::trace,
+};
 
 use super::{
     clock,
@@ -41,7 +44,7 @@ pub fn check(id: &str, spec: MessageSpec) -> Result<NewMessage, Refusal> {
     if spec.expires_at.is_some_and(|at| at <= now || at.duration_since(now) > LONGEST_EXPIRY) {
         return Err(Refusal::BadExpiry);
     }
-    Ok(NewMessage { id: id.to_owned(), spec, recipient })
+    Ok(NewMessage { id: id.to_owned(), spec, recipient, trace: trace::current() })
 }
 
 /// What was accepted in memory, and is being written.
@@ -149,6 +152,7 @@ impl Actor {
                 Some(message) if message.status.sequence == sequence => {
                     place.keep();
                     self.keep_at_hand(sequence, &new, &effects);
+                    self.shared.journeys.begin(&message.status, new.trace);
                     answers.push((answer, Ok((message, true))));
                 }
                 Some(before) => {

@@ -154,7 +154,7 @@ impl Actor {
             },
         };
         let Some(outgoing) = outgoing else { return self.hindered(client, sequence, Obstacle::Unsendable) };
-        self.flying = Some(Flying { id: outgoing.id.clone(), sequence, since: Instant::now() });
+        self.flying = Some(Flying { id: outgoing.id.clone(), sequence, since: Some(Instant::now()) });
         let Some(handle) = self.client(client).cloned() else { return };
         let loopback = self.loopback.clone();
         tokio::spawn(async move {
@@ -177,14 +177,14 @@ impl Actor {
     pub(super) async fn news(&mut self, client: Generation, news: MessageNews) {
         match news {
             MessageNews::Answered { id, refused, at } => {
-                let Some(&Flying { sequence, since, .. }) = self.flying.as_ref().filter(|flying| flying.id == id)
-                else {
-                    return;
-                };
+                let Some(flying) = self.flying.as_mut().filter(|flying| flying.id == id) else { return };
+                let sequence = flying.sequence;
                 let event = match refused {
                     Some(code) => Event::Refused { sequence, code },
                     None => {
-                        self.shared.metrics.acknowledged(since.elapsed());
+                        if let Some(since) = flying.since.take() {
+                            self.shared.metrics.acknowledged(since.elapsed());
+                        }
                         Event::Acknowledged { sequence, at }
                     }
                 };

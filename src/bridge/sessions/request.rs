@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
-use whatsapp_operator::bridge_api::{Message, MessageSpec, Session, SessionSpec, WaitsFor};
+use whatsapp_operator::{
+    bridge_api::{Message, MessageSpec, Session, SessionSpec, WaitsFor},
+    platform::trace::Trace,
+};
 
 use super::refusal::Refusal;
 use crate::{outbox::Recipient, store::StoreError};
@@ -30,6 +33,8 @@ pub struct NewMessage {
     pub spec: MessageSpec,
     /// Who that is for.
     pub recipient: Recipient,
+    /// The step of a trace in which it was asked for.
+    pub trace: Option<Trace>,
 }
 
 /// A message that somebody asks to accept.

@@ -84,8 +84,8 @@ pub(super) struct Flying {
     pub(super) id: String,
     /// Its place among the session's messages.
     pub(super) sequence: u64,
-    /// When the client got it.
-    pub(super) since: Instant,
+    /// When the client got it; none once it is acknowledged.
+    pub(super) since: Option<Instant>,
 }
 
 impl Actor {

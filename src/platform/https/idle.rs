@@ -15,9 +15,9 @@ use tokio::{
 };
 
 /// How long nothing may come or go. Longer than a request may wait for its answer (60 s), than the pauses of event streams, and
-/// than clients keep a connection that they do not use (90 s in Go and in reqwest), so that none is closed which a request is
-/// just being sent on.
-pub const LIMIT: Duration = Duration::from_secs(120);
+/// than clients and most proxies keep a connection that they do not use (90 s in Go and in reqwest, 600 s in Google's load
+/// balancers), so that none is closed on which a request is just being sent.
+pub const LIMIT: Duration = Duration::from_secs(650);
 
 /// Takes connections that are closed when they are idle for `limit`.
 pub struct IdleListener<L> {
@@ -58,6 +58,11 @@ pub struct Idle<S> {
 impl<S> Idle<S> {
     fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, used: Instant::now(), alarm: Box::pin(sleep(limit)) }
+    }
+
+    /// What came of a flush, which is no use of the connection when there was nothing to flush.
+    fn judge_pending(&mut self, cx: &mut Context<'_>, came: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if came.is_pending() { self.judge(cx, came) } else { came }
     }
 
     /// What came of reading or writing: once nothing has for too long, an error.
@@ -104,11 +109,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.judge_pending(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.judge_pending(cx, shut)
     }
 }
 

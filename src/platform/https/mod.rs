@@ -41,7 +41,7 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListe
     Ok((tcp, bound))
 }
 
-/// Takes connections without TLS, and closes those on which nothing happens for two minutes.
+/// Takes connections without TLS, and closes those on which nothing happens for eleven minutes.
 pub fn plain(tcp: TcpListener) -> impl Listener<Io: Send, Addr = SocketAddr> {
     // What is written goes out at once: events are small.
     let tcp = tcp.tap_io(|stream| {
@@ -51,8 +51,8 @@ pub fn plain(tcp: TcpListener) -> impl Listener<Io: Send, Addr = SocketAddr> {
 }
 
 /// Serves `router`, over TLS when given, until `closing`; then takes no more connections and lets the requests that are
-/// under way finish, for at most `drain`. The task ends when all of that is done. A connection on which nothing happens for two
-/// minutes is closed.
+/// under way finish, for at most `drain`. The task ends when all of that is done. A connection on which nothing happens for
+/// eleven minutes is closed.
 pub fn serve(
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,

@@ -1,8 +1,8 @@
 //! Steps of traces to an OpenTelemetry collector: OTLP over HTTP (<https://opentelemetry.io/docs/specs/otlp/>).
 //!
 //! Steps wait in a queue of limited size and go out together from a thread of their own: a collector that is slow or away costs
-//! steps, never a request. The library reads the rest of its settings from the environment, as everywhere:
-//! `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME`, `OTEL_BSP_*`.
+//! steps, never a request. Read from the environment, as everywhere, are `OTEL_SDK_DISABLED`, `OTEL_EXPORTER_OTLP_HEADERS`,
+//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_SERVICE_NAME` and `OTEL_BSP_*`.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use std::{
 
 use clap::Args;
 use opentelemetry::{
-    InstrumentationScope,
+    InstrumentationScope, Key, SpanId,
     trace::{SpanContext, SpanKind, Status, TraceFlags, TraceState},
 };
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
@@ -37,16 +37,12 @@ const PATH: &str = "/v1/traces";
 
 static EXPORTER: OnceLock<Exporter> = OnceLock::new();
 
-/// Where steps go, and how many of them.
+/// Where steps go.
 #[derive(Args, Clone, Debug)]
 pub struct Export {
     /// OpenTelemetry collector to send traces to, by OTLP over HTTP, for example <http://collector:4318>; none when not given
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
     pub otlp_endpoint: Option<String>,
-
-    /// Of the traces that begin here, the share that is sent, from 0 to 1. One that a caller began is sent when the caller says so
-    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "SHARE", default_value = "1", value_parser = share)]
-    pub otlp_share: f64,
 }
 
 /// A collector that cannot be used.
@@ -60,14 +56,18 @@ struct Exporter {
     share: f64,
 }
 
-/// Has steps sent from here on, if a collector was given. `service` is what collectors know the process by.
+/// Has steps sent from here on, if a collector was given. `service` is what collectors know the process by; of the traces that begin
+/// here, `share` (0 to 1) are sent.
 ///
 /// # Errors
 /// When the address or the environment's settings make no sense. Nothing is connected to yet.
-pub fn start(service: &'static str, export: &Export) -> Result<(), ExportError> {
+pub fn start(service: &'static str, export: &Export, share: f64) -> Result<(), ExportError> {
     let Some(endpoint) = export.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
         return Ok(());
     };
+    if env::var("OTEL_SDK_DISABLED").is_ok_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
+        return Ok(());
+    }
     let url = format!("{}{PATH}", endpoint.trim_end_matches('/'));
     let exporter =
         opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(url).with_timeout(ATTEMPT).build()?;
@@ -75,15 +75,18 @@ pub fn start(service: &'static str, export: &Export) -> Result<(), ExportError> 
     processor.set_resource(&resource(service));
     let scope = InstrumentationScope::builder(service).with_version(env!("CARGO_PKG_VERSION")).build();
     // Started twice, the first one stays.
-    let _ = EXPORTER.set(Exporter { processor, scope, share: export.otlp_share });
+    let _ = EXPORTER.set(Exporter { processor, scope, share });
     tracing::info!(endpoint, "traces are sent to a collector");
     Ok(())
 }
 
+/// What collectors are told of the process. A name that the environment gives, in either of two variables, stays.
 fn resource(service: &'static str) -> Resource {
-    let named = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let resource = Resource::builder();
-    if named("OTEL_SERVICE_NAME") { resource.build() } else { resource.with_service_name(service).build() }
+    let found = Resource::builder().build();
+    match found.get(&Key::from_static_str("service.name")) {
+        Some(name) if !name.as_str().starts_with("unknown_service") => found,
+        _ => Resource::builder().with_service_name(service).build(),
+    }
 }
 
 /// Whether steps are sent.
@@ -92,13 +95,14 @@ pub fn is_on() -> bool {
 }
 
 /// Whether a trace that begins here with this id is one of those that are sent.
-#[allow(clippy::cast_precision_loss)] // one in 2^53 does not matter
 pub(super) fn samples(id: u128) -> bool {
-    EXPORTER.get().is_some_and(|exporter| {
-        // By the id, as OpenTelemetry's own samplers do, whose lower bits are random.
-        let random = (id & u128::from(u64::MAX)) as f64 / u64::MAX as f64;
-        random < exporter.share || exporter.share >= 1.0
-    })
+    EXPORTER.get().is_some_and(|exporter| is_among(exporter.share, id))
+}
+
+/// By the id, as OpenTelemetry's own samplers do, whose lower bits are random.
+#[allow(clippy::cast_precision_loss)] // one in 2^53 does not matter
+fn is_among(share: f64, id: u128) -> bool {
+    share >= 1.0 || ((id & u128::from(u64::MAX)) as f64 / u64::MAX as f64) < share
 }
 
 /// Has a step sent that is over now, if its trace is.
@@ -106,9 +110,9 @@ pub fn record(over: Over) {
     let Over { trace, name, answers, began, failed, attributes } = over;
     let Some(exporter) = EXPORTER.get().filter(|_| trace.is_sampled()) else { return };
     exporter.processor.on_end(SpanData {
-        span_context: SpanContext::new(trace.id, trace.span, TraceFlags::SAMPLED, true, TraceState::default()),
+        span_context: SpanContext::new(trace.id, trace.span, TraceFlags::SAMPLED, false, TraceState::default()),
         parent_span_id: trace.parent,
-        parent_span_is_remote: answers,
+        parent_span_is_remote: answers && trace.parent != SpanId::INVALID,
         span_kind: if answers { SpanKind::Server } else { SpanKind::Internal },
         name: name.into(),
         start_time: began,
@@ -151,48 +155,48 @@ impl SpanExporter for Telling {
         result
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
     fn set_resource(&mut self, resource: &Resource) {
         self.exporter.set_resource(resource);
     }
 }
 
-/// An address as `http://HOST:PORT`; or nothing, as templates do.
+/// An address as `http://HOST:PORT`; or nothing, as templates do. It stands in the log, so nothing secret may be in it.
 fn endpoint(text: &str) -> Result<String, String> {
-    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    if text.is_empty() || url.is_some() {
-        Ok(text.to_owned())
-    } else {
-        Err("it must be an http:// or https:// URL such as http://collector:4318".to_owned())
-    }
-}
-
-fn share(text: &str) -> Result<f64, String> {
     if text.is_empty() {
-        return Ok(1.0);
+        return Ok(String::new());
     }
-    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "it must be a number from 0 to 1, such as 0.1".to_owned())
+    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url.ok_or("it must be an http:// or https:// URL such as http://collector:4318")?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(
+            "it must have no user, password or query; give them as headers in OTEL_EXPORTER_OTLP_HEADERS".into()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{endpoint, share};
+    use super::{endpoint, is_among};
 
     #[test]
-    fn bad_values_are_refused_with_what_would_do() {
+    fn bad_addresses_are_refused_with_what_would_do() {
         for good in ["", "http://collector:4318", "https://collector.example/otlp/"] {
             assert_eq!(endpoint(good).as_deref(), Ok(good));
         }
         for bad in ["collector:4318", "grpc://collector:4317", "http://"] {
             assert!(endpoint(bad).unwrap_err().contains("http://collector:4318"), "{bad}");
         }
-        assert_eq!((share("0.25"), share("")), (Ok(0.25), Ok(1.0)));
-        for bad in ["-1", "1.5", "NaN", "half"] {
-            assert!(share(bad).is_err(), "{bad}");
+        for bad in ["https://a:secret@collector", "https://secret@collector", "https://collector/?key=secret"] {
+            let said = endpoint(bad).unwrap_err();
+            assert!(said.contains("OTEL_EXPORTER_OTLP_HEADERS") && !said.contains("secret"), "{bad}: {said}");
         }
+    }
+
+    #[test]
+    fn a_share_of_the_traces_is_sent() {
+        let sent = |share: f64| (0..4000).filter(|_| is_among(share, fastrand::u128(1..))).count();
+        assert_eq!((sent(0.0), sent(1.0)), (0, 4000));
+        assert!((800..1200).contains(&sent(0.25)), "about a quarter");
     }
 }
