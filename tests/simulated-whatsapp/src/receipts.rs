@@ -16,6 +16,9 @@ use wacore_binary::{Jid, Node, Server};
 /// From this request on a phone sends its keys along, so that the sender makes a new session (WhatsApp Web
 /// `WAWebSendRetryReceiptJob`).
 const WITH_KEYS: u8 = 2;
+/// How far away a phone is. One that asked within a millisecond would be faster than whatsapp-rust 0.7.0 notes what it has sent, which
+/// no network is.
+const AWAY: Duration = Duration::from_millis(50);
 /// A phone gives up after so many requests for one message.
 const LAST_REQUEST: u8 = 4;
 
@@ -64,6 +67,7 @@ pub async fn ask_again(
         parts.push(keys(account, &one_time));
     }
     let node = envelope(&from, id, Some("retry")).children(parts).build();
+    tokio::time::sleep(AWAY).await;
     world.mail.post(to, [letter(id, node)]);
     Ok(())
 }
