@@ -300,7 +300,7 @@ fn of_another_release(program: &str) -> Option<PathBuf> {
 /// Starts a simulated WhatsApp that a restart finds again at the same addresses.
 pub async fn start_whatsapp(dir: &Path) -> (Program, WhatsApp) {
     let mut program = Program::new("simulated-whatsapp", dir)
-        .args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state-dir"])
+        .args(["serve", "--no-delay", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state-dir"])
         .args([dir.join("whatsapp")]);
     let announcement: Announcement = program.start().await;
     program.set("--listen", host(&announcement.url));

@@ -101,6 +101,10 @@ struct Serve {
     /// Also write the JSON line to this file, once the server is ready
     #[arg(long, value_name = "FILE")]
     announce: Option<PathBuf>,
+    /// Send what is small to clients at once, as a real chat server does, instead of waiting until they have confirmed what went
+    /// before (some 40 ms)
+    #[arg(long)]
+    no_delay: bool,
     /// How much to log on stderr: error, warn, info, debug
     #[arg(long, default_value = "info", env = "SIMULATED_WHATSAPP_LOG", value_name = "LEVEL")]
     log: tracing_subscriber::filter::LevelFilter,
@@ -343,7 +347,7 @@ impl Serve {
             .with(filter)
             .init();
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let server = Server::start(self.listen, self.control, &self.state_dir).await?;
+        let server = Server::start(self.listen, self.control, &self.state_dir, self.no_delay).await?;
         let line = server.announce(self.announce.as_deref())?;
         write_line(&line)?;
         tokio::select! {

@@ -12,7 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Accepts [`Resettable`] streams.
-pub struct Resetting(pub TcpListener);
+pub struct Resetting {
+    /// Where from.
+    pub listener: TcpListener,
+    /// What is small goes out at once, and does not wait until the client has confirmed what went before.
+    pub no_delay: bool,
+}
 
 /// A TCP stream that resets its connection when it is dropped, if it was told to.
 pub struct Resettable {
@@ -51,14 +56,13 @@ impl Listener for Resetting {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Resettable, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // As any chat server does: what is small goes out at once.
-        let _ = stream.set_nodelay(true);
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        let _ = stream.set_nodelay(self.no_delay);
         (Resettable { stream, reset: ResetSwitch::default() }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 

@@ -43,11 +43,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds both listeners and serves.
+    /// Binds both listeners and serves. With `no_delay` what is small goes out to clients at once, as from a real chat server;
+    /// otherwise it waits until a client has confirmed what went before (Nagle's algorithm), some 40 ms.
     ///
     /// # Errors
     /// When an address cannot be bound or the state directory cannot be used.
-    pub async fn start(listen: SocketAddr, control: SocketAddr, state_dir: &Path) -> anyhow::Result<Self> {
+    pub async fn start(
+        listen: SocketAddr,
+        control: SocketAddr,
+        state_dir: &Path,
+        no_delay: bool,
+    ) -> anyhow::Result<Self> {
         let (registry, identity) = crate::registry::Registry::open(state_dir, crate::world::now())?;
         let clients = bind(listen).await?;
         let controls = bind(control).await?;
@@ -60,7 +66,7 @@ impl Server {
         let world = Arc::new(World::new(registry, identity));
         let api = control::router(Arc::clone(&world));
         let tasks = vec![
-            tokio::spawn(listen_for_clients(Arc::clone(&world), clients, clients_at)),
+            tokio::spawn(listen_for_clients(Arc::clone(&world), clients, clients_at, no_delay)),
             tokio::spawn(async move {
                 if let Err(error) = axum::serve(controls, api).await {
                     tracing::error!("the control API stopped: {error}");
@@ -121,7 +127,7 @@ impl Drop for Accepting {
     }
 }
 
-async fn listen_for_clients(world: Arc<World>, listener: TcpListener, address: SocketAddr) {
+async fn listen_for_clients(world: Arc<World>, listener: TcpListener, address: SocketAddr, no_delay: bool) {
     let app = Router::new().route("/ws/chat", any(upgrade)).with_state(Arc::clone(&world));
     let mut mode = world.mode();
     let mut free = Some(listener);
@@ -139,7 +145,7 @@ async fn listen_for_clients(world: Arc<World>, listener: TcpListener, address: S
         let app = app.clone();
         let accepting = Accepting(tokio::spawn(async move {
             let app = app.into_make_service_with_connect_info::<ResetSwitch>();
-            let _ = axum::serve(Resetting(listener), app).await;
+            let _ = axum::serve(Resetting { listener, no_delay }, app).await;
         }));
         if mode.wait_for(|mode| *mode == Mode::Gone).await.is_err() {
             return;

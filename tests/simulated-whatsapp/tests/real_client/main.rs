@@ -38,7 +38,7 @@ impl Scene {
     async fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let server = Server::start(any, any, &dir.path().join("state")).await.unwrap();
+        let server = Server::start(any, any, &dir.path().join("state"), false).await.unwrap();
         let store = open_store(dir.path()).await;
         Self { dir, server, store }
     }
@@ -83,7 +83,7 @@ impl Scene {
         if let Some(file) = forget {
             std::fs::remove_file(state.join(file)).unwrap();
         }
-        let server = Server::start(listen, control, &state).await.unwrap();
+        let server = Server::start(listen, control, &state, false).await.unwrap();
         Self { dir, server, store }
     }
 }
