@@ -22,7 +22,7 @@ pub struct Journeys(Mutex<HashMap<(String, String), Trace>>);
 impl Journeys {
     /// A message is accepted. It is followed when the trace of its request is recorded.
     pub fn begin(&self, message: &MessageStatus, trace: Option<Trace>) {
-        let Some(trace) = trace.filter(|trace| export::is_on() && trace.is_sampled()) else { return };
+        let Some(trace) = trace.filter(Trace::is_sent) else { return };
         let mut followed = lock(&self.0);
         if followed.len() < MOST {
             followed.insert((message.session.clone(), message.id.clone()), trace.step());
@@ -31,10 +31,13 @@ impl Journeys {
 
     /// The server has it, or it has ended.
     pub fn over(&self, message: &MessageStatus) {
-        if !export::is_on() {
+        let mut followed = lock(&self.0);
+        // Mostly nothing is: no key is made for it.
+        if followed.is_empty() {
             return;
         }
-        let Some(trace) = lock(&self.0).remove(&(message.session.clone(), message.id.clone())) else { return };
+        let Some(trace) = followed.remove(&(message.session.clone(), message.id.clone())) else { return };
+        drop(followed);
         let mut attributes = vec![
             KeyValue::new("messaging.system", "whatsapp"),
             KeyValue::new("messaging.message.id", message.id.clone()),

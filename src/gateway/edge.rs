@@ -1,8 +1,6 @@
 //! What every request goes through, whatever answers it: its id, its log line and counts, the form of refusals, the headers
 //! that browsers go by, and whose pages may call.
 
-use std::time::SystemTime;
-
 use axum::{
     Json,
     extract::{MatchedPath, Request, State},
@@ -62,7 +60,7 @@ pub async fn no_such_route() -> Failure {
 
 /// Around every request.
 pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
-    let (began, at) = (Instant::now(), SystemTime::now());
+    let began = Instant::now();
     let story = Story::begin(request.headers());
     let trace = Trace::of(request.headers()).map_or_else(Trace::begin, |caller| caller.step());
     request.extensions_mut().insert(story.clone());
@@ -73,7 +71,7 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     let mut response = if origin.is_some() && is_preflight(&request) {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        trace::within(trace, next.run(request)).await
+        trace::within(Some(trace), next.run(request)).await
     };
     let failure = response.extensions_mut().remove::<Failure>().or_else(|| of_the_library(&response));
     if let Some(failure) = &failure {
@@ -86,8 +84,8 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     let (status, ms) = (response.status().as_u16(), took.as_millis());
     let (id, caller, instance) = (story.id(), story.caller(), story.instance());
     // Whoever shows no token does not decide what a collector is sent.
-    if export::is_on() && trace.is_sampled() && !story.caller().is_empty() {
-        export::record(step(trace, at, (method, &route), status, &story, answer));
+    if trace.is_sent() && !story.caller().is_empty() {
+        export::record(told(Over::answer(trace, took, method, &route, status), &story, answer));
     }
     let (trace, span) = (trace.id(), trace.span());
     // Reading is what most requests do, over and over.
@@ -99,29 +97,17 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     response
 }
 
-/// The request as a collector of traces gets it, in the words of OpenTelemetry's semantic conventions where they have any. Who
-/// called stays out, and so does what callers name their requests: traces are read by more people than logs.
-fn step(
-    trace: Trace,
-    began: SystemTime,
-    (method, route): (&str, &str),
-    status: u16,
-    story: &Story,
-    answer: &str,
-) -> Over {
-    let mut attributes = vec![
-        KeyValue::new("http.request.method", method.to_owned()),
-        KeyValue::new("http.route", route.to_owned()),
-        KeyValue::new("http.response.status_code", i64::from(status)),
-    ];
+/// The step of a request with what is known of it besides. Who called stays out, and so does what callers name their requests: traces
+/// are read by more people than logs.
+fn told(mut step: Over, story: &Story, answer: &str) -> Over {
     let instance = story.instance();
     if !instance.is_empty() {
-        attributes.push(KeyValue::new("whatsapp.instance", instance));
+        step.attributes.push(KeyValue::new("whatsapp.instance", instance));
     }
     if answer != "ok" {
-        attributes.push(KeyValue::new("error.type", answer.to_owned()));
+        step.attributes.push(KeyValue::new("error.type", answer.to_owned()));
     }
-    Over { trace, name: format!("{method} {route}"), answers: true, began, failed: status >= 500, attributes }
+    step
 }
 
 /// The refusals of the HTTP library, in our words: its own may quote the request.

@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use whatsapp_operator::platform::hex::hex;
 
 use crate::{
     gateway::world,
@@ -128,10 +129,6 @@ const SENT: (&str, &str) = ("whatsapp-bridge", "send");
 /// Steps go out every five seconds at the latest.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
     Some(match found {
@@ -154,8 +151,12 @@ async fn a_collector_gets_one_trace_from_the_gateway_over_the_bridge_to_the_ack(
     let token = account(&world, "app", ALL_VERBS).await;
     let session = connected(&world, &rest, &token, "First", phone).await;
     until_primary(&rest, &token, &session).await;
-    let ids =
-        ["0af7651916cd43dd8448eb211c803101", "0af7651916cd43dd8448eb211c803102", "0af7651916cd43dd8448eb211c803103"];
+    let ids = [
+        "0af7651916cd43dd8448eb211c803101",
+        "0af7651916cd43dd8448eb211c803102",
+        "0af7651916cd43dd8448eb211c803103",
+        "0af7651916cd43dd8448eb211c803104",
+    ];
     let send = async |flags: &str, id: &str, recipient: &str| {
         let body = json!({"session_id": session, "recipient": recipient, "message": "Hello"});
         let request = rest.request("POST", "/api/v1/messages/send/?wait=20").bearer_auth(&token).json(&body);
@@ -188,13 +189,13 @@ async fn a_collector_gets_one_trace_from_the_gateway_over_the_bridge_to_the_ack(
     answered(request).await.refused(401, "Unauthorized");
 
     // What still waits goes out when they end; and what nobody wanted never came.
-    send("01", "0af7651916cd43dd8448eb211c803104", "+15550480019").await.data(200);
+    send("01", ids[3], "+15550480019").await.data(200);
     rest.program.stop();
     world.bridge.stop();
-    collector.trace("0af7651916cd43dd8448eb211c803104", &[GATEWAY, BRIDGE, SENT]).await;
+    collector.trace(ids[3], &[GATEWAY, BRIDGE, SENT]).await;
     let spans = collector.spans.lock().unwrap().clone();
     let sent: BTreeSet<String> = spans.iter().map(|(_, span)| hex(&span.trace_id)).collect();
-    let wanted = [ids[1], ids[2], "0af7651916cd43dd8448eb211c803104"];
+    let wanted = [ids[1], ids[2], ids[3]];
     assert_eq!(sent, wanted.map(str::to_owned).into());
     let all = format!("{spans:?}");
     for secret in [&phone[1..], "15550480019", "nobody", "Hello", &token, "system:serviceaccount"] {

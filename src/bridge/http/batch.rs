@@ -4,18 +4,13 @@ use std::time::Duration;
 
 use axum::{Json, body::Bytes, extract::State, http::StatusCode};
 use futures::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use whatsapp_operator::{
     bridge_api::{BatchAnswer, MOST_IN_BATCH, MessageBatch, Outcome, Submission},
     platform::trace::{self, Trace},
 };
 
-use super::{
-    Api,
-    failure::Failure,
-    guard::{Began, tell},
-    messages::accept,
-};
+use super::{Api, failure::Failure, guard::tell, messages::accept};
 
 /// How long one message may hold up the answer about the others: a session that is busy for longer has trouble of its own.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -33,14 +28,10 @@ pub(super) async fn put(State(api): State<Api>, body: Bytes) -> Result<Json<Batc
 }
 
 async fn outcome(api: &Api, Submission { session, id, message, traceparent }: Submission) -> Outcome {
-    let began = Began::now();
+    let began = Instant::now();
     let trace = traceparent.as_deref().and_then(Trace::parse).map(|caller| caller.step());
     let accepting = timeout(LIMIT, accept(api, &session, &id, message));
-    let accepted = match trace {
-        Some(trace) => trace::within(trace, accepting).await,
-        None => accepting.await,
-    };
-    let outcome = match accepted {
+    let outcome = match trace::within(trace, accepting).await {
         Ok(Ok((status, message))) => Outcome { status: status.as_u16(), message: Some(message), error: None },
         Ok(Err(failure)) => {
             let (status, error) = failure.answer();
@@ -49,7 +40,7 @@ async fn outcome(api: &Api, Submission { session, id, message, traceparent }: Su
         Err(_) => Outcome { status: StatusCode::GATEWAY_TIMEOUT.as_u16(), message: None, error: None },
     };
     if let Some(trace) = trace {
-        tell(&trace, "POST", "/v1/messages/batch", outcome.status, began);
+        tell(trace, "POST", "/v1/messages/batch", outcome.status, began);
     }
     outcome
 }

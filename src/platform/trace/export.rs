@@ -90,7 +90,7 @@ fn resource(service: &'static str) -> Resource {
 }
 
 /// Whether steps are sent.
-pub fn is_on() -> bool {
+pub(super) fn is_on() -> bool {
     EXPORTER.get().is_some()
 }
 
@@ -108,7 +108,7 @@ fn is_among(share: f64, id: u128) -> bool {
 /// Has a step sent that is over now, if its trace is.
 pub fn record(over: Over) {
     let Over { trace, name, answers, began, failed, attributes } = over;
-    let Some(exporter) = EXPORTER.get().filter(|_| trace.is_sampled()) else { return };
+    let Some(exporter) = EXPORTER.get().filter(|_| trace.is_sent()) else { return };
     exporter.processor.on_end(SpanData {
         span_context: SpanContext::new(trace.id, trace.span, TraceFlags::SAMPLED, false, TraceState::default()),
         parent_span_id: trace.parent,

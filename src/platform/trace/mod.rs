@@ -3,7 +3,7 @@
 
 pub mod export;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
 use opentelemetry::{KeyValue, SpanId, TraceFlags, TraceId};
@@ -78,6 +78,11 @@ impl Trace {
         self.sampled
     }
 
+    /// Whether its steps are sent to a collector.
+    pub fn is_sent(&self) -> bool {
+        self.sampled && export::is_on()
+    }
+
     /// As the header says it.
     pub fn header(&self) -> String {
         format!("00-{}-{}-{:02x}", self.id, self.span, u8::from(self.sampled))
@@ -105,9 +110,31 @@ pub struct Over {
     pub attributes: Vec<KeyValue>,
 }
 
-/// Does `work` as a part of this step.
-pub async fn within<T>(trace: Trace, work: impl Future<Output = T>) -> T {
-    CURRENT.scope(trace, work).await
+impl Over {
+    /// The answer to a request, which took so long, in the words of OpenTelemetry's semantic conventions.
+    pub fn answer(trace: Trace, took: Duration, method: &str, route: &str, status: u16) -> Self {
+        let now = SystemTime::now();
+        Self {
+            trace,
+            name: format!("{method} {route}"),
+            answers: true,
+            began: now.checked_sub(took).unwrap_or(now),
+            failed: status >= 500,
+            attributes: vec![
+                KeyValue::new("http.request.method", method.to_owned()),
+                KeyValue::new("http.route", route.to_owned()),
+                KeyValue::new("http.response.status_code", i64::from(status)),
+            ],
+        }
+    }
+}
+
+/// Does `work` as a part of this step, if there is one.
+pub async fn within<T>(trace: Option<Trace>, work: impl Future<Output = T>) -> T {
+    match trace {
+        Some(trace) => CURRENT.scope(trace, work).await,
+        None => work.await,
+    }
 }
 
 /// The step that this task's work is a part of.
@@ -158,7 +185,8 @@ mod tests {
     async fn work_knows_its_step() {
         assert_eq!(current(), None);
         let trace = Trace::begin();
-        assert_eq!(within(trace, async { current() }).await, Some(trace));
+        assert_eq!(within(Some(trace), async { current() }).await, Some(trace));
+        assert_eq!(within(None, async { current() }).await, None);
         assert_eq!(current(), None);
     }
 }

@@ -199,25 +199,16 @@ impl Stage {
         for number in 0..20 {
             self.send(first, number, 30).await;
         }
-        let mut samples = Vec::new();
-        for number in 0..ALONE {
-            samples.push(self.send(first, number, 0).await);
-        }
+        let samples = one_by_one(async |number| self.send(first, number, 0).await).await;
         let accepted = percentile(&samples, 50);
         report.row("one caller, one session: accepted", "p50 ms", accepted, Some(flush + 1.0));
         report.row("one caller, one session: accepted", "p99 ms", percentile(&samples, 99), None);
         self.until_nothing_waits().await;
-        let mut samples = Vec::new();
-        for number in 0..ALONE {
-            samples.push(self.send_directly(first, number).await);
-        }
+        let samples = one_by_one(async |number| self.send_directly(first, number).await).await;
         report.row("  of that the bridge, asked directly", "p50 ms", percentile(&samples, 50), None);
         self.until_nothing_waits().await;
-        let mut samples = Vec::new();
         let before = self.acknowledged().await;
-        for number in 0..ALONE {
-            samples.push(self.send(first, number, 30).await);
-        }
+        let samples = one_by_one(async |number| self.send(first, number, 30).await).await;
         let after = self.acknowledged().await;
         let own = (after.0 - before.0) * 1e3 / (after.1 - before.1);
         let mean = samples.iter().sum::<Duration>().as_secs_f64() * 1e3 / samples.len() as f64;
@@ -313,6 +304,15 @@ impl Stage {
             gateway: (gateway_after - gateway) * 1e6 / each,
         }
     }
+}
+
+/// How long each message of one caller takes, one after the other.
+async fn one_by_one(send: impl AsyncFn(usize) -> Duration) -> Vec<Duration> {
+    let mut samples = Vec::new();
+    for number in 0..ALONE {
+        samples.push(send(number).await);
+    }
+    samples
 }
 
 /// What a burst of messages came to.
