@@ -10,8 +10,8 @@ WORKDIR /src
 COPY . .
 # Cargo would note the folder's path; the same bytes come from the same commit wherever it is built.
 ENV CARGO_INCREMENTAL=0 RUSTFLAGS="--remap-path-prefix=/src=/ --remap-path-prefix=/usr/local/cargo=/cargo"
-RUN cargo build --locked --release --bin whatsapp-operator --bin kubectl-whatsapp \
-    && .ci/rootfs /rootfs/operator target/release/whatsapp-operator target/release/kubectl-whatsapp \
+RUN cargo build --locked --release --bin whatsapp-operator \
+    && .ci/rootfs /rootfs/operator target/release/whatsapp-operator \
     && .ci/sbom operator >/rootfs/operator/licenses/sbom.cdx.json
 RUN cargo build --locked --release --features bridge --bin whatsapp-bridge \
     && .ci/rootfs /rootfs/bridge target/release/whatsapp-bridge \

@@ -50,7 +50,7 @@ chart-check: control-plane helm promtool ## the chart: lint, what it renders, wh
 
 .PHONY: images
 images: ## both images from release programs, without a network: target/images/*.tar (needs buildah; elsewhere: docker build)
-	cargo build --locked --release --bin whatsapp-operator --bin kubectl-whatsapp
+	cargo build --locked --release --bin whatsapp-operator
 	cargo build --locked --release --features bridge --bin whatsapp-bridge
 	@.ci/images target/images target/release
 

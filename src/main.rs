@@ -1,15 +1,24 @@
-//! `whatsapp-operator`: install the TLS provider, parse, dispatch, exit code.
+//! `whatsapp-operator`: install the TLS provider, parse, dispatch, exit code. Called by the name of the kubectl plugin, it is
+//! that: most of both is the same code, and the image has it once.
 
-use std::process::ExitCode;
+use std::{env, path::Path, process::ExitCode};
 
 use whatsapp_operator::{
     cli::{Args, Command},
     platform::arguments,
-    run,
+    plugin, run,
 };
 
+fn main() -> ExitCode {
+    let called = env::args_os().next();
+    if called.is_some_and(|path| Path::new(&path).file_stem().is_some_and(|name| name == plugin::PROGRAM)) {
+        return plugin::program();
+    }
+    operator()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn operator() -> ExitCode {
     let args: Args = arguments::parse().unwrap_or_else(|error| error.exit());
     // kube and reqwest share it; it fails only when it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();

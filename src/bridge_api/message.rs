@@ -200,8 +200,10 @@ pub enum MessageCause {
     RefusedByServer,
     /// Reserved: business APIs take free text only within a time after the recipient's last message.
     OutsideWindow,
-    /// Its session was deleted.
+    /// Its session was deleted. Whether WhatsApp got it is not known when it had been handed over.
     SessionDeleted,
+    /// Another account was linked to its session before it was sent. Whether WhatsApp got it is not known when it had been handed over.
+    AccountChanged,
     /// It could not be made into a message, though it was accepted.
     Unsendable,
 }

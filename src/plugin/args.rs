@@ -39,6 +39,15 @@ Examples:
 
 Exit codes: 0 connected (or, with --once, code shown), 3 pairing window passed, 4 timed out, 5 unlinked: use --refresh.";
 
+const LINK_HELP: &str = "\
+For the person who has the phone and no account of the cluster: the page shows the instance's pairing codes and nothing else.
+Whoever opens the address first keeps it. It can link a phone to the instance: send it as you would send a password.
+
+Examples:
+  kubectl whatsapp link shop                     an address that works for ten minutes
+  kubectl whatsapp link shop --expires-in 2m
+  kubectl whatsapp link shop --revoke            the address works no longer, nor does a code that it has shown";
+
 const DASHBOARD_HELP: &str = "\
 The command serves the gateway's page on a port of this machine until Ctrl-C, and passes on what the browser asks for with
 the kubeconfig's own token: the token is in no browser, no address and no history. The address works once, within two
@@ -93,6 +102,9 @@ pub enum Verb {
     /// Draw the QR code (or pairing code) to scan, live, until the phone has scanned it.
     #[command(after_help = QR_HELP)]
     Qr(QrArgs),
+    /// Make an address at which the person with the phone links it, without an account of the cluster.
+    #[command(after_help = LINK_HELP)]
+    Link(LinkArgs),
     /// List instances.
     #[command(alias = "ls")]
     List(ListArgs),
@@ -231,6 +243,25 @@ pub struct QrArgs {
     pub timeout: Limit,
 }
 
+/// Arguments of `link`.
+#[derive(Debug, ClapArgs)]
+pub struct LinkArgs {
+    /// The instance.
+    pub name: InstanceName,
+    /// How long the address works, 30s to 10m; ten minutes when not given.
+    #[arg(long, value_name = "DURATION", default_value = "10m")]
+    pub expires_in: Limit,
+    /// Take the address back instead.
+    #[arg(long, conflicts_with_all = ["expires_in", "output"])]
+    pub revoke: bool,
+    /// The address and when it ends as an object, instead of the address.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<ObjectOutput>,
+    /// How to reach the gateway.
+    #[command(flatten)]
+    pub gateway: GatewayFlags,
+}
+
 /// Arguments of `list`.
 #[derive(Debug, ClapArgs)]
 pub struct ListArgs {
@@ -287,7 +318,7 @@ pub enum ListOutput {
     Name,
 }
 
-/// What `status -o` and `owners -o` take.
+/// What `status -o`, `owners -o` and `link -o` take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum ObjectOutput {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Field manager of everything the plugin changes.
-pub const FIELD_MANAGER: &str = "kubectl-whatsapp";
+pub const FIELD_MANAGER: &str = super::PROGRAM;
 
 /// Objects asked for at a time; kubectl's own `--chunk-size`.
 const PAGE: u32 = 500;

@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use reqwest::Method;
 
 use super::{
+    PROGRAM,
     args::{Args, CompletionTarget, Global},
     client::{Cluster, contexts},
     error::PluginError,
@@ -21,8 +22,6 @@ use super::{
 };
 
 const SCRIPT: &str = include_str!("kubectl_complete-whatsapp");
-
-const PROGRAM: &str = "kubectl-whatsapp";
 
 /// Cobra's ShellCompDirectiveNoFileComp: do not offer file names.
 const NO_FILES: &str = ":4";

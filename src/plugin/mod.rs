@@ -17,6 +17,7 @@ pub mod error;
 #[cfg(test)]
 mod fixtures;
 pub mod gateway;
+pub mod link;
 pub mod list;
 pub mod message;
 pub mod message_args;
@@ -38,8 +39,40 @@ pub mod wait;
 pub use args::Args;
 pub use error::PluginError;
 
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use crate::platform::arguments;
 use args::Verb;
 use client::Cluster;
+
+/// What kubectl looks for when it is asked for `whatsapp`.
+pub const PROGRAM: &str = "kubectl-whatsapp";
+
+/// The plugin as a program: the command line of this process, the words on standard error, the exit code.
+pub fn program() -> ExitCode {
+    let args = match arguments::parse::<Args>() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help goes to standard output with 0, a wrong line to standard error with 2. A closed pipe is no error.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    // Only fails when one is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(args)),
+        Err(error) => Err(PluginError::from(error)),
+    };
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if let Some(sentence) = error.sentence() {
+        let _ = writeln!(io::stderr(), "{sentence}");
+    }
+    ExitCode::from(error.exit_code())
+}
 
 /// Does what the command line says.
 ///
@@ -49,6 +82,7 @@ pub async fn run(args: Args) -> Result<(), PluginError> {
     let global = &args.global;
     match &args.verb {
         Verb::Qr(args) => qr::run(&Cluster::open(global).await?, args).await,
+        Verb::Link(args) => link::run(&Cluster::open(global).await?, args).await,
         Verb::List(args) => list::run(&Cluster::open(global).await?, args).await,
         Verb::Status(args) => status::run(&Cluster::open(global).await?, args).await,
         Verb::Refresh(args) => refresh::run(&Cluster::open(global).await?, args).await,

@@ -44,6 +44,7 @@ mod tests {
         let text = super::markdown();
         for verb in [
             "qr",
+            "link",
             "list",
             "status",
             "refresh",

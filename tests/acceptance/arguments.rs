@@ -55,3 +55,16 @@ fn a_variable_that_is_set_to_nothing_is_not_set() {
         }
     }
 }
+
+#[test]
+fn the_operator_is_the_plugin_when_it_is_called_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("kubectl-whatsapp");
+    std::os::unix::fs::symlink(profile_dir().join("whatsapp-operator"), &link).unwrap();
+    for arguments in [&["--help"][..], &["version"], &["qr"], &["completion", "bash"]] {
+        let (own, called) = (run("kubectl-whatsapp", arguments, &[]), run(link.to_str().unwrap(), arguments, &[]));
+        assert_eq!(own, called, "{arguments:?}");
+        assert!(own.1.contains("whatsapp"), "{own:?}");
+    }
+    assert!(run("whatsapp-operator", &["--help"], &[]).1.contains("gateway"));
+}

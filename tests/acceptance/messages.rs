@@ -140,6 +140,36 @@ async fn a_message_that_cannot_be_sent_says_why_and_one_that_waits_says_for_what
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_an_account_is_sent_by_it_and_by_no_other() {
+    let (account, other, friend) = ("+15550003011", "+15550003012", "+15550003911");
+    let bench = Bench::start("messages-account", &[]).await;
+    bench.sender("a", account).await;
+    for (number, was, linked, expected) in
+        [(1, account, account, "Delivered"), (2, account, other, "Failed"), (3, other, other, "Delivered")]
+    {
+        // It waits while the session is offline by wish; meanwhile the device is removed on the phone.
+        bench.put("a", json!({"desiredState": "Disconnected", "sending": {"perMinute": 0}})).await;
+        bench.until("a", "Stopped", None).await;
+        bench.accepted("a", &id(number), friend, &format!("Message {number}")).await;
+        bench.whatsapp.happens(was, "unlink").await;
+        bench.put("a", json!({"sending": {"perMinute": 0}})).await;
+        bench.until("a", "LoggedOut", None).await;
+        assert_eq!(bench.message("a", &id(number)).await["waitsFor"], "Pairing");
+        bench.put("a", json!({"sending": {"perMinute": 0}, "pairing": {"window": format!("{number}")}})).await;
+        bench.link("a", linked).await;
+        let message = bench.until_message("a", &id(number), &["Delivered", "Failed"]).await;
+        assert_eq!(message["state"], expected, "{number}");
+        assert_eq!(message["cause"].as_str(), (expected == "Failed").then_some("AccountChanged"));
+    }
+    // The new account sends what it is asked to, and nothing of the old one's.
+    bench.accepted("a", &id(4), friend, "Message 4").await;
+    bench.until_message("a", &id(4), &["Delivered"]).await;
+    let inbox = bench.whatsapp.inbox(friend).await;
+    let texts: Vec<_> = inbox.iter().map(|line| (&*line.text, line.count)).collect();
+    assert_eq!(texts, [("Message 1", 1), ("Message 3", 1), ("Message 4", 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sent_is_said_only_of_what_the_recipients_phone_can_read() {
     let bench = Bench::start("messages-unkeyed", &[]).await;
     bench.sender("a", SENDER).await;

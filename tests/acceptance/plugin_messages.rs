@@ -18,7 +18,7 @@ use crate::{
     gateway::world,
     gateway_messages::{connected, until_primary},
     support::{
-        gateway::{ALL_VERBS, Rest, account},
+        gateway::{ALL_VERBS, Rest, account, answered},
         program::executable,
         world::{SOON, World},
     },
@@ -216,4 +216,35 @@ async fn the_gateway_is_called_with_the_kubeconfigs_own_credentials_or_it_is_sai
     let (_, err) = text(&ended(plugin(&world, &own, &rest.admin, &list)).await, 1);
     assert!(err.contains("is no gateway"), "{err}");
     assert!(!err.contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_linking_link_is_made_and_taken_back_from_a_terminal() {
+    let world = world("plugin-link").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let own = kubeconfig(&world, "app", json!({ "token": token }));
+    let run = async |arguments: &[&str]| ended(plugin(&world, &own, &rest.url, arguments)).await;
+    world.apply("shop", json!({"owner": crate::support::gateway::user(&world, "app")})).await;
+    world.qr("shop").await;
+
+    let (link, words) = text(&run(&["link", "shop", "--expires-in", "2m"]).await, 0);
+    let link = link.trim_end();
+    assert!(link.starts_with(&format!("{}/dashboard/link#", rest.url)), "it leads to the gateway");
+    assert!(words.contains("link shop --revoke") && !words.contains(link), "{words}");
+    let code = async |link: &str| {
+        let body = json!({"link": link.split_once('#').unwrap().1, "browser": "0000000000000001"});
+        answered(rest.request("POST", "/api/v1/linking-code").json(&body)).await
+    };
+    let shown = code(link).await.data(200)["state"].clone();
+    assert!(shown == "code" || shown == "waiting", "{shown}");
+    assert!(text(&run(&["link", "shop", "--revoke"]).await, 0).0.contains("shop"));
+    code(link).await.refused(410, "LinkOver");
+
+    let made: Value = serde_json::from_str(&text(&run(&["link", "shop", "-o", "json"]).await, 0).0).unwrap();
+    assert!(made["expires_at"].is_string() && made["link"] != link);
+    for wrong in [&["link", "shop", "--expires-in", "1s"][..], &["link", "nobody"]] {
+        assert!(!text(&run(wrong).await, 1).1.is_empty());
+    }
+    text(&run(&["link", "shop", "--revoke", "--expires-in", "2m"]).await, 2);
 }

@@ -18,7 +18,7 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 use whatsapp_rust::{
-    Client, TokioRuntime,
+    Client, Jid, TokioRuntime,
     bot::{Bot, BotHandle},
     pair_code::PairCodeOptions,
     request::IqError,
@@ -257,7 +257,7 @@ impl EventAdapter {
         }
         let name = client.push_name();
         self.events.tell(ClientEvent::Connected {
-            phone_number: client.pn().map(|jid| Sensitive::new(format!("+{}", jid.user))),
+            phone_number: client.pn().map(|jid| number(&jid)),
             push_name: (!name.is_empty()).then(|| Sensitive::new(name)),
         });
         // What changed while the session was offline, nobody tells by itself.
@@ -295,10 +295,10 @@ impl EventHandler for EventAdapter {
             },
             // While a pairing code is out the window is as long as that code; the state machine ends it.
             Event::PairingQrCodesExhausted(over) if over.disconnected => ClientEvent::WindowPassed,
-            Event::PairSuccess(_) => {
+            Event::PairSuccess(linked) => {
                 // The server closes the connection now, and the library has to make the next one at once.
                 self.reconnects(true);
-                ClientEvent::Paired
+                ClientEvent::Paired { phone_number: linked.id.is_pn().then(|| number(&linked.id)) }
             }
             // What the phone answered did not prove genuine, or could not be read. The code is used up all the same.
             Event::PairError(_) if self.stanzas.is_coexistence() => {
@@ -403,6 +403,11 @@ impl EventHandler for EventAdapter {
             EventKind::Receipt,
         ])
     }
+}
+
+/// The number of an account, in international form.
+fn number(account: &Jid) -> Sensitive {
+    Sensitive::new(format!("+{}", account.user))
 }
 
 /// Whether a phone could read the code from a screen, and a terminal could print it.

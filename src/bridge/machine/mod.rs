@@ -76,7 +76,10 @@ pub enum ClientEvent {
     /// WhatsApp wants a passkey.
     PasskeyWanted,
     /// The phone used the code: the keys belong to a linked device from here on.
-    Paired,
+    Paired {
+        /// The account's number in international form, if it was told.
+        phone_number: Option<Sensitive>,
+    },
     /// Logged in and ready.
     Connected {
         /// The account's number in international form.

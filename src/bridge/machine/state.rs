@@ -61,6 +61,9 @@ pub struct Kept {
     /// The linked account's number.
     #[serde(default)]
     pub phone_number: Option<Sensitive>,
+    /// The number of the account that was linked last, also when none is any more: what waits to be sent was accepted for it.
+    #[serde(default)]
+    pub account: Option<Sensitive>,
     /// The linked account's name.
     #[serde(default)]
     pub push_name: Option<Sensitive>,
@@ -102,6 +105,7 @@ impl Kept {
             spec,
             paired: false,
             phone_number: None,
+            account: None,
             push_name: None,
             rest: Rest::None,
             keys_doomed: false,
@@ -321,6 +325,11 @@ impl State {
     /// Whether the device is being removed from the account, to delete the session or to keep it without one.
     pub(super) fn unlinks(&self) -> bool {
         self.is_deleting() || (self.kept.paired && self.kept.spec.wants_unlinked())
+    }
+
+    /// Whether the account that is linked now is another one than that which was linked before, in `before`.
+    pub fn is_another_account_than(&self, before: &Self) -> bool {
+        matches!((&before.kept.account, &self.kept.account), (Some(before), Some(now)) if before != now)
     }
 
     /// Whether it is deleted.

@@ -10,6 +10,9 @@ use whatsapp_operator::{
 use super::{ClientEvent, Effect, End, Event, Kept, Start, State, Timings, later, step};
 use crate::keys::LostKeys;
 
+/// A device is linked, and it is not told whose.
+const PAIRED: ClientEvent = ClientEvent::Paired { phone_number: None };
+
 fn start_of_time() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
@@ -88,7 +91,7 @@ impl Story {
 
     fn linked() -> Self {
         let mut story = Self::fresh();
-        story.opens().shows("one", 60).hears(ClientEvent::Paired).connects();
+        story.opens().shows("one", 60).hears(PAIRED).connects();
         story
     }
 
@@ -113,6 +116,31 @@ impl Story {
 
 use SessionPhase as P;
 use SessionReason as R;
+
+#[test]
+fn another_account_is_told_from_the_one_that_was_linked_before_however_that_went() {
+    let (one, other) = (Sensitive::new("+15550001111"), Sensitive::new("+15550002222"));
+    let paired = |number: &Sensitive| ClientEvent::Paired { phone_number: Some(number.clone()) };
+    let mut story = Story::linked();
+    for (number, is_another) in [(&one, false), (&other, true), (&other, false)] {
+        story.hears(ClientEvent::LoggedOut).ends(End::Stopped).happens(Event::Erased);
+        story.puts(|spec| spec.pairing.window.push('+')).opens().shows("one", 60);
+        let before = story.state.clone();
+        assert!(before.kept.phone_number.is_none());
+        story.hears(paired(number));
+        assert_eq!(story.state.is_another_account_than(&before), is_another);
+        let before = story.state.clone();
+        let connected = ClientEvent::Connected { phone_number: Some(number.clone()), push_name: None };
+        story.hears(connected).is(P::Connected);
+        assert!(!story.state.is_another_account_than(&before));
+    }
+    // A device that nobody told the owner of: the login tells.
+    story.hears(ClientEvent::LoggedOut).ends(End::Stopped).happens(Event::Erased);
+    story.puts(|spec| spec.pairing.window.push('+')).opens().shows("one", 60).hears(PAIRED);
+    let before = story.state.clone();
+    story.connects();
+    assert!(story.state.is_another_account_than(&before));
+}
 
 #[test]
 fn an_account_in_coexistence_is_told_so_and_gets_no_further_code_until_somebody_asks() {
@@ -168,7 +196,7 @@ fn a_scan_leads_from_the_first_code_to_connected() {
     let qr = story.state.view().qr.unwrap();
     assert_eq!((qr.attempt, qr.attempts), (1, 6));
     assert_eq!(qr.expires_at.duration_since(story.now), SignedDuration::from_secs(60));
-    story.hears(ClientEvent::Paired).is(P::Linking);
+    story.hears(PAIRED).is(P::Linking);
     assert!(
         story.state.view().qr.is_some(),
         "the code is shown until connected, so that no write is needed to take it off"
@@ -183,7 +211,7 @@ fn a_scan_leads_from_the_first_code_to_connected() {
 #[test]
 fn the_hang_up_that_follows_a_scan_is_answered_with_another_call_at_once() {
     let mut story = Story::fresh();
-    story.opens().shows("one", 60).hears(ClientEvent::Paired).is(P::Linking);
+    story.opens().shows("one", 60).hears(PAIRED).is(P::Linking);
     story.fails(R::ServerRefused).is(P::Connecting).because(None);
     assert!(story.starts());
     // Once: after that it is a failure like any other.
@@ -657,7 +685,7 @@ fn a_session_without_its_keys_is_lost_and_is_linked_anew() {
         story.shows("one", 60).is(P::AwaitingPairing).because(R::SessionLost);
         story.hears(ClientEvent::WindowPassed).ends(End::Stopped).is(P::PairingExpired).because(R::SessionLost);
         story.puts(|spec| spec.pairing.window = "again".to_owned()).opens().shows("two", 60);
-        story.hears(ClientEvent::Paired).connects().is(P::Connected).because(None);
+        story.hears(PAIRED).connects().is(P::Connected).because(None);
     }
 }
 
@@ -685,7 +713,7 @@ fn a_scan_in_the_moment_of_the_deletion_is_unlinked_when_that_was_asked_for() {
         for unlink in unlink {
             story.happens(Event::Delete { unlink: *unlink });
         }
-        story.hears(ClientEvent::Paired).ends(End::Stopped).is(P::Deleting);
+        story.hears(PAIRED).ends(End::Stopped).is(P::Deleting);
         story
     };
     let mut story = scanned(&[true]);
@@ -729,10 +757,10 @@ fn a_restart_resumes_in_turn_and_reopens_an_unused_window() {
 fn a_scan_while_the_client_is_told_to_stop_still_links() {
     let mut story = Story::fresh();
     story.opens().shows("one", 60).puts(|spec| spec.desired_state = DesiredState::Disconnected.into());
-    story.hears(ClientEvent::Paired).ends(End::Stopped).is(P::Stopped);
+    story.hears(PAIRED).ends(End::Stopped).is(P::Stopped);
     assert!(story.state.view().paired);
     let mut story = Story::fresh();
-    story.opens().shows("one", 60).hears(ClientEvent::WindowPassed).hears(ClientEvent::Paired).ends(End::Stopped);
+    story.opens().shows("one", 60).hears(ClientEvent::WindowPassed).hears(PAIRED).ends(End::Stopped);
     assert!(story.starts(), "{:?}", story.state);
 }
 
@@ -768,7 +796,7 @@ fn late_news_of_a_former_client_change_nothing() {
     let mut story = Story::linked();
     story.fails(R::ConnectionLost).passes(2);
     let before = story.state.clone();
-    for event in [ClientEvent::LoggedOut, ClientEvent::Replaced, ClientEvent::Paired] {
+    for event in [ClientEvent::LoggedOut, ClientEvent::Replaced, PAIRED] {
         story.happens(Event::Client(1, event));
         assert_eq!(story.state, before);
     }
@@ -805,7 +833,7 @@ fn news() -> impl Strategy<Value = ClientEvent> {
         }),
         1 => Just(ClientEvent::WindowPassed),
         1 => Just(ClientEvent::PasskeyWanted),
-        4 => Just(ClientEvent::Paired),
+        4 => Just(PAIRED),
         1 => Just(ClientEvent::Connected { phone_number: None, push_name: None }),
         1 => Just(ClientEvent::Traffic),
         1 => Just(ClientEvent::LoggedOut),
@@ -907,7 +935,7 @@ fn keys_are_given_up_only_when_a_second_login_is_refused_too() {
 fn a_device_linked_anew_after_lost_keys_is_believed_like_any_other() {
     let mut story = linked();
     story.hears(ClientEvent::Unauthorized).ends(End::Stopped).passes(2);
-    story.ends(End::KeysLost(LostKeys::Missing)).happens(Event::PermitGranted).hears(ClientEvent::Paired);
+    story.ends(End::KeysLost(LostKeys::Missing)).happens(Event::PermitGranted).hears(PAIRED);
     logs_in(&mut story).passes(2).hears(ClientEvent::Unauthorized);
     assert!(story.state.kept.paired, "the first refusal of this device");
 }
@@ -1003,7 +1031,7 @@ proptest! {
             let before = story.state.clone();
             match &event {
                 Event::Delete { unlink: wanted } => unlink &= wanted,
-                Event::Client(_, ClientEvent::Paired) => linked = !removed,
+                Event::Client(_, ClientEvent::Paired { .. }) => linked = !removed,
                 Event::Client(_, ClientEvent::Connected { .. }) if !stopping => linked = !removed,
                 Event::Client(_, ClientEvent::LoggedOut) => (linked, removed) = (false, true),
                 Event::Client(_, ClientEvent::Unlinked(Ok(()))) if before.unlinks() => (linked, removed) = (false, true),

@@ -1,7 +1,10 @@
 //! What each event does to the facts.
 
 use jiff::{SignedDuration, Timestamp};
-use whatsapp_operator::bridge_api::{LastDisconnect, Restriction, RestrictionKind, SessionReason, SessionSpec};
+use whatsapp_operator::{
+    bridge_api::{LastDisconnect, Restriction, RestrictionKind, SessionReason, SessionSpec},
+    model::Sensitive,
+};
 
 use super::{
     ClientEvent, Effect, End, Event, Generation,
@@ -265,7 +268,10 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
     match (state.client, &event) {
         (Client::Live(live), _) if live == generation => {}
         // Told to stop while the phone was using the code: the device is linked all the same.
-        (Client::Stopping(live), ClientEvent::Paired) if live == generation => return linked_late(state, now),
+        (Client::Stopping(live), ClientEvent::Paired { phone_number }) if live == generation => {
+            belongs_to(state, phone_number.as_ref());
+            return linked_late(state, now);
+        }
         _ => return,
     }
     match event {
@@ -305,7 +311,8 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
                 state.stage = Stage::Passkey { by: later(now, PASSKEY) };
             }
         }
-        ClientEvent::Paired => {
+        ClientEvent::Paired { phone_number } => {
+            belongs_to(state, phone_number.as_ref());
             state.kept.paired = true;
             state.kept.windows_passed = 0;
             if state.stage.is_pairing() {
@@ -313,6 +320,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             }
         }
         ClientEvent::Connected { phone_number, push_name } => {
+            belongs_to(state, phone_number.as_ref());
             state.kept.paired = true;
             state.kept.phone_number = phone_number.or(state.kept.phone_number.take());
             state.kept.push_name = push_name.or(state.kept.push_name.take());
@@ -389,6 +397,13 @@ fn show(state: &mut State, generation: Generation, mut shown: Shown, now: Timest
 /// The connection works. Why no device is linked is said until one is.
 fn forget_reason(state: &mut State) {
     state.reason = state.reason.filter(|reason| reason.is_about_the_link());
+}
+
+/// Notes whose device is linked, where that was told.
+fn belongs_to(state: &mut State, number: Option<&Sensitive>) {
+    if number.is_some() && state.kept.account.as_ref() != number {
+        state.kept.account = number.cloned();
+    }
 }
 
 /// The phone used the code of a client that was being stopped.

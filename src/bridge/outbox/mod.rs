@@ -256,6 +256,14 @@ impl Outbox {
         }
     }
 
+    /// Nothing waits any more: what did is settled.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        (self.flying, self.next_expiry, self.not_before) = (None, None, None);
+        (self.refusals, self.unkeyed, self.suspicions) = (0, 0, 0);
+        self.unrestricted();
+    }
+
     fn position(&self, sequence: u64) -> Result<usize, usize> {
         self.waiting.binary_search_by_key(&sequence, |waiting| waiting.sequence)
     }

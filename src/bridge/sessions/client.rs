@@ -71,7 +71,7 @@ pub(super) async fn run(
 fn noting(begun: &Arc<AtomicBool>, events: EventSink) -> EventSink {
     let begun = Arc::clone(begun);
     EventSink::to(move |event| {
-        if matches!(event, ClientEvent::Paired | ClientEvent::Connected { .. }) {
+        if matches!(event, ClientEvent::Paired { .. } | ClientEvent::Connected { .. }) {
             begun.store(true, Ordering::Relaxed);
         }
         events.tell(event);

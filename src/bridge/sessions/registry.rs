@@ -12,7 +12,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use whatsapp_operator::bridge_api::{Message, MessageState, Session, SessionSpec};
+use whatsapp_operator::bridge_api::{Message, MessageCause, MessageState, Session, SessionSpec};
 
 use super::{
     Shared,
@@ -165,7 +165,8 @@ impl Registry {
         if let Some(session) = self.tell(id, unlink).await? {
             return Ok(Some(session));
         }
-        let abandoned = MessageChange::Abandon { session: id.to_owned(), at: Timestamp::now() };
+        let (session, cause, at) = (id.to_owned(), MessageCause::SessionDeleted, Timestamp::now());
+        let abandoned = MessageChange::Abandon { session, cause, at };
         self.shared.store.apply(vec![Change::remove(id), Change::Message(abandoned)]).await?;
         self.shared.keys.erase(id).await?;
         Ok(None)

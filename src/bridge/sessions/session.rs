@@ -13,7 +13,7 @@ use tokio::{
     task::AbortHandle,
     time::Instant,
 };
-use whatsapp_operator::bridge_api::{Session, SessionPhase, SessionReason, SessionSpec};
+use whatsapp_operator::bridge_api::{MessageCause, Session, SessionPhase, SessionReason, SessionSpec};
 
 use super::{
     Shared,
@@ -310,17 +310,29 @@ impl Actor {
     async fn store(&mut self, next: &State, forget: bool) -> Result<(), StoreError> {
         let set = clock::was_set_since(self.step);
         let step = if set { clock::step() } else { self.step };
-        let changes = if forget {
-            let (session, at) = (next.id().to_owned(), Timestamp::now());
-            vec![Change::remove(next.id()), Change::Message(MessageChange::Abandon { session, at })]
-        } else if next.kept == self.state.kept && !set {
+        if !forget && next.kept == self.state.kept && !set {
             return Ok(());
+        }
+        let mut changes = vec![if forget {
+            Change::remove(next.id())
         } else {
-            vec![Change::save(next.id(), &clock::for_disk(&next.kept, step))?]
+            Change::save(next.id(), &clock::for_disk(&next.kept, step))?
+        }];
+        // What waits was accepted for the session's account as it was; nobody gets it from another.
+        let cause = if forget {
+            Some(MessageCause::SessionDeleted)
+        } else {
+            next.is_another_account_than(&self.state).then_some(MessageCause::AccountChanged)
         };
+        changes.extend(cause.map(|cause| {
+            let (session, at) = (next.id().to_owned(), Timestamp::now());
+            Change::Message(MessageChange::Abandon { session, cause, at })
+        }));
         self.shared.store.apply(changes).await?;
-        if forget {
+        if cause.is_some() {
             self.shared.outboxes.leave(self.outbox.len());
+            self.outbox.clear();
+            (self.outgoing, self.flying) = (None, None);
         }
         self.step = step;
         Ok(())

@@ -91,7 +91,7 @@ impl Bench {
             valid_for: Duration::from_secs(60),
             of: None,
         });
-        client.says(ClientEvent::Paired);
+        client.says(ClientEvent::Paired { phone_number: None });
         client.says(ClientEvent::Connected { phone_number: None, push_name: Some(Sensitive::new("Anna")) });
         self.sees_phase(SessionPhase::Connected).await;
         client

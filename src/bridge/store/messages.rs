@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use whatsapp_operator::{
-    bridge_api::{Claim, Content, Message, MessageState, MessageStatus, Open},
+    bridge_api::{Claim, Content, Message, MessageCause, MessageState, MessageStatus, Open},
     model::Sensitive,
 };
 
@@ -49,10 +49,12 @@ pub enum MessageChange {
         /// When.
         at: Timestamp,
     },
-    /// All that wait in a session fail: it is gone.
+    /// All that wait in a session fail: it is gone, or the account that was to send them is.
     Abandon {
         /// The session.
         session: String,
+        /// Which of the two.
+        cause: MessageCause,
         /// When.
         at: Timestamp,
     },
@@ -140,12 +142,12 @@ impl MessageChange {
                 told.extend(moved.map(|message| one(message, false)));
                 Ok(())
             }
-            Self::Abandon { session, at } => {
+            Self::Abandon { session, cause, at } => {
                 let query = format!(
-                    "UPDATE messages SET state = 'Failed', cause = 'SessionDeleted', ended_at = ?2
+                    "UPDATE messages SET state = 'Failed', cause = ?3, ended_at = ?2
                      WHERE session = ?1 AND state = 'Queued' RETURNING {COLUMNS}"
                 );
-                settle(changed(connection, &query, params![session, at.as_millisecond()])?, told);
+                settle(changed(connection, &query, params![session, at.as_millisecond(), word(*cause)])?, told);
                 Ok(())
             }
             Self::Prune { before, most } => {

@@ -117,6 +117,7 @@ export default {
       RefusedByServer: 'WhatsApp hat sie abgelehnt',
       OutsideWindow: 'außerhalb der Zeit, in der WhatsApp sie annimmt',
       SessionDeleted: 'die Instanz wurde gelöscht',
+      AccountChanged: 'vor dem Senden wurde ein anderes Konto verknüpft',
       Unsendable: 'sie kann nicht gesendet werden',
     },
     expected: 'etwa {time}',

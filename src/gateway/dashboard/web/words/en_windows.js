@@ -117,6 +117,7 @@ export default {
       RefusedByServer: 'WhatsApp refused it',
       OutsideWindow: 'outside the time in which WhatsApp takes it',
       SessionDeleted: 'the instance was deleted',
+      AccountChanged: 'another account was linked before it was sent',
       Unsendable: 'it cannot be sent',
     },
     expected: 'about {time}',
