@@ -72,7 +72,9 @@ pub fn requested_change(request: &Request, now: Timestamp) -> Result<Option<Requ
     if !was_owned {
         rules::text::check_owner(&owner).map_err(|denial| ("owner", denial))?;
     }
-    let renamed = old.is_none_or(|old| ComparableName::of(text(old, "name")) != ComparableName::of(display));
+    let renamed = old
+        .map(|old| text(old, "name"))
+        .is_none_or(|before| before != display && ComparableName::of(before) != ComparableName::of(display));
     let claim = match (was_owned, renamed) {
         (false, _) => Some(ClaimKind::Slot),
         (true, true) => Some(ClaimKind::Name),

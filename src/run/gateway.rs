@@ -94,7 +94,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
 
     let scheme = if tls.is_some() { "https" } else { "http" };
     let (tcp, address) = https::listen(args.listen, "--listen").await?;
-    let ended = https::serve(tcp, tls, router(Arc::new(gateway), document()), shutdown.closing.clone(), DRAIN);
+    let ended = https::serve(tcp, tls, router(Arc::new(gateway), document()), shutdown.clone(), DRAIN);
     tracing::info!(%address, scheme, "serving the API");
     // Until then sessions are found by their names, and by their ids only where their owner asks.
     if shutdown.stopping.run_until_cancelled(index.until_listed()).await.is_some() {

@@ -65,7 +65,7 @@ pub(super) struct Start<'a> {
 /// Starts serving. Answers once there is a certificate; nothing when told to stop before.
 pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -> Result<Option<Webhooks>, RunError> {
     let Start { args, listen, namespace, scope, owners, client } = start;
-    let (tls, closing, leads) = (Arc::new(Tls::default()), shutdown.closing, watch::Sender::new(false));
+    let (tls, closing, leads) = (Arc::new(Tls::default()), shutdown.closing.clone(), watch::Sender::new(false));
     if let Some(file) = &args.webhook_client_ca {
         let mut authorities = Files::authorities(&tls, file, "--webhook-client-ca");
         authorities.take().await?;
@@ -99,7 +99,7 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
     let ledgers = Ledgers::new(client.clone(), looked_at, Some(owners), args.max_instances_per_owner);
     let admission = Admission::new(client, ledgers, scope, AdmissionMetrics::register(admin.metrics()));
     let (tcp, address) = https::listen(listen, "--webhook-listen").await?;
-    let ended = https::serve(tcp, Some(tls), router(Arc::new(admission)), closing, DRAIN);
+    let ended = https::serve(tcp, Some(tls), router(Arc::new(admission)), shutdown, DRAIN);
     tracing::info!(%address, "serving admission reviews");
     Ok(Some(Webhooks { address, leads, ended }))
 }

@@ -32,7 +32,10 @@ use tokio_util::sync::CancellationToken;
 use super::{CertificateError, CertificateSecret, Certificates, Due, Lifetimes, ToldBy, carry_out};
 use crate::{
     admission::configuration::{Parameters, Reach, mutating, validating},
-    platform::https::{Tls, listen, serve},
+    platform::{
+        https::{Tls, listen, serve},
+        shutdown::Shutdown,
+    },
 };
 
 /// Whether a client that trusts `bundle` accepts `leaf` for `host` at `now`.
@@ -66,7 +69,8 @@ async fn everything_is_renewed_under_load_without_one_failed_request() {
     let (stop, stop_clients) = (CancellationToken::new(), CancellationToken::new());
     let answer = Router::new().route("/", get(async || "answered"));
     let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
-    let server = serve(tcp, Some(Arc::clone(&tls)), answer, stop.clone(), Duration::from_secs(30));
+    let ending = Shutdown { closing: stop.clone(), ..Shutdown::default() };
+    let server = serve(tcp, Some(Arc::clone(&tls)), answer, ending, Duration::from_secs(30));
 
     let (publish, published) = watch::channel(certificates.bundle());
     let (requests, url) = (Arc::new(AtomicU64::new(0)), format!("https://{address}/"));

@@ -10,7 +10,6 @@ use std::{
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use whatsapp_operator::platform::{
     admin,
     announce::{AnnounceError, announce, url},
@@ -81,14 +80,15 @@ pub async fn until_told_to_stop(listeners: Listeners, api: Api) -> Result<(), Se
         let scheme = if certificate.is_some() { "https" } else { "http" };
         announce(&file, &[("http", url(scheme, address)), ("admin", url("http", admin_address))]).await?;
     }
-    let (closing, never) = (api.closing.clone(), CancellationToken::new());
+    let closing = api.closing.clone();
     let tls = certificate.map(|(tls, files)| {
         tokio::spawn(files.keep(https::LOOK, closing.clone()));
         tls
     });
-    let requests = https::serve(tcp, tls, http::api(api.clone()), closing.clone(), DRAIN);
+    let ending = Shutdown { stopping: shutdown.stopping.clone(), closing: closing.clone() };
+    let requests = https::serve(tcp, tls, http::api(api.clone()), ending, DRAIN);
     // Health and readiness are answered to the very end.
-    let health = https::serve(admin_tcp, None, admin::router(Arc::new(api.clone())), never, DRAIN);
+    let health = https::serve(admin_tcp, None, admin::router(Arc::new(api.clone())), Shutdown::default(), DRAIN);
     shutdown.stopping.cancelled().await;
     api.ready.store(false, Ordering::Relaxed);
     shutdown.closing.cancelled().await;

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 use whatsapp_operator::{
-    bridge_api::{MessageState, SessionSpec},
+    bridge_api::{MessageCause, MessageState, SessionSpec},
     model::Sensitive,
 };
 
@@ -106,7 +106,8 @@ async fn a_full_disk_is_called_so_and_tolerated() {
     let mut connection = Connection::open(&path).unwrap();
     layout::prepare(&mut connection).unwrap();
     connection.execute_batch("PRAGMA max_page_count = 4").unwrap();
-    let store = Store::write_to(connection, Reader::open(&path).unwrap(), |_| ()).unwrap();
+    let store =
+        Store::write_to(connection, Connection::open(&path).unwrap(), Reader::open(&path).unwrap(), |_| ()).unwrap();
     saved(&store, "a", &kept("+15550001")).await.unwrap();
     let long = kept(&"5".repeat(20_000));
     let refused = saved(&store, "b", &long).await;
@@ -228,7 +229,11 @@ async fn a_message_is_accepted_once_and_its_state_only_moves_forward() {
     assert_eq!(last, 4);
     let page = store.reader.page("a", Some(4), 10).await.unwrap();
     assert_eq!(page.iter().map(|message| message.status.sequence).collect::<Vec<_>>(), [3, 1]);
-    let abandon = MessageChange::Abandon { session: "a".to_owned(), at: Timestamp::UNIX_EPOCH };
+    let abandon = MessageChange::Abandon {
+        session: "a".to_owned(),
+        cause: MessageCause::SessionDeleted,
+        at: Timestamp::UNIX_EPOCH,
+    };
     assert_eq!(states(&store, Change::Message(abandon)).await, [S::Failed, S::Failed]);
     assert_eq!(store.reader.over(Timestamp::MAX, 9).await.unwrap(), 3);
     store.apply(vec![Change::Message(MessageChange::Prune { before: Timestamp::MAX, most: 2 })]).await.unwrap();

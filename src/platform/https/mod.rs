@@ -9,17 +9,20 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    http::{HeaderValue, header},
+    response::Response,
     serve::{Listener, ListenerExt as _},
 };
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tower::util::MapResponseLayer;
 
 pub use self::{
     files::{Files, FilesError, LOOK},
     tls::{Tls, TlsError},
 };
 use self::{idle::IdleListener, listener::TlsListener};
+use super::shutdown::Shutdown;
 
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
@@ -50,17 +53,24 @@ pub fn plain(tcp: TcpListener) -> impl Listener<Io: Send, Addr = SocketAddr> {
     IdleListener::new(tcp, idle::LIMIT)
 }
 
-/// Serves `router`, over TLS when given, until `closing`; then takes no more connections and lets the requests that are
-/// under way finish, for at most `drain`. The task ends when all of that is done. A connection on which nothing happens for
-/// eleven minutes is closed.
+/// Serves `router`, over TLS when given, until the shutdown's `closing`; then takes no more connections and lets the requests
+/// that are under way finish, for at most `drain`. The task ends when all of that is done. From `stopping` on, each connection ends
+/// with its next answer: callers that keep theirs, as API servers do, are with another process before this one is gone. A
+/// connection on which nothing happens for eleven minutes is closed.
 pub fn serve(
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,
     router: Router,
-    closing: CancellationToken,
+    Shutdown { stopping, closing }: Shutdown,
     drain: Duration,
 ) -> JoinHandle<()> {
     let end = closing.clone().cancelled_owned();
+    let router = router.layer(MapResponseLayer::new(move |mut answer: Response| {
+        if stopping.is_cancelled() {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }));
     let serving = match tls {
         Some(tls) => {
             let listener = IdleListener::new(TlsListener::new(tcp, tls), idle::LIMIT);

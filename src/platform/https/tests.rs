@@ -6,6 +6,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Files, Tls, listen, serve};
+use crate::platform::shutdown::Shutdown;
 
 /// How long something that takes milliseconds may take on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -31,6 +32,11 @@ fn authority() -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let client = params.signed_by(&key, &issuer).unwrap();
     (issuer.as_ref().pem(), client.pem() + &key.serialize_pem())
+}
+
+/// An end without a time before it.
+fn closes(closing: &CancellationToken) -> Shutdown {
+    Shutdown { closing: closing.clone(), ..Shutdown::default() }
 }
 
 async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
@@ -93,7 +99,7 @@ async fn authorities_of_callers_can_be_replaced_while_it_serves() {
     tls.show(&own.chain, &own.key).unwrap();
     let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
     let router = Router::new().route("/", get(async || "answered"));
-    let served = serve(tcp, Some(tls), router, closing.clone(), SOON);
+    let served = serve(tcp, Some(tls), router, closes(&closing), SOON);
     let kept = tokio::spawn(files.keep(Duration::from_millis(1), closing.clone()));
     let is_answered = async |client: Option<&str>| {
         let builder = reqwest::Client::builder()
@@ -129,7 +135,7 @@ async fn requests_under_way_are_answered_and_no_others_once_it_closes() {
             "answered"
         }
     };
-    let served = serve(tcp, None, Router::new().route("/", get(answer)), closing.clone(), SOON);
+    let served = serve(tcp, None, Router::new().route("/", get(answer)), closes(&closing), SOON);
     let ask = || reqwest::Client::builder().no_proxy().build().unwrap().get(format!("http://{address}/")).send();
     let first = tokio::spawn(ask());
     under_way.notified().await;
@@ -137,6 +143,34 @@ async fn requests_under_way_are_answered_and_no_others_once_it_closes() {
     assert_eq!(first.await.unwrap().unwrap().text().await.unwrap(), "answered");
     timeout(SOON, served).await.unwrap().unwrap();
     assert!(ask().await.is_err());
+}
+
+#[tokio::test]
+async fn whoever_keeps_a_connection_is_told_to_end_it_before_the_process_does() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let shutdown = Shutdown::default();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let served = serve(tcp, None, Router::new().route("/", get(async || "answered")), shutdown.clone(), SOON);
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut asked = async || {
+        connection.write_all(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").await.unwrap();
+        let (mut answer, mut part) = (String::new(), [0; 1024]);
+        while !answer.ends_with("answered") {
+            let read = connection.read(&mut part).await.unwrap();
+            assert!(read > 0, "{answer}");
+            answer.push_str(std::str::from_utf8(&part[..read]).unwrap());
+        }
+        answer.to_lowercase()
+    };
+    assert!(!asked().await.contains("connection: close"));
+    shutdown.stopping.cancel();
+    assert!(asked().await.contains("connection: close"));
+    assert_eq!(connection.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
+    // Somebody who has not heard of it yet is answered all the same.
+    assert!(reqwest::get(format!("http://{address}/")).await.is_ok());
+    shutdown.closing.cancel();
+    timeout(SOON, served).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -151,7 +185,7 @@ async fn a_request_that_does_not_end_holds_nothing_up_for_ever() {
             std::future::pending::<&str>().await
         }
     };
-    let served = serve(tcp, None, Router::new().route("/", get(hang)), closing.clone(), Duration::from_millis(10));
+    let served = serve(tcp, None, Router::new().route("/", get(hang)), closes(&closing), Duration::from_millis(10));
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let _hanging = tokio::spawn(client.get(format!("http://{address}/")).send());
     under_way.notified().await;
