@@ -44,7 +44,11 @@ export function onEnded(callback) {
   whenEnded = callback;
 }
 
+// Whether nobody is signed in any more: the gateway says so, or a proxy in front of it, which would rather show a page of its own.
+export const isSignedOut = (response) => response.status === 401 || response.type === 'opaqueredirect';
+
 export async function refusal(response) {
+  if (response.type === 'opaqueredirect') return new Refusal({ code: 'Unauthorized', message: t('signIn.endedBefore') }, 401);
   const answer = await response.json().catch(() => undefined);
   const error = answer?.error ?? { code: 'Unreadable', message: t('errors.unreadable'), retryable: true };
   return new Refusal(error, response.status);
@@ -57,10 +61,12 @@ export async function call(method, path, body, headers = {}) {
   try {
     response = await fetch(`/api/v1/${path}`, {
       method,
-      headers: body === undefined ? headers : { ...headers, 'Content-Type': 'application/json' },
+      // A proxy that signs people in then says 401, and does not begin to sign in at every request.
+      headers: { Accept: 'application/json', ...headers, ...(body !== undefined && { 'Content-Type': 'application/json' }) },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: 'same-origin',
       cache: 'no-store',
+      redirect: 'manual',
       signal: AbortSignal.timeout(LIMIT),
     });
   } catch {
@@ -69,7 +75,7 @@ export async function call(method, path, body, headers = {}) {
   learnClock(response, askedAt);
   if (response.ok) return (await response.json()).data;
   const refused = await refusal(response);
-  if (response.status === 401 && path !== 'sign-in') whenEnded();
+  if (isSignedOut(response) && path !== 'sign-in') whenEnded();
   throw refused;
 }
 

@@ -1,6 +1,6 @@
 // Follows the gateway's events. Read by fetch and not by EventSource, which hides the lines that say "still here", the
 // status of a refusal, and goes on after a refusal from the beginning only.
-import { learnClock, refusal } from './api.js';
+import { isSignedOut, learnClock, refusal } from './api.js';
 
 // The gateway says something at least every 15 s; a connection that is quieter is dead.
 const QUIET = 40_000;
@@ -25,10 +25,10 @@ export function follow(query, tell) {
   // What one connection tells; true when nothing more is to be tried.
   async function connection() {
     current = new AbortController();
-    const headers = lastId ? { 'Last-Event-ID': lastId } : {};
+    const headers = { Accept: 'text/event-stream, application/json', ...(lastId && { 'Last-Event-ID': lastId }) };
     const askedAt = Date.now();
-    const response = await fetch(`/api/v1/events${query}`, { headers, signal: current.signal, cache: 'no-store' });
-    if (response.status === 401) return tell.ended() ?? true;
+    const response = await fetch(`/api/v1/events${query}`, { headers, signal: current.signal, cache: 'no-store', redirect: 'manual' });
+    if (isSignedOut(response)) return tell.ended() ?? true;
     if (!response.ok) {
       const refused = await refusal(response);
       if (refused.retryable) throw refused;

@@ -32,7 +32,8 @@ export function Window({ kind, ...properties }) {
     if (Part) return;
     load(kind).then((part) => setPart(() => part), () => {
       closeDialog();
-      toast(t('errors.unreachable'), true);
+      // A proxy at which nobody is signed in any more may keep this file to itself too.
+      toast(t(properties.again ? 'signIn.endedBefore' : 'errors.unreachable'), true);
     });
   }, [kind]);
   return Part && html`<${Part} ...${properties} />`;

@@ -1,0 +1,109 @@
+//! The dashboard behind a proxy that signs people in and passes their token, as oauth2-proxy does.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::Request,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures::StreamExt as _;
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dashboard::{card, start_browser},
+    gateway::{named, world},
+    support::gateway::{ALL_VERBS, Rest, account},
+};
+
+/// Passes on what signed-in people ask for, and leads all others to a page of its own, which is elsewhere.
+struct SigningProxy {
+    url: String,
+    /// Cancelled when the session ends. None while nobody is signed in.
+    session: Arc<Mutex<Option<CancellationToken>>>,
+}
+
+impl SigningProxy {
+    async fn start(gateway: &str, token: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut config = kube::Config::new(gateway.parse().unwrap());
+        config.auth_info.token = Some(token.to_owned().into());
+        let client = Client::try_from(config).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let session: Arc<Mutex<Option<CancellationToken>>> = Arc::default();
+        let current = Arc::clone(&session);
+        let app = axum::Router::new().fallback(move |request: Request| {
+            let session = current.lock().unwrap().clone();
+            passed(client.clone(), request, session)
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, session }
+    }
+
+    fn sign_in(&self) {
+        *self.session.lock().unwrap() = Some(CancellationToken::new());
+    }
+
+    fn sign_out(&self) {
+        self.session.lock().unwrap().take().unwrap().cancel();
+    }
+}
+
+async fn passed(client: Client, request: Request, session: Option<CancellationToken>) -> Response {
+    let Some(session) = session else {
+        return (StatusCode::FOUND, [(header::LOCATION, "http://127.0.0.1:1/sign-in")]).into_response();
+    };
+    let (mut head, body) = request.into_parts();
+    head.headers.remove(header::HOST);
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    match client.send(Request::from_parts(head, kube::client::Body::from(body))).await {
+        Ok(answer) => {
+            let (head, body) = answer.into_parts();
+            let body = Body::new(body).into_data_stream().take_until(session.cancelled_owned());
+            Response::from_parts(head, Body::from_stream(body))
+        }
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_session_at_a_proxy_ends_the_page_says_so_and_loads_again_as_the_same_person() {
+    let world = world("dashboard-proxy").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    rest.call(&token, "POST", "/api/v1/sessions/init/", named(&world, "Reception")).await;
+    let proxy = SigningProxy::start(&rest.url, &token).await;
+    proxy.sign_in();
+    let browser = start_browser(&world.dir).await;
+    // Everything is loaded, also what is shown only later.
+    let live = "document.querySelector('.live.live') && document.querySelector(arguments[0]) \
+                && performance.getEntriesByType('resource').some(one => one.name.endsWith('/sign_in.js') && one.responseEnd)";
+    let card = card(&rest, &token, "Reception").await;
+    let card = || [card.clone().into()];
+    browser.open(&format!("{}/dashboard", proxy.url)).await;
+    browser.until("it is live without a sign-in of its own", live, &card()).await;
+
+    // The stream is cut, and the proxy takes the next request for it to its own page.
+    proxy.sign_out();
+    browser.find("dialog[open]").await;
+    assert!(browser.text("dialog").await.contains("Load the page again"));
+    browser.inspect("session-ended-at-a-proxy").await;
+    proxy.sign_in();
+    browser.press_button("dialog", "Load again").await;
+    browser.until("it is live again", live, &card()).await;
+
+    // A button tells as well, before the stream does.
+    let session = proxy.session.lock().unwrap().take().unwrap();
+    browser.press_button(".card", "Refresh QR").await;
+    browser.find("dialog[open]").await;
+    session.cancel();
+    proxy.sign_in();
+    browser.press_button("dialog", "Load again").await;
+    browser.until("it is live again", live, &card()).await;
+    assert_eq!(browser.forbidden().await, Vec::<String>::new());
+    browser.close().await;
+    rest.nothing_leaked(&world, &[], &[&token]).await;
+}
