@@ -28,7 +28,7 @@ run: strict-bridge programs ## the same with the real WhatsApp: scan with your o
 	@target/debug/demo --real
 
 .PHONY: test
-test: strict-bridge programs control-plane whatsmeow-client api-tools helm promtool browser ## everything that must pass on a fresh machine
+test: strict-bridge programs control-plane whatsmeow-client gitops-judge api-tools helm promtool browser ## everything that must pass on a fresh machine
 	@echo "==> tests (about 15 minutes on two cores: among them browsers, and a whole pairing window in real time)"
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(CARGO_SET)
 
@@ -120,6 +120,15 @@ control-plane:
 .PHONY: browser
 browser:
 	@tests/browser/install
+
+# The engines by which Argo CD and Flux judge resources.
+.PHONY: gitops-judge
+gitops-judge:
+	@command -v go >/dev/null || { echo "gitops-judge: there is no \`go\` to build it with: install Go 1.26 or newer (https://go.dev/dl)" >&2; exit 1; }
+	@echo "==> what Argo CD and Flux judge by (cold: 1 minute; warm: seconds)"
+	@mkdir -p target/gitops-judge
+	cd tests/gitops && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+	    go build -buildvcs=false -trimpath -o ../../target/gitops-judge/judge .
 
 # A client that nobody here wrote, for tests of the simulated WhatsApp.
 .PHONY: whatsmeow-client

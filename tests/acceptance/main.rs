@@ -49,6 +49,7 @@ mod gateway_input;
 mod gateway_message_events;
 mod gateway_messages;
 mod gateway_once;
+mod gitops;
 mod half_open;
 mod identities;
 mod least_privilege;

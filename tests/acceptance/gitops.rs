@@ -1,0 +1,117 @@
+//! What Argo CD and Flux make of our resources by the rules of `examples/gitops`, judged by their own engines.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use whatsapp_operator::api::Phase;
+
+use super::chart::ROOT;
+use crate::support::world::target_dir;
+
+/// What Argo CD and Flux say of an instance in each phase. Neither waits for a person.
+const PHASES: [(Phase, &str, &str); 14] = [
+    (Phase::Pending, "Progressing", "InProgress"),
+    (Phase::AwaitingPairing, "Suspended", "Current"),
+    (Phase::PairingExpired, "Suspended", "Current"),
+    (Phase::AwaitingPasskey, "Suspended", "Current"),
+    (Phase::Connecting, "Progressing", "InProgress"),
+    (Phase::Connected, "Healthy", "Current"),
+    (Phase::Reconnecting, "Progressing", "InProgress"),
+    (Phase::Disconnected, "Suspended", "Current"),
+    (Phase::LoggedOut, "Degraded", "Failed"),
+    (Phase::Unlinked, "Suspended", "Current"),
+    (Phase::Restricted, "Degraded", "Failed"),
+    (Phase::Rejected, "Degraded", "Failed"),
+    (Phase::BridgeUnavailable, "Degraded", "InProgress"),
+    (Phase::Terminating, "Progressing", "InProgress"),
+];
+
+fn documents(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(format!("{ROOT}/examples/gitops/{file}")).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
+}
+
+fn of_kind(documents: &[Value], kind: &str) -> Value {
+    documents.iter().find(|one| one["kind"] == kind).unwrap_or_else(|| panic!("no {kind}")).clone()
+}
+
+/// What both say of objects of a kind: status and message of Argo CD, and status of Flux.
+fn judged(kind: &str, objects: &[Value]) -> Vec<(String, String, String)> {
+    let settings = of_kind(&documents("argo-cd.yaml"), "ConfigMap");
+    let script = &settings["data"][format!("resource.customizations.health.whatsapp-operator.dev_{kind}")];
+    assert!(script.is_string(), "{kind}");
+    let checks = of_kind(&documents("flux.yaml"), "Kustomization")["spec"]["healthCheckExprs"].clone();
+    let checks = checks.as_array().unwrap();
+    // Flux judges other kinds by their conditions.
+    let check = checks.iter().find(|check| check["kind"] == kind).unwrap_or(&checks[0]);
+    let mut judge = Command::new(target_dir().join("gitops-judge/judge"));
+    let mut judge = judge.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
+        panic!("target/gitops-judge/judge: {error}: `make gitops-judge` builds it");
+    });
+    let question = json!({"argo": script, "flux": check, "objects": objects});
+    judge.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
+    let output = judge.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let said: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    said.iter().map(|one| (word(&one["argo"]["status"]), word(&one["argo"]["message"]), word(&one["flux"]))).collect()
+}
+
+fn instance(status: &Value) -> Value {
+    json!({
+        "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstance",
+        "metadata": {"name": "shop", "namespace": "default", "generation": 3}, "spec": {"name": "Shop"}, "status": status,
+    })
+}
+
+#[test]
+fn no_sync_waits_for_a_phone_and_what_is_broken_is_seen() {
+    let ready = json!([{"type": "Ready", "status": "False", "reason": "R", "message": "What to do."}]);
+    let at = |phase: Phase| json!({"phase": phase, "observedGeneration": 3, "conditions": ready});
+    let objects: Vec<Value> = PHASES.iter().map(|(phase, ..)| instance(&at(*phase))).collect();
+    for ((phase, argo, flux), said) in PHASES.iter().zip(judged("WhatsAppInstance", &objects)) {
+        assert_eq!((&*said.0, &*said.1, &*said.2), (*argo, "What to do.", *flux), "{phase}");
+    }
+    // What the operator has not seen yet is under way, whatever was said of the version before.
+    let stale = json!({"phase": "Connected", "observedGeneration": 2});
+    let mut new = instance(&Value::Null);
+    new.as_object_mut().unwrap().remove("status");
+    let said = judged("WhatsAppInstance", &[instance(&stale), new, instance(&json!({}))]);
+    let [stale, new, empty] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((&*stale.0, &*stale.2), ("Progressing", "InProgress"));
+    // Flux cannot tell before there is a status, and looks again.
+    assert_eq!((&*new.0, &*new.2), ("Progressing", "Unknown"));
+    assert_eq!((&*empty.0, &*empty.2), ("Progressing", "InProgress"));
+}
+
+#[test]
+fn a_bridge_is_as_healthy_as_its_condition_says() {
+    let bridge = |conditions: Value| {
+        json!({
+            "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppBridge", "metadata": {"name": "builtin"},
+            "status": {"conditions": conditions},
+        })
+    };
+    let ready = |status: &str| bridge(json!([{"type": "Ready", "status": status, "message": "Why."}]));
+    let said = judged("WhatsAppBridge", &[ready("True"), ready("False"), ready("Unknown"), bridge(json!([]))]);
+    let said: Vec<&str> = said.iter().map(|(argo, ..)| &**argo).collect();
+    assert_eq!(said, ["Healthy", "Degraded", "Progressing", "Progressing"]);
+}
+
+#[test]
+fn what_flux_waits_for_is_there_to_be_waited_for() {
+    let documents = documents("flux.yaml");
+    let named =
+        |kind: &str, name: &Value| documents.iter().any(|one| one["kind"] == kind && one["metadata"]["name"] == *name);
+    for one in documents.iter().filter(|one| one["kind"] == "Kustomization" || one["kind"] == "HelmRelease") {
+        for other in one["spec"]["dependsOn"].as_array().into_iter().flatten() {
+            assert!(
+                named(one["kind"].as_str().unwrap(), &other["name"]),
+                "{other}: Flux looks for one of the same kind"
+            );
+        }
+    }
+}
