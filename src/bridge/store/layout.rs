@@ -38,6 +38,9 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA busy_timeout = 5000;
+             -- The log of changes is written back after 16 MB: the more changes, the fewer pages are written twice. Under
+             -- load its file is used again and not made anew, which is what makes a flush slow.
+             PRAGMA wal_autocheckpoint = 4096;
              PRAGMA journal_size_limit = 16777216;",
         )
         .map_err(failed("set up the file"))?;

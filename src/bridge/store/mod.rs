@@ -2,10 +2,8 @@
 //!
 //! All writes go through one thread, which puts everything that waits into one transaction: a burst of sessions costs a
 //! few flushes to the disk, not one each. A write is acknowledged after the flush. What can be written is a [`Change`].
-//! Another thread brings what was written from SQLite's log of changes into the file.
 
 mod change;
-mod checkpoint;
 mod error;
 pub mod history;
 mod layout;
@@ -77,13 +75,11 @@ impl Store {
         layout::prepare(&mut connection)?;
         let sessions = read(&connection).map_err(|source| StoreError::of("read the sessions", source))?;
         let reader = Reader::open(path)?;
-        let copies = Connection::open(path).map_err(|source| StoreError::of("open the file", source))?;
-        Ok((Self::write_to(connection, copies, reader, listener)?, sessions))
+        Ok((Self::write_to(connection, reader, listener)?, sessions))
     }
 
     fn write_to(
         connection: Connection,
-        copies: Connection,
         reader: Reader,
         listener: impl Fn(&Told) + Send + 'static,
     ) -> Result<Self, StoreError> {
@@ -91,13 +87,8 @@ impl Store {
         let failing = Arc::new(AtomicBool::new(false));
         let commits = Arc::new(AtomicU64::new(0));
         let (noted, counted) = (Arc::clone(&failing), Arc::clone(&commits));
-        let (checkpoints, copier) = checkpoint::checkpoints(&connection);
-        let writer = move || writer::run(connection, receiver, checkpoints, &noted, &counted, &listener);
-        let copier = move || copier.run(&copies);
-        for (name, run) in [("store", Box::new(writer) as Box<dyn FnOnce() + Send>), ("checkpoints", Box::new(copier))]
-        {
-            thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|_| StoreError::Closed)?;
-        }
+        let writer = move || writer::run(connection, receiver, &noted, &counted, &listener);
+        thread::Builder::new().name("store".to_owned()).spawn(writer).map_err(|_| StoreError::Closed)?;
         Ok(Self { queue, failing, commits, reader })
     }
 

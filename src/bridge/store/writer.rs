@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, StoreError, Told, checkpoint::Checkpoints};
+use super::{Change, StoreError, Told};
 
 /// Writes that may wait; beyond it the writers do.
 pub(super) const QUEUE: usize = 256;
@@ -31,7 +31,6 @@ pub(super) struct Write {
 pub(super) fn run(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Write>,
-    checkpoints: Checkpoints,
     failing: &AtomicBool,
     commits: &AtomicU64,
     listener: &dyn Fn(&Told),
@@ -59,7 +58,6 @@ pub(super) fn run(
             // Whoever asked may be gone; what was asked is written all the same.
             let _ = write.done.send(result);
         }
-        checkpoints.between_writes(&connection);
     }
 }
 
