@@ -4,12 +4,14 @@
 //! client (pages, the parsed schema, a mapped index of the log).
 
 use std::{
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use diesel::connection::SimpleConnection as _;
 use thiserror::Error;
 use tokio::{
     sync::{MappedMutexGuard, Mutex, MutexGuard},
@@ -133,14 +135,18 @@ async fn close_unused(FileKeys { file, fence }: FileKeys) {
     }
 }
 
+/// How many pages the log of changes has when it is copied into the file. SQLite's own 1000 would have a hundred sessions that
+/// send equally much do that at the same moment, and keep the bridge's own writes from the disk for as long.
+const LOGGED: RangeInclusive<u32> = 500..=1500;
+
 /// `gone` is cancelled with the store's last connection: the library runs its operations on threads of their own, where
 /// they go on when nobody waits for them any more.
 fn config(gone: &CancellationToken) -> SqliteStoreConfig {
     let guard = gone.clone().drop_guard();
     // Far more than the few pages that a session in use touches.
-    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }.with_connection_init(move |_| {
+    SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }.with_connection_init(move |connection| {
         let _ = &guard;
-        Ok(())
+        Ok(connection.batch_execute(&format!("PRAGMA wal_autocheckpoint = {}", fastrand::u32(LOGGED)))?)
     })
 }
 
