@@ -207,7 +207,6 @@ mod tests {
             ("--cors-origins=https://a.example/path", "without a path"),
             ("--public-url=a.example", "https://"),
             ("--namespace=A_b", "lower case"),
-            ("--otlp-endpoint=collector:4317", "http://collector:4318"),
             ("--otlp-share=2", "from 0 to 1"),
             ("--otlp-share=NaN", "from 0 to 1"),
         ] {

@@ -68,3 +68,17 @@ fn the_operator_is_the_plugin_when_it_is_called_by_its_name() {
     }
     assert!(run("whatsapp-operator", &["--help"], &[]).1.contains("gateway"));
 }
+
+#[test]
+fn a_password_in_a_collectors_address_is_refused_and_not_repeated() {
+    for variable in [false, true] {
+        let (flag, address) = ("--otlp-endpoint", "https://me:hunter2@collector.example");
+        let given = [flag, address];
+        let arguments = [&["gateway", "--kubeconfig", "/nonexistent/config"][..], if variable { &[] } else { &given }];
+        let environment = ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), address);
+        let environment = if variable { vec![environment] } else { vec![] };
+        let (status, said) = run("whatsapp-operator", &arguments.concat(), &environment);
+        assert_eq!(status, Some(1));
+        assert!(said.contains(flag) && said.contains("OTEL_EXPORTER_OTLP_HEADERS") && !said.contains("hunter2"));
+    }
+}

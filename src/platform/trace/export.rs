@@ -41,14 +41,21 @@ static EXPORTER: OnceLock<Exporter> = OnceLock::new();
 #[derive(Args, Clone, Debug)]
 pub struct Export {
     /// OpenTelemetry collector to send traces to, by OTLP over HTTP, for example <http://collector:4318>; none when not given
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    // Checked in `start`: the command line's own errors repeat a value, and somebody may have put a password into this one.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
 
 /// A collector that cannot be used.
 #[derive(Debug, Error)]
-#[error("--otlp-endpoint: {0}")]
-pub struct ExportError(#[from] ExporterBuildError);
+pub enum ExportError {
+    /// The address.
+    #[error("--otlp-endpoint (or OTEL_EXPORTER_OTLP_ENDPOINT): {0}")]
+    Address(&'static str),
+    /// Another setting of the environment.
+    #[error("--otlp-endpoint: {0}")]
+    Exporter(#[from] ExporterBuildError),
+}
 
 struct Exporter {
     processor: BatchSpanProcessor,
@@ -65,6 +72,7 @@ pub fn start(service: &'static str, export: &Export, share: f64) -> Result<(), E
     let Some(endpoint) = export.otlp_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty()) else {
         return Ok(());
     };
+    check(endpoint).map_err(ExportError::Address)?;
     if env::var("OTEL_SDK_DISABLED").is_ok_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
         return Ok(());
     }
@@ -161,34 +169,30 @@ impl SpanExporter for Telling {
 }
 
 /// An address as `http://HOST:PORT`; or nothing, as templates do. It stands in the log, so nothing secret may be in it.
-fn endpoint(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    let url = reqwest::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+fn check(endpoint: &str) -> Result<(), &'static str> {
+    let url =
+        reqwest::Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let url = url.ok_or("it must be an http:// or https:// URL such as http://collector:4318")?;
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(
-            "it must have no user, password or query; give them as headers in OTEL_EXPORTER_OTLP_HEADERS".into()
-        );
+        return Err("it must have no user, password or query; give them as headers in OTEL_EXPORTER_OTLP_HEADERS");
     }
-    Ok(text.to_owned())
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{endpoint, is_among};
+    use super::{check, is_among};
 
     #[test]
     fn bad_addresses_are_refused_with_what_would_do() {
-        for good in ["", "http://collector:4318", "https://collector.example/otlp/"] {
-            assert_eq!(endpoint(good).as_deref(), Ok(good));
+        for good in ["http://collector:4318", "https://collector.example/otlp/"] {
+            assert_eq!(check(good), Ok(()));
         }
         for bad in ["collector:4318", "grpc://collector:4317", "http://"] {
-            assert!(endpoint(bad).unwrap_err().contains("http://collector:4318"), "{bad}");
+            assert!(check(bad).unwrap_err().contains("http://collector:4318"), "{bad}");
         }
         for bad in ["https://a:secret@collector", "https://secret@collector", "https://collector/?key=secret"] {
-            let said = endpoint(bad).unwrap_err();
+            let said = check(bad).unwrap_err();
             assert!(said.contains("OTEL_EXPORTER_OTLP_HEADERS") && !said.contains("secret"), "{bad}: {said}");
         }
     }
