@@ -271,7 +271,9 @@ pub struct State {
 
 impl State {
     /// A session that was put for the first time, or found in the store when the bridge started; its turn comes at `turn`.
-    pub fn new(id: String, kept: Kept, turn: Timestamp, timings: Timings, seed: u64, now: Timestamp) -> Self {
+    pub fn new(id: String, mut kept: Kept, turn: Timestamp, timings: Timings, seed: u64, now: Timestamp) -> Self {
+        // Releases before this was kept have left the number only.
+        kept.account = kept.account.or_else(|| kept.phone_number.clone());
         let mut state = Self {
             id: id.into(),
             kept: OnWrite::new(kept),
