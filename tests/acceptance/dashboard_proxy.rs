@@ -53,7 +53,9 @@ impl SigningProxy {
 }
 
 async fn passed(client: Client, request: Request, session: Option<CancellationToken>) -> Response {
-    let Some(session) = session else {
+    // The page's files are for everybody, as docs/security.md has it.
+    let is_file = request.uri().path().starts_with("/dashboard/assets/");
+    let Some(session) = session.or_else(|| is_file.then(CancellationToken::new)) else {
         return (StatusCode::FOUND, [(header::LOCATION, "http://127.0.0.1:1/sign-in")]).into_response();
     };
     let (mut head, body) = request.into_parts();
