@@ -121,20 +121,21 @@ control-plane:
 browser:
 	@tests/browser/install
 
+# A program of the tests in Go, of the folder and with the words given: target/NAME/NAME, by the name of the goal.
+define go-program
+	@command -v go >/dev/null || { echo "$@: there is no \`go\` to build it with: install Go 1.26 or newer (https://go.dev/dl)" >&2; exit 1; }
+	@echo "==> $(2) (cold: 1 minute; warm: seconds)"
+	@mkdir -p target/$@
+	cd $(1) && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+	    go build -buildvcs=false -trimpath -o ../../target/$@/$@ .
+endef
+
 # The engines by which Argo CD and Flux judge resources.
 .PHONY: gitops-judge
 gitops-judge:
-	@command -v go >/dev/null || { echo "gitops-judge: there is no \`go\` to build it with: install Go 1.26 or newer (https://go.dev/dl)" >&2; exit 1; }
-	@echo "==> what Argo CD and Flux judge by (cold: 1 minute; warm: seconds)"
-	@mkdir -p target/gitops-judge
-	cd tests/gitops && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-	    go build -buildvcs=false -trimpath -o ../../target/gitops-judge/judge .
+	$(call go-program,tests/gitops,what Argo CD and Flux judge by)
 
 # A client that nobody here wrote, for tests of the simulated WhatsApp.
 .PHONY: whatsmeow-client
 whatsmeow-client:
-	@command -v go >/dev/null || { echo "whatsmeow-client: there is no \`go\` to build it with: install Go 1.26 or newer (https://go.dev/dl)" >&2; exit 1; }
-	@echo "==> the stock whatsmeow client (cold: 1 minute; warm: seconds)"
-	@mkdir -p target/whatsmeow-client
-	cd tests/whatsmeow-client && GOWORK=off GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-	    go build -buildvcs=false -trimpath -o ../../target/whatsmeow-client/whatsmeow-client .
+	$(call go-program,tests/whatsmeow-client,the stock whatsmeow client)

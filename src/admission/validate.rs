@@ -65,16 +65,16 @@ pub fn requested_change(request: &Request, now: Timestamp) -> Result<Option<Requ
     };
 
     let display = text(object, "name");
+    let before = old.map(|old| text(old, "name"));
+    let changed = before != Some(display);
     // What is stored already may stay as it is: a label must be changeable, and the finalizer removable.
-    if old.is_none_or(|old| text(old, "name") != display) {
+    if changed {
         check_name(display).map_err(|denial| ("name", denial))?;
     }
     if !was_owned {
         rules::text::check_owner(&owner).map_err(|denial| ("owner", denial))?;
     }
-    let renamed = old
-        .map(|old| text(old, "name"))
-        .is_none_or(|before| before != display && ComparableName::of(before) != ComparableName::of(display));
+    let renamed = changed && before.is_none_or(|before| ComparableName::of(before) != ComparableName::of(display));
     let claim = match (was_owned, renamed) {
         (false, _) => Some(ClaimKind::Slot),
         (true, true) => Some(ClaimKind::Name),

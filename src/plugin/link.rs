@@ -30,7 +30,7 @@ pub async fn run(cluster: &Cluster, args: &LinkArgs) -> Result<(), PluginError> 
     let request = gateway.request(Method::POST, &path, &[])?.json(&lasts);
     let mut made = gateway.ask(request, Duration::ZERO).await?.data;
     let has_host = complete(&mut made, args.gateway.gateway.as_deref());
-    output::note(&words(&made, &args.name.to_string(), has_host))?;
+    output::note(&words(&made, args.name.as_str(), has_host))?;
     let text = match args.output {
         Some(ObjectOutput::Json) => output::json(&made)?,
         Some(ObjectOutput::Yaml) => output::yaml(&made)?,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use axum::{
-    body::{Body, to_bytes},
+    body::Body,
     extract::Request,
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
@@ -15,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dashboard::{card, start_browser},
     gateway::{named, world},
-    support::gateway::{ALL_VERBS, Rest, account},
+    support::{
+        gateway::{ALL_VERBS, Rest, account},
+        relay::passed_on,
+    },
 };
 
 /// Passes on what signed-in people ask for, and leads all others to a page of its own, which is elsewhere.
@@ -58,17 +61,8 @@ async fn passed(client: Client, request: Request, session: Option<CancellationTo
     let Some(session) = session.or_else(|| is_file.then(CancellationToken::new)) else {
         return (StatusCode::FOUND, [(header::LOCATION, "http://127.0.0.1:1/sign-in")]).into_response();
     };
-    let (mut head, body) = request.into_parts();
-    head.headers.remove(header::HOST);
-    let body = to_bytes(body, usize::MAX).await.unwrap();
-    match client.send(Request::from_parts(head, kube::client::Body::from(body))).await {
-        Ok(answer) => {
-            let (head, body) = answer.into_parts();
-            let body = Body::new(body).into_data_stream().take_until(session.cancelled_owned());
-            Response::from_parts(head, Body::from_stream(body))
-        }
-        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
-    }
+    let answer = passed_on(&client, request).await.unwrap_or_else(|said| said);
+    answer.map(|body| Body::from_stream(body.into_data_stream().take_until(session.cancelled_owned())))
 }
 
 #[tokio::test(flavor = "multi_thread")]

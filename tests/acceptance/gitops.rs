@@ -47,9 +47,9 @@ fn judged(kind: &str, objects: &[Value]) -> Vec<(String, String, String)> {
     let checks = checks.as_array().unwrap();
     // Flux judges other kinds by their conditions.
     let check = checks.iter().find(|check| check["kind"] == kind).unwrap_or(&checks[0]);
-    let mut judge = Command::new(target_dir().join("gitops-judge/judge"));
+    let mut judge = Command::new(target_dir().join("gitops-judge/gitops-judge"));
     let mut judge = judge.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
-        panic!("target/gitops-judge/judge: {error}: `make gitops-judge` builds it");
+        panic!("target/gitops-judge/gitops-judge: {error}: `make gitops-judge` builds it");
     });
     let question = json!({"argo": script, "flux": check, "objects": objects});
     judge.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();

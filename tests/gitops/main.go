@@ -68,15 +68,18 @@ func run() error {
 	return json.NewEncoder(os.Stdout).Encode(verdicts)
 }
 
-// judgeByLua runs a health script as Argo CD does (util/lua/lua.go): the object is the global obj, and of the libraries there are
-// the base, tables and strings.
+// libraries are those that Argo CD gives to scripts; the first has to be opened first, says gopher-lua.
+var libraries = []struct {
+	name string
+	open lua.LGFunction
+}{{lua.LoadLibName, lua.OpenPackage}, {lua.BaseLibName, lua.OpenBase}, {lua.TabLibName, lua.OpenTable}, {lua.StringLibName, lua.OpenString}}
+
+// judgeByLua runs a health script as Argo CD does (util/lua/lua.go): the object is the global obj.
 func judgeByLua(script string, object map[string]any) (health, error) {
 	state := lua.NewState(lua.Options{SkipOpenLibs: true})
 	defer state.Close()
-	for name, open := range map[string]lua.LGFunction{
-		lua.LoadLibName: lua.OpenPackage, lua.BaseLibName: lua.OpenBase, lua.TabLibName: lua.OpenTable, lua.StringLibName: lua.OpenString,
-	} {
-		if err := state.CallByParam(lua.P{Fn: state.NewFunction(open), NRet: 0, Protect: true}, lua.LString(name)); err != nil {
+	for _, library := range libraries {
+		if err := state.CallByParam(lua.P{Fn: state.NewFunction(library.open), NRet: 0, Protect: true}, lua.LString(library.name)); err != nil {
 			return health{}, err
 		}
 	}

@@ -91,16 +91,24 @@ impl Relay {
     }
 }
 
+/// Passes a request on with `client`: the answer as it comes, or what to say when there is none.
+pub async fn passed_on(client: &Client, request: Request) -> Result<Response, Response> {
+    let (mut head, body) = request.into_parts();
+    head.headers.remove(header::HOST);
+    let body = to_bytes(body, usize::MAX).await.map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
+    let request = Request::from_parts(head, kube::client::Body::from(body));
+    let answer = client.send(request).await;
+    answer
+        .map(|answer| answer.map(Body::new))
+        .map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response())
+}
+
 async fn relayed(client: Client, request: Request, fate: Fate, lost: watch::Sender<usize>) -> Response {
     if fate == Fate::Held {
         std::future::pending::<()>().await;
     }
-    let (mut head, body) = request.into_parts();
-    head.headers.remove(header::HOST);
-    let Ok(body) = to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST.into_response() };
-    let request = Request::from_parts(head, kube::client::Body::from(body));
-    match (client.send(request).await, fate) {
-        (Ok(answer), Fate::Passed) => answer.map(Body::new),
+    match (passed_on(&client, request).await, fate) {
+        (Ok(answer), Fate::Passed) => answer,
         (Ok(_), fate) => {
             lost.send_modify(|lost| *lost += 1);
             if fate == Fate::AnswerHeld {
@@ -108,6 +116,6 @@ async fn relayed(client: Client, request: Request, fate: Fate, lost: watch::Send
             }
             (StatusCode::SERVICE_UNAVAILABLE, "no server is available").into_response()
         }
-        (Err(error), _) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        (Err(said), _) => said,
     }
 }

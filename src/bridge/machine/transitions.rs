@@ -401,8 +401,8 @@ fn forget_reason(state: &mut State) {
 
 /// Notes whose device is linked, where that was told.
 fn belongs_to(state: &mut State, number: Option<&Sensitive>) {
-    if number.is_some() && state.kept.account.as_ref() != number {
-        state.kept.account = number.cloned();
+    if let Some(number) = number {
+        state.kept.account = Some(number.clone());
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     machine::{Kept, State, Timings},
     outbox::Waiting,
-    store::{Change, MessageChange, Stored},
+    store::{Change, Stored},
 };
 
 /// Requests to one session that may wait.
@@ -165,9 +165,8 @@ impl Registry {
         if let Some(session) = self.tell(id, unlink).await? {
             return Ok(Some(session));
         }
-        let (session, cause, at) = (id.to_owned(), MessageCause::SessionDeleted, Timestamp::now());
-        let abandoned = MessageChange::Abandon { session, cause, at };
-        self.shared.store.apply(vec![Change::remove(id), Change::Message(abandoned)]).await?;
+        let changes = vec![Change::remove(id), Change::abandon(id, MessageCause::SessionDeleted)];
+        self.shared.store.apply(changes).await?;
         self.shared.keys.erase(id).await?;
         Ok(None)
     }

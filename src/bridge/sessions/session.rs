@@ -24,7 +24,7 @@ use crate::{
     backend::{ClientHandle, Outgoing},
     machine::{ClientEvent, Effect, Event, Generation, State, step},
     outbox::{self, Outbox, Waiting},
-    store::{Change, MessageChange, StoreError},
+    store::{Change, StoreError},
 };
 
 /// First wait before what could not be stored is stored again; doubles up to `STORE_RETRY_MAX`.
@@ -313,21 +313,15 @@ impl Actor {
         if !forget && next.kept == self.state.kept && !set {
             return Ok(());
         }
-        let mut changes = vec![if forget {
-            Change::remove(next.id())
+        let (change, cause) = if forget {
+            (Change::remove(next.id()), Some(MessageCause::SessionDeleted))
         } else {
-            Change::save(next.id(), &clock::for_disk(&next.kept, step))?
-        }];
-        // What waits was accepted for the session's account as it was; nobody gets it from another.
-        let cause = if forget {
-            Some(MessageCause::SessionDeleted)
-        } else {
-            next.is_another_account_than(&self.state).then_some(MessageCause::AccountChanged)
+            // What waits was accepted for the session's account as it was; nobody gets it from another.
+            let changed = next.is_another_account_than(&self.state).then_some(MessageCause::AccountChanged);
+            (Change::save(next.id(), &clock::for_disk(&next.kept, step))?, changed)
         };
-        changes.extend(cause.map(|cause| {
-            let (session, at) = (next.id().to_owned(), Timestamp::now());
-            Change::Message(MessageChange::Abandon { session, cause, at })
-        }));
+        let mut changes = vec![change];
+        changes.extend(cause.map(|cause| Change::abandon(next.id(), cause)));
         self.shared.store.apply(changes).await?;
         if cause.is_some() {
             self.shared.outboxes.leave(self.outbox.len());

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use jiff::Timestamp;
-use whatsapp_operator::bridge_api::Claim;
+use whatsapp_operator::bridge_api::{Claim, MessageCause};
 
 use super::{
     StoreError,
@@ -58,6 +58,11 @@ impl Change {
     /// Session `id` is forgotten.
     pub fn remove(id: &str) -> Self {
         Self::Session(SessionChange::Remove { id: id.to_owned() })
+    }
+
+    /// All messages that wait in session `id` fail now, for this cause.
+    pub fn abandon(id: &str, cause: MessageCause) -> Self {
+        Self::Message(MessageChange::Abandon { session: id.to_owned(), cause, at: Timestamp::now() })
     }
 
     /// Whether a message waits no longer because of it.
