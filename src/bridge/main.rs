@@ -119,9 +119,12 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
     let (messages, metrics) = (Arc::clone(&feed.messages), Metrics::new());
     let (counted, journeys) = (metrics.clone(), Arc::new(Journeys::default()));
     let followed = Arc::clone(&journeys);
+    let outboxes = Outboxes::new(args.max_waiting_per_session, args.max_waiting);
+    let left = outboxes.clone();
     let (store, stored) = Store::open(&data.tables(), move |told| {
         if let Told::Message { message, changed: true, settled } = told {
             if *settled {
+                left.leave(1);
                 counted.settled(&message.status);
                 followed.over(&message.status);
             }
@@ -136,7 +139,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         backend: Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version)),
         store,
         feed,
-        outboxes: Outboxes::new(args.max_waiting_per_session, args.max_waiting),
+        outboxes,
         permits: Arc::new(Permits::new(args.max_pairings)),
         metrics,
         journeys,

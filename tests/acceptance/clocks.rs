@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bridge::Bench,
+    messages::id,
     support::{wall_clock::WallClock, world::target_dir},
 };
 
@@ -97,4 +98,30 @@ async fn a_ban_that_ended_while_the_machine_was_suspended_is_over() {
     bench.whatsapp.happens_for(PHONE, "ban", 0).await;
     clock.suspend(2 * HOUR);
     bench.until("a", "Connected", None).await;
+}
+
+/// CPU time of a process, in seconds.
+fn cpu(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u32 = [11, 12].iter().map(|field| fields[*field].parse::<u32>().unwrap()).sum();
+    f64::from(ticks) / 100.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_keeps_no_core_busy() {
+    let (bench, clock) = bench("clock-stopped").await;
+    bench.sender("a", "+15550002131").await;
+    bench.put("a", json!({"desiredState": "Disconnected"})).await;
+    bench.until("a", "Stopped", None).await;
+    // Nothing is due in the session but the end of the message.
+    bench.accepted("a", &id(1), "+15550002139", "Hello").await;
+    clock.set(HOUR);
+    let before = cpu(bench.bridge.pid());
+    // Those who wait look at the clock every 15 s. What is measured here is the time itself.
+    tokio::time::sleep(std::time::Duration::from_secs(25)).await;
+    let used = cpu(bench.bridge.pid()) - before;
+    assert!(used < 4.0, "{used} s of CPU in 25 s");
+    bench.put("a", json!({})).await;
+    bench.until_message("a", &id(1), &["Delivered"]).await;
 }

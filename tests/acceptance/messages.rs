@@ -285,3 +285,29 @@ async fn a_restriction_keeps_messages_to_new_people_until_it_is_over() {
     assert_eq!((&session["phase"], &session["restriction"]), (&json!("Connected"), &Value::Null));
     assert_eq!(bench.message("a", &id(2)).await["state"], "Queued");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_be_looked_up_holds_up_others_for_a_minute_and_who_is_never_mentioned_has_no_account() {
+    const ODD: &str = "+15550003921";
+    const UNMENTIONED: &str = "+15550003922";
+    let bench = Bench::start("messages-look-up", &[]).await;
+    bench.sender("a", SENDER).await;
+    bench.sender("b", "+15550003009").await;
+    bench.whatsapp.rules(ODD, json!({"lookUp": {"error": 403}})).await;
+    bench.whatsapp.rules(UNMENTIONED, json!({"lookUp": "silent"})).await;
+    bench.accepted("b", &id(9), UNMENTIONED, "Hello").await;
+    for (number, to) in [(1, ODD), (2, ODD), (3, FRIEND)] {
+        bench.accepted("a", &id(number), to, "Hello").await;
+    }
+    let failed = bench.until_message("b", &id(9), &["Failed"]).await;
+    assert_eq!(failed["cause"], "NotOnWhatsApp");
+    bench.until_message("a", &id(3), &["Delivered"]).await;
+    assert_eq!(bench.message("a", &id(1)).await["waitsFor"], "Pacing");
+    // Nothing was sent to them: it can be called back.
+    for number in [1, 2] {
+        let path = format!("/v1/sessions/a/messages/{}", id(number));
+        let (status, called_back) = bench.ask(Method::DELETE, &path, None).await;
+        assert_eq!((status, &called_back["state"]), (StatusCode::OK, &json!("Cancelled")));
+    }
+    assert!(bench.whatsapp.inbox(ODD).await.is_empty());
+}

@@ -5,10 +5,22 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use wacore::proto_helpers::MessageBuilderExt as _;
+use wacore::{
+    iq::{
+        spec::IqSpec,
+        usync::{IsOnWhatsAppQueryType, IsOnWhatsAppSpec, IsOnWhatsAppUser},
+    },
+    proto_helpers::MessageBuilderExt as _,
+};
 use waproto::whatsapp as wa;
 use whatsapp_operator::{bridge_api::Content, model::Sensitive};
-use whatsapp_rust::{Client, Jid, SendError, SendOptions, cache::Freshness};
+use whatsapp_rust::{
+    Client, Jid, SendError, SendOptions, anyhow,
+    cache::Freshness,
+    features::ContactError,
+    request::{InfoQuery, IqError},
+    wacore_binary::NodeRef,
+};
 
 use super::{Delivery, Outgoing};
 use crate::outbox::{Obstacle, Recipient};
@@ -50,8 +62,28 @@ pub async fn send(client: &Client, addresses: &Addresses, message: Outgoing) -> 
         // whatsapp-rust 0.7.0 sends, and says that all is well, also when the phone's keys could not be had and only other
         // devices of the recipient get something they can read (send/mod.rs).
         Ok(_) => Delivery::HandedOver { keyed: client.signal().validate_session(&address).await.unwrap_or(false) },
-        Err(SendError::InvalidRequest(_)) => Delivery::Hindered(Obstacle::Unsendable),
-        Err(_) => Delivery::Hindered(Obstacle::Connection),
+        Err(error) => Delivery::Hindered(obstacle(&error)),
+    }
+}
+
+/// Why a message was not sent. In whatsapp-rust 0.7.0 nothing fails after the message itself went out, and everything before asks
+/// for devices and keys, or encrypts (send/mod.rs).
+fn obstacle(error: &SendError) -> Obstacle {
+    match error {
+        SendError::InvalidRequest(_) => Obstacle::Unsendable,
+        SendError::Iq(error) => unanswered(error),
+        SendError::Internal(_) => Obstacle::Recipient,
+        _ => Obstacle::Connection,
+    }
+}
+
+/// What a question to the server that failed means for the recipient it was about.
+fn unanswered(error: &IqError) -> Obstacle {
+    match error {
+        IqError::ServerError { .. } | IqError::UnexpectedResponseType { .. } | IqError::ParseError(_) => {
+            Obstacle::Recipient
+        }
+        _ => Obstacle::Connection,
     }
 }
 
@@ -65,16 +97,48 @@ async fn address(client: &Client, addresses: &Addresses, to: &Recipient, fresh: 
     if let Some(known) = addresses.get(number).filter(|_| !fresh) {
         return Ok(known);
     }
-    let answer = client.contacts().is_on_whatsapp(&[asked]).await.map_err(|_| Obstacle::Connection)?;
-    let found = answer.into_iter().next().ok_or(Obstacle::NotOnWhatsApp)?;
-    if found.contact_error.is_some() {
-        return Err(Obstacle::Connection);
-    }
-    if !found.is_registered {
-        return Err(Obstacle::NotOnWhatsApp);
-    }
+    let answer = client.contacts().is_on_whatsapp(&[asked.clone()]).await.map_err(|error| match error {
+        ContactError::Iq(error) => unanswered(&error),
+        _ => Obstacle::Recipient,
+    })?;
+    let Some(found) = answer.into_iter().next().filter(|found| found.is_registered) else {
+        return Err(account(client, asked).await);
+    };
     // Where the server names the linked id, it names the number beside it; the library finds the one by the other.
     let address = found.pn_jid.unwrap_or(found.jid).to_non_ad();
     addresses.put(number, address.clone());
     Ok(address)
+}
+
+/// What the server says of a number of which the library says that it has no account. The library takes an answer that says nothing
+/// about it for the same (whatsapp-rust 0.7.0, iq/usync.rs).
+async fn account(client: &Client, number: Jid) -> Obstacle {
+    let user = IsOnWhatsAppUser { jid: number, known_lid: None };
+    let id = fastrand::u64(..).to_string();
+    let question = Account(IsOnWhatsAppSpec::new(vec![user], id, IsOnWhatsAppQueryType::Pn));
+    client.execute(question).await.unwrap_or_else(|error| unanswered(&error))
+}
+
+/// The library's question whether a number has an account, with the answer as the server gave it.
+struct Account(IsOnWhatsAppSpec);
+
+impl IqSpec for Account {
+    type Response = Obstacle;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        self.0.build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> Result<Obstacle, anyhow::Error> {
+        let user = response.get_optional_child_by_tag(&["usync", "list", "user"]);
+        let Some(contact) = user.and_then(|user| user.get_optional_child("contact")) else {
+            return Ok(Obstacle::NotMentioned);
+        };
+        let stated = contact.attrs().optional_string("type");
+        Ok(match stated.as_deref() {
+            // By now it has one, or the server could not look.
+            Some("in") | None => Obstacle::Recipient,
+            Some(_) => Obstacle::NotOnWhatsApp,
+        })
+    }
 }

@@ -41,6 +41,7 @@ use super::{
 use crate::{
     keys::Keys,
     machine::{ClientEvent, End, MessageNews, Receipt, Start},
+    outbox::{NEW_CHATS_CAPPED, TIMELOCKED},
 };
 
 /// The name of the operating system shown under "Linked devices" on the phone.
@@ -337,8 +338,14 @@ impl EventHandler for EventAdapter {
             },
             Event::ServerAck(ack) => {
                 // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
-                if ack.error.as_deref() == Some("463") {
-                    self.ask_for_timelock(Some(reachout_timelock(None)));
+                // That it has started all the chats it may is said by nothing else.
+                match ack.error.as_ref().and_then(|code| code.parse().ok()) {
+                    Some(TIMELOCKED) => self.ask_for_timelock(Some(reachout_timelock(None))),
+                    Some(NEW_CHATS_CAPPED) => {
+                        let capped = Restriction { code: Some(NEW_CHATS_CAPPED), ..reachout_timelock(None) };
+                        self.events.tell(ClientEvent::Restricted(Some(capped)));
+                    }
+                    _ => {}
                 }
                 self.events.tell(ClientEvent::Traffic);
                 if ack.class.as_deref().is_some_and(|class| class != "message") {
@@ -450,7 +457,7 @@ fn timelock(payload: &serde_json::Value) -> Option<Restriction> {
 fn reachout_timelock(ends: Option<i64>) -> Restriction {
     Restriction {
         kind: RestrictionKind::ReachoutTimelock.into(),
-        code: Some(463),
+        code: Some(TIMELOCKED),
         expires_at: ends.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
     }
 }

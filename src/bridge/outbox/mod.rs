@@ -6,28 +6,37 @@
 //! - One message at a time is with the server. So their order is kept, and after a crash or a lost connection there is one
 //!   message of which nobody knows whether it arrived; it goes out again with the id it has, and is the same message to all.
 //! - That a message is handed over is on the disk before it is. Until then it may expire and be called back; from then on
-//!   only the server's word settles it.
+//!   only the server's word settles it. Where it is certain that nothing came of it, that is written too; an attempt to which
+//!   there was no answer stays one, whatever the server says to a later one.
+//! - What is for one person goes in order. What cannot be handed over holds up the others for a minute, and then only those for
+//!   the same person.
 //! - Everything but order and expiry of what waits stands on the disk and not in here: a hundred thousand waiting messages
 //!   are four megabytes.
 
+mod events;
 mod pace;
 #[cfg(test)]
 mod tests;
+mod troubles;
 
-use std::{
-    collections::{HashSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
 pub use whatsapp_operator::bridge_api::{BadRecipient, Recipient, RecipientKey};
 use whatsapp_operator::bridge_api::{MessageCause, MessageState, Sending, WaitsFor};
 
-use self::pace::Pace;
+pub use self::events::{Effect, Event, Link, Obstacle, Settled, Waiting, Write};
+use self::{
+    pace::Pace,
+    troubles::{Troubles, Verdict, doubled},
+};
 use crate::machine::{Generation, later};
 
 /// How long the server may take to acknowledge a message on a connection that works. Real ones take well under a second.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
+/// How long the client may take before it has handed the message over: it may have to ask for the recipient's devices and for
+/// their keys.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(60);
 /// The same after connections in a row on which nothing was acknowledged: the time doubles up to this, because each of them
 /// costs a login.
 const ACKNOWLEDGED_WITHIN_MAX: Duration = Duration::from_secs(600);
@@ -35,140 +44,12 @@ const ACKNOWLEDGED_WITHIN_MAX: Duration = Duration::from_secs(600);
 const AGAIN: Duration = Duration::from_secs(2);
 /// Longest such wait.
 const AGAIN_MAX: Duration = Duration::from_secs(300);
-/// How long a refusal for a restriction keeps new chats back when nobody confirms the restriction: then it is tried again.
+/// How long a refusal for a restriction keeps new chats back when nobody says whether there is one: then it is tried again.
 const RESTRICTION_SUSPECTED: Duration = Duration::from_secs(600);
-/// How often a message goes out whose recipient's phone could not be keyed, before it is given up.
-const KEYING_TRIES: u32 = 3;
 /// The server's code for a message that starts a chat while the account may not.
 pub const TIMELOCKED: i64 = 463;
-
-/// A message that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its place among the messages of the session.
-    pub sequence: u64,
-    /// Who is to get it.
-    pub recipient: RecipientKey,
-    /// Whether this person has got a message of this session before.
-    pub known: bool,
-    /// Until when it may be handed over.
-    pub expires_at: Timestamp,
-    /// It was handed over, and the server has not said anything about it: it neither expires nor can it be called back.
-    pub handed_over: bool,
-}
-
-/// Whether messages can be handed to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// They cannot, and this is what they wait for.
-    Down(WaitsFor),
-    /// They can.
-    Up {
-        /// By this client.
-        client: Generation,
-        /// The account may not start chats.
-        timelocked: bool,
-    },
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event {
-    /// A message is accepted.
-    Accepted(Waiting),
-    /// It is called back, if it is not too late.
-    CallBack(u64),
-    /// Whether messages can be handed over.
-    Link(Link),
-    /// Another pace.
-    Pace(Sending),
-    /// [`Outbox::wake_at`] has come. Harmless at any other time.
-    Tick,
-    /// The client handed it to the server, and could or could not encrypt it for the recipient's phone.
-    HandedOver {
-        /// Which.
-        sequence: u64,
-        /// Whether the phone can read it.
-        keyed: bool,
-    },
-    /// The client could not hand it over.
-    NotHandedOver {
-        /// Which.
-        sequence: u64,
-        /// Why.
-        why: Obstacle,
-    },
-    /// The server has it.
-    Acknowledged {
-        /// Which.
-        sequence: u64,
-        /// When, by the server's clock.
-        at: Option<Timestamp>,
-    },
-    /// The server does not want it.
-    Refused {
-        /// Which.
-        sequence: u64,
-        /// Its code.
-        code: i64,
-    },
-}
-
-/// Why a client could not hand a message over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// The recipient has no account.
-    NotOnWhatsApp,
-    /// It cannot be made into a message.
-    Unsendable,
-    /// The connection is gone or going; nothing was sent, or nobody knows.
-    Connection,
-}
-
-/// How a message was settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// Sent, or one of the states that end it.
-    pub state: MessageState,
-    /// Why it failed.
-    pub cause: Option<MessageCause>,
-    /// The server's code.
-    pub code: Option<i64>,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// What has to be on the disk before anything is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// The message is handed over from here on.
-    HandOver(u64),
-    /// The message is settled.
-    Settle(u64, Settled),
-}
-
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Have this client hand the message over.
-    Send {
-        /// Which client.
-        client: Generation,
-        /// Which message.
-        sequence: u64,
-        /// The recipient's devices are to be asked for anew.
-        fresh: bool,
-    },
-    /// The server acknowledges nothing any more: this connection is to be made anew.
-    Suspect(Generation),
-}
-
-impl Effect {
-    /// Whether it has this message handed over.
-    pub fn sends(&self, message: u64) -> bool {
-        matches!(self, Self::Send { sequence, .. } if *sequence == message)
-    }
-}
+/// Its code for one that starts a chat when the account has started as many as it may (whatsapp-rust's `NackReason`).
+pub const NEW_CHATS_CAPPED: i64 = 475;
 
 /// The server's word that it has a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -181,7 +62,10 @@ struct Acknowledgement {
 struct Flying {
     message: Waiting,
     client: Generation,
+    /// Since when what is due next is due: that the client hands it over, and then the server's word.
     since: Timestamp,
+    /// It was handed over before, and there was no answer.
+    unanswered: bool,
     /// What the client said of the phone's keys, once it did.
     keyed: Option<bool>,
     /// What the server said, when that was faster than the client.
@@ -201,12 +85,10 @@ pub struct Outbox {
     not_before: Option<Timestamp>,
     /// How often in a row it did.
     refusals: u32,
-    /// How often the first message was sent without its recipient's phone.
-    unkeyed: u32,
     /// How many connections were suspected since the server last said anything about a message.
     suspicions: u32,
-    /// Recipients whose messages were refused, known or not, while the account is restricted.
-    locked: HashSet<RecipientKey>,
+    /// Who cannot be written to for now.
+    troubles: Troubles,
     /// The server refused a message as those of a restricted account are; until then the account is taken for one.
     restricted_until: Option<Timestamp>,
     /// No message expires before then.
@@ -226,9 +108,8 @@ impl Outbox {
             pace: Pace::new(spec),
             not_before: None,
             refusals: 0,
-            unkeyed: 0,
             suspicions: 0,
-            locked: HashSet::new(),
+            troubles: Troubles::default(),
             restricted_until: None,
             seed: seed | 1,
         }
@@ -239,12 +120,23 @@ impl Outbox {
     pub fn step(&mut self, event: Event, now: Timestamp) -> (Vec<Write>, Vec<Effect>) {
         let (mut writes, mut effects) = (Vec::new(), Vec::new());
         if self.restricted_until.is_some_and(|until| until <= now) {
-            self.unrestricted();
+            self.restricted_until = None;
         }
         self.apply(event, now, &mut writes);
         self.expire(now, &mut writes);
         self.proceed(now, &mut writes, &mut effects);
+        if !self.troubles.is_empty() {
+            let (waiting, flying) = (&self.waiting, self.flying.map(|flying| flying.message));
+            self.troubles.keep(|recipient| waiting.iter().chain(&flying).any(|waiting| waiting.recipient == recipient));
+        }
         (writes, effects)
+    }
+
+    /// The client is given the message only now: writing that it is took its time.
+    pub fn begins(&mut self, sequence: u64, now: Timestamp) {
+        if let Some(flying) = self.flying_of(sequence) {
+            flying.since = now;
+        }
     }
 
     /// Takes back an [`Event::Accepted`] that could not be written: nothing has come of it yet.
@@ -260,8 +152,8 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.waiting.clear();
         (self.flying, self.next_expiry, self.not_before) = (None, None, None);
-        (self.refusals, self.unkeyed, self.suspicions) = (0, 0, 0);
-        self.unrestricted();
+        (self.refusals, self.suspicions) = (0, 0);
+        (self.troubles, self.restricted_until) = (Troubles::default(), None);
     }
 
     fn position(&self, sequence: u64) -> Result<usize, usize> {
@@ -309,7 +201,10 @@ impl Outbox {
         let waiting = self.waiting.get(position)?;
         Some(match self.link {
             Link::Down(why) => (why, None),
-            Link::Up { .. } if self.is_locked(waiting) => (WaitsFor::Restriction, None),
+            Link::Up { .. } if self.is_locked(waiting, now) => (WaitsFor::Restriction, None),
+            Link::Up { .. } if let Some(until) = self.troubles.aside_until(waiting.recipient, now) => {
+                (WaitsFor::Pacing, Some(until))
+            }
             Link::Up { .. } => {
                 let why = if position == 0 && self.flying.is_none() { WaitsFor::Pacing } else { WaitsFor::Turn };
                 (why, Some(self.pace.estimate(position + usize::from(self.flying.is_some()), now)))
@@ -320,28 +215,37 @@ impl Outbox {
     /// When [`Event::Tick`] is due.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let acknowledged_by =
-            self.flying.filter(|flying| !flying.suspected).map(|flying| later(flying.since, self.patience()));
-        let turn = match (self.flying, self.candidate()) {
-            (None, Some(position)) => self.waiting.get(position).map(|waiting| self.turn_of(waiting, now)),
-            _ => None,
+            self.flying.filter(|flying| !flying.suspected).map(|flying| later(flying.since, self.patience(&flying)));
+        let (turn, again) = match (self.flying, self.link) {
+            (None, Link::Up { .. }) => {
+                let next = self.candidate(now).and_then(|position| self.waiting.get(position));
+                (next.map(|waiting| self.turn_of(waiting, now)), self.troubles.next(now))
+            }
+            _ => (None, None),
         };
-        [acknowledged_by, self.next_expiry, self.restricted_until, turn].into_iter().flatten().min()
+        [acknowledged_by, self.next_expiry, self.restricted_until, turn, again].into_iter().flatten().min()
     }
 
     fn apply(&mut self, event: Event, now: Timestamp, writes: &mut Vec<Write>) {
         match event {
             Event::Accepted(waiting) => {
                 self.may_expire(waiting.expires_at);
+                if waiting.known {
+                    self.knows(&[waiting.recipient]);
+                }
                 // At the end, but for one that the disk had taken when it seemed not to.
                 self.line_up(waiting);
             }
             Event::CallBack(sequence) => self.call_back(sequence, now, writes),
-            Event::Link(link) => self.linked(link),
+            Event::Link(link) => self.linked(link, now),
             Event::Pace(spec) => self.pace.set(spec),
+            // Of many people who were refused one after the other that is not believed.
+            Event::Unrestricted if !self.troubles.are_several(now) => self.restricted_until = None,
+            Event::Unrestricted => {}
             Event::Tick => {}
             Event::HandedOver { sequence, keyed } => {
                 if let Some(flying) = self.flying_of(sequence) {
-                    flying.keyed = Some(keyed);
+                    (flying.keyed, flying.since) = (Some(keyed), now);
                     self.conclude(now, writes);
                 }
             }
@@ -376,26 +280,25 @@ impl Outbox {
             .is_ok_and(|position| self.waiting.get(position).is_some_and(|waiting| !waiting.handed_over))
     }
 
-    fn linked(&mut self, link: Link) {
-        let client = |link| if let Link::Up { client, .. } = link { Some(client) } else { None };
-        // Whatever is with a client that is gone goes out again by the next one.
-        if self.flying.is_some_and(|flying| client(link) != Some(flying.client)) {
-            self.land();
-        }
+    fn linked(&mut self, link: Link, now: Timestamp) {
+        let was = self.flying.filter(|flying| link.client() != Some(flying.client));
         // What was suspected is over when what was known is.
-        let known = |link| matches!(link, Link::Up { timelocked: true, .. });
-        if known(self.link) && matches!(link, Link::Up { timelocked: false, .. }) {
-            self.unrestricted();
+        if self.link.is_timelocked() && matches!(link, Link::Up { timelocked: false, .. }) {
+            self.restricted_until = None;
+            self.troubles.unrestricted();
         }
-        if client(link) != client(self.link) {
+        if link.client() != self.link.client() {
             self.not_before = None;
+            self.troubles.reconnected();
         }
         self.link = link;
-    }
-
-    fn unrestricted(&mut self) {
-        self.restricted_until = None;
-        self.locked.clear();
+        if let Some(Flying { message, suspected, keyed, .. }) = was {
+            if suspected && keyed.is_none() {
+                self.troubles.silent(message.recipient, now);
+            }
+            // Whatever is with a client that is gone goes out again by the next one.
+            self.land();
+        }
     }
 
     /// Puts the message that is with the server back in its place.
@@ -423,31 +326,32 @@ impl Outbox {
         self.refusals = 0;
         if keyed {
             self.flying = None;
-            self.unkeyed = 0;
+            self.troubles.over(message.recipient);
             if !message.known {
-                let others = self.waiting.iter_mut().filter(|waiting| waiting.recipient == message.recipient);
-                others.for_each(|waiting| waiting.known = true);
+                self.knows(&[message.recipient]);
             }
             let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: at.unwrap_or(now) };
             return writes.push(Write::Settle(message.sequence, settled));
         }
-        self.unkeyed += 1;
-        if self.unkeyed >= KEYING_TRIES {
-            self.fail(message.sequence, MessageCause::RecipientUnreachable, None, now, writes);
-        } else {
-            self.land();
-            self.wait_a_while(now);
+        match self.troubles.not_keyed(message.recipient) {
+            Verdict::Unreachable | Verdict::NotOnWhatsApp => {
+                self.fail(message, MessageCause::RecipientUnreachable, None, now, writes);
+            }
+            Verdict::Again => {
+                self.land();
+                self.wait_a_while(now);
+            }
         }
     }
 
     fn hindered(&mut self, sequence: u64, why: Obstacle, now: Timestamp, writes: &mut Vec<Write>) {
-        if self.flying_of(sequence).is_none() {
-            return;
-        }
+        let Some(Flying { message, .. }) = self.flying_of(sequence).copied() else { return };
         match why {
-            Obstacle::NotOnWhatsApp => self.fail(sequence, MessageCause::NotOnWhatsApp, None, now, writes),
-            Obstacle::Unsendable => self.fail(sequence, MessageCause::Unsendable, None, now, writes),
+            Obstacle::NotOnWhatsApp => self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
+            Obstacle::Unsendable => self.fail(message, MessageCause::Unsendable, None, now, writes),
+            Obstacle::NotMentioned | Obstacle::Recipient => self.again(Some(why), now, writes),
             Obstacle::Connection => {
+                self.troubles.failed(message.recipient, Some(why), now);
                 self.land();
                 self.wait_a_while(now);
             }
@@ -455,42 +359,60 @@ impl Outbox {
     }
 
     fn refused(&mut self, sequence: u64, code: i64, now: Timestamp, writes: &mut Vec<Write>) {
-        let Some(flying) = self.flying_of(sequence).copied() else { return };
+        let Some(Flying { message, .. }) = self.flying_of(sequence).copied() else { return };
         self.suspicions = 0;
         match code {
-            TIMELOCKED => {
+            TIMELOCKED | NEW_CHATS_CAPPED => {
+                self.troubles.not_started(message.recipient, now);
                 // Whoever runs the session asks whether it is restricted, and may get no answer.
-                self.locked.insert(flying.message.recipient);
                 self.restricted_until = Some(later(now, RESTRICTION_SUSPECTED));
-                self.land();
-                // The server has said that it did not take it.
-                self.no_longer_handed_over(sequence);
+                self.take_back(writes);
             }
-            429 | 500..=599 => {
-                self.land();
-                self.no_longer_handed_over(sequence);
-                self.wait_a_while(now);
-            }
-            _ => self.fail(sequence, MessageCause::RefusedByServer, Some(code), now, writes),
+            429 | 500..=599 => self.again(None, now, writes),
+            _ => self.fail(message, MessageCause::RefusedByServer, Some(code), now, writes),
         }
     }
 
-    fn no_longer_handed_over(&mut self, sequence: u64) {
-        if let Ok(position) = self.position(sequence)
-            && let Some(waiting) = self.waiting.get_mut(position)
-        {
-            waiting.handed_over = false;
-            let expires_at = waiting.expires_at;
-            self.may_expire(expires_at);
+    /// Nothing came of the message that is with the server, and that is certain: it goes again later, if it is not given up.
+    fn again(&mut self, why: Option<Obstacle>, now: Timestamp, writes: &mut Vec<Write>) {
+        let Some(Flying { message, unanswered, .. }) = self.flying else { return };
+        match self.troubles.failed(message.recipient, why, now) {
+            Verdict::NotOnWhatsApp => return self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
+            // An attempt without an answer may have arrived: it is tried until there is one.
+            Verdict::Unreachable if !unanswered => {
+                return self.fail(message, MessageCause::RecipientUnreachable, None, now, writes);
+            }
+            Verdict::Unreachable | Verdict::Again => {}
         }
+        self.take_back(writes);
+        self.wait_a_while(now);
     }
 
-    fn fail(&mut self, sequence: u64, cause: MessageCause, code: Option<i64>, now: Timestamp, writes: &mut Vec<Write>) {
+    /// Puts the message that is with the server back in its place, because nothing came of it: as if it had not been handed over,
+    /// unless it was before and there was no answer.
+    fn take_back(&mut self, writes: &mut Vec<Write>) {
+        let Some(Flying { mut message, unanswered, .. }) = self.flying.take() else { return };
+        if !unanswered {
+            message.handed_over = false;
+            self.may_expire(message.expires_at);
+            writes.push(Write::TakeBack(message.sequence));
+        }
+        self.line_up(message);
+    }
+
+    fn fail(
+        &mut self,
+        message: Waiting,
+        cause: MessageCause,
+        code: Option<i64>,
+        now: Timestamp,
+        writes: &mut Vec<Write>,
+    ) {
         self.flying = None;
-        self.unkeyed = 0;
         self.refusals = 0;
+        self.troubles.over(message.recipient);
         let settled = Settled { code, ..Settled::ended(MessageState::Failed, Some(cause), now) };
-        writes.push(Write::Settle(sequence, settled));
+        writes.push(Write::Settle(message.sequence, settled));
     }
 
     /// Whether the server stopped to acknowledge messages, as far as is known: a connection was suspected for it, and nothing has
@@ -499,15 +421,14 @@ impl Outbox {
         self.suspicions > 0
     }
 
-    fn patience(&self) -> Duration {
-        let doubled = ACKNOWLEDGED_WITHIN.saturating_mul(2_u32.saturating_pow(self.suspicions.min(16)));
-        doubled.min(ACKNOWLEDGED_WITHIN_MAX)
+    fn patience(&self, flying: &Flying) -> Duration {
+        let first = if flying.keyed.is_some() { ACKNOWLEDGED_WITHIN } else { HANDED_OVER_WITHIN };
+        doubled(first, self.suspicions, ACKNOWLEDGED_WITHIN_MAX)
     }
 
     fn wait_a_while(&mut self, now: Timestamp) {
-        let wait = AGAIN.saturating_mul(2_u32.saturating_pow(self.refusals.min(16))).min(AGAIN_MAX);
+        self.not_before = Some(later(now, doubled(AGAIN, self.refusals, AGAIN_MAX)));
         self.refusals = self.refusals.saturating_add(1);
-        self.not_before = Some(later(now, wait));
     }
 
     fn expire(&mut self, now: Timestamp, writes: &mut Vec<Write>) {
@@ -526,9 +447,10 @@ impl Outbox {
 
     /// Hands over what is next, and suspects a connection on which nothing is acknowledged.
     fn proceed(&mut self, now: Timestamp, writes: &mut Vec<Write>, effects: &mut Vec<Effect>) {
-        let patience = self.patience();
+        let overdue = |flying: &Flying| !flying.suspected && later(flying.since, self.patience(flying)) <= now;
+        let overdue = self.flying.as_ref().is_some_and(overdue);
         if let Some(flying) = &mut self.flying {
-            if !flying.suspected && later(flying.since, patience) <= now {
+            if overdue {
                 flying.suspected = true;
                 self.suspicions = self.suspicions.saturating_add(1);
                 effects.push(Effect::Suspect(flying.client));
@@ -536,36 +458,43 @@ impl Outbox {
             return;
         }
         let Link::Up { client, .. } = self.link else { return };
-        let Some(position) = self.candidate() else { return };
+        let Some(position) = self.candidate(now) else { return };
         let due = self.waiting.get(position).is_some_and(|waiting| self.turn_of(waiting, now) <= now);
         if !due {
             return;
         }
         let Some(mut message) = self.waiting.remove(position) else { return };
-        if !message.handed_over {
+        let unanswered = message.handed_over;
+        if !unanswered {
             message.handed_over = true;
             writes.push(Write::HandOver(message.sequence));
         }
         let jitter = self.random();
         self.pace.spend(message.recipient, now, jitter);
         self.not_before = None;
-        self.flying = Some(Flying { message, client, since: now, keyed: None, acknowledged: None, suspected: false });
-        effects.push(Effect::Send { client, sequence: message.sequence, fresh: self.unkeyed > 0 });
+        self.flying =
+            Some(Flying { message, client, since: now, unanswered, keyed: None, acknowledged: None, suspected: false });
+        let fresh = self.troubles.are_with(message.recipient);
+        effects.push(Effect::Send { client, sequence: message.sequence, fresh });
     }
 
-    /// The first message that nothing but its time keeps back. Only a restriction lets others overtake.
-    fn candidate(&self) -> Option<usize> {
+    /// The first message that nothing but its time keeps back. Only a restriction, and a recipient who cannot be reached, let
+    /// others overtake.
+    fn candidate(&self, now: Timestamp) -> Option<usize> {
         let Link::Up { .. } = self.link else { return None };
-        self.waiting.iter().position(|waiting| !self.is_locked(waiting))
+        let is_free = |waiting: &Waiting| {
+            !self.is_locked(waiting, now) && self.troubles.aside_until(waiting.recipient, now).is_none()
+        };
+        self.waiting.iter().position(is_free)
     }
 
     /// Whether only those who have got a message before are written to.
     pub fn is_restricted(&self) -> bool {
-        matches!(self.link, Link::Up { timelocked: true, .. }) || self.restricted_until.is_some()
+        self.link.is_timelocked() || self.restricted_until.is_some()
     }
 
-    fn is_locked(&self, waiting: &Waiting) -> bool {
-        self.is_restricted() && (!waiting.known || self.locked.contains(&waiting.recipient))
+    fn is_locked(&self, waiting: &Waiting, now: Timestamp) -> bool {
+        (self.is_restricted() && !waiting.known) || self.troubles.is_locked(waiting.recipient, now)
     }
 
     fn turn_of(&self, waiting: &Waiting, now: Timestamp) -> Timestamp {
@@ -577,12 +506,6 @@ impl Outbox {
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         self.seed
-    }
-}
-
-impl Settled {
-    fn ended(state: MessageState, cause: Option<MessageCause>, at: Timestamp) -> Self {
-        Self { state, cause, code: None, at }
     }
 }
 

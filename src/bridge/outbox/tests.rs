@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{troubles::*, *};
 
 const CLIENT: Generation = 1;
 
@@ -138,7 +138,89 @@ fn connections_on_which_nothing_is_acknowledged_are_suspected_less_and_less_ofte
     }
     story.sends(1).is_acknowledged(1).sends(2);
     assert!(!story.outbox.is_unacknowledged());
+    story.happens(Event::HandedOver { sequence: 2, keyed: true });
     assert_eq!(story.outbox.wake_at(story.now), Some(later(story.now, ACKNOWLEDGED_WITHIN)));
+}
+
+#[test]
+fn the_server_has_its_time_from_when_the_message_is_handed_over() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).goes_up(CLIENT).sends(1);
+    // The disk was full for a minute before the client could be told.
+    story.now = later(story.now, Duration::from_secs(70));
+    story.outbox.begins(1, story.now);
+    story.passes(30);
+    assert_eq!(story.effects, [], "asking for the recipient's devices takes time");
+    story.happens(Event::HandedOver { sequence: 1, keyed: true }).passes(19);
+    assert_eq!(story.effects, []);
+    story.passes(1);
+    assert_eq!(story.effects, [Effect::Suspect(CLIENT)]);
+}
+
+#[test]
+fn a_client_that_never_hands_over_is_suspected_and_the_recipient_is_overtaken_at_last() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 1).accepts(3, 3).goes_up(1);
+    for (client, patience) in [(2, 60), (3, 120), (4, 240)] {
+        story.sends(1).passes(patience);
+        assert_eq!(story.effects, [Effect::Suspect(client - 1)]);
+        story.happens(Event::Link(Link::Down(WaitsFor::Connection))).goes_up(client);
+    }
+    story.sends(3).is_acknowledged(3).sends(None).passes(AGAIN_MAX.as_secs()).sends(1);
+    assert!(!story.outbox.can_be_called_back(1), "nobody knows whether it was sent");
+}
+
+#[test]
+fn what_cannot_be_handed_over_holds_up_others_for_a_minute_and_is_given_up_at_last() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 1).accepts(3, 3).goes_up(CLIENT);
+    let fails = Event::NotHandedOver { sequence: 1, why: Obstacle::Recipient };
+    let mut waited = 0;
+    for pause in [2, 4, 8, 16] {
+        story.sends(1).happens(fails).sends(None);
+        assert_eq!(story.writes, [Write::TakeBack(1)]);
+        assert_eq!(story.waits_for(3), Some(WaitsFor::Turn));
+        story.passes(pause);
+        waited += pause;
+    }
+    assert_eq!(waited, 30);
+    story.sends(1).happens(fails).passes(32).sends(3);
+    assert_eq!((story.waits_for(1), story.waits_for(2)), (Some(WaitsFor::Pacing), Some(WaitsFor::Pacing)));
+    assert!(story.outbox.can_be_called_back(1), "nothing was sent");
+    story.is_acknowledged(3).sends(None);
+    for _ in 6..10 {
+        story.passes(AGAIN_MAX.as_secs()).sends(1).happens(fails);
+        assert_eq!(story.writes, [Write::TakeBack(1)]);
+    }
+    story.passes(AGAIN_MAX.as_secs()).sends(1).happens(fails);
+    story.settles(1, MessageState::Failed, MessageCause::RecipientUnreachable).sends(2);
+}
+
+#[test]
+fn who_is_not_mentioned_again_and_again_has_no_account() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).goes_up(CLIENT).sends(1);
+    let fails = Event::NotHandedOver { sequence: 1, why: Obstacle::NotMentioned };
+    story.happens(fails).passes(2).sends(1).happens(fails).passes(4).sends(1).happens(fails);
+    story.settles(1, MessageState::Failed, MessageCause::NotOnWhatsApp);
+}
+
+#[test]
+fn an_attempt_without_an_answer_stays_one_whatever_is_said_to_a_later_one() {
+    for code in [463, 503] {
+        let mut story = Story::unpaced();
+        story.accepts(1, 1).goes_up(CLIENT).sends(1).happens(Event::Link(Link::Down(WaitsFor::Connection)));
+        story.goes_up(2).sends(1).happens(Event::Refused { sequence: 1, code });
+        assert_eq!(story.writes, []);
+        assert!(!story.outbox.can_be_called_back(1), "{code}: the first may have arrived");
+        story.passes(7200);
+        assert!(story.outbox.holds(1), "{code}: it does not expire");
+        // To the only attempt there was an answer.
+        let mut story = Story::unpaced();
+        story.accepts(1, 1).goes_up(CLIENT).sends(1).happens(Event::Refused { sequence: 1, code });
+        assert_eq!(story.writes, [Write::TakeBack(1)]);
+        assert!(story.outbox.can_be_called_back(1));
+    }
 }
 
 #[test]
@@ -190,6 +272,41 @@ fn a_restriction_that_nobody_confirms_is_tried_again_later_and_not_at_once() {
 }
 
 #[test]
+fn an_account_that_is_not_restricted_goes_on_without_whom_it_may_not_write_to() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 2).goes_up(CLIENT).sends(1);
+    story.happens(Event::Refused { sequence: 1, code: TIMELOCKED }).sends(None);
+    story.happens(Event::Unrestricted).sends(2).is_acknowledged(2).sends(None);
+    assert_eq!(story.waits_for(1), Some(WaitsFor::Restriction));
+    // Each time it is refused it is kept back for longer.
+    story.passes(600).sends(1).happens(Event::Refused { sequence: 1, code: TIMELOCKED }).happens(Event::Unrestricted);
+    story.passes(1199).sends(None).passes(1).sends(1);
+}
+
+#[test]
+fn many_who_are_refused_are_the_account_s_trouble_whatever_is_said() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 2).accepts(3, 3).accepts(4, 4).goes_up(CLIENT);
+    for sequence in 1..=3 {
+        story.sends(sequence).happens(Event::Refused { sequence, code: NEW_CHATS_CAPPED }).sends(None);
+        story.happens(Event::Unrestricted);
+    }
+    story.sends(None);
+    assert_eq!(story.waits_for(4), Some(WaitsFor::Restriction));
+}
+
+#[test]
+fn what_is_for_one_person_stays_in_order_under_a_restriction() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 2).goes_up(CLIENT).sends(1);
+    story.happens(Event::Refused { sequence: 1, code: TIMELOCKED }).sends(None);
+    let expires_at = later(story.now, Duration::from_secs(3600));
+    // This person was written to before, which is found out when the next message to them comes.
+    let known = Waiting { sequence: 3, recipient: 2, known: true, expires_at, handed_over: false };
+    story.happens(Event::Accepted(known)).sends(2).is_acknowledged(2).sends(3);
+}
+
+#[test]
 fn a_refusal_fails_and_one_that_may_pass_waits() {
     let mut story = Story::unpaced();
     story.accepts(1, 1).accepts(2, 2).goes_up(CLIENT).happens(Event::Refused { sequence: 1, code: 479 });
@@ -235,6 +352,7 @@ impl Disk {
         for write in writes {
             match *write {
                 Write::HandOver(sequence) => self.waiting.get_mut(&sequence).unwrap().handed_over = true,
+                Write::TakeBack(sequence) => self.waiting.get_mut(&sequence).unwrap().handed_over = false,
                 Write::Settle(sequence, settled) => {
                     assert!(self.waiting.remove(&sequence).is_some(), "{sequence} is settled twice");
                     self.settled.insert(sequence, settled);
@@ -260,7 +378,7 @@ enum Step {
     Keyed(bool),
     Acknowledge,
     Refuse(i64),
-    Hinder(bool),
+    Hinder(Obstacle),
     Crash,
 }
 
@@ -274,7 +392,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop::bool::weighted(0.8).prop_map(Step::Keyed),
         4 => Just(Step::Acknowledge),
         1 => prop_oneof![Just(463), Just(479), Just(503)].prop_map(Step::Refuse),
-        1 => any::<bool>().prop_map(Step::Hinder),
+        1 => prop_oneof![
+            Just(Obstacle::NotOnWhatsApp), Just(Obstacle::NotMentioned), Just(Obstacle::Recipient), Just(Obstacle::Connection),
+        ].prop_map(Step::Hinder),
         1 => Just(Step::Crash),
     ];
     prop::collection::vec(step, 1..120)
@@ -293,6 +413,8 @@ proptest! {
         // What the server has seen, by sequence, in order of the first time; and what it acknowledged.
         let (mut seen, mut acknowledged): (Vec<u64>, BTreeSet<u64>) = (Vec::new(), BTreeSet::new());
         let mut refused = BTreeSet::new();
+        // Those with an attempt to which there was no answer.
+        let mut unanswered = BTreeSet::new();
         let mut out: Option<(Generation, u64)> = None;
         let mut recipients = BTreeMap::new();
         for step in steps.into_iter().chain([Step::Up { timelocked: false }]) {
@@ -307,12 +429,19 @@ proptest! {
                     Event::Accepted(waiting)
                 }
                 Step::CallBack(sequence) => Event::CallBack(sequence),
-                Step::Up { timelocked } => { client += 1; Event::Link(Link::Up { client, timelocked }) }
-                Step::Down => Event::Link(Link::Down(WaitsFor::Connection)),
+                Step::Up { timelocked } => {
+                    client += 1;
+                    unanswered.extend(out.take().map(|(_, sequence)| sequence));
+                    Event::Link(Link::Up { client, timelocked })
+                }
+                Step::Down => {
+                    unanswered.extend(out.take().map(|(_, sequence)| sequence));
+                    Event::Link(Link::Down(WaitsFor::Connection))
+                }
                 Step::Pass(seconds) => { now = later(now, Duration::from_secs(seconds)); Event::Tick }
                 Step::Crash => {
                     outbox = Outbox::new(disk.waiting.values().copied(), spec, 5);
-                    out = None;
+                    unanswered.extend(out.take().map(|(_, sequence)| sequence));
                     continue;
                 }
                 Step::Keyed(keyed) => {
@@ -329,13 +458,18 @@ proptest! {
                     if code != 463 && code != 503 { refused.insert(sequence); }
                     Event::Refused { sequence, code }
                 }
-                Step::Hinder(for_good) => {
+                Step::Hinder(why) => {
                     let Some((_, sequence)) = out else { continue };
-                    let why = if for_good { Obstacle::NotOnWhatsApp } else { Obstacle::Connection };
+                    if why == Obstacle::Connection { unanswered.insert(sequence); }
                     Event::NotHandedOver { sequence, why }
                 }
             };
             let (writes, effects) = outbox.step(event, now);
+            for write in &writes {
+                if let Write::Settle(sequence, Settled { state: MessageState::Expired | MessageState::Cancelled, .. }) = write {
+                    prop_assert!(!unanswered.contains(sequence), "{sequence} may have arrived");
+                }
+            }
             disk.take(&writes);
             if outbox.flying.is_none() { out = None; }
             for effect in effects {

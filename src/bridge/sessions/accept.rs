@@ -14,11 +14,11 @@ use super::{
     outboxes::Place,
     refusal::Refusal,
     request::{Asked, NewMessage},
-    session::Actor,
+    session::{Actor, Owed},
 };
 use crate::{
     backend::Outgoing,
-    outbox::{Effect, Event, Recipient, Waiting, Write},
+    outbox::{Effect, Event, Recipient, Waiting},
     store::{Change, MessageChange, StoreError, Told},
 };
 
@@ -55,6 +55,12 @@ struct Accepted {
     answer: oneshot::Sender<Result<(Message, bool), Refusal>>,
 }
 
+/// A message of which nobody knows whether the store has taken it, and its place while that is so.
+pub(super) struct Undecided {
+    sequence: u64,
+    place: Place,
+}
+
 /// What is to be written for the messages that are accepted, and done after that.
 #[derive(Default)]
 struct Batch {
@@ -87,8 +93,10 @@ impl Actor {
         if batch.accepted.is_empty() {
             return;
         }
-        match self.shared.store.apply(batch.changes).await {
+        let changes = std::mem::take(&mut batch.changes);
+        match self.shared.store.apply(changes).await {
             Ok(told) => self.accepted(batch.accepted, batch.effects, told).await,
+            Err(error @ StoreError::Slow(_)) => self.undecided(batch, &error),
             Err(error) => self.not_accepted(batch.accepted, batch.others, batch.effects, &error),
         }
     }
@@ -124,8 +132,7 @@ impl Actor {
         let (writes, effects) = self.outbox.step(Event::Accepted(waiting), now);
         batch.changes.push(Change::Message(MessageChange::Accept { message, recipient }));
         for write in writes {
-            let change = self.change(write);
-            let (Write::HandOver(of) | Write::Settle(of, _)) = write;
+            let (of, change) = (write.sequence(), self.change(write));
             if of != sequence && batch.accepted.iter().all(|accepted| accepted.sequence != of) {
                 batch.others.push(change.clone());
             }
@@ -190,7 +197,49 @@ impl Actor {
             effects.retain(|effect| !effect.sends(sequence));
             let _ = answer.send(Err(error.clone().into()));
         }
-        self.owe(others, effects, error.clone());
+        self.owe(Owed { changes: others, effects, ..Owed::default() }, error.clone());
+    }
+
+    /// The disk takes its time, and may have them yet. Who asked is told so, and may ask again; the session does nothing else
+    /// until it is known.
+    fn undecided(&mut self, batch: Batch, error: &StoreError) {
+        let Batch { accepted, others, effects, .. } = batch;
+        let mut undecided = Vec::new();
+        for Accepted { sequence, place, answer, .. } in accepted {
+            undecided.push(Undecided { sequence, place });
+            let _ = answer.send(Err(error.clone().into()));
+        }
+        self.owe(Owed { changes: others, effects, undecided }, error.clone());
+    }
+
+    /// Makes the changes that are owed, finds out which messages the store has taken, and does what follows.
+    pub(super) async fn settle_owed(&mut self, owed: Owed) {
+        if owed.undecided.is_empty() {
+            return self.write_messages(owed.changes, owed.effects).await;
+        }
+        let asked = if owed.changes.is_empty() { vec![Change::Nothing] } else { owed.changes.clone() };
+        // Once this is made, whatever the store was asked for before is made or is not.
+        if let Err(error) = self.shared.store.apply(asked).await {
+            return self.owe(owed, error);
+        }
+        let Owed { mut effects, undecided, .. } = owed;
+        let mut undecided = undecided.into_iter();
+        while let Some(one) = undecided.next() {
+            match self.shared.store.reader.message_at(self.state.id(), one.sequence).await {
+                Err(error) if !error.is_unreadable() => {
+                    let undecided = std::iter::once(one).chain(undecided).collect();
+                    return self.owe(Owed { changes: Vec::new(), effects, undecided }, error);
+                }
+                Ok(None) => {
+                    self.outbox.withdraw(one.sequence);
+                    effects.retain(|effect| !effect.sends(one.sequence));
+                }
+                Ok(Some(_)) | Err(_) => one.place.keep(),
+            }
+        }
+        self.carry_out_messages(effects).await;
+        // What was not taken may have stood before what waits.
+        self.message_event(Event::Tick).await;
     }
 
     /// Often the message that was accepted last is the next to be sent; it need not be read for that.

@@ -47,11 +47,22 @@ pub fn was_set_since(known: SignedDuration) -> bool {
     (step() - known).abs() >= STEP
 }
 
-/// Until a moment of [`now`], or until the wall clock is set away from where it is `known` to be.
-pub async fn sleep_until(at: Timestamp, known: SignedDuration) {
+/// Until a moment of [`now`]; for ever without one.
+pub async fn sleep_until(at: Option<Timestamp>) {
+    sleep_while(at, || true).await;
+}
+
+/// Until a moment of [`now`], or until the wall clock is set away from where it is `known` to be. Whoever waits for this has to
+/// take up where the clock is then.
+pub async fn sleep_until_or_set(at: Option<Timestamp>, known: SignedDuration) {
+    sleep_while(at, || !was_set_since(known)).await;
+}
+
+async fn sleep_while(at: Option<Timestamp>, nothing_else: impl Fn() -> bool) {
+    let Some(at) = at else { return std::future::pending().await };
     loop {
         let wait = Duration::try_from(at.duration_since(now())).unwrap_or(Duration::ZERO);
-        if wait.is_zero() || was_set_since(known) {
+        if wait.is_zero() || !nothing_else() {
             return;
         }
         tokio::time::sleep(wait.min(LOOK_EVERY)).await;
@@ -164,6 +175,6 @@ mod tests {
         assert!(step().is_zero());
         // Known to be an hour away, it was set since.
         let hour = SignedDuration::from_hours(1);
-        sleep_until(now() + hour, hour).await;
+        sleep_until_or_set(Some(now() + hour), hour).await;
     }
 }

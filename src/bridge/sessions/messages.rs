@@ -8,7 +8,7 @@ use super::{
     clock,
     refusal::Refusal,
     request::{MessageRequest, Wait},
-    session::{Actor, Flying, Input},
+    session::{Actor, Flying, Input, Owed},
 };
 use crate::{
     backend::{Delivery, Outgoing, Refused},
@@ -64,17 +64,23 @@ impl Actor {
     pub(super) async fn follow_session(&mut self) {
         let link = link(&self.state, clock::now());
         if link != self.outbox.link() {
-            let newly_locked = matches!(link, Link::Up { timelocked: true, .. });
-            if newly_locked && self.outbox.len() > 0 {
-                // Without an answer they count as unknown, and wait.
-                let known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
-                self.outbox.knows(&known);
+            if link.is_timelocked() {
+                self.recall().await;
             }
             self.message_event(Event::Link(link)).await;
         }
         let pace = self.state.kept.spec.sending;
         if pace != self.outbox.pace() {
             self.message_event(Event::Pace(pace)).await;
+        }
+    }
+
+    /// Finds out which of those who wait for a message have got one before.
+    async fn recall(&mut self) {
+        if self.outbox.len() > 0 {
+            // Without an answer they count as unknown, and wait.
+            let known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
+            self.outbox.knows(&known);
         }
     }
 
@@ -90,12 +96,10 @@ impl Actor {
     }
 
     pub(super) async fn write_messages(&mut self, changes: Vec<Change>, effects: Vec<Effect>) {
-        if !changes.is_empty() {
-            let settled = changes.iter().filter(|change| change.settles()).count();
-            if let Err(error) = self.shared.store.apply(changes.clone()).await {
-                return self.owe(changes, effects, error);
-            }
-            self.shared.outboxes.leave(settled);
+        if !changes.is_empty()
+            && let Err(error) = self.shared.store.apply(changes.clone()).await
+        {
+            return self.owe(Owed { changes, effects, ..Owed::default() }, error);
         }
         self.carry_out_messages(effects).await;
     }
@@ -104,6 +108,7 @@ impl Actor {
         let session = self.state.id().to_owned();
         Change::Message(match write {
             Write::HandOver(sequence) => MessageChange::HandOver { session, sequence },
+            Write::TakeBack(sequence) => MessageChange::TakeBack { session, sequence },
             Write::Settle(sequence, mut settled) => {
                 // The server's own time is the wall's already.
                 if settled.at <= clock::now() {
@@ -132,6 +137,7 @@ impl Actor {
     }
 
     async fn send(&mut self, client: Generation, sequence: u64, fresh: bool) {
+        self.outbox.begins(sequence, clock::now());
         let kept = self.outgoing.take().filter(|(of, _)| *of == sequence).map(|(_, outgoing)| outgoing);
         let outgoing = match kept {
             Some(outgoing) => Some(Outgoing { fresh, ..outgoing }),
@@ -196,8 +202,14 @@ impl Actor {
 
     /// An event by a client; one that is gone has nothing to say any more.
     pub(super) async fn told_by(&mut self, client: Generation, event: Event) {
-        if matches!(self.outbox.link(), Link::Up { client: live, .. } if live == client) {
-            self.message_event(event).await;
+        if self.outbox.link().client() != Some(client) {
+            return;
+        }
+        let was = self.outbox.is_restricted();
+        self.message_event(event).await;
+        if self.outbox.is_restricted() && !was {
+            self.recall().await;
+            self.message_event(Event::Tick).await;
         }
     }
 

@@ -58,7 +58,7 @@ impl Outboxes {
         }
     }
 
-    /// So many wait no longer.
+    /// So many wait no longer. Told by the store when that is written, whatever it was that settled them.
     pub fn leave(&self, count: usize) {
         self.waiting.fetch_sub(count, Ordering::Relaxed);
     }

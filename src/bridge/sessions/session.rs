@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     task::AbortHandle,
@@ -17,6 +17,7 @@ use whatsapp_operator::bridge_api::{MessageCause, Session, SessionPhase, Session
 
 use super::{
     Shared,
+    accept::Undecided,
     clock::{self, for_people},
     request::{MessageRequest, Request},
 };
@@ -45,16 +46,22 @@ pub(super) enum Input {
 
 /// What has happened and cannot be refused, and the store would not take. Nothing else happens to the session until it does.
 struct Unstored {
-    what: Happened,
+    event: Option<Event>,
+    messages: Owed,
     error: StoreError,
     wait: Duration,
     again: Instant,
 }
 
-enum Happened {
-    Event(Event),
-    /// Changes of messages, and what follows from them.
-    Messages(Vec<Change>, Vec<outbox::Effect>),
+/// What is owed to the store, and to those who wait for messages.
+#[derive(Default)]
+pub(super) struct Owed {
+    /// Changes of messages.
+    pub(super) changes: Vec<Change>,
+    /// What follows from them.
+    pub(super) effects: Vec<outbox::Effect>,
+    /// Messages of which nobody knows whether the store has taken them: it was too slow to say.
+    pub(super) undecided: Vec<Undecided>,
 }
 
 /// The task's own things, next to the state.
@@ -119,24 +126,17 @@ impl Actor {
         self.take(Event::Tick).await;
         loop {
             let again = self.unstored.as_ref().map(|unstored| unstored.again);
+            // In no order: who asks without a pause must not keep the session from what happens to it.
             tokio::select! {
-                biased;
                 () = shared.closing.cancelled() => return self.close().await,
                 request = requests.recv() => match request {
-                    Some(request) => self.answer_all(request, &mut requests).await,
-                    None => return self.close().await,
+                    Some(request) if !shared.closing.is_cancelled() => self.answer_all(request, &mut requests).await,
+                    _ => return self.close().await,
                 },
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.store_again().await,
-                Some(input) = self.inputs.recv(), if again.is_none() => match input {
-                    Input::Event(event) => match *event {
-                        Event::Client(client, ClientEvent::Message(news)) => self.news(client, news).await,
-                        event => self.take(event).await,
-                    },
-                    Input::Permit(permit) => self.granted(permit).await,
-                    Input::Message(client, event) => self.told_by(client, event).await,
-                },
-                () = sleep_until(self.state.wake_at(), self.step), if again.is_none() => self.take(Event::Tick).await,
-                () = sleep_until(self.outbox.wake_at(clock::now()), self.step), if again.is_none() => {
+                Some(input) = self.inputs.recv(), if again.is_none() => self.hear(input).await,
+                () = clock::sleep_until_or_set(self.state.wake_at(), self.step), if again.is_none() => self.take(Event::Tick).await,
+                () = clock::sleep_until(self.outbox.wake_at(clock::now())), if again.is_none() => {
                     self.message_event(outbox::Event::Tick).await;
                 }
             }
@@ -147,6 +147,21 @@ impl Actor {
                 self.shared.feed.sessions.remove(self.state.id());
                 return;
             }
+        }
+    }
+
+    async fn hear(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => match *event {
+                Event::Client(client, ClientEvent::Message(news)) => self.news(client, news).await,
+                Event::Client(client, ClientEvent::Restricted(None)) => {
+                    self.take(*event).await;
+                    self.told_by(client, outbox::Event::Unrestricted).await;
+                }
+                event => self.take(event).await,
+            },
+            Input::Permit(permit) => self.granted(permit).await,
+            Input::Message(client, event) => self.told_by(client, event).await,
         }
     }
 
@@ -219,44 +234,52 @@ impl Actor {
     async fn take_after(&mut self, event: Event, wait: Duration) {
         if let Err(error) = self.try_take(event.clone()).await {
             tracing::error!(session = self.state.id(), %error, "the session cannot be stored; trying again");
-            self.not_stored(Happened::Event(event), error, wait);
+            let again = Instant::now() + wait;
+            // One at a time is taken: there is none before it.
+            match &mut self.unstored {
+                Some(unstored) => unstored.event = Some(event),
+                none => {
+                    let unstored = Unstored { event: Some(event), messages: Owed::default(), error, wait, again };
+                    *none = Some(Box::new(unstored));
+                }
+            }
         }
-    }
-
-    fn not_stored(&mut self, what: Happened, error: StoreError, wait: Duration) {
-        self.unstored = Some(Box::new(Unstored { what, error, wait, again: Instant::now() + wait }));
     }
 
     /// The store would not take these changes of messages: it gets them later.
-    pub(super) fn owe(&mut self, mut changes: Vec<Change>, mut effects: Vec<outbox::Effect>, error: StoreError) {
-        if changes.is_empty() && effects.is_empty() {
+    pub(super) fn owe(&mut self, owed: Owed, error: StoreError) {
+        if owed.changes.is_empty() && owed.effects.is_empty() && owed.undecided.is_empty() {
             return;
         }
         tracing::error!(session = self.state.id(), %error, "what became of messages cannot be stored; trying again");
-        // Two in a row, when an answer to a request failed as well.
-        match self.unstored.take().map(|unstored| unstored.what) {
-            Some(Happened::Messages(before, then)) => {
-                changes.splice(0..0, before);
-                effects.splice(0..0, then);
+        match &mut self.unstored {
+            // Two in a row, when an answer to a request failed as well.
+            Some(unstored) => {
+                unstored.messages.changes.extend(owed.changes);
+                unstored.messages.effects.extend(owed.effects);
+                unstored.messages.undecided.extend(owed.undecided);
             }
-            Some(event @ Happened::Event(_)) => return self.not_stored(event, error, STORE_RETRY),
-            None => {}
+            none => {
+                let again = Instant::now() + STORE_RETRY;
+                *none = Some(Box::new(Unstored { event: None, messages: owed, error, wait: STORE_RETRY, again }));
+            }
         }
-        self.not_stored(Happened::Messages(changes, effects), error, STORE_RETRY);
     }
 
     async fn store_again(&mut self) {
         let Some(unstored) = self.unstored.take() else { return };
         let wait = (unstored.wait * 2).min(STORE_RETRY_MAX);
-        match unstored.what {
-            Happened::Event(event) => self.take_after(event, wait).await,
-            Happened::Messages(changes, effects) => {
-                self.write_messages(changes, effects).await;
-                if let Some(unstored) = &mut self.unstored {
-                    unstored.wait = wait;
-                    unstored.again = Instant::now() + wait;
-                }
+        self.settle_owed(unstored.messages).await;
+        if let Some(event) = unstored.event {
+            if self.unstored.is_none() {
+                self.take_after(event, wait).await;
+            } else if let Some(still) = &mut self.unstored {
+                still.event = Some(event);
             }
+        }
+        if let Some(unstored) = &mut self.unstored {
+            unstored.wait = wait;
+            unstored.again = Instant::now() + wait;
         }
     }
 
@@ -324,7 +347,6 @@ impl Actor {
         changes.extend(cause.map(|cause| Change::abandon(next.id(), cause)));
         self.shared.store.apply(changes).await?;
         if cause.is_some() {
-            self.shared.outboxes.leave(self.outbox.len());
             self.outbox.clear();
             (self.outgoing, self.flying) = (None, None);
         }
@@ -351,14 +373,15 @@ impl Actor {
     }
 
     async fn close(mut self) {
-        match self.unstored.take().map(|unstored| unstored.what) {
-            Some(Happened::Event(event)) => self.keep(event).await,
-            Some(Happened::Messages(changes, _)) => {
-                if let Err(error) = self.shared.store.apply(changes).await {
-                    tracing::error!(session = self.state.id(), %error, "what became of messages is lost");
-                }
+        if let Some(unstored) = self.unstored.take() {
+            if !unstored.messages.changes.is_empty()
+                && let Err(error) = self.shared.store.apply(unstored.messages.changes).await
+            {
+                tracing::error!(session = self.state.id(), %error, "what became of messages is lost");
             }
-            None => {}
+            if let Some(event) = unstored.event {
+                self.keep(event).await;
+            }
         }
         let Some((generation, client)) = self.client.take() else { return };
         client.stop();
@@ -379,12 +402,5 @@ impl Actor {
             tracing::error!(session = next.id(), %error, "the session's last change is lost");
         }
         self.state = next;
-    }
-}
-
-async fn sleep_until(at: Option<Timestamp>, step: SignedDuration) {
-    match at {
-        None => std::future::pending().await,
-        Some(at) => clock::sleep_until(at, step).await,
     }
 }

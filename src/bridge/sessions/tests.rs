@@ -20,7 +20,7 @@ use crate::{
     machine::{ClientEvent, End, Event, Kept, State, Timings},
     metrics::Metrics,
     sessions::{Limits, Outboxes, Refusal, Registry, Shared, check_message, request::NewMessage, session::Actor},
-    store::{Change, Store},
+    store::{Change, Store, StoreError, Told},
 };
 
 /// Far longer than anything here takes.
@@ -33,6 +33,8 @@ pub(crate) struct Bench {
     erased: Arc<Mutex<Vec<String>>>,
     shown: Subscription,
     directory: Arc<tempfile::TempDir>,
+    /// The store goes on only while nobody holds it.
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Bench {
@@ -40,14 +42,23 @@ impl Bench {
         let (script, clients) = Script::new();
         let keys = NotedKeys::new();
         let erased = Arc::clone(&keys.erased);
-        let (store, stored) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+        let outboxes = Outboxes::new(100, 1000);
+        let (left, gate) = (outboxes.clone(), Arc::new(tokio::sync::Mutex::new(())));
+        let passed = Arc::clone(&gate);
+        let listener = move |told: &Told| {
+            drop(passed.blocking_lock());
+            if let Told::Message { settled: true, .. } = told {
+                left.leave(1);
+            }
+        };
+        let (store, stored) = Store::open(&directory.path().join("bridge.db"), listener).unwrap();
         let shared = Arc::new(Shared {
             backend: Arc::new(script),
             data: keys.data.clone(),
             keys: Arc::new(keys),
             store,
             feed: Feed::new("run"),
-            outboxes: Outboxes::new(100, 1000),
+            outboxes,
             permits: Arc::new(crate::permits::Permits::new(permits)),
             metrics: Metrics::new(),
             journeys: Arc::default(),
@@ -57,7 +68,7 @@ impl Bench {
         let shown = shared.feed.sessions.subscribe(None);
         let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
         let registry = Registry::resume(Arc::clone(&shared), limits, stored);
-        Self { registry, shared, clients, erased, shown, directory }
+        Self { registry, shared, clients, erased, shown, directory, gate }
     }
 
     pub(crate) fn fresh() -> Self {
@@ -289,6 +300,25 @@ async fn messages_that_are_asked_for_together_are_flushed_together_and_a_repetit
     // Another message under an id that is taken is refused, and is not sent.
     assert!(matches!(bench.registry.send("a", text(&ids[2], "+15550002")).await, Err(Refusal::OtherMessage)));
     assert_eq!(bench.shared.outboxes.waiting(), 15);
+}
+
+/// Takes as long as the store may take, 10 s.
+#[tokio::test]
+async fn a_message_that_a_slow_disk_took_is_sent_although_its_caller_was_told_otherwise() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let gate = Arc::clone(&bench.gate);
+    // It is on the disk by then, and the store does not get to say so.
+    let closed = gate.lock().await;
+    let refusal = bench.registry.send("a", text("3EB0000000000001", "+15550001")).await;
+    assert!(matches!(refusal, Err(Refusal::Store(StoreError::Slow(_)))), "{refusal:?}");
+    assert_eq!(bench.shared.outboxes.waiting(), 1);
+    drop(closed);
+    let Command::Send(outgoing, _) = told(&mut client).await else { panic!("it is handed over") };
+    assert_eq!(outgoing.id, "3EB0000000000001");
+    let again = bench.registry.send("a", text("3EB0000000000001", "+15550001")).await.unwrap().unwrap();
+    assert!(!again.1, "it was accepted");
+    assert_eq!(bench.shared.outboxes.waiting(), 1);
 }
 
 #[tokio::test]

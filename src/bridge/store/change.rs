@@ -65,11 +65,6 @@ impl Change {
         Self::Message(MessageChange::Abandon { session: id.to_owned(), cause, at: Timestamp::now() })
     }
 
-    /// Whether a message waits no longer because of it.
-    pub fn settles(&self) -> bool {
-        matches!(self, Self::Message(MessageChange::Settle { .. }))
-    }
-
     /// Writes it, and adds to `told` what came of it.
     pub(super) fn write(&self, connection: &Connection, told: &mut Vec<Told>) -> rusqlite::Result<()> {
         match self {

@@ -29,7 +29,14 @@ pub enum MessageChange {
         /// Its place there.
         sequence: u64,
     },
-    /// It is settled. By the wall clock.
+    /// Nothing came of handing it over.
+    TakeBack {
+        /// Its session.
+        session: String,
+        /// Its place there.
+        sequence: u64,
+    },
+    /// It is settled. By the wall clock. One of which a device of the recipient has told was sent, whatever is said here.
     Settle {
         /// Its session.
         session: String,
@@ -95,22 +102,16 @@ impl MessageChange {
     pub(super) fn write(&self, connection: &Connection, told: &mut Vec<Told>) -> rusqlite::Result<()> {
         match self {
             Self::Accept { message, recipient } => accept(connection, message, *recipient, told),
-            Self::HandOver { session, sequence } => {
-                connection
-                    .prepare_cached("UPDATE messages SET handed_over = 1 WHERE session = ?1 AND sequence = ?2")?
-                    .execute(params![session, to_sql(*sequence)])?;
-                Ok(())
-            }
+            Self::HandOver { session, sequence } => handed_over(connection, session, *sequence, true),
+            Self::TakeBack { session, sequence } => handed_over(connection, session, *sequence, false),
             Self::Settle { session, sequence, settled } => {
                 let at = settled.at.as_millisecond();
                 let (sent_at, ended_at) =
                     if settled.state == MessageState::Sent { (Some(at), None) } else { (None, Some(at)) };
                 // A receipt may have been faster than the acknowledgement: then it is further than sent already.
                 let query = format!(
-                    "UPDATE messages SET cause = ?4, code = ?5, sent_at = ?6, ended_at = ?7,
-                         state = CASE WHEN ?3 <> 'Sent' THEN ?3 WHEN read_at IS NOT NULL THEN 'Read'
-                                      WHEN delivered_at IS NOT NULL THEN 'Delivered' ELSE 'Sent' END
-                     WHERE session = ?1 AND sequence = ?2 AND state = 'Queued' RETURNING {COLUMNS}"
+                    "UPDATE messages SET {} WHERE session = ?1 AND sequence = ?2 AND state = 'Queued' RETURNING {COLUMNS}",
+                    ended_as("?3", "?4", "?5", "?6", "?7")
                 );
                 let cause = settled.cause.map(word);
                 let values =
@@ -144,8 +145,8 @@ impl MessageChange {
             }
             Self::Abandon { session, cause, at } => {
                 let query = format!(
-                    "UPDATE messages SET state = 'Failed', cause = ?3, ended_at = ?2
-                     WHERE session = ?1 AND state = 'Queued' RETURNING {COLUMNS}"
+                    "UPDATE messages SET {} WHERE session = ?1 AND state = 'Queued' RETURNING {COLUMNS}",
+                    ended_as("'Failed'", "?3", "NULL", "NULL", "?2")
                 );
                 settle(changed(connection, &query, params![session, at.as_millisecond(), word(*cause)])?, told);
                 Ok(())
@@ -165,6 +166,25 @@ impl MessageChange {
             }
         }
     }
+}
+
+/// Sets what becomes of a message that waits. Where a device of the recipient has told of it, it was sent: that is not unsaid, not
+/// by the end of the session and not by what the server says of a later attempt.
+fn ended_as(state: &str, cause: &str, code: &str, sent_at: &str, ended_at: &str) -> String {
+    let told = "coalesce(delivered_at, companion_delivered_at, read_at)";
+    format!(
+        "state = CASE WHEN read_at IS NOT NULL THEN 'Read' WHEN delivered_at IS NOT NULL THEN 'Delivered'
+                      WHEN {told} IS NOT NULL THEN 'Sent' ELSE {state} END,
+         cause = iif({told} IS NULL, {cause}, NULL), code = iif({told} IS NULL, {code}, NULL),
+         sent_at = coalesce({sent_at}, {told}), ended_at = iif({told} IS NULL, {ended_at}, NULL)"
+    )
+}
+
+fn handed_over(connection: &Connection, session: &str, sequence: u64, it_is: bool) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE messages SET handed_over = ?3 WHERE session = ?1 AND sequence = ?2")?
+        .execute(params![session, to_sql(sequence), it_is])?;
+    Ok(())
 }
 
 fn accept(

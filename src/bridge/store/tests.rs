@@ -178,7 +178,7 @@ fn receipt(id: &str, receipt: Receipt, second: i64) -> Change {
 
 /// What a change did to messages: the states that are told, in order.
 async fn states(store: &Store, change: Change) -> Vec<MessageState> {
-    let settles = change.settles();
+    let settles = matches!(change, Change::Message(MessageChange::Settle { .. }));
     let told = store.apply(vec![change]).await.unwrap();
     let settled = |told: &&Told| matches!(told, Told::Message { settled: true, .. });
     assert!(!settles || told.iter().filter(settled).count() == usize::from(!told.is_empty()), "counted once: {told:?}");
@@ -237,6 +237,29 @@ async fn a_message_is_accepted_once_and_its_state_only_moves_forward() {
     assert_eq!(store.reader.over(Timestamp::MAX, 9).await.unwrap(), 3);
     store.apply(vec![Change::Message(MessageChange::Prune { before: Timestamp::MAX, most: 2 })]).await.unwrap();
     assert_eq!(store.reader.history().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_a_device_of_the_recipient_has_told_of_was_sent_whatever_is_said_later() {
+    use MessageState as S;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    let texts = ["ONE", "TWO", "THREE", "FOUR", "FIVE"];
+    for (sequence, id) in (1..).zip(texts) {
+        store.apply(vec![accepted(sequence, id, "+15551234567")]).await.unwrap();
+    }
+    store.apply(vec![receipt("ONE", Receipt::Delivered, 5), receipt("TWO", Receipt::Read, 6)]).await.unwrap();
+    store.apply(vec![receipt("THREE", Receipt::CompanionDelivered, 7)]).await.unwrap();
+    assert_eq!(states(&store, settle(1, S::Failed)).await, [S::Sent, S::Delivered]);
+    assert_eq!(states(&store, settle(2, S::Expired)).await, [S::Sent, S::Read]);
+    assert_eq!(states(&store, settle(4, S::Failed)).await, [S::Failed]);
+    let (session, at) = ("a".to_owned(), Timestamp::UNIX_EPOCH);
+    let abandon = MessageChange::Abandon { session, cause: MessageCause::AccountChanged, at };
+    assert_eq!(states(&store, Change::Message(abandon)).await, [S::Sent, S::Failed]);
+    let one = store.reader.message("a", "ONE").await.unwrap().unwrap().status;
+    assert_eq!((one.sent_at, one.cause, one.ended_at), (Some(Timestamp::from_second(5).unwrap()), None, None));
+    let five = store.reader.message("a", "FIVE").await.unwrap().unwrap().status;
+    assert_eq!((five.cause, five.ended_at), (Some(MessageCause::AccountChanged.into()), Some(at)));
 }
 
 #[tokio::test]

@@ -111,6 +111,16 @@ impl IqKind {
     }
 }
 
+/// What the server says instead of whether somebody has an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum LookUp {
+    /// An error with this code, for this person alone.
+    Error(u16),
+    /// Nothing about this person.
+    Silent,
+}
+
 /// What happens to every connection of a phone's devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -139,6 +149,8 @@ pub struct Rules {
     /// Nobody has this number, whoever it is.
     #[serde(default)]
     pub not_on_whatsapp: bool,
+    /// Who asks whether this person has an account does not get to know it.
+    pub look_up: Option<LookUp>,
 }
 
 /// What a server hello can suffer.

@@ -1,5 +1,6 @@
 //! `usync`: who has an account, under which addresses, with which devices.
 
+use crate::faults::LookUp;
 use crate::phone::Account;
 use crate::stanza;
 use crate::world::{World, digits};
@@ -21,7 +22,7 @@ pub fn answer(world: &World, iq: &NodeRef<'_>, now: u64) -> anyhow::Result<Node>
         .collect();
     let mut users = Vec::new();
     for user in query.get_optional_child("list").and_then(NodeRef::children).unwrap_or_default() {
-        users.push(answer_user(world, user, &protocols, now)?);
+        users.extend(answer_user(world, user, &protocols, now)?);
     }
     let mut usync = NodeBuilder::new("usync");
     for name in ["sid", "mode", "context", "index", "last"] {
@@ -35,7 +36,7 @@ pub fn answer(world: &World, iq: &NodeRef<'_>, now: u64) -> anyhow::Result<Node>
     Ok(stanza::result(iq, [usync.children(parts).build()]))
 }
 
-fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64) -> anyhow::Result<Node> {
+fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64) -> anyhow::Result<Option<Node>> {
     let contact = user.get_optional_child("contact").and_then(wacore_binary::NodeRef::content_as_string);
     // A number, or the number's address as clients of the first years wrote it: <number>@c.us.
     let number = contact.as_ref().and_then(|text| digits(text.split('@').next().unwrap_or_default()));
@@ -43,6 +44,10 @@ fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64
     let resolved = number.map(|number| Jid::pn(world.resolve(number).unwrap_or(number).to_string()));
     let asked = user.attrs().optional_jid("jid").or(resolved);
     let account = asked.as_ref().map(|jid| world.person(jid)).transpose()?.flatten();
+    let look_up = account.as_ref().and_then(|account| world.faults.rules(account.phone).look_up);
+    if look_up == Some(LookUp::Silent) {
+        return Ok(None);
+    }
     let mut answer = NodeBuilder::new("user");
     if let Some(jid) = asked {
         answer = answer.attr("jid", jid.with_device(0));
@@ -53,6 +58,10 @@ fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64
     let mut parts = Vec::new();
     for protocol in protocols {
         match (protocol.as_str(), &account) {
+            ("contact", _) if let Some(LookUp::Error(code)) = look_up => {
+                let error = NodeBuilder::new("error").attr("code", code).attr("text", "refused").build();
+                parts.push(NodeBuilder::new("contact").children([error]).build());
+            }
             ("contact", found) => {
                 let mut node = NodeBuilder::new("contact").attr("type", if found.is_some() { "in" } else { "out" });
                 if let Some(text) = &contact {
@@ -66,7 +75,7 @@ fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64
             _ => {}
         }
     }
-    Ok(answer.children(parts).build())
+    Ok(Some(answer.children(parts).build()))
 }
 
 fn devices(world: &World, account: &Account, now: u64) -> anyhow::Result<Node> {

@@ -1,0 +1,167 @@
+//! Recipients who cannot be written to for now: what goes to them is refused, the server does not say where they are, or they
+//! would be a new chat of an account that may not start any.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+use whatsapp_operator::bridge_api::RecipientKey;
+
+use super::{AGAIN, AGAIN_MAX, Obstacle};
+use crate::machine::later;
+
+/// How often a message to somebody is tried in its turn, for a minute in all, before others overtake it: until then it may as
+/// well be the server's trouble as the recipient's.
+pub(super) const OVERTAKEN_AFTER: u32 = 5;
+/// How often it is tried, for a quarter of an hour in all, before it is given up. Only where nothing was sent.
+const GIVEN_UP_AFTER: u32 = 10;
+/// How many connections are given up because nothing is heard about somebody, before others overtake what is for them.
+const SILENT: u32 = 3;
+/// How often the server may answer without a word about somebody before that means that they have no account.
+const NOT_MENTIONED: u32 = 3;
+/// How often a message goes out whose recipient's phone could not be keyed, before it is given up.
+pub(super) const KEYING_TRIES: u32 = 3;
+/// First time for which nobody is written to who was refused as a new chat; doubles up to the longest.
+const NEW_CHAT: Duration = Duration::from_secs(600);
+/// The longest such time.
+const NEW_CHAT_MAX: Duration = Duration::from_secs(6 * 3600);
+/// So many people refused as new chats are the account's trouble, whatever the server says of it.
+const SEVERAL: usize = 3;
+
+/// What stands between a session and one person.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Trouble {
+    /// How often in a row nothing came of a message to them, on this connection.
+    tries: u32,
+    /// How many connections in a row were given up because nothing was heard about them.
+    silent: u32,
+    /// How often in a row the server answered without a word about them.
+    not_mentioned: u32,
+    /// How often in a row their phone could not be keyed.
+    unkeyed: u32,
+    /// Others overtake until then.
+    aside_until: Option<Timestamp>,
+    /// How often in a row they were refused as a new chat.
+    new_chats: u32,
+    /// They are not written to until then, as a new chat.
+    locked_until: Option<Timestamp>,
+}
+
+/// Whether a message to somebody is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is tried again.
+    Again,
+    /// They have no account.
+    NotOnWhatsApp,
+    /// They cannot be reached.
+    Unreachable,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Troubles(HashMap<RecipientKey, Trouble>);
+
+impl Troubles {
+    /// Nothing came of a message to them, for this reason where it was not the server's refusal.
+    pub(super) fn failed(&mut self, recipient: RecipientKey, why: Option<Obstacle>, now: Timestamp) -> Verdict {
+        let trouble = self.0.entry(recipient).or_default();
+        trouble.tries = trouble.tries.saturating_add(1);
+        trouble.not_mentioned =
+            if why == Some(Obstacle::NotMentioned) { trouble.not_mentioned.saturating_add(1) } else { 0 };
+        // Longer than the session waits by itself, so that there is time for others.
+        let aside = doubled(AGAIN, trouble.tries, AGAIN_MAX);
+        trouble.aside_until = (trouble.tries >= OVERTAKEN_AFTER).then(|| later(now, aside));
+        if trouble.not_mentioned >= NOT_MENTIONED {
+            return Verdict::NotOnWhatsApp;
+        }
+        let is_certain = matches!(why, Some(Obstacle::Recipient | Obstacle::NotMentioned));
+        if is_certain && trouble.tries >= GIVEN_UP_AFTER { Verdict::Unreachable } else { Verdict::Again }
+    }
+
+    /// A message went out to them, and not to their phone.
+    pub(super) fn not_keyed(&mut self, recipient: RecipientKey) -> Verdict {
+        let trouble = self.0.entry(recipient).or_default();
+        trouble.unkeyed = trouble.unkeyed.saturating_add(1);
+        if trouble.unkeyed >= KEYING_TRIES { Verdict::Unreachable } else { Verdict::Again }
+    }
+
+    /// They were refused as a new chat.
+    pub(super) fn not_started(&mut self, recipient: RecipientKey, now: Timestamp) {
+        let trouble = self.0.entry(recipient).or_default();
+        trouble.locked_until = Some(later(now, doubled(NEW_CHAT, trouble.new_chats, NEW_CHAT_MAX)));
+        trouble.new_chats = trouble.new_chats.saturating_add(1);
+    }
+
+    /// A message to them is settled.
+    pub(super) fn over(&mut self, recipient: RecipientKey) {
+        self.0.remove(&recipient);
+    }
+
+    /// A connection had to be made anew, because the client heard nothing about them for too long.
+    pub(super) fn silent(&mut self, recipient: RecipientKey, now: Timestamp) {
+        let trouble = self.0.entry(recipient).or_default();
+        trouble.silent = trouble.silent.saturating_add(1);
+        if trouble.silent >= SILENT {
+            trouble.aside_until = Some(later(now, AGAIN_MAX));
+        }
+    }
+
+    /// There is another connection: what failed on the last may have been its trouble, so the order is as it was.
+    pub(super) fn reconnected(&mut self) {
+        for trouble in self.0.values_mut() {
+            (trouble.tries, trouble.not_mentioned) = (0, 0);
+            trouble.aside_until = trouble.aside_until.filter(|_| trouble.silent >= SILENT);
+        }
+    }
+
+    /// The account may start chats.
+    pub(super) fn unrestricted(&mut self) {
+        self.0.values_mut().for_each(|trouble| (trouble.locked_until, trouble.new_chats) = (None, 0));
+    }
+
+    /// Whether their devices are to be asked for anew.
+    pub(super) fn are_with(&self, recipient: RecipientKey) -> bool {
+        self.0.get(&recipient).is_some_and(|trouble| trouble.unkeyed + trouble.tries + trouble.silent > 0)
+    }
+
+    /// Until when others overtake what is for them.
+    pub(super) fn aside_until(&self, recipient: RecipientKey, now: Timestamp) -> Option<Timestamp> {
+        self.0.get(&recipient)?.aside_until.filter(|until| *until > now)
+    }
+
+    /// Whether they are not written to as a new chat.
+    pub(super) fn is_locked(&self, recipient: RecipientKey, now: Timestamp) -> bool {
+        self.0.get(&recipient).is_some_and(|trouble| trouble.is_locked(now))
+    }
+
+    /// Whether so many are that it is the account's trouble.
+    pub(super) fn are_several(&self, now: Timestamp) -> bool {
+        self.0.values().filter(|trouble| trouble.is_locked(now)).nth(SEVERAL - 1).is_some()
+    }
+
+    /// When the first of them may be written to again.
+    pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let times = self.0.values().flat_map(|trouble| [trouble.aside_until, trouble.locked_until]);
+        times.flatten().filter(|at| *at > now).min()
+    }
+
+    /// Forgets those to whom nothing waits any more.
+    pub(super) fn keep(&mut self, waits: impl Fn(RecipientKey) -> bool) {
+        self.0.retain(|recipient, _| waits(*recipient));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Trouble {
+    fn is_locked(&self, now: Timestamp) -> bool {
+        self.locked_until.is_some_and(|until| until > now)
+    }
+}
+
+/// `base` doubled `times` times, at most `max`.
+pub(super) fn doubled(base: Duration, times: u32, max: Duration) -> Duration {
+    base.saturating_mul(2_u32.saturating_pow(times.min(16))).min(max)
+}
