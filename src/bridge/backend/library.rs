@@ -21,7 +21,7 @@ pub fn caches() -> CacheConfig {
         device_registry_cache: at_most(HOUR, 5_000),
         // A mapping that is evicted while valid sends to the wrong address: never, as WhatsApp's own client does.
         lid_pn_cache: CacheEntryConfig::new(None, u64::MAX),
-        // What was sent is found on the disk when it is asked for again.
+        // What was sent is found on the disk when it is asked for again (keys/sent.rs).
         recent_messages: at_most(5 * MINUTE, 0),
         // The bound on retries of one message has to outlast the pauses between them.
         message_retry_counts: at_most(HOUR, 500),

@@ -18,19 +18,26 @@ use wacore::{
 };
 use whatsapp_rust::bytes::Bytes;
 
-use super::file::FileKeys;
+use super::{file::FileKeys, sent};
 
-// The traits' own versions of some methods are several steps where the library's store takes one: all must be passed on.
+// The traits' own versions of some methods are several steps where the library's store takes one: all must be passed on. What
+// stands behind `=` is done by us instead.
 macro_rules! pass_on {
-    ($(impl $store:ident { $(fn $method:ident($($name:ident: $type:ty),*) -> $answer:ty;)* })*) => {$(
+    ($(impl $store:ident { $(fn $method:ident($($name:ident: $type:ty),*) -> $answer:ty $(= $own:path)?;)* })*) => {$(
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl $store for FileKeys {
             $(async fn $method(&self, $($name: $type),*) -> Result<$answer> {
-                self.open().await?.$method($($name),*).await
+                let store = self.open().await?;
+                call!(store, $method, ($($name),*) $(, $own)?).await
             })*
         }
     )*};
+}
+
+macro_rules! call {
+    ($store:ident, $method:ident, ($($name:ident),*)) => { $store.$method($($name),*) };
+    ($store:ident, $method:ident, ($($name:ident),*), $own:path) => { $own(&$store, $($name),*) };
 }
 
 pass_on! {
@@ -103,8 +110,8 @@ pass_on! {
         fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> u32;
         fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> ();
         fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> ();
-        fn store_sent_message(chat: &str, message_id: &str, payload: &[u8]) -> ();
-        fn take_sent_message(chat: &str, message_id: &str) -> Option<Vec<u8>>;
+        fn store_sent_message(chat: &str, message_id: &str, payload: &[u8]) -> () = sent::keep;
+        fn take_sent_message(chat: &str, message_id: &str) -> Option<Vec<u8>> = sent::read;
         fn delete_expired_sent_messages(cutoff: i64) -> u32;
         fn store_pending_inbound(chat: &str, sender: &str, id: &str, message: &[u8]) -> ();
         fn get_pending_inbound(chat: &str, sender: &str, id: &str) -> Option<Vec<u8>>;

@@ -11,6 +11,7 @@ pub mod files;
 mod methods;
 #[cfg(test)]
 pub mod script;
+mod sent;
 #[cfg(test)]
 mod tests;
 

@@ -136,6 +136,31 @@ async fn what_a_killed_process_left_is_found() {
     assert_eq!(leased(&file).await.keys().load_identity("alice").await.unwrap(), Some(KEY));
 }
 
+#[tokio::test]
+async fn a_message_that_was_sent_is_there_for_every_device_that_asks_until_it_is_old() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let lease = leased(&file).await;
+    let keys = lease.keys();
+    keys.store_sent_message("chat", "one", b"content").await.unwrap();
+    keys.store_sent_message("chat", "two", b"content").await.unwrap();
+    let read = async |id: &str| keys.take_sent_message("chat", id).await.unwrap();
+    for device in 1..=3 {
+        assert_eq!(read("one").await.as_deref(), Some(&b"content"[..]), "device {device}");
+    }
+    assert_eq!(read("three").await, None);
+    assert_eq!(keys.take_sent_message("other", "one").await.unwrap(), None);
+    // Sent long ago, and put back by the library every time somebody asks for it.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute("UPDATE sent_messages SET created_at = 1000 WHERE message_id = 'one'", []).unwrap();
+    keys.store_sent_message("chat", "one", b"again").await.unwrap();
+    assert_eq!(read("one").await.as_deref(), Some(&b"again"[..]));
+    assert_eq!(keys.delete_expired_sent_messages(1001).await.unwrap(), 1);
+    assert_eq!(read("one").await, None);
+    assert!(read("two").await.is_some());
+}
+
 /// A data directory with keys in it.
 struct Bench {
     directory: tempfile::TempDir,
