@@ -54,6 +54,8 @@ const BANNED: i32 = 402;
 const LONGEST_CODE: usize = 1024;
 /// The code of the stream error that follows the removal of a device.
 const DEVICE_REMOVED: &str = "516";
+/// The kind of conflict that says the same.
+const REMOVAL: &str = "device_removed";
 /// How long the library may take to synchronise the account's settings before the session is called connected without them.
 /// Usually they come within milliseconds.
 const SETTINGS: Duration = Duration::from_secs(1);
@@ -423,10 +425,12 @@ fn can_be_shown(code: &str) -> bool {
 }
 
 /// Whether the server says that the device is removed, rather than only that it does not know who this is: it has said the
-/// latter of devices that are linked.
+/// latter of devices that are linked. The library reports every other kind of conflict than `replaced` as a logout, too, those
+/// that nobody knows yet included: keys are not deleted for a word that may mean anything.
 fn is_certain(told: &LoggedOut) -> bool {
     told.raw.as_ref().is_some_and(|stanza| {
-        stanza.get_optional_child("conflict").is_some()
+        let conflict = stanza.get_optional_child("conflict");
+        conflict.is_some_and(|kind| kind.attrs().optional_string("type").as_deref() == Some(REMOVAL))
             || stanza.attrs().optional_string("code").as_deref() == Some(DEVICE_REMOVED)
     })
 }
@@ -464,8 +468,36 @@ fn reachout_timelock(ends: Option<i64>) -> Restriction {
 
 #[cfg(test)]
 mod tests {
-    use super::timelock;
     use serde_json::json;
+    use whatsapp_rust::{
+        NodeBuilder,
+        types::events::{ConnectFailureReason, LoggedOut},
+    };
+
+    use super::{is_certain, timelock};
+
+    #[test]
+    fn only_a_removed_device_is_certainly_logged_out() {
+        let told = |code: Option<&str>, conflict: Option<&str>| {
+            let mut error = NodeBuilder::new("stream:error");
+            if let Some(code) = code {
+                error = error.attr("code", code);
+            }
+            let conflict = conflict.map(|kind| NodeBuilder::new("conflict").attr("type", kind).build());
+            let raw = error.children(conflict).build();
+            LoggedOut::builder().on_connect(false).reason(ConnectFailureReason::LoggedOut).raw(raw).build()
+        };
+        for (code, conflict, certain) in [
+            (Some("401"), Some("device_removed"), true),
+            (None, Some("device_removed"), true),
+            (Some("516"), None, true),
+            (Some("401"), Some("account_sync_timeout"), false),
+            (None, Some(""), false),
+            (Some("401"), None, false),
+        ] {
+            assert_eq!(is_certain(&told(code, conflict)), certain, "{code:?} {conflict:?}");
+        }
+    }
 
     #[test]
     fn a_timelock_is_read_with_its_end_and_lifted_when_inactive() {
