@@ -83,7 +83,7 @@ pub mod reason {
     pub const UNLINKING: &str = "Unlinking";
     /// Paired: the bridge no longer has the keys of a session that had been paired.
     pub const SESSION_LOST: &str = "SessionLost";
-    /// Paired: the phone used the code, and the link could not be completed.
+    /// Paired: the phone used the code, and the link could not be completed; or WhatsApp refused a pairing code.
     pub const PAIRING_FAILED: &str = "PairingFailed";
     /// Paired: WhatsApp gave nothing that a code could be made of.
     pub const PAIRING_CODES_UNUSABLE: &str = "PairingCodesUnusable";

@@ -109,7 +109,8 @@ pub enum SessionReason {
     SessionLost,
     /// The account is also used through WhatsApp's hosted Business API; this version cannot link it.
     CoexistenceNotSupported,
-    /// The phone used the code, but the link was not completed: a signature, an HMAC or an identity was wrong.
+    /// The phone used the code, but the link was not completed: a signature, an HMAC or an identity was wrong. Or the server
+    /// refused a pairing code.
     PairingFailed,
     /// The server gave no references to make codes of, or unreadable ones.
     PairingCodesUnusable,

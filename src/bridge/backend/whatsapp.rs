@@ -20,7 +20,7 @@ use whatsapp_operator::{
 use whatsapp_rust::{
     Client, Jid, TokioRuntime,
     bot::{Bot, BotHandle},
-    pair_code::PairCodeOptions,
+    pair_code::{PairCodeOptions, PairCodeRejection},
     request::IqError,
     types::{
         events::{Event, EventHandler, EventInterest, EventKind, LoggedOut},
@@ -95,6 +95,7 @@ impl WhatsApp {
             told_of: Arc::default(),
             presence: presence.clone(),
             stanzas: Arc::default(),
+            pair_with_code: start.pair_with_code.clone(),
         };
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
@@ -112,8 +113,7 @@ impl WhatsApp {
             builder = builder.with_push_name(name.reveal());
         }
         if let Some(number) = &start.pair_with_code {
-            let phone_number = number.reveal().trim_start_matches('+').to_owned();
-            builder = builder.with_pair_code(PairCodeOptions { phone_number, ..PairCodeOptions::default() });
+            builder = builder.with_pair_code(code_for(number));
         }
         let _place = self.builds.acquire().await.map_err(|_| Unbuilt)?;
         let bot = builder.build().await.map_err(|_| Unbuilt)?;
@@ -179,6 +179,11 @@ impl Backend for WhatsApp {
     }
 }
 
+fn code_for(number: &Sensitive) -> PairCodeOptions {
+    let phone_number = number.reveal().trim_start_matches('+').to_owned();
+    PairCodeOptions { phone_number, ..PairCodeOptions::default() }
+}
+
 async fn unlink(client: &Client) -> Result<(), Refused> {
     use wacore::iq::devices::RemoveCompanionDeviceSpec;
     let device = client.pn().ok_or(Refused::NotLoggedIn)?;
@@ -213,6 +218,8 @@ struct EventAdapter {
     told_of: Arc<AtomicU32>,
     presence: Presence,
     stanzas: Arc<Stanzas>,
+    /// The number that is paired with by code, when that is the method.
+    pair_with_code: Option<Sensitive>,
 }
 
 impl EventAdapter {
@@ -267,6 +274,15 @@ impl EventAdapter {
         self.ask_for_timelock(None);
     }
 
+    /// The library leaves it to us to ask for another pairing code. How that went comes as an event.
+    fn ask_for_another_code(&self) {
+        let (Some(client), Some(number)) = (self.client(), &self.pair_with_code) else { return };
+        let options = code_for(number);
+        tokio::spawn(async move {
+            let _ = client.pair_with_code(options).await;
+        });
+    }
+
     /// One question at a time: a burst of refused messages has one cause.
     fn ask_for_timelock(&self, suspected: Option<Restriction>) {
         let Some(client) = self.client().filter(|_| !self.asking.swap(true, Ordering::Relaxed)) else { return };
@@ -308,6 +324,19 @@ impl EventHandler for EventAdapter {
                 ClientEvent::PairingFailed(SessionReason::CoexistenceNotSupported)
             }
             Event::PairError(_) => ClientEvent::PairingFailed(SessionReason::PairingFailed),
+            // Either the server gave no code, or it refused what the phone made of it: the library has dropped that code.
+            Event::PairingCodeError(error) => {
+                ClientEvent::NoCode { refused: error.rejection.map(refusal), pause: error.backoff }
+            }
+            Event::PairingCodeRefresh(refresh) => {
+                let another = !refresh.force_manual;
+                // First, so that the answer comes after it.
+                self.events.tell(ClientEvent::CodeStale { another });
+                if another {
+                    self.ask_for_another_code();
+                }
+                return;
+            }
             Event::PairPasskeyRequest(_) => ClientEvent::PasskeyWanted,
             Event::RawNode(stanza) => {
                 return match self.stanzas.read(stanza.get()) {
@@ -393,6 +422,8 @@ impl EventHandler for EventAdapter {
         EventInterest::of(&[
             EventKind::PairingQrCode,
             EventKind::PairingCode,
+            EventKind::PairingCodeError,
+            EventKind::PairingCodeRefresh,
             EventKind::PairingQrCodesExhausted,
             EventKind::PairSuccess,
             EventKind::PairError,
@@ -411,6 +442,14 @@ impl EventHandler for EventAdapter {
             EventKind::Messages,
             EventKind::Receipt,
         ])
+    }
+}
+
+/// Why the server refused a pairing code. Its 400 may mean too many requests, too, and may not.
+fn refusal(rejection: PairCodeRejection) -> SessionReason {
+    match rejection {
+        PairCodeRejection::RateOverlimit => SessionReason::TooManyRequests,
+        _ => SessionReason::PairingFailed,
     }
 }
 
@@ -471,10 +510,52 @@ mod tests {
     use serde_json::json;
     use whatsapp_rust::{
         NodeBuilder,
-        types::events::{ConnectFailureReason, LoggedOut},
+        types::events::{ConnectFailureReason, PairingCodeError, PairingCodeRefresh},
     };
 
-    use super::{is_certain, timelock};
+    use super::*;
+    use crate::machine::ClientEvent;
+
+    /// What is told of `event` in a client that pairs by code.
+    fn told(event: Event) -> Vec<ClientEvent> {
+        let (sender, told) = std::sync::mpsc::channel();
+        let adapter = EventAdapter {
+            events: EventSink::to(move |event| sender.send(event).unwrap()),
+            recorder: ConnectionRecorder::default(),
+            client: Arc::default(),
+            asking: Arc::default(),
+            told_of: Arc::default(),
+            presence: Presence::new(false),
+            stanzas: Arc::default(),
+            pair_with_code: Some(Sensitive::new("+15550001111")),
+        };
+        let kind = event.kind();
+        assert!(adapter.interest().wants(kind), "{kind:?}");
+        adapter.handle_event(Arc::new(event));
+        told.try_iter().collect()
+    }
+
+    #[test]
+    fn a_pairing_code_that_is_refused_or_stale_is_told_of() {
+        let error = |rejection, backoff| {
+            let error = PairingCodeError::builder().maybe_rejection(rejection).maybe_backoff(backoff);
+            told(Event::PairingCodeError(error.error("a text nobody reads".to_owned()).build()))
+        };
+        let minute = Some(Duration::from_secs(60));
+        for (rejection, pause, refused) in [
+            (Some(PairCodeRejection::RateOverlimit), minute, Some(SessionReason::TooManyRequests)),
+            (Some(PairCodeRejection::BadRequest), None, Some(SessionReason::PairingFailed)),
+            (Some(PairCodeRejection::Unknown(499)), minute, Some(SessionReason::PairingFailed)),
+            (None, None, None),
+        ] {
+            assert_eq!(error(rejection, pause), [ClientEvent::NoCode { refused, pause }]);
+        }
+        for force_manual in [true, false] {
+            let refresh = PairingCodeRefresh::builder().force_manual(force_manual).build();
+            let another = !force_manual;
+            assert_eq!(told(Event::PairingCodeRefresh(refresh)), [ClientEvent::CodeStale { another }]);
+        }
+    }
 
     #[test]
     fn only_a_removed_device_is_certainly_logged_out() {

@@ -31,6 +31,10 @@ pub(super) fn converge(state: &mut State, now: Timestamp, effects: &mut Vec<Effe
 }
 
 fn permits(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
+    // However a window came to be opened: asking too early makes the pause longer.
+    if let (Stage::Permit, Some(at)) = (state.stage, state.refused_until.filter(|at| *at > now)) {
+        state.stage = Stage::OpeningLater { at };
+    }
     if state.permit == Permit::Held && state.stage == Stage::Permit {
         state.stage = Stage::Opening { by: later(now, state.timings.connect) };
     }
@@ -133,6 +137,6 @@ impl State {
         } else {
             None
         };
-        Stage::Expired { reopen }
+        Stage::Expired { reopen: reopen.map(|at| self.refused_until.map_or(at, |refused| at.max(refused))) }
     }
 }

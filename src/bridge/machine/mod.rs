@@ -73,6 +73,18 @@ pub enum ClientEvent {
     WindowPassed,
     /// No device was linked, or no code can be shown, for this reason.
     PairingFailed(SessionReason),
+    /// No pairing code comes, or the one that is shown is of no use any more.
+    NoCode {
+        /// Why the server refused. Without a reason it has not answered, or could not be asked.
+        refused: Option<SessionReason>,
+        /// For how long it does not want to be asked again, when it says so.
+        pause: Option<Duration>,
+    },
+    /// The pairing code that is shown is of no use any more.
+    CodeStale {
+        /// The client asks for another one. If not, that is for a person to do.
+        another: bool,
+    },
     /// WhatsApp wants a passkey.
     PasskeyWanted,
     /// The phone used the code: the keys belong to a linked device from here on.

@@ -246,8 +246,10 @@ pub struct State {
     pub(super) log_in_anew_at: Option<Timestamp>,
     pub(super) was_connected: bool,
     pub(super) shown: Option<Arc<Shown>>,
-    /// The window, from its first code on.
+    /// The window, from its first code on, or from the first time that the server refused one.
     pub(super) window: Option<Window>,
+    /// The server refused a pairing code and is not asked for one before then.
+    pub(super) refused_until: Option<Timestamp>,
     pub(super) client: Client,
     pub(super) generation: Generation,
     /// The running client is to be replaced by a fresh one.
@@ -286,6 +288,7 @@ impl State {
             was_connected: false,
             shown: None,
             window: None,
+            refused_until: None,
             client: Client::None,
             generation: 0,
             renew: false,

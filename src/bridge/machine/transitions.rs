@@ -33,6 +33,8 @@ const BAN_SPREAD: (std::time::Duration, std::time::Duration) =
     (std::time::Duration::from_secs(2), std::time::Duration::from_secs(300));
 /// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
 const UNTIMED_RESTRICTION: std::time::Duration = std::time::Duration::from_secs(3600);
+/// A pause that the server wants before the next pairing code is believed up to this length.
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// WhatsApp gives no time for the passkey; this long a person may look for it.
 const PASSKEY: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -85,6 +87,10 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
 
     if opens || pairs_otherwise {
         state.window = None;
+    }
+    if pairs_otherwise {
+        // What the server refused was a code for that number.
+        state.refused_until = None;
     }
     if opens {
         state.kept.windows_passed = 0;
@@ -305,6 +311,16 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
                 failed(state, reason, now);
             }
         }
+        ClientEvent::NoCode { refused, pause } => {
+            if !state.kept.paired && state.stage.is_pairing() {
+                no_code(state, generation, refused, pause, now);
+            }
+        }
+        ClientEvent::CodeStale { another } => {
+            if matches!(state.stage, Stage::Awaiting { .. }) {
+                code_stale(state, another, now);
+            }
+        }
         ClientEvent::PasskeyWanted => {
             if matches!(state.stage, Stage::Awaiting { .. } | Stage::Opening { .. }) {
                 state.shown = None;
@@ -390,8 +406,49 @@ fn show(state: &mut State, generation: Generation, mut shown: Shown, now: Timest
     }
     state.stage = Stage::Awaiting { by: later(shown.expires_at, WINDOW_GRACE) };
     state.shown = Some(shown.into());
+    state.refused_until = None;
     forget_reason(state);
     state.distrust = 0;
+}
+
+/// No pairing code comes, or the server has refused what the phone made of the one that is shown.
+fn no_code(
+    state: &mut State,
+    generation: Generation,
+    refused: Option<SessionReason>,
+    pause: Option<std::time::Duration>,
+    now: Timestamp,
+) {
+    let Some(reason) = refused else {
+        // A server that does not answer shows when the time is up, as it does without a pairing code.
+        if state.shown.is_some() {
+            failed(state, SessionReason::PairingFailed, now);
+        }
+        return;
+    };
+    // The server throttles codes by number, under more than one status, and each further question makes it worse.
+    let pause = match pause {
+        Some(asked) => {
+            let asked = asked.min(LONGEST_PAUSE);
+            asked + state.up_to(asked / 10)
+        }
+        None => state.back_off(state.timings.retry, state.timings.retry_max, TOO_MANY.saturating_add(state.failures)),
+    };
+    state.refused_until = Some(later(now, pause));
+    // It was asked for a code, so the window is open, and ends also when there never is one.
+    state.window.get_or_insert(Window { opened_by: generation, ends: later(now, WINDOW) });
+    failed(state, reason, now);
+    // Also when that ended the window: nobody has let a code pass unused.
+    state.reason = Some(reason);
+}
+
+/// The code is taken down. As many as the server makes stale, the window ends.
+fn code_stale(state: &mut State, another: bool, now: Timestamp) {
+    if !another || state.window.is_none_or(|window| window.ends <= now) {
+        return window_passed(state, now);
+    }
+    state.shown = None;
+    state.stage = Stage::Opening { by: later(now, state.timings.connect) };
 }
 
 /// The connection works. Why no device is linked is said until one is.
@@ -567,7 +624,10 @@ fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
     let times = if excused { 0 } else { state.failures.max(state.flaps.saturating_sub(1)) };
     let times = if reason == SessionReason::TooManyRequests { times.max(TOO_MANY) } else { times };
     let wait = state.back_off(state.timings.retry, state.timings.retry_max, times);
-    let at = later(now, wait);
+    let at = match state.refused_until {
+        Some(refused) if !state.kept.paired => later(now, wait).max(refused),
+        _ => later(now, wait),
+    };
     state.failures = state.failures.saturating_add(1);
     state.shown = None;
     // The few seconds that would be left of the window are not worth a connection.

@@ -31,8 +31,8 @@ pub fn of(because: &str) -> &'static str {
             "The bridge lost this session and its keys; scan again, and remove the old entry under Linked devices on the phone."
         }
         reason::PAIRING_FAILED => {
-            "The phone used the code, but the link could not be completed; remove the entry under Linked devices on the phone \
-             if there is one, then ask for a new code: `kubectl whatsapp refresh NAME`."
+            "WhatsApp refused a pairing code, or the phone used the code and the link could not be completed; remove the entry \
+             under Linked devices on the phone if there is one, then ask for a new code: `kubectl whatsapp refresh NAME`."
         }
         reason::PAIRING_CODES_UNUSABLE => {
             "WhatsApp gave nothing that a code could be made of; ask again later: `kubectl whatsapp refresh NAME`."

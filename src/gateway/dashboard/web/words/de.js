@@ -138,7 +138,7 @@ export default {
     Unlinked: 'Absichtlich ohne verknüpftes Gerät. Verbinden verknüpft wieder eines.',
     Unlinking: 'Das Gerät wird vom Konto entfernt.',
     SessionLost: 'Die Bridge hat diese Sitzung verloren. Neu scannen und den alten Eintrag unter Verknüpfte Geräte entfernen.',
-    PairingFailed: 'Das Telefon hat den Code benutzt, die Verknüpfung misslang aber. Eintrag unter Verknüpfte Geräte entfernen, dann erneuern.',
+    PairingFailed: 'WhatsApp verweigerte einen Code, oder die Verknüpfung misslang. Eintrag unter Verknüpfte Geräte entfernen, dann erneuern.',
     PairingCodesUnusable: 'WhatsApp gab keinen brauchbaren Code. Später erneuern.',
     Connecting: 'Die Verbindung zu WhatsApp wird aufgebaut.',
     Stopped: 'Absichtlich offline. Das Gerät bleibt verknüpft; Verbinden braucht keinen Scan.',

@@ -139,7 +139,7 @@ export default {
     Unlinked: 'No device is linked, by wish. Connect it to link one again.',
     Unlinking: 'The device is being removed from the account.',
     SessionLost: 'The bridge lost this session. Scan again, and remove the old entry under Linked devices on the phone.',
-    PairingFailed: 'The phone used the code, but linking did not complete. Remove the entry under Linked devices, then refresh.',
+    PairingFailed: 'WhatsApp refused a code, or linking did not complete. Remove the entry under Linked devices, then refresh.',
     PairingCodesUnusable: 'WhatsApp gave no usable code. Refresh later.',
     Connecting: 'The connection to WhatsApp is being made.',
     Stopped: 'Offline by wish. The device stays linked; connecting needs no scan.',
