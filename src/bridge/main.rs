@@ -50,7 +50,7 @@ use crate::{
     },
     journeys::Journeys,
     keys::files::KeyFiles,
-    machine::Timings,
+    machine::{Presented, Timings},
     metrics::Metrics,
     permits::Permits,
     sessions::{Limits, Outboxes, Registry, Shared},
@@ -121,7 +121,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
     let followed = Arc::clone(&journeys);
     let outboxes = Outboxes::new(args.max_waiting_per_session, args.max_waiting);
     let left = outboxes.clone();
-    let (store, stored) = Store::open(&data.tables(), move |told| {
+    let (store, mut stored) = Store::open(&data.tables(), move |told| {
         if let Told::Message { message, changed: true, settled } = told {
             if *settled {
                 left.leave(1);
@@ -131,6 +131,10 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
             messages.show(message.status.clone());
         }
     })?;
+    let presented = Presented::by_this_bridge(args.whatsapp_version);
+    for session in &mut stored {
+        session.kept.taken_up_by(&presented);
+    }
     let listeners = serve::bind(&args).await?;
     let shared = Arc::new(Shared {
         keys: Arc::new(KeyFiles::new(data.clone())),

@@ -72,7 +72,8 @@ pub enum SessionPhase {
     Connected,
     /// Connection lost, coming back by itself.
     Reconnecting,
-    /// Ended and not coming back by itself: see the reason (replaced, outdated).
+    /// Ended: see the reason. Replaced by another client, it does not come back by itself; outdated, it does when the bridge is
+    /// another one, or WhatsApp has moved on.
     Ended,
     /// Temporarily banned; connects again when the ban ends.
     Banned,

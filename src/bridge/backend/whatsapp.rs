@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     keys::Keys,
-    machine::{ClientEvent, End, MessageNews, Receipt, Start},
+    machine::{ClientEvent, End, MessageNews, Presented, Receipt, Start},
     outbox::{NEW_CHATS_CAPPED, TIMELOCKED},
 };
 
@@ -96,6 +96,7 @@ impl WhatsApp {
             presence: presence.clone(),
             stanzas: Arc::default(),
             pair_with_code: start.pair_with_code.clone(),
+            version: self.version,
         };
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
@@ -220,6 +221,8 @@ struct EventAdapter {
     stanzas: Arc<Stanzas>,
     /// The number that is paired with by code, when that is the method.
     pair_with_code: Option<Sensitive>,
+    /// The version of the web client that is presented, when one is configured.
+    version: Option<(u32, u32, u32)>,
 }
 
 impl EventAdapter {
@@ -356,7 +359,7 @@ impl EventHandler for EventAdapter {
             Event::LoggedOut(told) if is_certain(told) => ClientEvent::LoggedOut,
             Event::LoggedOut(_) => ClientEvent::Unauthorized,
             Event::StreamReplaced(_) => ClientEvent::Replaced,
-            Event::ClientOutdated(_) => ClientEvent::Outdated,
+            Event::ClientOutdated(_) => ClientEvent::Outdated(Presented::by_this_bridge(self.version)),
             Event::TemporaryBan(ban) => ClientEvent::Banned {
                 code: i64::from(ban.code.code()),
                 for_: ban.expire.to_std().unwrap_or(Duration::ZERO),
@@ -528,6 +531,7 @@ mod tests {
             presence: Presence::new(false),
             stanzas: Arc::default(),
             pair_with_code: Some(Sensitive::new("+15550001111")),
+            version: None,
         };
         let kind = event.kind();
         assert!(adapter.interest().wants(kind), "{kind:?}");

@@ -109,8 +109,12 @@ impl State {
             self.kept.rest = Rest::None;
             self.kept.restriction = None;
         }
+        let again = self.tried_again_at(now);
+        if again.is_some_and(|at| at <= now) {
+            self.kept.rest = Rest::None;
+        }
         match self.kept.rest {
-            Rest::Replaced | Rest::Outdated => Stage::Ended,
+            Rest::Replaced | Rest::Outdated => Stage::Ended { again },
             Rest::Banned(until) => Stage::Banned { until },
             Rest::Expired if !self.kept.paired => self.expired(now),
             _ if self.kept.paired => Stage::Connecting { by },

@@ -10,12 +10,14 @@
 
 mod converge;
 mod on_write;
+mod outdated;
 mod state;
 #[cfg(test)]
 mod tests;
 mod transitions;
 mod view;
 
+pub use outdated::Presented;
 pub use state::{Kept, Rest, State, Timings, later};
 
 use std::time::Duration;
@@ -111,8 +113,8 @@ pub enum ClientEvent {
     Progress,
     /// Another client uses the keys.
     Replaced,
-    /// WhatsApp does not accept this version of the client any more.
-    Outdated,
+    /// WhatsApp does not accept any more what the client presented.
+    Outdated(Presented),
     /// The account is banned for a time.
     Banned {
         /// WhatsApp's code for the cause.

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use whatsapp_operator::{
     bridge_api::{Extra, LastDisconnect, PairingMethod, Restriction, RestrictionKind, SessionReason, SessionSpec},
     model::Sensitive,
 };
 
-use super::{Generation, on_write::OnWrite};
+use super::{Generation, on_write::OnWrite, outdated::Outdated};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,8 +68,11 @@ pub struct Kept {
     #[serde(default)]
     pub push_name: Option<Sensitive>,
     /// What it rests in. A word of a later release, found after going back to this one: whatever is wanted is worked on.
-    #[serde(default, deserialize_with = "known_rest")]
+    #[serde(default, deserialize_with = "known")]
     pub rest: Rest,
+    /// What WhatsApp refused last as too old. Beside [`Rest::Outdated`], not in it, so that an earlier release reads that.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
+    pub outdated: Option<Outdated>,
     /// The keys are worthless and must be deleted before anything else is done with the session.
     #[serde(default)]
     pub keys_doomed: bool,
@@ -87,9 +90,10 @@ pub struct Kept {
     pub extra: Extra,
 }
 
-fn known_rest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rest, D::Error> {
+/// What is stored, if this release knows how to read it.
+fn known<'de, T: DeserializeOwned + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let stored = serde_json::Value::deserialize(deserializer)?;
-    Ok(Rest::deserialize(stored).unwrap_or_default())
+    Ok(T::deserialize(stored).unwrap_or_default())
 }
 
 impl Kept {
@@ -108,6 +112,7 @@ impl Kept {
             account: None,
             push_name: None,
             rest: Rest::None,
+            outdated: None,
             keys_doomed: false,
             restriction: None,
             last_disconnect: None,
@@ -129,7 +134,8 @@ pub enum Rest {
     LoggedOut,
     /// Another client uses the keys.
     Replaced,
-    /// The client is too old for WhatsApp.
+    /// The client is too old for WhatsApp. Another one is tried when the bridge starts, and the same one once a day when it
+    /// presents the current version.
     Outdated,
     /// Banned until then.
     Banned(Timestamp),
@@ -166,8 +172,8 @@ pub(super) enum Stage {
     Connected,
     /// No client of a paired session: the next try is due then.
     Later { at: Timestamp },
-    /// Replaced or outdated.
-    Ended,
+    /// Replaced or outdated; it is tried again by itself then.
+    Ended { again: Option<Timestamp> },
     /// Banned.
     Banned { until: Timestamp },
     /// Unlinked.
@@ -382,8 +388,9 @@ impl State {
             S::Connecting { by } | S::Unlinking { by, .. } => Some(by),
             S::Banned { until } => Some(until),
             S::Expired { reopen } => reopen,
+            S::Ended { again } => again,
             S::Connected => self.log_in_anew_at,
-            S::Stopped | S::Permit | S::Ended | S::LoggedOut | S::Erasing { .. } | S::Gone => None,
+            S::Stopped | S::Permit | S::LoggedOut | S::Erasing { .. } | S::Gone => None,
         };
         let restriction = self.kept.restriction.as_ref().and_then(|restriction| restriction.expires_at);
         [stage, restriction, self.erase_at].into_iter().flatten().min()

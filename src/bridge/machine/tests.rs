@@ -7,7 +7,7 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
-use super::{ClientEvent, Effect, End, Event, Kept, Start, State, Timings, later, step};
+use super::{ClientEvent, Effect, End, Event, Kept, Presented, Rest, Start, State, Timings, later, step};
 use crate::keys::LostKeys;
 
 /// A device is linked, and it is not told whose.
@@ -440,7 +440,8 @@ fn keys_that_cannot_be_deleted_are_tried_again() {
 
 #[test]
 fn replaced_and_outdated_rest_until_a_new_window_or_off_and_on() {
-    for (event, reason) in [(ClientEvent::Replaced, R::StreamReplaced), (ClientEvent::Outdated, R::ClientOutdated)] {
+    let pinned = Some((2, 3000, 1));
+    for (event, reason) in [(ClientEvent::Replaced, R::StreamReplaced), (outdated(pinned), R::ClientOutdated)] {
         let mut story = Story::linked();
         story.hears(event.clone()).ends(End::Stopped).passes(100_000).is(P::Ended).because(reason);
         assert!(!story.starts());
@@ -451,6 +452,99 @@ fn replaced_and_outdated_rest_until_a_new_window_or_off_and_on() {
         story.puts(|spec| spec.desired_state = DesiredState::Connected.into()).is(P::Connecting);
         assert!(story.starts());
     }
+}
+
+/// This bridge, with that version configured, is too old.
+fn outdated(version: Option<(u32, u32, u32)>) -> ClientEvent {
+    ClientEvent::Outdated(Presented::by_this_bridge(version))
+}
+
+/// The session's record as it is on the disk.
+fn on_disk(story: &Story) -> serde_json::Value {
+    serde_json::to_value(Kept::clone(&story.state.kept)).unwrap()
+}
+
+/// The session of `record` in a bridge that starts with that version configured.
+fn started(record: &serde_json::Value, version: Option<(u32, u32, u32)>, now: Timestamp) -> Story {
+    let mut kept: Kept = serde_json::from_value(record.clone()).unwrap();
+    kept.taken_up_by(&Presented::by_this_bridge(version));
+    let turn = later(now, Duration::from_secs(5));
+    let state = State::new("s".to_owned(), kept, turn, Timings::default(), 7, now);
+    let mut story = Story { state, now, effects: Vec::new() };
+    story.happens(Event::Tick);
+    story
+}
+
+#[test]
+fn what_was_too_old_is_tried_again_by_a_bridge_that_presents_something_else() {
+    let (old, new) = (Some((2, 3000, 1)), Some((2, 3000, 2)));
+    let mut story = Story::linked();
+    story.hears(outdated(old)).ends(End::Stopped).is(P::Ended);
+    let record = on_disk(&story);
+    assert_eq!(record["rest"], "Outdated", "as earlier releases know it");
+    started(&record, old, story.now).is(P::Ended).because(R::ClientOutdated).passes(1_000_000).is(P::Ended);
+    for version in [new, None] {
+        // In its turn, as any session.
+        let mut story = started(&record, version, story.now);
+        story.is(P::Queued).passes(5).is(P::Connecting);
+        assert!(story.starts());
+        story.hears(outdated(version)).ends(End::Stopped).is(P::Ended).because(R::ClientOutdated);
+        started(&on_disk(&story), version, story.now).is(P::Ended);
+    }
+    // Of another release; and by one that kept nothing of it, or in a way that nobody knows yet.
+    let mut of_another = record.clone();
+    of_another["outdated"]["refused"]["release"] = "0.0.1".into();
+    let mut of_an_earlier = record.clone();
+    of_an_earlier.as_object_mut().unwrap().remove("outdated");
+    let mut of_a_later = record.clone();
+    of_a_later["outdated"] = "so".into();
+    for record in [of_another, of_an_earlier, of_a_later] {
+        let mut story = started(&record, old, story.now);
+        story.is(P::Queued).passes(5).is(P::Connecting);
+        // Nothing of it stays once it is connected, and that is a change that is stored.
+        let before = Kept::clone(&story.state.kept);
+        story.connects().is(P::Connected);
+        assert_eq!(story.state.kept.outdated, None);
+        assert_ne!(Kept::clone(&story.state.kept), before);
+    }
+    // Another client took over: that has nothing to do with who starts.
+    let mut story = Story::linked();
+    story.hears(ClientEvent::Replaced).ends(End::Stopped);
+    started(&on_disk(&story), new, story.now).is(P::Ended).because(R::StreamReplaced);
+}
+
+#[test]
+fn the_current_version_is_tried_once_a_day_when_it_was_too_old() {
+    const HOUR: i64 = 3600;
+    let mut story = Story::linked();
+    let mut tries = Vec::new();
+    for _ in 0..5 {
+        let refused = story.now;
+        story.hears(outdated(None)).ends(End::Stopped).is(P::Ended).because(R::ClientOutdated);
+        // The library keeps the version that it asked for for a day.
+        story.passes(24 * HOUR).is(P::Ended);
+        while !story.starts() {
+            story.passes(60);
+        }
+        tries.push(story.now.duration_since(refused).as_hours());
+        story.is(P::Reconnecting);
+    }
+    assert!(tries.iter().all(|hours| (24..=26).contains(hours)), "{tries:?}");
+    story.connects().is(P::Connected).because(None);
+
+    // A restart in between changes nothing about it, also when the clock was wrong.
+    story.hears(outdated(None)).ends(End::Stopped);
+    let record = on_disk(&story);
+    let mut restarted = started(&record, None, later(story.now, Duration::from_secs(3600)));
+    restarted.is(P::Ended).passes(22 * HOUR).is(P::Ended).passes(4 * HOUR).is(P::Connecting);
+    let mut late = started(&record, None, later(story.now, Duration::from_secs(100 * 3600)));
+    late.is(P::Queued).passes(5).is(P::Connecting);
+    let mut early = started(&record, None, start_of_time().saturating_sub(SignedDuration::from_hours(9_000)).unwrap());
+    early.is(P::Ended).passes(27 * HOUR).is(P::Connecting);
+    // A session that is to be offline stays so.
+    story.puts(|spec| spec.desired_state = DesiredState::Disconnected.into()).is(P::Stopped);
+    assert_eq!(story.state.kept.rest, Rest::None);
+    story.passes(100 * HOUR).is(P::Stopped);
 }
 
 #[test]
@@ -956,7 +1050,7 @@ fn news() -> impl Strategy<Value = ClientEvent> {
         1 => Just(ClientEvent::Traffic),
         1 => Just(ClientEvent::LoggedOut),
         1 => Just(ClientEvent::Replaced),
-        1 => Just(ClientEvent::Outdated),
+        1 => any::<bool>().prop_map(|pinned| outdated(pinned.then_some((2, 3000, 1)))),
         1 => Just(ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) }),
         1 => any::<bool>().prop_map(|done| ClientEvent::Unlinked(if done { Ok(()) } else { Err(R::ServerNotAnswering) })),
     ]

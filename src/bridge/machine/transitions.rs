@@ -239,6 +239,11 @@ fn tick(state: &mut State, now: Timestamp) {
         Stage::UnlinkLater { at } if due(at) => {
             state.stage = Stage::Unlinking { by: later(now, state.timings.connect), ready: false, asked: false };
         }
+        // What is refused rests again.
+        Stage::Ended { again: Some(at) } if due(at) => {
+            state.kept.rest = Rest::None;
+            go(state, now);
+        }
         Stage::Banned { until } if due(until) => {
             state.kept.rest = Rest::None;
             state.kept.restriction = None;
@@ -356,7 +361,10 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
         ClientEvent::Unauthorized => unauthorized(state, now),
         ClientEvent::Progress => progress(state, now),
         ClientEvent::Replaced => rest(state, Rest::Replaced, SessionReason::StreamReplaced, now),
-        ClientEvent::Outdated => rest(state, Rest::Outdated, SessionReason::ClientOutdated, now),
+        ClientEvent::Outdated(presented) => {
+            state.note_outdated(presented, now);
+            rest(state, Rest::Outdated, SessionReason::ClientOutdated, now);
+        }
         ClientEvent::Banned { code, for_ } => {
             let ban = if for_.is_zero() { UNTIMED_BAN } else { for_ };
             let until = later(now, ban);
@@ -493,6 +501,7 @@ fn connected(state: &mut State, now: Timestamp) {
     let anew = state.timings.log_in_anew;
     state.log_in_anew_at = Some(later(now, state.back_off(anew, anew, 0)));
     state.kept.rest = Rest::None;
+    state.kept.outdated = None;
     if state.kept.restriction.as_ref().is_some_and(|found| found.kind == RestrictionKind::TemporaryBan) {
         state.kept.restriction = None;
     }
@@ -580,7 +589,7 @@ fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
     state.reason = Some(reason);
     state.stage = match rest {
         Rest::Banned(until) => Stage::Banned { until },
-        _ => Stage::Ended,
+        _ => Stage::Ended { again: state.tried_again_at(now) },
     };
 }
 

@@ -30,7 +30,7 @@ impl State {
             Stage::Connecting { .. } | Stage::Later { .. } if self.was_connected => P::Reconnecting,
             Stage::Connecting { .. } | Stage::Later { .. } => P::Connecting,
             Stage::Connected => P::Connected,
-            Stage::Ended => P::Ended,
+            Stage::Ended { .. } => P::Ended,
             Stage::Banned { .. } => P::Banned,
             Stage::LoggedOut => P::LoggedOut,
             Stage::Unlinking { .. } | Stage::UnlinkLater { .. } => P::Unlinking,

@@ -1,0 +1,68 @@
+//! What WhatsApp refused as too old, and when it is worth another try: what is tried then has to differ from it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Kept, Rest, State, later};
+
+/// How long the library goes on with a version of the web client that it has asked for. A try within this time would present
+/// the one that was refused.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Sessions that were refused in one moment do not come back in one moment: each waits up to this much longer.
+const SPREAD: Duration = Duration::from_secs(24 * 360);
+
+/// What a client says that it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presented {
+    /// The release of its bridge: another one may have another library.
+    release: String,
+    /// The version of the web client, when one is configured. Without, it is the current one, as WhatsApp tells it.
+    version: Option<(u32, u32, u32)>,
+}
+
+impl Presented {
+    /// What the clients of this bridge present, with this version configured.
+    pub fn by_this_bridge(version: Option<(u32, u32, u32)>) -> Self {
+        Self { release: env!("CARGO_PKG_VERSION").to_owned(), version }
+    }
+}
+
+/// What was refused as too old.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outdated {
+    /// What it presented.
+    refused: Presented,
+    /// When the same bridge may present something else, because the current version of the web client has moved on.
+    #[serde(default)]
+    again: Option<Timestamp>,
+}
+
+impl Kept {
+    /// A bridge has started whose clients present this. What was refused of others says nothing about them, nor does a refusal
+    /// of which an earlier release has not kept what it was of.
+    pub fn taken_up_by(&mut self, presented: &Presented) {
+        if self.rest != Rest::Outdated || self.outdated.as_ref().is_some_and(|it| it.refused == *presented) {
+            return;
+        }
+        self.rest = Rest::None;
+        // There is one from here on, so that the login which forgets it is a change, and is stored.
+        self.outdated.get_or_insert_default();
+    }
+}
+
+impl State {
+    /// Notes that WhatsApp refused `presented` as too old.
+    pub(super) fn note_outdated(&mut self, refused: Presented, now: Timestamp) {
+        let again = refused.version.is_none().then(|| later(now, DAY + self.up_to(SPREAD)));
+        self.kept.outdated = Some(Outdated { refused, again });
+    }
+
+    /// When a session that rests because its client was too old is tried again by itself. Never further away than a fresh
+    /// refusal would have it: the time was stored, and the wall clock may have been set since.
+    pub(super) fn tried_again_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let outdated = self.kept.outdated.as_ref().filter(|_| self.kept.rest == Rest::Outdated)?;
+        outdated.again.map(|at| at.min(later(now, DAY + SPREAD)))
+    }
+}
