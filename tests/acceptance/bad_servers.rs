@@ -81,6 +81,7 @@ async fn one_login_refused_by_mistake_does_not_cost_the_link() {
     for rules in [
         json!({"endLogin": {"afterMs": 300, "with": {"code": 401}, "times": 1}}),
         json!({"refuse": {"reason": 401, "times": 1}}),
+        json!({"endLogin": {"afterMs": 300, "with": {"conflict": "unheard_of"}, "times": 1}}),
     ] {
         let before = world.whatsapp.logins(PHONE).await.len();
         world.whatsapp.rules(PHONE, rules).await;
@@ -99,6 +100,22 @@ async fn one_login_refused_by_mistake_does_not_cost_the_link() {
     world.whatsapp.rules(PHONE, json!({"refuse": {"reason": 401, "times": 2}})).await;
     world.whatsapp.happens(PHONE, "drop").await;
     world.history.until_phase("one", Phase::LoggedOut, SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_was_too_old_is_tried_again_by_a_bridge_with_another_version() {
+    const PHONE: &str = "+15550009171";
+    let mut world = start("outdated").await;
+    world.connected("one", PHONE).await;
+    let logins = world.whatsapp.logins(PHONE).await.len();
+    world.whatsapp.rules(PHONE, json!({"refuse": {"reason": 405, "times": 1}})).await;
+    world.whatsapp.happens(PHONE, "drop").await;
+    until_says(&world, "one", "ClientOutdated").await;
+    world.bridge.kill();
+    world.bridge.set("--whatsapp-version", "2.3000.1099999999");
+    world.restart_bridge().await;
+    world.history.until_phase("one", Phase::Connected, SOON).await;
+    assert_eq!(world.whatsapp.logins(PHONE).await.len(), logins + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,6 +158,46 @@ async fn a_link_that_fails_says_so_and_the_next_code_works() {
     world.scan("one", PHONE).await;
     world.history.until_phase("one", Phase::Connected, SOON).await;
     world.nothing_leaked(&[PHONE]).await;
+}
+
+/// The pairing code that is shown of an instance, once it is another one than `but`.
+async fn typed_code(world: &World, name: &str, but: &str) -> String {
+    let code = |one: &WhatsAppInstance| Some(one.status.as_ref()?.pairing_code.as_ref()?.code.reveal().to_owned());
+    let another = |one: &WhatsAppInstance| code(one).is_some_and(|shown| shown != but);
+    let shown = world.history.until(name, "showing a code to type", 2 * SOON, another).await;
+    code(&shown).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pairing_code_that_whatsapp_refuses_is_told_of_and_its_window_ends() {
+    const PHONE: &str = "+15550009161";
+    let world = start("refused-codes").await;
+    // For longer than a window is open: it is over at once.
+    let refuse = json!({"refuseCode": {"stage": "companion_hello", "code": 429, "backoff": 600}});
+    world.whatsapp.newcomers(refuse).await;
+    let by_code = json!({"pairing": {"method": "Code", "phoneNumber": PHONE}});
+    world.apply("many", by_code.clone()).await;
+    until_says(&world, "many", "TooManyRequests").await;
+    world.history.until_phase("many", Phase::PairingExpired, SOON).await;
+    // And the next one waits until WhatsApp wants to be asked again.
+    world.whatsapp.newcomers(json!({})).await;
+    world.refresh("many").await;
+    // What the phone made of a code is refused: that code is taken down, and the next one works.
+    let refuse = json!({"refuseCode": {"stage": "companion_finish", "code": 400, "backoff": 1, "times": 1}});
+    world.whatsapp.newcomers(refuse).await;
+    world.apply("one", by_code).await;
+    let code = typed_code(&world, "one", "").await;
+    // The phone waits for a minute for what does not come.
+    tokio::select! {
+        typed = world.whatsapp.type_code(&code, PHONE, "Anna") => panic!("an answer to the phone: {typed:?}"),
+        () = until_says(&world, "one", "PairingFailed") => {}
+    }
+    let next = typed_code(&world, "one", &code).await;
+    world.whatsapp.type_code(&next, PHONE, "Anna").await.unwrap();
+    world.history.until_phase("one", Phase::Connected, SOON).await;
+    let shown = world.history.of("many").into_iter().filter_map(|seen| seen.instance?.status?.pairing_code);
+    assert_eq!(shown.count(), 0, "{}", world.history.story("many"));
+    world.nothing_leaked(&[PHONE, &code, &next]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

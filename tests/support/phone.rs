@@ -156,7 +156,8 @@ impl WhatsApp {
     }
 
     /// What goes wrong for clients whose phone is not known yet: `refuse`, `references` (none, one, notUtf8,
-    /// controlCharacters, huge), and for all clients `hello` (truncated, halfFrame, thenHangUp) with `helloTimes`.
+    /// controlCharacters, huge), `refuseCode {stage, code, backoff, times}`, and for all clients `hello` (truncated, halfFrame,
+    /// thenHangUp) with `helloTimes`.
     pub async fn newcomers(&self, rules: Value) {
         self.post("/v1/newcomers", rules).await.unwrap();
     }

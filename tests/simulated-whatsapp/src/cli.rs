@@ -27,6 +27,7 @@ const EXAMPLES: &str = r#"Examples:
   simulated-whatsapp rules --control $URL --phone +15550001 '{"acks":{"lost":true,"times":3}}'
   simulated-whatsapp rules --control $URL --phone +15550002 '{"receipts":{"read":true,"afterMs":500},"retry":{"times":1}}'
   simulated-whatsapp newcomers --control $URL '{"references":"one","hello":"truncated","helloTimes":1}'
+  simulated-whatsapp newcomers --control $URL '{"refuseCode":{"stage":"companion_hello","code":429,"backoff":60}}'
   simulated-whatsapp devices --control $URL
 
 Every command but serve takes the control address from SIMULATED_WHATSAPP_CONTROL as well."#;

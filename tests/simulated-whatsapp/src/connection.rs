@@ -263,7 +263,9 @@ impl Connection {
                 let pairing = Arc::clone(pairing);
                 let kind = stanza::attr(&node, "type").unwrap_or_default();
                 if matches!(kind.as_str(), "get" | "set") {
-                    let answer = pair_code::answer(&pairing, &node).unwrap_or_else(|| stanza::result(&node, []));
+                    let refusal = self.world.faults.take_code_refusal(&node);
+                    let answer = refusal.or_else(|| pair_code::answer(&pairing, &node));
+                    let answer = answer.unwrap_or_else(|| stanza::result(&node, []));
                     return self.send(&answer);
                 }
                 if pairing.answered(&self.world, &node) {

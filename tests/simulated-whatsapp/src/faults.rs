@@ -181,6 +181,35 @@ pub enum References {
     Huge,
 }
 
+/// Pairing by code is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefuseCode {
+    /// 400, 403, 429, 452, 500 and so on.
+    pub code: u16,
+    /// `companion_hello`, the question for a code, or `companion_finish`, which follows its use.
+    pub stage: String,
+    /// Seconds for which the client is to wait.
+    pub backoff: Option<u32>,
+    /// How often; left out, until the rules are replaced.
+    pub times: Option<u32>,
+}
+
+impl RefuseCode {
+    /// The answer to `iq`, when this is about it.
+    fn answer(&self, iq: &NodeRef<'_>) -> Option<Node> {
+        let registration = iq.get_optional_child("link_code_companion_reg")?;
+        if stanza::attr(registration, "stage").as_ref() != Some(&self.stage) {
+            return None;
+        }
+        let mut error = NodeBuilder::new("error").attr("code", self.code);
+        if let Some(backoff) = self.backoff {
+            error = error.attr("backoff", backoff);
+        }
+        Some(stanza::refusal(iq, error.build()))
+    }
+}
+
 /// What happens to connections whose phone is not known yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -193,6 +222,8 @@ pub struct NewcomerRules {
     pub refuse: Option<Refuse>,
     /// What clients that want to be linked are given.
     pub references: Option<References>,
+    /// Clients that want to be linked by code are refused.
+    pub refuse_code: Option<RefuseCode>,
 }
 
 /// What is wrong with the phone's answer to a scan.
@@ -289,6 +320,13 @@ impl Faults {
     /// The refusal of this registration; counts it.
     pub fn take_newcomer_refusal(&self) -> Option<Node> {
         take(&mut lock(&self.0).newcomers.refuse, |refuse| &mut refuse.times).map(|refuse| refuse.node())
+    }
+
+    /// The refusal of this step of a pairing by code; counts it.
+    pub fn take_code_refusal(&self, iq: &NodeRef<'_>) -> Option<Node> {
+        let rule = &mut lock(&self.0).newcomers.refuse_code;
+        let answer = rule.as_ref()?.answer(iq)?;
+        take(rule, |rule| &mut rule.times).map(|_| answer)
     }
 
     /// When and how this login ends; counts it.

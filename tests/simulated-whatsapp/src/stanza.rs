@@ -47,7 +47,13 @@ pub fn result(request: &NodeRef<'_>, children: impl IntoIterator<Item = Node>) -
 /// The `type=error` answer to an IQ.
 #[must_use]
 pub fn error(request: &NodeRef<'_>, code: u16, text: &'static str) -> Node {
-    answer(request, "error").children([NodeBuilder::new("error").attr("code", code).attr("text", text).build()]).build()
+    refusal(request, NodeBuilder::new("error").attr("code", code).attr("text", text).build())
+}
+
+/// An IQ answered with this `<error>`.
+#[must_use]
+pub fn refusal(request: &NodeRef<'_>, error: Node) -> Node {
+    answer(request, "error").children([error]).build()
 }
 
 fn answer(request: &NodeRef<'_>, kind: &'static str) -> NodeBuilder {
