@@ -85,11 +85,11 @@ pub struct Args {
     #[arg(long, env = "WHATSAPP_BRIDGE_MAX_WAITING", value_name = "N", default_value_t = 200_000)]
     pub max_waiting: usize,
 
-    /// How many days a message that is over is remembered
+    /// How many days a message is remembered after it was over
     #[arg(long, env = "WHATSAPP_BRIDGE_HISTORY_DAYS", value_name = "DAYS", default_value_t = 8)]
     pub history_days: u32,
 
-    /// How many messages that are over are remembered at most; the oldest are forgotten first
+    /// How many messages that are over are remembered at most; those that were over first are forgotten first
     #[arg(long, env = "WHATSAPP_BRIDGE_HISTORY_MESSAGES", value_name = "N", default_value_t = 1_000_000)]
     pub history_messages: u64,
 

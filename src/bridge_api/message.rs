@@ -1,6 +1,6 @@
 //! What travels about messages.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{ErrorDetail, Extra, Open};
@@ -255,6 +255,9 @@ pub struct LoadList {
     /// The sessions.
     pub items: Vec<Load>,
 }
+
+/// How long a claim counts after its message has expired; so long a bridge knows a message again that it accepted.
+pub const CLAIM_OUTLASTS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Where a message with an idempotency key went: asked for at one shard, the same for every caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

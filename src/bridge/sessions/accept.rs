@@ -256,7 +256,9 @@ impl Actor {
         if let Some(error) = self.failing() {
             return Err(error.into());
         }
-        let Some(before) = self.shared.store.reader.message(self.state.id(), &new.id).await? else { return Ok(None) };
+        let reader = &self.shared.store.reader;
+        let before = reader.accepted(self.state.id(), &new.id, new.recipient.key(), &new.spec).await?;
+        let Some(before) = before else { return Ok(None) };
         let mut before = self.repeated(before, new).await?;
         self.describe(&mut before);
         Ok(Some(before))
@@ -301,7 +303,7 @@ fn queued(new: &NewMessage, session: &str, sequence: u64, accepted_at: Timestamp
 }
 
 /// The message that was accepted before under this id, if it is the same.
-fn same(before: Message, new: &NewMessage) -> Result<Message, Refusal> {
+pub fn same(before: Message, new: &NewMessage) -> Result<Message, Refusal> {
     let recipient = Recipient::parse(before.to.reveal());
     if recipient.as_ref() == Ok(&new.recipient) && before.content == new.spec.content {
         Ok(before)

@@ -3,24 +3,25 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::{
-    bridge_api::{Event as Shown, PairingMethod, SessionPhase, SessionReason, SessionSpec},
+    bridge_api::{Event as Shown, MessageState, PairingMethod, SessionPhase, SessionReason, SessionSpec},
     model::Sensitive,
 };
 
 use crate::{
     backend::{
-        Command,
+        Command, Delivery,
         script::{Running, Script},
     },
     feed::{Feed, Subscription},
     keys::script::NotedKeys,
-    machine::{ClientEvent, End, Event, Kept, State, Timings},
+    machine::{ClientEvent, End, Event, Kept, MessageNews, State, Timings},
     metrics::Metrics,
     sessions::{Limits, Outboxes, Refusal, Registry, Shared, check_message, request::NewMessage, session::Actor},
-    store::{Change, Store, StoreError, Told},
+    store::{Change, MessageChange, Store, StoreError, Told},
 };
 
 /// Far longer than anything here takes.
@@ -319,6 +320,36 @@ async fn a_message_that_a_slow_disk_took_is_sent_although_its_caller_was_told_ot
     let again = bench.registry.send("a", text("3EB0000000000001", "+15550001")).await.unwrap().unwrap();
     assert!(!again.1, "it was accepted");
     assert_eq!(bench.shared.outboxes.waiting(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_was_forgotten_is_not_sent_again_while_a_key_may_name_it() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let id = "3EB0000000000000000001";
+    bench.registry.send("a", text(id, "+15550001")).await.unwrap().unwrap();
+    let Command::Send(_, answer) = told(&mut client).await else { panic!("it is handed over") };
+    answer.give(Ok(Delivery::HandedOver { keyed: true }));
+    client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
+    let sent = async {
+        while bench.shared.outboxes.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.expect("it is sent");
+    let forget = MessageChange::Forget { before: Timestamp::MAX, now: Timestamp::now(), most: 9 };
+    bench.shared.store.apply(vec![Change::Message(forget)]).await.unwrap();
+    assert_eq!(bench.shared.store.reader.message("a", id).await.unwrap(), None);
+
+    let (again, new) = bench.registry.send("a", text(id, "+15550001")).await.unwrap().unwrap();
+    assert_eq!((again.status.state.known(), new), (Some(MessageState::Sent), false));
+    assert_eq!(again.to.reveal(), "+15550001");
+    assert!(matches!(bench.registry.send("a", text(id, "+15550002")).await, Err(Refusal::OtherMessage)));
+    assert!(bench.registry.call_back("a", id.to_owned()).await.unwrap().is_none());
+    // It is the next one that is handed over.
+    bench.registry.send("a", text("3EB0000000000000000002", "+15550003")).await.unwrap().unwrap();
+    let Command::Send(outgoing, _) = told(&mut client).await else { panic!("the next one is handed over") };
+    assert_eq!(outgoing.id, "3EB0000000000000000002");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Forgets messages that are over, and idempotency keys whose time has passed.
+//! Has the store forget messages that are over, and idempotency keys whose time has passed, with what they name.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ const EVERY: Duration = Duration::from_secs(600);
 /// How many are forgotten in one go: a few milliseconds in which nobody else can write.
 const AT_ONCE: u32 = 2000;
 
-/// How long messages that are over are remembered, and how many.
+/// How long messages are remembered after they were over, and how many. What an idempotency key may name leaves a remnant, which
+/// counts as forgotten.
 #[derive(Clone, Copy, Debug)]
 pub struct History {
     /// So long.
@@ -25,11 +26,12 @@ pub async fn prune(store: Store, history: History) {
     loop {
         let now = Timestamp::now();
         let old = now.saturating_sub(history.age).unwrap_or(Timestamp::MIN);
-        while forget(&store, old, AT_ONCE).await > 0 {}
+        while forget(&store, old, now, AT_ONCE).await > 0 {}
+        while forget_keys(&store, now).await > 0 {}
         let over = store.reader.history().await.unwrap_or(0).saturating_sub(history.messages);
         let mut left = u32::try_from(over).unwrap_or(u32::MAX);
         while left > 0 {
-            let forgotten = forget(&store, now, left.min(AT_ONCE)).await;
+            let forgotten = forget(&store, Timestamp::MAX, now, left.min(AT_ONCE)).await;
             if forgotten == 0 {
                 break;
             }
@@ -39,10 +41,20 @@ pub async fn prune(store: Store, history: History) {
     }
 }
 
-/// Forgets messages that were accepted before then; how many. What cannot be forgotten now is at the next look.
-async fn forget(store: &Store, before: Timestamp, most: u32) -> u32 {
-    let change = MessageChange::Prune { before, most };
+/// Forgets messages that were over before then; how many. What cannot be forgotten now is at the next look.
+async fn forget(store: &Store, before: Timestamp, now: Timestamp, most: u32) -> u32 {
     let found = store.reader.over(before, most).await.unwrap_or(0);
+    made(store, MessageChange::Forget { before, now, most }, found).await
+}
+
+/// Forgets claims and remnants that nobody can ask for any more; how many.
+async fn forget_keys(store: &Store, now: Timestamp) -> u32 {
+    let found = store.reader.unnamed(now, AT_ONCE).await.unwrap_or(0);
+    made(store, MessageChange::ForgetKeys { now, most: AT_ONCE }, found).await
+}
+
+/// Makes the change where so many were found that it is about; how many it was about.
+async fn made(store: &Store, change: MessageChange, found: u32) -> u32 {
     if found == 0 || store.apply(vec![Change::Message(change)]).await.is_err() {
         return 0;
     }

@@ -24,6 +24,13 @@ const STEPS: &[&str] = &[
      CREATE INDEX messages_over ON messages (accepted_at) WHERE state <> 'Queued';
      CREATE TABLE claims (key TEXT PRIMARY KEY, claim TEXT NOT NULL, expires_at INTEGER NOT NULL) STRICT;
      CREATE INDEX claims_over ON claims (expires_at);",
+    // `digest` is there when the message itself is forgotten and an idempotency key may still name it (`remnants`). What is over
+    // goes by when it was over, which receipts do not change: they leave the index alone.
+    "ALTER TABLE messages ADD COLUMN digest BLOB;
+     DROP INDEX messages_over;
+     CREATE INDEX messages_over ON messages (max(accepted_at, coalesce(ended_at, sent_at)))
+         WHERE digest IS NULL AND max(accepted_at, coalesce(ended_at, sent_at)) IS NOT NULL;
+     CREATE INDEX messages_remnants ON messages (expires_at, digest) WHERE digest IS NOT NULL;",
 ];
 
 /// The newest layout. A file of a later one is refused instead of being misread.
@@ -32,6 +39,11 @@ pub(super) const LAYOUT: i64 = STEPS.len() as i64;
 
 /// Brings the file to the newest layout, each step whole or not at all.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    prepare_up_to(STEPS.len(), connection)
+}
+
+/// The same as it was done when there were so many layouts.
+pub(super) fn prepare_up_to(layouts: usize, connection: &mut Connection) -> Result<(), StoreError> {
     let failed = |doing| move |source| StoreError::of(doing, source);
     connection
         .execute_batch(
@@ -49,7 +61,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     if found > LAYOUT {
         return Err(StoreError::TooNew { found, known: LAYOUT });
     }
-    for (layout, step) in (1..).zip(STEPS).filter(|(layout, _)| *layout > found) {
+    for (layout, step) in (1..).zip(STEPS).take(layouts).filter(|(layout, _)| *layout > found) {
         let doing = "bring the tables to the layout of this version";
         let transaction = connection.transaction().map_err(failed(doing))?;
         transaction.execute_batch(&format!("{step} PRAGMA user_version = {layout};")).map_err(failed(doing))?;

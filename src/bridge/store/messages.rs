@@ -7,6 +7,7 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
+use super::remnants::{self, Remembered};
 use crate::{
     machine::Receipt,
     outbox::{RecipientKey, Settled, Waiting},
@@ -65,10 +66,20 @@ pub enum MessageChange {
         /// When.
         at: Timestamp,
     },
-    /// Messages that are over and were accepted before then are forgotten, the oldest first, at most so many.
-    Prune {
-        /// Accepted before then.
+    /// Messages that were over before then are forgotten, the oldest first, at most so many. Of those that an idempotency key may
+    /// still name, a remnant stays.
+    Forget {
+        /// Over before then.
         before: Timestamp,
+        /// The time.
+        now: Timestamp,
+        /// At most.
+        most: u32,
+    },
+    /// Claims whose time has passed go, and the remnants that nobody can ask for any more; at most so many of each.
+    ForgetKeys {
+        /// The time.
+        now: Timestamp,
         /// At most.
         most: u32,
     },
@@ -138,8 +149,9 @@ impl MessageChange {
                     "UPDATE messages SET {set} WHERE session = ?1 AND id = ?2 AND {first} IS NULL RETURNING {COLUMNS}"
                 );
                 let moved = changed(connection, &query, params![session, id, at.as_millisecond()])?;
-                // One that waits for the acknowledgement waits on, as far as anybody can tell.
+                // One that waits for the acknowledgement waits on, as far as anybody can tell; of a remnant nothing is told.
                 let moved = moved.into_iter().filter(|message| message.status.state != MessageState::Queued);
+                let moved = moved.filter(|message| !message.to.reveal().is_empty());
                 told.extend(moved.map(|message| one(message, false)));
                 Ok(())
             }
@@ -151,19 +163,8 @@ impl MessageChange {
                 settle(changed(connection, &query, params![session, at.as_millisecond(), word(*cause)])?, told);
                 Ok(())
             }
-            Self::Prune { before, most } => {
-                let before = before.as_millisecond();
-                connection
-                    .prepare_cached(
-                        "DELETE FROM messages WHERE (session, sequence) IN (SELECT session, sequence FROM messages
-                             WHERE state <> 'Queued' AND accepted_at < ?1 ORDER BY accepted_at LIMIT ?2)",
-                    )?
-                    .execute(params![before, most])?;
-                connection
-                    .prepare_cached("DELETE FROM claims WHERE expires_at < ?1")?
-                    .execute(params![Timestamp::now().as_millisecond()])?;
-                Ok(())
-            }
+            Self::Forget { before, now, most } => remnants::forget(connection, *before, *now, *most),
+            Self::ForgetKeys { now, most } => remnants::forget_keys(connection, *now, *most),
         }
     }
 }
@@ -213,7 +214,8 @@ fn accept(
         ])?;
     if made == 1 {
         told.push(one(message.clone(), false));
-    } else if let Some(before) = by_id(connection, &status.session, &status.id)? {
+    } else if let Some(before) = remembered(connection, &status.session, &status.id)? {
+        let before = before.asked_for(recipient, &message.to, &message.content);
         told.push(Told::Message { message: Box::new(before), changed: false, settled: false });
     }
     Ok(())
@@ -276,8 +278,18 @@ pub(super) fn claim(
 
 /// A message by its id.
 pub(super) fn by_id(connection: &Connection, session: &str, id: &str) -> rusqlite::Result<Option<Message>> {
-    let query = format!("SELECT {COLUMNS} FROM messages WHERE session = ?1 AND id = ?2");
+    let query = format!("SELECT {COLUMNS} FROM messages WHERE session = ?1 AND id = ?2 AND digest IS NULL");
     connection.prepare_cached(&query)?.query_row(params![session, id], read).optional()
+}
+
+/// What is known of the message that was accepted under an id.
+pub(super) fn remembered(connection: &Connection, session: &str, id: &str) -> rusqlite::Result<Option<Remembered>> {
+    let query = format!("SELECT {COLUMNS}, digest FROM messages WHERE session = ?1 AND id = ?2");
+    let remembered = |row: &Row<'_>| match row.get(15)? {
+        Some(digest) => Ok(Remembered::Remnant(read_with(row, |_| Ok(nothing()))?, digest)),
+        None => Ok(Remembered::Whole(read(row)?)),
+    };
+    connection.prepare_cached(&query)?.query_row(params![session, id], remembered).optional()
 }
 
 /// A message by its place.
@@ -286,15 +298,17 @@ pub(super) fn by_sequence(connection: &Connection, session: &str, sequence: u64)
     connection.prepare_cached(&query)?.query_row(params![session, to_sql(sequence)], read).optional()
 }
 
-/// Messages of a session before a place, newest first.
+/// Messages of a session before a place, newest first; remnants say nothing, so they are none.
 pub(super) fn page(
     connection: &Connection,
     session: &str,
     before: Option<u64>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Message>> {
-    let query =
-        format!("SELECT {COLUMNS} FROM messages WHERE session = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3");
+    let query = format!(
+        "SELECT {COLUMNS} FROM messages WHERE session = ?1 AND sequence < ?2 AND digest IS NULL
+         ORDER BY sequence DESC LIMIT ?3"
+    );
     let before = before.map_or(i64::MAX, to_sql);
     connection.prepare_cached(&query)?.query_map(params![session, before, limit], read)?.collect()
 }
@@ -361,21 +375,6 @@ pub(super) fn load(
         None => false,
     };
     Ok((from_sql(waiting), known))
-}
-
-/// How many messages are over.
-pub(super) fn history(connection: &Connection) -> rusqlite::Result<u64> {
-    let count = connection.query_row("SELECT count(*) FROM messages WHERE state <> 'Queued'", [], |row| row.get(0))?;
-    Ok(from_sql(count))
-}
-
-/// How many messages that are over were accepted before then, counted up to `most`.
-pub(super) fn over(connection: &Connection, before: Timestamp, most: u32) -> rusqlite::Result<u32> {
-    connection
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM messages WHERE state <> 'Queued' AND accepted_at < ?1 LIMIT ?2)",
-        )?
-        .query_row(params![before.as_millisecond(), most], |row| row.get(0))
 }
 
 /// Since when the oldest message that waits has waited.

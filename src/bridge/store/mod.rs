@@ -9,6 +9,7 @@ pub mod history;
 mod layout;
 mod messages;
 mod reader;
+mod remnants;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -8,9 +8,9 @@ use std::{
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
-use whatsapp_operator::bridge_api::{Load, Message};
+use whatsapp_operator::bridge_api::{Load, Message, MessageSpec};
 
-use super::{StoreError, messages};
+use super::{StoreError, messages, remnants};
 use crate::outbox::{RecipientKey, Waiting};
 
 /// How long a look may take.
@@ -50,6 +50,20 @@ impl Reader {
     pub async fn message(&self, session: &str, id: &str) -> Result<Option<Message>, StoreError> {
         let (session, id) = (session.to_owned(), id.to_owned());
         self.look(move |connection| messages::by_id(connection, &session, &id)).await
+    }
+
+    /// The message that was accepted under this id, for whoever asks to have `spec` sent under it; remembered as long as an
+    /// idempotency key may name it, and longer than it can be looked up. Another message than `spec` may have no recipient.
+    pub async fn accepted(
+        &self,
+        session: &str,
+        id: &str,
+        recipient: RecipientKey,
+        spec: &MessageSpec,
+    ) -> Result<Option<Message>, StoreError> {
+        let (session, id) = (session.to_owned(), id.to_owned());
+        let found = self.look(move |connection| messages::remembered(connection, &session, &id)).await?;
+        Ok(found.map(|found| found.asked_for(recipient, &spec.to, &spec.content)))
     }
 
     /// A message by its place.
@@ -94,14 +108,19 @@ impl Reader {
         .await
     }
 
-    /// How many messages are over.
+    /// How many messages are over and not forgotten.
     pub async fn history(&self) -> Result<u64, StoreError> {
-        self.look(messages::history).await
+        self.look(remnants::history).await
     }
 
-    /// How many messages that are over were accepted before then, counted up to `most`.
+    /// How many messages were over before then, counted up to `most`.
     pub async fn over(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
-        self.look(move |connection| messages::over(connection, before, most)).await
+        self.look(move |connection| remnants::over(connection, before, most)).await
+    }
+
+    /// How many claims and remnants nobody can ask for any more, of each counted up to `most`.
+    pub async fn unnamed(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
+        self.look(move |connection| remnants::unnamed(connection, now, most)).await
     }
 
     /// Since when the oldest message that waits has waited.

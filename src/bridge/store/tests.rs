@@ -235,8 +235,165 @@ async fn a_message_is_accepted_once_and_its_state_only_moves_forward() {
     };
     assert_eq!(states(&store, Change::Message(abandon)).await, [S::Failed, S::Failed]);
     assert_eq!(store.reader.over(Timestamp::MAX, 9).await.unwrap(), 3);
-    store.apply(vec![Change::Message(MessageChange::Prune { before: Timestamp::MAX, most: 2 })]).await.unwrap();
+    let forget = MessageChange::Forget { before: Timestamp::MAX, now: Timestamp::MAX, most: 2 };
+    store.apply(vec![Change::Message(forget)]).await.unwrap();
     assert_eq!(store.reader.history().await.unwrap(), 1);
+}
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+/// So many seconds after the first message was accepted.
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// Message 1, which waited for `waited` seconds and might have waited for 30 days.
+async fn sent_after(store: &Store, waited: i64) -> Result<(), StoreError> {
+    let message = json!({
+        "id": "ONE", "session": "a", "sequence": 1, "state": "Queued", "acceptedAt": at(0), "expiresAt": at(30 * DAY),
+        "to": "+15551234567", "content": {"type": "text", "text": "Hello"},
+    });
+    let recipient = Recipient::parse("+15551234567").unwrap().key();
+    let accept = MessageChange::Accept { message: serde_json::from_value(message).unwrap(), recipient };
+    let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: at(waited) };
+    let settle = MessageChange::Settle { session: "a".to_owned(), sequence: 1, settled };
+    store.apply(vec![Change::Message(accept), Change::Message(settle)]).await.map(drop)
+}
+
+/// What whoever asks for message 1 again hears: its state, or that it is another message, or nothing.
+async fn asked_again(store: &Store, to: &str, text: &str) -> Option<Result<MessageState, ()>> {
+    let spec = serde_json::from_value(json!({"to": to, "content": {"type": "text", "text": text}})).unwrap();
+    let found = store.reader.accepted("a", "ONE", Recipient::parse(to).unwrap().key(), &spec).await.unwrap()?;
+    let same = found.to == spec.to && found.content == spec.content;
+    Some(if same { Ok(found.status.state.known().unwrap()) } else { Err(()) })
+}
+
+async fn forget(store: &Store, before: Timestamp, now: Timestamp) {
+    let changes = [MessageChange::Forget { before, now, most: 9 }, MessageChange::ForgetKeys { now, most: 9 }];
+    store.apply(changes.into_iter().map(Change::Message).collect()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_is_remembered_from_when_it_was_over_and_not_from_when_it_was_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    sent_after(&store, 9 * DAY).await.unwrap();
+    forget(&store, at(DAY), at(9 * DAY)).await;
+    assert!(store.reader.message("a", "ONE").await.unwrap().is_some(), "it was sent just now");
+    assert_eq!(states(&store, receipt("ONE", Receipt::Read, at(9 * DAY).as_second())).await, [MessageState::Read]);
+    assert_eq!(store.reader.over(at(9 * DAY), 9).await.unwrap(), 0);
+    assert_eq!(store.reader.over(at(9 * DAY + 1), 9).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_forgotten_message_says_nothing_and_knows_it_again_until_no_key_can_name_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
+    sent_after(&store, 1).await.unwrap();
+    forget(&store, at(DAY), at(8 * DAY)).await;
+
+    // It is not shown any more, and neither text nor recipient is there.
+    assert_eq!(store.reader.message("a", "ONE").await.unwrap(), None);
+    assert_eq!(store.reader.page("a", None, 9).await.unwrap(), []);
+    assert_eq!(store.reader.history().await.unwrap(), 0);
+    assert!(!store.reader.knows("a", Recipient::parse("+15551234567").unwrap().key()).await.unwrap());
+    let raw = Connection::open(&path).unwrap();
+    let left = "SELECT recipient || content, recipient_key, length(digest) FROM messages";
+    let left: (String, i64, i64) = raw.query_row(left, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    assert_eq!(left, (String::new(), 0, 32));
+
+    // A repetition hears how far it is; receipts still count, and nobody is told of them.
+    assert_eq!(asked_again(&store, "+1 555 123-4567", "Hello").await, Some(Ok(MessageState::Sent)));
+    assert_eq!(states(&store, receipt("ONE", Receipt::Delivered, at(8 * DAY).as_second())).await, []);
+    assert_eq!(asked_again(&store, "+15551234567", "Hello").await, Some(Ok(MessageState::Delivered)));
+    assert_eq!(asked_again(&store, "+15551234567", "Hello!").await, Some(Err(())), "another text");
+    assert_eq!(asked_again(&store, "+15551234568", "Hello").await, Some(Err(())), "somebody else");
+    // Nor is it accepted a second time.
+    let told = store.apply(vec![accepted(2, "ONE", "+15551234567")]).await.unwrap();
+    let [Told::Message { message, changed: false, settled: false }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((message.status.sequence, message.to.reveal()), (1, "+15551234567"));
+    assert_eq!(store.reader.waiting("a").await.unwrap(), (vec![], 1));
+
+    // A claim counts for a day after the message has expired; an hour more is for clocks.
+    for (now, remembered) in [(at(31 * DAY), true), (at(31 * DAY + HOUR), true), (at(31 * DAY + HOUR + 1), false)] {
+        assert_eq!(store.reader.unnamed(now, 9).await.unwrap(), u32::from(!remembered));
+        forget(&store, at(DAY), now).await;
+        assert_eq!(asked_again(&store, "+15551234567", "Hello").await.is_some(), remembered, "{now}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_key_can_name_any_more_is_forgotten_at_once_and_the_oldest_go_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
+    sent_after(&store, DAY).await.unwrap();
+    // These expire when they are accepted, and are over ten seconds later.
+    store.apply(vec![accepted(2, "TWO", "+15550001"), accepted(3, "THREE", "+15550002")]).await.unwrap();
+    store.apply(vec![settle(2, MessageState::Expired), settle(3, MessageState::Expired)]).await.unwrap();
+    let raw = Connection::open(&path).unwrap();
+    let rows = || {
+        let (whole, remnants) =
+            ("SELECT count(*) FROM messages WHERE digest IS NULL", "SELECT count(digest) FROM messages");
+        [whole, remnants].map(|count| raw.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap())
+    };
+    let oldest = |most| Change::Message(MessageChange::Forget { before: Timestamp::MAX, now: at(2 * DAY), most });
+    store.apply(vec![oldest(1)]).await.unwrap();
+    assert_eq!(rows(), [2, 0]);
+    store.apply(vec![oldest(2)]).await.unwrap();
+    assert_eq!(rows(), [0, 1]);
+    // A shard that only keeps keys for others forgets them too.
+    let claim = json!({"fingerprint": "f", "session": "b", "message": "ONE", "expiresAt": at(DAY)});
+    let claim = serde_json::from_value(claim).unwrap();
+    store.apply(vec![Change::Claim { key: "k".to_owned(), claim, now: at(0) }]).await.unwrap();
+    assert_eq!(store.reader.unnamed(at(2 * DAY), 9).await.unwrap(), 1);
+    forget(&store, at(0), at(2 * DAY)).await;
+    assert_eq!(store.reader.unnamed(at(2 * DAY), 9).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn messages_of_the_layout_before_are_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    layout::prepare_up_to(2, &mut Connection::open(&path).unwrap()).unwrap();
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(
+        r#"INSERT INTO messages (session, sequence, id, recipient, recipient_key, content, state, accepted_at, expires_at, sent_at)
+           VALUES ('a', 1, 'ONE', '+15551234567', 5, '{"type":"text","text":"Hello"}', 'Sent', 1000, 2000, 1500),
+                  ('a', 2, 'TWO', '+15551234567', 5, '{"type":"text","text":"Hello"}', 'Queued', 1000, 2000, NULL);"#,
+    )
+    .unwrap();
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
+    assert_eq!(store.reader.page("a", None, 9).await.unwrap().len(), 2);
+    assert_eq!((store.reader.history().await.unwrap(), store.reader.waiting("a").await.unwrap().1), (1, 2));
+    assert_eq!(store.reader.over(Timestamp::from_millisecond(1500).unwrap(), 9).await.unwrap(), 0);
+    assert_eq!(store.reader.over(Timestamp::from_millisecond(1501).unwrap(), 9).await.unwrap(), 1);
+}
+
+/// A million rows are looked through for what is over every few minutes.
+#[test]
+fn what_is_forgotten_is_found_by_an_index() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    layout::prepare(&mut connection).unwrap();
+    let over = remnants::OVER;
+    for (query, index) in [
+        (
+            format!("SELECT 1 FROM messages WHERE digest IS NULL AND {over} < 5 ORDER BY {over} LIMIT 9"),
+            "messages_over (",
+        ),
+        (
+            "SELECT 1 FROM messages WHERE digest IS NOT NULL AND expires_at < 5 ORDER BY expires_at".to_owned(),
+            "messages_remnants (",
+        ),
+        ("SELECT count(*) FROM messages WHERE digest IS NOT NULL".to_owned(), "COVERING INDEX messages_remnants"),
+        ("SELECT count(*) FROM messages WHERE state = 'Queued'".to_owned(), "COVERING INDEX messages_"),
+    ] {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+        let plan: Vec<String> = plan.query_map([], |row| row.get(3)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+        assert!(plan.len() == 1 && plan[0].contains(index), "{query}: {plan:?}");
+    }
 }
 
 #[tokio::test]

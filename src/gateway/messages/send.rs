@@ -20,7 +20,8 @@ use super::{
 use crate::{
     api::BridgeBinding,
     bridge_api::{
-        BridgeError, Claim, Content, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec, Recipient, RecipientKey,
+        BridgeError, CLAIM_OUTLASTS, Claim, Content, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec, Recipient,
+        RecipientKey,
     },
     drivers::{self, Driver},
     gateway::{
@@ -38,8 +39,6 @@ use crate::{
     platform::hex::sha256,
 };
 
-/// How long an idempotency key counts after its message has expired.
-const KEY_OUTLASTS: SignedDuration = SignedDuration::from_hours(24);
 /// How long a message may wait when the caller does not say, and at most.
 const EXPIRES_IN: u64 = 24 * 3600;
 const LONGEST_EXPIRY: u64 = 30 * 24 * 3600;
@@ -121,12 +120,16 @@ pub async fn send(
     let wanted = wanted(text.as_deref())?;
     let owner = parameters.owner()?.unwrap_or(&caller.user).to_owned();
     let sender = sender(&gateway, &caller, &wanted, &owner).await?;
-    let expires_at = Timestamp::now()
+    let mut expires_at = Timestamp::now()
         .checked_add(SignedDuration::from_secs(wanted.expires_in.cast_signed()))
         .unwrap_or(Timestamp::MAX);
     let mut way = Way { uid: sender.uid.clone(), bridge: bridge(&sender)?, id: new_id(), replayed: false };
     if let Some(key) = key {
-        way = claim(&gateway, &caller, &owner, &key, &wanted, way, expires_at).await?;
+        let first;
+        (way, first) = claim(&gateway, &caller, &owner, &key, &wanted, way, expires_at).await?;
+        // Whoever claimed the key may not have got as far as the bridge, and may have given the message more time. The bridge
+        // knows a message again for as long as its expiry says that a key may name it.
+        expires_at = expires_at.max(first);
     }
     caller.story.is_about(gateway.index.place(&way.uid).unwrap_or_else(|| sender.place.clone()));
 
@@ -293,7 +296,7 @@ fn new_id() -> String {
     format!("3EB0{:016X}{:02X}", fastrand::u64(..), fastrand::u8(..))
 }
 
-/// The way that counts for a key: ours, or that of whoever was first.
+/// The way that counts for a key, and when its message expires: ours, or that of whoever was first.
 async fn claim(
     gateway: &Gateway,
     caller: &Caller,
@@ -302,7 +305,7 @@ async fn claim(
     wanted: &Wanted,
     way: Way,
     expires_at: Timestamp,
-) -> Result<Way, Failure> {
+) -> Result<(Way, Timestamp), Failure> {
     let key = sha256(&json!([owner, key]).to_string());
     let fingerprint = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
     let ours = Claim {
@@ -310,7 +313,7 @@ async fn claim(
         session: way.uid.clone(),
         place: format!("{}/{}", way.bridge.name, way.bridge.shard),
         message: way.id.clone(),
-        expires_at: expires_at.checked_add(KEY_OUTLASTS).unwrap_or(Timestamp::MAX),
+        expires_at: expires_at.checked_add(CLAIM_OUTLASTS).unwrap_or(Timestamp::MAX),
     };
     // Without a store of keys nothing is sent: a guard that is not there must not look like one that says yes.
     let closed = || {
@@ -334,12 +337,13 @@ async fn claim(
         ));
     }
     let (name, shard) = counts.place.split_once('/').unwrap_or((&way.bridge.name, &way.bridge.shard));
-    Ok(Way {
+    let way = Way {
         bridge: BridgeBinding { name: name.to_owned(), shard: shard.to_owned() },
         uid: counts.session,
         id: counts.message,
         replayed: !new,
-    })
+    };
+    Ok((way, counts.expires_at.checked_sub(CLAIM_OUTLASTS).unwrap_or(expires_at)))
 }
 
 /// Has the bridge accept the message, and waits until it is sent, at most so long.
