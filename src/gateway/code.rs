@@ -64,7 +64,7 @@ codes! {
     NoPrimary 409: "The owner has no session to send through.", "Create one, or name one with session_id.";
     NotPaired 409: "No device is linked to the session.", "Scan its QR code, or send through another.";
     NoneReady 409 retry 10: "None of the owner's sessions can send now.", "Connect one, or send through the primary one, where messages wait.";
-    SessionGone 409: "The session that this idempotency key was used with is gone, and the message was not sent.", "Send it again with a new key.";
+    SessionGone 409: "The session that this idempotency key was used with is gone or being deleted, and its bridge never accepted the message.", "Send it again with a new key.";
     TooLate 409: "The message was handed to WhatsApp already, or is over.", "Nothing; it cannot be called back.";
     NotSupported 409: "The session's bridge is of a kind that sends no messages.", "Send through another session.";
     ChangeUnderWay 409 retry 60: "Another change of the same session's name is under way.", "Try again in a minute.";

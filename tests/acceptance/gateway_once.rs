@@ -91,3 +91,43 @@ async fn one_key_is_one_message_while_the_primary_moves_between_two_shards() {
     let expected: Vec<(String, u32)> = (0..KEYS).map(|n| (format!("Order {n}"), 1)).collect();
     assert_eq!(arrived, expected);
 }
+
+/// Whoever did not hear the first answer asks again, when the session that it was about is gone and another one sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_hears_what_became_of_the_message_though_its_session_is_gone() {
+    let friend = "+15550208902";
+    let mut world = world("gateway-once-gone").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let first = connected(&world, &rest, &token, "First", "+15550208011").await;
+    until_primary(&rest, &token, &first).await;
+    let body = |text: &str| json!({"recipient": friend, "message": text});
+    let ask = async |key: &str| send(&rest, &token, &format!("{SEND}?wait=30"), &body(key), Some(key)).await;
+    let sent = ask("sent").await.data(200).clone();
+    rest.post(&token, &format!("/api/v1/sessions/disconnect/{first}/?wait=30")).await.data(200);
+    let waits = send(&rest, &token, SEND, &body("waits"), Some("waits")).await.data(202).clone();
+    let second = connected(&world, &rest, &token, "Second", "+15550208012").await;
+    rest.call(&token, "DELETE", &format!("/api/v1/sessions/delete/{first}/?wait=60"), json!(null)).await.data(200);
+    until_primary(&rest, &token, &second).await;
+
+    let again = ask("sent").await;
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    assert_eq!((&again.data(200)["id"], &again.body["data"]["session_id"]), (&sent["id"], &json!(first)));
+    assert_eq!(again.body["data"]["sent_at"], sent["sent_at"]);
+    let failed = ask("waits").await;
+    assert_eq!(failed.headers["idempotent-replayed"], "true");
+    let said = failed.data(200);
+    assert_eq!(
+        (&said["id"], &said["status"], &said["cause"]),
+        (&waits["id"], &json!("failed"), &json!("SessionDeleted"))
+    );
+    send(&rest, &token, SEND, &body("Something else"), Some("sent")).await.refused(422, "KeyReused");
+    // Who may look at its messages was said by the session.
+    let path = format!("/api/v1/messages/{}/", sent["id"].as_str().unwrap());
+    rest.get(&token, &path).await.refused(404, "MessageNotFound");
+    let arrived: Vec<_> = world.whatsapp.inbox(friend).await.into_iter().map(|line| (line.text, line.count)).collect();
+    assert_eq!(arrived, [("sent".to_owned(), 1)]);
+    // Without the shard nobody knows, and nothing is said.
+    world.bridge.kill();
+    ask("sent").await.refused(503, "KeysUnavailable");
+}

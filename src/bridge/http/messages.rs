@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     outbox::Recipient,
-    sessions::{Refusal, check_id, check_message},
+    sessions::{Refusal, check_id, check_message, same_message},
     store::{Change, Told},
 };
 
@@ -49,11 +49,18 @@ pub(super) async fn accept(
     spec: MessageSpec,
 ) -> Result<(StatusCode, Message), Failure> {
     let message = check_message(id, spec)?;
-    let (message, new) = api
-        .registry
-        .send(session, message)
-        .await?
-        .ok_or_else(|| Failure::NotFound(format!("there is no session {session}")))?;
+    let again = message.clone();
+    let (message, new) = match api.registry.send(session, message).await? {
+        Some(accepted) => accepted,
+        // A repetition is answered whatever has become of the session.
+        None => {
+            let reader = &api.shared.store.reader;
+            let before =
+                reader.accepted(session, id, again.recipient.key(), &again.spec).await.map_err(Refusal::from)?;
+            let before = before.ok_or_else(|| Failure::NotFound(format!("there is no session {session}")))?;
+            (same_message(before, &again)?, false)
+        }
+    };
     api.shared.metrics.accepted(new);
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, message))
 }

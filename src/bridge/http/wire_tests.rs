@@ -297,3 +297,38 @@ async fn each_message_of_a_batch_is_answered_as_it_would_be_alone() {
         assert_eq!((answered, &refusal["error"]["code"]), (status, &json!("Invalid")), "{refusal}");
     }
 }
+
+#[tokio::test]
+async fn a_repetition_is_answered_though_its_session_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let bridge = bridge(directory.path());
+    let database = rusqlite::Connection::open(directory.path().join("bridge.db")).unwrap();
+    let columns = "session, sequence, id, recipient, recipient_key, content, accepted_at, expires_at, state, sent_at, ended_at, cause";
+    let content = r#"{"type":"text","text":"Hi"}"#;
+    for (n, rest) in [(1, "'Delivered', 5, NULL, NULL"), (2, "'Failed', NULL, 5, 'SessionDeleted'")] {
+        let of = format!("'gone', {n}, '3EB000000000000000000{n}', '+15550001', 5, '{content}', 1, 2, {rest}");
+        database.execute(&format!("INSERT INTO messages ({columns}) VALUES ({of})"), []).unwrap();
+    }
+    let text = |text: &str| json!({"to": "+1 555 0001", "content": {"type": "text", "text": text}});
+    let path = |n: u32| format!("/v1/sessions/gone/messages/3EB000000000000000000{n}");
+    let ask = async |n: u32, body: Value| bridge.asked("PUT", &path(n), body.to_string()).await;
+    let (status, message) = ask(1, text("Hi")).await;
+    assert_eq!((status, &message["state"]), (StatusCode::OK, &json!("Delivered")), "{message}");
+    assert_eq!(bridge.asked("GET", &path(1), "").await, (StatusCode::OK, message));
+    let (status, message) = ask(2, text("Hi")).await;
+    assert_eq!((status, &message["cause"]), (StatusCode::OK, &json!("SessionDeleted")), "{message}");
+    let (status, refusal) = ask(1, text("Ho")).await;
+    assert_eq!((status, &refusal["error"]["code"]), (StatusCode::CONFLICT, &json!("Conflict")));
+    let (status, refusal) = ask(3, text("Hi")).await;
+    assert_eq!(
+        (status, &refusal["error"]["code"]),
+        (StatusCode::NOT_FOUND, &json!("NotFound")),
+        "nothing was accepted"
+    );
+    let batch = json!({"items": [{"session": "gone", "id": "3EB0000000000000000001", "message": text("Hi")}]});
+    let (_, answer) = bridge.asked("POST", "/v1/messages/batch", batch.to_string()).await;
+    assert_eq!(
+        (&answer["items"][0]["status"], &answer["items"][0]["message"]["state"]),
+        (&json!(200), &json!("Delivered"))
+    );
+}

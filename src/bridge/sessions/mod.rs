@@ -14,7 +14,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use accept::check as check_message;
+pub use accept::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;
 pub use refusal::{Refusal, check_id};
 pub use registry::{Limits, Registry};

@@ -26,6 +26,7 @@ pub enum Request {
 }
 
 /// A message that is to be accepted.
+#[derive(Clone)]
 pub struct NewMessage {
     /// Its id.
     pub id: String,

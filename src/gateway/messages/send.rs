@@ -20,8 +20,8 @@ use super::{
 use crate::{
     api::BridgeBinding,
     bridge_api::{
-        BridgeError, CLAIM_OUTLASTS, Claim, Content, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec, Recipient,
-        RecipientKey,
+        BridgeError, CLAIM_OUTLASTS, Claim, Content, ErrorCode, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec,
+        Open, Recipient, RecipientKey,
     },
     drivers::{self, Driver},
     gateway::{
@@ -360,14 +360,11 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
         }
         accepted => accepted,
     };
-    let (accepted, _) = accepted.map_err(|error| match error {
-        BridgeError::NotFound if way.replayed => Failure::new(
-            Code::SessionGone,
-            "the session that this idempotency key was used with is gone, and the message was not sent; send it with a new key",
-        ),
-        // The bridge's own words quote nothing; which of the fields it is, it knows best.
-        error => of_bridge(&error),
-    })?;
+    let accepted = match accepted {
+        Ok((accepted, _)) => accepted,
+        Err(BridgeError::NotFound) if way.replayed => before(gateway, &driver, way).await?,
+        Err(error) => return Err(refused(&error, way.replayed, stays(gateway, way))),
+    };
     gateway.feeds.accepted(&accepted);
     let message = Message::of(&accepted);
     let Some(waiter) = waiter.filter(|_| !message.is_settled()) else { return Ok(message) };
@@ -386,6 +383,39 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
     match settled {
         Some(message) => Ok(message),
         None => Ok(look(&driver, way).await.unwrap_or(message)),
+    }
+}
+
+/// The message that a key was used for, of a session that its bridge does not have: a bridge of a release before does not look
+/// for it by itself.
+async fn before(gateway: &Gateway, driver: &Arc<dyn Driver>, way: &Way) -> Result<crate::bridge_api::Message, Failure> {
+    let found = messages(driver)?.read(&way.uid, &way.id).await;
+    found.map_err(|error| refused(&error, true, stays(gateway, way)))
+}
+
+/// Whether the instance that sends is there to stay.
+fn stays(gateway: &Gateway, way: &Way) -> bool {
+    gateway.index.known(drivers::instance_uid(&way.uid)).is_some_and(|known| !known.going)
+}
+
+/// What a bridge's refusal to accept a message becomes. That it was not accepted is said only where the bridge has looked, and its
+/// session will not be there again.
+fn refused(error: &BridgeError, replayed: bool, stays: bool) -> Failure {
+    match error {
+        BridgeError::NotFound | BridgeError::Refused { code: Open::Known(ErrorCode::Deleting), .. }
+            if replayed && !stays =>
+        {
+            Failure::new(
+                Code::SessionGone,
+                "the session that this idempotency key was used with is gone or being deleted, and its bridge never accepted the message; send it with a new key",
+            )
+        }
+        BridgeError::NotFound if stays => Failure::new(
+            Code::NotPaired,
+            "the session is not on its bridge yet, so no device is linked; wait for its QR code and scan it",
+        ),
+        // The bridge's own words quote nothing; which of the fields it is, it knows best.
+        error => of_bridge(error),
     }
 }
 
@@ -427,6 +457,20 @@ mod tests {
             (r#"{"recipient":"+15551234567","message":"Hi","message":"Hi"}"#, Code::BadRequest),
         ] {
             assert_eq!(code(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_said_not_to_be_accepted_only_where_it_never_will_be() {
+        let deleting = BridgeError::Refused { code: ErrorCode::Deleting.into(), retry_after: None };
+        let code = |error: &BridgeError, replayed, stays| refused(error, replayed, stays).code;
+        assert_eq!(code(&BridgeError::NotFound, true, false), Code::SessionGone);
+        assert_eq!(code(&deleting, true, false), Code::SessionGone);
+        assert_eq!(code(&deleting, false, false), Code::Terminating);
+        // Made a moment ago, or made anew.
+        assert_eq!(code(&BridgeError::NotFound, true, true), Code::NotPaired);
+        for error in [BridgeError::TimedOut, BridgeError::StreamEnded, BridgeError::Malformed { status: 500 }] {
+            assert!(matches!(code(&error, true, false), Code::Timeout | Code::BridgeUnavailable), "{error}");
         }
     }
 
