@@ -41,6 +41,8 @@ pub enum Capability {
     MessageBatches,
     /// [`PairingSpec::refresh_until`](super::PairingSpec::refresh_until).
     RefreshUntil,
+    /// Telling of a claim without making one.
+    ClaimLookup,
 }
 
 /// What a bridge can do, words of later releases included.

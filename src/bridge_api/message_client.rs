@@ -117,6 +117,14 @@ impl BridgeClient {
         Ok((decode(answer, limited::ANSWER).await?, new))
     }
 
+    /// The claim of a key. To be asked only of a bridge with [`Capability::ClaimLookup`](super::Capability::ClaimLookup).
+    ///
+    /// # Errors
+    /// See [`BridgeError`]; [`BridgeError::NotFound`] when the key is free.
+    pub async fn claimed(&self, key: &str) -> Result<Claim, BridgeError> {
+        decode(self.send(self.request(Method::GET, &["v1", "claims", key])?).await?, limited::ANSWER).await
+    }
+
     /// Follows what becomes of messages, after `since` or from now on. The stream ends after its first error; one silent for
     /// 25 s has failed.
     ///

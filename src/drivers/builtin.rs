@@ -8,8 +8,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::{Driver, Messages, ResumePoint, Snapshot, Update, Updates, batches::Batches};
 use crate::{
     bridge_api::{
-        BridgeClient, BridgeError, Claim, Cursor, Deletion, Event, Info, Load, LoadQuery, Message, MessageEvents,
-        MessageList, MessageSpec, Session, SessionList, SessionSpec,
+        BridgeClient, BridgeError, Capability, Claim, Cursor, Deletion, Event, Info, Load, LoadQuery, Message,
+        MessageEvents, MessageList, MessageSpec, Session, SessionList, SessionSpec,
     },
     model::Sensitive,
 };
@@ -84,6 +84,17 @@ impl Messages for Builtin {
 
     async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError> {
         self.0.claim(key, claim).await
+    }
+
+    async fn claimed(&self, key: &str) -> Result<Option<Claim>, BridgeError> {
+        if !self.0.info().await?.capabilities.include(Capability::ClaimLookup) {
+            return Ok(None);
+        }
+        match self.0.claimed(key).await {
+            Ok(claim) => Ok(Some(claim)),
+            Err(BridgeError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn events(&self, since: Option<&Cursor>) -> Result<MessageEvents, BridgeError> {

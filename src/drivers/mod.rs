@@ -73,6 +73,9 @@ pub trait Messages: Send + Sync {
     /// Claims a key; the claim that counts, and whether it is this one. On the disk when this returns.
     async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError>;
 
+    /// The claim of a key, without making one; none either when the bridge is of a release that cannot say.
+    async fn claimed(&self, key: &str) -> Result<Option<Claim>, BridgeError>;
+
     /// Follows what becomes of messages, after `since` or from now on.
     async fn events(&self, since: Option<&Cursor>) -> Result<MessageEvents, BridgeError>;
 }

@@ -104,10 +104,21 @@ async fn a_repetition_hears_what_became_of_the_message_though_its_session_is_gon
     let body = |text: &str| json!({"recipient": friend, "message": text});
     let ask = async |key: &str| send(&rest, &token, &format!("{SEND}?wait=30"), &body(key), Some(key)).await;
     let sent = ask("sent").await.data(200).clone();
+    let through = json!({"recipient": friend, "message": "named", "session_id": first});
+    let named = async |key: &str| send(&rest, &token, &format!("{SEND}?wait=30"), &through, Some(key)).await;
+    let by_name = named("named").await.data(200).clone();
     rest.post(&token, &format!("/api/v1/sessions/disconnect/{first}/?wait=30")).await.data(200);
     let waits = send(&rest, &token, SEND, &body("waits"), Some("waits")).await.data(202).clone();
-    let second = connected(&world, &rest, &token, "Second", "+15550208012").await;
     rest.call(&token, "DELETE", &format!("/api/v1/sessions/delete/{first}/?wait=60"), json!(null)).await.data(200);
+    // Nobody sends now; who sent is known.
+    assert_eq!(ask("sent").await.data(200)["id"], sent["id"]);
+    ask("new").await.refused(409, "NoPrimary");
+    let again = named("named").await;
+    assert_eq!(
+        (&again.data(200)["id"], &again.headers["idempotent-replayed"]),
+        (&by_name["id"], &"true".parse().unwrap())
+    );
+    let second = connected(&world, &rest, &token, "Second", "+15550208012").await;
     until_primary(&rest, &token, &second).await;
 
     let again = ask("sent").await;
@@ -126,7 +137,7 @@ async fn a_repetition_hears_what_became_of_the_message_though_its_session_is_gon
     let path = format!("/api/v1/messages/{}/", sent["id"].as_str().unwrap());
     rest.get(&token, &path).await.refused(404, "MessageNotFound");
     let arrived: Vec<_> = world.whatsapp.inbox(friend).await.into_iter().map(|line| (line.text, line.count)).collect();
-    assert_eq!(arrived, [("sent".to_owned(), 1)]);
+    assert_eq!(arrived, [("sent".to_owned(), 1), ("named".to_owned(), 1)]);
     // Without the shard nobody knows, and nothing is said.
     world.bridge.kill();
     ask("sent").await.refused(503, "KeysUnavailable");

@@ -140,6 +140,12 @@ pub(super) async fn claim(State(api): State<Api>, Path(key): Path<String>, body:
     }
 }
 
+pub(super) async fn claimed(State(api): State<Api>, Path(key): Path<String>) -> Result<Json<Claim>, Failure> {
+    check_id(&key)?;
+    let found = api.shared.store.reader.claim(&key, Timestamp::now()).await.map_err(Refusal::from)?;
+    found.map(Json).ok_or_else(|| Failure::NotFound("there is no such claim".to_owned()))
+}
+
 pub(super) async fn follow(
     State(api): State<Api>,
     Query(query): Query<Since>,

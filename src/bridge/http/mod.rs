@@ -16,7 +16,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
-    routing::{get, post, put},
+    routing::{get, post},
 };
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::bridge_api::{LONGEST_BATCH, LONGEST_TEXT};
@@ -64,7 +64,7 @@ pub fn api(api: Api) -> Router {
         .route("/v1/messages/events", get(messages::follow))
         .route("/v1/messages/load", post(messages::load))
         .route("/v1/messages/batch", post(batch::put).layer(DefaultBodyLimit::max(LONGEST_BATCH)))
-        .route("/v1/claims/{key}", put(messages::claim))
+        .route("/v1/claims/{key}", get(messages::claimed).put(messages::claim))
         .route("/v1/events", get(events::follow))
         .route("/v1/info", get(sessions::info))
         .fallback(|| async {

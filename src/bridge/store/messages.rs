@@ -267,13 +267,19 @@ pub(super) fn claim(
     let counts = if made == 1 {
         claim.clone()
     } else {
-        let text: String = connection
-            .prepare_cached("SELECT claim FROM claims WHERE key = ?1")?
-            .query_row(params![key], |row| row.get(0))?;
-        serde_json::from_str(&text).map_err(|error| unreadable(0, error))?
+        claimed(connection, key, Timestamp::MIN)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?
     };
     told.push(Told::Claim { claim: counts, new: made == 1 });
     Ok(())
+}
+
+/// The claim of a key that counts at `now`.
+pub(super) fn claimed(connection: &Connection, key: &str, now: Timestamp) -> rusqlite::Result<Option<Claim>> {
+    let text: Option<String> = connection
+        .prepare_cached("SELECT claim FROM claims WHERE key = ?1 AND expires_at >= ?2")?
+        .query_row(params![key, now.as_millisecond()], |row| row.get(0))
+        .optional()?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(0, error))).transpose()
 }
 
 /// A message by its id.

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
-use whatsapp_operator::bridge_api::{Load, Message, MessageSpec};
+use whatsapp_operator::bridge_api::{Claim, Load, Message, MessageSpec};
 
 use super::{StoreError, messages, remnants};
 use crate::outbox::{RecipientKey, Waiting};
@@ -64,6 +64,12 @@ impl Reader {
         let (session, id) = (session.to_owned(), id.to_owned());
         let found = self.look(move |connection| messages::remembered(connection, &session, &id)).await?;
         Ok(found.map(|found| found.asked_for(recipient, &spec.to, &spec.content)))
+    }
+
+    /// The claim of a key that counts at `now`.
+    pub async fn claim(&self, key: &str, now: Timestamp) -> Result<Option<Claim>, StoreError> {
+        let key = key.to_owned();
+        self.look(move |connection| messages::claimed(connection, &key, now)).await
     }
 
     /// A message by its place.

@@ -434,5 +434,7 @@ async fn of_two_claims_of_one_key_the_first_counts_until_its_time_is_up() {
     };
     assert_eq!(counts(claim("ONE", 1000)).await, ("ONE".to_owned(), true));
     assert_eq!(counts(claim("TWO", 1059)).await, ("ONE".to_owned(), false));
+    let looked_up = async |now| store.reader.claim("k", at(now)).await.unwrap().map(|claim| claim.message);
+    assert_eq!((looked_up(1060).await, looked_up(1061).await), (Some("ONE".to_owned()), None));
     assert_eq!(counts(claim("THREE", 1061)).await, ("THREE".to_owned(), true));
 }

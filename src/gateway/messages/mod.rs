@@ -8,8 +8,9 @@
 //! one, the key is claimed first, at a shard that all gateways agree on ([`super::bridges::Bridges::home`]): whoever claims it
 //! first writes down session and id, everybody else reads them there and asks for the very same. So it is one message also when
 //! the primary moves meanwhile, when two gateways are asked at once, and when one of them dies between the two steps. Without
-//! an answer from that shard nothing is sent.
+//! an answer from that shard nothing is sent. What was accepted under the id is answered for, whatever has become of its session.
 
+pub mod key;
 pub mod message;
 pub mod read;
 pub mod route;

@@ -14,6 +14,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
+    key::{self, Key},
     message::Message,
     route::{self, Busy, Routing},
 };
@@ -36,14 +37,11 @@ use crate::{
         state::{Gateway, Shared},
     },
     model::Sensitive,
-    platform::hex::sha256,
 };
 
 /// How long a message may wait when the caller does not say, and at most.
 const EXPIRES_IN: u64 = 24 * 3600;
 const LONGEST_EXPIRY: u64 = 30 * 24 * 3600;
-/// The header that names a message, so that a repetition is the same one.
-pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REPLAYED: &str = "idempotent-replayed";
 
 /// A message to send.
@@ -115,28 +113,21 @@ pub async fn send(
 ) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri, &["wait", "owner"])?;
     let wait = parameters.wait(0)?;
-    let key = key(&headers)?;
+    let key = key::of(&headers)?;
     let text = body_of(&headers, content, LARGEST_MESSAGE).await?;
     let wanted = wanted(text.as_deref())?;
     let owner = parameters.owner()?.unwrap_or(&caller.user).to_owned();
-    let sender = sender(&gateway, &caller, &wanted, &owner).await?;
-    let mut expires_at = Timestamp::now()
-        .checked_add(SignedDuration::from_secs(wanted.expires_in.cast_signed()))
-        .unwrap_or(Timestamp::MAX);
-    let mut way = Way { uid: sender.uid.clone(), bridge: bridge(&sender)?, id: new_id(), replayed: false };
-    if let Some(key) = key {
-        let first;
-        (way, first) = claim(&gateway, &caller, &owner, &key, &wanted, way, expires_at).await?;
-        // Whoever claimed the key may not have got as far as the bridge, and may have given the message more time. The bridge
-        // knows a message again for as long as its expiry says that a key may name it.
-        expires_at = expires_at.max(first);
+    let asked = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
+    let key = key.map(|key| Key::new(&owner, &key, &asked));
+    let way = way(&gateway, &caller, &wanted, &owner, key.as_ref()).await?;
+    if let Some(place) = gateway.index.place(&way.uid) {
+        caller.story.is_about(place);
     }
-    caller.story.is_about(gateway.index.place(&way.uid).unwrap_or_else(|| sender.place.clone()));
 
     let spec = MessageSpec {
         to: Sensitive::new(wanted.recipient),
         content: Content::Text { text: Sensitive::new(wanted.text) },
-        expires_at: Some(expires_at),
+        expires_at: Some(way.expires_at),
         extra: Extra::default(),
     };
     let message = hand_over(&gateway, &way, &spec, wait).await?;
@@ -160,8 +151,61 @@ struct Way {
     uid: String,
     bridge: BridgeBinding,
     id: String,
+    /// Until when it may be sent.
+    expires_at: Timestamp,
     /// Somebody has asked for it before.
     replayed: bool,
+}
+
+impl Way {
+    /// That of a message with a key. Whoever claimed the key may not have got as far as the bridge, and may have given the message
+    /// more time: the bridge knows it again for as long as its expiry says that a key may name it.
+    fn of(claim: Claim, replayed: bool, bridge: Option<BridgeBinding>, expires_at: Timestamp) -> Option<Self> {
+        let named = claim.place.split_once('/');
+        let named = named.map(|(name, shard)| BridgeBinding { name: name.to_owned(), shard: shard.to_owned() });
+        let first = claim.expires_at.checked_sub(CLAIM_OUTLASTS).unwrap_or(expires_at);
+        let expires_at = expires_at.max(first);
+        Some(Self { uid: claim.session, bridge: named.or(bridge)?, id: claim.message, expires_at, replayed })
+    }
+}
+
+/// Where a message goes: through the instance that sends now, or the way that it went when its key was used before.
+async fn way(
+    gateway: &Gateway,
+    caller: &Caller,
+    wanted: &Wanted,
+    owner: &str,
+    key: Option<&Key>,
+) -> Result<Way, Failure> {
+    let expires_at = Timestamp::now()
+        .checked_add(SignedDuration::from_secs(wanted.expires_in.cast_signed()))
+        .unwrap_or(Timestamp::MAX);
+    let sender = sender(gateway, caller, wanted, owner).await;
+    match (sender.and_then(|sender| Ok((bridge(&sender)?, sender))), key) {
+        (Ok((bridge, sender)), None) => {
+            Ok(Way { uid: sender.uid.clone(), bridge, id: new_id(), expires_at, replayed: false })
+        }
+        (Ok((bridge, sender)), Some(key)) => {
+            let ours = (sender.uid.clone(), format!("{}/{}", bridge.name, bridge.shard), new_id());
+            let (claim, new) = key.claim(gateway, caller, ours, expires_at).await?;
+            Way::of(claim, !new, Some(bridge), expires_at).ok_or_else(Failure::not_found)
+        }
+        // A repetition is about whoever sent it, though nobody does now. Keys are the owner's own.
+        (Err(nobody), Some(key)) if says_that_nobody_sends(&nobody) && owner == caller.user => {
+            let claim = key.claimed(gateway, caller).await?;
+            let before = claim.and_then(|claim| Way::of(claim, true, None, expires_at));
+            let Some(before) = before else { return Err(nobody) };
+            match gateway.index.known(drivers::instance_uid(&before.uid)) {
+                Some(known) if !may_send(gateway, caller, &known).await? => Err(nobody),
+                _ => Ok(before),
+            }
+        }
+        (Err(failure), _) => Err(failure),
+    }
+}
+
+fn says_that_nobody_sends(failure: &Failure) -> bool {
+    matches!(failure.code, Code::NotFound | Code::NoPrimary | Code::NoneReady | Code::NotPaired)
 }
 
 fn wanted(text: Option<&str>) -> Result<Wanted, Failure> {
@@ -181,25 +225,6 @@ fn wanted(text: Option<&str>) -> Result<Wanted, Failure> {
     };
     let expires_in = fields.number("expires_in", (1, LONGEST_EXPIRY))?.unwrap_or(EXPIRES_IN);
     Ok(Wanted { recipient, key, text, session, routing, expires_in })
-}
-
-/// The header's key, without the quotes that a structured field has.
-fn key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
-    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = given.next() else { return Ok(None) };
-    let bad = || {
-        Failure::new(
-            Code::BadRequest,
-            "the header Idempotency-Key must be there once and hold 1 to 255 visible ASCII characters",
-        )
-    };
-    let text = value.to_str().map_err(|_| bad())?.trim();
-    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if given.next().is_some() || !fits {
-        return Err(bad());
-    }
-    Ok(Some(text.to_owned()))
 }
 
 /// The instance that sends, if the caller may send through it.
@@ -296,56 +321,6 @@ fn new_id() -> String {
     format!("3EB0{:016X}{:02X}", fastrand::u64(..), fastrand::u8(..))
 }
 
-/// The way that counts for a key, and when its message expires: ours, or that of whoever was first.
-async fn claim(
-    gateway: &Gateway,
-    caller: &Caller,
-    owner: &str,
-    key: &str,
-    wanted: &Wanted,
-    way: Way,
-    expires_at: Timestamp,
-) -> Result<(Way, Timestamp), Failure> {
-    let key = sha256(&json!([owner, key]).to_string());
-    let fingerprint = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
-    let ours = Claim {
-        fingerprint: sha256(&fingerprint.to_string()),
-        session: way.uid.clone(),
-        place: format!("{}/{}", way.bridge.name, way.bridge.shard),
-        message: way.id.clone(),
-        expires_at: expires_at.checked_add(CLAIM_OUTLASTS).unwrap_or(Timestamp::MAX),
-    };
-    // Without a store of keys nothing is sent: a guard that is not there must not look like one that says yes.
-    let closed = || {
-        Failure::new(
-            Code::KeysUnavailable,
-            "whether this idempotency key was used before cannot be checked now, so nothing was sent; try again with the same key",
-        )
-    };
-    let home = gateway.bridges.home(&key).await.map_err(|_| closed())?;
-    let (counts, new) = match messages(&home)?.claim(&key, &ours).await {
-        Ok(claimed) => claimed,
-        Err(error) => {
-            tracing::warn!(request = caller.story.id(), %error, "an idempotency key cannot be checked");
-            return Err(closed());
-        }
-    };
-    if counts.fingerprint != ours.fingerprint {
-        return Err(Failure::new(
-            Code::KeyReused,
-            "this idempotency key was used for another message; a new message needs a new key",
-        ));
-    }
-    let (name, shard) = counts.place.split_once('/').unwrap_or((&way.bridge.name, &way.bridge.shard));
-    let way = Way {
-        bridge: BridgeBinding { name: name.to_owned(), shard: shard.to_owned() },
-        uid: counts.session,
-        id: counts.message,
-        replayed: !new,
-    };
-    Ok((way, counts.expires_at.checked_sub(CLAIM_OUTLASTS).unwrap_or(expires_at)))
-}
-
 /// Has the bridge accept the message, and waits until it is sent, at most so long.
 async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Duration) -> Result<Message, Failure> {
     let deadline = tokio::time::Instant::now() + wait;
@@ -426,19 +401,6 @@ async fn look(driver: &Arc<dyn Driver>, way: &Way) -> Option<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn given(values: &[&str]) -> Result<Option<String>, Failure> {
-        key(&values.iter().map(|value| (IDEMPOTENCY_KEY.parse().unwrap(), value.parse().unwrap())).collect())
-    }
-
-    #[test]
-    fn a_key_is_the_same_with_quotes_and_without() {
-        assert_eq!(given(&[]).unwrap(), None);
-        assert_eq!(given(&["order-17"]).unwrap(), given(&["\"order-17\""]).unwrap());
-        for bad in [&[""][..], &["\"\""], &["a b"], &["a", "a"], &[&"x".repeat(256)]] {
-            assert_eq!(given(bad).err().unwrap().code, Code::BadRequest, "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_body_is_read_strictly() {
