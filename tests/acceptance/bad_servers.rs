@@ -187,11 +187,9 @@ async fn a_pairing_code_that_whatsapp_refuses_is_told_of_and_its_window_ends() {
     world.whatsapp.newcomers(refuse).await;
     world.apply("one", by_code).await;
     let code = typed_code(&world, "one", "").await;
-    // The phone waits for a minute for what does not come.
-    tokio::select! {
-        typed = world.whatsapp.type_code(&code, PHONE, "Anna") => panic!("an answer to the phone: {typed:?}"),
-        () = until_says(&world, "one", "PairingFailed") => {}
-    }
+    let phone = world.whatsapp.type_code(&code, PHONE, "Anna");
+    let (typed, ()) = tokio::join!(phone, until_says(&world, "one", "PairingFailed"));
+    assert!(typed.is_err(), "{typed:?}");
     let next = typed_code(&world, "one", &code).await;
     world.whatsapp.type_code(&next, PHONE, "Anna").await.unwrap();
     world.history.until_phase("one", Phase::Connected, SOON).await;

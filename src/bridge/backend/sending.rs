@@ -97,7 +97,7 @@ async fn address(client: &Client, addresses: &Addresses, to: &Recipient, fresh: 
     if let Some(known) = addresses.get(number).filter(|_| !fresh) {
         return Ok(known);
     }
-    let answer = client.contacts().is_on_whatsapp(&[asked.clone()]).await.map_err(|error| match error {
+    let answer = client.contacts().is_on_whatsapp(std::slice::from_ref(&asked)).await.map_err(|error| match error {
         ContactError::Iq(error) => unanswered(&error),
         _ => Obstacle::Recipient,
     })?;

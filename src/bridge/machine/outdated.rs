@@ -36,7 +36,7 @@ pub struct Outdated {
     refused: Presented,
     /// When the same bridge may present something else, because the current version of the web client has moved on.
     #[serde(default)]
-    again: Option<Timestamp>,
+    pub again: Option<Timestamp>,
 }
 
 impl Kept {

@@ -90,11 +90,12 @@ pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
         return Cow::Borrowed(kept);
     }
     let mut kept = kept.clone();
-    let Kept { rest, restriction, last_disconnect, .. } = &mut kept;
+    let Kept { rest, restriction, last_disconnect, outdated, .. } = &mut kept;
     let times = [
         if let Rest::Banned(until) = rest { Some(until) } else { None },
         restriction.as_mut().and_then(|restriction| restriction.expires_at.as_mut()),
         last_disconnect.as_mut().map(|last| &mut last.at),
+        outdated.as_mut().and_then(|outdated| outdated.again.as_mut()),
     ];
     for time in times.into_iter().flatten() {
         *time = to_wall(*time, step);
