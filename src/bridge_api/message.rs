@@ -194,7 +194,8 @@ pub enum WaitsFor {
 pub enum MessageCause {
     /// The recipient has no WhatsApp account.
     NotOnWhatsApp,
-    /// The server took it, but it could not be encrypted for the recipient's phone, however often it was tried.
+    /// It could not be encrypted for the recipient's phone, or the server did not say where the recipient's devices are, however often
+    /// it was tried.
     RecipientUnreachable,
     /// The server refused it, with the code beside this.
     RefusedByServer,
