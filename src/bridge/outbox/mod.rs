@@ -207,7 +207,8 @@ impl Outbox {
             }
             Link::Up { .. } => {
                 let why = if position == 0 && self.flying.is_none() { WaitsFor::Pacing } else { WaitsFor::Turn };
-                (why, Some(self.pace.estimate(position + usize::from(self.flying.is_some()), now)))
+                let by_pace = self.pace.estimate(position + usize::from(self.flying.is_some()), now);
+                (why, Some(by_pace.max(self.not_before.unwrap_or(now))))
             }
         })
     }
