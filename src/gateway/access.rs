@@ -62,13 +62,10 @@ impl Access {
         namespace: &str,
     ) -> Result<bool, Failure> {
         let name = user.username.as_deref().unwrap_or_default();
-        if owner.is_some_and(|owner| owner == name) {
+        if owner.is_some_and(|owner| owner == name) && !is_narrowed(user) {
             return Ok(true);
         }
-        // Groups are a part of who asks; a token's groups do not change while it is remembered here.
-        let who =
-            format!("{name}\n{}", user.groups.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("\n"));
-        let question = (who, namespace.to_owned(), verb);
+        let question = (who(user), namespace.to_owned(), verb);
         let now = Instant::now();
         if let Some(answer) = lock(&self.remembered).get(&question, now) {
             return Ok(*answer);
@@ -88,5 +85,40 @@ impl Access {
         })?;
         lock(&self.remembered).put(question, answer, KNOWN, now);
         Ok(answer)
+    }
+}
+
+/// Who asks, all of it: the token of somebody with fewer groups or narrower scopes is not answered by what is remembered of
+/// another of theirs.
+fn who(user: &UserInfo) -> String {
+    let groups = user.groups.iter().flatten().map(String::as_str);
+    let extra = user.extra.iter().flatten().map(|(key, values)| format!("{key}={}", values.join(",")));
+    let name = user.username.as_deref().unwrap_or_default();
+    let parts: Vec<String> = groups.map(str::to_owned).chain(extra).collect();
+    format!("{name}\n{}", parts.join("\n"))
+}
+
+/// Whether the token is good for only a part of what its user may do, as OpenShift says with `scopes.authorization.openshift.io`:
+/// then that part is RBAC's to say, for owners too.
+fn is_narrowed(user: &UserInfo) -> bool {
+    user.extra.iter().flatten().any(|(key, _)| key.starts_with("scopes."))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_with_scopes_is_another_asker_and_not_simply_the_owner() {
+        let user = |extra| -> UserInfo {
+            serde_json::from_value(json!({"username": "alice", "groups": ["team"], "extra": extra})).unwrap()
+        };
+        let (whole, id) = (user(json!({})), user(json!({"authentication.kubernetes.io/credential-id": ["JTI=1"]})));
+        let narrow = user(json!({"scopes.authorization.openshift.io": ["user:info"]}));
+        assert!(!is_narrowed(&whole) && !is_narrowed(&id) && is_narrowed(&narrow));
+        assert_ne!(who(&whole), who(&narrow));
+        assert_eq!(who(&whole), "alice\nteam");
     }
 }

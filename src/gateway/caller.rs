@@ -55,8 +55,13 @@ impl FromRequestParts<Shared> for Caller {
     async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Failure> {
         let story = parts.extensions.get::<Story>().cloned().unwrap_or_else(|| Story::begin(&parts.headers));
         let (token, via) = token(&parts.headers).ok_or_else(Failure::unauthorized)?;
-        // A browser adds its cookie by itself, also to what the page of somebody else asks for.
-        if via == Via::Cookie && changes(&parts.method) && !cookie::is_own_page(&parts.headers) {
+        // A browser adds its cookies by itself, also to what the page of somebody else asks for: ours, and that of a proxy which
+        // makes a header of it.
+        let by_another = match via {
+            Via::Cookie => !cookie::is_own_page(&parts.headers),
+            Via::Header => cookie::is_other_site(&parts.headers, &gateway.settings.origins),
+        };
+        if by_another && changes(&parts.method) {
             return Err(Failure::cross_site());
         }
         let identity = gateway.identities.of(token).await?;

@@ -9,10 +9,14 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 /// Browsers keep cookies of 4096 bytes, name and attributes included (RFC 6265, section 6.1).
 pub const LONGEST_TOKEN: usize = 3800;
 
-/// Whether the browser came over TLS: to the gateway, or to the proxy in front of it. A caller that lies about it makes its
-/// own cookie stricter, nothing else.
+/// Whether the browser came over TLS: to the gateway, or to a proxy in front of it. The page that signs in says so itself, which
+/// counts where no proxy tells, or one that has lost it. A caller that lies about it makes its own cookie stricter, nothing
+/// else.
 pub fn is_secure(https: bool, headers: &HeaderMap) -> bool {
-    https || headers.get("x-forwarded-proto").is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
+    // The first of several proxies is the one that the browser came to.
+    let forwarded = text(headers, "x-forwarded-proto").and_then(|schemes| schemes.split(',').next());
+    let origin = text(headers, "origin").and_then(|origin| origin.split(':').next());
+    https || [forwarded, origin].into_iter().flatten().any(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
 }
 
 /// The token in the cookies, whoever's it may be.
@@ -60,8 +64,31 @@ pub fn is_foreign_page(headers: &HeaderMap) -> bool {
     is_browser && !is_own_page(headers)
 }
 
+/// Whether a browser says that it makes the request for a page of another site, which is none of those that may (`welcome`, the
+/// origins of `--cors-origins`). A proxy that signs people in adds their token to such a request as to any other, so it is not
+/// only cookies of ours that need this.
+pub fn is_other_site(headers: &HeaderMap, welcome: &[String]) -> bool {
+    let origin = text(headers, "origin");
+    if origin.is_some_and(|origin| welcome.iter().any(|one| one.eq_ignore_ascii_case(origin))) {
+        return false;
+    }
+    match text(headers, "sec-fetch-site") {
+        Some(site) => site == "cross-site" || site == "same-site",
+        // An older browser. The proxy may have a name of its own for the gateway.
+        None => origin.is_some_and(|origin| {
+            let at = origin.split_once("://").map_or("", |(_, authority)| authority);
+            let own = [host(headers), text(headers, "x-forwarded-host")];
+            !own.into_iter().flatten().any(|host| host.eq_ignore_ascii_case(at))
+        }),
+    }
+}
+
 fn host(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::HOST)?.to_str().ok()
+    text(headers, "host")
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// Cookies belong to a host whatever the port; two gateways on one host, as with two port-forwards, have one each. `__Host-`
@@ -123,9 +150,38 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_speaks_tls_is_believed() {
+    fn programs_and_pages_that_may_are_no_other_site() {
+        let (host, welcome) = (("host", "gateway.internal"), ["https://shop.example".to_owned()]);
+        for (more, other) in [
+            (vec![], false),
+            (vec![("sec-fetch-site", "same-origin"), ("origin", "https://a.example")], false),
+            (vec![("sec-fetch-site", "none")], false),
+            (vec![("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")], true),
+            (vec![("sec-fetch-site", "cross-site")], true),
+            (vec![("sec-fetch-site", "same-site"), ("origin", "https://blog.a.example")], true),
+            (vec![("sec-fetch-site", "cross-site"), ("origin", "https://shop.example")], false),
+            (vec![("origin", "https://gateway.internal")], false),
+            (vec![("origin", "https://a.example"), ("x-forwarded-host", "a.example")], false),
+            (vec![("origin", "https://a.example")], true),
+            (vec![("origin", "null")], true),
+        ] {
+            assert_eq!(is_other_site(&headers(&[vec![host], more.clone()].concat()), &welcome), other, "{more:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_says_that_the_browser_came_over_tls_is_believed() {
         assert!(is_secure(true, &headers(&[])) && !is_secure(false, &headers(&[])));
-        assert!(is_secure(false, &headers(&[("x-forwarded-proto", "https")])));
-        assert!(!is_secure(false, &headers(&[("x-forwarded-proto", "http")])));
+        for (name, value, secure) in [
+            ("x-forwarded-proto", "https", true),
+            ("x-forwarded-proto", "https, http", true),
+            ("x-forwarded-proto", "http", false),
+            ("origin", "https://a.example", true),
+            ("origin", "http://127.0.0.1:8000", false),
+            ("origin", "null", false),
+        ] {
+            assert_eq!(is_secure(false, &headers(&[(name, value)])), secure, "{name}: {value}");
+        }
+        assert!(is_secure(false, &headers(&[("x-forwarded-proto", "http"), ("origin", "https://a.example")])));
     }
 }

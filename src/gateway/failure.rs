@@ -177,7 +177,9 @@ fn forbidden(status: &Status, attempt: Attempt) -> Failure {
             "a ResourceQuota of the namespace is used up; delete something, or have an administrator raise it",
         );
     }
-    if !status.message.contains(" cannot ") {
+    // Whatever a policy of somebody else says, it is not the authorizer, which has a form of its own.
+    let by_admission = status.message.contains("denied the request");
+    if by_admission || !(status.message.contains("User \"") && status.message.contains(" cannot ")) {
         return Failure::new(Code::Refused, without_prefix(&status.message));
     }
     if attempt.hidden {
@@ -244,6 +246,10 @@ mod tests {
             PATCH,
         );
         assert_eq!((code, said.as_str()), (Code::Refused, "no"));
+        let message =
+            "admission webhook \"freeze.example\" denied the request: sessions cannot be changed during the freeze";
+        let (code, said) = of(json!({"code": 403, "reason": "Forbidden", "message": message}), GET);
+        assert_eq!((code, said.as_str()), (Code::Refused, "sessions cannot be changed during the freeze"));
         for (status, reason, code) in
             [(409, "ChangeUnderWay", Code::ChangeUnderWay), (503, "LedgerUnavailable", Code::LedgerUnavailable)]
         {
