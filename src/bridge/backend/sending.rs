@@ -72,18 +72,18 @@ fn obstacle(error: &SendError) -> Obstacle {
     match error {
         SendError::InvalidRequest(_) => Obstacle::Unsendable,
         SendError::Iq(error) => unanswered(error),
-        SendError::Internal(_) => Obstacle::Recipient,
+        // The keys could not be read or written, or nothing could be encrypted.
+        SendError::Internal(_) | SendError::NotLoggedIn => Obstacle::Passing,
         _ => Obstacle::Connection,
     }
 }
 
-/// What a question to the server that failed means for the recipient it was about.
+/// What it means that a question about a recipient failed, after which nothing is sent: a refusal is about them, and anything else,
+/// a server that has too much to do and a connection that is gone among it, is not.
 fn unanswered(error: &IqError) -> Obstacle {
     match error {
-        IqError::ServerError { .. } | IqError::UnexpectedResponseType { .. } | IqError::ParseError(_) => {
-            Obstacle::Recipient
-        }
-        _ => Obstacle::Connection,
+        IqError::ServerError { code: 400..=428 | 430..=499, .. } => Obstacle::Recipient,
+        _ => Obstacle::Passing,
     }
 }
 

@@ -34,6 +34,7 @@ fn permits(state: &mut State, now: Timestamp, effects: &mut Vec<Effect>) {
     // However a window came to be opened: asking too early makes the pause longer.
     if let (Stage::Permit, Some(at)) = (state.stage, state.refused_until.filter(|at| *at > now)) {
         state.stage = Stage::OpeningLater { at };
+        state.reason = state.refused_for;
     }
     if state.permit == Permit::Held && state.stage == Stage::Permit {
         state.stage = Stage::Opening { by: later(now, state.timings.connect) };

@@ -256,6 +256,8 @@ pub struct State {
     pub(super) window: Option<Window>,
     /// The server refused a pairing code and is not asked for one before then.
     pub(super) refused_until: Option<Timestamp>,
+    /// Why.
+    pub(super) refused_for: Option<SessionReason>,
     pub(super) client: Client,
     pub(super) generation: Generation,
     /// The running client is to be replaced by a fresh one.
@@ -295,6 +297,7 @@ impl State {
             shown: None,
             window: None,
             refused_until: None,
+            refused_for: None,
             client: Client::None,
             generation: 0,
             renew: false,

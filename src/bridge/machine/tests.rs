@@ -932,7 +932,7 @@ fn a_pause_that_the_server_wants_is_kept_however_the_next_window_is_opened() {
     story.hears(refused(R::TooManyRequests, Some(hour))).ends(End::Stopped);
     story.is(P::PairingExpired).because(R::TooManyRequests);
     story.passes(60).is(P::PairingExpired);
-    story.puts(|spec| spec.pairing.window = "again".into()).is(P::Opening);
+    story.puts(|spec| spec.pairing.window = "again".into()).is(P::Opening).because(R::TooManyRequests);
     assert!(!story.asks(&Effect::RequestPermit));
     story.passes(3500);
     assert!(!story.asks(&Effect::RequestPermit), "a minute too early");

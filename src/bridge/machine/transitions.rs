@@ -32,7 +32,7 @@ const UNTIMED_BAN: std::time::Duration = std::time::Duration::from_secs(900);
 const BAN_SPREAD: (std::time::Duration, std::time::Duration) =
     (std::time::Duration::from_secs(2), std::time::Duration::from_secs(300));
 /// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
-const UNTIMED_RESTRICTION: std::time::Duration = std::time::Duration::from_secs(3600);
+const UNTIMED_RESTRICTION: std::time::Duration = std::time::Duration::from_secs(600);
 /// A pause that the server wants before the next pairing code is believed up to this length.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// WhatsApp gives no time for the passkey; this long a person may look for it.
@@ -239,7 +239,7 @@ fn tick(state: &mut State, now: Timestamp) {
         Stage::UnlinkLater { at } if due(at) => {
             state.stage = Stage::Unlinking { by: later(now, state.timings.connect), ready: false, asked: false };
         }
-        // What is refused rests again.
+        // A try that is refused too ends as the one before it did.
         Stage::Ended { again: Some(at) } if due(at) => {
             state.kept.rest = Rest::None;
             go(state, now);
@@ -442,7 +442,7 @@ fn no_code(
         }
         None => state.back_off(state.timings.retry, state.timings.retry_max, TOO_MANY.saturating_add(state.failures)),
     };
-    state.refused_until = Some(later(now, pause));
+    (state.refused_until, state.refused_for) = (Some(later(now, pause)), Some(reason));
     // It was asked for a code, so the window is open, and ends also when there never is one.
     state.window.get_or_insert(Window { opened_by: generation, ends: later(now, WINDOW) });
     failed(state, reason, now);

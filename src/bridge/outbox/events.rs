@@ -101,6 +101,8 @@ pub enum Obstacle {
     NotMentioned,
     /// The server does not say which devices the recipient has, or does not give their keys. Nothing was sent.
     Recipient,
+    /// Nothing was sent, for a reason that may pass and is not the recipient's: the server is busy, or a disk is full.
+    Passing,
     /// It cannot be made into a message.
     Unsendable,
     /// The connection is gone or going; nothing was sent, or nobody knows.

@@ -234,13 +234,16 @@ impl Outbox {
                 if waiting.known {
                     self.knows(&[waiting.recipient]);
                 }
-                // At the end, but for one that the disk had taken when it seemed not to.
                 self.line_up(waiting);
             }
             Event::CallBack(sequence) => self.call_back(sequence, now, writes),
             Event::Link(link) => self.linked(link, now),
             Event::Pace(spec) => self.pace.set(spec),
-            // Of many people who were refused one after the other that is not believed.
+            Event::Unrestricted if self.link.is_timelocked() => {
+                self.restricted_until = None;
+                self.troubles.unrestricted();
+            }
+            // Not believed when several people were refused one after the other.
             Event::Unrestricted if !self.troubles.are_several(now) => self.restricted_until = None,
             Event::Unrestricted => {}
             Event::Tick => {}
@@ -283,10 +286,9 @@ impl Outbox {
 
     fn linked(&mut self, link: Link, now: Timestamp) {
         let was = self.flying.filter(|flying| link.client() != Some(flying.client));
-        // What was suspected is over when what was known is.
+        // What was suspected is over when what was known is, or has run out.
         if self.link.is_timelocked() && matches!(link, Link::Up { timelocked: false, .. }) {
             self.restricted_until = None;
-            self.troubles.unrestricted();
         }
         if link.client() != self.link.client() {
             self.not_before = None;
@@ -350,9 +352,9 @@ impl Outbox {
         match why {
             Obstacle::NotOnWhatsApp => self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
             Obstacle::Unsendable => self.fail(message, MessageCause::Unsendable, None, now, writes),
-            Obstacle::NotMentioned | Obstacle::Recipient => self.again(Some(why), now, writes),
+            Obstacle::NotMentioned | Obstacle::Recipient | Obstacle::Passing => self.again(Some(why), now, writes),
             Obstacle::Connection => {
-                self.troubles.failed(message.recipient, Some(why), now);
+                self.troubles.failed(&message, Some(why), now);
                 self.land();
                 self.wait_a_while(now);
             }
@@ -376,17 +378,15 @@ impl Outbox {
 
     /// Nothing came of the message that is with the server, and that is certain: it goes again later, if it is not given up.
     fn again(&mut self, why: Option<Obstacle>, now: Timestamp, writes: &mut Vec<Write>) {
-        let Some(Flying { message, unanswered, .. }) = self.flying else { return };
-        match self.troubles.failed(message.recipient, why, now) {
-            Verdict::NotOnWhatsApp => return self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
-            // An attempt without an answer may have arrived: it is tried until there is one.
-            Verdict::Unreachable if !unanswered => {
-                return self.fail(message, MessageCause::RecipientUnreachable, None, now, writes);
+        let Some(Flying { message, .. }) = self.flying else { return };
+        match self.troubles.failed(&message, why, now) {
+            Verdict::NotOnWhatsApp => self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
+            Verdict::Unreachable => self.fail(message, MessageCause::RecipientUnreachable, None, now, writes),
+            Verdict::Again => {
+                self.take_back(writes);
+                self.wait_a_while(now);
             }
-            Verdict::Unreachable | Verdict::Again => {}
         }
-        self.take_back(writes);
-        self.wait_a_while(now);
     }
 
     /// Puts the message that is with the server back in its place, because nothing came of it: as if it had not been handed over,

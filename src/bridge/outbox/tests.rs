@@ -197,6 +197,26 @@ fn what_cannot_be_handed_over_holds_up_others_for_a_minute_and_is_given_up_at_la
 }
 
 #[test]
+fn what_is_not_the_recipients_fault_is_tried_for_as_long_as_the_message_lasts_and_counts_for_no_other() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 1).goes_up(CLIENT);
+    for why in [Obstacle::Recipient, Obstacle::Passing].repeat(9) {
+        story.sends(1).happens(Event::NotHandedOver { sequence: 1, why });
+        assert_eq!(story.writes, [Write::TakeBack(1)]);
+        if story.outbox.troubles.0.values().any(|trouble| trouble.told == 9) {
+            break;
+        }
+        story.passes(AGAIN_MAX.as_secs().min(150));
+        if story.effects.is_empty() {
+            story.passes(AGAIN_MAX.as_secs());
+        }
+    }
+    story.happens(Event::CallBack(1)).settles(1, MessageState::Cancelled, None);
+    story.passes(AGAIN_MAX.as_secs()).sends(2).happens(Event::NotHandedOver { sequence: 2, why: Obstacle::Recipient });
+    assert_eq!(story.writes, [Write::TakeBack(2)], "it was tried once");
+}
+
+#[test]
 fn who_is_not_mentioned_again_and_again_has_no_account() {
     let mut story = Story::unpaced();
     story.accepts(1, 1).goes_up(CLIENT).sends(1);
@@ -259,7 +279,7 @@ fn a_restriction_keeps_new_chats_back_and_lets_known_ones_go_on() {
     story.is_acknowledged(4).sends(None);
     // Another client changes nothing about it; that it is known to be over does.
     story.goes_up(2).sends(None).happens(Event::Link(Link::Up { client: 2, timelocked: true })).sends(None);
-    story.goes_up(2).sends(2).is_acknowledged(2).sends(3);
+    story.happens(Event::Unrestricted).goes_up(2).sends(2).is_acknowledged(2).sends(3);
 }
 
 #[test]
@@ -391,9 +411,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..100_u64).prop_map(Step::Pass),
         4 => prop::bool::weighted(0.8).prop_map(Step::Keyed),
         4 => Just(Step::Acknowledge),
-        1 => prop_oneof![Just(463), Just(479), Just(503)].prop_map(Step::Refuse),
+        1 => prop_oneof![Just(463), Just(475), Just(479), Just(503)].prop_map(Step::Refuse),
         1 => prop_oneof![
-            Just(Obstacle::NotOnWhatsApp), Just(Obstacle::NotMentioned), Just(Obstacle::Recipient), Just(Obstacle::Connection),
+            Just(Obstacle::NotOnWhatsApp), Just(Obstacle::NotMentioned), Just(Obstacle::Recipient),
+            Just(Obstacle::Passing), Just(Obstacle::Connection),
         ].prop_map(Step::Hinder),
         1 => Just(Step::Crash),
     ];
@@ -455,7 +476,7 @@ proptest! {
                 }
                 Step::Refuse(code) => {
                     let Some((_, sequence)) = out else { continue };
-                    if code != 463 && code != 503 { refused.insert(sequence); }
+                    if ![463, 475, 503].contains(&code) { refused.insert(sequence); }
                     Event::Refused { sequence, code }
                 }
                 Step::Hinder(why) => {

@@ -6,13 +6,13 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use whatsapp_operator::bridge_api::RecipientKey;
 
-use super::{AGAIN, AGAIN_MAX, Obstacle};
+use super::{AGAIN, AGAIN_MAX, Obstacle, Waiting};
 use crate::machine::later;
 
 /// How often a message to somebody is tried in its turn, for a minute in all, before others overtake it: until then it may as
 /// well be the server's trouble as the recipient's.
 pub(super) const OVERTAKEN_AFTER: u32 = 5;
-/// How often it is tried, for a quarter of an hour in all, before it is given up. Only where nothing was sent.
+/// How often the server may say of somebody what keeps a message from them, for a quarter of an hour in all, before it is given up.
 const GIVEN_UP_AFTER: u32 = 10;
 /// How many connections are given up because nothing is heard about somebody, before others overtake what is for them.
 const SILENT: u32 = 3;
@@ -30,6 +30,10 @@ const SEVERAL: usize = 3;
 /// What stands between a session and one person.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Trouble {
+    /// The message that the next two are about.
+    sequence: u64,
+    /// How often the server said of them something that keeps it from being sent.
+    told: u32,
     /// How often in a row nothing came of a message to them, on this connection.
     tries: u32,
     /// How many connections in a row were given up because nothing was heard about them.
@@ -63,19 +67,21 @@ pub(super) struct Troubles(HashMap<RecipientKey, Trouble>);
 
 impl Troubles {
     /// Nothing came of a message to them, for this reason where it was not the server's refusal.
-    pub(super) fn failed(&mut self, recipient: RecipientKey, why: Option<Obstacle>, now: Timestamp) -> Verdict {
-        let trouble = self.0.entry(recipient).or_default();
+    pub(super) fn failed(&mut self, message: &Waiting, why: Option<Obstacle>, now: Timestamp) -> Verdict {
+        let trouble = self.0.entry(message.recipient).or_default();
         trouble.tries = trouble.tries.saturating_add(1);
-        trouble.not_mentioned =
-            if why == Some(Obstacle::NotMentioned) { trouble.not_mentioned.saturating_add(1) } else { 0 };
+        if trouble.sequence != message.sequence {
+            (trouble.sequence, trouble.told, trouble.not_mentioned) = (message.sequence, 0, 0);
+        }
+        trouble.told += u32::from(matches!(why, Some(Obstacle::Recipient | Obstacle::NotMentioned)));
+        trouble.not_mentioned = if why == Some(Obstacle::NotMentioned) { trouble.not_mentioned + 1 } else { 0 };
         // Longer than the session waits by itself, so that there is time for others.
         let aside = doubled(AGAIN, trouble.tries, AGAIN_MAX);
         trouble.aside_until = (trouble.tries >= OVERTAKEN_AFTER).then(|| later(now, aside));
         if trouble.not_mentioned >= NOT_MENTIONED {
             return Verdict::NotOnWhatsApp;
         }
-        let is_certain = matches!(why, Some(Obstacle::Recipient | Obstacle::NotMentioned));
-        if is_certain && trouble.tries >= GIVEN_UP_AFTER { Verdict::Unreachable } else { Verdict::Again }
+        if trouble.told >= GIVEN_UP_AFTER { Verdict::Unreachable } else { Verdict::Again }
     }
 
     /// A message went out to them, and not to their phone.
@@ -109,12 +115,12 @@ impl Troubles {
     /// There is another connection: what failed on the last may have been its trouble, so the order is as it was.
     pub(super) fn reconnected(&mut self) {
         for trouble in self.0.values_mut() {
-            (trouble.tries, trouble.not_mentioned) = (0, 0);
+            trouble.tries = 0;
             trouble.aside_until = trouble.aside_until.filter(|_| trouble.silent >= SILENT);
         }
     }
 
-    /// The account may start chats.
+    /// The server has lifted the account's restriction.
     pub(super) fn unrestricted(&mut self) {
         self.0.values_mut().for_each(|trouble| (trouble.locked_until, trouble.new_chats) = (None, 0));
     }

@@ -166,7 +166,7 @@ impl Actor {
                     repeated = true;
                     self.outbox.withdraw(sequence);
                     effects.retain(|effect| !effect.sends(sequence));
-                    answers.push((answer, self.repeated(before, &new).await.map(|before| (before, false))));
+                    answers.push((answer, same(before, &new).map(|before| (before, false))));
                 }
                 None => answers.push((answer, Err(Refusal::Closing))),
             }
@@ -259,24 +259,9 @@ impl Actor {
         let reader = &self.shared.store.reader;
         let before = reader.accepted(self.state.id(), &new.id, new.recipient.key(), &new.spec).await?;
         let Some(before) = before else { return Ok(None) };
-        let mut before = self.repeated(before, new).await?;
+        let mut before = same(before, new)?;
         self.describe(&mut before);
         Ok(Some(before))
-    }
-
-    /// A message that was accepted before, if it is the same. One that a slow disk took after its caller was told that it did
-    /// not counts from now on.
-    async fn repeated(&mut self, before: Message, new: &NewMessage) -> Result<Message, Refusal> {
-        let before = same(before, new)?;
-        let status = &before.status;
-        if status.state == MessageState::Queued && !self.outbox.holds(status.sequence) && !self.state.is_deleting() {
-            self.shared.outboxes.found(1);
-            let expires_at = clock::to_ours(status.expires_at, clock::step());
-            let (sequence, recipient) = (status.sequence, new.recipient.key());
-            let waiting = Waiting { sequence, recipient, known: false, expires_at, handed_over: true };
-            self.message_event(Event::Accepted(waiting)).await;
-        }
-        Ok(before)
     }
 }
 

@@ -58,9 +58,11 @@ impl Outboxes {
         }
     }
 
-    /// So many wait no longer. Told by the store when that is written, whatever it was that settled them.
+    /// So many wait no longer. Told by the store when that is written, whatever it was that settled them; also of sessions that could
+    /// not be read and whose messages were never counted.
     pub fn leave(&self, count: usize) {
-        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        let less = |waiting: usize| Some(waiting.saturating_sub(count));
+        let _ = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// How many wait.

@@ -25,11 +25,15 @@ const STEPS: &[&str] = &[
      CREATE TABLE claims (key TEXT PRIMARY KEY, claim TEXT NOT NULL, expires_at INTEGER NOT NULL) STRICT;
      CREATE INDEX claims_over ON claims (expires_at);",
     // `digest` is there when the message itself is forgotten and an idempotency key may still name it (`remnants`). What is over
-    // goes by when it was over, which receipts do not change: they leave the index alone.
+    // goes by when it was over, which receipts do not change: they leave the index alone. The index of what waits holds all that is asked
+    // of it, without which SQLite goes through everything that a session has sent.
     "ALTER TABLE messages ADD COLUMN digest BLOB;
      DROP INDEX messages_over;
      CREATE INDEX messages_over ON messages (max(accepted_at, coalesce(ended_at, sent_at)))
          WHERE digest IS NULL AND max(accepted_at, coalesce(ended_at, sent_at)) IS NOT NULL;
+     DROP INDEX messages_waiting;
+     CREATE INDEX messages_waiting ON messages (session, sequence, recipient_key, expires_at, handed_over)
+         WHERE state = 'Queued';
      CREATE INDEX messages_remnants ON messages (expires_at, digest) WHERE digest IS NOT NULL;",
 ];
 

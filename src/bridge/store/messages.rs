@@ -37,7 +37,7 @@ pub enum MessageChange {
         /// Its place there.
         sequence: u64,
     },
-    /// It is settled. By the wall clock. One of which a device of the recipient has told was sent, whatever is said here.
+    /// It is settled. By the wall clock. One of which the recipient's phone has told was sent, whatever is said here.
     Settle {
         /// Its session.
         session: String,
@@ -156,11 +156,7 @@ impl MessageChange {
                 Ok(())
             }
             Self::Abandon { session, cause, at } => {
-                let query = format!(
-                    "UPDATE messages SET {} WHERE session = ?1 AND state = 'Queued' RETURNING {COLUMNS}",
-                    ended_as("'Failed'", "?3", "NULL", "NULL", "?2")
-                );
-                settle(changed(connection, &query, params![session, at.as_millisecond(), word(*cause)])?, told);
+                settle(changed(connection, &abandon(), params![session, at.as_millisecond(), word(*cause)])?, told);
                 Ok(())
             }
             Self::Forget { before, now, most } => remnants::forget(connection, *before, *now, *most),
@@ -169,15 +165,23 @@ impl MessageChange {
     }
 }
 
-/// Sets what becomes of a message that waits. Where a device of the recipient has told of it, it was sent: that is not unsaid, not
-/// by the end of the session and not by what the server says of a later attempt.
+/// Sets what becomes of a message that waits. Where the recipient's phone has told of it, it was sent: that is not unsaid, not by the
+/// end of the session and not by what the server says of a later attempt. What only another device could read was not.
 fn ended_as(state: &str, cause: &str, code: &str, sent_at: &str, ended_at: &str) -> String {
-    let told = "coalesce(delivered_at, companion_delivered_at, read_at)";
+    let told = "coalesce(delivered_at, read_at)";
     format!(
         "state = CASE WHEN read_at IS NOT NULL THEN 'Read' WHEN delivered_at IS NOT NULL THEN 'Delivered'
-                      WHEN {told} IS NOT NULL THEN 'Sent' ELSE {state} END,
+                      ELSE {state} END,
          cause = iif({told} IS NULL, {cause}, NULL), code = iif({told} IS NULL, {code}, NULL),
          sent_at = coalesce({sent_at}, {told}), ended_at = iif({told} IS NULL, {ended_at}, NULL)"
+    )
+}
+
+/// All that wait in a session fail.
+pub(super) fn abandon() -> String {
+    format!(
+        "UPDATE messages INDEXED BY messages_waiting SET {} WHERE session = ?1 AND state = 'Queued' RETURNING {COLUMNS}",
+        ended_as("'Failed'", "?3", "NULL", "NULL", "?2")
     )
 }
 
@@ -319,16 +323,22 @@ pub(super) fn page(
     connection.prepare_cached(&query)?.query_map(params![session, before, limit], read)?.collect()
 }
 
+// None of these goes through what a session has sent: there may be a million of it.
+pub(super) const WAITING: &str = "SELECT sequence, recipient_key, expires_at, handed_over FROM messages
+    WHERE session = ?1 AND state = 'Queued' ORDER BY sequence";
+pub(super) const KNOWN: &str = "SELECT DISTINCT recipient_key FROM messages
+    WHERE session = ?1 AND sent_at IS NOT NULL AND recipient_key IN
+        (SELECT recipient_key FROM messages WHERE session = ?1 AND state = 'Queued')";
+pub(super) const LOAD: &str = "SELECT count(*), coalesce(max(recipient_key IS ?2), 0) FROM
+    (SELECT recipient_key FROM messages WHERE session = ?1 AND state = 'Queued' LIMIT ?3)";
+
 /// What waits in a session, in order, and the last place that was given out there.
 pub(super) fn waiting(connection: &Connection, session: &str) -> rusqlite::Result<(Vec<Waiting>, u64)> {
     let last: Option<i64> = connection
         .prepare_cached("SELECT max(sequence) FROM messages WHERE session = ?1")?
         .query_row(params![session], |row| row.get(0))?;
     let waiting = connection
-        .prepare_cached(
-            "SELECT sequence, recipient_key, expires_at, handed_over FROM messages
-             WHERE session = ?1 AND state = 'Queued' ORDER BY sequence",
-        )?
+        .prepare_cached(WAITING)?
         .query_map(params![session], |row| {
             Ok(Waiting {
                 sequence: from_sql(row.get(0)?),
@@ -345,10 +355,7 @@ pub(super) fn waiting(connection: &Connection, session: &str) -> rusqlite::Resul
 /// To whom of those that wait a message of the session has been sent before.
 pub(super) fn known(connection: &Connection, session: &str) -> rusqlite::Result<Vec<RecipientKey>> {
     connection
-        .prepare_cached(
-            "SELECT DISTINCT recipient_key FROM messages WHERE session = ?1 AND sent_at IS NOT NULL AND recipient_key IN
-                 (SELECT recipient_key FROM messages WHERE session = ?1 AND state = 'Queued')",
-        )?
+        .prepare_cached(KNOWN)?
         .query_map(params![session], |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()))?
         .collect()
 }
@@ -371,10 +378,7 @@ pub(super) fn load(
     most: u32,
 ) -> rusqlite::Result<(u64, bool)> {
     let (waiting, one): (i64, bool) = connection
-        .prepare_cached(
-            "SELECT count(*), coalesce(max(recipient_key IS ?2), 0) FROM
-                 (SELECT recipient_key FROM messages WHERE session = ?1 AND state = 'Queued' LIMIT ?3)",
-        )?
+        .prepare_cached(LOAD)?
         .query_row(params![session, recipient.map(u64::cast_signed), most], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let known = match recipient {
         Some(recipient) => one || knows(connection, session, recipient)?,
