@@ -652,17 +652,17 @@ fn a_restriction_is_shown_while_connected_and_ends() {
 }
 
 #[test]
-fn a_restriction_without_an_end_is_lifted_by_the_server_or_after_an_hour() {
+fn a_restriction_without_an_end_is_lifted_by_the_server_or_after_ten_minutes() {
     use whatsapp_operator::bridge_api::{Restriction, RestrictionKind};
     let untimed = || Restriction { kind: RestrictionKind::ReachoutTimelock.into(), code: Some(463), expires_at: None };
     let mut story = Story::linked();
     story.hears(ClientEvent::Restricted(Some(untimed()))).hears(ClientEvent::Restricted(None));
     assert!(story.state.view().restriction.is_none());
-    story.hears(ClientEvent::Restricted(Some(untimed()))).passes(1800);
+    story.hears(ClientEvent::Restricted(Some(untimed()))).passes(300);
     let before = Kept::clone(&story.state.kept);
     story.hears(ClientEvent::Restricted(Some(untimed())));
     assert_eq!(*story.state.kept, before, "every refused message says it again");
-    story.passes(1799);
+    story.passes(299);
     assert!(story.state.view().restriction.is_some());
     story.passes(1).is(P::Connected);
     assert!(story.state.view().restriction.is_none());
