@@ -43,8 +43,8 @@ fn judged(kind: &str, objects: &[Value]) -> Vec<(String, String, String)> {
     let settings = of_kind(&documents("argo-cd.yaml"), "ConfigMap");
     let script = &settings["data"][format!("resource.customizations.health.whatsapp-operator.dev_{kind}")];
     assert!(script.is_string(), "{kind}");
-    let checks = of_kind(&documents("flux.yaml"), "Kustomization")["spec"]["healthCheckExprs"].clone();
-    let checks = checks.as_array().unwrap();
+    let flux = documents("flux.yaml");
+    let checks = flux.iter().find_map(|one| one["spec"]["healthCheckExprs"].as_array()).unwrap();
     // Flux judges other kinds by their conditions.
     let check = checks.iter().find(|check| check["kind"] == kind).unwrap_or(&checks[0]);
     let mut judge = Command::new(target_dir().join("gitops-judge/gitops-judge"));
@@ -103,7 +103,7 @@ fn a_bridge_is_as_healthy_as_its_condition_says() {
 
 #[test]
 fn what_flux_waits_for_is_there_to_be_waited_for() {
-    let documents = documents("flux.yaml");
+    let documents = [documents("flux.yaml"), documents("flux/release.yaml")].concat();
     let named =
         |kind: &str, name: &Value| documents.iter().any(|one| one["kind"] == kind && one["metadata"]["name"] == *name);
     for one in documents.iter().filter(|one| one["kind"] == "Kustomization" || one["kind"] == "HelmRelease") {
@@ -113,5 +113,32 @@ fn what_flux_waits_for_is_there_to_be_waited_for() {
                 "{other}: Flux looks for one of the same kind"
             );
         }
+        let source =
+            one["spec"].pointer("/sourceRef").or_else(|| one["spec"].pointer("/chart/spec/sourceRef")).unwrap();
+        assert!(named(source["kind"].as_str().unwrap(), &source["name"]), "{source}");
     }
+}
+
+/// Instances that are applied before the webhooks are there are nobody's: they wait for the release, which is tried again until it is.
+#[test]
+fn flux_applies_instances_after_the_release_and_tries_that_again() {
+    let flux = documents("flux.yaml");
+    let kustomization = |name: &str| {
+        let is = |one: &&Value| one["kind"] == "Kustomization" && one["metadata"]["name"] == name;
+        flux.iter().find(is).unwrap_or_else(|| panic!("no Kustomization {name}"))["spec"].clone()
+    };
+    let release = kustomization("whatsapp-operator");
+    assert_eq!((&release["wait"], &release["path"]), (&json!(true), &json!("./examples/gitops/flux")));
+    assert_eq!(kustomization("whatsapp-instances")["dependsOn"], json!([{"name": "whatsapp-operator"}]));
+    let release = of_kind(&documents("flux/release.yaml"), "HelmRelease");
+    for action in ["install", "upgrade"] {
+        assert_eq!(release["spec"][action]["strategy"]["name"], "RetryOnFailure", "{action}");
+    }
+}
+
+/// Argo CD knows its ConfigMap by a label; applied without it, the ConfigMap loses it.
+#[test]
+fn argo_cd_finds_its_settings() {
+    let settings = of_kind(&documents("argo-cd.yaml"), "ConfigMap");
+    assert_eq!(settings["metadata"]["labels"], json!({"app.kubernetes.io/part-of": "argocd"}));
 }
