@@ -114,12 +114,25 @@ fn every_example_is_well_formed_and_passes_lint() {
             let shown = format!("{name}: {} {}", object["kind"], object["metadata"]["name"]);
             assert!(object["metadata"]["name"].as_str().is_some_and(|name| name.len() <= 63), "{shown}");
             assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/instance"], "whatsapp-operator", "{shown}");
+            assert!(
+                !holds_null(object),
+                "{shown}: a null, which is an empty list or object that should not be rendered"
+            );
         }
         let mut seen = BTreeSet::new();
         for object in &objects {
             let key = format!("{} {} {}", object["kind"], object["metadata"]["namespace"], object["metadata"]["name"]);
             assert!(seen.insert(key.clone()), "{name}: {key} is there twice");
         }
+    }
+}
+
+fn holds_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.iter().any(holds_null),
+        Value::Object(members) => members.values().any(holds_null),
+        _ => false,
     }
 }
 
@@ -196,6 +209,8 @@ fn what_is_wrong_is_refused_with_what_to_do() {
         (&["gateway.tls.certManager=true", "gateway.tls.issuerRef.name=a"], "needs gateway.tls.secretName"),
         (&["gateway.ingress.enabled=true"], "at least one name in gateway.ingress.hosts"),
         (&["gateway.httpRoute.enabled=true"], "needs gateway.httpRoute.parentRefs"),
+        (&["gateway.httpRoute.backendTls.enabled=true"], "needs gateway.httpRoute.enabled and gateway.tls.secretName"),
+        (&["gateway.httpRoute.backendTls.caCertificateRefs={a}"], "/gateway/httpRoute/backendTls/caCertificateRefs/0"),
         (&["bridge.tls.existingSecret=a"], "needs bridge.tls.caBundle"),
         (&["bridge.credentials.existingSecret=a"], "needs bridge.tls.existingSecret"),
     ] {
@@ -250,8 +265,8 @@ fn traces_reach_their_collector() {
             let shares = arguments.contains(&"--otlp-share=0.25".to_owned());
             assert_eq!(shares, name.ends_with("-gateway"), "{name}: {arguments:?}");
             let rules = of(&objects, "NetworkPolicy", name)["spec"]["egress"].as_array().unwrap();
-            let mut ports = vec![json!({"port": port})];
-            ports.extend((port != 4318).then(|| json!({"port": 4318})));
+            let mut ports = vec![json!({"port": port, "protocol": "TCP"})];
+            ports.extend((port != 4318).then(|| json!({"port": 4318, "protocol": "TCP"})));
             assert!(rules.contains(&json!({"ports": ports})), "{name}, {endpoint}: {rules:?}");
         }
     }
@@ -369,6 +384,100 @@ fn values_reach_the_programs() {
         let image = containers(pod)[0]["image"].as_str().unwrap();
         assert!(image.starts_with("registry.example.com/whatsapp-operator/whatsapp-"), "{shown}: {image}");
         assert!(image.contains("@sha256:000") || shown.contains("StatefulSet"), "{shown}: {image}");
+    }
+}
+
+/// Whom the API server trusts outlives every renewal: the certificate is signed by an authority that keeps its key.
+#[test]
+fn cert_manager_signs_the_webhooks_certificate_with_an_authority_that_lasts() {
+    let name = "whatsapp-operator-webhook";
+    let authority = "whatsapp-operator-webhook-ca";
+    let objects = with(&["webhooks.certificate.certManager=true"]).unwrap();
+    let certificate = &of(&objects, "Certificate", name)["spec"];
+    assert_eq!(certificate["issuerRef"], json!({"kind": "Issuer", "name": authority}));
+    assert_eq!(certificate["dnsNames"], json!([format!("{name}.{NAMESPACE}.svc")]));
+    assert_eq!(certificate["commonName"], name);
+    assert_eq!(of(&objects, "Issuer", authority)["spec"], json!({"ca": {"secretName": authority}}));
+    let signs = &of(&objects, "Certificate", authority)["spec"];
+    assert_eq!(
+        (&signs["isCA"], &signs["secretName"], &signs["duration"]),
+        (&json!(true), &json!(authority), &json!("87600h"))
+    );
+    assert_eq!(signs["privateKey"]["rotationPolicy"], "Never");
+    assert_eq!(signs["issuerRef"]["name"], name);
+    assert_eq!(of(&objects, "Issuer", name)["spec"], json!({"selfSigned": {}}));
+    // The injector takes the authority from where the certificate is.
+    let configuration = of(&objects, "ValidatingWebhookConfiguration", "whatsapp-operator");
+    assert_eq!(
+        configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"],
+        format!("{NAMESPACE}/{name}")
+    );
+
+    let own = with(&["webhooks.certificate.certManager=true", "webhooks.certificate.issuerRef.name=ours"]).unwrap();
+    let made: Vec<&Value> = own.iter().filter(|one| one["kind"] == "Issuer" || one["kind"] == "Certificate").collect();
+    let [certificate] = made[..] else { panic!("{made:?}") };
+    assert_eq!(
+        (&certificate["metadata"]["name"], &certificate["spec"]["issuerRef"]),
+        (&json!(name), &json!({"name": "ours"}))
+    );
+    assert_eq!(certificate["spec"].get("commonName"), None);
+}
+
+#[test]
+fn a_gateway_speaks_tls_to_pods_that_speak_tls() {
+    let port = |objects: &[Value]| of(objects, "Service", "whatsapp-operator-gateway")["spec"]["ports"][0].clone();
+    assert_eq!(port(&with(&[]).unwrap()).get("appProtocol"), None);
+    let example = format!("{ROOT}/examples/helm/cert-manager.yaml");
+    let objects = rendered(&["--values", &example]).unwrap();
+    let port = port(&objects);
+    assert_eq!(port["appProtocol"], "https");
+    let policy = &of(&objects, "BackendTLSPolicy", "whatsapp-operator-gateway")["spec"];
+    let target = &policy["targetRefs"][0];
+    assert_eq!((&target["name"], &target["sectionName"]), (&json!("whatsapp-operator-gateway"), &port["name"]));
+    let validation = json!({
+        "hostname": format!("whatsapp-operator-gateway.{NAMESPACE}.svc"),
+        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "internal-ca"}],
+    });
+    assert_eq!(policy["validation"], validation);
+    // The name is one that the certificate is for.
+    let certificate = &of(&objects, "Certificate", "whatsapp-operator-gateway")["spec"];
+    assert!(certificate["dnsNames"].as_array().unwrap().contains(&validation["hostname"]), "{certificate}");
+    let public = [
+        "gateway.tls.secretName=tls",
+        "gateway.httpRoute.enabled=true",
+        "gateway.httpRoute.parentRefs[0].name=a",
+        "gateway.httpRoute.backendTls.enabled=true",
+        "gateway.httpRoute.backendTls.hostname=b.example",
+    ];
+    let objects = with(&public).unwrap();
+    let policy = &of(&objects, "BackendTLSPolicy", "whatsapp-operator-gateway")["spec"];
+    assert_eq!(policy["validation"], json!({"hostname": "b.example", "wellKnownCACertificates": "System"}));
+}
+
+/// Helm goes by its own annotation, the others that prune by theirs.
+#[test]
+fn nothing_deletes_the_definitions() {
+    let objects = with(&["commonAnnotations.a=b"]).unwrap();
+    let definitions: Vec<&Value> = objects.iter().filter(|one| one["kind"] == "CustomResourceDefinition").collect();
+    assert_eq!(definitions.len(), 3);
+    for definition in definitions {
+        let annotations = &definition["metadata"]["annotations"];
+        assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+        assert_eq!(annotations["argocd.argoproj.io/sync-options"], "Prune=false");
+        assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled");
+    }
+}
+
+#[test]
+fn the_job_of_uninstalling_comes_after_its_rights() {
+    let objects = with(&["operator.watchNamespaces={default}"]).unwrap();
+    let hooks: Vec<&Value> =
+        objects.iter().filter(|one| one["metadata"]["annotations"]["helm.sh/hook"] == "post-delete").collect();
+    assert_eq!(hooks.len(), 8);
+    for hook in hooks {
+        let weight = &hook["metadata"]["annotations"]["helm.sh/hook-weight"];
+        let wanted = if hook["kind"] == "Job" { Value::Null } else { json!("-1") };
+        assert_eq!(*weight, wanted, "{} {}", hook["kind"], hook["metadata"]["name"]);
     }
 }
 
@@ -529,6 +638,7 @@ fn strangers() -> Vec<Value> {
         stranger("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
         stranger("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
         stranger("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+        stranger("gateway.networking.k8s.io", "v1", "BackendTLSPolicy", "backendtlspolicies"),
     ]
 }
 
@@ -543,6 +653,17 @@ impl Cluster {
         let cluster = Self { plane };
         cluster.kubectl(&["create", "namespace", NAMESPACE], "").unwrap();
         cluster
+    }
+
+    /// Makes the definitions of others known.
+    fn define_strangers(&self) {
+        for stranger in strangers() {
+            self.kubectl(&["apply", "-f", "-"], &stranger.to_string()).unwrap();
+        }
+        for definition in strangers() {
+            let name = format!("crd/{}", definition["metadata"]["name"].as_str().unwrap());
+            self.kubectl(&["wait", "--for=condition=Established", &name, "--timeout=60s"], "").unwrap();
+        }
     }
 
     fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
@@ -578,18 +699,31 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_api_server_takes_every_example_strictly() {
     let cluster = Cluster::start().await;
-    for stranger in strangers() {
-        cluster.kubectl(&["apply", "-f", "-"], &stranger.to_string()).unwrap();
-    }
-    for definition in strangers() {
-        let name = format!("crd/{}", definition["metadata"]["name"].as_str().unwrap());
-        cluster.kubectl(&["wait", "--for=condition=Established", &name, "--timeout=60s"], "").unwrap();
-    }
+    cluster.define_strangers();
     for (name, arguments) in examples() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": rendered(&arguments).unwrap()});
         let dry_run = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
         cluster.kubectl(&dry_run, &list.to_string()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+/// A tool that applies server-side what Helm has installed is told of no conflict: nobody has to force anything to change tools.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tool_may_apply_what_helm_has_installed() {
+    let cluster = Cluster::start().await;
+    cluster.define_strangers();
+    let chart = chart();
+    let mut examples = examples();
+    examples.push(("policies".to_owned(), sets(&["networkPolicy.enabled=true", "gateway.tls.secretName=tls"])));
+    for (name, arguments) in examples {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &arguments].concat()).unwrap();
+        let objects = rendered(&[&arguments[..], &["--no-hooks"]].concat()).unwrap();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let apply = ["apply", "--server-side", "--field-manager", "another", "-f", "-"];
+        cluster.kubectl(&apply, &list).unwrap_or_else(|error| panic!("{name}: {error}"));
+        cluster.helm(&["uninstall", "whatsapp-operator", "--no-hooks"]).unwrap();
     }
 }
 
