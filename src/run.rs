@@ -144,7 +144,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let metrics = ReconcileMetrics::register(admin.metrics(), controller::WORKERS);
     let address = admin.serve(args.process.admin_listen).await?;
     tracing::info!(%address, "admin server listens");
-    let (client, url) = kubernetes::connect(&args.cluster()).await?;
+    let (client, url) = kubernetes::connect(&args.cluster())?;
     let settings = args.settings();
     probe(&client, &url, &settings.namespaces).await?;
     let health = Health::default();

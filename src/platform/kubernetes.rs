@@ -10,12 +10,17 @@ use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
     client::ClientBuilder,
-    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, Kubeconfig},
     core::Status,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use tower::timeout::TimeoutLayer;
+
+use super::{
+    cluster_proxy::{Environment, ProxyError, shown},
+    kubeconfig,
+};
 
 /// One call to the API server, answer included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,6 +135,9 @@ pub enum ClusterError {
     /// Neither a kubeconfig nor a pod.
     #[error("no Kubernetes configuration: {0}; set --kubeconfig or KUBECONFIG, or run in a pod with a service account")]
     Nowhere(String),
+    /// There is a proxy on the way that cannot be used.
+    #[error("cannot reach the API server: {0}")]
+    Proxy(#[from] ProxyError),
     /// No connection.
     #[error(
         "no answer from the API server at {url}: {cause}; check that it runs and that the kubeconfig names its address"
@@ -162,9 +170,9 @@ pub enum ClusterError {
 ///
 /// # Errors
 /// When there is no usable configuration; nothing is sent yet.
-pub async fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError> {
-    let config = configuration(cluster).await?;
-    let url = config.cluster_url.to_string();
+pub fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError> {
+    let config = configuration(cluster)?;
+    let url = place(&config);
     Ok((client(config)?, url))
 }
 
@@ -173,8 +181,8 @@ pub async fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError
 ///
 /// # Errors
 /// When there is no usable configuration; nothing is sent yet.
-pub async fn connect_without_credentials(cluster: &Cluster) -> Result<Client, ClusterError> {
-    let mut config = configuration(cluster).await?;
+pub fn connect_without_credentials(cluster: &Cluster) -> Result<Client, ClusterError> {
+    let mut config = configuration(cluster)?;
     config.auth_info = AuthInfo::default();
     config.headers.clear();
     client(config)
@@ -186,17 +194,37 @@ fn client(config: Config) -> Result<Client, ClusterError> {
     Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).build())
 }
 
+/// Where the API server is, for messages, and how it is reached when that is not directly.
+pub fn place(config: &Config) -> String {
+    let server = shown(&config.cluster_url);
+    match &config.proxy_url {
+        Some(proxy) => format!("{server} (through the proxy {})", shown(proxy).trim_end_matches('/')),
+        None => server,
+    }
+}
+
 /// How the cluster is reached.
-async fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {
-    let options = KubeConfigOptions { context: cluster.context.clone(), ..KubeConfigOptions::default() };
+fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {
+    let environment = Environment::read();
+    let context = cluster.context.as_deref();
     let mut config = if let Some(file) = &cluster.kubeconfig {
         let named = |cause: String| ClusterError::Kubeconfig { file: file.display().to_string(), cause };
         let read = Kubeconfig::read_from(file).map_err(|error| named(chain(&error)))?;
-        Config::from_custom_kubeconfig(read, &options).await.map_err(|error| named(chain(&error)))?
-    } else if cluster.context.is_some() {
-        Config::from_kubeconfig(&options).await.map_err(|error| ClusterError::Nowhere(chain(&error)))?
+        kubeconfig::config(&read, context, &environment).map_err(|error| named(chain(&error)))?
     } else {
-        Config::infer().await.map_err(|error| ClusterError::Nowhere(chain(&error)))?
+        let found = Kubeconfig::read().map_err(kubeconfig::Unusable::from);
+        let found = found.and_then(|read| kubeconfig::config(&read, context, &environment));
+        match found {
+            Ok(config) => config,
+            // There is one, and the way it names cannot be gone.
+            Err(kubeconfig::Unusable::Proxy(error)) => return Err(error.into()),
+            Err(error) => {
+                let inside = if context.is_some() { None } else { Config::incluster().ok() };
+                let mut config = inside.ok_or_else(|| ClusterError::Nowhere(chain(&error)))?;
+                kubeconfig::through(&mut config, None, &environment)?;
+                config
+            }
+        }
     };
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(SILENCE);
@@ -301,10 +329,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_missing_kubeconfig_is_named_with_the_flag() {
+    #[test]
+    fn a_missing_kubeconfig_is_named_with_the_flag() {
         let cluster = Cluster { kubeconfig: Some("/nonexistent/kubeconfig".into()), context: None };
-        let text = connect(&cluster).await.err().unwrap().to_string();
+        let text = connect(&cluster).err().unwrap().to_string();
         assert!(text.contains("/nonexistent/kubeconfig") && text.contains("--kubeconfig"), "{text}");
     }
 }

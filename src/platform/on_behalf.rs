@@ -24,8 +24,8 @@ impl OnBehalf {
     ///
     /// # Errors
     /// When there is no usable configuration.
-    pub async fn connect(cluster: &Cluster) -> Result<Self, ClusterError> {
-        Ok(Self { bare: connect_without_credentials(cluster).await? })
+    pub fn connect(cluster: &Cluster) -> Result<Self, ClusterError> {
+        Ok(Self { bare: connect_without_credentials(cluster)? })
     }
 
     /// Through a client that brings no credentials.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::Kubeconfig,
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::Value;
@@ -21,7 +21,11 @@ use super::{
 };
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
-    platform::kubernetes::escape_selector,
+    platform::{
+        cluster_proxy::Environment,
+        kubeconfig::{self, Unusable},
+        kubernetes::{escape_selector, place},
+    },
     rules::owner::object_name,
 };
 
@@ -46,16 +50,16 @@ impl Cluster {
     ///
     /// # Errors
     /// When the kubeconfig is missing, broken, or has no such context.
-    pub async fn open(global: &Global) -> Result<Self, PluginError> {
+    pub fn open(global: &Global) -> Result<Self, PluginError> {
         if !global.as_group.is_empty() && global.as_user.is_none() {
             return Err(PluginError::Usage("--as-group needs --as: say which user the groups belong to".to_owned()));
         }
-        let (mut config, context) = configuration(global).await?;
+        let (mut config, context) = configuration(global)?;
         if let Some(user) = &global.as_user {
             config.auth_info.impersonate = Some(user.clone());
             config.auth_info.impersonate_groups = Some(global.as_group.clone());
         }
-        let target = Target { context, server: config.cluster_url.to_string() };
+        let target = Target { context, server: place(&config) };
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config.clone()).map_err(|error| PluginError::Kubeconfig(root_cause(&error)))?;
         Ok(Self { client, config, target, namespace, request_timeout: global.request_timeout.0 })
@@ -251,27 +255,31 @@ fn kubeconfig(global: &Global) -> Result<Kubeconfig, PluginError> {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
     };
-    read.map_err(|error| unusable(&error))
+    read.map_err(|error| unusable(&error.into()))
 }
 
-async fn configuration(global: &Global) -> Result<(Config, String), PluginError> {
+fn configuration(global: &Global) -> Result<(Config, String), PluginError> {
     let asked = global.kubeconfig.is_some() || global.context.is_some();
+    let environment = Environment::read();
     let kubeconfig = match kubeconfig(global) {
         Ok(kubeconfig) => kubeconfig,
         // Inside a pod there is no kubeconfig, and kubectl works there too.
         Err(error) => {
-            let inside = if asked { None } else { Config::incluster().ok() };
-            return inside.map(|config| (config, "(in cluster)".to_owned())).ok_or(error);
+            let Some(mut inside) = (if asked { None } else { Config::incluster().ok() }) else { return Err(error) };
+            kubeconfig::through(&mut inside, None, &environment).map_err(|error| unusable(&error.into()))?;
+            return Ok((inside, "(in cluster)".to_owned()));
         }
     };
     let context = global.context.clone().or_else(|| kubeconfig.current_context.clone()).unwrap_or_default();
-    let options = KubeConfigOptions { context: global.context.clone(), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| unusable(&error))?;
-    Ok((config, context))
+    let config = kubeconfig::config(&kubeconfig, global.context.as_deref(), &environment);
+    Ok((config.map_err(|error| unusable(&error))?, context))
 }
 
-/// Only the first line: the YAML reader quotes the lines around the mistake after it, and a token may be among them.
-fn unusable(error: &KubeconfigError) -> PluginError {
+/// A proxy is not a matter of `--kubeconfig`. Else only the first line: the YAML reader quotes the lines around the mistake after it, and a token may be among them.
+fn unusable(error: &Unusable) -> PluginError {
+    if let Unusable::Proxy(error) = error {
+        return PluginError::Ended(format!("cannot reach the API server: {error}"));
+    }
     PluginError::Kubeconfig(error.to_string().lines().next().unwrap_or_default().to_owned())
 }
 
@@ -311,42 +319,42 @@ contexts:
         Global { kubeconfig: Some(file), context: context.map(str::to_owned), ..Global::default() }
     }
 
-    async fn open(global: &Global) -> Result<Cluster, PluginError> {
+    fn open(global: &Global) -> Result<Cluster, PluginError> {
         // Several tests may come first; only one installs it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Cluster::open(global).await
+        Cluster::open(global)
     }
 
     #[tokio::test]
     async fn the_namespace_is_the_flags_then_the_contexts_then_default() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(open(&global(&directory, None)).await.unwrap().namespace, "team");
-        assert_eq!(open(&global(&directory, Some("two"))).await.unwrap().namespace, "default");
+        assert_eq!(open(&global(&directory, None)).unwrap().namespace, "team");
+        assert_eq!(open(&global(&directory, Some("two"))).unwrap().namespace, "default");
         let flag = Global { namespace: Some("flag".into()), ..global(&directory, None) };
-        assert_eq!(open(&flag).await.unwrap().namespace, "flag");
+        assert_eq!(open(&flag).unwrap().namespace, "flag");
     }
 
     #[tokio::test]
     async fn a_bad_kubeconfig_is_one_sentence() {
         let directory = tempfile::tempdir().unwrap();
         for context in ["nope", "broken"] {
-            let Err(error) = open(&global(&directory, Some(context))).await else { panic!("{context} opened") };
+            let Err(error) = open(&global(&directory, Some(context))) else { panic!("{context} opened") };
             assert!(matches!(error, PluginError::Kubeconfig(_)) && error.to_string().contains("--context"), "{error}");
         }
         let missing = Global { kubeconfig: Some(directory.path().join("none")), ..Global::default() };
-        assert!(matches!(open(&missing).await, Err(PluginError::Kubeconfig(_))));
+        assert!(matches!(open(&missing), Err(PluginError::Kubeconfig(_))));
         let broken = directory.path().join("broken");
         std::fs::write(&broken, "users:\n- token: hush\n  x: [\n").unwrap();
-        let Err(error) = open(&Global { kubeconfig: Some(broken), ..Global::default() }).await else { panic!() };
+        let Err(error) = open(&Global { kubeconfig: Some(broken), ..Global::default() }) else { panic!() };
         assert!(!error.to_string().contains('\n') && !error.to_string().contains("hush"), "{error}");
         let groups = Global { as_group: vec!["g".into()], ..global(&directory, None) };
-        assert!(matches!(open(&groups).await, Err(PluginError::Usage(_))));
+        assert!(matches!(open(&groups), Err(PluginError::Usage(_))));
     }
 
     #[tokio::test]
     async fn an_unreachable_server_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let cluster = open(&global(&directory, None)).await.unwrap();
+        let cluster = open(&global(&directory, None)).unwrap();
         let error = cluster.list(false, None).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("https://127.0.0.1:1/") && text.contains("\"one\""), "{text}");

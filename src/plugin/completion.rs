@@ -189,7 +189,7 @@ fn global_flags(words: &[String]) -> Global {
 }
 
 async fn instances(global: &Global) -> Vec<String> {
-    let Ok(cluster) = Cluster::open(global).await else { return Vec::new() };
+    let Ok(cluster) = Cluster::open(global) else { return Vec::new() };
     let found = cluster.list(false, None).await.unwrap_or_default();
     let phase =
         |data: &serde_json::Value| data.pointer("/status/phase").and_then(|phase| phase.as_str().map(str::to_owned));
@@ -216,7 +216,7 @@ async fn messages(global: &Global, words: &[String]) -> Vec<String> {
         gateway_ca: flag("--gateway-ca").map(Into::into),
         as_service_account: flag("--as-service-account"),
     };
-    let Ok(cluster) = Cluster::open(global).await else { return Vec::new() };
+    let Ok(cluster) = Cluster::open(global) else { return Vec::new() };
     let Ok(gateway) = Gateway::open(&cluster, &flags).await else { return Vec::new() };
     let instances = cluster.list(false, None).await.unwrap_or_default();
     let mut found = Vec::new();
@@ -234,7 +234,7 @@ async fn messages(global: &Global, words: &[String]) -> Vec<String> {
 }
 
 async fn namespaces(global: &Global) -> Vec<String> {
-    match Cluster::open(global).await {
+    match Cluster::open(global) {
         Ok(cluster) => cluster.namespaces().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     }

@@ -81,24 +81,24 @@ pub fn program() -> ExitCode {
 pub async fn run(args: Args) -> Result<(), PluginError> {
     let global = &args.global;
     match &args.verb {
-        Verb::Qr(args) => qr::run(&Cluster::open(global).await?, args).await,
-        Verb::Link(args) => link::run(&Cluster::open(global).await?, args).await,
-        Verb::List(args) => list::run(&Cluster::open(global).await?, args).await,
-        Verb::Status(args) => status::run(&Cluster::open(global).await?, args).await,
-        Verb::Refresh(args) => refresh::run(&Cluster::open(global).await?, args).await,
-        Verb::Connect(args) => connect::run(&Cluster::open(global).await?, args).await,
-        Verb::Disconnect(args) => offline::disconnect(&Cluster::open(global).await?, args).await,
-        Verb::Unlink(args) => offline::unlink(&Cluster::open(global).await?, args).await,
-        Verb::SetPrimary(args) => set_primary::run(&Cluster::open(global).await?, args).await,
-        Verb::Send(args) => send::run(&Cluster::open(global).await?, args).await,
-        Verb::Messages(args) => messages::run(&Cluster::open(global).await?, args).await,
-        Verb::Cancel(args) => cancel::run(&Cluster::open(global).await?, args).await,
-        Verb::Dashboard(args) => dashboard::run(Cluster::open(global).await?, args).await,
-        Verb::Owners(args) => owners::run(&Cluster::open(global).await?, args).await,
+        Verb::Qr(args) => qr::run(&Cluster::open(global)?, args).await,
+        Verb::Link(args) => link::run(&Cluster::open(global)?, args).await,
+        Verb::List(args) => list::run(&Cluster::open(global)?, args).await,
+        Verb::Status(args) => status::run(&Cluster::open(global)?, args).await,
+        Verb::Refresh(args) => refresh::run(&Cluster::open(global)?, args).await,
+        Verb::Connect(args) => connect::run(&Cluster::open(global)?, args).await,
+        Verb::Disconnect(args) => offline::disconnect(&Cluster::open(global)?, args).await,
+        Verb::Unlink(args) => offline::unlink(&Cluster::open(global)?, args).await,
+        Verb::SetPrimary(args) => set_primary::run(&Cluster::open(global)?, args).await,
+        Verb::Send(args) => send::run(&Cluster::open(global)?, args).await,
+        Verb::Messages(args) => messages::run(&Cluster::open(global)?, args).await,
+        Verb::Cancel(args) => cancel::run(&Cluster::open(global)?, args).await,
+        Verb::Dashboard(args) => dashboard::run(Cluster::open(global)?, args).await,
+        Verb::Owners(args) => owners::run(&Cluster::open(global)?, args).await,
         Verb::Owner(args::OwnerVerb::SetLimit { owner, limit }) => {
-            owners::set_limit(&Cluster::open(global).await?, owner, *limit).await
+            owners::set_limit(&Cluster::open(global)?, owner, *limit).await
         }
-        Verb::Doctor(args) => doctor::run(&Cluster::open(global).await?, args).await,
+        Verb::Doctor(args) => doctor::run(&Cluster::open(global)?, args).await,
         Verb::Completion { shell } => completion::script(*shell),
         Verb::Version => Ok(output::line(&format!("kubectl-whatsapp {}", env!("CARGO_PKG_VERSION")))?),
         Verb::Reference => Ok(output::text(&reference::markdown())?),
