@@ -67,6 +67,7 @@ mod pairing_window;
 mod plugin;
 mod plugin_alone;
 mod plugin_messages;
+mod plugin_proxy;
 mod presence;
 mod primary;
 mod quiet;

@@ -20,7 +20,7 @@ use reqwest::{Certificate, Url, redirect};
 use self::forward::Forward;
 pub use self::rest::{Answer, Events};
 use super::{client::Cluster, error::PluginError, message_args::GatewayFlags, output};
-use crate::model::Sensitive;
+use crate::{model::Sensitive, platform::cluster_proxy};
 
 /// A gateway that does not take a connection within this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,14 +47,19 @@ impl Gateway {
     /// See [`PluginError`].
     pub async fn open(cluster: &Cluster, flags: &GatewayFlags) -> Result<Self, PluginError> {
         let token = token::token(cluster, flags.as_service_account.as_deref()).await?;
-        // A proxy for the way to the internet must not see the token of somebody in the cluster.
         let mut http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none());
         if let Some(file) = &flags.gateway_ca {
             http = http.tls_certs_only(authorities(file)?);
         }
         let given = flags.gateway.as_deref().filter(|url| !url.is_empty());
         let (base, forward) = match given {
-            Some(text) => (address(text)?, None),
+            Some(text) => {
+                let base = address(text)?;
+                if is_direct(&base) {
+                    http = http.no_proxy();
+                }
+                (base, None)
+            }
             None => {
                 let forward = Forward::open(cluster).await?;
                 // The certificate is the Service's, the connection goes to our own end of the forward.
@@ -84,9 +89,14 @@ fn address(text: &str) -> Result<Url, PluginError> {
     Ok(url)
 }
 
+/// Whether no proxy may stand before it: one for the way to the internet has no business with this machine, and would read the token
+/// where there is no TLS.
+fn is_direct(url: &Url) -> bool {
+    url.scheme() == "http" || is_here(url)
+}
+
 fn is_here(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    cluster_proxy::is_here(url.host_str().unwrap_or_default())
 }
 
 fn authorities(file: &Path) -> Result<Vec<Certificate>, PluginError> {
@@ -116,6 +126,9 @@ mod tests {
                 && here("http://[::1]:5")
                 && !here("http://10.0.0.1")
         );
+        let direct = |url: &str| is_direct(&Url::parse(url).unwrap());
+        assert!(direct("http://gateway.example.com") && direct("https://127.0.0.1:1") && direct("https://[::1]:1"));
+        assert!(!direct("https://gateway.example.com"));
     }
 
     #[test]
