@@ -36,6 +36,7 @@ pub const FIELD_MANAGER: &str = super::PROGRAM;
 const PAGE: u32 = 500;
 
 /// A cluster, as one user sees it from one namespace.
+#[derive(Clone)]
 pub struct Cluster {
     pub(super) client: Client,
     pub(super) config: Config,

@@ -172,6 +172,12 @@ impl PluginError {
         matches!(self, Self::Unreachable { .. } | Self::GatewayUnreachable { .. })
             || matches!(self, Self::GatewayRefused { retryable: true, .. })
     }
+
+    /// Whether another pod of the gateway, or a new token for it, may help.
+    pub fn wants_another_gateway(&self) -> bool {
+        matches!(self, Self::GatewayUnreachable { .. })
+            || matches!(self, Self::GatewayRefused { code, .. } if code == "Unauthorized")
+    }
 }
 
 /// Where requests go; for error messages.

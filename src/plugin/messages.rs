@@ -11,11 +11,10 @@ use tokio::time::sleep;
 use super::{
     client::{Cluster, read},
     error::PluginError,
-    gateway::{Events, Gateway},
+    gateway::{Events, Gateway, Lasting, Trouble},
     message::rows,
     message_args::{MessagesArgs, MessagesOutput},
     output,
-    wait::Patience,
 };
 
 /// Messages on a page of the gateway.
@@ -30,19 +29,30 @@ const REMEMBERED: usize = 20_000;
 /// # Errors
 /// See [`PluginError`].
 pub async fn run(cluster: &Cluster, args: &MessagesArgs) -> Result<(), PluginError> {
-    let gateway = Gateway::open(cluster, &args.gateway).await?;
+    let lasting = Lasting::open(cluster, &args.gateway).await?;
     let instance = read(cluster.get(&args.name).await?)?;
     let session = instance.uid().unwrap_or_default();
     let owner = instance.owner().unwrap_or("*").to_owned();
     if !args.watch {
-        let found = list(&gateway, &session, args.limit).await?;
+        let found = list(&*lasting.current().await, &session, args.limit).await?;
         if found.is_empty() && matches!(args.output, None | Some(MessagesOutput::Wide)) {
             return Ok(output::note(&format!("No messages of \"{}\".", args.name))?);
         }
         return show(&found, args.output, true);
     }
     let namespace = cluster.namespace.as_str();
-    Watch { gateway: &gateway, session: &session, owner: &owner, namespace, args, shown: HashMap::new() }.run().await
+    let watch = Watch {
+        gateway: &lasting,
+        session: &session,
+        owner: &owner,
+        namespace,
+        args,
+        shown: HashMap::new(),
+        since: None,
+        begun: false,
+        behind: true,
+    };
+    watch.run().await
 }
 
 async fn list(gateway: &Gateway, session: &str, limit: u64) -> Result<Vec<Value>, PluginError> {
@@ -76,62 +86,80 @@ fn show(found: &[Value], format: Option<MessagesOutput>, heading: bool) -> Resul
 }
 
 struct Watch<'a> {
-    gateway: &'a Gateway,
+    gateway: &'a Lasting,
     session: &'a str,
     owner: &'a str,
     namespace: &'a str,
     args: &'a MessagesArgs,
     /// In which state a message was shown last.
     shown: HashMap<String, String>,
+    /// The last event that was heard.
+    since: Option<String>,
+    /// The stream has worked.
+    begun: bool,
+    /// What was missed has to be asked for.
+    behind: bool,
 }
 
 /// Why a stream is over.
 enum Over {
     /// It is followed anew, from where it was.
     Passing,
+    /// So it is, with another token.
+    Expired,
     /// What it was told with does not count any more.
     Ended(PluginError),
 }
 
 impl Watch<'_> {
     async fn run(mut self) -> Result<(), PluginError> {
-        let (mut since, mut patience, mut first) = (None::<String>, Patience::new(true), true);
-        let query = [("owner", self.owner), ("namespace", self.namespace)];
+        let mut trouble = Trouble::none();
         loop {
-            match self.gateway.events(&query, since.as_deref()).await {
-                Ok(mut events) => {
-                    patience.renew();
-                    // Followed before they are listed, so that nothing is missed.
-                    if std::mem::take(&mut first) {
-                        self.list(true).await?;
-                    }
-                    if let Over::Ended(error) = self.follow(&mut events, &mut since).await? {
-                        return Err(error);
-                    }
-                }
-                Err(error) if !first && patience.bears(&error) => {}
-                Err(error) => return Err(error),
+            let gateway = self.gateway.current().await;
+            let error = match self.once(&gateway, &mut trouble).await {
+                Ok(Over::Passing) => None,
+                Ok(Over::Expired) => self.gateway.instead_of(&gateway).await.err(),
+                Ok(Over::Ended(error)) => return Err(error),
+                // Nothing to write to.
+                Err(error @ (PluginError::Output(_) | PluginError::Unprintable { .. })) => return Err(error),
+                Err(error) if !self.begun => return Err(error),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error {
+                trouble.bear(self.gateway, &gateway, error).await?;
             }
             sleep(PAUSE).await;
         }
     }
 
-    async fn follow(&mut self, events: &mut Events, since: &mut Option<String>) -> Result<Over, PluginError> {
+    /// Follows one stream to its end.
+    async fn once(&mut self, gateway: &Gateway, trouble: &mut Trouble) -> Result<Over, PluginError> {
+        let query = [("owner", self.owner), ("namespace", self.namespace)];
+        let mut events = gateway.events(&query, self.since.as_deref()).await?;
+        // Followed before they are listed, so that nothing is missed.
+        if self.behind {
+            self.list(gateway, !self.begun).await?;
+        }
+        self.begun = true;
+        trouble.is_over();
+        self.follow(gateway, &mut events).await
+    }
+
+    async fn follow(&mut self, gateway: &Gateway, events: &mut Events) -> Result<Over, PluginError> {
         while let Some(event) = events.next().await {
             if !event.id.is_empty() {
-                *since = Some(event.id);
+                self.since = Some(event.id);
             }
             let data: Value = serde_json::from_slice(&event.data).unwrap_or_default();
             match &*event.name {
                 "message" if data["message"]["session_id"] == self.session => {
                     self.print(vec![data["message"].clone()])?;
                 }
-                "reset" if data["reason"] != "TooLongAgo" => self.list(false).await?,
-                "end" if data["reason"] == "TokenExpired" => {
-                    return Ok(Over::Ended(PluginError::Ended(
-                        "the token has expired; start the command again".to_owned(),
-                    )));
+                "reset" if data["reason"] != "TooLongAgo" => {
+                    self.behind = true;
+                    self.list(gateway, false).await?;
                 }
+                "end" if data["reason"] == "TokenExpired" => return Ok(Over::Expired),
                 "end" if data["reason"] == "NotAllowed" => {
                     return Ok(Over::Ended(PluginError::Ended(
                         "you may not follow these sessions any more; ask for a role with verbs \"list\" and \"watch\" on whatsappinstances".to_owned(),
@@ -147,8 +175,9 @@ impl Watch<'_> {
     }
 
     /// Shows what is new among the newest.
-    async fn list(&mut self, heading: bool) -> Result<(), PluginError> {
-        let mut found = list(self.gateway, self.session, self.args.limit).await?;
+    async fn list(&mut self, gateway: &Gateway, heading: bool) -> Result<(), PluginError> {
+        let mut found = list(gateway, self.session, self.args.limit).await?;
+        self.behind = false;
         // The newest last: what comes stands below.
         found.reverse();
         if heading && matches!(self.args.output, None | Some(MessagesOutput::Wide)) {

@@ -93,7 +93,7 @@ pub async fn run(args: Args) -> Result<(), PluginError> {
         Verb::Send(args) => send::run(&Cluster::open(global)?, args).await,
         Verb::Messages(args) => messages::run(&Cluster::open(global)?, args).await,
         Verb::Cancel(args) => cancel::run(&Cluster::open(global)?, args).await,
-        Verb::Dashboard(args) => dashboard::run(Cluster::open(global)?, args).await,
+        Verb::Dashboard(args) => dashboard::run(&Cluster::open(global)?, args).await,
         Verb::Owners(args) => owners::run(&Cluster::open(global)?, args).await,
         Verb::Owner(args::OwnerVerb::SetLimit { owner, limit }) => {
             owners::set_limit(&Cluster::open(global)?, owner, *limit).await

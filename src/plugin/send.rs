@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     client::Cluster,
     error::PluginError,
-    gateway::Gateway,
+    gateway::{Gateway, Lasting, Trouble},
     message::{self, is_sent, standing},
     message_args::SendArgs,
     output,
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// When it is refused or ends without being sent, and see [`PluginError`].
 pub async fn run(cluster: &Cluster, args: &SendArgs) -> Result<(), PluginError> {
     let text = text(&args.text)?;
-    let gateway = Gateway::open(cluster, &args.gateway).await?;
+    let gateway = Lasting::open(cluster, &args.gateway).await?;
     let instance = cluster.get(&args.name).await?;
     let key = args.idempotency_key.clone().unwrap_or_else(|| format!("{:032x}", fastrand::u128(..)));
     let mut body = json!({"recipient": args.to, "message": text, "session_id": instance.uid()});
@@ -41,7 +41,7 @@ pub async fn run(cluster: &Cluster, args: &SendArgs) -> Result<(), PluginError> 
         body["expires_in"] = seconds.into();
     }
     let sending = Sending { gateway: &gateway, key: &key, body: &body };
-    let accepted = sending.once(0).await.map_err(|error| explain(error, args, &key))?;
+    let accepted = sending.once(&*gateway.current().await, 0).await.map_err(|error| explain(error, args, &key))?;
     if args.output.is_none() {
         said(&accepted)?;
     }
@@ -53,32 +53,34 @@ pub async fn run(cluster: &Cluster, args: &SendArgs) -> Result<(), PluginError> 
 }
 
 struct Sending<'a> {
-    gateway: &'a Gateway,
+    gateway: &'a Lasting,
     key: &'a str,
     body: &'a Value,
 }
 
 impl Sending<'_> {
     /// Sends it, or asks how far it has come: the key makes both the same.
-    async fn once(&self, wait: u64) -> Result<Value, PluginError> {
+    async fn once(&self, gateway: &Gateway, wait: u64) -> Result<Value, PluginError> {
         let wait_text = wait.to_string();
-        let request = self.gateway.request(Method::POST, &["messages", "send", ""], &[("wait", &wait_text)])?;
+        let request = gateway.request(Method::POST, &["messages", "send", ""], &[("wait", &wait_text)])?;
         let request = request.header("idempotency-key", self.key).json(self.body);
-        Ok(self.gateway.ask(request, Duration::from_secs(wait)).await?.data)
+        Ok(gateway.ask(request, Duration::from_secs(wait)).await?.data)
     }
 
     /// Follows it until it waits no longer, and says what it waits for as that changes.
     async fn until_sent(&self, accepted: Value, args: &SendArgs) -> Result<Value, PluginError> {
         let (began, mut last) = (Instant::now(), accepted);
         let deadline = args.timeout.0.map(|limit| began + limit);
-        let mut shown = standing(&last);
+        let (mut shown, mut trouble) = (standing(&last), Trouble::none());
         while last["status"] == "queued" {
             let left =
                 deadline.map_or(STEP, |at| at.saturating_duration_since(Instant::now()).as_secs().clamp(1, STEP));
             let asked = async {
-                match self.once(left).await {
-                    // A gateway that is restarted, or a bridge: the message is kept.
-                    Err(error) if error.is_passing() => {
+                let gateway = self.gateway.current().await;
+                match self.once(&gateway, left).await {
+                    // A gateway that is restarted, or a bridge, or a token that ended: the message is kept.
+                    Err(error) if error.is_passing() || error.wants_another_gateway() => {
+                        trouble.bear(self.gateway, &gateway, error).await?;
                         sleep(PAUSE).await;
                         Ok(None)
                     }
@@ -90,6 +92,7 @@ impl Sending<'_> {
                 None => asked.await,
             };
             if let Some(now) = asked? {
+                trouble.is_over();
                 last = now;
             }
             let stands = standing(&last);

@@ -9,6 +9,7 @@ use super::{
     args::{InstanceName, Limit},
     client::Cluster,
     error::PluginError,
+    output,
     screen::{Screen, because, command},
 };
 pub use crate::rules::progress::Gate;
@@ -44,7 +45,8 @@ impl Patience {
 
     /// Whether to go on watching after this error.
     pub fn bears(&mut self, error: &PluginError) -> bool {
-        if error.is_passing() {
+        // A gateway that was there has no pod for a moment when it is replaced.
+        if error.is_passing() || matches!(error, PluginError::NoGateway(_)) {
             return self.answered;
         }
         self.refusals += 1;
@@ -125,10 +127,11 @@ pub async fn until(
     let mut last = "the operator has not reacted yet; is it running?".to_owned();
     let following = async {
         let mut changes = pin!(cluster.watch(name));
-        let mut patience = Patience::new(true);
+        let (mut patience, mut lost) = (Patience::new(true), false);
         while let Some(change) = changes.next().await {
             if change.is_ok() {
                 patience.renew();
+                lost = false;
             }
             match change {
                 Ok(Some(instance)) if gate.lets_through(&instance) => match progress(goal, &instance) {
@@ -138,7 +141,12 @@ pub async fn until(
                 },
                 Ok(Some(_)) => {}
                 Ok(None) => return Err(cluster.not_found(name)),
-                Err(error) if patience.bears(&error) => last = error.to_string(),
+                Err(error) if patience.bears(&error) => {
+                    last = error.to_string();
+                    if !std::mem::replace(&mut lost, true) {
+                        output::note(&format!("lost the connection and keeps trying: {last}"))?;
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -18,7 +18,7 @@ use crate::{
     gateway::world,
     gateway_messages::{connected, until_primary},
     support::{
-        gateway::{ALL_VERBS, Rest, account, answered},
+        gateway::{ALL_VERBS, Rest, account, answered, token_that_lasts},
         program::executable,
         world::{SOON, World},
     },
@@ -247,4 +247,52 @@ async fn a_linking_link_is_made_and_taken_back_from_a_terminal() {
         assert!(!text(&run(wrong).await, 1).1.is_empty());
     }
     text(&run(&["link", "shop", "--revoke", "--expires-in", "2m"]).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_outlives_its_token_and_the_gateway() {
+    let phone = "+15550209002";
+    let world = world("plugin-messages-lasting").await;
+    let mut rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let session = connected(&world, &rest, &token, "First", phone).await;
+    until_primary(&rest, &token, &session).await;
+    let name = rest.get(&token, &format!("/api/v1/sessions/status/{session}/")).await.data(200)["object"].clone();
+    let name = name.as_str().unwrap();
+    let lasting = kubeconfig(&world, "lasting", json!({ "token": token }));
+    // The first token ends soon; what is in the file by then takes its place.
+    let file = world.dir.join("app.token");
+    let first = token_that_lasts(&world, "app", 20).await;
+    std::fs::write(&file, &first).unwrap();
+    let own = kubeconfig(&world, "renewed", json!({ "tokenFile": file }));
+    let mut watch = plugin(&world, &own, &rest.url, &["messages", name, "-w"]).spawn().unwrap();
+    let mut watched = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut complaints = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let heading = timeout(SOON, watched.next_line()).await.unwrap().unwrap().expect("it begins before its token ends");
+    assert!(heading.starts_with("ID"), "{heading}");
+    std::fs::write(&file, &token).unwrap();
+    let mut shown = async |words: &str, gateway: &str| {
+        let sent = ended(plugin(&world, &lasting, gateway, &["send", name, "--to", FRIEND, "--wait", words])).await;
+        let sent = text(&sent, 0).0;
+        let id = sent.split_whitespace().next().unwrap().trim_start_matches("message/").to_owned();
+        let seen = async { while !watched.next_line().await.unwrap().expect("it goes on").starts_with(&id) {} };
+        timeout(SOON, seen).await.expect("it is shown");
+    };
+    let ended = async {
+        while rest.get(&first, "/api/v1/me").await.status != 401 {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    timeout(SOON * 3, ended).await.expect("the token ends");
+    shown("After the first token", &rest.url).await;
+
+    // The gateway goes away, and comes back.
+    rest.program.stop();
+    let complaint = timeout(SOON, complaints.next_line()).await.expect("it is said").unwrap().unwrap();
+    assert!(complaint.starts_with("lost the connection and keeps trying: cannot reach the gateway"), "{complaint}");
+    rest.restart().await;
+    shown("After the first gateway", &rest.url).await;
+    watch.kill().await.unwrap();
+    assert_eq!(timeout(SOON, complaints.next_line()).await.unwrap().unwrap(), None, "it is said once");
+    rest.nothing_leaked(&world, &[FRIEND, phone, "After the first"], &[&first, &token]).await;
 }

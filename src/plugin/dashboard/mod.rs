@@ -19,7 +19,7 @@ use reqwest::Method;
 use tokio::{net::TcpListener, process::Command, signal::ctrl_c};
 
 use self::{door::Door, proxy::Proxy};
-use super::{args::DashboardArgs, client::Cluster, error::PluginError, gateway::Gateway, output};
+use super::{args::DashboardArgs, client::Cluster, error::PluginError, gateway::Lasting, output};
 
 /// What opens an address in the browser of whoever sits here.
 const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
@@ -28,8 +28,9 @@ const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" }
 ///
 /// # Errors
 /// When there is no gateway, or it does not take the token; and see [`PluginError`].
-pub async fn run(cluster: Cluster, args: &DashboardArgs) -> Result<(), PluginError> {
-    let gateway = Gateway::open(&cluster, &args.gateway).await?;
+pub async fn run(cluster: &Cluster, args: &DashboardArgs) -> Result<(), PluginError> {
+    let lasting = Lasting::open(cluster, &args.gateway).await?;
+    let gateway = lasting.current().await;
     let me = gateway.ask(gateway.request(Method::GET, &["me"], &[])?, Duration::ZERO).await?.data;
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(|error| {
         PluginError::Usage(format!(
@@ -41,7 +42,7 @@ pub async fn run(cluster: Cluster, args: &DashboardArgs) -> Result<(), PluginErr
     let door = Door::new(address, Instant::now())?;
     let way_in = door.address();
     let page = page(me["namespace"].as_str().unwrap_or_default(), &cluster.namespace);
-    let proxy = Arc::new(Proxy::new(cluster, args.gateway.clone(), gateway, door, page));
+    let proxy = Arc::new(Proxy::new(lasting, door, page));
     let serving = axum::serve(tcp, Router::new().fallback(proxy::answer).with_state(proxy));
     output::line(&way_in)?;
     output::note(&format!(

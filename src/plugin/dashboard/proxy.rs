@@ -13,22 +13,21 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use serde_json::json;
-use tokio::{sync::Mutex as AsyncMutex, time::timeout};
+use tokio::time::timeout;
 
 use super::door::{Answer, Door};
 use crate::{
     platform::lock,
-    plugin::{client::Cluster, gateway::Gateway, message_args::GatewayFlags, output},
+    plugin::{
+        gateway::{Gateway, Lasting},
+        output,
+    },
 };
 
 /// The gateway takes less, and says so.
 const LARGEST: usize = 1 << 20;
 /// A request may ask the gateway to wait for a minute.
 const ANSWER: Duration = Duration::from_secs(90);
-/// How old a token may get: those of a service account last ten minutes.
-const RENEW: Duration = Duration::from_secs(300);
-/// Between two tries to find the gateway, or a token, anew.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// What belongs to one connection and is not passed on (RFC 9110, section 7.6.1).
 const OF_THE_CONNECTION: [HeaderName; 7] = [
@@ -45,43 +44,16 @@ const OURS: [HeaderName; 4] = [header::HOST, header::COOKIE, header::AUTHORIZATI
 
 /// What every request needs.
 pub struct Proxy {
-    cluster: Cluster,
-    flags: GatewayFlags,
+    gateway: Lasting,
     /// Where the page is.
     page: String,
     door: Mutex<Door>,
-    held: AsyncMutex<Held>,
-}
-
-struct Held {
-    gateway: Arc<Gateway>,
-    /// Since when it is this one.
-    since: Instant,
-    /// When it was last looked for.
-    asked: Instant,
 }
 
 impl Proxy {
     /// For this gateway. `page` is where whoever comes in is led.
-    pub fn new(cluster: Cluster, flags: GatewayFlags, gateway: Gateway, door: Door, page: String) -> Self {
-        let now = Instant::now();
-        let held = AsyncMutex::new(Held { gateway: Arc::new(gateway), since: now, asked: now });
-        Self { cluster, flags, page, door: Mutex::new(door), held }
-    }
-
-    /// The gateway with a token that is not old; `not`, which was of no use, only when there is no other.
-    async fn gateway(&self, not: Option<&Arc<Gateway>>) -> Arc<Gateway> {
-        let mut held = self.held.lock().await;
-        let useless = not.is_some_and(|one| Arc::ptr_eq(one, &held.gateway));
-        if (useless || held.since.elapsed() > RENEW) && held.asked.elapsed() > AGAIN {
-            match Gateway::open(&self.cluster, &self.flags).await {
-                Ok(gateway) => (held.gateway, held.since) = (Arc::new(gateway), Instant::now()),
-                // The one there is may still do.
-                Err(error) => drop(output::note(&error.to_string())),
-            }
-            held.asked = Instant::now();
-        }
-        Arc::clone(&held.gateway)
+    pub fn new(gateway: Lasting, door: Door, page: String) -> Self {
+        Self { gateway, page, door: Mutex::new(door) }
     }
 }
 
@@ -108,14 +80,17 @@ pub async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Respon
     };
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let asked = Asked { method: parts.method, path, headers: passed(&parts.headers, &OURS), content };
-    let first = proxy.gateway(None).await;
+    let first = proxy.gateway.current().await;
     let answered = asked.pass(&first).await;
     // A token that was taken back, or a pod that is gone: both may have a successor.
     let refused = answered.as_ref().is_none_or(|answer| answer.status() == StatusCode::UNAUTHORIZED);
     if !refused {
         return answered.map_or_else(unreachable_gateway, returned);
     }
-    let second = proxy.gateway(Some(&first)).await;
+    let second = proxy.gateway.instead_of(&first).await.unwrap_or_else(|error| {
+        let _ = output::note(&error.to_string());
+        Arc::clone(&first)
+    });
     // What may have been done is not done twice.
     let repeatable = answered.is_some() || matches!(asked.method, Method::GET | Method::HEAD);
     if Arc::ptr_eq(&first, &second) || !repeatable {

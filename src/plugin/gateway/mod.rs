@@ -4,8 +4,10 @@
 //! port-forward of the API server ([`forward`]), so that nothing has to be exposed.
 //! **Who.** The kubeconfig's own bearer token (token, file, exec plug-in); a client certificate cannot be passed on, so then
 //! `--as-service-account` names whose short token to take ([`token`]).
+//! Verbs that go on find both again ([`lasting`]).
 
 mod forward;
+mod lasting;
 mod rest;
 mod token;
 
@@ -18,7 +20,10 @@ use std::{
 use reqwest::{Certificate, Url, redirect};
 
 use self::forward::Forward;
-pub use self::rest::{Answer, Events};
+pub use self::{
+    lasting::{Lasting, Trouble},
+    rest::{Answer, Events},
+};
 use super::{client::Cluster, error::PluginError, message_args::GatewayFlags, output};
 use crate::{model::Sensitive, platform::cluster_proxy};
 
