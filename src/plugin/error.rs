@@ -216,7 +216,7 @@ pub fn explain_status(status: &Status, target: &Target, attempt: Attempt<'_>) ->
     let named = status.details.as_ref().map_or("", |details| details.name.as_str());
     match (status.code, attempt.name) {
         (401, _) => PluginError::Unauthorized { context: target.context.clone(), server: target.server.clone() },
-        (403, _) => PluginError::Forbidden {
+        (403, _) if verb_missing(&status.message) == Some(attempt.verb) => PluginError::Forbidden {
             verb: attempt.verb,
             scope: attempt.namespace.map_or_else(|| "all namespaces".to_owned(), |ns| format!("namespace \"{ns}\"")),
         },
@@ -227,6 +227,18 @@ pub fn explain_status(status: &Status, target: &Target, attempt: Attempt<'_>) ->
         (404, _) => PluginError::NotInstalled { context: target.context.clone() },
         _ => PluginError::Refused { verb: attempt.verb, message: status.message.clone() },
     }
+}
+
+/// The verb whose right is missing, when that is what a refusal (403) is about. Admission refuses with the same status, somebody
+/// else's policies among it, and in its own words: those a role does not change.
+pub fn verb_missing(message: &str) -> Option<&str> {
+    if message.contains("denied the request:") {
+        return None;
+    }
+    let (_, after) = message.split_once(" is forbidden: User \"")?;
+    let (_, after) = after.split_once("\" cannot ")?;
+    let (verb, after) = after.split_once(' ')?;
+    (after.starts_with("resource ") || after.starts_with("path ")).then_some(verb)
 }
 
 /// The sentence for a server that does not answer.
@@ -252,10 +264,13 @@ mod tests {
     use super::{Attempt, PluginError, Target, explain_status};
 
     fn sentence(code: u16, named: &str, attempt: Attempt<'_>) -> String {
+        told(code, "must be connected to be set as primary", named, attempt)
+    }
+
+    fn told(code: u16, message: &str, named: &str, attempt: Attempt<'_>) -> String {
         let target = Target { context: "kind".into(), server: "https://127.0.0.1:6443/".into() };
         let details: StatusDetails = serde_json::from_value(serde_json::json!({ "name": named })).unwrap();
-        let status =
-            Status::failure("must be connected to be set as primary", "Invalid").with_code(code).with_details(details);
+        let status = Status::failure(message, "Invalid").with_code(code).with_details(details);
         explain_status(&status, &target, attempt).to_string()
     }
 
@@ -277,9 +292,33 @@ mod tests {
 
     #[test]
     fn a_refusal_names_verb_resource_and_place() {
-        let text = sentence(403, "shop", Attempt { verb: "patch", ..GET });
+        let forbidden = |verb: &str, place: &str| {
+            format!(
+                "whatsappinstances.whatsapp-operator.dev \"shop\" is forbidden: User \"anna\" cannot {verb} resource \"whatsappinstances\" in API group \"whatsapp-operator.dev\" {place}"
+            )
+        };
+        let patch = Attempt { verb: "patch", ..GET };
+        let text = told(403, &forbidden("patch", "in the namespace \"team\""), "shop", patch);
         assert!(text.contains("may not patch whatsappinstances.whatsapp-operator.dev in namespace \"team\""), "{text}");
-        assert!(sentence(403, "", LIST).contains("list whatsappinstances.whatsapp-operator.dev in all namespaces"));
+        let text = told(403, &forbidden("list", "at the cluster scope"), "", LIST);
+        assert!(text.contains("list whatsappinstances.whatsapp-operator.dev in all namespaces"), "{text}");
+    }
+
+    #[test]
+    fn who_else_refuses_speaks_for_itself() {
+        let patch = Attempt { verb: "patch", ..GET };
+        for words in [
+            "admission webhook \"validate.kyverno.svc\" denied the request: label team is missing",
+            // It may say what it likes.
+            "admission webhook \"x\" denied the request: it is forbidden: User \"anna\" cannot patch resource \"y\"",
+            "whatsappinstances.whatsapp-operator.dev \"shop\" is forbidden: ValidatingAdmissionPolicy 'hours' with binding 'hours' denied request: not on Sundays",
+            "whatsappinstances.whatsapp-operator.dev \"shop\" is forbidden: exceeded quota: few, requested: 1, used: 3, limited: 3",
+            // Another right than the one that would be told.
+            "users \"bob\" is forbidden: User \"anna\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
+        ] {
+            let text = told(403, words, "shop", patch);
+            assert!(text.ends_with(words) && !text.contains("ask for a role"), "{text}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::plugin::{
     client::Cluster,
-    error::{Attempt, PluginError, root_cause},
+    error::{Attempt, PluginError, root_cause, verb_missing},
 };
 
 /// How an installation labels the gateway's Service.
@@ -84,7 +84,7 @@ impl Forward {
         let local = listener.local_addr().map_err(closed)?;
         // The first connection is made now, so that a missing right is told as one.
         let first = connect(&pods, &pod.name_any(), port).await.map_err(|error| match error {
-            kube::Error::Api(status) if status.code == 403 => PluginError::Ended(format!(
+            kube::Error::Api(status) if status.code == 403 && verb_missing(&status.message).is_some() => PluginError::Ended(format!(
                 "you may not reach the gateway's pods through the API server; ask for a role with verb \"create\" on pods/portforward in namespace \"{namespace}\", or give the gateway's address with --gateway URL"
             )),
             error => missing(&format!("pod \"{}\" cannot be reached through the API server: {}", pod.name_any(), root_cause(&error))),
