@@ -5,18 +5,22 @@ use std::{
     time::Duration,
 };
 
+use axum::http::Response;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    client::{ClientBuilder, DynBody},
     config::Kubeconfig,
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::Value;
+use tower::util::MapResponseLayer;
 
 use super::{
     args::{Global, InstanceName},
+    clock::ServerClock,
     error::{Attempt, PluginError, Target, explain, explain_status, root_cause, unreachable_server},
 };
 use crate::{
@@ -39,6 +43,7 @@ const PAGE: u32 = 500;
 #[derive(Clone)]
 pub struct Cluster {
     pub(super) client: Client,
+    pub(super) clock: ServerClock,
     pub(super) config: Config,
     pub(super) target: Target,
     /// Namespace the verbs work in.
@@ -62,8 +67,15 @@ impl Cluster {
         }
         let target = Target { context, server: place(&config) };
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config.clone()).map_err(|error| PluginError::Kubeconfig(root_cause(&error)))?;
-        Ok(Self { client, config, target, namespace, request_timeout: global.request_timeout.0 })
+        let clock = ServerClock::default();
+        let heard = clock.clone();
+        let hears = MapResponseLayer::new(move |answer: Response<Box<DynBody>>| {
+            heard.hear(answer.headers());
+            answer
+        });
+        let client = ClientBuilder::try_from(config.clone());
+        let client = client.map_err(|error| PluginError::Kubeconfig(root_cause(&error)))?.with_layer(&hears).build();
+        Ok(Self { client, clock, config, target, namespace, request_timeout: global.request_timeout.0 })
     }
 
     /// Reads one instance.

@@ -8,6 +8,7 @@
 pub mod args;
 pub mod cancel;
 pub mod client;
+pub mod clock;
 pub mod completion;
 pub mod connect;
 pub mod dashboard;

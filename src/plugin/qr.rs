@@ -7,16 +7,16 @@ use std::{
 };
 
 use futures::StreamExt;
-use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{
     args::{QrArgs, QrOutput},
     client::Cluster,
+    clock::ServerClock,
     error::PluginError,
     refresh,
     screen::{Code, End, Screen, command, next},
-    terminal::{Ink, Painter, caption, extent, picture, svg},
+    terminal::{Ink, Painter, caption, clipped, fitted, picture, svg},
     wait::{Gate, Patience},
 };
 use crate::model::Sensitive;
@@ -33,7 +33,7 @@ pub async fn run(cluster: &Cluster, args: &QrArgs) -> Result<(), PluginError> {
             gate = Gate::after_refresh(&refresh::ask(cluster, &args.name).await?);
         }
     }
-    let mut view = View::new(args);
+    let mut view = View::new(args, cluster.clock.clone());
     let outcome = follow(cluster, args, gate, &mut view).await;
     // Whatever the end, no code stays on the screen.
     view.clear()?;
@@ -120,13 +120,15 @@ struct View {
     /// Repaints in place; otherwise each code is written once.
     live: bool,
     painter: Painter,
+    /// Codes end by it.
+    clock: ServerClock,
     last: Option<Code>,
     shown: bool,
     noted: Option<String>,
 }
 
 impl View {
-    fn new(args: &QrArgs) -> Self {
+    fn new(args: &QrArgs, clock: ServerClock) -> Self {
         let terminal = io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let ink = match (colours, args.invert) {
@@ -135,15 +137,22 @@ impl View {
             (false, true) => Ink::OnLight,
         };
         let live = terminal && args.output == QrOutput::Text && !args.once;
-        Self { output: args.output, ink, live, painter: Painter::default(), last: None, shown: false, noted: None }
+        Self {
+            output: args.output,
+            ink,
+            live,
+            painter: Painter::default(),
+            clock,
+            last: None,
+            shown: false,
+            noted: None,
+        }
     }
 
     fn show(&mut self, name: &str, screen: &Screen) -> Result<(), PluginError> {
         match screen {
             Screen::Code(code) => self.code(name, code),
-            Screen::Waiting(why) if self.live => {
-                Ok(self.painter.paint(&mut io::stdout().lock(), &format!("Waiting: {why}\n"))?)
-            }
+            Screen::Waiting(why) if self.live => Ok(self.paint(&clipped(&format!("Waiting: {why}\n"), size()))?),
             Screen::Waiting(why) => {
                 self.note(why);
                 Ok(())
@@ -154,16 +163,9 @@ impl View {
 
     fn code(&mut self, name: &str, code: &Code) -> Result<(), PluginError> {
         let undrawable = || PluginError::Undrawable { name: name.to_owned() };
-        let size = size();
         if self.live {
-            let drawing = picture(code, self.ink, size.map(|(columns, _)| columns)).ok_or_else(undrawable)?;
-            let text = format!("{drawing}{}", caption(code, Timestamp::now()));
-            if size.is_none_or(|size| Painter::fits(&text, size)) {
-                return Ok(self.painter.paint(&mut io::stdout().lock(), &text)?);
-            }
-            self.painter.paint(&mut io::stdout().lock(), "")?;
-            let (columns, rows) = extent(&text);
-            self.note(&format!("the window is too small for a live code; make it {columns} x {rows} characters or larger, or use a smaller font"));
+            let text = fitted(code, self.ink, size(), self.clock.now()).ok_or_else(undrawable)?;
+            return Ok(self.paint(&text)?);
         }
         if self.last.as_ref().is_some_and(|last| last.text == code.text) {
             return Ok(());
@@ -172,8 +174,8 @@ impl View {
             QrOutput::Raw => format!("{}\n", code.text.reveal()),
             QrOutput::Svg => format!("{}\n", svg(code.text.reveal()).ok_or_else(undrawable)?.trim_end()),
             QrOutput::Text => {
-                let drawing = picture(code, self.ink, size.map(|(columns, _)| columns)).ok_or_else(undrawable)?;
-                format!("{drawing}{}", caption(code, Timestamp::now()))
+                let drawing = picture(code, self.ink, size().map(|(columns, _)| columns)).ok_or_else(undrawable)?;
+                format!("{drawing}{}", caption(code, self.clock.now()))
             }
         };
         write_out(&text)?;
@@ -183,7 +185,11 @@ impl View {
     }
 
     fn clear(&mut self) -> io::Result<()> {
-        if self.live { self.painter.paint(&mut io::stdout().lock(), "") } else { Ok(()) }
+        if self.live { self.paint("") } else { Ok(()) }
+    }
+
+    fn paint(&mut self, text: &str) -> io::Result<()> {
+        self.painter.paint(&mut io::stdout().lock(), text, size().map(|(columns, _)| columns))
     }
 
     /// Leaves what was painted where it is.
@@ -231,7 +237,7 @@ mod tests {
     fn each_end_has_the_exit_code_of_the_help() {
         let args = clap::Parser::try_parse_from(["kubectl-whatsapp", "qr", "shop"]).unwrap();
         let super::super::args::Args { verb: super::super::args::Verb::Qr(args), .. } = args else { panic!() };
-        let view = super::View::new(&args);
+        let view = super::View::new(&args, Default::default());
         let code = |end: End| super::finish("shop", &end, &view).unwrap_err().exit_code();
         assert_eq!(code(End::Expired), 3);
         assert_eq!(code(End::LoggedOut), 5);

@@ -136,6 +136,66 @@ pub fn countdown(expires_at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// The code as the window takes it: with all of its caption, else with the time that is left, else alone; and when it has no room for the
+/// picture, what to do about that. None when the code cannot be drawn. What is shown is never larger than the window, since it could not be
+/// taken away again: a code must not stay on the screen, or above it.
+pub fn fitted(code: &Code, ink: Ink, size: Option<(usize, usize)>, now: Timestamp) -> Option<String> {
+    let words = caption(code, now);
+    let wide = picture(code, ink, size.map(|(columns, _)| columns))?;
+    let Some((columns, rows)) = size else { return Some(wide + &words) };
+    let narrow = picture(code, ink, Some(0))?;
+    let left = words.split_once('\n').map_or("", |(_, left)| left);
+    for words in [words.as_str(), left, ""] {
+        for drawing in [&wide, &narrow] {
+            let text = format!("{drawing}{}", wrapped(words, columns));
+            if Painter::fits(&text, (columns, rows)) {
+                return Some(text);
+            }
+        }
+    }
+    let needed = extent(&narrow);
+    let words = format!(
+        "The window is too small for the code: make it {} x {} characters or larger, or use a smaller font. Or let -o svg write a picture of it.\n",
+        needed.0, needed.1
+    );
+    Some(clipped(&words, size))
+}
+
+/// Words that a window takes: wrapped, and without what is too much.
+pub fn clipped(words: &str, size: Option<(usize, usize)>) -> String {
+    let Some((columns, rows)) = size else { return words.to_owned() };
+    wrapped(words, columns).lines().take(rows.saturating_sub(1).max(1)).map(|line| format!("{line}\n")).collect()
+}
+
+/// Lines no longer than this, broken between words where that is possible.
+fn wrapped(text: &str, columns: usize) -> String {
+    let columns = columns.max(1);
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut used = 0;
+        for word in line.split(' ') {
+            let word: Vec<char> = word.chars().collect();
+            if used > 0 && used + 1 + word.len() <= columns {
+                out.push(' ');
+                used += 1;
+            } else if used > 0 {
+                out.push('\n');
+                used = 0;
+            }
+            for letter in word {
+                if used == columns {
+                    out.push('\n');
+                    used = 0;
+                }
+                out.push(letter);
+                used += 1;
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// Eight characters as WhatsApp shows them, four and four.
 fn grouped(code: &str) -> String {
     match code.split_at_checked(4) {
@@ -151,13 +211,15 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// Replaces what it painted before. Painting the same again does nothing.
+    /// Replaces what it painted before. Painting the same again does nothing. In a window that has become narrower than that was, its lines
+    /// have been broken.
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn paint(&mut self, out: &mut impl Write, text: &str) -> io::Result<()> {
+    pub fn paint(&mut self, out: &mut impl Write, text: &str, columns: Option<usize>) -> io::Result<()> {
         if text != self.painted {
-            let up = self.painted.lines().count();
+            let rows = |line| columns.map_or(1, |columns| visible_width(line).div_ceil(columns.max(1)).max(1));
+            let up: usize = self.painted.lines().map(rows).sum();
             let erase = if up == 0 { String::new() } else { format!("\x1b[{up}A\r\x1b[J") };
             write!(out, "{erase}{text}")?;
             out.flush()?;
@@ -200,7 +262,7 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
     use qrcode::{Color, EcLevel, QrCode};
 
-    use super::{Ink, Modules, Painter, caption, countdown, picture, svg};
+    use super::{Ink, Modules, Painter, caption, clipped, countdown, extent, fitted, picture, svg, wrapped};
     use crate::{api::PairingMethod, model::Sensitive, plugin::screen::Code};
 
     /// As long as WhatsApp's: a reference and three keys in base64, joined by commas.
@@ -295,10 +357,60 @@ mod tests {
     #[test]
     fn repainting_goes_up_as_many_lines_as_were_painted() {
         let (mut painter, mut out) = (Painter::default(), Vec::new());
-        painter.paint(&mut out, "a\nb\n").unwrap();
-        painter.paint(&mut out, "a\nb\n").unwrap();
-        painter.paint(&mut out, "c\n").unwrap();
-        painter.paint(&mut out, "").unwrap();
+        painter.paint(&mut out, "a\nb\n", None).unwrap();
+        painter.paint(&mut out, "a\nb\n", Some(80)).unwrap();
+        painter.paint(&mut out, "c\n", Some(80)).unwrap();
+        painter.paint(&mut out, "", Some(80)).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "a\nb\n\x1b[2A\r\x1b[Jc\n\x1b[1A\r\x1b[J");
+        let mut out = Vec::new();
+        painter.paint(&mut out, "\x1b[7mlonger\x1b[0m\n\nb\n", Some(6)).unwrap();
+        painter.paint(&mut out, "", Some(4)).unwrap();
+        assert!(String::from_utf8(out).unwrap().ends_with("\x1b[4A\r\x1b[J"), "the first line has become two");
+    }
+
+    #[test]
+    fn whatever_the_window_what_is_shown_can_be_taken_away() {
+        let now = Timestamp::UNIX_EPOCH;
+        let code = |method, text: &str| Code {
+            method,
+            text: Sensitive::new(text),
+            expires_at: now + SignedDuration::from_secs(20),
+            attempt: Some((1, 6)),
+        };
+        let (qr, typed) = (code(PairingMethod::Qr, &long_code()), code(PairingMethod::Code, "ABCD1234"));
+        let drawing = Modules::of(&long_code()).unwrap().draw(Ink::Coloured, Some(0));
+        let (width, height) = extent(&drawing);
+        for columns in 1..120 {
+            for rows in 2..50 {
+                for code in [&qr, &typed] {
+                    let text = fitted(code, Ink::Coloured, Some((columns, rows)), now).unwrap();
+                    assert!(Painter::fits(&text, (columns, rows)), "{columns} x {rows}");
+                }
+                let text = fitted(&qr, Ink::Coloured, Some((columns, rows)), now).unwrap();
+                assert_eq!(text.contains('\x1b'), columns >= width && rows >= height, "{columns} x {rows}");
+            }
+        }
+        let shown = |code, size| fitted(code, Ink::Coloured, size, now).unwrap();
+        let typed = shown(&typed, Some((80, 24)));
+        assert!(
+            typed.contains("ABCD-1234") && typed.contains("then type it") && typed.ends_with("20 s left\n"),
+            "{typed}"
+        );
+        assert!(
+            shown(&qr, Some((80, 40))).ends_with("Code 1 of 6: 20 s left\n") && shown(&qr, None).ends_with("left\n")
+        );
+        // With less room the words go first, the time that is left last.
+        let (just, none) = (shown(&qr, Some((width, height + 1))), shown(&qr, Some((width, height))));
+        assert!(just.ends_with("20 s left\n") && !just.contains("On the phone") && none == drawing);
+        let small = shown(&qr, Some((80, 24)));
+        assert!(small.contains(&format!("{width} x {height}")) && small.contains("-o svg"), "{small}");
+    }
+
+    #[test]
+    fn words_are_wrapped_between_words() {
+        assert_eq!(wrapped("one two three\nfour\n", 7), "one two\nthree\nfour\n");
+        assert_eq!(wrapped("sesquipedalian x\n", 6), "sesqui\npedali\nan x\n");
+        assert_eq!(clipped("one two three\n", Some((3, 3))), "one\ntwo\n");
+        assert_eq!(clipped("one two three\n", None), "one two three\n");
     }
 }
