@@ -380,8 +380,8 @@ mod tests {
         let (qr, typed) = (code(PairingMethod::Qr, &long_code()), code(PairingMethod::Code, "ABCD1234"));
         let drawing = Modules::of(&long_code()).unwrap().draw(Ink::Coloured, Some(0));
         let (width, height) = extent(&drawing);
-        for columns in 1..120 {
-            for rows in 2..50 {
+        for columns in [1, 2, 12, 13, width - 1, width, width + 3, width + 4, 80, 120] {
+            for rows in [2, 3, 5, 24, height - 1, height, height + 1, height + 2, height + 3, 50] {
                 for code in [&qr, &typed] {
                     let text = fitted(code, Ink::Coloured, Some((columns, rows)), now).unwrap();
                     assert!(Painter::fits(&text, (columns, rows)), "{columns} x {rows}");
