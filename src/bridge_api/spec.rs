@@ -91,7 +91,8 @@ pub struct PairingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_until: Option<Timestamp>,
     /// Names the pairing window that is wanted. A value the session has not seen yet opens a new window when the session
-    /// is not paired, and starts it afresh when it ended for another reason (replaced, outdated, banned). The same value again does nothing.
+    /// is not paired, and starts it afresh when it ended for another reason (replaced, outdated, banned). The same value again does nothing, nor
+    /// does an empty one.
     #[serde(default)]
     pub window: String,
     /// What a later release wants besides.

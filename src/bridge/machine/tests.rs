@@ -439,6 +439,19 @@ fn keys_that_cannot_be_deleted_are_tried_again() {
 }
 
 #[test]
+fn a_window_that_nobody_names_any_more_asks_for_nothing() {
+    let mut story = Story::fresh();
+    story.puts(|spec| spec.pairing.window = "2".to_owned()).opens().shows("one", 60);
+    story.puts(|spec| spec.pairing.window.clear()).is(P::AwaitingPairing);
+    assert_eq!(story.state.view().qr.unwrap().attempt, 1);
+    let mut story = Story::linked();
+    story.puts(|spec| spec.pairing.window = "2".to_owned());
+    story.hears(ClientEvent::Replaced).ends(End::Stopped).passes(100_000).is(P::Ended);
+    story.puts(|spec| spec.pairing.window.clear()).is(P::Ended).because(R::StreamReplaced);
+    assert!(!story.starts());
+}
+
+#[test]
 fn replaced_and_outdated_rest_until_a_new_window_or_off_and_on() {
     let pinned = Some((2, 3000, 1));
     for (event, reason) in [(ClientEvent::Replaced, R::StreamReplaced), (outdated(pinned), R::ClientOutdated)] {

@@ -74,7 +74,8 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
     }
     let old = std::mem::replace(&mut state.kept.spec, spec);
     let new = &state.kept.spec;
-    let opens = new.pairing.window != old.pairing.window;
+    // No name asks for nothing: whoever forgot the last one does not want another window.
+    let opens = !new.pairing.window.is_empty() && new.pairing.window != old.pairing.window;
     let pairs_otherwise = !state.kept.paired
         && (new.pairing.method != old.pairing.method || new.pairing.phone_number != old.pairing.phone_number);
     let refresh = |spec: &SessionSpec| (spec.pairing.auto_refresh, spec.pairing.refresh_until);

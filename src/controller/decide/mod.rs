@@ -26,7 +26,7 @@ use crate::{
         conditions::{self, reason},
         labels,
     },
-    bridge_api::{PairingSpec, SessionSpec},
+    bridge_api::{PairingSpec, Session, SessionSpec},
     platform::hex::sha256,
     rules::{Denial, link::LinkingLink},
 };
@@ -96,7 +96,7 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
         Acceptance::Undecided if !may_go_on(facts) => return Plan::default(),
         Acceptance::Undecided | Acceptance::Accepted => {}
     }
-    let wanted = session_spec(facts.instance).within(&facts.capabilities);
+    let wanted = session_spec(facts.instance, facts.session.as_deref()).within(&facts.capabilities);
     let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
     let (bind, fault) = match chosen {
         Some(Ok(choice)) => (Some(choice), None),
@@ -149,7 +149,7 @@ fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
     }
 }
 
-/// Decides how a deletion goes on; `patience` counts from the deletion timestamp.
+/// Decides how a deletion goes on; `patience` counts from `since`, when this process could first have tried.
 pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -> Farewell {
     let only = |step| Farewell { status: None, step, recheck: None };
     if !has_finalizer(facts.instance) {
@@ -176,9 +176,12 @@ pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -
     Farewell { status: changed.map(Box::new), step, recheck: Some(until) }
 }
 
-/// What the bridge should be told about an instance. The refresh annotation's value names the pairing window.
-pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
+/// What the bridge should be told about an instance. The refresh annotation's value names the pairing window; without one
+/// the session keeps the window that it has. Whoever applies a file that lacks the annotation asks for nothing.
+pub fn session_spec(instance: &WhatsAppInstance, session: Option<&Session>) -> SessionSpec {
     let pairing = &instance.spec.pairing;
+    let asked = instance.annotations().get(labels::REFRESH_QR).filter(|value| !value.is_empty());
+    let kept = || session.map(|session| session.spec.pairing.window.clone()).unwrap_or_default();
     SessionSpec {
         desired_state: instance.spec.desired_state.into(),
         presence: instance.spec.presence.into(),
@@ -187,7 +190,7 @@ pub fn session_spec(instance: &WhatsAppInstance) -> SessionSpec {
             phone_number: pairing.phone_number.clone(),
             auto_refresh: pairing.auto_refresh,
             refresh_until: LinkingLink::of(instance).map(|link| link.expires_at()),
-            window: instance.annotations().get(labels::REFRESH_QR).map(|value| window(value)).unwrap_or_default(),
+            window: asked.map_or_else(kept, |value| window(value)),
             ..PairingSpec::default()
         },
         sending: instance.spec.sending,

@@ -84,7 +84,7 @@ fn down() -> LinkState {
 fn from_create_to_connected_takes_four_writes_when_the_first_code_is_scanned() {
     let mut object = instance();
     let mut writes = 0;
-    let spec = session_spec(&object);
+    let spec = session_spec(&object, None);
     let just_now = |phase| Session { phase_since: now(), spec: spec.clone(), ..session(phase) };
     let linking = Session { qr: None, ..just_now(SessionPhase::Linking) };
     let connected = Session { connected_at: Some(now()), ..just_now(SessionPhase::Connected) };
@@ -376,7 +376,7 @@ fn disconnected_by_wish_waits_for_the_bridge_to_obey_and_keeps_the_link() {
     let told = decide(&facts(&object, Some(session(SessionPhase::Connected))));
     assert_eq!(told.put.as_ref().unwrap().desired_state, DesiredState::Disconnected);
     assert!(told.status.is_none(), "nothing has happened yet");
-    let spec = session_spec(&object);
+    let spec = session_spec(&object, None);
     let obeying = decide(&facts(&object, Some(Session { spec: spec.clone(), ..session(SessionPhase::Connected) })));
     assert!(obeying.put.is_none() && obeying.status.is_none());
     let plan = decide(&facts(&object, Some(Session { spec, ..session(SessionPhase::Stopped) })));
@@ -452,7 +452,7 @@ fn facts_that_can_unlink(object: &WhatsAppInstance, session: Session) -> Facts<'
 #[test]
 fn presence_is_passed_on_and_one_that_nobody_set_is_not_written() {
     let mut object = reported(session(SessionPhase::Connected));
-    assert!(!serde_json::to_string(&session_spec(&object)).unwrap().contains("presence"));
+    assert!(!serde_json::to_string(&session_spec(&object, None)).unwrap().contains("presence"));
     object.spec.presence = crate::api::Presence::Visible;
     let plan = decide(&facts(&object, Some(session(SessionPhase::Connected))));
     assert_eq!(plan.put.unwrap().presence, crate::api::Presence::Visible);
@@ -475,10 +475,23 @@ fn the_refresh_annotation_names_the_pairing_window() {
     assert_eq!(until(&Facts { capabilities, ..facts(&object, expired()) }), Some(link.expires_at()));
     let mut window = |value: String| {
         object.annotations_mut().insert(labels::REFRESH_QR.into(), value);
-        session_spec(&object).pairing.window
+        session_spec(&object, None).pairing.window
     };
     let (long, other) = (window("x".repeat(200_000)), window("y".repeat(200_000)));
     assert!(long.len() == 64 && other.len() == 64 && long != other);
+}
+
+#[test]
+fn an_annotation_that_is_lost_asks_for_nothing() {
+    let mut refreshed = session(SessionPhase::AwaitingPairing);
+    refreshed.spec.pairing.window = "t1".into();
+    let mut object = reported(refreshed.clone());
+    assert!(decide(&facts(&object, Some(refreshed.clone()))).put.is_none());
+    object.annotations_mut().insert(labels::REFRESH_QR.into(), String::new());
+    assert!(decide(&facts(&object, Some(refreshed.clone()))).put.is_none());
+    // What else changes is told, with the window that the session has.
+    object.spec.desired_state = DesiredState::Disconnected;
+    assert_eq!(decide(&facts(&object, Some(refreshed))).put.unwrap().pairing.window, "t1");
 }
 
 #[test]
