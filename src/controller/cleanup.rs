@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use kube::{Resource, runtime::events::Event};
+use kube::{Resource, ResourceExt, runtime::events::Event};
 
 use super::{
     apply,
@@ -33,17 +32,14 @@ const _: () = assert!(
 /// Moving the primary takes one write.
 const HANDOVER: Duration = Duration::from_millis(100);
 
-/// One step of a deletion that was asked for at `since`. Answers when the next one is due.
+/// One step of a deletion. Answers when the next one is due.
 ///
 /// # Errors
 /// When the API server or the bridge did not do its part; to be tried again.
-pub async fn cleanup(
-    instance: Arc<WhatsAppInstance>,
-    since: Timestamp,
-    context: &Context,
-) -> Result<Option<Duration>, ReconcileError> {
+pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     let facts = observe(&instance, context);
     let now = facts.now;
+    let since = context.instances.leaving_since(&instance.uid().unwrap_or_default(), now);
     let Farewell { status: show, step, recheck } = decide::farewell(&facts, since, context.deletion_deadline);
     let mut instance = Arc::clone(&instance);
     if let Some(show) = show {

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
@@ -43,6 +44,8 @@ struct Entry {
     phase: Option<Phase>,
     /// Since when it has shown a code; none once it is connected, or the window has passed.
     code_since: Option<Instant>,
+    /// Since when this process has known that it is to go, by our clock.
+    leaving_since: Option<Timestamp>,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
     failures: Option<Box<Failures>>,
 }
@@ -87,6 +90,7 @@ impl Instances {
         let binding = binding.map(|binding| entries.shared(binding));
         let known = entries.by_uid.remove(&uid);
         let fresh = known.is_none();
+        let leaving_since = known.as_ref().and_then(|entry| entry.leaving_since);
         let (old_binding, reserved, old_phase, code_since, failures) = known
             .map(|entry| (entry.binding, entry.reserved, entry.phase, entry.code_since, entry.failures))
             .unwrap_or_default();
@@ -98,7 +102,8 @@ impl Instances {
             entries.count(old_binding.as_ref(), binding.as_ref());
         }
         self.phases.change(old_phase, phase);
-        entries.by_uid.insert(uid, Entry { key: Key::clone(key), binding, reserved, phase, code_since, failures });
+        let key = Key::clone(key);
+        entries.by_uid.insert(uid, Entry { key, binding, reserved, phase, code_since, leaving_since, failures });
         fresh
     }
 
@@ -125,6 +130,14 @@ impl Instances {
         entries.count(entry.binding.as_ref(), None);
         self.phases.change(entry.phase, None);
         entry.binding.is_some()
+    }
+
+    /// Since when this process could have tried to delete the session of an instance that is to go: since `now`, when it is
+    /// asked for the first time. The API server knows when the deletion was asked for, which may be while nobody was here
+    /// to carry it out, and by another clock.
+    pub fn leaving_since(&self, uid: &str, now: Timestamp) -> Timestamp {
+        let mut entries = lock(&self.entries);
+        entries.by_uid.get_mut(uid).map_or(now, |entry| *entry.leaving_since.get_or_insert(now))
     }
 
     /// The last call to the bridge of this kind, if it failed and that means something.
@@ -280,6 +293,19 @@ mod tests {
         instances.unreserve(UID);
         assert_eq!(instances.bound(&binding()), 1);
         assert!(instances.claimant(UID, &binding()).is_some());
+    }
+
+    #[test]
+    fn patience_with_a_deletion_counts_from_when_this_process_could_first_try() {
+        let mut going = fixtures::bound(Default::default());
+        let now = fixtures::now();
+        let asked_for = now - jiff::SignedDuration::from_hours(24);
+        going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(asked_for));
+        let instances = knowing(&going);
+        assert_eq!(instances.leaving_since(UID, now), now);
+        instances.note(&key(&going), &going);
+        let later = now + jiff::SignedDuration::from_secs(60);
+        assert_eq!(instances.leaving_since(UID, later), now, "it starts anew with every look");
     }
 
     #[test]

@@ -69,8 +69,8 @@ async fn reconcile(instance: Arc<WhatsAppInstance>, context: &Context) -> Result
 }
 
 async fn step(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
-    if let Some(since) = instance.metadata.deletion_timestamp.clone() {
-        return cleanup(instance, since.0, context).await;
+    if instance.metadata.deletion_timestamp.is_some() {
+        return cleanup(instance, context).await;
     }
     let facts = observe(&instance, context);
     let now = facts.now;
@@ -101,13 +101,11 @@ async fn report_failure(
 /// When to try again, by what went wrong.
 fn pause(instance: &WhatsAppInstance, error: &ReconcileError, context: &Context) -> Option<Duration> {
     // None when it is gone meanwhile: there is nothing to try again.
-    let pause = context.instances.pause(&instance.uid()?, error)?;
-    let deadline = instance
-        .metadata
-        .deletion_timestamp
-        .as_ref()
-        .and_then(|since| since.0.saturating_add(context.deletion_deadline).ok());
-    let pause = no_later(pause, deadline, Timestamp::now());
+    let (uid, now) = (instance.uid()?, Timestamp::now());
+    let pause = context.instances.pause(&uid, error)?;
+    let leaving = instance.metadata.deletion_timestamp.as_ref().map(|_| context.instances.leaving_since(&uid, now));
+    let deadline = leaving.and_then(|since| since.saturating_add(context.deletion_deadline).ok());
+    let pause = no_later(pause, deadline, now);
     match error {
         ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken => tracing::debug!(%error, "again"),
         _ => tracing::warn!(%error, retry_in_ms = pause.as_millis(), "reconcile failed"),
