@@ -128,6 +128,8 @@ pub mod reason {
     pub const ALL_SHARDS_READY: &str = "AllShardsReady";
     /// WhatsAppBridge Ready: the bridge holds sessions that no instance claims.
     pub const UNCLAIMED_SESSIONS: &str = "UnclaimedSessions";
+    /// WhatsAppBridge `SessionsClaimed`: the bridge holds sessions of instances that are bound to another bridge or shard.
+    pub const BOUND_ELSEWHERE: &str = "SessionsBoundElsewhere";
 }
 
 #[cfg(test)]

@@ -35,6 +35,15 @@ pub enum BridgeCall {
     Delete,
 }
 
+/// Sessions of a shard that are not of instances bound to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// No instance has their uid.
+    pub unclaimed: usize,
+    /// Their instance is bound to another shard, or not yet bound.
+    pub elsewhere: usize,
+}
+
 #[derive(Debug)]
 struct Entry {
     key: Key,
@@ -216,13 +225,18 @@ impl Instances {
         (entry.binding.as_deref() == Some(shard)).then(|| Key::clone(&entry.key))
     }
 
-    /// How many of a shard's sessions no instance claims; `None` until every instance is known.
-    pub fn unclaimed<'a>(&self, sessions: impl Iterator<Item = &'a String>, shard: &BridgeBinding) -> Option<usize> {
+    /// Which of a shard's sessions are not of instances bound to it; `None` until every instance is known.
+    pub fn strays<'a>(&self, sessions: impl Iterator<Item = &'a String>, shard: &BridgeBinding) -> Option<Strays> {
         let entries = lock(&self.entries);
-        let claimed = |id: &String| {
-            entries.by_uid.get(drivers::instance_uid(id)).is_some_and(|entry| entry.binding.as_deref() == Some(shard))
-        };
-        entries.synced.then(|| sessions.filter(|id| !claimed(id)).count())
+        let mut strays = Strays::default();
+        for id in sessions {
+            match entries.by_uid.get(drivers::instance_uid(id)).map(|entry| entry.binding.as_deref()) {
+                None => strays.unclaimed += 1,
+                Some(bound) if bound != Some(shard) => strays.elsewhere += 1,
+                Some(_) => {}
+            }
+        }
+        entries.synced.then_some(strays)
     }
 
     /// How many instances are bound to a shard.
@@ -341,6 +355,17 @@ mod tests {
         let instances = knowing(&fixtures::instance());
         assert!(instances.pause(UID, &ReconcileError::TimedOut).is_some());
         instances.forget(UID);
+    #[test]
+    fn a_session_whose_instance_is_bound_elsewhere_is_not_called_nobodys() {
+        let instances = knowing(&fixtures::bound(Default::default()));
+        let sessions = [UID.to_owned(), "nobodys".to_owned()];
+        assert_eq!(instances.strays(sessions.iter(), &binding()), None, "not every instance is known");
+        instances.set_synced();
+        assert_eq!(instances.strays(sessions.iter(), &binding()), Some(Strays { unclaimed: 1, elsewhere: 0 }));
+        let renamed = BridgeBinding { name: "renamed".into(), ..binding() };
+        assert_eq!(instances.strays(sessions.iter(), &renamed), Some(Strays { unclaimed: 1, elsewhere: 1 }));
+    }
+
         assert_eq!(instances.pause(UID, &ReconcileError::TimedOut), None);
     }
 }

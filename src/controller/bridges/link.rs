@@ -20,7 +20,7 @@ use crate::{
     bridge_api::{BridgeError, Capabilities, Deletion, Info, Session, SessionSpec},
     controller::{
         decide::facts::{BridgeFault, LinkState},
-        instances::Instances,
+        instances::{Instances, Strays},
     },
     drivers::{self, Credentials, CredentialsError, Driver, Endpoint, ResumePoint, Snapshot, Update, Updates},
     platform::{
@@ -84,8 +84,8 @@ pub struct ShardSummary {
     pub info: Option<Info>,
     /// Its sessions.
     pub total: usize,
-    /// Those that no instance claims, once that can be told.
-    pub unclaimed: Option<usize>,
+    /// Those that are not of instances bound to it, once that can be told.
+    pub strays: Option<Strays>,
 }
 
 /// What ended one connection.
@@ -150,7 +150,7 @@ impl Link {
             state: shared.state.clone(),
             info: shared.info.clone(),
             total: shared.sessions.len(),
-            unclaimed: self.listeners.instances.unclaimed(shared.sessions.ids(), &self.shard),
+            strays: self.listeners.instances.strays(shared.sessions.ids(), &self.shard),
         }
     }
 

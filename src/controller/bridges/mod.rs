@@ -19,10 +19,7 @@ use kube::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use self::{
-    link::{Link, Links, Listeners, ShardSummary},
-    status::UNCLAIMED_REASON,
-};
+use self::link::{Link, Links, Listeners, ShardSummary};
 use super::events::Events;
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppBridgeStatus, labels},
@@ -149,20 +146,18 @@ impl Bridges {
 
     fn summary(&self, link: &Link) -> ShardSummary {
         let summary = link.summary();
-        ShardSummary { unclaimed: summary.unclaimed.filter(|_| self.sees_all_instances), ..summary }
+        ShardSummary { strays: summary.strays.filter(|_| self.sees_all_instances), ..summary }
     }
 
     /// Once, when sessions without an instance appear: they are never deleted by the controller.
     fn warn_of_unclaimed(&self, bridge: &WhatsAppBridge, old: &WhatsAppBridgeStatus, new: &WhatsAppBridgeStatus) {
-        let claimed_before = status::claimed(old) != Some(false);
-        let Some(message) = status::unclaimed_message(new).filter(|_| claimed_before) else { return };
-        let event = Event {
-            type_: EventType::Warning,
-            reason: UNCLAIMED_REASON.into(),
-            note: Some(message),
-            action: "Count".into(),
-            secondary: None,
+        let before = status::unclaimed(old).map(|(reason, _)| reason);
+        let Some((reason, message)) = status::unclaimed(new).filter(|(reason, _)| before.as_ref() != Some(reason))
+        else {
+            return;
         };
+        let event =
+            Event { type_: EventType::Warning, reason, note: Some(message), action: "Count".into(), secondary: None };
         self.events.tell(event, bridge.object_ref(&()));
     }
 }

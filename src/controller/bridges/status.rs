@@ -16,8 +16,6 @@ use crate::controller::decide::{
 
 /// Condition: every session on the bridge belongs to an instance.
 pub const SESSIONS_CLAIMED: &str = "SessionsClaimed";
-/// Its reason when not.
-pub const UNCLAIMED_REASON: &str = reason::UNCLAIMED_SESSIONS;
 
 /// The status to show, given a look at each shard that has a link. A shard still being connected to changes nothing.
 pub fn of(bridge: &WhatsAppBridge, shards: &[(String, ShardSummary)], now: Timestamp) -> WhatsAppBridgeStatus {
@@ -55,18 +53,27 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, ShardSummary)], now: Times
     let capabilities = known().map(|info| info.capabilities.clone()).reduce(|all, one| all.both(&one));
     let capabilities = capabilities.map(|all| all.names());
     let total = shards.iter().map(|(_, summary)| summary.total).sum();
-    let unclaimed: Option<usize> = shards.iter().map(|(_, summary)| summary.unclaimed).sum();
+    let strays = || shards.iter().map(|(_, summary)| summary.strays);
+    let unclaimed: Option<usize> = strays().map(|strays| strays.map(|strays| strays.unclaimed)).sum();
+    let elsewhere: usize = strays().flatten().map(|strays| strays.elsewhere).sum();
     let mut conditions = vec![condition(READY, ready)];
     conditions.extend(match unclaimed {
         None => old.conditions.iter().find(|condition| condition.type_ == SESSIONS_CLAIMED).cloned(),
+        Some(0) if elsewhere > 0 => {
+            let text = "The bridge holds sessions of WhatsAppInstances that are bound to another bridge or shard. Do not delete \
+                        them: two WhatsAppBridges or shards may be one process, and then they are the sessions in use. Have \
+                        each process in one WhatsAppBridge only, under the name that its instances are bound to.";
+            Some(condition(SESSIONS_CLAIMED, Finding::new("False", reason::BOUND_ELSEWHERE, text)))
+        }
         Some(0) => {
             let text = "Every session belongs to an instance.";
             Some(condition(SESSIONS_CLAIMED, Finding::new("True", "AllSessionsClaimed", text)))
         }
         Some(_) => {
             let text = "The bridge holds sessions that no WhatsAppInstance claims (status.sessions.unclaimed). They are left \
-                        alone; delete them on the bridge if their instances are gone for good.";
-            Some(condition(SESSIONS_CLAIMED, Finding::new("False", UNCLAIMED_REASON, text)))
+                        alone; delete them on the bridge if their instances are gone for good, and are neither of another \
+                        cluster nor ones that this version cannot read, which its log names.";
+            Some(condition(SESSIONS_CLAIMED, Finding::new("False", reason::UNCLAIMED_SESSIONS, text)))
         }
     });
     WhatsAppBridgeStatus {
@@ -85,19 +92,10 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, ShardSummary)], now: Times
     }
 }
 
-/// Whether the status says that every session is claimed.
-pub fn claimed(status: &WhatsAppBridgeStatus) -> Option<bool> {
-    status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == SESSIONS_CLAIMED)
-        .map(|condition| condition.status == "True")
-}
-
-/// What to tell about sessions that are not.
-pub fn unclaimed_message(status: &WhatsAppBridgeStatus) -> Option<String> {
+/// What to tell about sessions that are not: the reason and a sentence.
+pub fn unclaimed(status: &WhatsAppBridgeStatus) -> Option<(String, String)> {
     let condition = status.conditions.iter().find(|condition| condition.type_ == SESSIONS_CLAIMED)?;
-    (condition.status == "False").then(|| condition.message.clone())
+    (condition.status == "False").then(|| (condition.reason.clone(), condition.message.clone()))
 }
 
 fn count(sessions: usize) -> u32 {
@@ -109,16 +107,17 @@ mod tests {
     use super::*;
     use crate::{
         bridge_api::{Capability, Info},
-        controller::fixtures,
+        controller::{fixtures, instances::Strays},
     };
 
     fn up(total: usize, unclaimed: Option<usize>) -> ShardSummary {
+        let strays = unclaimed.map(|unclaimed| Strays { unclaimed, elsewhere: 0 });
         let info = Info {
             version: "0.1.0".into(),
             capabilities: [Capability::Qr, Capability::Events].into_iter().collect(),
             sessions: 0,
         };
-        ShardSummary { state: LinkState::Up, info: Some(info), total, unclaimed }
+        ShardSummary { state: LinkState::Up, info: Some(info), total, strays }
     }
 
     fn down() -> ShardSummary {
@@ -145,13 +144,21 @@ mod tests {
         let status = shown(&[up(3, Some(1)), up(2, Some(1))]);
         assert_eq!(status.sessions, Some(BridgeSessions { total: 5, unclaimed: 2 }));
         assert_eq!(status.conditions[0].status, "True");
-        assert_eq!(claimed(&status), Some(false));
-        assert!(unclaimed_message(&status).is_some());
+        assert_eq!(unclaimed(&status).unwrap().0, reason::UNCLAIMED_SESSIONS);
+    }
+
+    #[test]
+    fn sessions_of_instances_bound_elsewhere_are_not_called_nobodys_and_not_to_be_deleted() {
+        let elsewhere = ShardSummary { strays: Some(Strays { unclaimed: 0, elsewhere: 2 }), ..up(3, Some(0)) };
+        let status = shown(&[up(3, Some(0)), elsewhere]);
+        assert_eq!(status.sessions, Some(BridgeSessions { total: 6, unclaimed: 0 }));
+        let (why, message) = unclaimed(&status).unwrap();
+        assert!(why == reason::BOUND_ELSEWHERE && message.contains("Do not delete"), "{message}");
     }
 
     #[test]
     fn nothing_is_called_unclaimed_before_every_instance_is_known() {
-        assert_eq!(claimed(&shown(&[up(3, None), up(2, Some(2))])), None);
+        assert_eq!(unclaimed(&shown(&[up(3, None), up(2, Some(2))])), None);
     }
 
     #[test]
