@@ -25,6 +25,7 @@ pub(super) const TRIMMED: &str = "self.trim() == self";
     status = "WhatsAppInstanceStatus",
     derive = "PartialEq",
     selectable = ".spec.owner",
+    validation = ("!has(oldSelf.status) || !has(oldSelf.status.bridge) || (has(self.status) && has(self.status.bridge) && self.status.bridge == oldSelf.status.bridge)", "status.bridge must not change or be removed once it is set"),
     doc = "One WhatsApp Web session: a device linked to a WhatsApp account, kept connected by a bridge.",
     printcolumn(name = "Name", json_path = ".spec.name", type_ = "string", description = "Display name."),
     printcolumn(

@@ -22,7 +22,8 @@ Examples:
   whatsapp-operator controller --kubeconfig ./kubeconfig --watch-namespaces team-a \\
       --leader-elect=false --admin-listen 127.0.0.1:0 --announce /tmp/operator.json
 
-  # A second operator on the same cluster, for its own bridges
+  # Two operators on one cluster, each for its own bridges: both need a selector
+  whatsapp-operator controller --bridge-selector operator=green
   whatsapp-operator controller --bridge-selector operator=blue --lease-name whatsapp-operator-blue
 
 Every flag can be given as an environment variable (shown with it); the flag wins.";
@@ -44,7 +45,8 @@ pub struct ControllerArgs {
     #[arg(long, env = "WHATSAPP_OPERATOR_WATCH_NAMESPACES", value_name = "A,B", value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
 
-    /// Only WhatsAppBridges with these labels, for example 'operator=blue'; all when empty
+    /// Only WhatsAppBridges with these labels, for example 'operator=blue', and instances that are on them or ask for them;
+    /// all when empty
     #[arg(long, env = "WHATSAPP_OPERATOR_BRIDGE_SELECTOR", value_name = "K=V", value_parser = selector)]
     pub bridge_selector: Option<String>,
 

@@ -22,6 +22,10 @@ pub struct Context {
     pub instances: Arc<Instances>,
     /// The watched bridges.
     pub bridges: Cache<WhatsAppBridge>,
+    /// Every bridge there is, for an operator that serves only some of them; metadata only.
+    pub all_bridges: Option<Cache<PartialObjectMeta<WhatsAppBridge>>>,
+    /// Whether no other operator serves instances of the same namespaces.
+    pub namespaces_are_ours: bool,
     /// The watched namespaces, labels only.
     pub namespaces: Cache<PartialObjectMeta<Namespace>>,
     /// The links to the shards.

@@ -80,6 +80,8 @@ pub fn candidate(bridge: WhatsAppBridge, loads: &[(&str, usize)]) -> Candidate {
 pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_> {
     Facts {
         instance,
+        binding: instance.status.as_ref().and_then(|status| status.bridge.clone()),
+        anothers: false,
         acceptance: Acceptance::Accepted,
         primary: false,
         candidates: vec![candidate(default_bridge("main", &["s0"]), &[("s0", 0)])],

@@ -213,6 +213,11 @@ impl Instances {
         entries.count(taken.as_ref(), None);
     }
 
+    /// Where an instance is bound to, as far as this process knows: a binding, once made, stays.
+    pub fn binding(&self, uid: &str) -> Option<BridgeBinding> {
+        lock(&self.entries).by_uid.get(uid)?.binding.as_deref().cloned()
+    }
+
     /// The watch has shown every instance once.
     pub fn set_synced(&self) {
         lock(&self.entries).synced = true;
@@ -351,11 +356,6 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_is_gone_has_no_pause() {
-        let instances = knowing(&fixtures::instance());
-        assert!(instances.pause(UID, &ReconcileError::TimedOut).is_some());
-        instances.forget(UID);
-    #[test]
     fn a_session_whose_instance_is_bound_elsewhere_is_not_called_nobodys() {
         let instances = knowing(&fixtures::bound(Default::default()));
         let sessions = [UID.to_owned(), "nobodys".to_owned()];
@@ -366,6 +366,11 @@ mod tests {
         assert_eq!(instances.strays(sessions.iter(), &renamed), Some(Strays { unclaimed: 1, elsewhere: 1 }));
     }
 
+    #[test]
+    fn an_instance_that_is_gone_has_no_pause() {
+        let instances = knowing(&fixtures::instance());
+        assert!(instances.pause(UID, &ReconcileError::TimedOut).is_some());
+        instances.forget(UID);
         assert_eq!(instances.pause(UID, &ReconcileError::TimedOut), None);
     }
 }

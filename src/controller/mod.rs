@@ -79,6 +79,7 @@ pub async fn run(
     let instances = Arc::new(Instances::new(metrics.phases(), metrics.pairings()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances: Arc::clone(&instances) };
     let (objects, bridge_objects, namespaces) = (Cache::new(), Cache::new(), Cache::new());
+    let all_bridges = settings.bridge_selector.as_ref().map(|_| Cache::new());
     let (owners, woken_owners) =
         Owners::new(owner_objects.clone(), NamespaceScope::of(&settings.namespaces), settings.max_instances_per_owner);
     let links = Arc::new(Links::default());
@@ -99,6 +100,8 @@ pub async fn run(
         objects: objects.clone(),
         instances: Arc::clone(&instances),
         bridges: bridge_objects.clone(),
+        all_bridges: all_bridges.clone(),
+        namespaces_are_ours: !settings.namespaces.is_empty(),
         namespaces: namespaces.clone(),
         links,
         owners: Arc::clone(&owners),
@@ -115,6 +118,10 @@ pub async fn run(
     until(&stop, objects.clone().follow(changes(apis, &everything, health)));
     bridge_objects.listen(bridge_told(Arc::clone(&bridges), gone));
     until(&stop, bridge_objects.clone().follow(changes(vec![Api::all(client.clone())], &selected, health)));
+    if let Some(all) = &all_bridges {
+        all.listen(any_bridge_told(listeners.clone()));
+        until(&stop, all.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
+    }
     namespaces.listen(namespace_told(listeners.clone()));
     until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
     let told = {
@@ -133,6 +140,9 @@ pub async fn run(
 
     // Deciding before the bridges are known would call every one of them missing.
     let listed = async {
+        if let Some(all) = &all_bridges {
+            all.until_listed().await;
+        }
         let _ = tokio::join!(
             bridge_objects.until_listed(),
             namespaces.until_listed(),
@@ -223,6 +233,25 @@ fn bridge_told(
     }
 }
 
+/// A bridge of another operator that comes, goes or becomes the default may make an instance ours or theirs.
+fn any_bridge_told(listeners: Listeners) -> impl FnMut(Option<Arc<BridgeMeta>>, Change<BridgeMeta>) + Send {
+    move |before, change| {
+        let key = match change {
+            Change::Present(_, after)
+                if before.as_ref().is_some_and(|before| before.annotations() == after.annotations()) =>
+            {
+                return;
+            }
+            Change::Present(key, _) | Change::Gone(key) => key,
+            Change::Listed => return,
+        };
+        for instance in listeners.instances.select(|_, bound| bound.is_none_or(|bound| bound.name == key.name)) {
+            let _ = listeners.queue.send(instance);
+        }
+    }
+}
+
+type BridgeMeta = PartialObjectMeta<WhatsAppBridge>;
 type NamespaceMeta = PartialObjectMeta<Namespace>;
 
 fn namespace_told(listeners: Listeners) -> impl FnMut(Option<Arc<NamespaceMeta>>, Change<NamespaceMeta>) + Send {
@@ -250,6 +279,8 @@ mod tests {
             objects: Cache::new(),
             instances: Arc::clone(instances),
             bridges: Cache::new(),
+            all_bridges: None,
+            namespaces_are_ours: false,
             namespaces: Cache::new(),
             owners: Owners::new(Cache::new(), NamespaceScope::All, 10).0,
             links: Arc::default(),

@@ -1,14 +1,19 @@
 //! Every read a decision needs. All of them are from memory: nothing here waits.
 
+use std::sync::Arc;
+
 use kube::ResourceExt;
 
 use super::{
     context::Context,
-    decide::facts::{BridgeFault, Candidate, Facts, LinkState, ShardLoad},
+    decide::{
+        binding,
+        facts::{BridgeFault, Candidate, Facts, LinkState, ShardLoad},
+    },
     instances::BridgeCall,
 };
 use crate::{
-    api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason},
+    api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels},
     bridge_api::BridgeError,
     drivers,
 };
@@ -17,7 +22,8 @@ use crate::{
 pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'a> {
     let uid = instance.uid().unwrap_or_default();
     let now = jiff::Timestamp::now();
-    let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
+    let binding = binding(instance, &uid, context);
+    let bound = binding.as_ref();
     let (link, session) = match bound {
         Some(bound) => look(bound, &uid, context),
         None => (LinkState::Unknown, None),
@@ -30,6 +36,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let (session, session_since) = session.map_or((None, now), |(session, since)| (Some(session), since));
     Facts {
         instance,
+        anothers: is_anothers(instance, bound, context),
         acceptance,
         primary,
         candidates: if unbound { candidates(context) } else { Vec::new() },
@@ -44,10 +51,29 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         capabilities: link_itself.map(|link| link.capabilities()).unwrap_or_default(),
         failure: context.instances.failure(&uid, call).or_else(|| unreadable.then_some(BridgeError::Unreadable)),
         now,
+        binding,
     }
 }
 
-type Seen = (std::sync::Arc<crate::bridge_api::Session>, jiff::Timestamp);
+/// Where it is bound to. What the status says; where that says nothing, what we know of it, and which shard has its session.
+fn binding(instance: &WhatsAppInstance, uid: &str, context: &Context) -> Option<BridgeBinding> {
+    let shown = instance.status.as_ref().and_then(|status| status.bridge.clone());
+    // Nothing was ever begun without our finalizer.
+    let begun = || instance.finalizers().iter().any(|name| name == labels::FINALIZER);
+    let held = || binding::found(instance, context.links.holding(drivers::session_id(uid)));
+    shown.or_else(|| context.instances.binding(uid)).or_else(|| if begun() { held() } else { None })
+}
+
+fn is_anothers(instance: &WhatsAppInstance, bound: Option<&BridgeBinding>, context: &Context) -> bool {
+    let Some(all) = &context.all_bridges else { return false };
+    // Where the namespaces are ours alone, so are those who ask for no bridge.
+    let default = || binding::default_of(all.all().iter().map(Arc::as_ref)).map(ResourceExt::name_any);
+    let default = || if context.namespaces_are_ours { None } else { default() };
+    let exists = |name: &str| all.named(name).is_some();
+    binding::is_anothers(instance, bound, exists, |name| context.bridges.named(name).is_some(), default)
+}
+
+type Seen = (Arc<crate::bridge_api::Session>, jiff::Timestamp);
 
 fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
     let BridgeBinding { name, shard } = bound;

@@ -359,7 +359,8 @@ impl Link {
             ),
         }
         self.listeners.bridges.notify_one();
-        for instance in self.listeners.instances.select(|_, bound| bound == Some(&self.shard)) {
+        // Whoever is not bound may have waited to hear whether this shard has its session.
+        for instance in self.listeners.instances.select(|_, bound| bound.is_none_or(|bound| *bound == self.shard)) {
             let _ = self.listeners.queue.send(instance);
         }
     }
@@ -430,6 +431,13 @@ impl Links {
     /// The link to a shard.
     pub fn get(&self, shard: &BridgeBinding) -> Option<Arc<Link>> {
         lock(&self.by_shard).get(shard).cloned()
+    }
+
+    /// The shards that last listed a session of this id.
+    pub fn holding(&self, id: &str) -> Vec<BridgeBinding> {
+        let links: Vec<_> = lock(&self.by_shard).values().cloned().collect();
+        let holds = |link: &Arc<Link>| lock(&link.shared).sessions.holds(id);
+        links.iter().filter(|link| holds(link)).map(|link| link.shard.clone()).collect()
     }
 
     /// Makes the links of `bridge` exactly `wanted`; one whose endpoint changed is made anew.

@@ -42,6 +42,11 @@ impl Sessions {
         self.by_id.get(id).is_some_and(|known| known.session.is_none())
     }
 
+    /// Whether there is one of this id, readable or not.
+    pub fn holds(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     /// The ids.
     pub fn ids(&self) -> impl Iterator<Item = &String> {
         self.by_id.keys()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kube::{
-    ResourceExt,
+    Resource, ResourceExt,
     core::{Selector, SelectorExt},
 };
 
@@ -21,6 +21,37 @@ pub struct Choice {
     pub capacity: usize,
     /// How the link to the shard stands.
     pub link: LinkState,
+}
+
+/// Where the session of an instance is that lost its binding, by the shards that have one of its id: of the bridge that it
+/// asks for, if it asks for one.
+pub fn found(instance: &WhatsAppInstance, held: Vec<BridgeBinding>) -> Option<BridgeBinding> {
+    let wanted = instance.spec.bridge_ref.as_ref().map(|wanted| &wanted.name);
+    let fits = |one: &BridgeBinding| wanted.is_none_or(|wanted| *wanted == one.name);
+    held.into_iter().filter(fits).min_by(|a, b| (&a.name, &a.shard).cmp(&(&b.name, &b.shard)))
+}
+
+/// Whether an instance is for another operator: it is on a bridge, or asks for one, that exists and is not `ours`. One that
+/// asks for none is for whoever serves the `default`.
+pub fn is_anothers(
+    instance: &WhatsAppInstance,
+    binding: Option<&BridgeBinding>,
+    exists: impl Fn(&str) -> bool,
+    ours: impl Fn(&str) -> bool,
+    default: impl FnOnce() -> Option<String>,
+) -> bool {
+    let asked = || instance.spec.bridge_ref.as_ref().map(|wanted| wanted.name.as_str());
+    match binding.map(|bound| bound.name.as_str()).or_else(asked) {
+        Some(name) => !ours(name) && exists(name),
+        None => default().is_some_and(|name| !ours(&name)),
+    }
+}
+
+/// The bridge that serves whoever asks for none: of several that say so, the oldest.
+pub fn default_of<'a, K: Resource>(bridges: impl IntoIterator<Item = &'a K>) -> Option<&'a K> {
+    let is_default = |bridge: &&K| bridge.annotations().get(IS_DEFAULT_BRIDGE).is_some_and(|value| value == "true");
+    let age = |bridge: &&K| (bridge.creation_timestamp(), bridge.name_any());
+    bridges.into_iter().filter(is_default).min_by_key(age)
 }
 
 /// Chooses for good: a binding never changes, because two shards with one session's keys would destroy the session.
@@ -56,10 +87,10 @@ fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Re
             BridgeFault::new(reason::BRIDGE_NOT_FOUND, text)
         });
     }
+    let default = default_of(candidates.iter().map(|c| &*c.bridge)).map(ResourceExt::name_any);
     candidates
         .iter()
-        .filter(|c| c.bridge.annotations().get(IS_DEFAULT_BRIDGE).is_some_and(|value| value == "true"))
-        .min_by_key(|c| (c.bridge.creation_timestamp(), c.bridge.name_any()))
+        .find(|c| default.as_ref() == Some(&c.bridge.name_any()))
         .ok_or_else(|| {
             let text = format!(
                 "spec.bridgeRef is not set and no WhatsAppBridge is the default; annotate one with {IS_DEFAULT_BRIDGE}: \"true\"."

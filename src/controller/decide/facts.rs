@@ -75,6 +75,11 @@ pub struct Candidate {
 pub struct Facts<'a> {
     /// The object as last seen or written.
     pub instance: &'a WhatsAppInstance,
+    /// Where the session runs, once decided: what the status says, or else what this process or a shard knows. A status can
+    /// be written by others, and one that lost its binding must not begin a second session.
+    pub binding: Option<BridgeBinding>,
+    /// Whether it is for another operator, which serves the bridge that it is on or asks for.
+    pub anothers: bool,
     /// Whether the rules let it run.
     pub acceptance: Acceptance,
     /// Whether it is its owner's primary.
@@ -101,6 +106,17 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// Where the session runs, once decided.
     pub fn binding(&self) -> Option<&BridgeBinding> {
-        self.instance.status.as_ref()?.bridge.as_ref()
+        self.binding.as_ref()
+    }
+
+    /// Whether the status says so too.
+    pub fn binding_is_shown(&self) -> bool {
+        self.instance.status.as_ref().and_then(|status| status.bridge.as_ref()) == self.binding()
+    }
+
+    /// Whether a shard that is just being listed may have the session of an instance that is not bound.
+    pub fn may_be_on_a_shard(&self) -> bool {
+        let mut shards = self.candidates.iter().flat_map(|candidate| &candidate.shards);
+        self.binding.is_none() && shards.any(|shard| shard.link == LinkState::Unknown)
     }
 }

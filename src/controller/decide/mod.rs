@@ -53,7 +53,7 @@ pub struct Plan {
 /// What to do about an instance that is being deleted.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Our finalizer is gone: nothing.
+    /// Nothing: our finalizer is gone, or another operator sees it off.
     Done,
     /// Nothing was ever started: remove the finalizer.
     Release,
@@ -90,11 +90,18 @@ fn may_go_on(facts: &Facts<'_>) -> bool {
 
 /// Decides what a living instance needs.
 pub fn decide(facts: &Facts<'_>) -> Plan {
+    if facts.anothers {
+        return Plan::default();
+    }
     match &facts.acceptance {
         Acceptance::Waiting(denial) => return hold_back(facts, denial),
         // Whoever settles the ledger wakes this instance up.
         Acceptance::Undecided if !may_go_on(facts) => return Plan::default(),
         Acceptance::Undecided | Acceptance::Accepted => {}
+    }
+    // Our finalizer says that something may have been begun. The shard that knows will wake it up.
+    if has_finalizer(facts.instance) && facts.may_be_on_a_shard() {
+        return Plan::default();
     }
     let wanted = session_spec(facts.instance, facts.session.as_deref()).within(&facts.capabilities);
     let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
@@ -152,14 +159,20 @@ fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
 /// Decides how a deletion goes on; `patience` counts from `since`, when this process could first have tried.
 pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -> Farewell {
     let only = |step| Farewell { status: None, step, recheck: None };
-    if !has_finalizer(facts.instance) {
+    if facts.anothers || !has_finalizer(facts.instance) {
         return only(Step::Done);
     }
-    if facts.binding().is_none() {
-        return only(Step::Release);
-    }
     let until = since.saturating_add(patience).unwrap_or(Timestamp::MAX);
-    if facts.now >= until {
+    let is_over = facts.now >= until;
+    if facts.binding().is_none() {
+        let waits = facts.may_be_on_a_shard() && !is_over;
+        return if waits {
+            Farewell { status: None, step: Step::Wait, recheck: Some(until) }
+        } else {
+            only(Step::Release)
+        };
+    }
+    if is_over {
         return only(Step::GiveUp);
     }
     let failure =
@@ -172,7 +185,9 @@ pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -
         LinkState::Down(fault) => (Step::Wait, Some(fault)),
     };
     let next = status::terminating(facts, since, until, fault);
-    let changed = next.map(|next| next.status).filter(|status| facts.instance.status.as_ref() != Some(status));
+    // Whoever deletes goes by what the status says.
+    let next = next.map(|next| next.status).or_else(|| (!facts.binding_is_shown()).then(|| status::rebound(facts)));
+    let changed = next.filter(|status| facts.instance.status.as_ref() != Some(status));
     Farewell { status: changed.map(Box::new), step, recheck: Some(until) }
 }
 

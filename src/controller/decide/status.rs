@@ -92,6 +92,12 @@ pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, fault:
     Some(Next { status, recheck: Some(until) })
 }
 
+/// The status there is, with the binding that it lost.
+pub fn rebound(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
+    let old = facts.instance.status.clone().unwrap_or_default();
+    WhatsAppInstanceStatus { bridge: facts.binding().cloned(), ..old }
+}
+
 /// The conditions there are, with the ledger's word: that is not of the session, and so nothing that passes.
 fn with_acceptance(facts: &Facts<'_>, old: &[Condition]) -> Vec<Condition> {
     let accepted = readings::accepted(facts.instance, &facts.acceptance);
@@ -204,6 +210,7 @@ fn assemble(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, reading: &Reading) 
             facts.now,
         ),
         primary: facts.primary,
+        bridge: facts.binding().cloned(),
         ..old.clone()
     }
 }

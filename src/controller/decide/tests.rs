@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use proptest::prelude::*;
 
 use super::{
-    Plan, Step, decide,
+    Plan, Step, binding, decide,
     facts::{Acceptance, BridgeFault, Facts, LinkState},
     farewell, notices, session_spec,
 };
@@ -627,6 +627,68 @@ fn a_quick_deletion_writes_no_status_and_says_what_the_policy_wants() {
     assert_eq!(farewell(&facts(&object, None), now(), patience).step, Step::Delete { unlink: false });
     let slow = Facts { now: now() + SignedDuration::from_secs(6), ..facts(&object, None) };
     assert_eq!(farewell(&slow, now(), patience).status.unwrap().phase, Some(Phase::Terminating));
+}
+
+#[test]
+fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
+    let mut object = reported(session(SessionPhase::Connected));
+    object.status.as_mut().unwrap().bridge = None;
+    let known =
+        || Facts { binding: Some(fixtures::binding()), ..facts(&object, Some(session(SessionPhase::Connected))) };
+    let full = vec![candidate(default_bridge("main", &["s0"]), &[("s0", 1000)])];
+    let plan = decide(&Facts { candidates: full, ..known() });
+    assert_eq!((plan.bind, plan.status.unwrap().bridge), (None, Some(fixtures::binding())));
+    let plan = farewell(&known(), now(), SignedDuration::from_mins(10));
+    assert_eq!((plan.step, plan.status.unwrap().bridge), (Step::Delete { unlink: true }, Some(fixtures::binding())));
+    // Everything is gone from it, and no shard has been listed yet.
+    object.status = None;
+    let mut unlisted = candidate(default_bridge("main", &["s0"]), &[("s0", 0)]);
+    unlisted.shards[0].link = LinkState::Unknown;
+    let unknown = Facts { candidates: vec![unlisted], ..facts(&object, None) };
+    assert_eq!(decide(&unknown), Plan::default());
+    let patience = SignedDuration::from_mins(10);
+    assert_eq!(farewell(&unknown, now(), patience).step, Step::Wait);
+    assert_eq!(farewell(&Facts { now: now() + patience, ..unknown.clone() }, now(), patience).step, Step::Release);
+    // What nothing was begun for waits for nobody.
+    let fresh = instance();
+    assert!(decide(&Facts { instance: &fresh, ..unknown }).bind.is_some());
+}
+
+#[test]
+fn a_session_is_found_on_the_bridge_that_its_instance_asks_for() {
+    let at = |name: &str, shard: &str| crate::api::BridgeBinding { name: name.into(), shard: shard.into() };
+    let mut object = instance();
+    assert_eq!(binding::found(&object, vec![at("main", "s1"), at("main", "s0")]), Some(at("main", "s0")));
+    object.spec.bridge_ref = Some(crate::api::BridgeRef { name: "main".into() });
+    assert_eq!(binding::found(&object, vec![at("another", "s0"), at("main", "s1")]), Some(at("main", "s1")));
+    assert_eq!(binding::found(&object, vec![at("another", "s0")]), None);
+}
+
+#[test]
+fn an_instance_of_another_operators_bridge_is_left_alone() {
+    let object = reported(session(SessionPhase::Connected));
+    let theirs = Facts { anothers: true, link: down(), ..facts(&object, None) };
+    assert_eq!(decide(&theirs), Plan::default());
+    let plan = farewell(&Facts { now: now() + SignedDuration::from_hours(1), ..theirs }, now(), SignedDuration::ZERO);
+    assert_eq!((plan.step, plan.status), (Step::Done, None));
+
+    let is_anothers = |object: &WhatsAppInstance, bound: Option<&str>, default: Option<&str>| {
+        let bound = bound.map(|name| crate::api::BridgeBinding { name: name.into(), shard: "s0".into() });
+        let exists = |name: &str| ["green", "blue"].contains(&name);
+        binding::is_anothers(object, bound.as_ref(), exists, |name| name == "blue", || default.map(Into::into))
+    };
+    let mut object = instance();
+    // Asks for none: whoever has the default bridge. Nobody's default is everybody's to tell.
+    for (default, theirs) in [(None, false), (Some("blue"), false), (Some("green"), true)] {
+        assert_eq!(is_anothers(&object, None, default), theirs, "{default:?}");
+    }
+    // What it is on beats the default, and a bridge that is gone is told by everybody.
+    for (bound, theirs) in [("blue", false), ("green", true), ("gone", false)] {
+        assert_eq!(is_anothers(&object, Some(bound), Some("green")), theirs, "{bound}");
+        object.spec.bridge_ref = Some(crate::api::BridgeRef { name: bound.into() });
+        assert_eq!(is_anothers(&object, None, Some("green")), theirs, "{bound} by name");
+        object.spec.bridge_ref = None;
+    }
 }
 
 #[test]
