@@ -48,6 +48,7 @@ const CHECKS: &[Check] = &[
     sessions::bridges,
     sessions::default_bridge,
     sessions::instances,
+    sessions::ownerless,
     sessions::owners,
     unseen,
 ];

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Finding;
 use crate::{
-    api::labels,
+    api::{conditions::reason, labels},
     plugin::doctor::seen::{Seen, condition, name, text},
 };
 
@@ -86,7 +86,7 @@ pub fn instances(seen: &Seen) -> Vec<Finding> {
                     format!("{what}; they want a person"),
                     "kubectl whatsapp qr NAME, with --refresh where the code has expired",
                 ),
-                "Disconnected" | "Connecting" | "Pending" | "Terminating" => Finding::note(what, advice),
+                "Disconnected" | "Unlinked" | "Connecting" | "Pending" | "Terminating" => Finding::note(what, advice),
                 _ => Finding::wrong(what, advice),
             }
         })
@@ -102,6 +102,25 @@ pub fn instances(seen: &Seen) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Instances that came in past the webhooks without an owner: no rule holds for them.
+pub fn ownerless(seen: &Seen) -> Vec<Finding> {
+    let nobodys = |instance: &&Value| {
+        condition(instance, "Accepted").is_some_and(|accepted| accepted["reason"] == reason::NO_OWNER)
+    };
+    let names: Vec<String> = seen.instances.iter().flatten().filter(nobodys).map(name).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    vec![Finding::note(
+        format!(
+            "without an owner, so no limit and no unique name holds for them: {}: {}",
+            counted(names.len()),
+            named(names.into_iter())
+        ),
+        format!("set spec.owner; docs/troubleshooting.md, {}", reason::NO_OWNER),
+    )]
 }
 
 /// Owners who have more than they may.

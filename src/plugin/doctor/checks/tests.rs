@@ -152,8 +152,15 @@ fn what_is_wrong_is_said_with_what_to_do() {
 #[test]
 fn what_is_no_fault_is_only_noted() {
     let waiting = json!({"phase": "AwaitingPairing", "conditions": [{"type": "Ready", "status": "False", "reason": "AwaitingPairing"}]});
+    let unlinked =
+        json!({"phase": "Unlinked", "conditions": [{"type": "Ready", "status": "False", "reason": "Unlinked"}]});
+    let ownerless = json!({"phase": "Connected", "conditions": [
+        {"type": "Ready", "status": "True", "reason": "Connected"}, {"type": "Accepted", "status": "True", "reason": "NoOwner"},
+    ]});
     let cases: Vec<(Change, &str)> = vec![
         (Box::new(move |seen| first(&mut seen.instances)["status"] = waiting), "want a person"),
+        (Box::new(move |seen| first(&mut seen.instances)["status"] = unlinked), "Unlinked (Unlinked): 1 instance: n/a"),
+        (Box::new(move |seen| first(&mut seen.instances)["status"] = ownerless), "without an owner"),
         (Box::new(|seen| first(&mut seen.owners)["status"]["used"] = 11.into()), "more instances than they may"),
         (Box::new(|seen| first(&mut seen.workloads)["status"]["availableReplicas"] = 1.into()), "1 of 2 pods"),
         (Box::new(|seen| seen.plugin = "0.2.0"), "runs version 0.1.0"),
