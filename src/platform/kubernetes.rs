@@ -100,6 +100,12 @@ pub async fn call<T>(
     }
 }
 
+/// Whether the object is not there, or its very kind. Of a kind without a definition the API server speaks in plain text, which
+/// [`Status::is_not_found`] does not understand.
+pub fn is_missing(status: &Status) -> bool {
+    status.code == 404
+}
+
 /// What an API error says, without the values of the refused object: they could be codes or phone numbers.
 pub fn describe(error: &kube::Error) -> String {
     match error {
@@ -246,7 +252,7 @@ where
     let page = ListParams::default().limit(1);
     match tokio::time::timeout(CALL_TIMEOUT, api.list_metadata(&page)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Err(ClusterError::NotInstalled { plural }),
+        Ok(Err(kube::Error::Api(status))) if is_missing(&status) => Err(ClusterError::NotInstalled { plural }),
         Ok(Err(kube::Error::Api(status))) => Err(ClusterError::Refused { plural, cause: status.message.clone() }),
         Ok(Err(error)) => Err(ClusterError::Unreachable { url: url.into(), cause: chain(&error) }),
         Err(_) => Err(ClusterError::Unreachable { url: url.into(), cause: "timed out".into() }),
@@ -327,7 +333,17 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_kind_without_a_definition_is_named_as_such() {
+        let unknown = async || (axum::http::StatusCode::NOT_FOUND, "404 page not found\n");
+        let api: Api<Secret> = Api::all(Client::new(axum::Router::new().fallback(unknown), "ns"));
+        let text = probe(&api, "https://cluster").await.unwrap_err().to_string();
+        assert!(text.contains("does not serve secrets"), "{text}");
+    }
 
     #[test]
     fn a_missing_kubeconfig_is_named_with_the_flag() {

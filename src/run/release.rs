@@ -14,7 +14,7 @@ use crate::{
     api::{WhatsAppBridge, WhatsAppInstance, labels},
     cli::release::ReleaseArgs,
     platform::{
-        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call},
+        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing},
         lease::{self, Candidate},
         telemetry::{self, LogFormat},
     },
@@ -83,9 +83,7 @@ pub async fn release_instances(args: &ReleaseArgs) -> Result<(), RunError> {
         delete_bridge(&Api::all(client.clone()), name).await?;
     }
     if let Some(namespace) = &args.lease_namespace {
-        let leases: Api<Lease> = Api::namespaced(client, namespace);
-        let deleted = call("delete it", CALL_TIMEOUT, leases.delete(&args.lease_name, &DeleteParams::default())).await;
-        deleted.map_err(|source| ReleaseError::Lease { name: args.lease_name.clone(), source })?;
+        delete_lease(&Api::namespaced(client, namespace), &args.lease_name).await?;
     }
     Ok(())
 }
@@ -97,7 +95,7 @@ async fn release_all(client: &Client, all: &Api<WhatsAppInstance>) -> Result<usi
         let listed = match call("list them", CALL_TIMEOUT, all.list_metadata(&page)).await {
             Ok(listed) => listed,
             // Without the definition there is none.
-            Err(error) if error.is(Status::is_not_found) => return Ok(released),
+            Err(error) if error.is(is_missing) => return Ok(released),
             Err(error) => return Err(ReleaseError::List(error)),
         };
         for instance in listed.items {
@@ -139,7 +137,7 @@ async fn release(
             call("write it", CALL_TIMEOUT, api.patch_metadata(&name, &parameters, &Patch::Merge(patch))).await;
         match patched {
             Ok(_) => return Ok(true),
-            Err(error) if error.is(Status::is_not_found) => return Ok(false),
+            Err(error) if error.is(is_missing) => return Ok(false),
             Err(error) if error.is(Status::is_conflict) && attempt < ATTEMPTS => {
                 let found = call("read it", CALL_TIMEOUT, api.get_metadata_opt(&name)).await.map_err(failed)?;
                 let Some(found) = found else { return Ok(false) };
@@ -156,7 +154,7 @@ async fn delete_bridge(api: &Api<WhatsAppBridge>, name: &str) -> Result<(), Rele
     let failed = |source| ReleaseError::Bridge { name: name.to_owned(), source };
     let found = match call("read it", CALL_TIMEOUT, api.get_metadata_opt(name)).await {
         Ok(found) => found,
-        Err(error) if error.is(Status::is_not_found) => None,
+        Err(error) if error.is(is_missing) => None,
         Err(error) => return Err(failed(error)),
     };
     let ours =
@@ -164,9 +162,38 @@ async fn delete_bridge(api: &Api<WhatsAppBridge>, name: &str) -> Result<(), Rele
     if ours.is_some() {
         match call("delete it", CALL_TIMEOUT, api.delete(name, &DeleteParams::default())).await {
             Ok(_) => tracing::info!(name, "deleted the WhatsAppBridge of the installation"),
-            Err(error) if error.is(Status::is_not_found) => {}
+            Err(error) if error.is(is_missing) => {}
             Err(error) => return Err(failed(error)),
         }
     }
     Ok(())
+}
+
+/// Deletes the lease, which this process holds.
+async fn delete_lease(api: &Api<Lease>, name: &str) -> Result<(), ReleaseError> {
+    match call("delete it", CALL_TIMEOUT, api.delete(name, &DeleteParams::default())).await {
+        Err(error) if !error.is(is_missing) => Err(ReleaseError::Lease { name: name.to_owned(), source: error }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use kube::Client;
+
+    use super::*;
+
+    /// What an API server says of a kind whose definition is gone: no status, but plain text.
+    async fn unknown() -> (axum::http::StatusCode, &'static str) {
+        (axum::http::StatusCode::NOT_FOUND, "404 page not found\n")
+    }
+
+    #[tokio::test]
+    async fn without_the_definitions_there_is_nothing_to_release() {
+        let client = Client::new(Router::new().fallback(unknown), "ns");
+        assert_eq!(release_all(&client, &Api::all(client.clone())).await.unwrap(), 0);
+        delete_bridge(&Api::all(client.clone()), "builtin").await.unwrap();
+        delete_lease(&Api::namespaced(client, "ns"), "operator").await.unwrap();
+    }
 }
