@@ -149,7 +149,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     probe(&client, &url, &settings.namespaces).await?;
     let health = Health::default();
     let owners = webhook::follow_owners(&client, &health, &shutdown.closing);
-    bridge::keep_secrets(&args.bridge, &client, &lease_namespace(&client, args), &shutdown.closing);
+    bridge::keep_secrets(&args.bridge, &client, &lease_namespace(&client, args), &shutdown.stopping);
     let webhooks = match args.webhook.listen {
         Listen::Nowhere => {
             tracing::warn!(

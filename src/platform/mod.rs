@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod anew;
 pub mod announce;
 pub mod arguments;
 pub mod cluster_proxy;

@@ -1,6 +1,10 @@
 //! The Secret that replicas share: whoever sees that something is due does it; the resourceVersion decides who was first.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
@@ -23,6 +27,7 @@ use super::{
     decide::{Certificates, Due, Lifetimes, carry_out, due},
 };
 use crate::platform::{
+    anew::Anew,
     https::{Tls, TlsError},
     kubernetes::{CALL_TIMEOUT, CallError, call},
     watch::{watch_config, watch_error},
@@ -104,9 +109,9 @@ pub enum ToldBy {
 impl CertificateSecret {
     /// Shows the certificate and passes on the bundle, both as they are in the Secret, and does what is due, until `stop`.
     pub async fn keep(&self, tls: Arc<Tls>, bundle: watch::Sender<Option<String>>, stop: CancellationToken) {
-        let (mut changes, mut retry) = (self.changes(), FIRST_RETRY);
+        let (mut changes, mut retry, mut anew) = (self.changes(), FIRST_RETRY, Anew::default());
         while !stop.is_cancelled() {
-            let wait = match self.step(&tls, &bundle).await {
+            let wait = match self.step(&tls, &bundle, &mut anew).await {
                 Ok(wait) => {
                     retry = FIRST_RETRY;
                     wait.min(LOOK)
@@ -130,9 +135,23 @@ impl CertificateSecret {
     ///
     /// # Errors
     /// When the Secret cannot be read or written, or holds nothing of use.
-    pub async fn step(&self, tls: &Tls, bundle: &watch::Sender<Option<String>>) -> Result<Duration, CertificateError> {
+    pub async fn step(
+        &self,
+        tls: &Tls,
+        bundle: &watch::Sender<Option<String>>,
+        anew: &mut Anew,
+    ) -> Result<Duration, CertificateError> {
         for _ in 0..ATTEMPTS {
             let secret = self.call("read", self.api().get_opt(&self.name)).await?;
+            let wait = anew.wait(secret.is_some(), Instant::now());
+            if !wait.is_zero() {
+                tracing::warn!(
+                    secret = self.name,
+                    wait_ms = wait.as_millis(),
+                    "was deleted; it is made anew after a while"
+                );
+                return Ok(wait);
+            }
             let certificates = secret.as_ref().and_then(read);
             let published = self.is_next_published(certificates.as_ref()).await;
             let now = Timestamp::now();
@@ -218,7 +237,7 @@ impl CertificateSecret {
             {
                 Ok(())
             }
-            // Deleted since it was read: the next look makes it anew.
+            // Deleted since it was read: the next look tells what to do.
             Err(CertificateError::Call { source, .. }) if exists && source.is(Status::is_not_found) => Ok(()),
             // A create is answered so when there is no namespace to create it in.
             Err(CertificateError::Call { secret, source }) if source.is(Status::is_not_found) => {

@@ -33,6 +33,7 @@ use super::{CertificateError, CertificateSecret, Certificates, Due, Lifetimes, T
 use crate::{
     admission::configuration::{Parameters, Reach, mutating, validating},
     platform::{
+        anew::Anew,
         https::{Tls, listen, serve},
         shutdown::Shutdown,
     },
@@ -197,7 +198,7 @@ async fn a_namespace_that_does_not_exist_is_named_and_waited_for_patiently() {
     let api = Api::default();
     let secret = api.secret(Lifetimes::default());
     let (tls, (send, _bundle)) = (Arc::new(Tls::default()), watch::channel(None));
-    let error = secret.step(&tls, &send).await.unwrap_err();
+    let error = secret.step(&tls, &send, &mut Anew::default()).await.unwrap_err();
     assert!(matches!(error, CertificateError::NoNamespace { .. }), "{error}");
     assert!(error.to_string().contains("ns/webhook") && error.to_string().contains("--webhook-secret-namespace"));
     assert_eq!(api.calls(&Method::POST).len(), 1, "no second try before a pause");
@@ -231,7 +232,7 @@ async fn the_certificate_changes_its_authority_only_once_the_api_server_was_told
     let secret = api.secret(lifetimes);
     api.0.lock().unwrap().has_namespace = true;
     let (tls, (send, bundle)) = (Tls::default(), watch::channel(None));
-    secret.step(&tls, &send).await.unwrap();
+    secret.step(&tls, &send, &mut Anew::default()).await.unwrap();
     let old = bundle.borrow().clone().unwrap();
     api.configure(&old);
     // A year later.
@@ -247,14 +248,14 @@ async fn the_certificate_changes_its_authority_only_once_the_api_server_was_told
 
     for _ in 0..3 {
         tokio::time::sleep(lifetimes.overlap * 2).await;
-        secret.step(&tls, &send).await.unwrap();
+        secret.step(&tls, &send, &mut Anew::default()).await.unwrap();
         assert!(trusts(&old, &state().leaf.certificate, "127.0.0.1", Timestamp::now()), "nobody was told yet");
     }
     let both = bundle.borrow().clone().unwrap();
     assert_ne!(both, old);
     api.configure(&both);
     for _ in 0..2 {
-        secret.step(&tls, &send).await.unwrap();
+        secret.step(&tls, &send, &mut Anew::default()).await.unwrap();
         tokio::time::sleep(lifetimes.overlap * 2).await;
     }
     assert!(!trusts(&old, &state().leaf.certificate, "127.0.0.1", Timestamp::now()));

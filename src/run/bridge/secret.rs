@@ -1,6 +1,9 @@
 //! The Secret of the bridge's token: read, decide, write; the resource version decides which replica was first.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
@@ -22,6 +25,7 @@ use crate::{
     api::labels::ROTATE_TOKEN,
     model::Sensitive,
     platform::{
+        anew::Anew,
         kubernetes::{CALL_TIMEOUT, CallError, call},
         watch::{watch_config, watch_error},
     },
@@ -62,13 +66,13 @@ impl TokenSecret {
     /// Keeps token and authorities, until `stop`. With a `bundle`, nothing is written before there is one, so that whoever
     /// finds a token finds whom to trust.
     pub async fn keep(&self, mut bundle: Option<watch::Receiver<Option<String>>>, stop: CancellationToken) {
-        let (mut changes, mut retry) = (self.changes(), FIRST_RETRY);
+        let (mut changes, mut retry, mut anew) = (self.changes(), FIRST_RETRY, Anew::default());
         while !stop.is_cancelled() {
             let authorities = bundle.as_mut().map(|bundle| bundle.borrow_and_update().clone());
             let wait = if authorities == Some(None) {
                 LOOK
             } else {
-                match self.step(authorities.flatten().as_deref()).await {
+                match self.step(authorities.flatten().as_deref(), &mut anew).await {
                     Ok(wait) => {
                         retry = FIRST_RETRY;
                         wait
@@ -100,9 +104,18 @@ impl TokenSecret {
     }
 
     /// Looks once, and writes what is due. Answers how long nothing will be.
-    async fn step(&self, authorities: Option<&str>) -> Result<Duration, KeepError> {
+    async fn step(&self, authorities: Option<&str>, anew: &mut Anew) -> Result<Duration, KeepError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = call("read the Secret of the token", CALL_TIMEOUT, api.get_opt(&self.name)).await?;
+        let wait = anew.wait(found.is_some(), Instant::now());
+        if !wait.is_zero() {
+            tracing::warn!(
+                secret = self.name,
+                wait_ms = wait.as_millis(),
+                "was deleted; it is made anew after a while"
+            );
+            return Ok(wait);
+        }
         let held = found.as_ref().map(read).unwrap_or_default();
         let asked = found.as_ref().and_then(|secret| secret.annotations().get(ROTATE_TOKEN).cloned());
         let (now, new_token) = (Timestamp::now(), fresh().map_err(|_| KeepError::Random)?);

@@ -1,0 +1,42 @@
+//! When an object that was deleted is made anew. Pure.
+//!
+//! An uninstallation deletes objects and ends the programs that keep them, in an order of its own. Whoever made a deleted
+//! object at once would leave one behind that nobody deletes any more; so it waits for as long as its own end may take.
+
+use std::time::{Duration, Instant};
+
+/// How long an object that was there stays away before it is made anew. What is in use meanwhile is what was read last.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// What a process knows of an object that it keeps.
+#[derive(Debug, Default)]
+pub struct Anew {
+    was_there: bool,
+    gone: Option<Instant>,
+}
+
+impl Anew {
+    /// How long not to make it. One that this process has never seen is made at once: that is an installation.
+    pub fn wait(&mut self, is_there: bool, now: Instant) -> Duration {
+        self.was_there |= is_there;
+        self.gone = (self.was_there && !is_there).then(|| self.gone.unwrap_or(now));
+        self.gone.map_or(Duration::ZERO, |since| GRACE.saturating_sub(now.saturating_duration_since(since)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_there_is_waited_for() {
+        let (mut anew, now) = (Anew::default(), Instant::now());
+        assert_eq!(anew.wait(false, now), Duration::ZERO, "an installation");
+        assert_eq!(anew.wait(true, now), Duration::ZERO);
+        assert_eq!(anew.wait(false, now), GRACE, "an uninstallation, perhaps");
+        assert_eq!(anew.wait(false, now + GRACE / 2), GRACE / 2);
+        assert_eq!(anew.wait(false, now + GRACE), Duration::ZERO, "none, after all");
+        assert_eq!(anew.wait(true, now + GRACE), Duration::ZERO);
+        assert_eq!(anew.wait(false, now + GRACE * 2), GRACE, "each time anew");
+    }
+}
