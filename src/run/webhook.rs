@@ -10,7 +10,7 @@ use super::{NO_LEASE, RunError, ready};
 use crate::{
     admission::{
         Admission, AdmissionMetrics, Ledgers,
-        certificates::{CertificateSecret, Publisher, ToldBy},
+        certificates::{CertificateSecret, Publisher, ToldBy, is_published},
         configuration, router,
     },
     api::WhatsAppOwner,
@@ -32,11 +32,18 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the owners' cache may take before the server starts without it.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often to look whether the API server has been told of the authority yet, and how long that may take before reviews
+/// are served all the same: somebody else may keep the configurations.
+const LOOK_TOLD: Duration = Duration::from_millis(100);
+const TOLD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open reviews may take once the listener has closed; a little more than the API server waits for one.
 const DRAIN: Duration = Duration::from_secs(6);
 
 /// Shown while not ready.
 const NO_CERTIFICATE: &str = "the webhooks have no certificate yet; the log says why";
+
+/// Shown as long as the webhooks' certificate is of no use.
+const NOT_TOLD: &str = "the webhook configurations do not trust the webhooks' certificate yet; the log says why";
 
 /// The webhooks, serving.
 pub(super) struct Webhooks {
@@ -71,14 +78,15 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
         authorities.take().await?;
         tokio::spawn(authorities.keep(https::LOOK, closing.clone()));
     }
-    match &args.webhook_certificate_dir {
+    let kept = match &args.webhook_certificate_dir {
         Some(directory) => {
             let (chain, key) = (directory.join("tls.crt"), directory.join("tls.key"));
             let files = Files::certificate(&tls, &chain, &key, "--webhook-certificate-dir");
             tokio::spawn(files.keep(https::LOOK, closing.clone()));
+            None
         }
-        None => keep_certificate(args, namespace, &client, &tls, &leads, &closing),
-    }
+        None => keep_certificate(args, namespace, &client, &tls, &leads, &shutdown.stopping),
+    };
 
     // Nothing but speed depends on it.
     let _ = timeout(CACHE_TIMEOUT, owners.until_listed()).await;
@@ -88,6 +96,12 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
         }
         while !tls.is_ready() {
             tokio::time::sleep(LOOK).await;
+        }
+        // Whoever is ready is asked, beside others that show another certificate.
+        if let Some((name, bundle)) = kept
+            && timeout(TOLD_TIMEOUT, until_told(&client, &name, &bundle, admin)).await.is_err()
+        {
+            tracing::warn!(name, "the webhook configurations do not trust this process yet; serving all the same");
         }
     };
     if shutdown.stopping.run_until_cancelled(loaded).await.is_none() {
@@ -113,15 +127,30 @@ pub(super) fn follow_owners(client: &Client, health: &Health, stop: &Cancellatio
     owners
 }
 
-/// Keeps the certificate that all replicas share, and what the API server is told of its authority.
+/// Comes back when every webhook of the configurations trusts what this process shows.
+async fn until_told(client: &Client, name: &str, bundle: &watch::Receiver<Option<String>>, admin: &Admin) {
+    loop {
+        let current = bundle.borrow().clone();
+        if let Some(current) = current
+            && let Ok(true) = is_published(client, name, &current).await
+        {
+            return;
+        }
+        admin.unready(Part::Certificate, NOT_TOLD);
+        tokio::time::sleep(LOOK_TOLD).await;
+    }
+}
+
+/// Keeps the certificate that all replicas share, and what the API server is told of its authority, until `stop`: a process
+/// that ends leaves both to others, or to nobody. Answers the configurations' name, and what they are told.
 fn keep_certificate(
     args: &WebhookArgs,
     namespace: &str,
     client: &Client,
     tls: &Arc<Tls>,
     leads: &watch::Sender<bool>,
-    closing: &CancellationToken,
-) {
+    stop: &CancellationToken,
+) -> Option<(String, watch::Receiver<Option<String>>)> {
     let configuration = Some(args.webhook_configuration.clone()).filter(|name| !name.is_empty());
     let secret = CertificateSecret {
         client: client.clone(),
@@ -132,13 +161,15 @@ fn keep_certificate(
         told_by: configuration.clone().map_or(ToldBy::Others, ToldBy::Configurations),
     };
     let (send, bundle) = watch::channel(None);
-    if let Some(name) = configuration {
-        let (secret, leads) = (secret.clone(), leads.subscribe());
-        let publisher = Publisher { client: client.clone(), name, secret, bundle, leads };
-        tokio::spawn(publisher.run(closing.clone()));
-    }
-    let (tls, closing) = (Arc::clone(tls), closing.clone());
-    tokio::spawn(async move { secret.keep(tls, send, closing).await });
+    let told = configuration.map(|name| {
+        let (secret, leads, bundle) = (secret.clone(), leads.subscribe(), bundle.clone());
+        let publisher = Publisher { client: client.clone(), name: name.clone(), secret, bundle: bundle.clone(), leads };
+        tokio::spawn(publisher.run(stop.clone()));
+        (name, bundle)
+    });
+    let (tls, stop) = (Arc::clone(tls), stop.clone());
+    tokio::spawn(async move { secret.keep(tls, send, stop).await });
+    told
 }
 
 impl Webhooks {

@@ -1,5 +1,6 @@
 //! A tool that applies the webhook configurations again and again with a caBundle of its own idea: what is of no use is
-//! mended at once, also while nobody leads.
+//! mended at once, also while nobody leads. And an installation that goes over from another's certificates to the operator's:
+//! the other's authority stays as long as somebody may show a certificate of its.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::support::{
+    program::{Program, tail},
     webhooks::{Configuration, start_webhook, until_asked, webhook_program},
     world::{SOON, cluster, create_namespace, target_dir},
 };
@@ -49,16 +51,49 @@ async fn apply(client: &Client, name: &str, bundle: &str) {
     api.patch(name, &parameters, &patch(2)).await.unwrap();
 }
 
-/// Until every webhook trusts `bundle` again; how long that took.
-async fn mended(client: &Client, name: &str, bundle: &str) -> Duration {
+/// Until every webhook's bundle is `good`; how long that took.
+async fn until(client: &Client, name: &str, what: &str, good: impl Fn(&str) -> bool) -> Duration {
     let since = Instant::now();
     let all = async {
-        while !trusted(client, name).await.iter().all(|one| one == bundle) {
+        while !trusted(client, name).await.iter().all(|one| good(one)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(SOON, all).await.expect("the caBundle is mended");
+    tokio::time::timeout(SOON, all).await.unwrap_or_else(|_| panic!("not {what}"));
     since.elapsed()
+}
+
+/// Both configurations, with an annotation set or taken off.
+async fn annotate(client: &Client, name: &str, annotation: &str, value: Option<&str>) {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {annotation: value}}}));
+    let parameters = PatchParams::default();
+    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    api.patch_metadata(name, &parameters, &patch).await.unwrap();
+    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    api.patch_metadata(name, &parameters, &patch).await.unwrap();
+}
+
+/// Until a program has said this, in all, so many times.
+async fn until_said(program: &Program, what: &str, times: usize) {
+    let said = async {
+        while program.log().matches(what).count() < times {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, said).await.unwrap_or_else(|_| panic!("not said: {what}\n{}", tail(&program.log())));
+}
+
+/// What the operator keeps for the webhooks of a test: whom to trust, and the certificate.
+async fn kept(client: &Client, namespace: &str) -> (String, String) {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = secrets.get("whatsapp-operator-webhook").await.unwrap().data.unwrap();
+    let text = |key: &str| String::from_utf8(secret[key].0.clone()).unwrap();
+    (text("ca.crt"), text("tls.crt"))
+}
+
+/// Some authority that is not ours.
+fn foreign() -> String {
+    rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap().cert.pem()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,17 +115,15 @@ async fn a_ca_bundle_of_no_use_is_mended_at_once_also_while_the_leader_changes()
     let probe = serde_json::from_value(probe).unwrap();
     until_asked(&instances, &probe).await;
 
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &name);
-    let secret = secrets.get("whatsapp-operator-webhook").await.unwrap().data.unwrap();
-    let text = |key: &str| String::from_utf8(secret[key].0.clone()).unwrap();
-    let (good, leaf) = (text("ca.crt"), text("tls.crt"));
     // Of a bundle that is no PEM, the API server says so itself; another's authority is all the same to it.
-    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap().cert.pem();
+    let ((good, leaf), other) = (kept(&client, &name).await, foreign());
     let rounds = async || {
         let mut took = Vec::new();
         for bad in ["", &leaf, &other].into_iter().cycle().take(6) {
             apply(&client, &name, bad).await;
-            took.push(mended(&client, &name, &good).await);
+            // What was there stays beside it.
+            let mended = |found: &str| found.starts_with(&good) && found.contains(bad.trim());
+            took.push(until(&client, &name, "mended", mended).await);
         }
         took.sort();
         assert!(took[took.len() / 2] < Duration::from_secs(1), "on the whole within a second: {took:?}");
@@ -105,4 +138,48 @@ async fn a_ca_bundle_of_no_use_is_mended_at_once_also_while_the_leader_changes()
     let took = rounds().await;
     assert!(took.iter().all(|one| *one < LEASE), "not before there was a leader again: {took:?}");
     until_asked(&instances, &probe).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anothers_authority_stays_as_long_as_somebody_may_show_its_certificate_and_cert_manager_is_not_fought_with() {
+    const INJECT: &str = "cert-manager.io/inject-ca-from";
+    const LEFT: &str = "left the webhooks' caBundle to cert-manager's injector";
+    let (client, kubeconfig) = cluster().await;
+    let name = format!("authorities-{:08x}", fastrand::u32(..));
+    create_namespace(&client, &name).await;
+    let dir = target_dir().join("acceptance/authorities-foreign");
+    let _ = std::fs::remove_dir_all(&dir);
+    // Seconds instead of an hour, and so half a minute instead of a day.
+    let mut leader = webhook_program(&dir, &kubeconfig, &name, &name).args(["--webhook-authority-overlap", "1s"]);
+    let url = start_webhook(&mut leader).await;
+    let configuration =
+        Configuration { name: name.clone(), namespace: name.clone(), url, label: None, kubeconfig: kubeconfig.clone() };
+    configuration.install().await;
+    until_said(&leader, "holding the lease", 1).await;
+    let ((ours, _), other) = (kept(&client, &name).await, foreign());
+    until(&client, &name, "told of ours", |found| found == ours).await;
+
+    // cert-manager's: whatever it does is left alone.
+    annotate(&client, &name, INJECT, Some("ns/certificate")).await;
+    until_said(&leader, LEFT, 2).await;
+    let before = leader.log().matches("wrote the webhook's authorities").count();
+    apply(&client, &name, &other).await;
+
+    // The way back: the annotation goes, and pods with the other certificate still answer.
+    annotate(&client, &name, INJECT, None).await;
+    let since = Instant::now();
+    let both = |found: &str| found.starts_with(&ours) && found.contains(other.trim());
+    until(&client, &name, "told of ours beside the other", both).await;
+    let (mut left, mut seen) = (false, 0);
+    while !left {
+        let found = trusted(&client, &name).await;
+        assert!(found.iter().all(|found| found.starts_with(&ours)), "ours stays: {found:?}");
+        left = found.iter().all(|found| *found == ours);
+        seen += usize::from(found.iter().all(|found| both(found)));
+        assert!(since.elapsed() < SOON, "the other's authority does not leave");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(since.elapsed() > Duration::from_secs(20) && seen > 20, "gone after {:?}", since.elapsed());
+    let writes = leader.log().matches("wrote the webhook's authorities").count() - before;
+    assert_eq!(writes, 4, "each of the two configurations once with the other, once without");
 }

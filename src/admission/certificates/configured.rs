@@ -10,21 +10,26 @@ use kube::{Api, Client, Resource};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::trusted::knows_signer;
 use crate::{
     api::GROUP,
     platform::kubernetes::{CALL_TIMEOUT, CallError, call},
 };
 
-/// Whether each of our webhooks in the configurations of this name trusts `authority`, PEM. A configuration that is not
-/// there has nobody to tell.
+/// Annotations that ask cert-manager's injector for a `caBundle`.
+const INJECTED_BY: [&str; 3] =
+    ["cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-from-secret", "cert-manager.io/inject-apiserver-ca"];
+
+/// Whether each of our webhooks in the configurations of this name trusts the first authority of `bundle`, PEM. A
+/// configuration that is not there has nobody to tell.
 ///
 /// # Errors
 /// When the API server does not say.
-pub async fn is_published(client: &Client, name: &str, authority: &str) -> Result<bool, CallError> {
+pub async fn is_published(client: &Client, name: &str, bundle: &str) -> Result<bool, CallError> {
     let mutating = find(&Api::<MutatingWebhookConfiguration>::all(client.clone()), name).await?;
     let validating = find(&Api::<ValidatingWebhookConfiguration>::all(client.clone()), name).await?;
     let found = [mutating, validating];
-    Ok(found.iter().flatten().flat_map(ours).all(|(_, webhook)| trusts(webhook, authority)))
+    Ok(found.iter().flatten().flat_map(ours).all(|(_, webhook)| knows_signer(&ca_bundle(webhook), bundle)))
 }
 
 /// A configuration, if it is installed.
@@ -53,6 +58,25 @@ pub fn ca_bundle(webhook: &Value) -> String {
     bundle.map(|bundle| String::from_utf8_lossy(&bundle.0).into_owned()).unwrap_or_default()
 }
 
-fn trusts(webhook: &Value, authority: &str) -> bool {
-    ca_bundle(webhook).contains(authority.trim())
+/// Whether cert-manager's injector fills in `caBundle`: then nobody else is to.
+pub fn is_injected(configuration: &Value) -> bool {
+    let annotations = configuration["metadata"]["annotations"].as_object();
+    let asked = |name| annotations.and_then(|them| them.get(name)).is_some_and(|value| value != "");
+    INJECTED_BY.iter().any(|name| asked(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::is_injected;
+
+    #[test]
+    fn cert_managers_injector_is_known_by_its_annotations() {
+        let annotated = |annotations| is_injected(&json!({"metadata": {"annotations": annotations}}));
+        assert!(annotated(json!({"cert-manager.io/inject-ca-from": "ns/certificate"})));
+        assert!(annotated(json!({"other": "x", "cert-manager.io/inject-ca-from-secret": "ns/secret"})));
+        assert!(!annotated(json!({"cert-manager.io/inject-ca-from": ""})));
+        assert!(!annotated(json!({"other": "x"})) && !is_injected(&json!({"metadata": {}})));
+    }
 }

@@ -8,8 +8,10 @@ mod publish;
 mod secret;
 #[cfg(test)]
 mod testing;
+mod trusted;
 
 pub use authority::{MakeError, Pair};
+pub use configured::is_published;
 pub use decide::{Certificates, Due, Lifetimes, Retired, carry_out, due};
 pub use publish::Publisher;
 pub use secret::{CertificateError, CertificateSecret, ToldBy};

@@ -1,10 +1,14 @@
 //! Tells the API server whom to trust, by the webhook configurations of one name.
 //!
-//! The leader keeps our bundle in them, exactly. The other replicas mend only what would let no certificate of ours pass,
-//! so that a caBundle that somebody empties or replaces is repaired at once, also while the leader changes; they read the
-//! Secret first, so that nobody brings back what is out of date.
+//! The leader keeps our bundle in them, and what it finds beside it for a while ([`trusted`](super::trusted)). The other replicas
+//! mend only what would let no certificate of ours pass, so that a caBundle that somebody empties or replaces is repaired at
+//! once, also while the leader changes; they read the Secret first, so that nobody brings back what is out of date. Where
+//! cert-manager's injector has been asked for a caBundle, it is left to the injector.
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt as _;
 use k8s_openapi::{
@@ -26,17 +30,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CertificateSecret,
-    configured::{ca_bundle, find, ours},
+    configured::{ca_bundle, find, is_injected, ours},
+    trusted::{Memory, knows_signer, with_others},
 };
-use crate::platform::{
-    kubernetes::{CALL_TIMEOUT, call},
-    watch::{watch_config, watch_error},
+use crate::{
+    api::labels::FIELD_MANAGER,
+    platform::{
+        kubernetes::{CALL_TIMEOUT, call},
+        watch::{watch_config, watch_error},
+    },
 };
 
 /// How soon to try again after an error; it doubles up to [`LAST_RETRY`]. The first is a patch that came too late, because
-/// the list of webhooks changed under it.
+/// the configuration changed under it.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+/// How long the leader keeps the authorities of others, in overlaps: a day, when those last an hour.
+const OTHERS: u32 = 24;
 /// Nothing to do until somebody says something.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -79,18 +89,17 @@ impl Publisher {
                     None
                 }
             }));
-        let mut retry = FIRST_RETRY;
+        let (mut retry, mut memory, mut injected) = (FIRST_RETRY, Memory::default(), false);
         while !stop.is_cancelled() {
             let (current, leads) = (self.bundle.borrow_and_update().clone(), *self.leads.borrow_and_update());
             let done = match &current {
-                None => Ok(()),
-                Some(bundle) if leads => self.inject(&api, bundle, |found, bundle| found != bundle).await,
-                Some(bundle) => self.mend(&api, bundle).await,
+                None => Ok(NEVER),
+                Some(bundle) => self.look(&api, bundle, leads, &mut memory, &mut injected).await,
             };
             let again = match done {
-                Ok(()) => {
+                Ok(again) => {
                     retry = FIRST_RETRY;
-                    NEVER
+                    again
                 }
                 Err(error) => {
                     tracing::warn!(kind = %K::kind(&()), name = self.name, error, "write the webhook's authorities");
@@ -109,50 +118,71 @@ impl Publisher {
         }
     }
 
-    /// What a replica does that does not lead: only where no certificate of ours would pass.
-    async fn mend<K>(&self, api: &Api<K>, known: &str) -> Result<(), String>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-    {
-        let is_useless = |found: &str, bundle: &str| !found.contains(signing_authority(bundle));
-        let found = find(api, &self.name).await.map_err(|error| error.to_string())?;
-        let Some(found) = found.filter(|found| !operations(found, known, is_useless).is_empty()) else { return Ok(()) };
-        tracing::info!(kind = %K::kind(&()), name = self.name, "the webhooks' caBundle is of no use; mending it");
-        match self.secret.bundle().await.map_err(|error| error.to_string())? {
-            Some(fresh) => self.patch(api, &found, &fresh, is_useless).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn inject<K>(&self, api: &Api<K>, bundle: &str, is_stale: fn(&str, &str) -> bool) -> Result<(), String>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-    {
-        // Not installed, or removed for the moment: the watch will tell when it is there.
-        let found = find(api, &self.name).await.map_err(|error| error.to_string())?;
-        match found {
-            Some(found) => self.patch(api, &found, bundle, is_stale).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Writes only what is stale, by a patch that fails if the list of webhooks has changed meanwhile.
-    async fn patch<K>(
+    /// Looks once, and writes what is due. Answers how long nothing will be.
+    async fn look<K>(
         &self,
         api: &Api<K>,
-        found: &Value,
         bundle: &str,
-        is_stale: impl Fn(&str, &str) -> bool,
-    ) -> Result<(), String>
+        leads: bool,
+        memory: &mut Memory,
+        injected: &mut bool,
+    ) -> Result<Duration, String>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
     {
-        let operations = operations(found, bundle, is_stale);
+        memory.own(bundle);
+        if !leads {
+            memory.forget();
+        }
+        // Not installed, or removed for the moment: the watch will tell when it is there.
+        let Some(found) = find(api, &self.name).await.map_err(|error| error.to_string())? else { return Ok(NEVER) };
+        let was_injected = std::mem::replace(injected, is_injected(&found));
+        if *injected {
+            if !was_injected {
+                tracing::info!(kind = %K::kind(&()), name = self.name, "left the webhooks' caBundle to cert-manager's injector");
+            }
+            return Ok(NEVER);
+        }
+        if !leads {
+            self.mend(api, &found, bundle).await?;
+            return Ok(NEVER);
+        }
+        let (now, keep) = (Instant::now(), self.secret.lifetimes.overlap.saturating_mul(OTHERS));
+        let bundles: Vec<String> = ours(&found).map(|(_, webhook)| ca_bundle(webhook)).collect();
+        memory.see(bundles.iter().map(String::as_str), now);
+        let wanted = |found: &str| with_others(bundle, found, |other| memory.keeps(other, keep, now));
+        self.patch(api, &found, wanted).await?;
+        Ok(memory.next(keep, now).unwrap_or(NEVER).max(FIRST_RETRY))
+    }
+
+    /// What a replica does that does not lead: only where no certificate of ours would pass.
+    async fn mend<K>(&self, api: &Api<K>, found: &Value, known: &str) -> Result<(), String>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        if ours(found).all(|(_, webhook)| knows_signer(&ca_bundle(webhook), known)) {
+            return Ok(());
+        }
+        tracing::info!(kind = %K::kind(&()), name = self.name, "the webhooks' caBundle is of no use; mending it");
+        let Some(fresh) = self.secret.bundle().await.map_err(|error| error.to_string())? else { return Ok(()) };
+        let wanted = |found: &str| {
+            if knows_signer(found, &fresh) { found.to_owned() } else { with_others(&fresh, found, |_| true) }
+        };
+        self.patch(api, found, wanted).await
+    }
+
+    /// Writes only what is not as wanted.
+    async fn patch<K>(&self, api: &Api<K>, found: &Value, wanted: impl Fn(&str) -> String) -> Result<(), String>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let operations = operations(found, wanted);
         if operations.is_empty() {
             return Ok(());
         }
         let patch = serde_json::from_value(Value::Array(operations)).map_err(|error| error.to_string())?;
-        let (parameters, patch) = (PatchParams::default(), Patch::<()>::Json(patch));
+        let patch = Patch::<()>::Json(patch);
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         call("patch it", CALL_TIMEOUT, api.patch(&self.name, &parameters, &patch))
             .await
             .map_err(|error| error.to_string())?;
@@ -161,22 +191,22 @@ impl Publisher {
     }
 }
 
-/// The authority that signs: the first of a bundle.
-fn signing_authority(bundle: &str) -> &str {
-    bundle.split_inclusive("-----END CERTIFICATE-----").next().unwrap_or(bundle).trim()
-}
-
-fn operations(configuration: &Value, bundle: &str, is_stale: impl Fn(&str, &str) -> bool) -> Vec<Value> {
-    let new = serde_json::to_value(ByteString(bundle.as_bytes().to_vec())).unwrap_or_default();
-    let stale = ours(configuration).filter(|(_, webhook)| is_stale(&ca_bundle(webhook), bundle));
-    stale
-        .flat_map(|(at, webhook)| {
-            [
-                json!({"op": "test", "path": format!("/webhooks/{at}/name"), "value": webhook["name"]}),
-                json!({"op": "add", "path": format!("/webhooks/{at}/clientConfig/caBundle"), "value": new}),
-            ]
-        })
-        .collect()
+/// A patch that makes of each bundle of ours what is wanted, given what it is; none when it is so already. It fails when somebody
+/// has written the configuration since: an authority that joined a bundle meanwhile would be lost.
+fn operations(configuration: &Value, wanted: impl Fn(&str) -> String) -> Vec<Value> {
+    let stale = ours(configuration).filter_map(|(at, webhook)| {
+        let found = ca_bundle(webhook);
+        let wanted = wanted(&found);
+        let new = serde_json::to_value(ByteString(wanted.clone().into_bytes())).unwrap_or_default();
+        let path = format!("/webhooks/{at}/clientConfig/caBundle");
+        (wanted != found).then(|| json!({"op": "add", "path": path, "value": new}))
+    });
+    let mut operations: Vec<Value> = stale.collect();
+    if !operations.is_empty() {
+        let version = &configuration["metadata"]["resourceVersion"];
+        operations.insert(0, json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
+    }
+    operations
 }
 
 #[cfg(test)]
@@ -186,14 +216,15 @@ mod tests {
     use super::operations;
 
     #[test]
-    fn only_our_webhooks_that_lack_the_bundle_are_patched() {
-        let configuration = json!({"webhooks": [
+    fn only_our_webhooks_that_lack_the_bundle_are_patched_and_only_as_they_were_read() {
+        let configuration = json!({"metadata": {"resourceVersion": "7"}, "webhooks": [
             {"name": "validate.whatsappinstances.whatsapp-operator.dev", "clientConfig": {}},
             {"name": "other.example.com", "clientConfig": {}},
             {"name": "validate.whatsappowners.whatsapp-operator.dev", "clientConfig": {"caBundle": "UEVN"}},
         ]});
-        let operations = operations(&configuration, "PEM", |found, bundle| found != bundle);
-        assert_eq!(operations.len(), 2);
-        assert_eq!(operations[1], json!({"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": "UEVN"}));
+        let version = json!({"op": "test", "path": "/metadata/resourceVersion", "value": "7"});
+        let bundle = json!({"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": "UEVN"});
+        assert_eq!(operations(&configuration, |_| "PEM".to_owned()), [version, bundle]);
+        assert_eq!(operations(&configuration, str::to_owned), Vec::<serde_json::Value>::new());
     }
 }
