@@ -44,25 +44,55 @@ export function onEnded(callback) {
   whenEnded = callback;
 }
 
+let whenAnother = () => {};
+
+// Called when the gateway takes the cookie for somebody other than the page does.
+export function onAnother(callback) {
+  whenAnother = callback;
+}
+
+let user;
+
+// Whose page it is. What changes something says so: windows share a cookie, and in another one somebody else may have signed
+// in since. The gateway then refuses it, rather than do it as them.
+export function actFor(name) {
+  user = name;
+}
+
 // Whether nobody is signed in any more: the gateway says so, or a proxy in front of it, which would rather show a page of its own.
 export const isSignedOut = (response) => response.status === 401 || response.type === 'opaqueredirect';
 
 export async function refusal(response) {
-  if (response.type === 'opaqueredirect') return new Refusal({ code: 'Unauthorized', message: t('signIn.endedBefore') }, 401);
+  if (response.type === 'opaqueredirect') return new Refusal({ code: 'Unauthorized', message: t('account.endedBefore') }, 401);
   const answer = await response.json().catch(() => undefined);
-  const error = answer?.error ?? { code: 'Unreadable', message: t('errors.unreadable'), retryable: true };
-  return new Refusal(error, response.status);
+  return typeof answer?.error?.message === 'string' ? new Refusal(answer.error, response.status) : unreadable(response);
 }
 
-// One request; the data of its answer.
+const unreachable = () => new Refusal({ code: 'Unreachable', message: t('errors.unreachable'), retryable: true });
+const unreadable = ({ status }) => new Refusal({ code: 'Unreadable', message: t('errors.unreadable'), retryable: true }, status);
+
+// What a good answer holds. It may break off, and what says 200 may be the page of something in between.
+async function dataOf(response) {
+  let answer;
+  try {
+    answer = await response.json();
+  } catch (error) {
+    throw error instanceof SyntaxError ? unreadable(response) : unreachable();
+  }
+  if (answer?.data === undefined) throw unreadable(response);
+  return answer.data;
+}
+
+// One request; the data of its answer. Whatever goes wrong is a Refusal.
 export async function call(method, path, body, headers = {}) {
+  const of = method !== 'GET' && user && { 'X-Dashboard-User': encodeURIComponent(user) };
   const askedAt = Date.now();
   let response;
   try {
     response = await fetch(`/api/v1/${path}`, {
       method,
       // A proxy that signs people in then says 401, and does not begin to sign in at every request.
-      headers: { Accept: 'application/json', ...headers, ...(body !== undefined && { 'Content-Type': 'application/json' }) },
+      headers: { Accept: 'application/json', ...of, ...headers, ...(body !== undefined && { 'Content-Type': 'application/json' }) },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: 'same-origin',
       cache: 'no-store',
@@ -70,12 +100,13 @@ export async function call(method, path, body, headers = {}) {
       signal: AbortSignal.timeout(LIMIT),
     });
   } catch {
-    throw new Refusal({ code: 'Unreachable', message: t('errors.unreachable'), retryable: true });
+    throw unreachable();
   }
   learnClock(response, askedAt);
-  if (response.ok) return (await response.json()).data;
+  if (response.ok) return dataOf(response);
   const refused = await refusal(response);
   if (isSignedOut(response) && path !== 'sign-in') whenEnded();
+  if (refused.code === 'AnotherUser') whenAnother();
   throw refused;
 }
 

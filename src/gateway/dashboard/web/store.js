@@ -1,104 +1,67 @@
-// What the page knows, in one place: who is signed in, whose instances are shown, and what the gateway told of them.
-import { get, onEnded, path } from './api.js';
+// Who is signed in, whose instances are shown, and what the gateway told of them.
+import { actFor, get, onAnother, onEnded, path } from './api.js';
+import { changed, covers, moved, nothing, scopeQuery, state } from './state.js';
+import { selectNone } from './selection.js';
 import { follow } from './stream.js';
-import { useListeners } from './html.js';
+import { t } from './words.js';
+import { waitingMoved } from './waiting.js';
+import { toast } from './parts/toasts.js';
 
-const state = {
-  // checking, out, in, ended
-  signedIn: 'checking',
-  account: null,
-  // Owner and namespace as the API takes them; empty for the caller's own and the default one.
-  scope: { owner: '', namespace: '' },
-  sessions: new Map(),
-  // Everything has been told once.
-  loaded: false,
-  // connecting, live, lost, off
-  stream: 'connecting',
-  heardAt: null,
-  // Why the sessions of this scope are not shown.
-  refused: null,
-  // {used, max, connected}, or null when nobody says.
-  limit: null,
-  // Owners seen so far, for the switcher.
-  owners: new Set(),
-  // By session: its messages by id.
-  messages: new Map(),
-  // By session: how many of its messages wait.
-  waiting: new Map(),
-  dialog: null,
-  search: '',
-};
-
-const listeners = new Set();
-// Milliseconds from one drawing of what was told to the next.
-const APART = 100;
-let drawing = false;
-let later;
-let drawnAt = 0;
-
-function draw() {
-  clearTimeout(later);
-  later = undefined;
-  drawing = false;
-  listeners.forEach((listener) => listener());
-  drawnAt = performance.now();
-}
-
-function changed(changes) {
-  Object.assign(state, changes);
-  if (drawing) return;
-  drawing = true;
-  // However much changes at once, the page is drawn once.
-  queueMicrotask(draw);
-}
-
-// An event that comes alone is drawn at once; of those that come by the hundred, many are drawn together.
-function moved() {
-  const early = drawnAt + APART - performance.now();
-  if (early <= 0) changed({});
-  else if (!drawing) later ??= setTimeout(draw, early);
-}
-
-export const current = () => state;
-
-export function useStore() {
-  useListeners(listeners);
-  return state;
-}
-
-export const openDialog = (kind, properties = {}) => changed({ dialog: { kind, ...properties } });
-export const closeDialog = () => changed({ dialog: null });
-export const search = (text) => changed({ search: text });
+export { closeDialog, current, openDialog, search, useStore } from './state.js';
 
 // --- who ---
+
+// Windows of one browser share its cookie: whoever signs in or out in one of them does so in all.
+const windows = new BroadcastChannel('dashboard.account');
+windows.onmessage = ({ data }) => state.account?.signed_in_by !== 'header' && become(data);
 
 onEnded(() => {
   if (state.signedIn === 'in') ended();
   else if (state.signedIn === 'checking') changed({ signedIn: 'out' });
 });
+onAnother(() => isStillOurs().catch(() => {}));
 
 function ended() {
-  stop();
+  rest();
   changed({ signedIn: 'ended' });
 }
 
-export async function signedIn(account) {
-  const another = state.account && state.account.user !== account.user;
-  if (another) forget();
-  changed({ account, signedIn: 'in' });
-  begin();
+export function signedIn(account) {
+  windows.postMessage(account);
+  become(account);
 }
 
 export function signedOut() {
-  stop();
-  forget();
-  changed({ account: null, signedIn: 'out' });
+  windows.postMessage(null);
+  become(null);
+}
+
+// The page is of this person from now on, or of nobody; of anybody else it keeps nothing.
+function become(account) {
+  const before = state.account?.user;
+  if (before !== account?.user) forget();
+  if (before && account && before !== account.user) toast(t('account.as', { user: account.user }));
+  actFor(account?.user);
+  changed({ account, signedIn: account ? 'in' : 'out' });
+  if (account) begin();
+  else rest();
+}
+
+// Whether the page is of whoever the gateway takes its requests for; otherwise it becomes theirs.
+async function isStillOurs() {
+  const asked = state.account;
+  const account = await get('me');
+  // What was heard of another window meanwhile is newer than the answer.
+  if (state.account !== asked) return false;
+  const same = account.user === asked?.user;
+  if (!same) become(account);
+  return same;
 }
 
 export async function checkAccount() {
   readScope();
   try {
-    await signedIn(await get('me'));
+    await isStillOurs();
   } catch (refused) {
     // Without a cookie the answer is 401, which onEnded has heard of.
     if (refused.status !== 401) changed({ signedIn: 'out', refused });
@@ -107,7 +70,8 @@ export async function checkAccount() {
 
 function forget() {
   heardLast = [];
-  changed({ sessions: new Map(), messages: new Map(), waiting: new Map(), owners: new Set(), loaded: false, limit: null, refused: null, dialog: null });
+  selectNone();
+  changed(nothing());
 }
 
 // --- whose ---
@@ -115,14 +79,6 @@ function forget() {
 function readScope() {
   const query = new URLSearchParams(location.search);
   changed({ scope: { owner: query.get('owner') ?? '', namespace: query.get('namespace') ?? '' } });
-}
-
-function scopeQuery() {
-  const query = new URLSearchParams();
-  if (state.scope.owner) query.set('owner', state.scope.owner);
-  if (state.scope.namespace) query.set('namespace', state.scope.namespace);
-  const text = query.toString();
-  return text && `?${text}`;
 }
 
 export function chooseScope(scope) {
@@ -149,16 +105,32 @@ export async function readLimit() {
   }
 }
 
+let limitSoon;
+
+// The count of slots follows the sessions a moment later, and many may come at once.
+function limitMoved() {
+  clearTimeout(limitSoon);
+  limitSoon = setTimeout(readLimit, 250);
+}
+
+addEventListener('visibilitychange', () => document.visibilityState === 'visible' && readLimit());
+
 // --- what is told ---
 
 let stop = () => {};
 // While everything is told anew: what has been told so far.
 let seen = null;
 
+function rest() {
+  stop();
+  changed({ stream: 'off' });
+}
+
 function begin() {
   stop();
   changed({ stream: 'connecting', refused: null });
   stop = follow(scopeQuery(), {
+    connecting: () => changed({ stream: 'connecting' }),
     live: () => changed({ stream: 'live' }),
     lost: (heardAt) => changed({ stream: 'lost', heardAt }),
     begin: () => {
@@ -166,6 +138,7 @@ function begin() {
     },
     event: told,
     ended,
+    isStillOurs,
     renewed: () => state.account.signed_in_by === 'header',
     refused: (refused) => changed({ refused, loaded: true, stream: 'off' }),
   });
@@ -178,6 +151,14 @@ let heardLast = [];
 let heardCount = 0;
 
 export const heardEvents = () => heardLast;
+
+// Of whoever shows messages: {message(message), missed()}. Nobody else keeps any.
+const readers = new Set();
+
+export function readMessages(reader) {
+  readers.add(reader);
+  return () => readers.delete(reader);
+}
 
 // Takes one event of the stream.
 export function told(kind, data) {
@@ -196,10 +177,11 @@ export function told(kind, data) {
     changed({ loaded: true });
     waitingMoved();
   } else if (kind === 'message') {
-    putMessages(data.message.session_id, [data.message]);
+    readers.forEach((reader) => reader.message(data.message));
+    if (readers.size) moved();
     waitingMoved();
   } else if (kind === 'reset') {
-    for (const id of state.messages.keys()) readMessages(id).catch(() => {});
+    readers.forEach((reader) => reader.missed());
     waitingMoved();
   }
 }
@@ -212,83 +194,23 @@ function put(session) {
   moved();
 }
 
-// What an answer to a request says, unless the stream was faster.
-export function created(session) {
+// What an answer to a request says, unless the stream was faster. Made for somebody else, it is shown among theirs: nothing
+// is shown that the stream does not cover. False when theirs may not be seen.
+export async function created(session) {
+  if (!covers(session)) {
+    try {
+      await get(path`sessions/list/?owner=${session.user}&namespace=${session.namespace}`);
+    } catch {
+      return false;
+    }
+    chooseScope({ owner: session.user });
+  }
   if (!state.sessions.has(session.id)) put(session);
+  return true;
 }
 
 function remove(id) {
   if (!state.sessions.delete(id)) return;
-  state.messages.delete(id);
   limitMoved();
   moved();
 }
-
-let limitSoon;
-
-// The count of slots follows the sessions a moment later, and many may come at once.
-function limitMoved() {
-  clearTimeout(limitSoon);
-  limitSoon = setTimeout(readLimit, 250);
-}
-
-// --- messages ---
-
-// A message only moves forward; an answer that is older than an event changes nothing.
-const RANK = { queued: 0, sent: 1, delivered: 2, read: 3, failed: 4, expired: 4, cancelled: 4 };
-
-export function putMessages(session, list) {
-  const known = new Map(state.messages.get(session));
-  for (const message of list) {
-    const before = known.get(message.id);
-    if (!before || RANK[message.status] >= RANK[before.status]) known.set(message.id, message);
-  }
-  state.messages.set(session, known);
-  moved();
-}
-
-export async function readMessages(session, cursor) {
-  const more = cursor ? path`&cursor=${cursor}` : '';
-  const page = await get(path`messages/list/?session_id=${session}` + more);
-  putMessages(session, page.messages);
-  return page.next_cursor;
-}
-
-export function messagesOf(session) {
-  const all = [...(state.messages.get(session)?.values() ?? [])];
-  return all.sort((one, other) => other.accepted_at.localeCompare(one.accepted_at) || other.id.localeCompare(one.id));
-}
-
-export const waitingOf = (session) => state.waiting.get(session) ?? 0;
-
-// Milliseconds until what waits is counted once a message has moved: others follow at once. Counting takes a tenth of the time at most.
-const COUNTED_AFTER = 200;
-let counting = false;
-let countAgain = false;
-
-// A message has moved, or many have.
-async function waitingMoved() {
-  countAgain = true;
-  if (counting) return;
-  counting = true;
-  while (countAgain && state.signedIn === 'in') {
-    await new Promise((resolve) => setTimeout(resolve, COUNTED_AFTER));
-    countAgain = false;
-    const began = performance.now();
-    await count();
-    await new Promise((resolve) => setTimeout(resolve, 9 * (performance.now() - began)));
-  }
-  counting = false;
-}
-
-async function count() {
-  const scope = scopeQuery();
-  try {
-    const { sessions } = await get(`messages/waiting/${scope}`);
-    if (scopeQuery() === scope) changed({ waiting: new Map(sessions.map((one) => [one.session_id, one.waiting])) });
-  } catch {
-    // The next message that moves is another occasion; whoever may read none sees none.
-  }
-}
-
-addEventListener('visibilitychange', () => document.visibilityState === 'visible' && readLimit());

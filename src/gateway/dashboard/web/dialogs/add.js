@@ -5,6 +5,7 @@ import { created, current, openDialog, scopeOwner, useStore } from '../store.js'
 import { t } from '../words.js';
 import { Button, Field, Problem } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
+import { toast } from '../parts/toasts.js';
 
 const LONGEST = 100;
 const NUMBER = /^\+[1-9][0-9]{6,14}$/;
@@ -55,8 +56,11 @@ export default function AddDialog({ onClose }) {
     setRefused(null);
     try {
       const session = await post('sessions/init/?wait=0', body);
-      created(session);
-      openDialog('qr', { id: session.id });
+      if (await created(session)) openDialog('qr', { id: session.id });
+      else {
+        toast(t('add.elsewhere', { name, owner: session.user }));
+        onClose();
+      }
     } catch (error) {
       setRefused(error);
     }

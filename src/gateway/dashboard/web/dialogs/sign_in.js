@@ -61,7 +61,7 @@ const SignInAgain = () => (useStore().account.signed_in_by === 'header' ? html`<
 // Whoever stands in between signs people in, with a page of their own.
 function LoadAgain() {
   const footer = html`<${Button} label=${t('signIn.load')} kind="primary" type="submit" onPress=${() => location.reload()} />`;
-  return html`<${Dialog} title=${t('signIn.title')} locked footer=${footer}><p>${t('signIn.endedBefore')}</p><//>`;
+  return html`<${Dialog} title=${t('signIn.title')} locked footer=${footer}><p>${t('account.endedBefore')}</p><//>`;
 }
 
 function GiveAgain() {

@@ -74,13 +74,13 @@ function Menu() {
       ${open && html`
         <div class="menu-list">
           <p class="menu-who"><strong><bdi>${account.user}</bdi></strong>
-            ${account.expires_at && html`<span class="aside">${t('signIn.until', { time: brief(account.expires_at) })}</span>`}</p>
+            ${account.expires_at && html`<span class="aside">${t('account.until', { time: brief(account.expires_at) })}</span>`}</p>
           <${Select} label=${t('header.theme')} value=${settings.theme} options=${themes} onChoose=${(value) => choose('theme', value)} />
           <${Select} label=${t('header.language')} value=${settings.language} options=${languages} onChoose=${speak} />
           <${Button} label=${t('header.help')} kind="quiet wide" onPress=${() => { setOpen(false); openDialog('help'); }}><kbd>?</kbd><//>
           <${Button} label=${t('header.events')} kind="quiet wide" onPress=${() => { setOpen(false); openDialog('events'); }}><kbd>e</kbd><//>
           <a class="button quiet wide" href="/api/v1/docs">${t('header.api')}</a>
-          ${account.signed_in_by === 'cookie' && html`<${Button} icon="leave" label=${t('signIn.out')} kind="quiet wide" onPress=${leave} />`}
+          ${account.signed_in_by === 'cookie' && html`<${Button} icon="leave" label=${t('account.out')} kind="quiet wide" onPress=${leave} />`}
         </div>`}
     </div>`;
 }

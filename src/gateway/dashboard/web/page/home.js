@@ -1,6 +1,7 @@
 // The page: summary, search, and the instances.
 import { html, useEffect } from '../html.js';
-import { openDialog, scopeOwner, search, useStore, waitingOf } from '../store.js';
+import { openDialog, scopeOwner, search, useStore } from '../store.js';
+import { waitingOf } from '../waiting.js';
 import { choose, useSettings } from '../settings.js';
 import { clockTime, t } from '../words.js';
 import { Button, Problem } from '../parts/controls.js';
@@ -10,7 +11,6 @@ import { Window } from '../parts/window.js';
 import { Card, CardSkeleton } from './card.js';
 import { Header } from './header.js';
 import { Summary, add } from './summary.js';
-import { Table } from './table.js';
 
 // A word of this length may be the beginning of an id; a shorter one is that of some id by chance, and counts when it is all of it.
 const ID_BEGINS = 4;
@@ -117,6 +117,6 @@ export function Home() {
         ${view === 'table' && chosen.size > 0 && html`<${Window} kind="bulk" />`}
         ${!loaded && html`<div class="cards" aria-busy="true"><${CardSkeleton} /><${CardSkeleton} /></div>`}
         ${loaded && list.length === 0 && html`<${Empty} text=${text.trim()} />`}
-        ${loaded && list.length > 0 && (view === 'table' ? html`<${Table} sessions=${list} withOwner=${withOwner} />` : cards())}`}
+        ${loaded && list.length > 0 && (view === 'table' ? html`<${Window} kind="table" sessions=${list} withOwner=${withOwner} />` : cards())}`}
     </main>`;
 }

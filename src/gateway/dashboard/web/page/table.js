@@ -1,7 +1,7 @@
 // Many instances as rows.
 import { html, memo } from '../html.js';
 import { select, useSelection } from '../selection.js';
-import { waitingOf } from '../store.js';
+import { waitingOf } from '../waiting.js';
 import { day, t } from '../words.js';
 import { Icon } from '../parts/icons.js';
 import { Actions } from './actions.js';
@@ -21,7 +21,7 @@ const Row = memo(({ session, waiting, withOwner, chosen, outcome }) => html`
     <td><${Actions} session=${session} onlyIcon /></td>
   </tr>`);
 
-export function Table({ sessions, withOwner }) {
+export default function Table({ sessions, withOwner }) {
   const { chosen, outcomes } = useSelection();
   const all = sessions.every((session) => chosen.has(session.id));
   return html`

@@ -14,6 +14,7 @@ const WINDOWS = {
   remove: () => import('../dialogs/remove.js'),
   rename: () => import('../dialogs/rename.js'),
   unlink: () => import('../dialogs/unlink.js'),
+  table: () => import('../page/table.js'),
   sign_in: () => import('../dialogs/sign_in.js'),
 };
 const loaded = new Map();
@@ -33,7 +34,7 @@ export function Window({ kind, ...properties }) {
     load(kind).then((part) => setPart(() => part), () => {
       closeDialog();
       // A proxy at which nobody is signed in any more may keep this file to itself too.
-      toast(t(properties.again ? 'signIn.endedBefore' : 'errors.unreachable'), true);
+      toast(t(properties.again ? 'account.endedBefore' : 'errors.unreachable'), true);
     });
   }, [kind]);
   return Part && html`<${Part} ...${properties} />`;

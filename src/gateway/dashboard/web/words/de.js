@@ -9,18 +9,8 @@ export default {
   tryAgain: 'Noch einmal',
   skip: 'Zu den Instanzen',
 
-  signIn: {
-    title: 'Anmelden',
-    lead: 'WhatsApp-Instanzen dieses Clusters verwalten, mit den eigenen Kubernetes-Rechten.',
-    token: 'Bearer-Token',
-    hint: 'Ein Token einfügen, das der Cluster annimmt, zum Beispiel von {command}.',
-    button: 'Anmelden',
-    ended: 'Die Sitzung ist zu Ende. Nach dem Anmelden geht es dort weiter, wo man war.',
+  account: {
     endedBefore: 'Die Anmeldung ist zu Ende. Die Seite neu laden, oder kubectl whatsapp dashboard noch einmal ausführen, wenn sie damit geöffnet wurde.',
-    load: 'Neu laden',
-    kept: 'Das Token bleibt in einem Cookie, den Skripte nicht lesen können, bis zum Abmelden oder bis es abläuft.',
-    refused: 'Der API-Server nimmt dieses Token nicht an: Es ist unbekannt, abgelaufen oder für andere Empfänger.',
-    missing: 'Erst ein Token einfügen.',
     out: 'Abmelden',
     as: 'Angemeldet als {user}',
     until: 'bis {time}',

@@ -1,5 +1,18 @@
 // Was in Fenstern über der Seite steht, auf Deutsch.
 export default {
+  signIn: {
+    title: 'Anmelden',
+    lead: 'WhatsApp-Instanzen dieses Clusters verwalten, mit den eigenen Kubernetes-Rechten.',
+    token: 'Bearer-Token',
+    hint: 'Ein Token einfügen, das der Cluster annimmt, zum Beispiel von {command}.',
+    button: 'Anmelden',
+    ended: 'Die Sitzung ist zu Ende. Nach dem Anmelden geht es dort weiter, wo man war.',
+    load: 'Neu laden',
+    kept: 'Das Token bleibt in einem Cookie, den Skripte nicht lesen können, bis zum Abmelden oder bis es abläuft.',
+    refused: 'Der API-Server nimmt dieses Token nicht an: Es ist unbekannt, abgelaufen oder für andere Empfänger.',
+    missing: 'Erst ein Token einfügen.',
+  },
+
   add: {
     title: 'Neue WhatsApp-Instanz',
     name: 'Name',
@@ -22,6 +35,7 @@ export default {
     bridge: 'Bridge',
     bridgeHint: 'Leer: die Standard-Bridge des Clusters.',
     button: 'Instanz anlegen',
+    elsewhere: '„{name}“ ist angelegt. Sie gehört {owner}; dessen Instanzen sind hier nicht zu sehen.',
   },
 
   qr: {
@@ -91,6 +105,7 @@ export default {
     sendKeys: 'Strg Eingabe sendet',
     empty: 'Noch keine Nachrichten. Was hier gesendet wird, erscheint sofort, mit seinem Stand.',
     more: 'Ältere zeigen',
+    newest: 'Die neuesten zeigen',
     cancel: 'Zurückrufen',
     notLinked: 'Noch kein Gerät verknüpft. Zuerst den QR-Code scannen.',
     offline: 'Gerade nicht verbunden: Nachrichten warten so lange.',

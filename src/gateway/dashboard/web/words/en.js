@@ -9,18 +9,8 @@ export default {
   tryAgain: 'Try again',
   skip: 'Skip to the instances',
 
-  signIn: {
-    title: 'Sign in',
-    lead: 'Manage WhatsApp instances of this cluster with your own Kubernetes rights.',
-    token: 'Bearer token',
-    hint: 'Paste a token that the cluster accepts, for example from {command}.',
-    button: 'Sign in',
-    ended: 'Your session ended. Sign in again to go on where you were.',
+  account: {
     endedBefore: 'Your sign-in ended. Load the page again, or run kubectl whatsapp dashboard once more if that opened it.',
-    load: 'Load again',
-    kept: 'The token stays in a cookie that scripts cannot read, until you sign out or it expires.',
-    refused: 'The API server does not accept this token: it is unknown, expired, or made for another audience.',
-    missing: 'Paste a token first.',
     out: 'Sign out',
     as: 'Signed in as {user}',
     until: 'until {time}',

@@ -1,5 +1,18 @@
 // What is said in windows over the page, in English.
 export default {
+  signIn: {
+    title: 'Sign in',
+    lead: 'Manage WhatsApp instances of this cluster with your own Kubernetes rights.',
+    token: 'Bearer token',
+    hint: 'Paste a token that the cluster accepts, for example from {command}.',
+    button: 'Sign in',
+    ended: 'Your session ended. Sign in again to go on where you were.',
+    load: 'Load again',
+    kept: 'The token stays in a cookie that scripts cannot read, until you sign out or it expires.',
+    refused: 'The API server does not accept this token: it is unknown, expired, or made for another audience.',
+    missing: 'Paste a token first.',
+  },
+
   add: {
     title: 'Add New WhatsApp Instance',
     name: 'Name',
@@ -22,6 +35,7 @@ export default {
     bridge: 'Bridge',
     bridgeHint: 'The cluster’s default bridge, when empty.',
     button: 'Create instance',
+    elsewhere: '“{name}” is created. It belongs to {owner}, whose instances you may not see here.',
   },
 
   qr: {
@@ -91,6 +105,7 @@ export default {
     sendKeys: 'Ctrl Enter sends',
     empty: 'No messages yet. What you send here appears at once, with its state.',
     more: 'Show older ones',
+    newest: 'Show the newest',
     cancel: 'Call back',
     notLinked: 'No device is linked yet. Scan the QR code first.',
     offline: 'Not connected now: messages wait until it is.',

@@ -1,0 +1,82 @@
+// One page of an instance's messages, newest first, as they move. No more is kept than is shown.
+import { get, path } from '../api.js';
+
+// As many as the API gives at once.
+export const PAGE = 50;
+// A message only moves forward; an answer that is older than an event changes nothing.
+const RANK = { queued: 0, sent: 1, delivered: 2, read: 3, failed: 4, expired: 4, cancelled: 4 };
+
+const newestFirst = (one, other) => other.accepted_at.localeCompare(one.accepted_at) || other.id.localeCompare(one.id);
+
+// Takes a message as it is now into those that are known, by their ids; a new one only where there is room for new ones. The
+// oldest makes room for it; whether one had to.
+export function put(known, message, takesNew) {
+  const before = known.get(message.id);
+  if (before ? RANK[message.status] < RANK[before.status] : !takesNew) return false;
+  known.set(message.id, message);
+  if (known.size <= PAGE) return false;
+  known.delete([...known.values()].reduce((oldest, one) => (newestFirst(oldest, one) < 0 ? one : oldest)).id);
+  return true;
+}
+
+// What `id` has sent and has to send; `draw` is called when something was read.
+export function thread(id, draw) {
+  let known = new Map();
+  // The page that is being read, with what was heard of it meanwhile.
+  let coming = null;
+  // Where the page begins: null is the newest.
+  let from = null;
+  // Where the next one begins, null when there is none; unknown once new messages have moved the end of this one.
+  let next = null;
+  const state = { loaded: false, error: null };
+
+  async function list(cursor) {
+    return get(path`messages/list/?session_id=${id}` + (cursor ? path`&cursor=${cursor}` : ''));
+  }
+
+  async function read(cursor) {
+    const page = cursor === from ? known : new Map();
+    coming = page;
+    try {
+      const { messages, next_cursor: after } = await list(cursor);
+      if (coming !== page) return;
+      const crowded = messages.map((message) => put(page, message, true)).includes(true);
+      // Of older pages nothing is shown that is not on them.
+      const ids = new Set(messages.map((message) => message.id));
+      for (const one of cursor ? page.keys() : []) if (!ids.has(one)) page.delete(one);
+      [known, from, next] = [page, cursor, crowded ? undefined : after];
+      state.error = null;
+    } catch (refused) {
+      // A session without a place on a bridge has sent nothing.
+      state.error = refused.code === 'MessageNotFound' ? null : refused;
+    }
+    if (coming === page) coming = null;
+    state.loaded = true;
+    draw();
+  }
+
+  // Takes a message as it is now.
+  function take(message) {
+    if (message.session_id !== id) return;
+    if (put(known, message, from === null)) next = undefined;
+    if (coming && coming !== known) put(coming, message, true);
+  }
+
+  return {
+    state,
+    take,
+    messages: () => [...known.values()].sort(newestFirst),
+    isNewest: () => from === null,
+    hasOlder: () => next !== null,
+    again: () => read(from),
+    newest: () => read(null),
+    older: async () => {
+      try {
+        await read(next ?? (await list(null)).next_cursor);
+      } catch (refused) {
+        state.error = refused;
+        draw();
+      }
+    },
+  };
+}
