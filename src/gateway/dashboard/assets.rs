@@ -67,6 +67,7 @@ files! {
     SCRIPT "dialogs/help.js",
     SCRIPT "dialogs/sign_in.js",
     SCRIPT "parts/dialog.js",
+    SCRIPT "parts/focus.js",
     SCRIPT "parts/code.js",
     SCRIPT "parts/share.js",
     SCRIPT "link/start.js",

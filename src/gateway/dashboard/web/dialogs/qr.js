@@ -82,7 +82,7 @@ export default function QrDialog({ id, onClose }) {
   const mayRefresh = session?.actions.includes('refresh-qr');
   // Known before there is a code, and after the last one has gone.
   const typed = isTyped(session);
-  const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${wording('actions', 'refresh-qr', session)} kind=${expired ? 'primary' : ''} onPress=${refresh} />`;
+  const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${wording('actions', 'refresh-qr', session)} kind=${expired ? 'primary' : ''} data-verb="refresh-qr" onPress=${refresh} />`;
 
   function inside() {
     if (!session) return html`<${Over} title=${t('qr.gone')} />`;

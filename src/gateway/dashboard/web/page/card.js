@@ -14,7 +14,7 @@ export const Card = memo(({ session, waiting, withOwner }) => {
     <article class="card ${session.is_primary ? 'is-primary' : ''} is-${light(session)}" data-id=${session.id}
       aria-labelledby="name-${session.id}">
       <header class="card-head">
-        <h3 id="name-${session.id}" title=${session.instance_name}><bdi>${session.instance_name}</bdi></h3>
+        <h3 id="name-${session.id}" tabindex="-1" title=${session.instance_name}><bdi>${session.instance_name}</bdi></h3>
         ${session.actions.includes('rename') && html`
           <${Button} icon="pencil" label=${t('actions.rename')} kind="quiet rename" onlyIcon onPress=${() => act(session, 'rename')} />`}
         ${session.is_primary && html`<span class="badge"><${Icon} name="star" />${t('card.primary')}</span>`}

@@ -1,5 +1,5 @@
 // Short messages at the edge: what came of something, or why it did not.
-import { html, useEffect, useRef, useState } from '../html.js';
+import { html, useEffect, useLayoutEffect, useRef, useState } from '../html.js';
 import { t } from '../words.js';
 import { Button } from './controls.js';
 import { Icon } from './icons.js';
@@ -8,14 +8,19 @@ const SHOWN = 6_000;
 const SHOWN_PROBLEM = 12_000;
 
 let list = [];
-let draw = () => {};
 let last = 0;
+
+// Where they may be shown, by what draws it again: on the page, and in each window over it. The last is over all others, and the
+// only one that can be heard and pressed while it is open.
+const places = [];
+const NONE = [];
+const draw = () => places.forEach((redraw) => redraw({}));
 
 export function toast(text, problem = false) {
   last += 1;
   const one = { id: last, text, problem };
   list = [...list.slice(-3), one];
-  draw(list);
+  draw();
   setTimeout(dismiss, problem ? SHOWN_PROBLEM : SHOWN, one.id);
 }
 
@@ -23,19 +28,23 @@ export const complain = (error) => toast(error.message, true);
 
 function dismiss(id) {
   list = list.filter((one) => one.id !== id);
-  draw(list);
+  draw();
 }
 
 export function Toasts() {
-  const [shown, setShown] = useState(list);
   const place = useRef();
-  useEffect(() => {
-    draw = setShown;
+  const [, redraw] = useState();
+  useLayoutEffect(() => {
+    places.push(redraw);
+    draw();
+    return () => {
+      places.splice(places.indexOf(redraw), 1);
+      draw();
+    };
   }, []);
+  const shown = places.at(-1) === redraw ? list : NONE;
   useEffect(() => {
-    // Above whatever dialog is open.
-    if (place.current.matches(':popover-open')) place.current.hidePopover();
-    if (shown.length) place.current.showPopover();
+    place.current.togglePopover(shown.length > 0);
   }, [shown]);
   return html`
     <div class="toasts" popover="manual" ref=${place} role="status" aria-live="polite">
