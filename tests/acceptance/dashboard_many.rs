@@ -174,6 +174,10 @@ async fn the_event_monitor_shows_what_happens_without_codes_and_numbers() {
         .await;
     browser.press("dialog [data-verb=copy]").await;
     browser.until("it says so", "document.querySelector('.toasts').textContent.includes('copied')", &[]).await;
+    // It is over the window, where it can be heard and pressed away.
+    browser.nothing_serious("toast-over-window").await;
+    browser.press_button("dialog .toasts", "Close").await;
+    browser.until_gone(".toast").await;
     let copied = browser.run("return navigator.clipboard.readText()", &[]).await;
     let copied: Vec<Value> = serde_json::from_str(copied.as_str().unwrap()).unwrap();
     assert!(

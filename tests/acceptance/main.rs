@@ -33,6 +33,7 @@ mod dashboard_more;
 mod dashboard_plugin;
 mod dashboard_proxy;
 mod dashboard_sign_in;
+mod dashboard_windows;
 mod deletion;
 mod doctor;
 mod examples;

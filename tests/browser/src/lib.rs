@@ -232,10 +232,11 @@ impl Browser {
         before
     }
 
-    /// Uses this tab from now on; the one before.
+    /// Uses this tab from now on, in front, as people do; the one before.
     pub async fn use_tab(&self, tab: WindowHandle) -> WindowHandle {
         let before = self.client.window().await.unwrap();
         self.client.switch_to_window(tab).await.unwrap();
+        self.devtools("Page.bringToFront", json!({})).await;
         before
     }
 
