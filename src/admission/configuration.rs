@@ -98,7 +98,7 @@ pub fn validating(parameters: &Parameters) -> ValidatingWebhookConfiguration {
                 namespace_selector: parameters.namespaces.clone(),
                 ..webhook("whatsappinstances", VALIDATE_INSTANCES, instances, &validation_matters(), "NoneOnDryRun")
             },
-            webhook("whatsappowners", VALIDATE_OWNERS, owners, LIMIT_MATTERS, "None"),
+            webhook("whatsappowners", VALIDATE_OWNERS, owners, &limit_matters(), "None"),
         ]),
     }
 }
@@ -106,13 +106,18 @@ pub fn validating(parameters: &Parameters) -> ValidatingWebhookConfiguration {
 /// The server answers after 4 s at the latest, even if only with a refusal.
 const TIMEOUT_SECONDS: i32 = 5;
 
+// A condition that fails refuses the request with a sentence about CEL. So none of these can fail, whatever was sent: what is
+// missing is passed over, what is no object is asked about, and then the schema or the webhook says what is wrong.
+
 /// When the API server asks the validating webhook. Not about writes of status, since the rule names no subresource, and not
 /// about writes of metadata alone: the operator's own writes, and a GitOps tool that applies the same file again, cost no review.
 fn validation_matters() -> String {
     format!(
-        "request.operation == 'CREATE' || object.spec.name != oldObject.spec.name \
-         || has(object.spec.owner) != has(oldObject.spec.owner) \
-         || ({} && ({} || {}))",
+        "request.operation == 'CREATE' || {} || {} || {} || {} || ({} && ({} || {}))",
+        is_odd("object"),
+        is_odd("oldObject"),
+        differs(name),
+        differs(is_owned),
         wishes("object"),
         differs(wishes),
         differs(stamp),
@@ -120,25 +125,45 @@ fn validation_matters() -> String {
 }
 
 /// An owner without a limit of its own may be deleted whether somebody answers or not.
-const LIMIT_MATTERS: &str = "request.operation == 'CREATE' || has(oldObject.spec.maxInstances)";
+fn limit_matters() -> String {
+    format!("request.operation == 'CREATE' || {} || oldObject.?spec.?maxInstances.hasValue()", is_odd("oldObject"))
+}
 
 fn mutation_matters() -> String {
     format!(
-        "request.operation == 'CREATE' || (!has(object.spec.owner) && has(oldObject.spec.owner)) || {} || {}",
+        "request.operation == 'CREATE' || {} || {} || (!{} && {}) || {} || {}",
+        is_odd("object"),
+        is_odd("oldObject"),
+        is_owned("object"),
+        is_owned("oldObject"),
         differs(wishes),
         differs(stamp),
     )
 }
 
+/// Whether `spec` is there and no object, in CEL.
+fn is_odd(object: &str) -> String {
+    format!("type({object}.?spec.orValue({{}})) != map")
+}
+
+/// `spec.name`, empty when there is none, in CEL.
+fn name(object: &str) -> String {
+    format!("{object}.?spec.?name.orValue('')")
+}
+
+/// Whether there is a `spec.owner`, in CEL.
+fn is_owned(object: &str) -> String {
+    format!("{object}.?spec.?owner.hasValue()")
+}
+
 /// `spec.primary`, in CEL.
 fn wishes(object: &str) -> String {
-    format!("(has({object}.spec.primary) && {object}.spec.primary == true)")
+    format!("({object}.?spec.?primary.orValue(false) == true)")
 }
 
 /// The stamp, empty when there is none, in CEL.
 fn stamp(object: &str) -> String {
-    let annotations = format!("{object}.metadata.annotations");
-    format!("(has({annotations}) && '{PRIMARY_SINCE}' in {annotations} ? {annotations}['{PRIMARY_SINCE}'] : '')")
+    format!("{object}.?metadata.?annotations[?'{PRIMARY_SINCE}'].orValue('')")
 }
 
 fn differs(what: fn(&str) -> String) -> String {
@@ -210,6 +235,24 @@ mod tests {
         let file = "charts/whatsapp-operator/files/webhook-configuration.yaml";
         let committed = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
         assert!(committed == yaml, "{file} is out of date: run `make generate`");
+    }
+
+    #[test]
+    fn no_condition_takes_for_granted_what_may_be_missing() {
+        for expression in [super::validation_matters(), super::mutation_matters(), super::limit_matters()] {
+            for word in expression.split(|letter: char| !letter.is_ascii_alphanumeric() && !".?_".contains(letter)) {
+                let of_an_object = ["object.", "oldObject."].iter().any(|object| word.starts_with(object));
+                let falls_back =
+                    word.ends_with(".orValue") || word.ends_with(".hasValue") || word.ends_with("annotations");
+                assert!(!of_an_object || word.contains(".?") && falls_back, "{word} in {expression}");
+            }
+            assert!(
+                !expression.contains("has(")
+                    && !expression.contains("object.spec")
+                    && !expression.contains(".metadata")
+            );
+            assert!(expression.starts_with("request.operation == 'CREATE' || "), "{expression}");
+        }
     }
 
     #[test]
