@@ -1,6 +1,7 @@
 //! What the subcommands of `whatsapp-operator` do.
 
 mod bridge;
+mod confined;
 mod gateway;
 mod rbac;
 mod ready;
@@ -16,6 +17,7 @@ use kube::{Api, Client};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use self::confined::Confined;
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance, WhatsAppOwner, crd},
     cli::{controller::ControllerArgs, webhook::Listen},
@@ -64,7 +66,7 @@ pub enum RunError {
     /// The API server.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// The lease. Exiting is what keeps two controllers from running at once.
+    /// The lease. Ending is what keeps two controllers from running at once.
     #[error("{0}; stopping, so that only one controller runs")]
     Lease(#[from] LeaseError),
     /// Whose callers' tokens are could not be asked.
@@ -73,6 +75,9 @@ pub enum RunError {
     /// A defect: it runs until it is told to stop.
     #[error("the controller ended by itself; the lines above may say why")]
     Ended,
+    /// The controller's threads.
+    #[error("start the controller's threads: {0}")]
+    Threads(#[source] io::Error),
     /// Only webhooks were asked for, and none of them.
     #[error(
         "--webhook-listen none leaves the subcommand webhook nothing to do; give an address, for example 0.0.0.0:9443"
@@ -210,38 +215,62 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     // Its own token: the lease is given up only after the last reconcile has ended.
     let end = CancellationToken::new();
     let synced = CancellationToken::new();
-    let mut work = tokio::spawn({
+    let mut work = Confined::start("controller", {
         let (metrics, end, synced, health) = (metrics.clone(), end.clone(), synced.clone(), health.clone());
-        async move { controller::run(client, &settings, owners, &health, metrics, end, move || synced.cancel()).await }
-    });
-    tokio::spawn(ready::while_it_sees(admin.clone(), synced, health));
-    let by_itself = tokio::select! {
-        error = lost(election.as_mut()) => {
-            // No drain: another process may already be at work.
-            admin.unready(Part::Lease, "the lease is lost");
-            return Err(error.into());
+        let cluster = args.cluster();
+        async move {
+            let (client, _) = kubernetes::connect(&cluster).await?;
+            controller::run(client, &settings, owners, &health, metrics, end, move || synced.cancel()).await;
+            Ok::<(), ClusterError>(())
         }
-        () = stop.cancelled() => false,
-        _ = &mut work => true,
+    })
+    .map_err(RunError::Threads)?;
+    tokio::spawn(ready::while_it_sees(admin.clone(), synced, health));
+    let outcome = tokio::select! {
+        error = lost(election.as_mut()) => Err(error.into()),
+        ended = work.ended() => Err(ended.ok().and_then(Result::err).map_or(RunError::Ended, RunError::Cluster)),
+        () = stop.cancelled() => {
+            end.cancel();
+            drain(&mut work, election.as_mut()).await
+        }
     };
-    end.cancel();
-    if by_itself {
-        return Err(RunError::Ended);
+    // Another controller may already be at work: of this one nothing is left from here on. The webhooks need no lease, and the
+    // API server may be waiting for their answers.
+    drop(work);
+    metrics.set_leader(&args.lease_name, false);
+    if let Some(webhooks) = &webhooks {
+        webhooks.lead(false);
     }
-    // Reconciles may take longer to finish than the lease lasts: it is renewed until they have, and only then given up.
-    tokio::select! {
-        error = lost(election.as_mut()) => return Err(error.into()),
-        drained = tokio::time::timeout(DRAIN, &mut work) => match (drained, &mut election) {
-            (Err(_), _) => tracing::warn!("some reconciles did not finish in time"),
-            (Ok(_), Some(candidate)) => candidate.release().await,
-            (Ok(_), None) => {}
-        },
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "the controller has ended; stopping");
+        if let RunError::Lease(_) = error {
+            admin.unready(Part::Lease, "the lease is lost");
+        }
+        shutdown.begin_by_itself();
     }
     if let Some(webhooks) = webhooks {
-        webhooks.lead(false);
         webhooks.ended().await;
     }
     tracing::info!("stopped");
+    outcome
+}
+
+/// Waits for running reconciles. They may take longer to finish than the lease lasts: it is renewed until they have, and only
+/// then given up.
+async fn drain<T: Send + 'static>(
+    work: &mut Confined<T>,
+    mut election: Option<&mut Candidate>,
+) -> Result<(), RunError> {
+    tokio::select! {
+        error = lost(election.as_deref_mut()) => return Err(error.into()),
+        drained = tokio::time::timeout(DRAIN, work.ended()) => if drained.is_err() {
+            tracing::warn!("some reconciles did not finish in time");
+            return Ok(());
+        },
+    }
+    if let Some(candidate) = election {
+        candidate.release().await;
+    }
     Ok(())
 }
 

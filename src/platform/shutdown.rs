@@ -16,6 +16,8 @@ pub struct Shutdown {
     pub stopping: CancellationToken,
     /// Callers have had time to hear of it: listeners close.
     pub closing: CancellationToken,
+    /// The process itself wants to end: [`Self::begin_by_itself`].
+    pub wanted: CancellationToken,
 }
 
 /// After its listeners have closed, a program has this long to bring everything to an end. Kubernetes kills 30 s after the
@@ -41,15 +43,24 @@ impl Shutdown {
         let shutdown = Self::default();
         let told = shutdown.clone();
         let listen = async move {
-            let delay = tokio::select! { _ = terminate.recv() => delay, _ = interrupt.recv() => Duration::ZERO };
+            let (delay, signals) = tokio::select! {
+                _ = terminate.recv() => (delay, 1),
+                _ = interrupt.recv() => (Duration::ZERO, 1),
+                () = told.wanted.cancelled() => (delay, 0),
+            };
             tracing::info!(delay_ms = delay.as_millis(), "shutting down");
+            let impatient = async {
+                // One that comes after the process began by itself is the first.
+                for _ in signals..2 {
+                    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+                }
+            };
             let end = async {
                 told.begin(delay).await;
                 sleep(LIMIT).await;
             };
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                () = impatient => {}
                 () = end => {
                     tracing::error!("something hangs: ending without it");
                     std::process::exit(1);
@@ -60,6 +71,12 @@ impl Shutdown {
         };
         thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(listen))?;
         Ok(shutdown)
+    }
+
+    /// Takes the same steps as after SIGTERM, without one: for a process that cannot go on and still has callers.
+    pub fn begin_by_itself(&self) {
+        self.stopping.cancel();
+        self.wanted.cancel();
     }
 
     async fn begin(self, delay: Duration) {
@@ -83,5 +100,12 @@ mod tests {
         shutdown.stopping.cancelled().await;
         shutdown.closing.cancelled().await;
         assert!(begun.elapsed() >= DELAY);
+    }
+
+    #[test]
+    fn a_process_that_begins_by_itself_stops_at_once_and_closes_nothing_yet() {
+        let shutdown = Shutdown::default();
+        shutdown.begin_by_itself();
+        assert!(shutdown.stopping.is_cancelled() && shutdown.wanted.is_cancelled() && !shutdown.closing.is_cancelled());
     }
 }

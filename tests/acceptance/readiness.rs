@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
@@ -167,6 +170,33 @@ async fn an_operator_that_is_told_to_stop_is_not_ready_first_and_answers_reviews
     world.operator.wait();
     assert!(since.elapsed() >= Duration::from_secs(10));
     assert!(world.operator.log().contains("\"stopped\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_loses_its_lease_writes_nothing_more_and_answers_reviews_a_while_longer() {
+    let wishes = Wishes { webhooks: true, ..Wishes::default() };
+    let mut world = World::start_with("lease-lost", wishes).await;
+    world.operator.set("--shutdown-delay", "10s");
+    world.operator.stop();
+    world.restart_operator().await;
+    crate::support::webhooks::until_asked(&world.instances(), &world.probe()).await;
+    world.apply("before", json!({})).await;
+    world.qr("before").await;
+
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), &world.name);
+    let lease = leases.list(&Default::default()).await.unwrap().items.remove(0).metadata.name.unwrap();
+    let another = json!({"spec": {"holderIdentity": "another", "leaseDurationSeconds": 600}});
+    leases.patch(&lease, &PatchParams::default(), &Patch::Merge(another)).await.unwrap();
+    until(&world.operator_address.admin, "the lease is lost").await;
+    let since = Instant::now();
+    // Nothing but the webhook itself lets a create pass: its configuration fails closed.
+    world.apply("after", json!({})).await;
+    assert!(since.elapsed() < Duration::from_secs(8), "the machine is too slow for this test");
+    world.operator.wait();
+    let log = world.operator.log();
+    assert!(log.contains("lost the lease to another") && log.contains("\"stopped\""), "{log}");
+    let status = world.instances().get("after").await.unwrap().status;
+    assert!(status.is_none(), "written without a lease: {status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,7 @@ pub fn serve(
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,
     router: Router,
-    Shutdown { stopping, closing }: Shutdown,
+    Shutdown { stopping, closing, .. }: Shutdown,
     drain: Duration,
 ) -> JoinHandle<()> {
     let end = closing.clone().cancelled_owned();
