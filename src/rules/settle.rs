@@ -116,8 +116,8 @@ pub fn settle(
 
 /// The entries on which `instances` may not be as new as the ledger: read each live before [`settle`], and take that for
 /// what exists. They are those whose instance is not among them, those whose reservation it would end (it may be one of the
-/// same name that is gone by now, and the one that the slot is reserved for still on its way), and those it would give
-/// another name. Not those that are reserved and nothing else, since nothing of them need exist yet.
+/// same name that is gone by now, and the one that the slot is reserved for still on its way), those it would give
+/// another name, and those that were promised one: the change may have landed unseen, also when the time for it has run out. Not those that are reserved and nothing else, since nothing of them need exist yet.
 ///
 /// An instance without an entry is no doubt: if it is gone already, its slot is given back when that is seen.
 pub fn doubts(before: Option<&WhatsAppOwnerStatus>, instances: &[InstanceFacts], now: Timestamp) -> Vec<InstanceRef> {
@@ -129,7 +129,7 @@ pub fn doubts(before: Option<&WhatsAppOwnerStatus>, instances: &[InstanceFacts],
         |entry: &LedgerEntry| entry.waiting.is_some() || entry.renaming_to.is_some() || pointer == Some(&key(entry));
     let doubtful = |entry: &&LedgerEntry| match names.get(&key(entry)) {
         None => !is_reserved(entry, now) || exists(entry),
-        Some(name) => is_reserved(entry, now) || entry.display_name != *name,
+        Some(name) => is_reserved(entry, now) || entry.renaming_to.is_some() || entry.display_name != *name,
     };
     entries.iter().filter(doubtful).map(key).collect()
 }
