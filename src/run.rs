@@ -27,8 +27,9 @@ use crate::{
         admin::{Admin, Part},
         announce::{self, AnnounceError, announce},
         https::{FilesError, ListenError},
-        kubernetes::{self, ClusterError},
+        kubernetes::{self, CALL_TIMEOUT, ClusterError},
         lease::{self, Candidate, LeaseError},
+        namespaces::{Standing, standing},
         shutdown::Shutdown,
         telemetry::{self, TelemetryError},
         trace::export::ExportError,
@@ -276,11 +277,28 @@ async fn drain<T: Send + 'static>(
 
 /// Says at the start, in one sentence each, what the controller could not do: list one of the kinds it watches.
 async fn probe(client: &Client, url: &str, namespaces: &[String]) -> Result<(), ClusterError> {
-    let instances: Api<WhatsAppInstance> = match namespaces.first() {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    kubernetes::probe(&instances, url).await?;
+    if namespaces.is_empty() {
+        kubernetes::probe(&Api::<WhatsAppInstance>::all(client.clone()), url).await?;
+    }
+    let mut refused = Vec::new();
+    for namespace in namespaces {
+        match kubernetes::probe(&Api::<WhatsAppInstance>::namespaced(client.clone(), namespace), url).await {
+            Err(error @ ClusterError::Refused { .. }) => {
+                let standing = standing(client, namespace, CALL_TIMEOUT).await.ok();
+                tracing::warn!(namespace, %error, ?standing, "nothing is done for this namespace");
+                if !standing.is_some_and(Standing::explains_a_refusal) {
+                    refused.push(error);
+                }
+            }
+            answer => answer?,
+        }
+    }
+    // One of several must not keep the others waiting.
+    if refused.len() == namespaces.len()
+        && let Some(error) = refused.pop()
+    {
+        return Err(error);
+    }
     kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), url).await?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), url).await?;
     kubernetes::probe(&Api::<Namespace>::all(client.clone()), url).await

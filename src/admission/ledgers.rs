@@ -1,11 +1,12 @@
 //! The owners' ledgers, as admission writes them: one status write per slot taken, with an optimistic lock.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -20,6 +21,7 @@ use crate::{
     model::NamespaceScope,
     platform::{
         kubernetes::{CallError, call, replace_status, version},
+        namespaces::{Standing, standing},
         watch::Cache,
     },
     rules::{
@@ -56,9 +58,8 @@ pub enum LedgerError {
 
 /// The owners' ledgers.
 pub struct Ledgers {
+    client: Client,
     owners: Api<WhatsAppOwner>,
-    /// One for each namespace that is looked after, or one for all of them.
-    instances: Vec<Api<DynamicObject>>,
     scope: NamespaceScope,
     cache: Option<Cache<WhatsAppOwner>>,
     default_limit: u32,
@@ -79,22 +80,8 @@ impl Ledgers {
     /// The cache saves reads where it is fresh and costs one where it is not; nothing
     /// else depends on it.
     pub fn new(client: Client, scope: NamespaceScope, cache: Option<Cache<WhatsAppOwner>>, default_limit: u32) -> Self {
-        let resource = ApiResource::erase::<WhatsAppInstance>(&());
-        let instances = match &scope {
-            NamespaceScope::All => vec![Api::all_with(client.clone(), &resource)],
-            NamespaceScope::Only(namespaces) => {
-                let api = |namespace: &String| Api::namespaced_with(client.clone(), namespace, &resource);
-                namespaces.iter().map(api).collect()
-            }
-        };
-        Self {
-            owners: Api::all(client),
-            instances,
-            scope,
-            cache,
-            default_limit,
-            remembered: std::sync::Mutex::default(),
-        }
+        let owners = Api::all(client.clone());
+        Self { client, owners, scope, cache, default_limit, remembered: std::sync::Mutex::default() }
     }
 
     /// What is known of the owner without asking: good for warnings, not for rules.
@@ -235,15 +222,43 @@ impl Ledgers {
 
     /// What exists, and the ledger's word for what is in namespaces that this process may not look into.
     async fn facts(&self, owner: &str, status: Option<&WhatsAppOwnerStatus>) -> Result<Vec<InstanceFacts>, CallError> {
-        let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
-        let entries = status.into_iter().flat_map(|status| &status.instances);
-        let elsewhere = entries.filter(|entry| !self.scope.includes(&entry.namespace));
-        let mut facts: Vec<_> = elsewhere.map(InstanceFacts::on_trust).collect();
-        for api in &self.instances {
-            let list = patient("list the owner's instances", || api.list(&params)).await?;
-            facts.extend(list.items.into_iter().map(InstanceFacts::of_any));
+        let resource = ApiResource::erase::<WhatsAppInstance>(&());
+        let NamespaceScope::Only(looked_after) = &self.scope else {
+            return self.list(owner, Api::all_with(self.client.clone(), &resource)).await;
+        };
+        let entries = status.map(|status| status.instances.as_slice()).unwrap_or_default();
+        let elsewhere: BTreeSet<&String> =
+            entries.iter().map(|entry| &entry.namespace).filter(|namespace| !self.scope.includes(namespace)).collect();
+        let elsewhere = elsewhere.into_iter().map(async |namespace| (namespace, self.standing(namespace).await));
+        let mut unseen = join_all(elsewhere).await;
+        let mut facts = Vec::new();
+        for namespace in looked_after {
+            match self.list(owner, Api::namespaced_with(self.client.clone(), namespace, &resource)).await {
+                Ok(found) => facts.extend(found),
+                Err(error) if error.is(Status::is_forbidden) => match self.standing(namespace).await {
+                    Some(standing) if standing.explains_a_refusal() => unseen.push((namespace, Some(standing))),
+                    _ => return Err(error),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+        for (namespace, standing) in unseen {
+            let its = entries.iter().filter(|entry| entry.namespace == *namespace);
+            facts.extend(its.filter_map(|entry| InstanceFacts::on_trust(entry, standing)));
         }
         Ok(facts)
+    }
+
+    async fn list(&self, owner: &str, api: Api<DynamicObject>) -> Result<Vec<InstanceFacts>, CallError> {
+        let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
+        let list = patient("list the owner's instances", || api.list(&params)).await?;
+        Ok(list.items.into_iter().map(InstanceFacts::of_any).collect())
+    }
+
+    /// How it stands with a namespace; nothing when that is not known, and then nobody loses anything by it.
+    async fn standing(&self, namespace: &str) -> Option<Standing> {
+        let standing = standing(&self.client, namespace, CALL_TIMEOUT).await;
+        standing.inspect_err(|error| tracing::warn!(namespace, %error, "look after a namespace of a ledger")).ok()
     }
 
     async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, CallError> {

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::{Admission, AdmissionMetrics, Ledgers, VALIDATE_INSTANCES, router, testing};
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwnerStatus},
+    model::NamespaceScope,
     rules::{
         Denial, InstanceFacts,
         ledger::{Claim, ClaimKind},
@@ -38,6 +39,8 @@ struct Objects {
     version: u64,
     calls: Vec<String>,
     assigners: Vec<String>,
+    /// The namespaces that exist, for a process that looks after some.
+    namespaces: Vec<&'static str>,
     /// SubjectAccessReviews are not answered.
     access_hangs: bool,
 }
@@ -96,13 +99,15 @@ impl Api {
             .route(&format!("{group}/whatsappowners/{{name}}"), get(read_owner))
             .route(&format!("{group}/whatsappowners/{{name}}/status"), put(write_status))
             .route(&format!("{group}/whatsappinstances"), get(list_instances))
+            .route(&format!("{group}/namespaces/{{namespace}}/whatsappinstances"), get(list_in_namespace))
+            .route("/api/v1/namespaces", get(list_namespaces))
             .route("/apis/authorization.k8s.io/v1/subjectaccessreviews", post(review_access))
             .with_state(self.clone());
         Client::new(routes, "default")
     }
 
     fn ledgers(&self) -> Ledgers {
-        Ledgers::new(self.client(), crate::model::NamespaceScope::All, None, 10)
+        Ledgers::new(self.client(), NamespaceScope::All, None, 10)
     }
 }
 
@@ -143,6 +148,26 @@ async fn list_instances(State(api): State<Api>, Query(query): Query<BTreeMap<Str
     let items: Vec<_> =
         objects.instances.iter().filter(|instance| instance["spec"]["owner"] == wanted).cloned().collect();
     Json(json!({"apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstanceList", "metadata": {}, "items": items})).into_response()
+}
+
+/// Whoever looks after a namespace has its rights by an object in it.
+async fn list_in_namespace(
+    State(api): State<Api>,
+    Path(namespace): Path<String>,
+    query: Query<BTreeMap<String, String>>,
+) -> Response {
+    if !api.lock().namespaces.contains(&&*namespace) {
+        return failure(403, "Forbidden");
+    }
+    list_instances(State(api), query).await
+}
+
+async fn list_namespaces(State(api): State<Api>, Query(query): Query<BTreeMap<String, String>>) -> Response {
+    let wanted = query["fieldSelector"].strip_prefix("metadata.name=").unwrap().to_owned();
+    let there = api.lock().namespaces.contains(&&*wanted);
+    let items: Vec<_> = there.then(|| json!({"metadata": {"name": wanted}})).into_iter().collect();
+    Json(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": items}))
+        .into_response()
 }
 
 async fn review_access(State(api): State<Api>, Json(mut review): Json<Value>) -> Response {
@@ -269,6 +294,34 @@ async fn a_lost_ledger_is_rebuilt_from_what_exists_before_anybody_gets_in() {
     assert_eq!(take(&remembers, "more", "More").await.unwrap_err().reason, "LimitExceeded");
     take(&remembers, "new", "New").await.unwrap();
     assert_eq!(api.lock().owners["alice"]["status"]["instances"].as_array().unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_gone_refuses_nobody_and_gives_its_slots_back() {
+    let api = Api::default();
+    api.lock().namespaces = vec!["shop"];
+    let entry = |namespace: &str, n: usize| json!({"namespace": namespace, "name": format!("i{n}"), "displayName": format!("{namespace} {n}")});
+    // Six in a namespace that is looked after and gone, four in one that another operator looked after.
+    let entries: Vec<_> = (0..6).map(|n| entry("gone", n)).chain((0..4).map(|n| entry("elsewhere", n))).collect();
+    let owner = json!({
+        "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwner", "metadata": {"name": "alice"},
+        "spec": {"owner": "alice"}, "status": {"instances": entries, "used": 10, "max": 10},
+    });
+    drop(api.lock().store("alice", owner));
+    let scope = NamespaceScope::Only(vec!["shop".into(), "gone".into()]);
+    let ledgers = || Ledgers::new(api.client(), scope.clone(), None, 10);
+    // Of a namespace that is there, the ledger's word stands.
+    api.lock().namespaces.push("elsewhere");
+    take(&ledgers(), "new", "New").await.unwrap();
+    assert_eq!(api.lock().owners["alice"]["status"]["instances"].as_array().unwrap().len(), 5);
+    api.add_instance("new", "New");
+    for i in 0..5 {
+        take(&ledgers(), &format!("n{i}"), &format!("New {i}")).await.unwrap();
+        api.add_instance(&format!("n{i}"), &format!("New {i}"));
+    }
+    assert_eq!(take(&ledgers(), "more", "More").await.unwrap_err().reason, "LimitExceeded");
+    api.lock().namespaces.pop();
+    take(&ledgers(), "more", "More").await.unwrap();
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ use crate::{
     api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppOwner},
     model::NamespaceScope,
     platform::{
-        watch::{Cache, Change, Guarded, Health, Key, changes, watch_config},
+        watch::{Cache, Change, Health, Key, changes, changes_in, watch_config},
         work_queue,
     },
 };
@@ -113,9 +113,8 @@ pub async fn run(
     let everything = watch_config();
     let selected = watcher::Config { label_selector: settings.bridge_selector.clone(), ..watch_config() };
     let (gone, gone_bridges) = mpsc::unbounded_channel();
-    let apis = instance_apis(&client, &settings.namespaces);
     objects.listen(instance_told(Arc::clone(&context), listeners.clone()));
-    until(&stop, objects.clone().follow(changes(apis, &everything, health)));
+    until(&stop, objects.clone().follow(changes_in(&client, &settings.namespaces, &everything, health)));
     bridge_objects.listen(bridge_told(Arc::clone(&bridges), gone));
     until(&stop, bridge_objects.clone().follow(changes(vec![Api::all(client.clone())], &selected, health)));
     if let Some(all) = &all_bridges {
@@ -170,14 +169,6 @@ pub async fn run(
 fn until(stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
     let stop = stop.clone();
     tokio::spawn(async move { stop.run_until_cancelled(task).await });
-}
-
-fn instance_apis(client: &Client, namespaces: &[String]) -> Vec<Api<Guarded<WhatsAppInstance>>> {
-    if namespaces.is_empty() {
-        vec![Api::all(client.clone())]
-    } else {
-        namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
-    }
 }
 
 fn instance_told(

@@ -13,6 +13,7 @@ pub mod kubeconfig;
 pub mod kubernetes;
 pub mod lease;
 pub mod metrics;
+pub mod namespaces;
 pub mod on_behalf;
 pub mod packed;
 pub mod random;

@@ -7,10 +7,13 @@ use kube::{
 };
 
 use super::ComparableName;
-use crate::api::{
-    InstanceRef, LedgerEntry, WhatsAppInstance,
-    conditions::{self, reason},
-    labels,
+use crate::{
+    api::{
+        InstanceRef, LedgerEntry, WhatsAppInstance,
+        conditions::{self, reason},
+        labels,
+    },
+    platform::namespaces::Standing,
 };
 
 /// What the rules need to know of one existing instance.
@@ -61,9 +64,12 @@ impl InstanceFacts {
     }
 
     /// Of an instance that may not be looked at, since another operator looks after its namespace: what that one has written
-    /// into the ledger.
-    pub fn on_trust(entry: &LedgerEntry) -> Self {
-        Self {
+    /// into the ledger. Nothing when the namespace does not exist: then nobody is left to write that the instance is gone.
+    pub fn on_trust(entry: &LedgerEntry, standing: Option<Standing>) -> Option<Self> {
+        if standing == Some(Standing::Absent) {
+            return None;
+        }
+        Some(Self {
             key: InstanceRef { namespace: entry.namespace.clone(), name: entry.name.clone() },
             uid: String::new(),
             created: Timestamp::UNIX_EPOCH,
@@ -73,7 +79,7 @@ impl InstanceFacts {
             wish: entry.primary_since.as_ref().and_then(|since| since.parse().ok()),
             primary: false,
             terminating: false,
-        }
+        })
     }
 }
 
@@ -139,10 +145,14 @@ mod tests {
         )
     }
 
+    fn on_trust(entry: &LedgerEntry) -> Option<InstanceFacts> {
+        InstanceFacts::on_trust(entry, Some(Standing::Active))
+    }
+
     /// A settlement by the operator of `own`'s namespace, which may not look into any other.
     fn settled(before: Option<&WhatsAppOwnerStatus>, own: &InstanceFacts) -> WhatsAppOwnerStatus {
         let entries = before.into_iter().flat_map(|status| &status.instances);
-        let others = entries.filter(|entry| entry.namespace != own.key.namespace).map(InstanceFacts::on_trust);
+        let others = entries.filter(|entry| entry.namespace != own.key.namespace).filter_map(on_trust);
         let facts: Vec<_> = others.chain([own.clone()]).collect();
         settle(before, &facts, 10, now()).status
     }
@@ -164,7 +174,7 @@ mod tests {
         let doubts = doubts(Some(before), std::slice::from_ref(own), now());
         let others = before.instances.iter().filter(|entry| entry.namespace != own.key.namespace);
         let doubtful = others.filter(|entry| doubts.iter().any(|key| order(entry, key).is_eq()));
-        let facts: Vec<_> = doubtful.map(InstanceFacts::on_trust).chain([own.clone()]).collect();
+        let facts: Vec<_> = doubtful.filter_map(on_trust).chain([own.clone()]).collect();
         settle(Some(before), &facts, limit, now()).status
     }
 
@@ -205,6 +215,36 @@ mod tests {
         for viewer in [&second, &first, &second] {
             status = settled(Some(&status), viewer);
             assert_eq!(status.primary.as_ref(), Some(&first.key));
+        }
+    }
+
+    #[test]
+    fn a_promised_name_is_asked_about_live_also_when_the_time_for_it_has_run_out() {
+        let own = instance("here", "2026-01-01T00:00:01Z");
+        let mut status = settled(None, &own);
+        status.primary = None;
+        assert_eq!(doubts(Some(&status), std::slice::from_ref(&own), now()), []);
+        let claim = Claim::new(own.key.clone(), "Anew", ClaimKind::Name);
+        let long_ago = now() - SignedDuration::from_hours(1);
+        status.instances = reserve("alice", &status.instances, &claim, 10, long_ago).unwrap();
+        assert_eq!(doubts(Some(&status), std::slice::from_ref(&own), now()), std::slice::from_ref(&own.key));
+        // The cache has not seen it, but the change has landed: the name is theirs, and nobody else's.
+        let live = InstanceFacts { name: ComparableName::of("Anew"), ..own };
+        let entry = settle(Some(&status), &[live], 10, now()).status.instances.remove(0);
+        assert_eq!((entry.display_name.as_str(), entry.renaming_to), ("anew", None));
+    }
+
+    #[test]
+    fn the_slots_of_a_namespace_that_is_gone_are_given_back_and_of_no_other() {
+        let (first, second) = (instance("here", "2026-01-01T00:00:01Z"), instance("there", "2026-01-01T00:00:02Z"));
+        let status = settled(Some(&settled(None, &first)), &second);
+        for (standing, used) in
+            [(Some(Standing::Absent), 1), (Some(Standing::Ending), 2), (Some(Standing::Active), 2), (None, 2)]
+        {
+            let others = status.instances.iter().filter(|entry| entry.namespace == "there");
+            let facts = others.filter_map(|entry| InstanceFacts::on_trust(entry, standing)).chain([first.clone()]);
+            let after = settle(Some(&status), &facts.collect::<Vec<_>>(), 10, now()).status;
+            assert_eq!(after.used, used, "{standing:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! One settlement: an owner's ledger as it stands, the instances there are, the status after, at most one write.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -23,6 +23,7 @@ use crate::{
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
         lock,
+        namespaces::{Standing, standing},
         watch::{Cache, Key},
         work_queue,
     },
@@ -186,6 +187,7 @@ impl OwnerSettler {
         let mut facts: Vec<InstanceFacts> =
             snapshot.members.iter().map(|(_, instance)| InstanceFacts::from(&**instance)).collect();
         let status = snapshot.status.as_ref();
+        let mut standings = HashMap::new();
         for key in doubts(status, &facts, Timestamp::now()) {
             facts.retain(|facts| facts.key != key);
             // Whatever it looks like: one that does not fit this version must not keep the owner's others waiting.
@@ -194,16 +196,32 @@ impl OwnerSettler {
             match call("read an instance", CALL_TIMEOUT, api.get_opt(&key.name)).await {
                 Ok(Some(object)) if object.data["spec"]["owner"] == owner => facts.push(InstanceFacts::of_any(object)),
                 Ok(_) => {}
-                // Of another operator's namespace, which this one may not look into: the ledger's word stands.
-                Err(error) if error.is(Status::is_forbidden) && !self.owners.scope.includes(&key.namespace) => {
+                // Of another operator's namespace, which this one may not look into, or of one that is gone or going: the
+                // ledger's word stands while the namespace does.
+                Err(error) if error.is(Status::is_forbidden) && self.owners.scope != NamespaceScope::All => {
+                    let standing = match standings.get(&key.namespace) {
+                        Some(standing) => *standing,
+                        None => self.standing(&key.namespace).await,
+                    };
+                    standings.insert(key.namespace.clone(), standing);
+                    if self.owners.scope.includes(&key.namespace) && !standing.is_some_and(Standing::explains_a_refusal)
+                    {
+                        return Err(error.into());
+                    }
                     let entries = status.into_iter().flat_map(|status| &status.instances);
                     let its = |entry: &&LedgerEntry| (&entry.namespace, &entry.name) == (&key.namespace, &key.name);
-                    facts.extend(entries.filter(its).map(InstanceFacts::on_trust));
+                    facts.extend(entries.filter(its).filter_map(|entry| InstanceFacts::on_trust(entry, standing)));
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(facts)
+    }
+
+    /// How it stands with a namespace; nothing when that is not known, and then nobody loses anything by it.
+    async fn standing(&self, namespace: &str) -> Option<Standing> {
+        let standing = standing(&self.client, namespace, CALL_TIMEOUT).await;
+        standing.inspect_err(|error| tracing::warn!(namespace, %error, "look after a namespace of a ledger")).ok()
     }
 
     async fn create(&self, owner: &str) -> Result<(), SettlementError> {

@@ -115,6 +115,26 @@ impl Course {
         let sign = sign(event);
         let next = next(self.state, sign, now, self.health.patience);
         let (was, is) = (self.state == State::Blind, next == State::Blind);
+        self.turn(next);
+        if sign == Sign::Works {
+            self.pause = FIRST_PAUSE;
+        }
+        let mut pause = Duration::ZERO;
+        if event.is_err() {
+            pause = self.pause;
+            self.pause = (self.pause * 2).min(LAST_PAUSE);
+        }
+        Next { anew: is && !was, pause }
+    }
+
+    /// It is known why there is nothing to see: that is no failure of the watch.
+    pub(super) fn excuse(&mut self) {
+        self.turn(State::Works);
+        self.pause = FIRST_PAUSE;
+    }
+
+    fn turn(&mut self, next: State) {
+        let (was, is) = (self.state == State::Blind, next == State::Blind);
         self.state = next;
         if was != is {
             self.health.blind.send_modify(|blind| {
@@ -125,15 +145,6 @@ impl Course {
                 }
             });
         }
-        if sign == Sign::Works {
-            self.pause = FIRST_PAUSE;
-        }
-        let mut pause = Duration::ZERO;
-        if event.is_err() {
-            pause = self.pause;
-            self.pause = (self.pause * 2).min(LAST_PAUSE);
-        }
-        Next { anew: is && !was, pause }
     }
 }
 

@@ -8,7 +8,7 @@ mod health;
 mod recent;
 
 pub use cache::Cache;
-pub use changes::{changes, watch_error};
+pub use changes::{changes, changes_in, watch_error};
 pub use guarded::{Guarded, Salvage, Unfit};
 pub use health::{Blind, Health};
 
