@@ -220,7 +220,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
         let (metrics, end, synced, health) = (metrics.clone(), end.clone(), synced.clone(), health.clone());
         let cluster = args.cluster();
         async move {
-            let (client, _) = kubernetes::connect(&cluster).await?;
+            let (client, _) = kubernetes::connect(&cluster)?;
             controller::run(client, &settings, owners, &health, metrics, end, move || synced.cancel()).await;
             Ok::<(), ClusterError>(())
         }

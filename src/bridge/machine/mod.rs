@@ -11,13 +11,14 @@
 mod converge;
 mod on_write;
 mod outdated;
+mod presented;
 mod state;
 #[cfg(test)]
 mod tests;
 mod transitions;
 mod view;
 
-pub use outdated::Presented;
+pub use presented::Presented;
 pub use state::{Kept, Rest, State, Timings, later};
 
 use std::time::Duration;

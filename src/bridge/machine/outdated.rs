@@ -3,41 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::state::{Kept, Rest, State, later};
+use super::{
+    presented::{Outdated, Presented},
+    state::{Kept, Rest, State, later},
+};
 
 /// How long the library goes on with a version of the web client that it has asked for. A try within this time would present
 /// the one that was refused.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Sessions that were refused in one moment do not come back in one moment: each waits up to this much longer.
 const SPREAD: Duration = Duration::from_secs(24 * 360);
-
-/// What a client says that it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Presented {
-    /// The release of its bridge: another one may have another library.
-    release: String,
-    /// The version of the web client, when one is configured. Without, it is the current one, as WhatsApp tells it.
-    version: Option<(u32, u32, u32)>,
-}
-
-impl Presented {
-    /// What the clients of this bridge present, with this version configured.
-    pub fn by_this_bridge(version: Option<(u32, u32, u32)>) -> Self {
-        Self { release: env!("CARGO_PKG_VERSION").to_owned(), version }
-    }
-}
-
-/// What was refused as too old.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outdated {
-    /// What it presented.
-    refused: Presented,
-    /// When the same bridge may present something else, because the current version of the web client has moved on.
-    #[serde(default)]
-    pub again: Option<Timestamp>,
-}
 
 impl Kept {
     /// A bridge has started whose clients present this. What was refused of others says nothing about them, nor does a refusal

@@ -9,7 +9,7 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
-use super::{Generation, on_write::OnWrite, outdated::Outdated};
+use super::{Generation, on_write::OnWrite, presented::Outdated};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq)]

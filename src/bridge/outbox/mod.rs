@@ -182,11 +182,6 @@ impl Outbox {
         self.link
     }
 
-    /// Whether it is among those that wait.
-    pub fn holds(&self, sequence: u64) -> bool {
-        self.flying.is_some_and(|flying| flying.message.sequence == sequence) || self.position(sequence).is_ok()
-    }
-
     /// When a message that is accepted now would be sent, by the pace and what waits before it.
     pub fn estimate(&self, now: Timestamp) -> Timestamp {
         self.pace.estimate(self.len(), now)

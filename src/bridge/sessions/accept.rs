@@ -11,7 +11,7 @@ use whatsapp_operator::{
 
 use super::{
     clock,
-    outboxes::Place,
+    outboxes::{Place, Undecided},
     refusal::Refusal,
     request::{Asked, NewMessage},
     session::{Actor, Owed},
@@ -53,12 +53,6 @@ struct Accepted {
     new: NewMessage,
     place: Place,
     answer: oneshot::Sender<Result<(Message, bool), Refusal>>,
-}
-
-/// A message of which nobody knows whether the store has taken it, and its place while that is so.
-pub(super) struct Undecided {
-    sequence: u64,
-    place: Place,
 }
 
 /// What is to be written for the messages that are accepted, and done after that.

@@ -18,6 +18,14 @@ pub struct Outboxes {
 /// A place for one message; given back when it is dropped, unless it is kept.
 pub struct Place(Option<Arc<AtomicUsize>>);
 
+/// A message of which nobody knows whether the store has taken it, and its place while that is so.
+pub struct Undecided {
+    /// Its sequence.
+    pub sequence: u64,
+    /// The place.
+    pub place: Place,
+}
+
 impl Place {
     /// The message waits.
     pub fn keep(mut self) {

@@ -17,8 +17,8 @@ use whatsapp_operator::bridge_api::{MessageCause, Session, SessionPhase, Session
 
 use super::{
     Shared,
-    accept::Undecided,
     clock::{self, for_people},
+    outboxes::Undecided,
     request::{MessageRequest, Request},
 };
 use crate::{
