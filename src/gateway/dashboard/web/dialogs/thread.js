@@ -6,7 +6,8 @@ export const PAGE = 50;
 // A message only moves forward; an answer that is older than an event changes nothing.
 const RANK = { queued: 0, sent: 1, delivered: 2, read: 3, failed: 4, expired: 4, cancelled: 4 };
 
-const newestFirst = (one, other) => other.accepted_at.localeCompare(one.accepted_at) || other.id.localeCompare(one.id);
+// Of two that were accepted in the same moment, the one that was put in later is newer.
+const newestFirst = (known) => [...known.values()].reverse().sort((one, other) => other.accepted_at.localeCompare(one.accepted_at));
 
 // Takes a message as it is now into those that are known, by their ids; a new one only where there is room for new ones. The
 // oldest makes room for it; whether one had to.
@@ -15,7 +16,7 @@ export function put(known, message, takesNew) {
   if (before ? RANK[message.status] < RANK[before.status] : !takesNew) return false;
   known.set(message.id, message);
   if (known.size <= PAGE) return false;
-  known.delete([...known.values()].reduce((oldest, one) => (newestFirst(oldest, one) < 0 ? one : oldest)).id);
+  known.delete(newestFirst(known).at(-1).id);
   return true;
 }
 
@@ -40,7 +41,7 @@ export function thread(id, draw) {
     try {
       const { messages, next_cursor: after } = await list(cursor);
       if (coming !== page) return;
-      const crowded = messages.map((message) => put(page, message, true)).includes(true);
+      const crowded = messages.toReversed().map((message) => put(page, message, true)).includes(true);
       // Of older pages nothing is shown that is not on them.
       const ids = new Set(messages.map((message) => message.id));
       for (const one of cursor ? page.keys() : []) if (!ids.has(one)) page.delete(one);
@@ -65,7 +66,7 @@ export function thread(id, draw) {
   return {
     state,
     take,
-    messages: () => [...known.values()].sort(newestFirst),
+    messages: () => newestFirst(known),
     isNewest: () => from === null,
     hasOlder: () => next !== null,
     again: () => read(from),
