@@ -66,6 +66,12 @@ impl FromRequestParts<Shared> for Caller {
         }
         let identity = gateway.identities.of(token).await?;
         let user = identity.user.username.clone().filter(|user| !user.is_empty()).ok_or_else(Failure::unauthorized)?;
+        if changes(&parts.method) && shown_to(&parts.headers).is_some_and(|shown_to| shown_to != user) {
+            return Err(Failure::new(
+                Code::AnotherUser,
+                "another person has signed in with this browser since the page was shown; it begins anew",
+            ));
+        }
         story.is_by(&user);
         gateway.rate.take(&user, Instant::now()).map_err(Failure::rate_limited)?;
         let client = gateway.callers.client(token).map_err(|_| Failure::unauthorized())?;
@@ -75,6 +81,13 @@ impl FromRequestParts<Shared> for Caller {
 
 fn changes(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Whom the dashboard's page believes to be signed in. Windows share their cookies, so it may be somebody else by now.
+fn shown_to(headers: &HeaderMap) -> Option<String> {
+    let encoded = headers.get("x-dashboard-user")?.to_str().ok()?;
+    let url = reqwest::Url::parse(&format!("http://page/?user={encoded}")).ok()?;
+    url.query_pairs().next().map(|(_, user)| user.into_owned())
 }
 
 /// The token in the headers. Whatever stands in the header Authorization counts, and the cookie only where nothing does: a
@@ -139,6 +152,18 @@ mod tests {
             assert_eq!(token_of(none), None, "{none:?}");
         }
         assert_eq!(token_of(&[&format!("Bearer {}", "a".repeat(LONGEST_TOKEN + 1))]), None);
+    }
+
+    #[test]
+    fn the_user_that_a_page_was_shown_to_is_read_as_browsers_write_it() {
+        let of = |value: &str| {
+            shown_to(
+                &[(header::HeaderName::from_static("x-dashboard-user"), value.parse().unwrap())].into_iter().collect(),
+            )
+        };
+        assert_eq!(of("system%3Aserviceaccount%3Aa%3Ab").as_deref(), Some("system:serviceaccount:a:b"));
+        assert_eq!(of("zo%C3%AB%2Btest%40example.com").as_deref(), Some("zoë+test@example.com"));
+        assert_eq!(shown_to(&HeaderMap::new()), None);
     }
 
     #[test]

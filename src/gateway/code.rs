@@ -48,6 +48,7 @@ codes! {
     BadRequest 400: "The request cannot be read: its path, query, headers or JSON are malformed, hold something unknown, or say something twice.", "Correct what the message names.";
     Unauthorized 401: "There is no bearer token, or the API server does not accept it: unknown, expired, or made for another audience.", "Send `Authorization: Bearer TOKEN` with a token that the API server accepts, for example from `kubectl create token`.";
     CrossSite 403: "A browser made the request for a page of another site, or with the dashboard's cookie and not for a page of this gateway.", "Use the dashboard; or have the page's origin allowed (--cors-origins), and send the token as a bearer token.";
+    AnotherUser 409: "The page that asked was shown to somebody else: another person has signed in with this browser since.", "Nothing; the page begins anew as whoever is signed in.";
     LimitExceeded 403: "The owner has as many instances as allowed.", "Delete one, or have an administrator raise spec.maxInstances of the WhatsAppOwner.";
     OwnerNotAllowed 403: "The request names another owner, or a name among another owner's, which takes the verb assign-owner.", "Leave owner out, or have an administrator grant the verb.";
     QuotaExceeded 403: "A ResourceQuota of the namespace is used up.", "Delete something, or have an administrator raise the quota.";

@@ -31,6 +31,7 @@ const BODY: &[Code] = &[Code::TooLarge, Code::UnsupportedMediaType];
 /// Refusals of operations that write.
 const WRITE: &[Code] = &[
     Code::CrossSite,
+    Code::AnotherUser,
     Code::Refused,
     Code::Terminating,
     Code::Conflict,
@@ -54,6 +55,7 @@ const BRIDGE: &[Code] = &[Code::MessageNotFound, Code::AccessUnknown, Code::Brid
 /// Refusals of sending.
 const SEND: &[Code] = &[
     Code::CrossSite,
+    Code::AnotherUser,
     Code::Invalid,
     Code::NoPrimary,
     Code::NotPaired,
@@ -95,9 +97,10 @@ fn codes(operation: &str) -> Vec<Code> {
         "send" => &[BODY, BRIDGE, SEND],
         "message" | "messages" => &[BRIDGE],
         "waiting" => &[&[Code::AccessUnknown]],
-        "cancel" => &[BRIDGE, &[Code::TooLate, Code::CrossSite]],
+        "cancel" => &[BRIDGE, &[Code::TooLate, Code::CrossSite, Code::AnotherUser]],
         // What is refused for one of many stands in its outcome.
-        "sign-in" | "bulk" => &[BODY, &[Code::CrossSite, Code::Invalid]],
+        "bulk" => &[BODY, &[Code::CrossSite, Code::AnotherUser, Code::Invalid]],
+        "sign-in" => &[BODY, &[Code::CrossSite, Code::Invalid]],
         "sign-out" => &[BODY, &[Code::CrossSite]],
         _ => &[],
     };
