@@ -57,6 +57,14 @@ async fn a_cookie_counts_as_its_token_and_only_from_the_gateways_own_pages() {
     for foreign in [vec![cookie], vec![cookie, ("sec-fetch-site", "cross-site")], vec![cookie, ("origin", "null")]] {
         asked(&rest, "POST", init, &named, &foreign).await.refused(403, "CrossSite");
     }
+    // A proxy that signs people in makes a header of its own cookie, also for a page of another site.
+    let bearer = format!("Bearer {token}");
+    let by_proxy = ("authorization", bearer.as_str());
+    let other_site = [by_proxy, ("sec-fetch-site", "cross-site")];
+    asked(&rest, "POST", init, &named, &other_site).await.refused(403, "CrossSite");
+    // Another window has signed in somebody else since the page that asks was shown.
+    let shown_to_bob = [cookie, own, ("x-dashboard-user", "bob%40example.com")];
+    asked(&rest, "POST", init, &named, &shown_to_bob).await.refused(409, "AnotherUser");
     let made = asked(&rest, "POST", init, &named, &[cookie, ("origin", &host)]).await.data(201).clone();
     let delete = format!("/api/v1/sessions/delete/{}/?wait=30", made["id"].as_str().unwrap());
     asked(&rest, "DELETE", &delete, &Value::Null, &[cookie]).await.refused(403, "CrossSite");
