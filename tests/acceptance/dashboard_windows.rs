@@ -195,11 +195,11 @@ async fn an_instance_for_somebody_else_is_shown_among_theirs() {
     browser.paste_into("dialog .field input", "Theirs").await;
     browser.press_button("dialog", "More options").await;
     browser.type_into("dialog [name=bridge]", &world.name).await;
-    browser.type_into("dialog [name=owner]", "bob@example.com").await;
+    browser.type_into("dialog [name=owner]", "carol@windows.example").await;
     browser.press("dialog [type=submit]").await;
     browser.find("dialog.qr .qr-picture").await;
     browser
-        .until("the page is about Bob", "document.querySelector('.scope select').value === 'bob@example.com'", &[])
+        .until("the page is about Carol", "document.querySelector('.scope select').value === 'carol@windows.example'", &[])
         .await;
     browser.find(&card(&rest, &token, "Theirs").await).await;
     assert_eq!(browser.forbidden().await, Vec::<String>::new());
