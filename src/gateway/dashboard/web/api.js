@@ -84,7 +84,7 @@ async function dataOf(response) {
 }
 
 // One request; the data of its answer. Whatever goes wrong is a Refusal.
-export async function call(method, path, body, headers = {}) {
+export async function call(method, path, body, headers = {}, limit = LIMIT) {
   const of = method !== 'GET' && user && { 'X-Dashboard-User': encodeURIComponent(user) };
   const askedAt = Date.now();
   let response;
@@ -97,7 +97,7 @@ export async function call(method, path, body, headers = {}) {
       credentials: 'same-origin',
       cache: 'no-store',
       redirect: 'manual',
-      signal: AbortSignal.timeout(LIMIT),
+      signal: AbortSignal.timeout(limit),
     });
   } catch {
     throw unreachable();
@@ -110,7 +110,7 @@ export async function call(method, path, body, headers = {}) {
   throw refused;
 }
 
-export const get = (path) => call('GET', path);
+export const get = (path, limit) => call('GET', path, undefined, {}, limit);
 export const post = (path, body, headers) => call('POST', path, body, headers);
 
 // A path or a query, with its values escaped.

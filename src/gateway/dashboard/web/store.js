@@ -47,10 +47,13 @@ function become(account) {
   else rest();
 }
 
+// How long the question who is signed in may take: a connection that something has forgotten is not waited for.
+const ASKED = 12_000;
+
 // Whether the page is of whoever the gateway takes its requests for; otherwise it becomes theirs.
 async function isStillOurs() {
   const asked = state.account;
-  const account = await get('me');
+  const account = await get('me', ASKED);
   // What was heard of another window meanwhile is newer than the answer.
   if (state.account !== asked) return false;
   const same = account.user === asked?.user;
@@ -60,8 +63,10 @@ async function isStillOurs() {
 
 export async function checkAccount() {
   readScope();
+  // Asked again over another connection when there is no answer.
+  const again = (refused) => (refused.status ? Promise.reject(refused) : isStillOurs());
   try {
-    await isStillOurs();
+    await isStillOurs().catch(again);
   } catch (refused) {
     // Without a cookie the answer is 401, which onEnded has heard of.
     if (refused.status !== 401) changed({ signedIn: 'out', refused });

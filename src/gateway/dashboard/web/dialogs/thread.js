@@ -6,8 +6,10 @@ export const PAGE = 50;
 // A message only moves forward; an answer that is older than an event changes nothing.
 const RANK = { queued: 0, sent: 1, delivered: 2, read: 3, failed: 4, expired: 4, cancelled: 4 };
 
-// Of two that were accepted in the same moment, the one that was put in later is newer.
-const newestFirst = (known) => [...known.values()].reverse().sort((one, other) => other.accepted_at.localeCompare(one.accepted_at));
+// Of two that were accepted in the same moment, the one that was put in later is newer. Not by the text of the time, which has as
+// many digits as it needs.
+const at = ({ accepted_at: time }) => Date.parse(time);
+const newestFirst = (known) => [...known.values()].reverse().sort((one, other) => at(other) - at(one));
 
 // Takes a message as it is now into those that are known, by their ids; a new one only where there is room for new ones. The
 // oldest makes room for it; whether one had to.
