@@ -199,7 +199,11 @@ async fn an_instance_for_somebody_else_is_shown_among_theirs() {
     browser.press("dialog [type=submit]").await;
     browser.find("dialog.qr .qr-picture").await;
     browser
-        .until("the page is about Carol", "document.querySelector('.scope select').value === 'carol@windows.example'", &[])
+        .until(
+            "the page is about Carol",
+            "document.querySelector('.scope select').value === 'carol@windows.example'",
+            &[],
+        )
         .await;
     browser.find(&card(&rest, &token, "Theirs").await).await;
     assert_eq!(browser.forbidden().await, Vec::<String>::new());
