@@ -21,7 +21,7 @@ use crate::{
     model::NamespaceScope,
     platform::{
         kubernetes::{CallError, call, replace_status, version},
-        namespaces::{Standing, standing},
+        namespaces::standing_in_ledger,
         watch::Cache,
     },
     rules::{
@@ -229,13 +229,15 @@ impl Ledgers {
         let entries = status.map(|status| status.instances.as_slice()).unwrap_or_default();
         let elsewhere: BTreeSet<&String> =
             entries.iter().map(|entry| &entry.namespace).filter(|namespace| !self.scope.includes(namespace)).collect();
-        let elsewhere = elsewhere.into_iter().map(async |namespace| (namespace, self.standing(namespace).await));
+        let elsewhere =
+            elsewhere.into_iter().map(async |namespace| (namespace, standing_in_ledger(&self.client, namespace).await));
         let mut unseen = join_all(elsewhere).await;
         let mut facts = Vec::new();
         for namespace in looked_after {
             match self.list(owner, Api::namespaced_with(self.client.clone(), namespace, &resource)).await {
                 Ok(found) => facts.extend(found),
-                Err(error) if error.is(Status::is_forbidden) => match self.standing(namespace).await {
+                Err(error) if error.is(Status::is_forbidden) => match standing_in_ledger(&self.client, namespace).await
+                {
                     Some(standing) if standing.explains_a_refusal() => unseen.push((namespace, Some(standing))),
                     _ => return Err(error),
                 },
@@ -253,12 +255,6 @@ impl Ledgers {
         let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
         let list = patient("list the owner's instances", || api.list(&params)).await?;
         Ok(list.items.into_iter().map(InstanceFacts::of_any).collect())
-    }
-
-    /// How it stands with a namespace; nothing when that is not known, and then nobody loses anything by it.
-    async fn standing(&self, namespace: &str) -> Option<Standing> {
-        let standing = standing(&self.client, namespace, CALL_TIMEOUT).await;
-        standing.inspect_err(|error| tracing::warn!(namespace, %error, "look after a namespace of a ledger")).ok()
     }
 
     async fn read(&self, owner: &str) -> Result<Option<WhatsAppOwner>, CallError> {

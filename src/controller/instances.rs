@@ -99,9 +99,8 @@ impl Instances {
         let binding = binding.map(|binding| entries.shared(binding));
         let known = entries.by_uid.remove(&uid);
         let fresh = known.is_none();
-        let leaving_since = known.as_ref().and_then(|entry| entry.leaving_since);
-        let (old_binding, reserved, old_phase, code_since, failures) = known
-            .map(|entry| (entry.binding, entry.reserved, entry.phase, entry.code_since, entry.failures))
+        let (old_binding, reserved, old_phase, code_since, leaving_since, failures) = known
+            .map(|it| (it.binding, it.reserved, it.phase, it.code_since, it.leaving_since, it.failures))
             .unwrap_or_default();
         let code_since = self.code_since(fresh, code_since, phase);
         // The watch may still show an object as it was before our own write: a binding, once made, stays.

@@ -1,4 +1,4 @@
-//! When an object that was deleted is made anew. Pure.
+//! When an object that was deleted is made anew.
 //!
 //! An uninstallation deletes objects and ends the programs that keep them, in an order of its own. Whoever made a deleted
 //! object at once would leave one behind that nobody deletes any more; so it waits for as long as its own end may take.
@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 /// How long an object that was there stays away before it is made anew. What is in use meanwhile is what was read last.
-pub const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// What a process knows of an object that it keeps.
 #[derive(Debug, Default)]
@@ -16,8 +16,18 @@ pub struct Anew {
 }
 
 impl Anew {
+    /// The same for the Secret `name`, said in the log: how long to leave it, if it is to be left.
+    pub fn puts_off(&mut self, name: &str, is_there: bool) -> Option<Duration> {
+        let wait = self.wait(is_there, Instant::now());
+        if wait.is_zero() {
+            return None;
+        }
+        tracing::warn!(secret = name, wait_ms = wait.as_millis(), "was deleted; it is made anew after a while");
+        Some(wait)
+    }
+
     /// How long not to make it. One that this process has never seen is made at once: that is an installation.
-    pub fn wait(&mut self, is_there: bool, now: Instant) -> Duration {
+    fn wait(&mut self, is_there: bool, now: Instant) -> Duration {
         self.was_there |= is_there;
         self.gone = (self.was_there && !is_there).then(|| self.gone.unwrap_or(now));
         self.gone.map_or(Duration::ZERO, |since| GRACE.saturating_sub(now.saturating_duration_since(since)))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
-use super::kubernetes::{CallError, call};
+use super::kubernetes::{CALL_TIMEOUT, CallError, call};
 
 /// How it stands with a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,13 @@ pub async fn standing(client: &Client, name: &str, limit: Duration) -> Result<St
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let found = call("look whether a namespace exists", limit, namespaces.list_metadata(&params)).await?;
     Ok(of(name, &found.items))
+}
+
+/// How it stands with a namespace that an owner's ledger names; nothing when that is not known, and then nobody loses anything
+/// by it.
+pub async fn standing_in_ledger(client: &Client, namespace: &str) -> Option<Standing> {
+    let standing = standing(client, namespace, CALL_TIMEOUT).await;
+    standing.inspect_err(|error| tracing::warn!(namespace, %error, "look after a namespace of a ledger")).ok()
 }
 
 fn of(name: &str, found: &[PartialObjectMeta<Namespace>]) -> Standing {

@@ -162,7 +162,7 @@ fn keep_certificate(
     };
     let (send, bundle) = watch::channel(None);
     let told = configuration.map(|name| {
-        let (secret, leads, bundle) = (secret.clone(), leads.subscribe(), bundle.clone());
+        let (secret, leads) = (secret.clone(), leads.subscribe());
         let publisher = Publisher { client: client.clone(), name: name.clone(), secret, bundle: bundle.clone(), leads };
         tokio::spawn(publisher.run(stop.clone()));
         (name, bundle)

@@ -1,10 +1,6 @@
 //! The Secret that replicas share: whoever sees that something is due does it; the resourceVersion decides who was first.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
@@ -143,13 +139,7 @@ impl CertificateSecret {
     ) -> Result<Duration, CertificateError> {
         for _ in 0..ATTEMPTS {
             let secret = self.call("read", self.api().get_opt(&self.name)).await?;
-            let wait = anew.wait(secret.is_some(), Instant::now());
-            if !wait.is_zero() {
-                tracing::warn!(
-                    secret = self.name,
-                    wait_ms = wait.as_millis(),
-                    "was deleted; it is made anew after a while"
-                );
+            if let Some(wait) = anew.puts_off(&self.name, secret.is_some()) {
                 return Ok(wait);
             }
             let certificates = secret.as_ref().and_then(read);

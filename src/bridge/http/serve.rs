@@ -85,8 +85,7 @@ pub async fn until_told_to_stop(listeners: Listeners, api: Api) -> Result<(), Se
         tokio::spawn(files.keep(https::LOOK, closing.clone()));
         tls
     });
-    let ending =
-        Shutdown { stopping: shutdown.stopping.clone(), closing: closing.clone(), wanted: shutdown.wanted.clone() };
+    let ending = Shutdown { closing: closing.clone(), ..shutdown.clone() };
     let requests = https::serve(tcp, tls, http::api(api.clone()), ending, DRAIN);
     // Health and readiness are answered to the very end.
     let health = https::serve(admin_tcp, None, admin::router(Arc::new(api.clone())), Shutdown::default(), DRAIN);

@@ -246,7 +246,7 @@ impl Actor {
     }
 
     /// The message that was accepted before under this id.
-    async fn accepted_before(&mut self, new: &NewMessage) -> Result<Option<Message>, Refusal> {
+    async fn accepted_before(&self, new: &NewMessage) -> Result<Option<Message>, Refusal> {
         if let Some(error) = self.failing() {
             return Err(error.into());
         }

@@ -23,7 +23,7 @@ use crate::{
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
         lock,
-        namespaces::{Standing, standing},
+        namespaces::{Standing, standing_in_ledger},
         watch::{Cache, Key},
         work_queue,
     },
@@ -201,7 +201,7 @@ impl OwnerSettler {
                 Err(error) if error.is(Status::is_forbidden) && self.owners.scope != NamespaceScope::All => {
                     let standing = match standings.get(&key.namespace) {
                         Some(standing) => *standing,
-                        None => self.standing(&key.namespace).await,
+                        None => standing_in_ledger(&self.client, &key.namespace).await,
                     };
                     standings.insert(key.namespace.clone(), standing);
                     if self.owners.scope.includes(&key.namespace) && !standing.is_some_and(Standing::explains_a_refusal)
@@ -216,12 +216,6 @@ impl OwnerSettler {
             }
         }
         Ok(facts)
-    }
-
-    /// How it stands with a namespace; nothing when that is not known, and then nobody loses anything by it.
-    async fn standing(&self, namespace: &str) -> Option<Standing> {
-        let standing = standing(&self.client, namespace, CALL_TIMEOUT).await;
-        standing.inspect_err(|error| tracing::warn!(namespace, %error, "look after a namespace of a ledger")).ok()
     }
 
     async fn create(&self, owner: &str) -> Result<(), SettlementError> {

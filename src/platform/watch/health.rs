@@ -114,8 +114,7 @@ impl Course {
     pub(super) fn take<K>(&mut self, event: &Result<watcher::Event<K>, watcher::Error>, now: Instant) -> Next {
         let sign = sign(event);
         let next = next(self.state, sign, now, self.health.patience);
-        let (was, is) = (self.state == State::Blind, next == State::Blind);
-        self.turn(next);
+        let anew = self.turn(next);
         if sign == Sign::Works {
             self.pause = FIRST_PAUSE;
         }
@@ -124,7 +123,7 @@ impl Course {
             pause = self.pause;
             self.pause = (self.pause * 2).min(LAST_PAUSE);
         }
-        Next { anew: is && !was, pause }
+        Next { anew, pause }
     }
 
     /// It is known why there is nothing to see: that is no failure of the watch.
@@ -133,7 +132,8 @@ impl Course {
         self.pause = FIRST_PAUSE;
     }
 
-    fn turn(&mut self, next: State) {
+    /// Takes the next state. Whether it has just gone blind.
+    fn turn(&mut self, next: State) -> bool {
         let (was, is) = (self.state == State::Blind, next == State::Blind);
         self.state = next;
         if was != is {
@@ -145,6 +145,7 @@ impl Course {
                 }
             });
         }
+        is && !was
     }
 }
 

@@ -1,9 +1,6 @@
 //! The Secret of the bridge's token: read, decide, write; the resource version decides which replica was first.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
@@ -107,13 +104,7 @@ impl TokenSecret {
     async fn step(&self, authorities: Option<&str>, anew: &mut Anew) -> Result<Duration, KeepError> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = call("read the Secret of the token", CALL_TIMEOUT, api.get_opt(&self.name)).await?;
-        let wait = anew.wait(found.is_some(), Instant::now());
-        if !wait.is_zero() {
-            tracing::warn!(
-                secret = self.name,
-                wait_ms = wait.as_millis(),
-                "was deleted; it is made anew after a while"
-            );
+        if let Some(wait) = anew.puts_off(&self.name, found.is_some()) {
             return Ok(wait);
         }
         let held = found.as_ref().map(read).unwrap_or_default();
