@@ -8,7 +8,7 @@ use super::{
     clock,
     refusal::Refusal,
     request::{MessageRequest, Wait},
-    session::{Actor, Flying, Input, Owed},
+    session::{Actor, Flying, Input, Noting, Owed},
 };
 use crate::{
     backend::{Delivery, Outgoing, Refused},
@@ -54,6 +54,7 @@ impl Actor {
             return Err(Refusal::TooLate);
         }
         self.message_event(Event::CallBack(message.status.sequence)).await;
+        self.noted().await;
         match self.failing() {
             Some(error) => Err(error.into()),
             None => Ok(self.shared.store.reader.message(self.state.id(), id).await?),
@@ -88,8 +89,12 @@ impl Actor {
     pub(super) async fn message_event(&mut self, event: Event) {
         let was = self.outbox.is_unacknowledged();
         let (writes, effects) = self.outbox.step(event, clock::now());
-        let changes = writes.into_iter().map(|write| self.change(write)).collect();
-        self.write_messages(changes, effects).await;
+        let changes: Vec<Change> = writes.into_iter().map(|write| self.change(write)).collect();
+        if effects.is_empty() {
+            self.note_down(changes).await;
+        } else {
+            self.write_messages(changes, effects).await;
+        }
         if self.outbox.is_unacknowledged() != was {
             self.show();
         }
@@ -102,6 +107,26 @@ impl Actor {
             return self.owe(Owed { changes, effects, ..Owed::default() }, error);
         }
         self.carry_out_messages(effects).await;
+    }
+
+    /// Has changes written from which nothing follows. Nothing waits for the disk, or what the session's next message does would;
+    /// what is written later is written after them.
+    async fn note_down(&mut self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        self.noted().await;
+        let written = tokio::spawn(self.shared.store.begin(changes.clone()).await);
+        self.noting = Some(Noting { changes, written });
+    }
+
+    /// Waits until what was noted down is on the disk.
+    pub(super) async fn noted(&mut self) {
+        if self.noting.is_some()
+            && let Err((changes, error)) = Noting::end(&mut self.noting).await
+        {
+            self.owe(Owed { changes, ..Owed::default() }, error);
+        }
     }
 
     pub(super) fn change(&self, write: Write) -> Change {

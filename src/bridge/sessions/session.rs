@@ -2,6 +2,7 @@
 //! follows from it.
 
 use std::{
+    future::pending,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 use jiff::SignedDuration;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
-    task::AbortHandle,
+    task::{AbortHandle, JoinHandle},
     time::Instant,
 };
 use whatsapp_operator::bridge_api::{MessageCause, Session, SessionPhase, SessionReason, SessionSpec};
@@ -25,7 +26,7 @@ use crate::{
     backend::{ClientHandle, Outgoing},
     machine::{ClientEvent, Effect, Event, Generation, State, step},
     outbox::{self, Outbox, Waiting},
-    store::{Change, StoreError},
+    store::{Change, StoreError, Told},
 };
 
 /// First wait before what could not be stored is stored again; doubles up to `STORE_RETRY_MAX`.
@@ -83,6 +84,26 @@ pub struct Actor {
     pub(super) outgoing: Option<(u64, Outgoing)>,
     /// The message that is with the server.
     pub(super) flying: Option<Flying>,
+    /// What is being written while the session goes on.
+    pub(super) noting: Option<Noting>,
+}
+
+/// Changes of messages from which nothing follows, on their way to the disk.
+pub(super) struct Noting {
+    /// The changes.
+    pub(super) changes: Vec<Change>,
+    /// Ends when they are written, or cannot be.
+    pub(super) written: JoinHandle<Result<Vec<Told>, StoreError>>,
+}
+
+impl Noting {
+    /// Ends when they are written, or cannot be; never when there is nothing.
+    pub(super) async fn end(this: &mut Option<Self>) -> Result<(), (Vec<Change>, StoreError)> {
+        let Some(noting) = this.as_mut() else { return pending().await };
+        let written = (&mut noting.written).await.unwrap_or(Err(StoreError::Closed));
+        let changes = this.take().map(|noting| noting.changes).unwrap_or_default();
+        written.map(drop).map_err(|error| (changes, error))
+    }
 }
 
 /// A message that the client was given to send.
@@ -116,6 +137,7 @@ impl Actor {
             last_sequence,
             outgoing: None,
             flying: None,
+            noting: None,
         }
     }
 
@@ -134,6 +156,7 @@ impl Actor {
                     _ => return self.close().await,
                 },
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.store_again().await,
+                Err((changes, error)) = Noting::end(&mut self.noting) => self.owe(Owed { changes, ..Owed::default() }, error),
                 Some(input) = self.inputs.recv(), if again.is_none() => self.hear(input).await,
                 () = clock::sleep_until_or_set(self.state.wake_at(), self.step), if again.is_none() => self.take(Event::Tick).await,
                 () = clock::sleep_until(self.outbox.wake_at(clock::now())), if again.is_none() => {
@@ -345,6 +368,7 @@ impl Actor {
         };
         let mut changes = vec![change];
         changes.extend(cause.map(|cause| Change::abandon(next.id(), cause)));
+        self.noted().await;
         self.shared.store.apply(changes).await?;
         if cause.is_some() {
             self.outbox.clear();
@@ -373,6 +397,7 @@ impl Actor {
     }
 
     async fn close(mut self) {
+        self.noted().await;
         if let Some(unstored) = self.unstored.take() {
             if !unstored.messages.changes.is_empty()
                 && let Err(error) = self.shared.store.apply(unstored.messages.changes).await

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::{
-    bridge_api::{Event as Shown, MessageState, PairingMethod, SessionPhase, SessionReason, SessionSpec},
+    bridge_api::{Event as Shown, Message, MessageState, PairingMethod, SessionPhase, SessionReason, SessionSpec},
     model::Sensitive,
 };
 
@@ -229,9 +229,25 @@ async fn closing_stops_every_client_and_refuses_what_comes_after() {
 impl Bench {
     /// Makes every write fail, or lets them through again.
     fn store_fails(&self, fails: bool) {
+        self.table_fails("sessions", fails);
+    }
+
+    fn table_fails(&self, table: &str, fails: bool) {
         let raw = rusqlite::Connection::open(self.directory.path().join("bridge.db")).unwrap();
-        let (from, to) = if fails { ("sessions", "elsewhere") } else { ("elsewhere", "sessions") };
+        let (from, to) = if fails { (table, "elsewhere") } else { ("elsewhere", table) };
         raw.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    }
+
+    /// Waits until a message waits no longer, as far as its session knows.
+    async fn waits_no_longer(&self, message: &Message) {
+        loop {
+            let mut asked = [message.clone()];
+            asked[0].status.waits_for = None;
+            self.registry.describe(&message.status.session, &mut asked).await.unwrap();
+            if asked[0].status.waits_for.is_none() {
+                return;
+            }
+        }
     }
 
     /// Waits until the session has something that it could not store.
@@ -301,6 +317,56 @@ async fn messages_that_are_asked_for_together_are_flushed_together_and_a_repetit
     // Another message under an id that is taken is refused, and is not sent.
     assert!(matches!(bench.registry.send("a", text(&ids[2], "+15550002")).await, Err(Refusal::OtherMessage)));
     assert_eq!(bench.shared.outboxes.waiting(), 15);
+}
+
+/// Sends a message up to the server's word that it has it.
+async fn acknowledged(client: &mut Running, id: &str) {
+    let Command::Send(outgoing, answer) = told(client).await else { panic!("it is handed over") };
+    assert_eq!(outgoing.id, id);
+    answer.give(Ok(Delivery::HandedOver { keyed: true }));
+    client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
+}
+
+#[tokio::test]
+async fn a_session_goes_on_while_it_is_written_that_a_message_was_sent() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let id = "3EB0000000000001";
+    let (message, _) = bench.registry.send("a", text(id, "+15550001")).await.unwrap().unwrap();
+    let gate = Arc::clone(&bench.gate);
+    let closed = gate.lock().await;
+    acknowledged(&mut client, id).await;
+    // Less than the store may take for it.
+    tokio::time::timeout(Duration::from_secs(9), bench.waits_no_longer(&message)).await.expect("the session answers");
+    assert_eq!(bench.shared.outboxes.waiting(), 1, "it is written");
+    drop(closed);
+    assert!(matches!(bench.registry.call_back("a", id.to_owned()).await, Err(Refusal::TooLate)));
+}
+
+#[tokio::test]
+async fn that_a_message_was_sent_is_written_once_the_store_takes_it() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let (first, second) = ("3EB0000000000001", "3EB0000000000002");
+    let (message, _) = bench.registry.send("a", text(first, "+15550001")).await.unwrap().unwrap();
+    bench.table_fails("messages", true);
+    acknowledged(&mut client, first).await;
+    tokio::time::timeout(PATIENCE, bench.waits_no_longer(&message)).await.expect("the session takes it in");
+    // Once there is an answer the other was tried; both may have failed together.
+    let _ = bench.shared.store.apply(vec![Change::Nothing]).await;
+    bench.table_fails("messages", false);
+    let sent = async {
+        loop {
+            let message = bench.shared.store.reader.message("a", first).await.unwrap().unwrap();
+            if message.status.state == MessageState::Sent {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.expect("it is written");
+    bench.registry.send("a", text(second, "+15550001")).await.unwrap().unwrap();
+    acknowledged(&mut client, second).await;
 }
 
 /// Takes as long as the store may take, 10 s.

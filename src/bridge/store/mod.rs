@@ -113,18 +113,47 @@ impl Store {
         self.apply_within(LIMIT, changes).await
     }
 
+    /// The same without waiting for the disk: what is asked for after this is made later. What came of it is told by what is returned.
+    pub async fn begin(
+        &self,
+        changes: Vec<Change>,
+    ) -> impl Future<Output = Result<Vec<Told>, StoreError>> + Send + use<> {
+        let begun = timeout(LIMIT, self.ask(changes)).await;
+        let store = self.clone();
+        async move {
+            match begun {
+                Ok(Ok(written)) => timeout(LIMIT, answer(written)).await.unwrap_or_else(|_| store.is_slow(LIMIT)),
+                Ok(Err(error)) => Err(error),
+                Err(_) => store.is_slow(LIMIT),
+            }
+        }
+    }
+
     async fn apply_within(&self, limit: Duration, changes: Vec<Change>) -> Result<Vec<Told>, StoreError> {
-        timeout(limit, self.queue(changes)).await.unwrap_or_else(|_| {
-            self.failing.store(true, Ordering::Relaxed);
-            Err(StoreError::Slow(limit))
-        })
+        timeout(limit, self.queue(changes)).await.unwrap_or_else(|_| self.is_slow(limit))
+    }
+
+    fn is_slow<T>(&self, limit: Duration) -> Result<T, StoreError> {
+        self.failing.store(true, Ordering::Relaxed);
+        Err(StoreError::Slow(limit))
     }
 
     async fn queue(&self, changes: Vec<Change>) -> Result<Vec<Told>, StoreError> {
+        answer(self.ask(changes).await?).await
+    }
+
+    async fn ask(&self, changes: Vec<Change>) -> Result<Written, StoreError> {
         let (done, written) = oneshot::channel();
         self.queue.send(Write { changes, done }).await.map_err(|_| StoreError::Closed)?;
-        written.await.map_err(|_| StoreError::Closed)?
+        Ok(written)
     }
+}
+
+/// What the thread that writes will say.
+type Written = oneshot::Receiver<Result<Vec<Told>, StoreError>>;
+
+async fn answer(written: Written) -> Result<Vec<Told>, StoreError> {
+    written.await.map_err(|_| StoreError::Closed)?
 }
 
 fn read(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {

@@ -3,7 +3,7 @@
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -14,10 +14,13 @@ use super::{Change, StoreError, Told};
 /// Writes that may wait; beyond it the writers do.
 pub(super) const QUEUE: usize = 256;
 
-/// After so many writes in one transaction more are coming: those that are answered ask again.
-const BUSY: usize = 8;
-/// How long the first of the next ones then waits for others. A flush takes longer than that, and who writes alone does not wait.
+/// When there is a write more often than this, a transaction waits for others: what each costs by itself is then more than there is
+/// to spend.
+const BUSY: Duration = Duration::from_micros(160);
+/// How long it waits.
 const LINGER: Duration = Duration::from_millis(2);
+/// Over so long writes are counted.
+const WINDOW: Duration = Duration::from_millis(100);
 
 /// Changes that are made together or not at all, and where to say so.
 pub(super) struct Write {
@@ -35,9 +38,9 @@ pub(super) fn run(
     commits: &AtomicU64,
     listener: &dyn Fn(&Told),
 ) {
-    let mut last = 0;
+    let mut rate = Rate::new(Instant::now());
     while let Some(first) = queue.blocking_recv() {
-        if last >= BUSY {
+        if rate.is_busy() {
             thread::sleep(LINGER);
         }
         let mut batch = vec![first];
@@ -46,7 +49,7 @@ pub(super) fn run(
         {
             batch.push(next);
         }
-        last = batch.len();
+        rate.count(batch.len(), Instant::now());
         let result = commit(&mut connection, &batch);
         failing.store(result.is_err(), Ordering::Relaxed);
         commits.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
@@ -57,6 +60,34 @@ pub(super) fn run(
         for (write, result) in batch.into_iter().zip(results) {
             // Whoever asked may be gone; what was asked is written all the same.
             let _ = write.done.send(result);
+        }
+    }
+}
+
+/// How often there is a write. Not how many are in a transaction: one that has waited has many because it did.
+struct Rate {
+    since: Instant,
+    writes: u32,
+    busy: bool,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self { since: now, writes: 0, busy: false }
+    }
+
+    /// Whether there were many of late.
+    fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// There were so many more.
+    fn count(&mut self, writes: usize, now: Instant) {
+        self.writes = self.writes.saturating_add(u32::try_from(writes).unwrap_or(u32::MAX));
+        let past = now - self.since;
+        if past >= WINDOW {
+            self.busy = past <= BUSY * self.writes;
+            (self.since, self.writes) = (now, 0);
         }
     }
 }
@@ -81,4 +112,31 @@ fn commit(connection: &mut Connection, batch: &[Write]) -> Result<Vec<Result<Vec
     }
     transaction.commit().map_err(failed)?;
     Ok(results)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_waits_for_others_only_where_there_are_many() {
+        let mut now = Instant::now();
+        let mut rate = Rate::new(now);
+        let mut writes_every = |rate: &mut Rate, writes: usize, pause: Duration| {
+            for _ in 0..200 {
+                now += pause;
+                rate.count(writes, now);
+            }
+            rate.is_busy()
+        };
+        let millis = Duration::from_millis;
+        assert!(!writes_every(&mut rate, 1, millis(100)));
+        // Many in each, and few in all.
+        assert!(!writes_every(&mut rate, 100, millis(50)));
+        assert!(writes_every(&mut rate, 7, millis(1)));
+        // Also while they wait for one another.
+        assert!(writes_every(&mut rate, 70, millis(10)));
+        assert!(!writes_every(&mut rate, 5, millis(1)));
+        assert!(!writes_every(&mut rate, 1, Duration::from_secs(5)));
+    }
 }

@@ -227,7 +227,10 @@ impl Stage {
         report.row(&row, "p50 ms", percentile(&samples, 50), None);
         report.row("  accepted", "p99 ms", percentile(&samples, 99), Some(5.0));
         let usage = Usage::of(self.bridge.pid());
-        report.row("bridge RSS after that, against idle", "times", usage.rss_mb / self.bridge_idle.rss_mb, Some(1.2));
+        let idle = self.bridge_idle.rss_mb;
+        report.row("bridge RSS while its sessions send, against idle", "times", usage.rss_mb / idle, Some(1.2));
+        let after = Usage::once_quiet(self.bridge.pid()).await;
+        report.row("bridge RSS once they are quiet again, against idle", "times", after.rss_mb / idle, None);
         report.row("gateway RSS after that", "MB", Usage::of(self.rest.program.pid()).rss_mb, Some(30.0));
     }
 
