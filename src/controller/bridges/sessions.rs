@@ -7,7 +7,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::{bridge_api::Session, drivers::Snapshot, platform::packed::Packed};
+use crate::{
+    bridge_api::Session,
+    drivers::Snapshot,
+    platform::packed::{Packed, Packer},
+};
 
 #[derive(Debug)]
 struct Known {
@@ -21,6 +25,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Sessions {
     by_id: HashMap<String, Known>,
+    packer: Packer<Session>,
     /// The last sessions that went, with the revision of that: the answer to a call from before must not bring one back.
     gone: VecDeque<(String, u64)>,
     revision: u64,
@@ -70,7 +75,7 @@ impl Sessions {
             Some((known, since)) if (&known.phase, known.phase_since) == (&session.phase, session.phase_since) => since,
             _ => session.phase_since.min(now),
         };
-        if let Some(packed) = Packed::of(&session) {
+        if let Some(packed) = self.packer.pack(&session) {
             self.by_id.insert(session.id, Known { session: Some(packed), since, revision: self.revision });
         }
         fresh

@@ -14,7 +14,7 @@ use super::{Change, Key, recent::Recent};
 use crate::platform::{
     kubernetes::{ObjectRef, version},
     lock,
-    packed::Packed,
+    packed::{Packed, Packer},
 };
 
 /// Hears of each change after it is kept, and of the object that was kept before.
@@ -25,6 +25,7 @@ pub struct Cache<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
     objects: Mutex<Objects<K>>,
+    packer: Packer<K>,
     listed: watch::Sender<bool>,
     /// Held while a change is kept and told, so that a listener hears everything in order.
     listener: Mutex<Option<Listener<K>>>,
@@ -78,7 +79,12 @@ impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache
     /// An empty cache.
     pub fn new() -> Self {
         let listed = watch::Sender::new(false);
-        Self(Arc::new(Shared { objects: Mutex::default(), listed, listener: Mutex::default() }))
+        Self(Arc::new(Shared {
+            objects: Mutex::default(),
+            packer: Packer::default(),
+            listed,
+            listener: Mutex::default(),
+        }))
     }
 
     /// The object with this key, if there is one.
@@ -190,7 +196,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache
     }
 
     fn put(&self, key: &Key, object: &K, ahead: Option<u64>) -> Option<Before<K>> {
-        let packed = Arc::new(Packed::of(object)?);
+        let packed = Arc::new(self.0.packer.pack(object)?);
         let object = Arc::new(object.clone());
         let mut objects = lock(&self.0.objects);
         let unpacked = objects.recent.get(key);
