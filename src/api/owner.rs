@@ -2,7 +2,10 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IntoDeserializer, value::Error as NoSuchWord},
+};
 
 use super::instance::{PRINTABLE, TRIMMED};
 use crate::platform::kubernetes::ObjectRef;
@@ -108,7 +111,7 @@ pub struct LedgerEntry {
     #[schemars(length(max = 400))]
     pub renaming_to: Option<String>,
     /// Why the instance is not accepted: it exists, but has to wait. Absent when it holds its slot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "waiting")]
     pub waiting: Option<Waiting>,
     /// Whether the instance is connected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -124,6 +127,13 @@ pub struct LedgerEntry {
 fn readable_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::Error> {
     let text = Option::<String>::deserialize(from)?;
     Ok(text.and_then(|text| text.parse().ok()).map(Time))
+}
+
+/// A word of a later release counts as the wait for a slot: the instance is not accepted, and the next settlement says why.
+fn waiting<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Waiting>, D::Error> {
+    let word = Option::<String>::deserialize(from)?;
+    let known = |word: String| Waiting::deserialize(IntoDeserializer::<NoSuchWord>::into_deserializer(word));
+    Ok(word.map(|word| known(word).unwrap_or(Waiting::LimitExceeded)))
 }
 
 /// What an instance that is not accepted waits for.

@@ -4,7 +4,10 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{IntoDeserializer, value::Error as NoSuchWord},
+};
 
 use super::conditions::CONNECTED;
 use crate::model::Sensitive;
@@ -18,7 +21,7 @@ pub struct WhatsAppInstanceStatus {
     pub observed_generation: Option<i64>,
 
     /// Where the session stands, in one word. For display only: programs should read the conditions it is derived from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
     pub phase: Option<Phase>,
 
     /// Conditions: Accepted, BridgeAvailable, Paired, Connected and their summary Ready ("can send now").
@@ -83,6 +86,13 @@ impl WhatsAppInstanceStatus {
     pub fn is_connected(&self) -> bool {
         self.true_because(CONNECTED).is_some()
     }
+}
+
+/// A word of a later release counts as none: it is derived, and the next reconcile writes it anew. An object that cannot be read would
+/// stay as it is for ever.
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Phase>, D::Error> {
+    let word = Option::<String>::deserialize(from)?;
+    Ok(word.and_then(|word| Phase::deserialize(IntoDeserializer::<NoSuchWord>::into_deserializer(word)).ok()))
 }
 
 /// Where a session stands, in one word; derived from the conditions.

@@ -105,6 +105,11 @@ impl DataDir {
         self.root.join("bridge.db")
     }
 
+    /// The page that tells the version of the web client, as it was last.
+    pub fn page(&self) -> PathBuf {
+        self.root.join("sw.js")
+    }
+
     /// How many bytes it takes, and how many of them are the bridge's own tables with their log of changes.
     pub async fn bytes(&self) -> io::Result<(u64, u64)> {
         let (root, tables) = (self.root.clone(), self.tables());
@@ -124,6 +129,11 @@ impl DataDir {
     /// The directory of everything that belongs to session `id` alone. Ids are checked at the door and cannot climb.
     pub fn session(&self, id: &str) -> PathBuf {
         self.sessions().join(id)
+    }
+
+    /// Where keys of session `id` go that are of no use to it. They may be another session's, or be mended by somebody.
+    pub fn lost(&self, id: &str) -> PathBuf {
+        self.root.join("lost").join(id)
     }
 
     /// The keys of session `id`.

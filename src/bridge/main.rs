@@ -136,11 +136,12 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         session.kept.taken_up_by(&presented);
     }
     let listeners = serve::bind(&args).await?;
+    let backend = Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version, data.page()));
     let shared = Arc::new(Shared {
         keys: Arc::new(KeyFiles::new(data.clone())),
         data,
         clients,
-        backend: Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version)),
+        backend,
         store,
         feed,
         outboxes,

@@ -133,6 +133,13 @@ impl OwnerShare {
 }
 
 impl OwnerCounts {
+    /// How many owners have room for as many as they have and no more, and how many instances wait for a slot.
+    #[cfg(test)]
+    pub fn told(&self) -> (i64, i64) {
+        let at_limit = self.owners.get_or_create_owned(&OwnerStateLabel { state: "AtLimit" }).get();
+        (at_limit, self.waiting("LimitExceeded").get())
+    }
+
     /// An owner's object was one thing and is another now; none where there is none.
     pub fn change(&self, before: Option<&WhatsAppOwner>, after: Option<&WhatsAppOwner>) {
         let (before, after) = (before.and_then(OwnerShare::of), after.and_then(OwnerShare::of));

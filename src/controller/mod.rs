@@ -80,8 +80,12 @@ pub async fn run(
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances: Arc::clone(&instances) };
     let (objects, bridge_objects, namespaces) = (Cache::new(), Cache::new(), Cache::new());
     let all_bridges = settings.bridge_selector.as_ref().map(|_| Cache::new());
-    let (owners, woken_owners) =
-        Owners::new(owner_objects.clone(), NamespaceScope::of(&settings.namespaces), settings.max_instances_per_owner);
+    let (owners, woken_owners) = Owners::new(
+        owner_objects.clone(),
+        NamespaceScope::of(&settings.namespaces),
+        settings.max_instances_per_owner,
+        metrics.owners(),
+    );
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
     let (events, scribe) = Events::new(metrics.events_dropped());
@@ -124,15 +128,8 @@ pub async fn run(
     namespaces.listen(namespace_told(listeners.clone()));
     until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
     let told = {
-        let (owners, counts) = (Arc::clone(&owners), metrics.owners());
-        move |before: Option<Arc<WhatsAppOwner>>, change| {
-            match &change {
-                Change::Present(_, after) => counts.change(before.as_deref(), Some(after)),
-                Change::Gone(_) => counts.change(before.as_deref(), None),
-                Change::Listed => {}
-            }
-            owners.object_changed(before.as_deref(), change);
-        }
+        let owners = Arc::clone(&owners);
+        move |before: Option<Arc<WhatsAppOwner>>, change| owners.object_changed(before.as_deref(), change)
     };
     owner_objects.listen(told);
     until(&stop, async move { bridges.report(gone_bridges).await });
@@ -273,7 +270,7 @@ mod tests {
             all_bridges: None,
             namespaces_are_ours: false,
             namespaces: Cache::new(),
-            owners: Owners::new(Cache::new(), NamespaceScope::All, 10).0,
+            owners: Owners::new(Cache::new(), NamespaceScope::All, 10, metrics::OwnerCounts::default()).0,
             links: Arc::default(),
             events: Events::new(Default::default()).0,
             metrics: ReconcileMetrics::register(&Metrics::default(), 1),

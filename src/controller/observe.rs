@@ -95,7 +95,8 @@ fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Opti
 fn candidates(context: &Context) -> Vec<Candidate> {
     let load = |bridge: &WhatsAppBridge| {
         let each = drivers::endpoints(bridge).into_iter().map(|(binding, _)| ShardLoad {
-            bound: context.instances.bound(&binding),
+            // Some sessions may be nobody's here, and take their room on the bridge all the same.
+            bound: context.instances.bound(&binding).max(context.links.get(&binding).map_or(0, |link| link.sessions())),
             link: context.links.get(&binding).map_or(LinkState::Unknown, |link| link.look("").0),
             name: binding.shard,
         });

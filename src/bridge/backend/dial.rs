@@ -8,13 +8,12 @@ use std::{io, time::Duration};
 
 use axum::http::{HeaderValue, Uri, header};
 use thiserror::Error;
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_websockets::{ClientBuilder, MaybeTlsStream, WebSocketStream};
 use wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
 use whatsapp_rust_tokio_transport::{Connector, default_tls_connector};
+
+use super::names::Names;
 
 /// How long an address may take when there is another one to try: the library gives up a dial after 20 s (client.rs,
 /// `TRANSPORT_CONNECT_TIMEOUT`).
@@ -44,7 +43,7 @@ pub enum DialError {
 ///
 /// # Errors
 /// When no WebSocket is open in the end.
-pub async fn dial(url: Option<&str>) -> Result<Socket, DialError> {
+pub async fn dial(url: Option<&str>, names: &Names) -> Result<Socket, DialError> {
     let url = url.unwrap_or(WHATSAPP_WEB_WS_URL);
     let uri: Uri = url.parse().map_err(|_| DialError::Address(url.to_owned()))?;
     // An IPv6 address is bracketed in a URL, and nowhere else.
@@ -58,7 +57,7 @@ pub async fn dial(url: Option<&str>) -> Result<Socket, DialError> {
     };
     let port = uri.port_u16().unwrap_or(port);
     let there = format!("{host}:{port}");
-    let socket = connect(&host, port).await;
+    let socket = connect(&host, port, names).await;
     let socket = socket.map_err(|error| DialError::Unreachable(there.clone(), error))?;
     // Without it everything works, only slower.
     let _ = socket.set_nodelay(true);
@@ -74,8 +73,8 @@ pub async fn dial(url: Option<&str>) -> Result<Socket, DialError> {
 }
 
 /// Connects to the first of a name's addresses that answers.
-async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut addresses = lookup_host((host, port)).await?.peekable();
+async fn connect(host: &str, port: u16, names: &Names) -> io::Result<TcpStream> {
+    let mut addresses = names.addresses(host, port).await?.into_iter().peekable();
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     while let Some(address) = addresses.next() {
         let connecting = TcpStream::connect(address);
@@ -128,7 +127,8 @@ mod tests {
 
     #[tokio::test]
     async fn failures_are_told_apart_by_how_far_it_came() {
-        let said = async |url: String| dial(Some(&url)).await.map(drop).unwrap_err();
+        let names = Names::default();
+        let said = async |url: String| dial(Some(&url), &names).await.map(drop).unwrap_err();
         let port = intercepting().await;
         assert!(matches!(said(format!("wss://localhost:{port}/ws/chat")).await, DialError::Intercepted(..)));
         assert!(matches!(said(format!("ws://localhost:{port}/ws/chat")).await, DialError::TurnedAway(..)));

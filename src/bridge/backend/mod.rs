@@ -4,6 +4,7 @@ mod command;
 mod dial;
 pub mod http;
 mod library;
+mod names;
 mod presence;
 #[cfg(test)]
 pub mod script;

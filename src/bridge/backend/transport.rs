@@ -17,7 +17,10 @@ use whatsapp_rust::{
 };
 use whatsapp_rust_tokio_transport::from_websocket;
 
-use super::dial::{DialError, dial};
+use super::{
+    dial::{DialError, dial},
+    names::Names,
+};
 
 /// A connection on which nothing at all came for this long before the login is dead. (After the login answers count, see
 /// [`super::watchdog`].)
@@ -208,13 +211,14 @@ fn cause(record: ConnectionRecord) -> SessionReason {
 /// Makes transports to one address and records how far each came.
 pub struct RecordingFactory {
     url: Option<String>,
+    names: Names,
     recorder: ConnectionRecorder,
 }
 
 impl RecordingFactory {
     /// Transports to `url`, or to WhatsApp itself.
-    pub fn new(url: Option<&str>, recorder: ConnectionRecorder) -> Self {
-        Self { url: url.map(str::to_owned), recorder }
+    pub fn new(url: Option<&str>, names: Names, recorder: ConnectionRecorder) -> Self {
+        Self { url: url.map(str::to_owned), names, recorder }
     }
 }
 
@@ -224,7 +228,7 @@ impl TransportFactory for RecordingFactory {
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
         let handle = self.recorder.begin();
-        let (transport, arriving) = match dial(self.url.as_deref()).await {
+        let (transport, arriving) = match dial(self.url.as_deref(), &self.names).await {
             Ok(socket) => from_websocket(socket),
             Err(error) => {
                 tracing::warn!(%error, "the connection to WhatsApp was not opened");

@@ -4,6 +4,7 @@
 //! `info`. That is why no bridge from the `log` crate to `tracing` is installed in this program.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -32,6 +33,7 @@ use super::{
     Backend, Command, Commands, EventSink, Refused,
     http::Http,
     library,
+    names::Names,
     presence::Presence,
     sending::{self, Addresses},
     stanzas::{Remark, Stanzas},
@@ -67,15 +69,18 @@ const BUILDS: usize = 8;
 pub struct WhatsApp {
     url: Option<String>,
     version: Option<(u32, u32, u32)>,
+    names: Names,
     http: Http,
     builds: Semaphore,
 }
 
 impl WhatsApp {
     /// Clients that connect to `url` (WhatsApp itself without one), presenting themselves as `version` of the web client (the
-    /// current one, asked for over HTTP, without one).
-    pub fn new(url: Option<String>, version: Option<(u32, u32, u32)>) -> Self {
-        Self { url, version, http: Http::default(), builds: Semaphore::new(BUILDS) }
+    /// current one, asked for over HTTP and kept in the file `page`, without one).
+    pub fn new(url: Option<String>, version: Option<(u32, u32, u32)>, page: PathBuf) -> Self {
+        let names = Names::default();
+        let http = Http::new(names.clone(), page);
+        Self { url, version, names, http, builds: Semaphore::new(BUILDS) }
     }
 
     async fn build(
@@ -100,7 +105,7 @@ impl WhatsApp {
         };
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
-            .with_transport_factory(RecordingFactory::new(self.url.as_deref(), recorder.clone()))
+            .with_transport_factory(RecordingFactory::new(self.url.as_deref(), self.names.clone(), recorder.clone()))
             .with_http_client(self.http.clone())
             .with_runtime(TokioRuntime)
             .with_device_props(wacore::store::device::DevicePropsOverride::new().with_os(DEVICE_NAME))
@@ -153,7 +158,7 @@ impl Backend for WhatsApp {
                     return End::Failed(reason);
                 }
                 () = &mut dead => {
-                    handle.shutdown().await;
+                    give_up(id, handle).await;
                     return End::Failed(SessionReason::ServerNotAnswering);
                 }
                 command = commands.next() => match command {
@@ -167,7 +172,7 @@ impl Backend for WhatsApp {
                         tokio::spawn(async move { answer.give(Ok(sending::send(&client, &addresses, *message).await)) });
                     }
                     Command::GiveUp => {
-                        handle.shutdown().await;
+                        give_up(id, handle).await;
                         return End::Failed(SessionReason::ServerNotAnswering);
                     }
                     Command::Stop => {
@@ -177,6 +182,17 @@ impl Backend for WhatsApp {
                 },
             }
         }
+    }
+}
+
+/// How long a client may take to hang up on a server that is given up. It waits for what it is sending, which ends with the
+/// connection: after a quarter of an hour, or never where the other side lives and takes nothing.
+const HANGS_UP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Brings a client to its end whose server does not answer. Dropped, it cannot use its keys any more.
+async fn give_up(id: &str, handle: BotHandle) {
+    if tokio::time::timeout(HANGS_UP_WITHIN, handle.shutdown()).await.is_err() {
+        tracing::warn!(session = id, "the client cannot hang up on a server that does not answer and is dropped");
     }
 }
 

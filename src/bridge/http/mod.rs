@@ -19,10 +19,10 @@ use axum::{
     routing::{get, post},
 };
 use tokio_util::sync::CancellationToken;
-use whatsapp_operator::bridge_api::{LONGEST_BATCH, LONGEST_TEXT};
+use whatsapp_operator::bridge_api::{LONGEST_BATCH, LONGEST_TEXT, MOST_LOADS};
 
 use self::{failure::Failure, guard::guard, token::Token};
-use crate::sessions::{Registry, Shared};
+use crate::sessions::{LONGEST_ID, Registry, Shared};
 
 #[cfg(test)]
 mod wire_tests;
@@ -32,6 +32,9 @@ const MAX_BODY: usize = 16 * 1024;
 
 /// The longest text, every character of which may take six bytes in JSON, and the fields around it.
 const MAX_MESSAGE: usize = 6 * LONGEST_TEXT + 16 * 1024;
+
+/// As many sessions as may be asked about, and a recipient.
+const LONGEST_LOAD: usize = MOST_LOADS * (LONGEST_ID + 4) + 1024;
 
 /// What requests are answered from.
 #[derive(Clone)]
@@ -62,7 +65,7 @@ pub fn api(api: Api) -> Router {
         )
         .route("/v1/sessions/{id}/messages", get(messages::list))
         .route("/v1/messages/events", get(messages::follow))
-        .route("/v1/messages/load", post(messages::load))
+        .route("/v1/messages/load", post(messages::load).layer(DefaultBodyLimit::max(LONGEST_LOAD)))
         .route("/v1/messages/batch", post(batch::put).layer(DefaultBodyLimit::max(LONGEST_BATCH)))
         .route("/v1/claims/{key}", get(messages::claimed).put(messages::claim))
         .route("/v1/events", get(events::follow))

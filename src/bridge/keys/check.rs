@@ -46,13 +46,13 @@ impl Found {
     }
 }
 
-/// Reads the file at `path`. An error says nothing about the keys: the disk is full, or a file too many is open.
+/// Reads the file at `path`. An error says nothing about the keys: the disk is full, a file too many is open, or the file is
+/// another user's, as after a restore.
 pub(super) fn look(path: &Path) -> Result<Found, KeysError> {
     let size = match fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(found) if !found.is_file() => return Ok(Found::Unreadable),
         Ok(found) => found.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Found::Unreadable),
         Err(source) => return Err(KeysError::Disk { doing: "look at", source }),
     };
     match size {

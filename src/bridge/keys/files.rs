@@ -10,8 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use super::{KeyStore, KeysError, Lease, Linked, check::look, file::KeyFile};
+use super::{KeyStore, KeysError, Lease, Linked, LostKeys, check::look, file::KeyFile};
 use crate::data::{DataDir, bytes};
 
 /// A file of keys that was not used for this long is closed. Opening it again takes half a millisecond.
@@ -35,6 +36,19 @@ impl KeyFiles {
         Arc::clone(self.files().entry(session.to_owned()).or_insert_with(new))
     }
 
+    /// Moves keys away that are of no use to the session, and makes room for new ones.
+    async fn set_aside(&self, session: &str) -> Result<(), KeysError> {
+        let (directory, lost) = (self.data.session(session), self.data.lost(session));
+        let aside = lost.join(Timestamp::now().as_millisecond().to_string());
+        tracing::warn!(session, aside = %aside.display(), "its keys are kept, until the session is deleted");
+        let moved = move || {
+            fs::create_dir_all(&lost)?;
+            fs::rename(&directory, aside)?;
+            fs::create_dir_all(directory)
+        };
+        on_a_thread("set aside", moved).await
+    }
+
     fn files(&self) -> MutexGuard<'_, HashMap<String, Arc<KeyFile>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,10 +69,23 @@ impl KeyStore for KeyFiles {
             Ok(look(looked_at.path()))
         })
         .await??;
-        if !found.serves(linked).map_err(KeysError::Lost)? {
-            tracing::warn!(session, ?found, "the session is not linked and its keys are of no use: it gets new ones");
-            let directory = self.data.session(session);
-            on_a_thread("replace", move || remove(&directory).and_then(|()| fs::create_dir_all(&directory))).await?;
+        match found.serves(linked) {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!(
+                    session,
+                    ?found,
+                    "the session is not linked and its keys are of no use: it gets new ones"
+                );
+                self.set_aside(session).await?;
+            }
+            Err(lost) => {
+                // Or the next client, which has none to look for, would take another account's.
+                if lost != LostKeys::Missing {
+                    self.set_aside(session).await?;
+                }
+                return Err(KeysError::Lost(lost));
+            }
         }
         Ok(Box::new(file.lease(&mut access)))
     }
@@ -66,8 +93,8 @@ impl KeyStore for KeyFiles {
     async fn erase(&self, session: &str) -> Result<(), KeysError> {
         let file = self.file(session);
         let access = file.take_over().await?;
-        let directory = self.data.session(session);
-        on_a_thread("delete", move || remove(&directory)).await?;
+        let (directory, lost) = (self.data.session(session), self.data.lost(session));
+        on_a_thread("delete", move || remove(&directory).and_then(|()| remove(&lost))).await?;
         // Nobody can use it any more: a session of the same name gets another one.
         self.files().remove(session);
         drop(access);

@@ -249,8 +249,20 @@ async fn lost_keys_are_told_apart() {
         ("foreign", LostKeys::Foreign),
     ] {
         assert_eq!(bench.loses(session).await, lost, "{session}");
-        assert_eq!(bench.loses(session).await, lost, "{session}, asked again");
+        // They are out of the way: whatever the session does next, it does not use them.
+        assert_eq!(bench.loses(session).await, LostKeys::Missing, "{session}, asked again");
+        if lost != LostKeys::Missing {
+            let lease = bench.files.lease(session, None).await.unwrap();
+            assert!(!lease.keys().exists().await.unwrap(), "{session}");
+            lease.close().await;
+        }
     }
+    // And can be had back, until the session is deleted.
+    let aside = bench.directory.path().join("lost").join("foreign");
+    let found: Vec<_> = fs::read_dir(&aside).unwrap().map(|entry| entry.unwrap().path().join("keys.db")).collect();
+    assert!(matches!(found.as_slice(), [keys] if keys.is_file()), "{found:?}");
+    bench.files.erase("foreign").await.unwrap();
+    assert!(!aside.exists());
 }
 
 #[tokio::test]

@@ -509,14 +509,18 @@ fn connected(state: &mut State, now: Timestamp) {
 }
 
 /// The first time, nothing but a wait follows, and one more login that asks again: keys that were deleted for a mistake of
-/// the server's are lost for good. A device that was never linked is only refused.
+/// the server's are lost for good. Such a mistake may last for a while, so the wait is half a minute. A device that was never linked
+/// is only refused.
 fn unauthorized(state: &mut State, now: Timestamp) {
     if state.kept.paired && state.unauthorized > 0 && !held(state, now) {
         return logged_out(state, now);
     }
-    failed(state, SessionReason::ServerRefused, now);
     if state.kept.paired {
+        state.failures = state.failures.max(TOO_MANY);
+        failed(state, SessionReason::ServerRefused, now);
         state.unauthorized += 1;
+    } else {
+        failed(state, SessionReason::ServerRefused, now);
     }
 }
 

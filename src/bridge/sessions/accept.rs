@@ -88,10 +88,16 @@ impl Actor {
             return;
         }
         let changes = std::mem::take(&mut batch.changes);
-        match self.shared.store.apply(changes).await {
-            Ok(told) => self.accepted(batch.accepted, batch.effects, told).await,
-            Err(error @ StoreError::Slow(_)) => self.undecided(batch, &error),
-            Err(error) => self.not_accepted(batch.accepted, batch.others, batch.effects, &error),
+        let error = match self.shared.store.apply(changes).await {
+            Ok(told) => return self.accepted(batch.accepted, batch.effects, told).await,
+            Err(error) => error,
+        };
+        // What was asked for before comes before it.
+        self.noted().await;
+        if matches!(error, StoreError::Slow(_)) {
+            self.undecided(batch, &error);
+        } else {
+            self.not_accepted(batch.accepted, batch.others, batch.effects, &error);
         }
     }
 

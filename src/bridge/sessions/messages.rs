@@ -104,6 +104,8 @@ impl Actor {
         if !changes.is_empty()
             && let Err(error) = self.shared.store.apply(changes.clone()).await
         {
+            // What was asked for before comes before it.
+            self.noted().await;
             return self.owe(Owed { changes, effects, ..Owed::default() }, error);
         }
         self.carry_out_messages(effects).await;
@@ -238,15 +240,16 @@ impl Actor {
         }
     }
 
-    /// Nothing waits for it: a receipt that gets lost in a crash costs the news, and what it says comes again with the next.
+    /// Nothing waits for it: a receipt that gets lost in a crash costs the news, and what it says comes again with the next. What the
+    /// store does not take it gets later, since the server has been told that the receipt arrived.
     fn receipt(&self, ids: Vec<String>, receipt: Receipt, at: Timestamp) {
         let session = self.state.id().to_owned();
         let change = |id| Change::Message(MessageChange::Receipt { session: session.clone(), id, receipt, at });
         let changes: Vec<Change> = ids.into_iter().map(change).collect();
-        let store = self.shared.store.clone();
+        let (store, loopback) = (self.shared.store.clone(), self.loopback.clone());
         tokio::spawn(async move {
-            if let Err(error) = store.apply(changes).await {
-                tracing::warn!(session, %error, "a receipt could not be noted");
+            if let Err(error) = store.apply(changes.clone()).await {
+                let _ = loopback.send(Input::Unwritten(changes, error));
             }
         });
     }

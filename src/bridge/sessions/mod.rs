@@ -16,6 +16,6 @@ mod tests;
 
 pub use accept::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;
-pub use refusal::{Refusal, check_id};
+pub use refusal::{LONGEST_ID, Refusal, check_id};
 pub use registry::{Limits, Registry};
 pub use shared::Shared;

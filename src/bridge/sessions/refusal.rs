@@ -87,10 +87,13 @@ pub enum Refusal {
     Keys(#[from] KeysError),
 }
 
+/// The longest id of a session, in bytes.
+pub const LONGEST_ID: usize = 64;
+
 /// Whether `id` may name a session: it becomes a directory and part of a path.
 pub fn check_id(id: &str) -> Result<(), Refusal> {
     let good = !id.is_empty()
-        && id.len() <= 64
+        && id.len() <= LONGEST_ID
         && !id.starts_with('.')
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     if good { Ok(()) } else { Err(Refusal::BadId) }

@@ -43,6 +43,8 @@ pub(super) enum Input {
     Permit(OwnedSemaphorePermit),
     /// A client on a message.
     Message(Generation, outbox::Event),
+    /// Changes of messages that the store did not take.
+    Unwritten(Vec<Change>, StoreError),
 }
 
 /// What has happened and cannot be refused, and the store would not take. Nothing else happens to the session until it does.
@@ -185,6 +187,7 @@ impl Actor {
             },
             Input::Permit(permit) => self.granted(permit).await,
             Input::Message(client, event) => self.told_by(client, event).await,
+            Input::Unwritten(changes, error) => self.owe(Owed { changes, ..Owed::default() }, error),
         }
     }
 
@@ -368,7 +371,11 @@ impl Actor {
         };
         let mut changes = vec![change];
         changes.extend(cause.map(|cause| Change::abandon(next.id(), cause)));
+        // What becomes of messages now would be told of those that are settled as well.
         self.noted().await;
+        if let Some(error) = self.failing() {
+            return Err(error);
+        }
         self.shared.store.apply(changes).await?;
         if cause.is_some() {
             self.outbox.clear();

@@ -40,6 +40,8 @@ const STEADY: Duration = Duration::from_secs(2);
 const FREE_RESTARTS: u32 = 2;
 /// A shard that was up may be gone this long (a restart) before its instances are told.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// For so long the API server fails to read a bridge's Secret before instances are told.
+const UNREAD: Duration = Duration::from_secs(30);
 /// A rotated token, and another authority, is picked up at least this often; a refused one at once.
 const TOKEN_CHECK: Duration = Duration::from_mins(10);
 
@@ -203,6 +205,7 @@ impl Link {
         let mut since = None;
         let mut pause = FIRST_PAUSE;
         let mut down_since: Option<Instant> = None;
+        let mut unread_since: Option<Instant> = None;
         let mut hasty = 0_u32;
         loop {
             let started = Instant::now();
@@ -218,6 +221,16 @@ impl Link {
             }
             if let Broken::Kubernetes(error) = &broken {
                 tracing::warn!(bridge = self.shard.name, %error, "the token of the bridge cannot be read; trying again");
+                // One that is there and fails over this very Secret may do so for long (a key of its encryption is gone, say), and
+                // new instances of other bridges wait for this shard.
+                if !error.is(|status| status.code == 500) {
+                    unread_since = None;
+                } else if unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
+                    && let Some(fault) = self
+                        .fault(&Broken::Credentials(self.wrong("the API server fails to read it; its log says why")))
+                {
+                    self.set_state(&self.steady(fault, true));
+                }
                 tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
                 pause = (pause * 2).min(LAST_PAUSE);
                 continue;
@@ -369,7 +382,7 @@ impl Link {
     /// credentials missing: the token before serves, or the link is not known to be anything yet.
     async fn credentials(&self, kubernetes: &Client) -> Result<Credentials, Broken> {
         let reference = &self.endpoint.credentials;
-        let wrong = |why| Broken::Credentials(CredentialsError::new(reference, why));
+        let wrong = |why| Broken::Credentials(self.wrong(why));
         let secrets: Api<Secret> = Api::namespaced(kubernetes.clone(), &reference.namespace);
         match call("read the bridge's token", CALL_TIMEOUT, secrets.get_opt(&reference.name)).await {
             Ok(Some(secret)) => drivers::credentials(&secret, reference).map_err(Broken::Credentials),
@@ -382,6 +395,15 @@ impl Link {
                 last.ok_or(Broken::Kubernetes(error))
             }
         }
+    }
+
+    fn wrong(&self, why: &'static str) -> CredentialsError {
+        CredentialsError::new(&self.endpoint.credentials, why)
+    }
+
+    /// How many sessions the shard holds, as it last listed them.
+    pub fn sessions(&self) -> usize {
+        lock(&self.shared).sessions.len()
     }
 
     fn fault(&self, broken: &Broken) -> Option<BridgeFault> {

@@ -116,7 +116,10 @@ impl Facts<'_> {
 
     /// Whether a shard that is just being listed may have the session of an instance that is not bound.
     pub fn may_be_on_a_shard(&self) -> bool {
-        let mut shards = self.candidates.iter().flat_map(|candidate| &candidate.shards);
+        let asked = self.instance.spec.bridge_ref.as_ref().map(|asked| asked.name.as_str());
+        let fits =
+            |candidate: &&Candidate| asked.is_none_or(|asked| candidate.bridge.metadata.name.as_deref() == Some(asked));
+        let mut shards = self.candidates.iter().filter(fits).flat_map(|candidate| &candidate.shards);
         self.binding.is_none() && shards.any(|shard| shard.link == LinkState::Unknown)
     }
 }

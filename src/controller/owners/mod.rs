@@ -18,7 +18,7 @@ use kube::ResourceExt;
 use tokio::{sync::mpsc, time::Instant};
 
 pub use self::settler::OwnerSettler;
-use super::decide::facts::Acceptance;
+use super::{decide::facts::Acceptance, metrics::OwnerCounts};
 use crate::{
     api::{InstanceRef, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerStatus, conditions},
     model::NamespaceScope,
@@ -44,6 +44,8 @@ pub struct Owners {
     /// The namespaces this operator looks after.
     scope: NamespaceScope,
     default_limit: u32,
+    /// Told of every version of an object that is seen first, by whichever way.
+    counts: OwnerCounts,
 }
 
 /// What is known of one owner beside their object.
@@ -111,9 +113,10 @@ impl Owners {
         objects: Cache<WhatsAppOwner>,
         scope: NamespaceScope,
         default_limit: u32,
+        counts: OwnerCounts,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
         let (wakes, woken) = mpsc::unbounded_channel();
-        (Arc::new(Self { states: Mutex::default(), objects, wakes, scope, default_limit }), woken)
+        (Arc::new(Self { states: Mutex::default(), objects, wakes, scope, default_limit, counts }), woken)
     }
 
     /// Notes what the watch says of an instance, before anybody decides about it.
@@ -148,6 +151,11 @@ impl Owners {
 
     /// Notes what the watch says of an owner's object.
     pub fn object_changed(&self, before: Option<&WhatsAppOwner>, change: Change<WhatsAppOwner>) {
+        match &change {
+            Change::Present(_, after) => self.counts.change(before, Some(after)),
+            Change::Gone(_) => self.counts.change(before, None),
+            Change::Listed => {}
+        }
         match change {
             // Under any other name it is nobody's ledger.
             Change::Present(key, object) if key.name == object_name(&object.spec.owner) => self.shown(before, &object),
@@ -228,7 +236,9 @@ impl Owners {
 
     /// Our own write, or a read that found another version than expected. Not a change of its own.
     fn record(&self, owner: &str, object: WhatsAppOwner) {
-        self.objects.keep_newer(object);
+        if let Some((before, after)) = self.objects.keep_newer(object) {
+            self.counts.change(before.as_deref(), Some(&after));
+        }
         let newest = self.object(owner).map(|object| version(&*object));
         let mut states = lock(&self.states);
         let state = states.entry(owner.to_owned()).or_default();
@@ -237,7 +247,9 @@ impl Owners {
 
     /// A call of ours found that the object is gone.
     fn found_gone(&self, object: &WhatsAppOwner) {
-        self.objects.drop_gone(object);
+        if let Some(gone) = self.objects.drop_gone(object) {
+            self.counts.change(Some(&gone), None);
+        }
         if self.object(&object.spec.owner).is_none() {
             self.gone(&object.spec.owner);
         }

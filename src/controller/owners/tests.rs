@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::Owners;
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner},
-    controller::{decide::facts::Acceptance, fixtures::named},
+    controller::{decide::facts::Acceptance, fixtures::named, metrics::OwnerCounts},
     platform::watch::{Cache, Change},
 };
 
@@ -30,7 +30,7 @@ fn ledger(version: &str, entries: &[(&str, Option<&str>)]) -> WhatsAppOwner {
 }
 
 fn owners() -> (Arc<Owners>, UnboundedReceiver<String>) {
-    Owners::new(Cache::new(), crate::model::NamespaceScope::All, 10)
+    Owners::new(Cache::new(), crate::model::NamespaceScope::All, 10, OwnerCounts::default())
 }
 
 /// The watch brings a change: first the cache has it, then the owners hear of it.
@@ -168,4 +168,30 @@ fn what_no_rule_asks_about_wakes_nobody() {
     owners.instance_changed(&named("team", "free"), None, Some(&free));
     assert!(woken.try_recv().is_err());
     assert_eq!(owners.acceptance(&free), (Acceptance::Accepted, false));
+}
+
+#[tokio::test]
+async fn what_is_counted_over_all_owners_is_what_their_ledgers_say_whoever_wrote_them() {
+    let (owners, _woken) = owners();
+    let heard = Arc::clone(&owners);
+    owners.objects.listen(move |before, change| heard.object_changed(before.as_deref(), change));
+    let watched = async |object: WhatsAppOwner| {
+        let change = Change::Present(named("", "alice"), object);
+        owners.objects.clone().follow(futures::stream::iter([vec![change]])).await;
+    };
+    let two = [("one", None), ("two", Some("LimitExceeded"))];
+    watched(ledger("1", &two[..1])).await;
+    assert_eq!(owners.counts.told(), (1, 0));
+    // Our own write comes back by the watch, and then somebody else's follows.
+    owners.record("alice", ledger("2", &two));
+    assert_eq!(owners.counts.told(), (1, 1));
+    watched(ledger("2", &two)).await;
+    assert_eq!(owners.counts.told(), (1, 1));
+    watched(ledger("3", &[two[0], two[1], ("three", Some("LimitExceeded"))])).await;
+    assert_eq!(owners.counts.told(), (1, 2));
+    // An older one that comes late counts for nothing.
+    owners.record("alice", ledger("2", &two[..1]));
+    assert_eq!(owners.counts.told(), (1, 2));
+    owners.found_gone(&ledger("3", &[]));
+    assert_eq!(owners.counts.told(), (0, 0));
 }

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::told::{Line, Outgoing, Told};
@@ -25,6 +25,8 @@ use crate::{
 
 /// Something comes from a bridge that is asked for what was missed, or it is given up.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long a stream may take for what it missed: others wait for their turn meanwhile, and its caller may read slowly.
+const CATCH_UP: Duration = Duration::from_secs(30);
 /// After so many news for others the stream says where it is: a bridge remembers some thousand.
 const UNTOLD: u32 = 1000;
 /// Why a stream says that messages were missed, and only those.
@@ -108,7 +110,8 @@ impl Moves {
         let Ok((mut events, _permit)) = feeds.since(shard, from).await else {
             return self.lost(shard, to, line, sessions).await;
         };
-        while let Ok(Some(Ok((at, event)))) = timeout(SILENCE, events.next()).await {
+        let until = Instant::now() + CATCH_UP;
+        while let Ok(Some(Ok((at, event)))) = timeout_at(until.min(Instant::now() + SILENCE), events.next()).await {
             match (at, event) {
                 (Some(at), MessageEvent::Moved(status)) => {
                     self.moved(shard, &at, &status, line, sessions).await?;
@@ -140,13 +143,19 @@ impl Moves {
         sessions: &str,
     ) -> Option<()> {
         let whole = match self.may_read(&status.session).await {
-            Ok(true) => self.gateway.feeds.message(shard, status).await,
-            Ok(false) => Ok(None),
-            Err(failure) => Err(failure),
+            Ok(true) => match self.gateway.feeds.message(shard, status).await {
+                Ok(whole) => whole,
+                // It is the caller's, so they may know that there was one.
+                Err(_) => return self.lost(shard, at, line, sessions).await,
+            },
+            Ok(false) => None,
+            Err(_) => {
+                self.doubt = true;
+                None
+            }
         };
-        self.doubt |= whole.is_err();
         self.places.set(shard, at);
-        let Ok(Some(whole)) = whole else {
+        let Some(whole) = whole else {
             self.untold += 1;
             if self.untold < UNTOLD {
                 return Some(());

@@ -40,6 +40,8 @@ const AHEAD: usize = 1024;
 const JOINING: Duration = Duration::from_secs(2);
 /// Streams that ask a bridge for what they missed, at once.
 const CATCHING_UP: usize = 16;
+/// How long one waits for those before it. Its own news wait meanwhile, so what it missed is then called missed.
+const TURN: Duration = Duration::from_secs(5);
 
 /// One piece of news from a shard.
 #[derive(Debug)]
@@ -150,10 +152,11 @@ impl Feeds {
     /// few do that at a time.
     ///
     /// # Errors
-    /// When the shard cannot be reached.
+    /// When the shard cannot be reached, or too many others ask.
     pub async fn since(&self, shard: &str, since: &Cursor) -> Result<(MessageEvents, OwnedSemaphorePermit), Failure> {
         let gone = || of_bridge(&BridgeError::StreamEnded);
-        let held = Arc::clone(&self.0.catching_up).acquire_owned().await.map_err(|_| gone())?;
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.0.catching_up).acquire_owned());
+        let held = turn.await.ok().and_then(Result::ok).ok_or_else(gone)?;
         let binding = self.binding(shard).ok_or_else(gone)?;
         let driver = self.0.bridges.shard(&binding).await?;
         let events = messages(&driver)?.events(Some(since)).await.map_err(|error| of_bridge(&error))?;

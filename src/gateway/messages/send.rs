@@ -159,12 +159,11 @@ struct Way {
 
 impl Way {
     /// That of a message with a key. Whoever claimed the key may not have got as far as the bridge, and may have given the message
-    /// more time: the bridge knows it again for as long as its expiry says that a key may name it.
-    fn of(claim: Claim, replayed: bool, bridge: Option<BridgeBinding>, expires_at: Timestamp) -> Option<Self> {
+    /// another time: it expires when the key says, or the key would be free again while it may still be repeated.
+    fn of(claim: Claim, replayed: bool, bridge: Option<BridgeBinding>) -> Option<Self> {
         let named = claim.place.split_once('/');
         let named = named.map(|(name, shard)| BridgeBinding { name: name.to_owned(), shard: shard.to_owned() });
-        let first = claim.expires_at.checked_sub(CLAIM_OUTLASTS).unwrap_or(expires_at);
-        let expires_at = expires_at.max(first);
+        let expires_at = claim.expires_at.checked_sub(CLAIM_OUTLASTS).unwrap_or(Timestamp::MIN);
         Some(Self { uid: claim.session, bridge: named.or(bridge)?, id: claim.message, expires_at, replayed })
     }
 }
@@ -188,12 +187,12 @@ async fn way(
         (Ok((bridge, sender)), Some(key)) => {
             let ours = (sender.uid.clone(), format!("{}/{}", bridge.name, bridge.shard), new_id());
             let (claim, new) = key.claim(gateway, caller, ours, expires_at).await?;
-            Way::of(claim, !new, Some(bridge), expires_at).ok_or_else(Failure::not_found)
+            Way::of(claim, !new, Some(bridge)).ok_or_else(Failure::not_found)
         }
         // A repetition is about whoever sent it, though nobody does now. Keys are the owner's own.
         (Err(nobody), Some(key)) if says_that_nobody_sends(&nobody) && owner == caller.user => {
             let claim = key.claimed(gateway, caller).await?;
-            let before = claim.and_then(|claim| Way::of(claim, true, None, expires_at));
+            let before = claim.and_then(|claim| Way::of(claim, true, None));
             let Some(before) = before else { return Err(nobody) };
             match gateway.index.known(drivers::instance_uid(&before.uid)) {
                 Some(known) if !may_send(gateway, caller, &known).await? => Err(nobody),
@@ -232,7 +231,9 @@ async fn sender(gateway: &Gateway, caller: &Caller, wanted: &Wanted, owner: &str
     match (&wanted.session, wanted.routing) {
         (Some(session), _) => {
             let found = gateway.index.known(drivers::instance_uid(session)).ok_or_else(Failure::not_found)?;
-            if may_send(gateway, caller, &found).await? { Ok(found) } else { Err(Failure::not_found()) }
+            // Keys are the owner's own: nobody uses another's by a session that is not that owner's.
+            let fits = owner == caller.user || found.owner.as_deref() == Some(owner);
+            if fits && may_send(gateway, caller, &found).await? { Ok(found) } else { Err(Failure::not_found()) }
         }
         (None, Routing::Primary) => primary(gateway, caller, owner).await,
         (None, Routing::Balanced) => {
@@ -325,6 +326,13 @@ fn new_id() -> String {
 async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Duration) -> Result<Message, Failure> {
     let deadline = tokio::time::Instant::now() + wait;
     let driver = gateway.bridges.shard(&way.bridge).await?;
+    if way.replayed && way.expires_at <= Timestamp::now() {
+        let found = before(gateway, &driver, way).await;
+        return found.map(|found| Message::of(&found)).map_err(|failure| match failure.code {
+            Code::NotFound | Code::NotPaired | Code::SessionGone => never_accepted(),
+            _ => failure,
+        });
+    }
     // From before the message is there, so that nothing is missed.
     let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
     let accepted = match messages(&driver)?.send(&way.uid, &way.id, spec).await {
@@ -359,6 +367,13 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
         Some(message) => Ok(message),
         None => Ok(look(&driver, way).await.unwrap_or(message)),
     }
+}
+
+fn never_accepted() -> Failure {
+    Failure::new(
+        Code::KeyReused,
+        "this idempotency key was used for a message whose time is over, and its bridge never accepted it; send it with a new key",
+    )
 }
 
 /// The message that a key was used for, of a session that its bridge does not have: a bridge of a release before does not look

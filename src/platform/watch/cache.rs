@@ -225,22 +225,24 @@ impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache
         }
     }
 
-    /// Takes in an object as a write or a read of our own returned it, unless a newer version is here. Nobody is told.
-    pub fn keep_newer(&self, mut object: K) {
+    /// Takes in an object as a write or a read of our own returned it, unless a newer version is here. Nobody is told: the watch, when
+    /// it shows that version, tells nothing new. Returns the object that is here now because of it, and the one before it.
+    pub fn keep_newer(&self, mut object: K) -> Option<(Option<Arc<K>>, K)> {
         // As the guard does for what the watch shows: nobody here reads them, and they can be larger than the object.
         object.meta_mut().managed_fields = None;
         let key = Key::new(ObjectRef::of(&object));
-        if self.get(&key).is_none_or(|known| version(&*known) < version(&object)) {
-            self.put(&key, &object, Some(version(&object)));
+        if self.get(&key).is_some_and(|known| version(&*known) >= version(&object)) {
+            return None;
         }
+        let before = self.put(&key, &object, Some(version(&object)));
+        Some((before.and_then(Before::unpack), object))
     }
 
-    /// Drops an object that a call of our own found gone, unless another of its name is here.
-    pub fn drop_gone(&self, gone: &K) {
+    /// Drops an object that a call of our own found gone, unless another of its name is here. Returns what was dropped.
+    pub fn drop_gone(&self, gone: &K) -> Option<Arc<K>> {
         let key = ObjectRef::of(gone);
-        if self.get(&key).is_some_and(|known| known.meta().uid == gone.meta().uid) {
-            self.remove(&key);
-        }
+        self.get(&key).filter(|known| known.meta().uid == gone.meta().uid)?;
+        self.remove(&key).and_then(Before::unpack)
     }
 }
 #[cfg(test)]
