@@ -15,6 +15,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::default::installed_in;
 use self::{default::DefaultBridge, secret::TokenSecret};
 use crate::{
     admission::certificates::{CertificateSecret, Lifetimes, ToldBy},
@@ -57,10 +58,10 @@ pub(super) const RIGHTS: &[Right] = &[
     Right {
         group: "whatsapp-operator.dev",
         resources: &["whatsappbridges"],
-        verbs: &["patch"],
+        verbs: &["get", "patch"],
         names: &["builtin"],
         reach: Cluster,
-        why: "keep it as it was installed; with another name in the file, its name",
+        why: "keep it as it was installed, unless it is another release's; with another name in the file, its name",
     },
 ];
 

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::json;
 use thiserror::Error;
 
-use super::RunError;
+use super::{RunError, bridge::installed_in};
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance, labels},
     cli::release::ReleaseArgs,
@@ -17,6 +17,7 @@ use crate::{
         kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing},
         lease::{self, Candidate},
         telemetry::{self, LogFormat},
+        watch::Guarded,
     },
 };
 
@@ -68,6 +69,17 @@ pub async fn release_instances(args: &ReleaseArgs) -> Result<(), RunError> {
         // An operator that is still ending would put the finalizers back.
         tracing::info!(namespace, lease = args.lease_name, "waiting until no operator holds the lease");
         Candidate::new(client.clone(), namespace, &args.lease_name, lease::identity()).acquire(|_| ()).await;
+    }
+    if let (Some(name), Some(namespace)) = (&args.default_bridge, &args.lease_namespace)
+        && let Some(theirs) = another(&Api::all(client.clone()), name, namespace).await?
+    {
+        tracing::warn!(
+            bridge = name,
+            namespace = theirs,
+            "the bridge is that of another installation, whose operator looks after the instances: they and it are left alone"
+        );
+        delete_lease(&Api::namespaced(client, namespace), &args.lease_name).await?;
+        return Ok(());
     }
     let of = |namespace: &String| Api::namespaced(client.clone(), namespace);
     let mut apis: Vec<Api<WhatsAppInstance>> = args.watch_namespaces.iter().map(of).collect();
@@ -147,6 +159,18 @@ async fn release(
         }
     }
     Ok(false)
+}
+
+/// The namespace of another installation that the bridge `name` belongs to, if it does.
+async fn another(api: &Api<Guarded<WhatsAppBridge>>, name: &str, ours: &str) -> Result<Option<String>, ReleaseError> {
+    match call("read it", CALL_TIMEOUT, api.get_opt(name)).await {
+        Ok(found) => {
+            let namespace = found.and_then(|found| found.0.ok()).and_then(|found| installed_in(&found));
+            Ok(namespace.filter(|namespace| namespace != ours))
+        }
+        Err(error) if error.is(is_missing) => Ok(None),
+        Err(source) => Err(ReleaseError::Bridge { name: name.to_owned(), source }),
+    }
 }
 
 /// Deletes the bridge of the installation, unless somebody else made it.

@@ -54,9 +54,8 @@ pub(super) fn prepare_up_to(layouts: usize, connection: &mut Connection) -> Resu
             "PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA busy_timeout = 5000;
-             -- The log of changes is written back after 64 MB: nobody is answered for the 10 ms that it takes, and the more changes
-             -- there are, the fewer pages are written twice. Under load its file is used again and not made anew, which is what
-             -- makes a flush slow.
+             -- After 64 MB the log of changes is begun anew, and what a thread of its own has not copied yet (`checkpoints`) is
+             -- copied within that commit. Under load its file is used again and not made anew, which is what makes a flush slow.
              PRAGMA wal_autocheckpoint = 16384;
              PRAGMA journal_size_limit = 67108864;",
         )

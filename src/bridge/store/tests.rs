@@ -106,7 +106,8 @@ async fn a_full_disk_is_called_so_and_tolerated() {
     let mut connection = Connection::open(&path).unwrap();
     layout::prepare(&mut connection).unwrap();
     connection.execute_batch("PRAGMA max_page_count = 4").unwrap();
-    let store = Store::write_to(connection, Reader::open(&path).unwrap(), |_| ()).unwrap();
+    let store =
+        Store::write_to(connection, Reader::open(&path).unwrap(), Checkpoints::start(&path).unwrap(), |_| ()).unwrap();
     saved(&store, "a", &kept("+15550001")).await.unwrap();
     let long = kept(&"5".repeat(20_000));
     let refused = saved(&store, "b", &long).await;

@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, StoreError, Told};
+use super::{Change, StoreError, Told, checkpoints::Checkpoints};
 
 /// Writes that may wait; beyond it the writers do.
 pub(super) const QUEUE: usize = 256;
@@ -34,8 +34,8 @@ pub(super) struct Write {
 pub(super) fn run(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Write>,
-    failing: &AtomicBool,
-    commits: &AtomicU64,
+    mut checkpoints: Checkpoints,
+    (failing, commits): (&AtomicBool, &AtomicU64),
     listener: &dyn Fn(&Told),
 ) {
     let mut rate = Rate::new(Instant::now());
@@ -50,6 +50,7 @@ pub(super) fn run(
             batch.push(next);
         }
         rate.count(batch.len(), Instant::now());
+        checkpoints.count(batch.len());
         let result = commit(&mut connection, &batch);
         failing.store(result.is_err(), Ordering::Relaxed);
         commits.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);

@@ -10,8 +10,14 @@ use thiserror::Error;
 use tokio::{fs, time::sleep};
 
 use crate::{
-    api::{WhatsAppBridge, labels::INSTALLER},
-    platform::kubernetes::{CALL_TIMEOUT, CallError, call},
+    api::{
+        WhatsAppBridge,
+        labels::{self, INSTALLER},
+    },
+    platform::{
+        kubernetes::{CALL_TIMEOUT, CallError, call},
+        watch::Guarded,
+    },
 };
 
 /// How often the file is read. The kubelet itself needs up to a minute to bring a change into a mount.
@@ -28,6 +34,11 @@ enum DefaultError {
     Parse { path: String, why: String },
     #[error("WhatsAppBridge {name}: {source}")]
     Apply { name: String, source: CallError },
+    #[error(
+        "WhatsAppBridge {name} is that of another installation, in namespace {namespace}: one installation serves a cluster, so \
+         uninstall one of the two. If that one is gone, delete the WhatsAppBridge"
+    )]
+    Anothers { name: String, namespace: String },
 }
 
 /// The file and the client.
@@ -76,12 +87,26 @@ impl DefaultBridge {
             return Ok(None);
         }
         let bridge = parse(&text).map_err(|why| DefaultError::Parse { path: path(), why })?;
-        let (api, name) = (Api::<WhatsAppBridge>::all(self.client.clone()), bridge.name_any());
+        let (api, name) = (Api::<Guarded<WhatsAppBridge>>::all(self.client.clone()), bridge.name_any());
+        let failed = |source| DefaultError::Apply { name: name.clone(), source };
+        let there = call("read it", CALL_TIMEOUT, api.get_opt(&name)).await.map_err(failed)?;
+        // Two that each put it right would take each other's sessions for lost. One that cannot be read is put right.
+        if let Some(namespace) = there.and_then(|there| there.0.ok()).and_then(|there| installed_in(&there))
+            && namespace != bridge.spec.credentials_secret_ref.namespace
+        {
+            return Err(DefaultError::Anothers { name, namespace });
+        }
         let parameters = PatchParams::apply(INSTALLER).force();
         let applied = call("apply it", CALL_TIMEOUT, api.patch(&name, &parameters, &Patch::Apply(&bridge))).await;
         applied.map_err(|source| DefaultError::Apply { name: name.clone(), source })?;
         Ok(Some((name, text)))
     }
+}
+
+/// The namespace of the installation that a bridge belongs to; nothing when somebody else made it.
+pub fn installed_in(bridge: &WhatsAppBridge) -> Option<String> {
+    let ours = bridge.labels().get(labels::MANAGED_BY).is_some_and(|by| by == "whatsapp-operator");
+    ours.then(|| bridge.spec.credentials_secret_ref.namespace.clone())
 }
 
 fn parse(text: &str) -> Result<WhatsAppBridge, String> {
