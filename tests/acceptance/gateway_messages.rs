@@ -135,6 +135,12 @@ async fn what_is_somebody_elses_is_not_there_until_rbac_says_so() {
 
     send(&rest, &other, SEND, &through, None).await.refused(404, "NotFound");
     send(&rest, &other, &as_owner, &without, None).await.refused(409, "NoPrimary");
+    // Nor are the owner's keys: somebody with a session of their own neither uses one up nor finds out whether it was used.
+    let theirs = connected(&world, &rest, &other, "Theirs", "+15550203012").await;
+    let through_theirs = json!({"recipient": friend, "message": "Hello", "session_id": theirs});
+    send(&rest, &other, &as_owner, &through_theirs, Some("order-1001")).await.refused(404, "NotFound");
+    send(&rest, &owner, SEND, &through, Some("order-1001")).await.data(202);
+    send(&rest, &other, &as_owner, &through_theirs, Some("order-1001")).await.refused(404, "NotFound");
     rest.get(&other, &path).await.refused(404, "MessageNotFound");
     rest.get(&other, &format!("/api/v1/messages/list/?session_id={id}")).await.refused(404, "MessageNotFound");
     rest.post(&other, &path.replace("/messages/", "/messages/cancel/")).await.refused(404, "MessageNotFound");

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use whatsapp_operator::bridge_api::{Capability, Info, Session, SessionPhase, SessionReason};
+use whatsapp_operator::bridge_api::{Capability, Info, MOST_LOADS, Session, SessionPhase, SessionReason};
 
 use super::{Api, api, token::Token};
 use crate::{
@@ -331,4 +331,19 @@ async fn a_repetition_is_answered_though_its_session_is_gone() {
         (&answer["items"][0]["status"], &answer["items"][0]["message"]["state"]),
         (&json!(200), &json!("Delivered"))
     );
+}
+
+#[tokio::test]
+async fn as_many_sessions_as_may_be_asked_about_are_answered_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let bridge = bridge(directory.path());
+    let longest = |n: usize| format!("{n:0>64}");
+    let ask = async |count: usize| {
+        let sessions: Vec<_> = (0..count).map(longest).collect();
+        let body = serde_json::json!({"to": "+491701234567", "sessions": sessions}).to_string();
+        bridge.asked("POST", "/v1/messages/load", body).await
+    };
+    assert_eq!(ask(MOST_LOADS).await, (StatusCode::OK, serde_json::json!({"items": []})));
+    let (status, error) = ask(MOST_LOADS + 1).await;
+    assert_eq!((status, &error["code"]), (StatusCode::BAD_REQUEST, &serde_json::json!("Invalid")), "{error}");
 }

@@ -540,6 +540,19 @@ fn a_link_being_made_changes_nothing() {
 }
 
 #[test]
+fn who_asks_for_a_bridge_waits_for_no_other_to_be_listed() {
+    let mut object = instance();
+    object.finalizers_mut().push(labels::FINALIZER.into());
+    let mut unlisted = facts(&object, None);
+    unlisted.binding = None;
+    unlisted.candidates[0].shards[0].link = LinkState::Unknown;
+    assert!(unlisted.may_be_on_a_shard());
+    let mut asks = object.clone();
+    asks.spec.bridge_ref = Some(crate::api::BridgeRef { name: "another".into() });
+    assert!(!Facts { instance: &asks, ..unlisted }.may_be_on_a_shard());
+}
+
+#[test]
 fn what_the_bridge_refuses_is_a_typed_reason_and_is_tried_again() {
     let object = after(&bound(Default::default()), &decide(&facts(&bound(Default::default()), None)));
     for (error, why) in [

@@ -438,6 +438,20 @@ mod tests {
     }
 
     #[test]
+    fn a_message_with_a_key_expires_when_the_key_says() {
+        let first: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let claim = Claim {
+            fingerprint: "f".to_owned(),
+            session: "s".to_owned(),
+            place: "builtin/shard-0".to_owned(),
+            message: "3EB0000000000001".to_owned(),
+            expires_at: first + CLAIM_OUTLASTS,
+        };
+        let way = Way::of(claim, true, None).unwrap();
+        assert_eq!((way.expires_at, way.bridge.shard.as_str()), (first, "shard-0"));
+    }
+
+    #[test]
     fn a_message_is_said_not_to_be_accepted_only_where_it_never_will_be() {
         let deleting = BridgeError::Refused { code: ErrorCode::Deleting.into(), retry_after: None };
         let code = |error: &BridgeError, replayed, stays| refused(error, replayed, stays).code;
