@@ -28,6 +28,11 @@ async fn a_code_is_typed_on_the_phone_instead_of_scanned() {
     browser
         .until("a number is asked for", "document.querySelector('dialog').textContent.includes('country code')", &[])
         .await;
+    // Without its brackets the (0) would make another number of it.
+    browser.type_into("dialog input[type=tel]", "+49 (0)170 1234567").await;
+    let refused = "(field => field.value.includes('(0)') && field.getAttribute('aria-invalid') === 'true')\
+        (document.querySelector('dialog input[type=tel]'))";
+    browser.until("a number with (0) is none", refused, &[]).await;
     browser.type_into("dialog input[type=tel]", "+1 (555) 040-0031").await;
     browser.press_button("dialog", "More options").await;
     browser.type_into("dialog [name=bridge]", &world.name).await;

@@ -207,8 +207,12 @@ async fn messages_are_sent_called_back_and_seen_to_arrive() {
     browser.press(&format!("{shop} [data-verb='messages']")).await;
     browser.find(".quiet-text").await;
     browser.inspect("messages-empty").await;
-    browser.type_into("[name=recipient]", friend).await;
+    // What is wrong with a number is said, and it is not made another one.
+    browser.type_into("[name=recipient]", "+49 (0)170 1234567").await;
     browser.paste_into("[name=text]", "Hello 👋 <b>there</b>").await;
+    browser.press_button("dialog", "Send").await;
+    assert!(browser.text(".compose .problem").await.contains("leave out the (0)"));
+    browser.type_into("[name=recipient]", " +1 (555) 040-0099").await;
     browser.press_button("dialog", "Send").await;
     browser.find(".message.is-sent, .message.is-delivered, .message.is-read").await;
     assert!(browser.text(".message-text").await.contains("Hello 👋 <b>there</b>"));

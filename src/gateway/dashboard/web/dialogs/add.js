@@ -10,6 +10,14 @@ import { toast } from '../parts/toasts.js';
 const LONGEST = 100;
 const NUMBER = /^\+[1-9][0-9]{6,14}$/;
 
+// A number as the server takes it, of what people write; empty when there is none. Without its brackets a (0), which is dialled
+// within the country only, would make another number of it.
+function international(written) {
+  const number = written.replace(/\s/g, '');
+  const plain = number.includes('(0)') ? '' : number.replace(/[()-]/g, '');
+  return NUMBER.test(plain) ? plain : '';
+}
+
 // Nearly as the server compares names; it has the last word.
 const comparable = (name) => name.normalize('NFKC').replace(/[\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]/gu, '').trim().toLowerCase();
 
@@ -42,13 +50,13 @@ export default function AddDialog({ onClose }) {
   const [refused, setRefused] = useState(null);
 
   const problem = name || touched ? nameProblem(name, owner || account.user) : '';
-  const numberProblem = method === 'Code' && (number || touched) && !NUMBER.test(number.replace(/[\s()-]/g, '')) ? t('add.phoneBad') : '';
+  const numberProblem = method === 'Code' && (number || touched) && !international(number) ? t('add.phoneBad') : '';
 
   async function submit() {
     setTouched(true);
-    if (nameProblem(name, owner || account.user) || (method === 'Code' && !NUMBER.test(number.replace(/[\s()-]/g, '')))) return;
+    if (nameProblem(name, owner || account.user) || (method === 'Code' && !international(number))) return;
     const body = { name };
-    if (method === 'Code') body.pairing = { method, phone_number: number.replace(/[\s()-]/g, '') };
+    if (method === 'Code') body.pairing = { method, phone_number: international(number) };
     if (owner.trim()) body.owner = owner.trim();
     if (bridge.trim()) body.bridge = bridge.trim();
     const { namespace } = current().scope;

@@ -41,7 +41,8 @@ export function Compose({ id, session, onSent }) {
     try {
       // Most are sent at once, and then appear as sent.
       const wait = session.status === 'connected' ? 3 : 0;
-      const body = { recipient: to.replace(/[\s()-]/g, ''), message: text, session_id: id };
+      // The number goes as it was written, for the gateway refuses what another number would come of: (0) without its brackets.
+      const body = { recipient: to.trim().replace(/\s/g, ' '), message: text, session_id: id };
       const message = await post(`messages/send/?wait=${wait}`, body, { 'Idempotency-Key': draft.key });
       // What was written meanwhile is the next message.
       write({ key: randomKey(), ...(draft.text === text && { text: '' }) });

@@ -28,7 +28,7 @@ export default {
     codeHint: 'Acht Zeichen am Telefon eingeben',
     phone: 'Telefonnummer des Kontos',
     phoneHint: 'International, zum Beispiel +4915112345678',
-    phoneBad: 'Die Nummer mit + und Landesvorwahl schreiben, nur Ziffern.',
+    phoneBad: 'Die Nummer mit + und Landesvorwahl schreiben, nur Ziffern und ohne (0).',
     more: 'Mehr Optionen',
     owner: 'Besitzer',
     ownerHint: 'Leer: man selbst. Für andere braucht es das Recht assign-owner.',

@@ -28,7 +28,7 @@ export default {
     codeHint: 'Type eight characters on the phone',
     phone: 'Phone number of the account',
     phoneHint: 'In international form, for example +15550001111',
-    phoneBad: 'Write the number with + and the country code, digits only.',
+    phoneBad: 'Write the number with + and the country code, digits only and without a (0).',
     more: 'More options',
     owner: 'Owner',
     ownerHint: 'You, when empty. Somebody else needs the right assign-owner.',
