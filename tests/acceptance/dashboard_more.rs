@@ -176,6 +176,14 @@ async fn a_lost_stream_is_said_and_comes_back_and_a_session_that_ended_goes_on_w
     browser.paste_into("dialog .field input", "Half a na").await;
     browser.find("[name=token]").await;
     browser.inspect("session-ended").await;
+    // A page that does nothing any more is not to be had without signing in, however often Escape is pressed.
+    for _ in 0..4 {
+        browser.escape().await;
+    }
+    let asks = "(field => field?.closest('dialog').matches(':modal') && document.activeElement === field)\
+        (document.querySelector('[name=token]'))";
+    browser.until("it is still asked for a token", asks, &[]).await;
+    assert_eq!(browser.run("return document.querySelectorAll('dialog:modal').length", &[]).await, 2);
     browser.paste_into("[name=token]", &token).await;
     browser.press_button("dialog:has([name=token])", "Sign in").await;
     browser.until_gone("[name=token]").await;

@@ -87,6 +87,10 @@ async fn when_the_session_at_a_proxy_ends_the_page_says_so_and_loads_again_as_th
     browser.find("dialog[open]").await;
     assert!(browser.text("dialog").await.contains("Load the page again"));
     browser.inspect("session-ended-at-a-proxy").await;
+    for _ in 0..4 {
+        browser.escape().await;
+    }
+    browser.until("it is still said", "document.querySelector('dialog')?.matches(':modal')", &[]).await;
     proxy.sign_in();
     browser.press_button("dialog", "Load again").await;
     browser.until("it is live again", live, &card()).await;
