@@ -125,7 +125,7 @@ async fn what_failed_for_some_is_tried_again_and_deleting_many_takes_their_numbe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_event_monitor_shows_what_happens_without_codes_and_numbers() {
-    let (phone, friend) = ("+15550400021", "+15550400098");
+    let (phone, friend, written) = ("+15550400021", "+15550400098", "+1 (555) 040-0098");
     let world = world("dashboard-monitor").await;
     let rest = Rest::start(&world, &[]).await;
     let token = account(&world, "app", ALL_VERBS).await;
@@ -142,12 +142,16 @@ async fn the_event_monitor_shows_what_happens_without_codes_and_numbers() {
     let events = "[...document.querySelectorAll('.events li')].map(one => one.textContent).join('\\n')";
     browser.until("it is heard of", &format!("{events}.includes('Connected')"), &[]).await;
     let id = made["id"].as_str().unwrap();
-    let message = json!({"recipient": friend, "message": "Your order is on its way", "session_id": id});
-    rest.call(&token, "POST", "/api/v1/messages/send/?wait=20", message).await.data(200);
-    browser.until("a message is heard of", "document.querySelector('.events [data-event=message]')", &[]).await;
+    for recipient in [friend, written] {
+        let message = json!({"recipient": recipient, "message": "Your order is on its way", "session_id": id});
+        rest.call(&token, "POST", "/api/v1/messages/send/?wait=20", message).await.data(200);
+    }
+    let both = "new Set([...document.querySelectorAll('.events [data-event=message] pre')]\
+        .map(one => JSON.parse(one.textContent).message.id)).size === 2";
+    browser.until("both messages are heard of", both, &[]).await;
     let shown = || async { browser.run(&format!("return {events}"), &[]).await.as_str().unwrap().to_owned() };
     let masked = shown().await;
-    for secret in [phone, friend, "Your order", &code, "Alice"] {
+    for secret in [phone, friend, written, "(555)", "Your order", &code, "Alice"] {
         assert!(!masked.contains(secret), "{secret} is shown: {masked}");
     }
     browser.inspect("events").await;
@@ -157,7 +161,9 @@ async fn the_event_monitor_shows_what_happens_without_codes_and_numbers() {
     let all_messages = "(found => found.length > 0 && found.every(one => one.dataset.event === 'message'))([...document.querySelectorAll('.events li')])";
     browser.until("only messages are shown", all_messages, &[]).await;
     browser.press("dialog .check input").await;
-    browser.until("numbers are shown", &format!("{events}.includes(arguments[0])"), &[friend.into()]).await;
+    for number in [friend, written] {
+        browser.until("numbers are shown", &format!("{events}.includes(arguments[0])"), &[number.into()]).await;
+    }
 
     // Paused, nothing comes in; after it everything has.
     browser.type_into("dialog [name=filter]", "phase").await;

@@ -6,8 +6,8 @@ import { Button, Field } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
 import { toast } from '../parts/toasts.js';
 
-// What may be a number of somebody, but for its last two digits.
-const NUMBER = /\+?\d{6,}(?=\d\d)/g;
+// What may be a number of somebody, but for its last two digits: seven or more of them, with whatever the gateway takes in between.
+const NUMBER = /\+?\d(?:[\s().\/-]*\d){4,}(?=(?:[\s().\/-]*\d){2})/g;
 const SECRET = ['message', 'push_name'];
 
 // The same without numbers, names and texts of people. Codes stand in no event.
