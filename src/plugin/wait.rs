@@ -95,7 +95,9 @@ pub fn progress(goal: Goal, instance: &WhatsAppInstance) -> Progress {
     let over = || Progress::Failed(PluginError::Ended(stands()));
     match (goal, phase) {
         (_, Phase::Terminating | Phase::Rejected) => over(),
-        (Goal::Connected, Phase::Connected) => Progress::Reached("connected"),
+        (Goal::Connected | Goal::Code, Phase::Connected) => Progress::Reached("connected"),
+        // One that may only not start new chats is online all the same.
+        (Goal::Connected | Goal::Code, Phase::Restricted) if status.is_connected() => Progress::Reached("connected"),
         (Goal::Connected, Phase::AwaitingPairing) => pair(""),
         (Goal::Connected, Phase::PairingExpired | Phase::LoggedOut) => pair(" --refresh"),
         (Goal::Connected, Phase::Restricted | Phase::AwaitingPasskey | Phase::Disconnected) => over(),
@@ -107,8 +109,7 @@ pub fn progress(goal: Goal, instance: &WhatsAppInstance) -> Progress {
         (Goal::Code, Phase::AwaitingPairing) if matches!(super::screen::next(instance), Screen::Code(_)) => {
             Progress::Reached("waiting for the phone")
         }
-        (Goal::Code, Phase::Connected) => Progress::Reached("connected"),
-        (Goal::Code, Phase::Disconnected | Phase::AwaitingPasskey) => over(),
+        (Goal::Code, Phase::Restricted | Phase::Disconnected | Phase::AwaitingPasskey) => over(),
         _ => Progress::Pending(stands()),
     }
 }
@@ -194,6 +195,15 @@ mod tests {
             assert_eq!(code(Goal::Connected, json!({"phase": phase})), expected, "{phase}");
         }
         assert_eq!(code(Goal::Connected, Value::Null), None);
+    }
+
+    #[test]
+    fn a_session_that_may_only_answer_is_online_and_a_banned_one_is_not() {
+        let connected = json!([{"type": "Connected", "status": "True", "reason": "Connected", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        for goal in [Goal::Connected, Goal::Code] {
+            assert_eq!(code(goal, json!({"phase": "Restricted", "conditions": connected})), Some(0), "{goal:?}");
+            assert_eq!(code(goal, json!({"phase": "Restricted"})), Some(1), "{goal:?}");
+        }
     }
 
     #[test]
