@@ -2,7 +2,14 @@
 //!
 //! The client library could do this, but reads the variables for proxies on its way: it does not ask whether `NO_PROXY` covers
 //! the API server, and takes no kubeconfig at all where a comma ends that list. So the few lines are ours, and the proxy is what
-//! [`cluster_proxy`](super::cluster_proxy) says.
+//! [`cluster_proxy`](super::cluster_proxy) says. It also refuses all files of `KUBECONFIG` where one does not exist.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+};
 
 use axum::http::{Uri, uri::Scheme};
 use kube::{
@@ -17,6 +24,9 @@ use super::cluster_proxy::{Environment, ProxyError};
 /// A kubeconfig that leads nowhere.
 #[derive(Debug, Error)]
 pub enum Unusable {
+    /// There is no file.
+    #[error("there is no kubeconfig{}", .0.iter().map(|place| format!(" at {}", place.display())).collect::<Vec<_>>().join(" or"))]
+    Missing(Vec<PathBuf>),
     /// It lacks something.
     #[error(transparent)]
     Kubeconfig(Box<KubeconfigError>),
@@ -32,6 +42,37 @@ impl From<KubeconfigError> for Unusable {
     fn from(error: KubeconfigError) -> Self {
         Self::Kubeconfig(Box::new(error))
     }
+}
+
+/// What the files of `KUBECONFIG` say together, or the one in the home directory.
+///
+/// # Errors
+/// When there is none ([`Unusable::Missing`]), or one does not read.
+pub fn read() -> Result<Kubeconfig, Unusable> {
+    together(places(env::var_os("KUBECONFIG").as_deref(), env::home_dir().as_deref()))
+}
+
+fn places(listed: Option<&OsStr>, home: Option<&Path>) -> Vec<PathBuf> {
+    let listed = listed.into_iter().flat_map(env::split_paths);
+    let listed: Vec<_> = listed.filter(|place| !place.as_os_str().is_empty()).collect();
+    if listed.is_empty() { home.map(|home| home.join(".kube").join("config")).into_iter().collect() } else { listed }
+}
+
+/// Of two files the first counts. One that does not exist is passed over, as by kubectl, which makes it when it has something to
+/// write there.
+fn together(places: Vec<PathBuf>) -> Result<Kubeconfig, Unusable> {
+    let mut merged: Option<Kubeconfig> = None;
+    for place in &places {
+        let next = match Kubeconfig::read_from(place) {
+            Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read?,
+        };
+        merged = Some(match merged {
+            Some(before) => before.merge(next)?,
+            None => next,
+        });
+    }
+    merged.ok_or(Unusable::Missing(places))
 }
 
 /// The cluster, credentials and namespace of a context; of the current one when none is named.
@@ -142,6 +183,44 @@ contexts:
             assert!(of(Some(context), &[]).unwrap_err().to_string().contains(words), "{context}");
         }
         assert_eq!(of(Some("bad"), &[]).unwrap().root_cert, Some(Vec::new()), "it trusts nobody, as for kubectl");
+    }
+
+    #[test]
+    fn files_that_do_not_exist_are_passed_over_and_one_that_does_not_read_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        std::fs::write(place("first"), KUBECONFIG).unwrap();
+        let second = "current-context: two\ncontexts: [{name: one, context: {cluster: other}}, {name: two, context: {cluster: other}}]\n";
+        std::fs::write(place("second"), second).unwrap();
+        std::fs::write(place("broken"), "contexts: [").unwrap();
+        let read = |names: &[&str]| together(names.iter().map(|name| place(name)).collect());
+        let both = read(&["none", "first", "second"]).unwrap();
+        assert_eq!(both.current_context.as_deref(), Some("one"));
+        let cluster = |name: &str| {
+            let named = both.contexts.iter().find(|named| named.name == name).unwrap();
+            named.context.as_ref().unwrap().cluster.clone()
+        };
+        assert_eq!((cluster("one"), cluster("two")), ("c".to_owned(), "other".to_owned()));
+        assert_eq!(read(&["second", "none"]).unwrap().current_context.as_deref(), Some("two"));
+        for broken in [&["broken"][..], &["first", "broken"], &["none", "broken"], &["."]] {
+            assert!(matches!(read(broken), Err(Unusable::Kubeconfig(_))), "{broken:?}");
+        }
+        let error = read(&["none", "nor"]).unwrap_err();
+        let (none, nor) = (place("none"), place("nor"));
+        assert_eq!(error.to_string(), format!("there is no kubeconfig at {} or at {}", none.display(), nor.display()));
+        assert!(matches!(error, Unusable::Missing(_)));
+        assert_eq!(together(Vec::new()).unwrap_err().to_string(), "there is no kubeconfig");
+    }
+
+    #[test]
+    fn the_list_counts_before_the_home_directory_unless_it_is_empty() {
+        let home = Some(Path::new("/home/anna"));
+        let of = |listed: Option<&str>| places(listed.map(OsStr::new), home);
+        assert_eq!(of(Some("/a::/b:")), [PathBuf::from("/a"), PathBuf::from("/b")]);
+        for none in [None, Some(""), Some(":")] {
+            assert_eq!(of(none), [PathBuf::from("/home/anna/.kube/config")], "{none:?}");
+        }
+        assert!(places(None, None).is_empty());
     }
 
     #[test]

@@ -218,8 +218,7 @@ fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {
         let read = Kubeconfig::read_from(file).map_err(|error| named(chain(&error)))?;
         kubeconfig::config(&read, context, &environment).map_err(|error| named(chain(&error)))?
     } else {
-        let found = Kubeconfig::read().map_err(kubeconfig::Unusable::from);
-        let found = found.and_then(|read| kubeconfig::config(&read, context, &environment));
+        let found = kubeconfig::read().and_then(|read| kubeconfig::config(&read, context, &environment));
         match found {
             Ok(config) => config,
             // There is one, and the way it names cannot be gone.

@@ -263,22 +263,26 @@ pub fn contexts(global: &Global) -> Vec<String> {
     kubeconfig.contexts.into_iter().map(|context| context.name).collect()
 }
 
-fn kubeconfig(global: &Global) -> Result<Kubeconfig, PluginError> {
-    let read = match &global.kubeconfig {
-        Some(file) => Kubeconfig::read_from(file),
-        None => Kubeconfig::read(),
-    };
-    read.map_err(|error| unusable(&error.into()))
+fn kubeconfig(global: &Global) -> Result<Kubeconfig, Unusable> {
+    match &global.kubeconfig {
+        Some(file) => Ok(Kubeconfig::read_from(file)?),
+        None => kubeconfig::read(),
+    }
+}
+
+/// Inside a pod there is no kubeconfig, and kubectl works there too. One that is there and does not read is told of: it may name
+/// another cluster than the pod's.
+fn may_be_inside(error: &Unusable, global: &Global) -> bool {
+    matches!(error, Unusable::Missing(_)) && global.context.is_none()
 }
 
 fn configuration(global: &Global) -> Result<(Config, String), PluginError> {
-    let asked = global.kubeconfig.is_some() || global.context.is_some();
     let environment = Environment::read();
     let kubeconfig = match kubeconfig(global) {
         Ok(kubeconfig) => kubeconfig,
-        // Inside a pod there is no kubeconfig, and kubectl works there too.
         Err(error) => {
-            let Some(mut inside) = (if asked { None } else { Config::incluster().ok() }) else { return Err(error) };
+            let inside = may_be_inside(&error, global).then(Config::incluster).and_then(Result::ok);
+            let Some(mut inside) = inside else { return Err(unusable(&error)) };
             kubeconfig::through(&mut inside, None, &environment).map_err(|error| unusable(&error.into()))?;
             return Ok((inside, "(in cluster)".to_owned()));
         }
@@ -310,8 +314,11 @@ pub fn resource_name(name: &str) -> String {
 mod tests {
     use kube::config::Kubeconfig;
 
-    use super::{Cluster, contexts, escape_selector, read};
-    use crate::plugin::{args::Global, error::PluginError};
+    use super::{Cluster, contexts, escape_selector, kubeconfig, may_be_inside, read};
+    use crate::{
+        platform::kubeconfig::Unusable,
+        plugin::{args::Global, error::PluginError},
+    };
 
     const KUBECONFIG: &str = "
 apiVersion: v1
@@ -362,6 +369,22 @@ contexts:
         assert!(!error.to_string().contains('\n') && !error.to_string().contains("hush"), "{error}");
         let groups = Global { as_group: vec!["g".into()], ..global(&directory, None) };
         assert!(matches!(open(&groups), Err(PluginError::Usage(_))));
+    }
+
+    #[test]
+    fn only_where_there_is_no_kubeconfig_at_all_the_pods_account_counts() {
+        let (none, missing) = (Global::default(), Unusable::Missing(Vec::new()));
+        assert!(may_be_inside(&missing, &none));
+        assert!(!may_be_inside(&missing, &Global { context: Some("one".into()), ..Global::default() }));
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [("none", None), ("broken", Some("contexts: ["))] {
+            let file = directory.path().join(name);
+            if let Some(text) = text {
+                std::fs::write(&file, text).unwrap();
+            }
+            let asked = Global { kubeconfig: Some(file), ..Global::default() };
+            assert!(!may_be_inside(&kubeconfig(&asked).unwrap_err(), &asked), "{name}");
+        }
     }
 
     #[tokio::test]
