@@ -84,8 +84,9 @@ impl Forward {
         let local = listener.local_addr().map_err(closed)?;
         // The first connection is made now, so that a missing right is told as one.
         let first = connect(&pods, &pod.name_any(), port).await.map_err(|error| match error {
+            // It is a WebSocket, which is opened by GET: API servers ask for the right to get, and from 1.35 on also for that to create.
             kube::Error::Api(status) if status.code == 403 && verb_missing(&status.message).is_some() => PluginError::Ended(format!(
-                "you may not reach the gateway's pods through the API server; ask for a role with verb \"create\" on pods/portforward in namespace \"{namespace}\", or give the gateway's address with --gateway URL"
+                "you may not reach the gateway's pods through the API server; ask for a role with the verbs \"get\" and \"create\" on pods/portforward in namespace \"{namespace}\", or give the gateway's address with --gateway URL"
             )),
             error => missing(&format!("pod \"{}\" cannot be reached through the API server: {}", pod.name_any(), root_cause(&error))),
         })?;
@@ -123,7 +124,7 @@ async fn service(cluster: &Cluster) -> Result<Service, PluginError> {
             let here: Api<Service> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
             let attempt = Attempt { namespace: Some(&cluster.namespace), ..attempt };
             let found = cluster.limited(attempt, here.list(&params)).await;
-            found.map_err(|error| denied(error, "services", &cluster.namespace))?.items
+            found.map_err(|error| nowhere_listed(error, &cluster.namespace))?.items
         }
         Err(error) => return Err(error),
     };
@@ -198,6 +199,16 @@ fn missing(why: &str) -> PluginError {
     PluginError::NoGateway(why.to_owned())
 }
 
+/// Of Services, of which those in all namespaces were asked for first.
+fn nowhere_listed(error: PluginError, namespace: &str) -> PluginError {
+    match error {
+        PluginError::Forbidden { .. } => {
+            missing(&format!("you may list services neither in all namespaces nor in namespace \"{namespace}\""))
+        }
+        other => other,
+    }
+}
+
 fn denied(error: PluginError, what: &str, namespace: &str) -> PluginError {
     match error {
         PluginError::Forbidden { .. } => missing(&format!("you may not list {what} in namespace \"{namespace}\"")),
@@ -224,6 +235,15 @@ mod tests {
         assert_eq!(port(&without), Some(("http", IntOrString::Int(8000))));
         assert_eq!(port(&service(json!([named("metrics", json!(9090))]))), None);
         assert_eq!(port(&Service::default()), None);
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let forbidden = || PluginError::Forbidden { verb: "list", scope: String::new() };
+        let services = nowhere_listed(forbidden(), "team").to_string();
+        assert!(services.contains("neither in all namespaces nor in namespace \"team\""), "{services}");
+        let pods = denied(forbidden(), "pods", "team").to_string();
+        assert!(pods.contains("may not list pods in namespace \"team\"") && pods.contains("--gateway"), "{pods}");
     }
 
     #[test]
