@@ -19,7 +19,10 @@ use super::{
     terminal::{Ink, Painter, caption, clipped, fitted, picture, svg},
     wait::{Gate, Patience},
 };
-use crate::model::Sensitive;
+use crate::{
+    api::{PairingMethod, WhatsAppInstance},
+    model::Sensitive,
+};
 
 /// Shows the codes of an instance until the phone has scanned one.
 ///
@@ -30,6 +33,7 @@ pub async fn run(cluster: &Cluster, args: &QrArgs) -> Result<(), PluginError> {
     if args.refresh {
         let instance = super::client::read(cluster.get(&args.name).await?)?;
         if !matches!(next(&instance), Screen::Ended(End::Connected { .. })) {
+            may_be_drawn(args.output, &instance)?;
             gate = Gate::after_refresh(&refresh::ask(cluster, &args.name).await?);
         }
     }
@@ -63,6 +67,7 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
                         view.clear()?;
                         return finish(&command("qr", &instance), end, view);
                     }
+                    may_be_drawn(args.output, &instance)?;
                     view.show(name, &current)?;
                     if args.once && matches!(current, Screen::Code(_)) || view.output == QrOutput::Svg && view.shown {
                         view.keep();
@@ -96,6 +101,18 @@ async fn follow(cluster: &Cluster, args: &QrArgs, mut gate: Gate, view: &mut Vie
             _ = &mut interrupted => return Err(PluginError::Interrupted),
         }
     }
+}
+
+/// A code that is typed could be drawn as well, and no phone would take it.
+fn may_be_drawn(output: QrOutput, instance: &WhatsAppInstance) -> Result<(), PluginError> {
+    if output != QrOutput::Svg || instance.spec.pairing.method != PairingMethod::Code {
+        return Ok(());
+    }
+    Err(PluginError::Ended(format!(
+        "there is no QR code to draw of \"{}\": its pairing method is Code, whose code is typed on the phone; look at it with `{}`",
+        instance.metadata.name.as_deref().unwrap_or_default(),
+        command("qr", instance)
+    )))
 }
 
 fn finish(again: &str, end: &End, view: &View) -> Result<(), PluginError> {
@@ -224,13 +241,31 @@ fn size() -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{End, connected};
-    use crate::model::Sensitive;
+    use serde_json::{Value, json};
+
+    use super::{End, QrOutput, connected, may_be_drawn};
+    use crate::{model::Sensitive, plugin::fixtures::instance};
 
     #[test]
     fn the_last_line_names_the_number_when_it_is_known() {
         assert_eq!(connected(Some(&Sensitive::new("+15550001"))), "Connected as +15550001");
         assert_eq!(connected(None), "Connected");
+    }
+
+    #[test]
+    fn a_code_that_is_typed_is_no_picture() {
+        let typed = instance(json!({"pairing": {"method": "Code", "phoneNumber": "+15551234567"}}), Value::Null);
+        let error = may_be_drawn(QrOutput::Svg, &typed).unwrap_err();
+        let words = error.to_string();
+        assert!(
+            words.contains("typed on the phone") && words.contains("`kubectl whatsapp qr shop -n team`"),
+            "{words}"
+        );
+        assert_eq!(error.exit_code(), 1);
+        for output in [QrOutput::Text, QrOutput::Raw] {
+            assert!(may_be_drawn(output, &typed).is_ok(), "{output:?}");
+        }
+        assert!(may_be_drawn(QrOutput::Svg, &instance(json!({}), Value::Null)).is_ok());
     }
 
     #[test]

@@ -154,8 +154,12 @@ pub fn fitted(code: &Code, ink: Ink, size: Option<(usize, usize)>, now: Timestam
         }
     }
     let needed = extent(&narrow);
+    let otherwise = match code.method {
+        PairingMethod::Qr => " Or let -o svg write a picture of it.",
+        PairingMethod::Code => "",
+    };
     let words = format!(
-        "The window is too small for the code: make it {} x {} characters or larger, or use a smaller font. Or let -o svg write a picture of it.\n",
+        "The window is too small for the code: make it {} x {} characters or larger, or use a smaller font.{otherwise}\n",
         needed.0, needed.1
     );
     Some(clipped(&words, size))
