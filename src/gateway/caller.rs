@@ -54,7 +54,7 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Shared) -> Result<Self, Failure> {
         let story = parts.extensions.get::<Story>().cloned().unwrap_or_else(|| Story::begin(&parts.headers));
-        let (token, via) = token(&parts.headers).ok_or_else(Failure::unauthorized)?;
+        let (token, via) = token(gateway.settings.https, &parts.headers).ok_or_else(Failure::unauthorized)?;
         // A browser adds its cookies by itself, also to what the page of somebody else asks for: ours, and that of a proxy which
         // makes a header of it.
         let by_another = match via {
@@ -92,11 +92,11 @@ fn shown_to(headers: &HeaderMap) -> Option<String> {
 
 /// The token in the headers. Whatever stands in the header Authorization counts, and the cookie only where nothing does: a
 /// proxy that signs people in is not overruled by what their browsers remember.
-fn token(headers: &HeaderMap) -> Option<(&str, Via)> {
+fn token(https: bool, headers: &HeaderMap) -> Option<(&str, Via)> {
     if headers.contains_key(header::AUTHORIZATION) {
         return bearer(headers).map(|token| (token, Via::Header));
     }
-    cookie::token(headers).filter(|token| is_token(token)).map(|token| (token, Via::Cookie))
+    cookie::token(https, headers).filter(|token| is_token(token)).map(|token| (token, Via::Cookie))
 }
 
 /// Whether a text has the form of a bearer token.
@@ -173,9 +173,10 @@ mod tests {
         };
         let (cookie, host) = ((header::COOKIE, "whatsapp-operator=abc"), (header::HOST, "a.example"));
         let both = given(&[host.clone(), cookie.clone(), (header::AUTHORIZATION, "Bearer def")]);
-        assert_eq!(token(&both), Some(("def", Via::Header)));
-        assert_eq!(token(&given(&[host.clone(), cookie.clone()])), Some(("abc", Via::Cookie)));
-        assert_eq!(token(&given(&[host, cookie, (header::AUTHORIZATION, "Basic def")])), None);
+        assert_eq!(token(false, &both), Some(("def", Via::Header)));
+        assert_eq!(token(false, &given(&[host.clone(), cookie.clone()])), Some(("abc", Via::Cookie)));
+        assert_eq!(token(true, &given(&[host.clone(), cookie.clone()])), None);
+        assert_eq!(token(false, &given(&[host, cookie, (header::AUTHORIZATION, "Basic def")])), None);
         assert!(changes(&Method::POST) && changes(&Method::DELETE) && !changes(&Method::GET));
     }
 }

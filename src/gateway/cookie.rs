@@ -19,14 +19,21 @@ pub fn is_secure(https: bool, headers: &HeaderMap) -> bool {
     https || [forwarded, origin].into_iter().flatten().any(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
 }
 
-/// The token in the cookies, whoever's it may be.
-pub fn token(headers: &HeaderMap) -> Option<&str> {
-    let names = [name(headers, true), name(headers, false)];
+/// The token in the cookies, whoever's it may be. Where the browser came over TLS the name without `__Host-` does not count:
+/// another host of the domain, or somebody on the way where no TLS is, can set that one too. `__Host-` always counts: browsers
+/// take and send it over TLS only, and most of what they ask for does not say what [`is_secure`] goes by.
+pub fn token(https: bool, headers: &HeaderMap) -> Option<&str> {
+    let plain = (!is_secure(https, headers)).then(|| name(headers, false));
+    let names = [Some(name(headers, true)), plain];
     let pairs = || {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
     };
-    names.iter().find_map(|name| pairs().find(|(given, value)| given == name && !value.is_empty())).map(|(_, v)| v)
+    names
+        .iter()
+        .flatten()
+        .find_map(|name| pairs().find(|(given, value)| given == name && !value.is_empty()))
+        .map(|(_, v)| v)
 }
 
 /// `Set-Cookie` for a token.
@@ -121,13 +128,35 @@ mod tests {
             assert_eq!(text.starts_with("__Host-"), secure);
             assert!(value.is_sensitive(), "it must not be printed");
             let sent = format!("other=1; {}", text.split(';').next().unwrap());
-            assert_eq!(token(&headers(&[("host", host), ("cookie", &sent)])), Some("abc.d-e_f="));
-            assert_eq!(token(&headers(&[("host", "127.0.0.1:9"), ("cookie", &sent)])), None);
+            assert_eq!(token(secure, &headers(&[("host", host), ("cookie", &sent)])), Some("abc.d-e_f="));
+            assert_eq!(token(secure, &headers(&[("host", "127.0.0.1:9"), ("cookie", &sent)])), None);
             assert_eq!(removed(&asked).count(), 2);
         }
         for none in ["", "whatsapp-operator", "whatsapp-operator=", "xwhatsapp-operator=a"] {
-            assert_eq!(token(&headers(&[("host", "a.example"), ("cookie", none)])), None, "{none}");
+            assert_eq!(token(false, &headers(&[("host", "a.example"), ("cookie", none)])), None, "{none}");
         }
+    }
+
+    #[test]
+    fn over_tls_only_the_cookie_counts_that_nobody_else_can_set() {
+        let host = ("host", "a.example");
+        let (plain, bound) = (("cookie", "whatsapp-operator=theirs"), ("cookie", "__Host-whatsapp-operator=ours"));
+        let both = ("cookie", "whatsapp-operator=theirs; __Host-whatsapp-operator=ours");
+        let found = |https, more: &[(&str, &str)]| token(https, &headers(&[&[host], more].concat())).map(str::to_owned);
+        for (https, over) in [
+            (true, None),
+            (false, Some(("x-forwarded-proto", "https"))),
+            (false, Some(("origin", "https://a.example"))),
+        ] {
+            let of = |cookie| found(https, &[Some(cookie), over].into_iter().flatten().collect::<Vec<_>>());
+            assert_eq!(of(plain), None, "{over:?}");
+            assert_eq!(of(bound).as_deref(), Some("ours"), "{over:?}");
+            assert_eq!(of(both).as_deref(), Some("ours"), "{over:?}");
+        }
+        assert_eq!(found(false, &[plain]).as_deref(), Some("theirs"));
+        // A proxy that does not tell of its TLS, and a page that only reads, which has no Origin.
+        assert_eq!(found(false, &[bound]).as_deref(), Some("ours"));
+        assert_eq!(found(false, &[both]).as_deref(), Some("ours"));
     }
 
     #[test]

@@ -47,6 +47,13 @@ async fn a_cookie_counts_as_its_token_and_only_from_the_gateways_own_pages() {
     let cookie = ("cookie", set.split(';').next().unwrap());
     let me = asked(&rest, "GET", "/api/v1/me", &Value::Null, &[cookie]).await.data(200).clone();
     assert_eq!((&me["signed_in_by"], &me["namespace"]), (&json!("cookie"), &json!(world.name)));
+    // Over TLS the name without __Host- may be somebody else's doing, and does not count.
+    let over_tls = ("x-forwarded-proto", "https");
+    asked(&rest, "GET", "/api/v1/me", &Value::Null, &[cookie, over_tls]).await.refused(401, "Unauthorized");
+    let bound = ("cookie", secure.split(';').next().unwrap());
+    for headers in [&[bound][..], &[bound, over_tls]] {
+        asked(&rest, "GET", "/api/v1/me", &Value::Null, headers).await.data(200);
+    }
     let limit = asked(&rest, "GET", "/api/v1/owner", &Value::Null, &[cookie]).await.data(200).clone();
     assert_eq!((&limit["used"], &limit["max"]), (&json!(0), &json!(10)));
     rest.get(&token, "/api/v1/owner?owner=bob@example.com").await.refused(404, "NotAllowed");
