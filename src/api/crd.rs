@@ -92,7 +92,25 @@ fn tidy_schema(schema: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
+
+    use crate::api::{Phase, Waiting, WhatsAppInstanceStatus, WhatsAppOwnerStatus};
+
+    #[test]
+    fn a_word_of_a_later_release_does_not_make_an_object_unreadable() {
+        let phase = |word: &str| {
+            serde_json::from_value::<WhatsAppInstanceStatus>(json!({"phase": word, "conditions": []})).unwrap().phase
+        };
+        assert_eq!((phase("Connected"), phase("Hibernating")), (Some(Phase::Connected), None));
+        let waiting = |word: Value| {
+            let entry = json!({"namespace": "a", "name": "b", "displayName": "c", "waiting": word});
+            let status = json!({"instances": [entry], "used": 0, "max": 1});
+            serde_json::from_value::<WhatsAppOwnerStatus>(status).unwrap().instances[0].waiting
+        };
+        assert_eq!(waiting(json!("NameTaken")), Some(Waiting::NameTaken));
+        assert_eq!(waiting(json!("Approval")), Some(Waiting::LimitExceeded), "it is not accepted all the same");
+        assert_eq!(waiting(Value::Null), None);
+    }
 
     fn each_schema(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
         visit(path, schema);
