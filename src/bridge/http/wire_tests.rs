@@ -340,10 +340,10 @@ async fn as_many_sessions_as_may_be_asked_about_are_answered_for() {
     let longest = |n: usize| format!("{n:0>64}");
     let ask = async |count: usize| {
         let sessions: Vec<_> = (0..count).map(longest).collect();
-        let body = serde_json::json!({"to": "+491701234567", "sessions": sessions}).to_string();
+        let body = json!({"to": "+491701234567", "sessions": sessions}).to_string();
         bridge.asked("POST", "/v1/messages/load", body).await
     };
-    assert_eq!(ask(MOST_LOADS).await, (StatusCode::OK, serde_json::json!({"items": []})));
+    assert_eq!(ask(MOST_LOADS).await, (StatusCode::OK, json!({"items": []})));
     let (status, error) = ask(MOST_LOADS + 1).await;
-    assert_eq!((status, &error["code"]), (StatusCode::BAD_REQUEST, &serde_json::json!("Invalid")), "{error}");
+    assert_eq!((status, &error["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("Invalid")), "{error}");
 }

@@ -4,7 +4,6 @@
 //! few flushes to the disk, not one each. A write is acknowledged after the flush. What can be written is a [`Change`].
 
 mod change;
-mod checkpoints;
 mod error;
 pub mod history;
 mod layout;
@@ -31,13 +30,13 @@ use tokio::{
     time::timeout,
 };
 
+use self::writer::Write;
 pub use self::{
     change::Change,
     error::StoreError,
     messages::{MessageChange, Told},
     reader::Reader,
 };
-use self::{checkpoints::Checkpoints, writer::Write};
 use crate::{machine::Kept, outbox::Waiting};
 
 /// How long a write may take: a disk that needs longer is as good as none.
@@ -76,21 +75,20 @@ impl Store {
         let mut connection = Connection::open(path).map_err(|source| StoreError::of("open the file", source))?;
         layout::prepare(&mut connection)?;
         let sessions = read(&connection).map_err(|source| StoreError::of("read the sessions", source))?;
-        let (reader, checkpoints) = (Reader::open(path)?, Checkpoints::start(path)?);
-        Ok((Self::write_to(connection, reader, checkpoints, listener)?, sessions))
+        let reader = Reader::open(path)?;
+        Ok((Self::write_to(connection, reader, listener)?, sessions))
     }
 
     fn write_to(
         connection: Connection,
         reader: Reader,
-        checkpoints: Checkpoints,
         listener: impl Fn(&Told) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (queue, receiver) = mpsc::channel(writer::QUEUE);
         let failing = Arc::new(AtomicBool::new(false));
         let commits = Arc::new(AtomicU64::new(0));
         let (noted, counted) = (Arc::clone(&failing), Arc::clone(&commits));
-        let writer = move || writer::run(connection, receiver, checkpoints, (&noted, &counted), &listener);
+        let writer = move || writer::run(connection, receiver, &noted, &counted, &listener);
         thread::Builder::new().name("store".to_owned()).spawn(writer).map_err(|_| StoreError::Closed)?;
         Ok(Self { queue, failing, commits, reader })
     }

@@ -106,8 +106,7 @@ async fn a_full_disk_is_called_so_and_tolerated() {
     let mut connection = Connection::open(&path).unwrap();
     layout::prepare(&mut connection).unwrap();
     connection.execute_batch("PRAGMA max_page_count = 4").unwrap();
-    let store =
-        Store::write_to(connection, Reader::open(&path).unwrap(), Checkpoints::start(&path).unwrap(), |_| ()).unwrap();
+    let store = Store::write_to(connection, Reader::open(&path).unwrap(), |_| ()).unwrap();
     saved(&store, "a", &kept("+15550001")).await.unwrap();
     let long = kept(&"5".repeat(20_000));
     let refused = saved(&store, "b", &long).await;
@@ -130,7 +129,7 @@ async fn the_log_of_changes_stays_small() {
     }
     let log = path.with_extension("db-wal").metadata().unwrap().len();
     // Of 160 MB.
-    assert!(log < 80 * 1024 * 1024, "{log}");
+    assert!(log < 48 * 1024 * 1024, "{log}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, StoreError, Told, checkpoints::Checkpoints};
+use super::{Change, StoreError, Told};
 
 /// Writes that may wait; beyond it the writers do.
 pub(super) const QUEUE: usize = 256;
@@ -34,8 +34,8 @@ pub(super) struct Write {
 pub(super) fn run(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Write>,
-    mut checkpoints: Checkpoints,
-    (failing, commits): (&AtomicBool, &AtomicU64),
+    failing: &AtomicBool,
+    commits: &AtomicU64,
     listener: &dyn Fn(&Told),
 ) {
     let mut rate = Rate::new(Instant::now());
@@ -50,7 +50,6 @@ pub(super) fn run(
             batch.push(next);
         }
         rate.count(batch.len(), Instant::now());
-        checkpoints.count(batch.len());
         let result = commit(&mut connection, &batch);
         failing.store(result.is_err(), Ordering::Relaxed);
         commits.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
