@@ -617,6 +617,33 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     }
 }
 
+/// Metrics that other programs have too are asked for by what only this release's have.
+#[test]
+fn alerts_and_dashboard_select_this_release() {
+    let values =
+        |more: &[&'static str]| [&["fullnameOverride=wa", "metrics.prometheusRule.enabled=true"][..], more].concat();
+    let objects = with(&values(&["bridge.shards=3", "metrics.dashboard.enabled=true"])).unwrap();
+    let expression = |objects: &[Value], alert: &str| -> Option<String> {
+        let rules = of(objects, "PrometheusRule", "wa")["spec"]["groups"][0]["rules"].as_array().unwrap();
+        let rule = rules.iter().find(|rule| rule["alert"] == alert)?;
+        Some(rule["expr"].as_str().unwrap().to_owned())
+    };
+    let leads = expression(&objects, "WhatsAppOperatorDown").unwrap();
+    assert!(leads.contains("{name=\"wa\"}"), "{leads}");
+    let shards = expression(&objects, "WhatsAppBridgeShardDown").unwrap();
+    assert!(shards.contains(&format!("namespace=\"{NAMESPACE}\", pod=~\"wa-bridge-[0-9]+\"")), "{shards}");
+    assert!(shards.ends_with("< 3"), "{shards}");
+    let dashboard = of(&objects, "ConfigMap", "wa-dashboard")["data"]["whatsapp-operator.json"].as_str().unwrap();
+    assert!(dashboard.contains("leader_election_master_status{name=\\\"wa\\\"}"), "the dashboard");
+    for placeholder in ["@LEASE@", "@BRIDGE@", "@NAMESPACE@", "@SHARDS@"] {
+        assert!(!objects.iter().any(|object| object.to_string().contains(placeholder)), "{placeholder} is left");
+    }
+    // Without the chart's bridge there is none to count.
+    let without = with(&values(&["bridge.enabled=false"])).unwrap();
+    assert_eq!(expression(&without, "WhatsAppBridgeShardDown"), None);
+    assert!(expression(&without, "WhatsAppOperatorDown").is_some());
+}
+
 /// Definitions of others that the examples use, as far as an API server needs them to know the kind.
 fn strangers() -> Vec<Value> {
     let stranger = |group: &str, version: &str, kind: &str, plural: &str| {
