@@ -11,7 +11,7 @@ use whatsapp_operator::api::Phase;
 use super::chart::ROOT;
 use crate::support::world::target_dir;
 
-/// What Argo CD and Flux say of an instance in each phase. Neither waits for a person.
+/// What Argo CD and Flux say of an instance in each phase that should be connected. Neither waits for a person.
 const PHASES: [(Phase, &str, &str); 14] = [
     (Phase::Pending, "Progressing", "InProgress"),
     (Phase::AwaitingPairing, "Suspended", "Current"),
@@ -20,7 +20,8 @@ const PHASES: [(Phase, &str, &str); 14] = [
     (Phase::Connecting, "Progressing", "InProgress"),
     (Phase::Connected, "Healthy", "Current"),
     (Phase::Reconnecting, "Progressing", "InProgress"),
-    (Phase::Disconnected, "Suspended", "Current"),
+    // By itself, not by wish.
+    (Phase::Disconnected, "Degraded", "Failed"),
     (Phase::LoggedOut, "Degraded", "Failed"),
     (Phase::Unlinked, "Suspended", "Current"),
     (Phase::Restricted, "Degraded", "Failed"),
@@ -85,6 +86,28 @@ fn no_sync_waits_for_a_phone_and_what_is_broken_is_seen() {
     // Flux cannot tell before there is a status, and looks again.
     assert_eq!((&*new.0, &*new.2), ("Progressing", "Unknown"));
     assert_eq!((&*empty.0, &*empty.2), ("Progressing", "InProgress"));
+}
+
+/// Offline by wish is where it should be, offline against it is not; what the operator has not seen yet is under way.
+#[test]
+fn offline_is_as_healthy_as_it_is_wished() {
+    let offline = |desired: &str, generation: i64| {
+        let mut object = instance(&json!({"phase": "Disconnected", "observedGeneration": generation}));
+        object["spec"]["desiredState"] = json!(desired);
+        object
+    };
+    let wishes = [("Disconnected", 3), ("Unlinked", 3), ("Connected", 3), ("Connected", 2), ("Disconnected", 2)];
+    let objects: Vec<Value> = wishes.iter().map(|(desired, generation)| offline(desired, *generation)).collect();
+    let said = judged("WhatsAppInstance", &objects);
+    let said: Vec<(&str, &str)> = said.iter().map(|(argo, _, flux)| (&**argo, &**flux)).collect();
+    let under_way = ("Progressing", "InProgress");
+    let (wished, ended) = (("Suspended", "Current"), ("Degraded", "Failed"));
+    assert_eq!(said, [wished, wished, ended, under_way, under_way]);
+    // An ending of the version before says nothing of this one.
+    let mut stale = instance(&json!({"phase": "LoggedOut", "observedGeneration": 2}));
+    stale["spec"]["desiredState"] = json!("Connected");
+    let said = judged("WhatsAppInstance", &[stale]);
+    assert_eq!((&*said[0].0, &*said[0].2), under_way);
 }
 
 #[test]
