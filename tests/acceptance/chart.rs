@@ -541,6 +541,17 @@ fn a_release_limited_to_namespaces_has_no_right_on_instances_elsewhere() {
     }
     let webhooks = &of(&limited, "ValidatingWebhookConfiguration", "whatsapp-operator")["webhooks"];
     assert_eq!(webhooks[0]["namespaceSelector"]["matchExpressions"][0]["values"], json!(["team-a", "team-b"]));
+    // A selector of one's own narrows that down.
+    let both =
+        with(&["operator.watchNamespaces={team-a}", "webhooks.namespaceSelector.matchLabels.tier=gold"]).unwrap();
+    for kind in ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"] {
+        let listed = json!([{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a"]}]);
+        assert_eq!(
+            of(&both, kind, "whatsapp-operator")["webhooks"][0]["namespaceSelector"],
+            json!({"matchLabels": {"tier": "gold"}, "matchExpressions": listed}),
+            "{kind}"
+        );
+    }
     for (kind, name) in [
         ("Deployment", "whatsapp-operator"),
         ("Deployment", "whatsapp-operator-gateway"),
@@ -787,6 +798,39 @@ async fn definitions_and_instances_outlive_whatever_helm_does() {
     assert_eq!(cluster.uids(), before);
     install(&[]).unwrap();
     assert_eq!(cluster.uids(), before);
+}
+
+/// Instances that are no longer looked after would keep a finalizer that nobody takes off.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_namespaces_get_fewer_only_when_nothing_is_left_behind() {
+    let cluster = Cluster::start().await;
+    let chart = chart();
+    // No operator runs here: webhooks would refuse everything.
+    let off = ["--set", "webhooks.enabled=false", "--set", "uninstall.releaseInstances=false"];
+    let upgrade = |namespaces: &str| {
+        let list = format!("operator.watchNamespaces={{{namespaces}}}");
+        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart, "--set", &list][..], &off].concat())
+    };
+    for namespace in ["team-a", "team-b"] {
+        cluster.kubectl(&["create", "namespace", namespace], "").unwrap();
+    }
+    cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &off].concat()).unwrap();
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"], "").unwrap();
+    let instance = json!({
+        "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstance",
+        "metadata": {"name": "shop", "namespace": "team-b", "finalizers": ["whatsapp-operator.dev/session"]},
+        "spec": {"name": "Shop", "owner": "somebody@example.com"},
+    });
+    cluster.kubectl(&["apply", "-f", "-"], &instance.to_string()).unwrap();
+
+    let refusal = upgrade("team-a").unwrap_err();
+    assert!(refusal.contains("team-b (1)") && refusal.contains("Delete them first"), "{refusal}");
+    upgrade("team-a,team-b").unwrap();
+    let refusal = upgrade("team-a").unwrap_err();
+    assert!(refusal.contains("team-b (1)"), "{refusal}");
+    let released = json!({"metadata": {"finalizers": null}}).to_string();
+    cluster.kubectl(&["patch", "wa", "shop", "-n", "team-b", "--type=merge", "-p", &released], "").unwrap();
+    upgrade("team-a").unwrap();
 }
 
 /// What is the operator's own survives however often a GitOps tool applies the same again, client-side or server-side.
