@@ -213,6 +213,9 @@ fn what_is_wrong_is_refused_with_what_to_do() {
         (&["gateway.httpRoute.backendTls.caCertificateRefs={a}"], "/gateway/httpRoute/backendTls/caCertificateRefs/0"),
         (&["bridge.tls.existingSecret=a"], "needs bridge.tls.caBundle"),
         (&["bridge.credentials.existingSecret=a"], "needs bridge.tls.existingSecret"),
+        (&["operator.adminPort=9443"], "webhooks.port and operator.adminPort are both 9443"),
+        (&["operator.adminPort=80"], "/operator/adminPort"),
+        (&["webhooks.hostNetwork=true", "networkPolicy.enabled=true"], "needs networkPolicy.nodeCIDRs"),
     ] {
         let refusal = with(values).expect_err(&format!("{values:?} is let in"));
         assert!(refusal.contains(says), "{values:?}: {refusal}");
@@ -595,6 +598,36 @@ fn policies_name_pods_and_ports_that_exist() {
             }
         }
     }
+}
+
+/// On the network of the node the ports are the node's, and so is the address that the operator calls from.
+#[test]
+fn the_operator_fits_on_the_network_of_the_node() {
+    let update =
+        |objects: &[Value]| of(objects, "Deployment", "whatsapp-operator")["spec"]["strategy"]["rollingUpdate"].clone();
+    assert_eq!(update(&with(&[]).unwrap()), json!({"maxSurge": 1, "maxUnavailable": 0}));
+    let objects = with(&[
+        "webhooks.hostNetwork=true",
+        "operator.adminPort=18080",
+        "networkPolicy.enabled=true",
+        "networkPolicy.nodeCIDRs={192.0.2.0/24,10.244.0.0/16}",
+    ])
+    .unwrap();
+    assert_eq!(update(&objects), json!({"maxSurge": 0, "maxUnavailable": 1}));
+    let operator = arguments(&objects, "Deployment", "whatsapp-operator");
+    assert!(operator.contains(&"--admin-listen=0.0.0.0:18080".to_owned()), "{operator:?}");
+    let ports = &of(&objects, "Deployment", "whatsapp-operator")["spec"]["template"]["spec"]["containers"][0]["ports"];
+    assert_eq!(ports[0], json!({"name": "admin", "containerPort": 18080}));
+    let service = &of(&objects, "Service", "whatsapp-operator-metrics")["spec"]["ports"][0];
+    assert_eq!((&service["name"], &service["port"]), (&json!("admin"), &json!(18080)));
+    let bridge = |objects: &[Value]| {
+        of(objects, "NetworkPolicy", "whatsapp-operator-bridge")["spec"]["ingress"][0]["from"].clone()
+    };
+    let blocks = [json!({"ipBlock": {"cidr": "192.0.2.0/24"}}), json!({"ipBlock": {"cidr": "10.244.0.0/16"}})];
+    assert_eq!(bridge(&objects).as_array().unwrap()[2..], blocks);
+    // Nodes are let in only where the operator is one of them.
+    let apart = with(&["networkPolicy.enabled=true", "networkPolicy.nodeCIDRs={192.0.2.0/24}"]).unwrap();
+    assert_eq!(bridge(&apart).as_array().unwrap().len(), 2);
 }
 
 /// Alerts and dashboard ask only for metrics that the programs have.
