@@ -866,6 +866,37 @@ async fn the_namespaces_get_fewer_only_when_nothing_is_left_behind() {
     upgrade("team-a").unwrap();
 }
 
+/// The API server would refuse it too, without a word on what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_change_are_refused_with_what_to_do() {
+    let cluster = Cluster::start().await;
+    let chart = chart();
+    // No operator runs here: webhooks would refuse everything.
+    let off = ["--set", "webhooks.enabled=false", "--set", "uninstall.releaseInstances=false"];
+    let upgrade = |value: &str| {
+        let value = format!("bridge.persistence.{value}");
+        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart, "--set", &value][..], &off].concat())
+    };
+    cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &off].concat()).unwrap();
+    // The same size in other words.
+    upgrade("size=5120Mi").unwrap();
+    for (value, says) in [
+        ("size=20Gi", "size from 5Gi to 20Gi"),
+        ("storageClassName=fast", "storageClassName from \"\" to \"fast\""),
+        ("accessModes={ReadWriteOncePod}", "accessModes from ReadWriteOnce to ReadWriteOncePod"),
+        ("annotations.a=b", "annotations"),
+    ] {
+        let refusal = upgrade(value).unwrap_err();
+        assert!(refusal.contains(says) && refusal.contains("--cascade=orphan"), "{value}: {refusal}");
+        // Only what gets larger is enlarged.
+        assert_eq!(refusal.contains("patch pvc"), value == "size=20Gi", "{value}: {refusal}");
+    }
+    // Nothing here takes the finalizer off that `--cascade=orphan` puts on; there are no pods to be left alone either.
+    cluster.kubectl(&["delete", "statefulset", "whatsapp-operator-bridge", "-n", NAMESPACE], "").unwrap();
+    upgrade("size=20Gi").unwrap();
+    upgrade("size=20Gi").unwrap();
+}
+
 /// What is the operator's own survives however often a GitOps tool applies the same again, client-side or server-side.
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_syncs_take_nothing_from_the_operator() {

@@ -226,3 +226,10 @@ spec:
   capacity:
     sessionsPerShard: {{ .Values.bridge.sessionsPerShard }}
 {{- end -}}
+
+{{/* A quantity as a number of bytes, since the API server writes 1024Mi as 1Gi, and half of 1Gi as 512Mi: (. is "5Gi") */}}
+{{- define "whatsapp-operator.bytes" -}}
+{{- $units := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- $number := regexFind "^[0-9.]+" (toString .) -}}
+{{- printf "%.0f" (mulf (float64 $number) (float64 (get $units (trimPrefix $number (toString .)) | default 1))) -}}
+{{- end -}}
