@@ -132,8 +132,8 @@ mod tests {
 
     const TOLD: &str = r#"self.__swData=JSON.parse("{\"client_revision\":1023902629}")"#;
 
-    fn answer(status_code: u16, body: &str) -> Result<HttpResponse, anyhow::Error> {
-        Ok(HttpResponse { status_code, body: body.as_bytes().to_vec() })
+    fn answer(status_code: u16, body: &str) -> HttpResponse {
+        HttpResponse { status_code, body: body.as_bytes().to_vec() }
     }
 
     #[tokio::test]
@@ -151,15 +151,15 @@ mod tests {
             http.page(fetch).await
         };
         // Without one that was ever known there is nothing to be done.
-        assert_eq!(ask(&first, answer(400, "no")).await.unwrap().status_code, 400);
+        assert_eq!(ask(&first, Ok(answer(400, "no"))).await.unwrap().status_code, 400);
         assert!(ask(&first, Err(anyhow::anyhow!("no route"))).await.is_err());
-        assert_eq!(ask(&first, answer(200, TOLD)).await.unwrap().body, TOLD.as_bytes());
-        assert_eq!(ask(&first, answer(400, "no")).await.unwrap().body, TOLD.as_bytes());
+        assert_eq!(ask(&first, Ok(answer(200, TOLD))).await.unwrap().body, TOLD.as_bytes());
+        assert_eq!(ask(&first, Ok(answer(400, "no"))).await.unwrap().body, TOLD.as_bytes());
         assert_eq!(asked.load(Ordering::Relaxed), 3);
         // Also in the next process, and when the page has another form.
         let second = http(());
-        assert_eq!(ask(&second, answer(200, "<html>")).await.unwrap().body, TOLD.as_bytes());
-        assert_eq!(ask(&second, answer(400, "no")).await.unwrap().body, TOLD.as_bytes());
+        assert_eq!(ask(&second, Ok(answer(200, "<html>"))).await.unwrap().body, TOLD.as_bytes());
+        assert_eq!(ask(&second, Ok(answer(400, "no"))).await.unwrap().body, TOLD.as_bytes());
         assert_eq!(asked.load(Ordering::Relaxed), 4);
     }
 }

@@ -55,7 +55,10 @@ impl Crowd {
         // Nobody asks the webhooks: what is measured is what a replica that serves admission too holds in memory.
         let webhooks = (self.owners > 0).then_some("");
         let mut operator = world::operator_program(dir, &plane.kubeconfig(), self.namespace, webhooks)
-            .args(["--watch-namespaces", self.namespace]);
+            .args(["--watch-namespaces", self.namespace])
+            // As the image does.
+            .env("MALLOC_ARENA_MAX", "1")
+            .env("MALLOC_TRIM_THRESHOLD_", "131072");
         operator.set("--log", "info");
         let (before, up) = (Writes::so_far(client).await, Instant::now());
         let address: OperatorAddress = operator.start().await;
@@ -75,7 +78,7 @@ impl Crowd {
         Usage::once_quiet(operator.pid()).await; // what it had postponed is written
         operator.stop();
 
-        let goals = (self.owners > 0).then_some((2.0, 50.0));
+        let goals = (self.owners > 0).then_some((2.0, 42.0));
         let (before, start) = (Writes::so_far(client).await, Instant::now());
         let address: OperatorAddress = operator.start().await;
         self.until_connected(&address, Duration::from_millis(20)).await;

@@ -38,7 +38,10 @@ pub async fn run(count: usize, plane: &ControlPlane, client: &Client, dir: &Path
     let mut webhook = Program::new("whatsapp-operator", dir)
         .args(["webhook", "--webhook-listen", "127.0.0.1:0", "--webhook-hosts", "127.0.0.1"])
         .args(["--admin-listen", "127.0.0.1:0", "--lease-namespace", NAMESPACE, "--webhook-configuration", ""])
-        .args(["--kubeconfig".into(), plane.kubeconfig()]);
+        .args(["--kubeconfig".into(), plane.kubeconfig()])
+        // As the image does.
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("MALLOC_TRIM_THRESHOLD_", "131072");
     let Addresses { webhook: url } = webhook.start().await;
     // Whose certificate it is makes no difference to what a review costs.
     let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
@@ -50,7 +53,7 @@ pub async fn run(count: usize, plane: &ControlPlane, client: &Client, dir: &Path
     for (what, path) in [("mutating", MUTATE_INSTANCES), ("validating", VALIDATE_INSTANCES)] {
         let (latencies, usage) = ask(&http, &format!("{url}{path}"), pid, count, change).await;
         let what = format!("{what} review that reserves nothing");
-        report.row(&what, "us CPU", usage, Some(100.0));
+        report.row(&what, "us CPU", usage, Some(75.0));
         report.row("  against that floor", "times", usage / floor, None);
         report.row(&what, "p50 ms", percentile(&latencies, 50), None);
         report.row(&what, "p99 ms", percentile(&latencies, 99), Some(1.0));
