@@ -1,8 +1,8 @@
 //! What is counted. No label names a session, and no value is secret.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use prometheus_client::{
@@ -45,6 +45,8 @@ pub struct Metrics {
     reconnects: Counter,
     requests: Family<Request, Counter>,
     data: Family<Kind, Gauge>,
+    /// When that was measured last.
+    measured: Arc<Mutex<Option<Instant>>>,
     commits: Counter,
     accepted: Family<Repeated, Counter>,
     settled: Family<Outcome, Counter>,
@@ -84,6 +86,9 @@ pub const PHASES: [SessionPhase; 15] = [
     SessionPhase::Deleting,
 ];
 
+/// How often the disk is measured, however often the metrics are asked for. Prometheus asks every 15 to 60 s.
+const MEASURED_EVERY: Duration = Duration::from_secs(5);
+
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
@@ -95,6 +100,7 @@ impl Metrics {
             reconnects: Counter::default(),
             requests: Family::default(),
             data: Family::default(),
+            measured: Arc::default(),
             commits: Counter::default(),
             accepted: Family::default(),
             settled: Family::default(),
@@ -192,6 +198,16 @@ impl Metrics {
         self.requests.get_or_create(&Request { method: method.to_owned(), path: path.to_owned(), code }).inc();
     }
 
+    /// Whether it is time to measure what is on the disk: each caller would otherwise keep threads busy that read and write messages.
+    pub fn measures(&self, now: Instant) -> bool {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = measured.is_none_or(|at| now.saturating_duration_since(at) >= MEASURED_EVERY);
+        if due {
+            *measured = Some(now);
+        }
+        due
+    }
+
     /// So many bytes are on the disk, by kind.
     pub fn data(&self, bytes: Vec<(&'static str, u64)>) {
         for (kind, bytes) in bytes {
@@ -237,6 +253,13 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_disk_is_measured_now_and_then_whoever_asks() {
+        let (metrics, now) = (Metrics::new(), Instant::now());
+        let asked = [0, 1, 4, 5, 6, 11].map(|second| metrics.clone().measures(now + Duration::from_secs(second)));
+        assert_eq!(asked, [true, false, false, true, false, true]);
+    }
 
     #[test]
     fn every_phase_is_shown_and_nothing_names_a_session() {

@@ -103,6 +103,13 @@ fn offline_is_as_healthy_as_it_is_wished() {
     let under_way = ("Progressing", "InProgress");
     let (wished, ended) = (("Suspended", "Current"), ("Degraded", "Failed"));
     assert_eq!(said, [wished, wished, ended, under_way, under_way]);
+    // One whose device is still being removed will be connected again.
+    let unlinking =
+        json!([{"type": "Connected", "status": "False", "reason": "Unlinking", "message": "It is being unlinked."}]);
+    let mut unlinking = instance(&json!({"phase": "Disconnected", "observedGeneration": 3, "conditions": unlinking}));
+    unlinking["spec"]["desiredState"] = json!("Connected");
+    let said = judged("WhatsAppInstance", &[unlinking]);
+    assert_eq!((&*said[0].0, &*said[0].2), under_way);
     // An ending of the version before says nothing of this one.
     let mut stale = instance(&json!({"phase": "LoggedOut", "observedGeneration": 2}));
     stale["spec"]["desiredState"] = json!("Connected");

@@ -1,6 +1,9 @@
 //! Health and metrics.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -28,7 +31,9 @@ impl Shown for Api {
 
     async fn metrics(&self) -> String {
         let counts = self.shared.feed.sessions.count(|session| format!("{:?}", session.phase));
-        if let Ok(bytes) = timeout(MEASURE, data_bytes(&self.shared)).await {
+        if self.shared.metrics.measures(Instant::now())
+            && let Ok(bytes) = timeout(MEASURE, data_bytes(&self.shared)).await
+        {
             self.shared.metrics.data(bytes);
         }
         let oldest = timeout(MEASURE, self.shared.store.reader.oldest_waiting()).await;

@@ -48,7 +48,10 @@ pub(super) async fn accept(
     id: &str,
     spec: MessageSpec,
 ) -> Result<(StatusCode, Message), Failure> {
-    let message = check_message(id, spec)?;
+    let message = match check_message(id, spec.clone()) {
+        Err(Refusal::BadExpiry) => return expired(api, session, id, spec).await,
+        message => message?,
+    };
     let again = message.clone();
     let (message, new) = match api.registry.send(session, message).await? {
         Some(accepted) => accepted,
@@ -63,6 +66,16 @@ pub(super) async fn accept(
     };
     api.shared.metrics.accepted(new);
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, message))
+}
+
+/// A message whose time is over, or would be too long: a repetition of one that was accepted is answered all the same.
+async fn expired(api: &Api, session: &str, id: &str, spec: MessageSpec) -> Result<(StatusCode, Message), Failure> {
+    let again = check_message(id, MessageSpec { expires_at: None, ..spec })?;
+    let reader = &api.shared.store.reader;
+    let before = reader.accepted(session, id, again.recipient.key(), &again.spec).await.map_err(Refusal::from)?;
+    let before = same_message(before.ok_or(Refusal::BadExpiry)?, &again)?;
+    api.shared.metrics.accepted(false);
+    Ok((StatusCode::OK, before))
 }
 
 pub(super) async fn read(

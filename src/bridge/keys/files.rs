@@ -90,11 +90,12 @@ impl KeyStore for KeyFiles {
         Ok(Box::new(file.lease(&mut access)))
     }
 
-    async fn erase(&self, session: &str) -> Result<(), KeysError> {
+    async fn erase(&self, session: &str, all: bool) -> Result<(), KeysError> {
         let file = self.file(session);
         let access = file.take_over().await?;
         let (directory, lost) = (self.data.session(session), self.data.lost(session));
-        on_a_thread("delete", move || remove(&directory).and_then(|()| remove(&lost))).await?;
+        on_a_thread("delete", move || remove(&directory).and_then(|()| if all { remove(&lost) } else { Ok(()) }))
+            .await?;
         // Nobody can use it any more: a session of the same name gets another one.
         self.files().remove(session);
         drop(access);

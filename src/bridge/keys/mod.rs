@@ -30,8 +30,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// are none, and made anew when what is there is of no use.
     async fn lease(&self, session: &str, linked: Option<&Linked>) -> Result<Box<dyn Lease>, KeysError>;
 
-    /// Deletes the keys of `session`, out of the hands of whoever has them. Keys that are not there are deleted.
-    async fn erase(&self, session: &str) -> Result<(), KeysError>;
+    /// Deletes the keys of `session`, out of the hands of whoever has them; with the session itself (`all`) also those that were set
+    /// aside. Keys that are not there are deleted.
+    async fn erase(&self, session: &str, all: bool) -> Result<(), KeysError>;
 
     /// How many bytes all keys take.
     async fn bytes(&self) -> io::Result<u64>;

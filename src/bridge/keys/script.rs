@@ -36,9 +36,9 @@ impl KeyStore for NotedKeys {
         self.files.lease(session, None).await
     }
 
-    async fn erase(&self, session: &str) -> Result<(), KeysError> {
+    async fn erase(&self, session: &str, all: bool) -> Result<(), KeysError> {
         self.erased.lock().unwrap().push(session.to_owned());
-        self.files.erase(session).await
+        self.files.erase(session, all).await
     }
 
     async fn bytes(&self) -> io::Result<u64> {

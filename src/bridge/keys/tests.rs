@@ -261,7 +261,9 @@ async fn lost_keys_are_told_apart() {
     let aside = bench.directory.path().join("lost").join("foreign");
     let found: Vec<_> = fs::read_dir(&aside).unwrap().map(|entry| entry.unwrap().path().join("keys.db")).collect();
     assert!(matches!(found.as_slice(), [keys] if keys.is_file()), "{found:?}");
-    bench.files.erase("foreign").await.unwrap();
+    bench.files.erase("foreign", false).await.unwrap();
+    assert!(aside.exists(), "a logout is not the end of the session");
+    bench.files.erase("foreign", true).await.unwrap();
     assert!(!aside.exists());
 }
 
@@ -287,9 +289,9 @@ async fn deleted_keys_are_gone_also_for_whoever_has_them() {
     let keys = bench.files.lease("a", None).await.unwrap();
     let left = keys.keys();
     left.put_identity("alice", KEY).await.unwrap();
-    bench.files.erase("a").await.unwrap();
+    bench.files.erase("a", true).await.unwrap();
     assert!(left.put_identity("alice", KEY).await.is_err());
     assert!(!bench.path("a").parent().unwrap().exists());
-    bench.files.erase("a").await.unwrap();
+    bench.files.erase("a", true).await.unwrap();
     assert_eq!(bench.loses("a").await, LostKeys::Missing);
 }

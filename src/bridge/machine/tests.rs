@@ -1148,13 +1148,13 @@ fn keys_are_given_up_only_when_a_second_login_is_refused_too() {
     let mut story = linked();
     logs_in(&mut story).passes(2).hears(ClientEvent::Unauthorized);
     assert!(!story.effects.contains(&Effect::Erase) && story.state.kept.paired);
-    // A mistake of the server's may last for a while.
-    story.ends(End::Stopped).passes(25);
+    // A mistake of the server's may last for a moment.
+    story.ends(End::Stopped).passes(6);
     assert!(!story.state.wants_client());
-    story.passes(15);
+    story.passes(6);
     logs_in(&mut story).passes(31).hears(ClientEvent::Unauthorized);
     assert!(story.state.kept.paired, "a connection has held since");
-    story.ends(End::Stopped).passes(40).hears(ClientEvent::Unauthorized);
+    story.ends(End::Stopped).passes(12).hears(ClientEvent::Unauthorized);
     assert!(!story.state.kept.paired);
     assert_eq!(story.state.phase(), SessionPhase::LoggedOut);
 }
@@ -1162,7 +1162,7 @@ fn keys_are_given_up_only_when_a_second_login_is_refused_too() {
 #[test]
 fn a_device_linked_anew_after_lost_keys_is_believed_like_any_other() {
     let mut story = linked();
-    story.hears(ClientEvent::Unauthorized).ends(End::Stopped).passes(40);
+    story.hears(ClientEvent::Unauthorized).ends(End::Stopped).passes(12);
     story.ends(End::KeysLost(LostKeys::Missing)).happens(Event::PermitGranted).hears(PAIRED);
     logs_in(&mut story).passes(2).hears(ClientEvent::Unauthorized);
     assert!(story.state.kept.paired, "the first refusal of this device");

@@ -17,6 +17,8 @@ const ACTIVITY_GRAIN: SignedDuration = SignedDuration::from_mins(15);
 const STABLE: SignedDuration = SignedDuration::from_secs(30);
 /// After a refusal for too many tries, the wait starts at this many doublings: half a minute.
 const TOO_MANY: u32 = 5;
+/// A login that is refused for good is confirmed after this many doublings: eight seconds.
+const CONFIRMED: u32 = 3;
 /// Nothing was sent or received for this long: twice the grain in which it is noted.
 const QUIET: SignedDuration = SignedDuration::from_mins(30);
 /// How long a login that is due waits for a quiet moment.
@@ -509,14 +511,14 @@ fn connected(state: &mut State, now: Timestamp) {
 }
 
 /// The first time, nothing but a wait follows, and one more login that asks again: keys that were deleted for a mistake of
-/// the server's are lost for good. Such a mistake may last for a while, so the wait is half a minute. A device that was never linked
+/// the server's are lost for good. Such a mistake may last for a moment, so the wait is some seconds. A device that was never linked
 /// is only refused.
 fn unauthorized(state: &mut State, now: Timestamp) {
     if state.kept.paired && state.unauthorized > 0 && !held(state, now) {
         return logged_out(state, now);
     }
     if state.kept.paired {
-        state.failures = state.failures.max(TOO_MANY);
+        state.failures = state.failures.max(CONFIRMED);
         failed(state, SessionReason::ServerRefused, now);
         state.unauthorized += 1;
     } else {

@@ -88,9 +88,9 @@ impl Actor {
 
     fn erase(&self) {
         let (shared, loopback) = (Arc::clone(&self.shared), self.loopback.clone());
-        let id = self.state.id().to_owned();
+        let (id, all) = (self.state.id().to_owned(), self.state.is_deleting());
         tokio::spawn(async move {
-            let event = match shared.keys.erase(&id).await {
+            let event = match shared.keys.erase(&id, all).await {
                 Ok(()) => Event::Erased,
                 Err(error) => {
                     tracing::error!(session = id, %error, "the session's keys cannot be deleted; trying again");

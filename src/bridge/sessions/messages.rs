@@ -89,8 +89,10 @@ impl Actor {
     pub(super) async fn message_event(&mut self, event: Event) {
         let was = self.outbox.is_unacknowledged();
         let (writes, effects) = self.outbox.step(event, clock::now());
+        // What is taken back may be handed over anew, and that must not be overtaken.
+        let waits = !effects.is_empty() || writes.iter().any(|write| matches!(write, Write::TakeBack(_)));
         let changes: Vec<Change> = writes.into_iter().map(|write| self.change(write)).collect();
-        if effects.is_empty() {
+        if !waits {
             self.note_down(changes).await;
         } else {
             self.write_messages(changes, effects).await;
@@ -118,6 +120,9 @@ impl Actor {
             return;
         }
         self.noted().await;
+        if let Some(error) = self.failing() {
+            return self.owe(Owed { changes, ..Owed::default() }, error);
+        }
         let written = tokio::spawn(self.shared.store.begin(changes.clone()).await);
         self.noting = Some(Noting { changes, written });
     }
@@ -249,7 +254,8 @@ impl Actor {
         let (store, loopback) = (self.shared.store.clone(), self.loopback.clone());
         tokio::spawn(async move {
             if let Err(error) = store.apply(changes.clone()).await {
-                let _ = loopback.send(Input::Unwritten(changes, error));
+                tracing::warn!(session, %error, "a receipt could not be noted; trying again");
+                let _ = loopback.send(Input::Unwritten(changes));
             }
         });
     }

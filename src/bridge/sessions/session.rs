@@ -44,7 +44,7 @@ pub(super) enum Input {
     /// A client on a message.
     Message(Generation, outbox::Event),
     /// Changes of messages that the store did not take.
-    Unwritten(Vec<Change>, StoreError),
+    Unwritten(Vec<Change>),
 }
 
 /// What has happened and cannot be refused, and the store would not take. Nothing else happens to the session until it does.
@@ -187,7 +187,7 @@ impl Actor {
             },
             Input::Permit(permit) => self.granted(permit).await,
             Input::Message(client, event) => self.told_by(client, event).await,
-            Input::Unwritten(changes, error) => self.owe(Owed { changes, ..Owed::default() }, error),
+            Input::Unwritten(changes) => self.write_messages(changes, Vec::new()).await,
         }
     }
 

@@ -320,14 +320,22 @@ impl Link {
     }
 
     fn replace(&self, snapshot: Snapshot) {
-        let changed = lock(&self.shared).sessions.replace(snapshot, Timestamp::now());
+        let (changed, freed) = {
+            let sessions = &mut lock(&self.shared).sessions;
+            let before = sessions.len();
+            (sessions.replace(snapshot, Timestamp::now()), sessions.len() < before)
+        };
         for id in changed {
             self.wake(&id);
+        }
+        if freed {
+            self.wake_waiting();
         }
         self.listeners.bridges.notify_one();
     }
 
     fn apply(&self, update: Update) {
+        let gone = matches!(update, Update::Gone(_));
         let (id, counts_changed) = {
             let sessions = &mut lock(&self.shared).sessions;
             match update {
@@ -337,15 +345,30 @@ impl Link {
                 Update::Missed => return,
             }
         };
-        self.wake(&id);
+        let claimed = self.wake(&id);
+        // One that was an instance's makes room when that is gone.
+        if gone && counts_changed && !claimed {
+            self.wake_waiting();
+        }
         if counts_changed {
             self.listeners.bridges.notify_one();
         }
     }
 
-    fn wake(&self, session_id: &str) {
-        if let Some(instance) = self.listeners.instances.claimant(drivers::instance_uid(session_id), &self.shard) {
+    /// Has the instance looked at whose session it is; whether there is one.
+    fn wake(&self, session_id: &str) -> bool {
+        let claimant = self.listeners.instances.claimant(drivers::instance_uid(session_id), &self.shard);
+        claimant.is_some_and(|instance| {
             // The queue ends only when the controller does.
+            let _ = self.listeners.queue.send(instance);
+            true
+        })
+    }
+
+    /// There is room: instances without a shard may wait for it.
+    fn wake_waiting(&self) {
+        for instance in self.listeners.instances.select(|_, bound| bound.is_none()) {
+            // As above.
             let _ = self.listeners.queue.send(instance);
         }
     }

@@ -112,6 +112,10 @@ impl Moves {
         };
         let until = Instant::now() + CATCH_UP;
         while let Ok(Some(Ok((at, event)))) = timeout_at(until.min(Instant::now() + SILENCE), events.next()).await {
+            // One that is there already is given however late it is.
+            if Instant::now() >= until {
+                break;
+            }
             match (at, event) {
                 (Some(at), MessageEvent::Moved(status)) => {
                     self.moved(shard, &at, &status, line, sessions).await?;

@@ -326,13 +326,6 @@ fn new_id() -> String {
 async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Duration) -> Result<Message, Failure> {
     let deadline = tokio::time::Instant::now() + wait;
     let driver = gateway.bridges.shard(&way.bridge).await?;
-    if way.replayed && way.expires_at <= Timestamp::now() {
-        let found = before(gateway, &driver, way).await;
-        return found.map(|found| Message::of(&found)).map_err(|failure| match failure.code {
-            Code::NotFound | Code::NotPaired | Code::SessionGone => never_accepted(),
-            _ => failure,
-        });
-    }
     // From before the message is there, so that nothing is missed.
     let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
     let accepted = match messages(&driver)?.send(&way.uid, &way.id, spec).await {
@@ -346,6 +339,12 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
     let accepted = match accepted {
         Ok((accepted, _)) => accepted,
         Err(BridgeError::NotFound) if way.replayed => before(gateway, &driver, way).await?,
+        // The bridge has looked for it, and knows of none.
+        Err(BridgeError::Refused { code: Open::Known(ErrorCode::Invalid), .. })
+            if way.replayed && way.expires_at <= Timestamp::now() =>
+        {
+            return Err(never_accepted());
+        }
         Err(error) => return Err(refused(&error, way.replayed, stays(gateway, way))),
     };
     gateway.feeds.accepted(&accepted);

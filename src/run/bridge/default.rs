@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
+    core::Status,
 };
 use thiserror::Error;
 use tokio::{fs, time::sleep};
@@ -89,7 +90,11 @@ impl DefaultBridge {
         let bridge = parse(&text).map_err(|why| DefaultError::Parse { path: path(), why })?;
         let (api, name) = (Api::<Guarded<WhatsAppBridge>>::all(self.client.clone()), bridge.name_any());
         let failed = |source| DefaultError::Apply { name: name.clone(), source };
-        let there = call("read it", CALL_TIMEOUT, api.get_opt(&name)).await.map_err(failed)?;
+        let there = match call("read it", CALL_TIMEOUT, api.get_opt(&name)).await {
+            // A role of a release before does not let us look.
+            Err(error) if error.is(Status::is_forbidden) => None,
+            there => there.map_err(failed)?,
+        };
         // Two that each put it right would take each other's sessions for lost. One that cannot be read is put right.
         if let Some(namespace) = there.and_then(|there| there.0.ok()).and_then(|there| installed_in(&there))
             && namespace != bridge.spec.credentials_secret_ref.namespace
