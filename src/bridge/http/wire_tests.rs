@@ -12,11 +12,12 @@ use axum::{
     http::{Request, StatusCode},
 };
 use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use whatsapp_operator::bridge_api::{Capability, Info, MOST_LOADS, Session, SessionPhase, SessionReason};
+use whatsapp_operator::bridge_api::{Capability, Info, MOST_LOADS, MessageState, Session, SessionPhase, SessionReason};
 
 use super::{Api, api, token::Token};
 use crate::{
@@ -25,8 +26,9 @@ use crate::{
     keys::script::NotedKeys,
     machine::Timings,
     metrics::Metrics,
+    outbox::{Recipient, Settled},
     sessions::{Limits, Outboxes, Registry, Shared},
-    store::Store,
+    store::{Change, MessageChange, Store},
 };
 
 #[path = "../../../tests/wire/first.rs"]
@@ -345,5 +347,37 @@ async fn as_many_sessions_as_may_be_asked_about_are_answered_for() {
     };
     assert_eq!(ask(MOST_LOADS).await, (StatusCode::OK, json!({"items": []})));
     let (status, error) = ask(MOST_LOADS + 1).await;
+    assert_eq!((status, &error["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("Invalid")), "{error}");
+}
+
+#[tokio::test]
+async fn a_repetition_that_comes_when_its_time_is_over_is_answered_whatever_is_left_of_the_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let (id, to, now) = ("3EB0000000000000000001", "+491701234567", Timestamp::now());
+    let later = now + SignedDuration::from_hours(1);
+    {
+        let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+        let message = json!({
+            "id": id, "session": "a", "sequence": 1, "state": "Queued", "acceptedAt": now, "expiresAt": later,
+            "to": to, "content": {"type": "text", "text": "Hello"},
+        });
+        let recipient = Recipient::parse(to).unwrap().key();
+        let accept = MessageChange::Accept { message: serde_json::from_value(message).unwrap(), recipient };
+        let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: now };
+        let settle = MessageChange::Settle { session: "a".to_owned(), sequence: 1, settled };
+        // Only a remnant stays.
+        let forget = MessageChange::Forget { before: Timestamp::MAX, now, most: 9 };
+        store.apply([accept, settle, forget].map(Change::Message).into()).await.unwrap();
+    }
+    let bridge = bridge(directory.path());
+    let put = async |id: &str, text: &str| {
+        let body = json!({"to": to, "content": {"type": "text", "text": text}, "expiresAt": "2020-01-01T00:00:00Z"});
+        bridge.asked("PUT", &format!("/v1/sessions/a/messages/{id}"), body.to_string()).await
+    };
+    let (status, message) = put(id, "Hello").await;
+    assert_eq!((status, &message["state"]), (StatusCode::OK, &json!("Sent")), "{message}");
+    assert_eq!(put(id, "Something else").await.0, StatusCode::CONFLICT);
+    // What was never accepted is not accepted now.
+    let (status, error) = put("3EB0000000000000000002", "Hello").await;
     assert_eq!((status, &error["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("Invalid")), "{error}");
 }

@@ -167,7 +167,7 @@ impl Registry {
         }
         let changes = vec![Change::remove(id), Change::abandon(id, MessageCause::SessionDeleted)];
         self.shared.store.apply(changes).await?;
-        self.shared.keys.erase(id).await?;
+        self.shared.keys.erase(id, true).await?;
         Ok(None)
     }
 
