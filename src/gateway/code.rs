@@ -76,7 +76,7 @@ codes! {
     LinkOver 410: "The linking link does not work any more, or never did: it has expired, was used, or was taken back.", "Have a new one made.";
     TooLarge 413: "The body is larger than the gateway reads.", "Send less.";
     UnsupportedMediaType 415: "The body is not said to be JSON.", "Send `Content-Type: application/json`.";
-    KeyReused 422: "The idempotency key was used for another message.", "Use a new key.";
+    KeyReused 422: "The idempotency key was used for another message, or for one that was never accepted and whose time is over.", "Use a new key.";
     Invalid 422: "A field has a value that it must not have; the message names the field and the rule.", "Correct the field.";
     NameBlank 422: "The name shows nothing.", "Give 1 to 100 visible characters.";
     NameUnprintable 422: "The name holds control characters or characters that change the direction of text.", "Remove them.";

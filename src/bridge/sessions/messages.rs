@@ -92,10 +92,10 @@ impl Actor {
         // What is taken back may be handed over anew, and that must not be overtaken.
         let waits = !effects.is_empty() || writes.iter().any(|write| matches!(write, Write::TakeBack(_)));
         let changes: Vec<Change> = writes.into_iter().map(|write| self.change(write)).collect();
-        if !waits {
-            self.note_down(changes).await;
-        } else {
+        if waits {
             self.write_messages(changes, effects).await;
+        } else {
+            self.note_down(changes).await;
         }
         if self.outbox.is_unacknowledged() != was {
             self.show();
