@@ -2,12 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IntoDeserializer, value::Error as NoSuchWord},
-};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::instance::{PRINTABLE, TRIMMED};
+use super::{
+    instance::{PRINTABLE, TRIMMED},
+    status::of_word,
+};
 use crate::platform::kubernetes::ObjectRef;
 
 /// The limit of one owner, and the ledger of what counts against it.
@@ -132,8 +132,7 @@ fn readable_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Time>, D::
 /// A word of a later release counts as the wait for a slot: the instance is not accepted, and the next settlement says why.
 fn waiting<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Waiting>, D::Error> {
     let word = Option::<String>::deserialize(from)?;
-    let known = |word: String| Waiting::deserialize(IntoDeserializer::<NoSuchWord>::into_deserializer(word));
-    Ok(word.map(|word| known(word).unwrap_or(Waiting::LimitExceeded)))
+    Ok(word.map(|word| of_word(word).unwrap_or(Waiting::LimitExceeded)))
 }
 
 /// What an instance that is not accepted waits for.

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{IntoDeserializer, value::Error as NoSuchWord},
+    de::{DeserializeOwned, IntoDeserializer, value::Error as NoSuchWord},
 };
 
 use super::conditions::CONNECTED;
@@ -92,7 +92,12 @@ impl WhatsAppInstanceStatus {
 /// stay as it is for ever.
 fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Phase>, D::Error> {
     let word = Option::<String>::deserialize(from)?;
-    Ok(word.and_then(|word| Phase::deserialize(IntoDeserializer::<NoSuchWord>::into_deserializer(word)).ok()))
+    Ok(word.and_then(of_word))
+}
+
+/// What a word of a closed list stands for; nothing when this release does not know it.
+pub(super) fn of_word<T: DeserializeOwned>(word: String) -> Option<T> {
+    T::deserialize(IntoDeserializer::<NoSuchWord>::into_deserializer(word)).ok()
 }
 
 /// Where a session stands, in one word; derived from the conditions.

@@ -798,16 +798,21 @@ async fn another_tool_may_apply_what_helm_has_installed() {
     }
 }
 
+/// For a cluster in which no operator runs: webhooks would refuse everything.
+const WITHOUT_OPERATOR: [&str; 4] = ["--set", "webhooks.enabled=false", "--set", "uninstall.releaseInstances=false"];
+
 /// Nothing that Helm does to the definitions loses an object: installed by it or by hand, switched off and on, uninstalled.
 #[tokio::test(flavor = "multi_thread")]
 async fn definitions_and_instances_outlive_whatever_helm_does() {
     let cluster = Cluster::start().await;
     let chart = chart();
     let crds = format!("{ROOT}/crds");
-    // No operator runs here: webhooks would refuse everything.
-    let off = ["--set", "webhooks.enabled=false", "--set", "uninstall.releaseInstances=false"];
-    let install = |more: &[&str]| cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &off, more].concat());
-    let upgrade = |more: &[&str]| cluster.helm(&[&["upgrade", "whatsapp-operator", &chart][..], &off, more].concat());
+    let install = |more: &[&str]| {
+        cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &WITHOUT_OPERATOR, more].concat())
+    };
+    let upgrade = |more: &[&str]| {
+        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart][..], &WITHOUT_OPERATOR, more].concat())
+    };
 
     // By hand first; the chart takes them over.
     cluster.kubectl(&["apply", "--server-side", "-f", &crds], "").unwrap();
@@ -838,16 +843,14 @@ async fn definitions_and_instances_outlive_whatever_helm_does() {
 async fn the_namespaces_get_fewer_only_when_nothing_is_left_behind() {
     let cluster = Cluster::start().await;
     let chart = chart();
-    // No operator runs here: webhooks would refuse everything.
-    let off = ["--set", "webhooks.enabled=false", "--set", "uninstall.releaseInstances=false"];
     let upgrade = |namespaces: &str| {
         let list = format!("operator.watchNamespaces={{{namespaces}}}");
-        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart, "--set", &list][..], &off].concat())
+        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart, "--set", &list][..], &WITHOUT_OPERATOR].concat())
     };
     for namespace in ["team-a", "team-b"] {
         cluster.kubectl(&["create", "namespace", namespace], "").unwrap();
     }
-    cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &off].concat()).unwrap();
+    cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &WITHOUT_OPERATOR].concat()).unwrap();
     cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"], "").unwrap();
     let instance = json!({
         "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstance",
@@ -871,13 +874,11 @@ async fn the_namespaces_get_fewer_only_when_nothing_is_left_behind() {
 async fn claims_that_change_are_refused_with_what_to_do() {
     let cluster = Cluster::start().await;
     let chart = chart();
-    // No operator runs here: webhooks would refuse everything.
-    let off = ["--set", "webhooks.enabled=false", "--set", "uninstall.releaseInstances=false"];
     let upgrade = |value: &str| {
         let value = format!("bridge.persistence.{value}");
-        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart, "--set", &value][..], &off].concat())
+        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart, "--set", &value][..], &WITHOUT_OPERATOR].concat())
     };
-    cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &off].concat()).unwrap();
+    cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &WITHOUT_OPERATOR].concat()).unwrap();
     // The same size in other words.
     upgrade("size=5120Mi").unwrap();
     for (value, says) in [

@@ -12,7 +12,7 @@ use serde_json::json;
 use whatsapp_operator::api::{WhatsAppInstance, labels::FINALIZER};
 
 use crate::{
-    measure::{Report, Usage, Writes},
+    measure::{Report, Usage, Writes, as_in_its_image},
     scripted_bridge,
     support::{
         control_plane::ControlPlane,
@@ -54,11 +54,9 @@ impl Crowd {
 
         // Nobody asks the webhooks: what is measured is what a replica that serves admission too holds in memory.
         let webhooks = (self.owners > 0).then_some("");
-        let mut operator = world::operator_program(dir, &plane.kubeconfig(), self.namespace, webhooks)
-            .args(["--watch-namespaces", self.namespace])
-            // As the image does.
-            .env("MALLOC_ARENA_MAX", "1")
-            .env("MALLOC_TRIM_THRESHOLD_", "131072");
+        let operator = world::operator_program(dir, &plane.kubeconfig(), self.namespace, webhooks)
+            .args(["--watch-namespaces", self.namespace]);
+        let mut operator = as_in_its_image(operator);
         operator.set("--log", "info");
         let (before, up) = (Writes::so_far(client).await, Instant::now());
         let address: OperatorAddress = operator.start().await;

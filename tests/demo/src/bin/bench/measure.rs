@@ -11,7 +11,12 @@ use serde::Serialize;
 use serde_json::json;
 use whatsapp_operator::api::WhatsAppInstance;
 
-use crate::support::{history::History, world};
+use crate::support::{history::History, program::Program, world};
+
+/// The operator with the environment that its image sets (Dockerfile).
+pub fn as_in_its_image(operator: Program) -> Program {
+    operator.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TRIM_THRESHOLD_", "131072")
+}
 
 /// One line of the result.
 #[derive(Serialize)]

@@ -16,7 +16,7 @@ use whatsapp_operator::{
 
 use crate::{
     crowd::owner_name,
-    measure::{Report, Usage, Writes, percentile},
+    measure::{Report, Usage, Writes, as_in_its_image, percentile},
     support::{control_plane::ControlPlane, program::Program, world},
 };
 
@@ -35,13 +35,11 @@ struct Addresses {
 pub async fn run(count: usize, plane: &ControlPlane, client: &Client, dir: &Path, report: &mut Report) {
     world::create_namespace(client, NAMESPACE).await;
     let bare = write_owners(count + WARM_UP, client).await;
-    let mut webhook = Program::new("whatsapp-operator", dir)
+    let webhook = Program::new("whatsapp-operator", dir)
         .args(["webhook", "--webhook-listen", "127.0.0.1:0", "--webhook-hosts", "127.0.0.1"])
         .args(["--admin-listen", "127.0.0.1:0", "--lease-namespace", NAMESPACE, "--webhook-configuration", ""])
-        .args(["--kubeconfig".into(), plane.kubeconfig()])
-        // As the image does.
-        .env("MALLOC_ARENA_MAX", "1")
-        .env("MALLOC_TRIM_THRESHOLD_", "131072");
+        .args(["--kubeconfig".into(), plane.kubeconfig()]);
+    let mut webhook = as_in_its_image(webhook);
     let Addresses { webhook: url } = webhook.start().await;
     // Whose certificate it is makes no difference to what a review costs.
     let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
