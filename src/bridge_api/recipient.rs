@@ -69,9 +69,10 @@ impl Recipient {
 }
 
 fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    let filler = |character: char| matches!(character, ' ' | '\u{a0}' | '-' | '.' | '(' | ')' | '/');
-    if text.is_empty() || !digits.chars().all(|character| character.is_ascii_digit() || filler(character)) {
+    let text: String = text.chars().filter(|character| !is_layout(*character)).collect();
+    let digits = text.strip_prefix('+').unwrap_or(&text);
+    let punctuation = |character: char| matches!(character, '-' | '\u{2010}'..='\u{2015}' | '.' | '(' | ')' | '/');
+    if text.is_empty() || !digits.chars().all(|character| character.is_ascii_digit() || punctuation(character)) {
         return Err(BadRecipient::Unreadable);
     }
     if text.contains("(0)") {
@@ -84,6 +85,12 @@ fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
         return Err(BadRecipient::NotInternational);
     }
     Ok(Recipient::PhoneNumber(Sensitive::new(digits)))
+}
+
+/// Spaces of any width, and the marks of writing direction that address books put around the numbers that are copied out of them.
+fn is_layout(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || character.is_whitespace()
 }
 
 #[cfg(test)]
@@ -101,6 +108,7 @@ mod tests {
             "15551234567@s.whatsapp.net",
             "15551234567@c.us",
             "001 555 1234567",
+            "\u{202a}+1\u{202f}555\u{2011}123\u{2013}4567\u{202c}",
         ] {
             assert_eq!(key(same), key("+15551234567"), "{same}");
         }
@@ -124,6 +132,8 @@ mod tests {
             ("000491701234567", B::NotInternational),
             ("+49 (0)170 1234567", B::TrunkPrefix),
             ("+49(0)1701234567", B::TrunkPrefix),
+            ("+49 ( 0 ) 170 1234567", B::TrunkPrefix),
+            ("\u{202a}\u{202c}", B::Unreadable),
             ("+", B::NotInternational),
             ("123-456@g.us", B::NotAPerson),
             ("1@newsletter", B::NotAPerson),

@@ -27,8 +27,8 @@ pub enum Unusable {
     /// There is no file.
     #[error("there is no kubeconfig{}", .0.iter().map(|place| format!(" at {}", place.display())).collect::<Vec<_>>().join(" or"))]
     Missing(Vec<PathBuf>),
-    /// It lacks something.
-    #[error(transparent)]
+    /// It does not read, or lacks something. The YAML reader quotes the lines around a mistake, and there may be a token among them.
+    #[error("{}", .0.to_string().lines().next().unwrap_or_default())]
     Kubeconfig(Box<KubeconfigError>),
     /// Its authorities do not read.
     #[error("the certificate authority of cluster \"{0}\" is not in PEM")]
@@ -44,12 +44,47 @@ impl From<KubeconfigError> for Unusable {
     }
 }
 
-/// What the files of `KUBECONFIG` say together, or the one in the home directory.
+/// How a cluster is reached.
+#[derive(Debug)]
+pub struct Found {
+    /// For the client.
+    pub config: Config,
+    /// The context it is by; none when it is the pod's own service account.
+    pub context: Option<String>,
+}
+
+/// The cluster of a context, of the current one when none is named. In a pod without any kubeconfig it is the pod's own, as for kubectl.
 ///
 /// # Errors
-/// When there is none ([`Unusable::Missing`]), or one does not read.
-pub fn read() -> Result<Kubeconfig, Unusable> {
-    together(places(env::var_os("KUBECONFIG").as_deref(), env::home_dir().as_deref()))
+/// When there is no such context, or something of it does not read: it may name another cluster than the pod's.
+pub fn find(file: Option<&Path>, context: Option<&str>) -> Result<Found, Unusable> {
+    let environment = Environment::read();
+    let kubeconfig = match read(file) {
+        Ok(kubeconfig) => kubeconfig,
+        Err(error) => {
+            let inside = may_be_inside(&error, context).then(Config::incluster).and_then(Result::ok);
+            let Some(mut config) = inside else { return Err(error) };
+            through(&mut config, None, &environment)?;
+            return Ok(Found { config, context: None });
+        }
+    };
+    let config = config(&kubeconfig, context, &environment)?;
+    Ok(Found { config, context: context.map(str::to_owned).or(kubeconfig.current_context) })
+}
+
+fn may_be_inside(error: &Unusable, context: Option<&str>) -> bool {
+    matches!(error, Unusable::Missing(_)) && context.is_none()
+}
+
+/// What a file says, or the files of `KUBECONFIG` together, or the one in the home directory.
+///
+/// # Errors
+/// When there is none ([`Unusable::Missing`], unless one was named), or one does not read.
+pub fn read(file: Option<&Path>) -> Result<Kubeconfig, Unusable> {
+    match file {
+        Some(file) => Ok(Kubeconfig::read_from(file)?),
+        None => together(places(env::var_os("KUBECONFIG").as_deref(), env::home_dir().as_deref())),
+    }
 }
 
 fn places(listed: Option<&OsStr>, home: Option<&Path>) -> Vec<PathBuf> {
@@ -76,10 +111,7 @@ fn together(places: Vec<PathBuf>) -> Result<Kubeconfig, Unusable> {
 }
 
 /// The cluster, credentials and namespace of a context; of the current one when none is named.
-///
-/// # Errors
-/// When there is no such context, it is not complete, or its proxy cannot be used.
-pub fn config(kubeconfig: &Kubeconfig, context: Option<&str>, environment: &Environment) -> Result<Config, Unusable> {
+fn config(kubeconfig: &Kubeconfig, context: Option<&str>, environment: &Environment) -> Result<Config, Unusable> {
     let name = context.or(kubeconfig.current_context.as_deref()).ok_or(KubeconfigError::CurrentContextNotSet)?;
     let context = kubeconfig.contexts.iter().find(|named| named.name == name).and_then(|named| named.context.as_ref());
     let context = context.ok_or_else(|| KubeconfigError::LoadContext(name.to_owned()))?;
@@ -112,10 +144,7 @@ pub fn config(kubeconfig: &Kubeconfig, context: Option<&str>, environment: &Envi
 }
 
 /// Has the API server reached through the proxy that counts, if one does. `stated` is the kubeconfig's `proxy-url`.
-///
-/// # Errors
-/// When that proxy cannot be used.
-pub fn through(config: &mut Config, stated: Option<&str>, environment: &Environment) -> Result<(), ProxyError> {
+fn through(config: &mut Config, stated: Option<&str>, environment: &Environment) -> Result<(), ProxyError> {
     config.proxy_url = environment.proxy(&config.cluster_url, stated)?;
     if config.proxy_url.is_some() && config.cluster_url.scheme() == Some(&Scheme::HTTP) {
         config.cluster_url = with_port(&config.cluster_url);
@@ -210,6 +239,23 @@ contexts:
         assert_eq!(error.to_string(), format!("there is no kubeconfig at {} or at {}", none.display(), nor.display()));
         assert!(matches!(error, Unusable::Missing(_)));
         assert_eq!(together(Vec::new()).unwrap_err().to_string(), "there is no kubeconfig");
+    }
+
+    #[test]
+    fn only_where_there_is_no_kubeconfig_at_all_the_pods_account_counts() {
+        let missing = Unusable::Missing(Vec::new());
+        assert!(may_be_inside(&missing, None) && !may_be_inside(&missing, Some("one")));
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [("none", None), ("broken", Some("users:\n- token: hush\n  x: [\n"))] {
+            let file = directory.path().join(name);
+            if let Some(text) = text {
+                std::fs::write(&file, text).unwrap();
+            }
+            let error = read(Some(&file)).unwrap_err();
+            assert!(!may_be_inside(&error, None), "{name}");
+            let told = error.to_string();
+            assert!(!told.contains('\n') && !told.contains("hush"), "{told}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
     client::ClientBuilder,
-    config::{AuthInfo, Kubeconfig},
+    config::AuthInfo,
     core::Status,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -18,8 +18,8 @@ use thiserror::Error;
 use tower::timeout::TimeoutLayer;
 
 use super::{
-    cluster_proxy::{Environment, ProxyError, shown},
-    kubeconfig,
+    cluster_proxy::{ProxyError, shown},
+    kubeconfig::{self, Unusable},
 };
 
 /// One call to the API server, answer included.
@@ -130,16 +130,10 @@ pub struct Cluster {
 /// Why the API server cannot be used.
 #[derive(Debug, Error)]
 pub enum ClusterError {
-    /// The kubeconfig is missing or malformed.
-    #[error("read kubeconfig {file}: {cause}; check --kubeconfig and --context")]
-    Kubeconfig {
-        /// The file.
-        file: String,
-        /// The cause.
-        cause: String,
-    },
-    /// Neither a kubeconfig nor a pod.
-    #[error("no Kubernetes configuration: {0}; set --kubeconfig or KUBECONFIG, or run in a pod with a service account")]
+    /// Neither a kubeconfig nor a pod, or one that cannot be used.
+    #[error(
+        "no usable Kubernetes configuration: {0}; check --kubeconfig, --context and KUBECONFIG, or run in a pod with a service account"
+    )]
     Nowhere(String),
     /// There is a proxy on the way that cannot be used.
     #[error("cannot reach the API server: {0}")]
@@ -170,6 +164,15 @@ pub enum ClusterError {
         /// The cause.
         cause: String,
     },
+}
+
+impl From<Unusable> for ClusterError {
+    fn from(error: Unusable) -> Self {
+        match error {
+            Unusable::Proxy(error) => Self::Proxy(error),
+            error => Self::Nowhere(chain(&error)),
+        }
+    }
 }
 
 /// A client of the cluster, and the cluster's address for messages.
@@ -211,26 +214,8 @@ pub fn place(config: &Config) -> String {
 
 /// How the cluster is reached.
 fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {
-    let environment = Environment::read();
-    let context = cluster.context.as_deref();
-    let mut config = if let Some(file) = &cluster.kubeconfig {
-        let named = |cause: String| ClusterError::Kubeconfig { file: file.display().to_string(), cause };
-        let read = Kubeconfig::read_from(file).map_err(|error| named(chain(&error)))?;
-        kubeconfig::config(&read, context, &environment).map_err(|error| named(chain(&error)))?
-    } else {
-        let found = kubeconfig::read().and_then(|read| kubeconfig::config(&read, context, &environment));
-        match found {
-            Ok(config) => config,
-            // There is one, and the way it names cannot be gone.
-            Err(kubeconfig::Unusable::Proxy(error)) => return Err(error.into()),
-            Err(error) => {
-                let inside = if context.is_some() { None } else { Config::incluster().ok() };
-                let mut config = inside.ok_or_else(|| ClusterError::Nowhere(chain(&error)))?;
-                kubeconfig::through(&mut config, None, &environment)?;
-                config
-            }
-        }
-    };
+    let found = kubeconfig::find(cluster.kubeconfig.as_deref(), cluster.context.as_deref());
+    let mut config = found?.config;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(SILENCE);
     config.reset_reader_on_write = true;

@@ -12,7 +12,6 @@ use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     client::{ClientBuilder, DynBody},
-    config::Kubeconfig,
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::Value;
@@ -26,8 +25,7 @@ use super::{
 use crate::{
     api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
     platform::{
-        cluster_proxy::Environment,
-        kubeconfig::{self, Unusable},
+        kubeconfig::{self, Found, Unusable},
         kubernetes::{escape_selector, place},
     },
     rules::owner::object_name,
@@ -259,45 +257,18 @@ pub fn read(object: DynamicObject) -> Result<WhatsAppInstance, PluginError> {
 
 /// Contexts of the kubeconfig; for completion.
 pub fn contexts(global: &Global) -> Vec<String> {
-    let kubeconfig = kubeconfig(global).unwrap_or_default();
+    let kubeconfig = kubeconfig::read(global.kubeconfig.as_deref()).unwrap_or_default();
     kubeconfig.contexts.into_iter().map(|context| context.name).collect()
 }
 
-fn kubeconfig(global: &Global) -> Result<Kubeconfig, Unusable> {
-    match &global.kubeconfig {
-        Some(file) => Ok(Kubeconfig::read_from(file)?),
-        None => kubeconfig::read(),
-    }
-}
-
-/// Inside a pod there is no kubeconfig, and kubectl works there too. One that is there and does not read is told of: it may name
-/// another cluster than the pod's.
-fn may_be_inside(error: &Unusable, global: &Global) -> bool {
-    matches!(error, Unusable::Missing(_)) && global.context.is_none()
-}
-
+/// The way to the cluster, and what to call it.
 fn configuration(global: &Global) -> Result<(Config, String), PluginError> {
-    let environment = Environment::read();
-    let kubeconfig = match kubeconfig(global) {
-        Ok(kubeconfig) => kubeconfig,
-        Err(error) => {
-            let inside = may_be_inside(&error, global).then(Config::incluster).and_then(Result::ok);
-            let Some(mut inside) = inside else { return Err(unusable(&error)) };
-            kubeconfig::through(&mut inside, None, &environment).map_err(|error| unusable(&error.into()))?;
-            return Ok((inside, "(in cluster)".to_owned()));
-        }
-    };
-    let context = global.context.clone().or_else(|| kubeconfig.current_context.clone()).unwrap_or_default();
-    let config = kubeconfig::config(&kubeconfig, global.context.as_deref(), &environment);
-    Ok((config.map_err(|error| unusable(&error))?, context))
-}
-
-/// A proxy is not a matter of `--kubeconfig`. Else only the first line: the YAML reader quotes the lines around the mistake after it, and a token may be among them.
-fn unusable(error: &Unusable) -> PluginError {
-    if let Unusable::Proxy(error) = error {
-        return PluginError::Ended(format!("cannot reach the API server: {error}"));
+    match kubeconfig::find(global.kubeconfig.as_deref(), global.context.as_deref()) {
+        Ok(Found { config, context }) => Ok((config, context.unwrap_or_else(|| "(in cluster)".to_owned()))),
+        // A proxy is not a matter of `--kubeconfig`.
+        Err(Unusable::Proxy(error)) => Err(PluginError::Ended(format!("cannot reach the API server: {error}"))),
+        Err(error) => Err(PluginError::Kubeconfig(error.to_string())),
     }
-    PluginError::Kubeconfig(error.to_string().lines().next().unwrap_or_default().to_owned())
 }
 
 /// The annotations of an instance with one more.
@@ -314,11 +285,8 @@ pub fn resource_name(name: &str) -> String {
 mod tests {
     use kube::config::Kubeconfig;
 
-    use super::{Cluster, contexts, escape_selector, kubeconfig, may_be_inside, read};
-    use crate::{
-        platform::kubeconfig::Unusable,
-        plugin::{args::Global, error::PluginError},
-    };
+    use super::{Cluster, contexts, escape_selector, read};
+    use crate::plugin::{args::Global, error::PluginError};
 
     const KUBECONFIG: &str = "
 apiVersion: v1
@@ -369,22 +337,6 @@ contexts:
         assert!(!error.to_string().contains('\n') && !error.to_string().contains("hush"), "{error}");
         let groups = Global { as_group: vec!["g".into()], ..global(&directory, None) };
         assert!(matches!(open(&groups), Err(PluginError::Usage(_))));
-    }
-
-    #[test]
-    fn only_where_there_is_no_kubeconfig_at_all_the_pods_account_counts() {
-        let (none, missing) = (Global::default(), Unusable::Missing(Vec::new()));
-        assert!(may_be_inside(&missing, &none));
-        assert!(!may_be_inside(&missing, &Global { context: Some("one".into()), ..Global::default() }));
-        let directory = tempfile::tempdir().unwrap();
-        for (name, text) in [("none", None), ("broken", Some("contexts: ["))] {
-            let file = directory.path().join(name);
-            if let Some(text) = text {
-                std::fs::write(&file, text).unwrap();
-            }
-            let asked = Global { kubeconfig: Some(file), ..Global::default() };
-            assert!(!may_be_inside(&kubeconfig(&asked).unwrap_err(), &asked), "{name}");
-        }
     }
 
     #[tokio::test]

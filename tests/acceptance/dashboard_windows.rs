@@ -26,6 +26,25 @@ async fn shows(browser: &Browser, whose: &str, not: &str) {
     browser.until(&format!("{whose} is shown, and not {not}"), only, &[whose.into(), not.into()]).await;
 }
 
+/// A browser in which the next frame takes seconds, as on a machine that is busy or in a window behind others. Effects that wait for a
+/// frame come that late then: the page's library sees to them 35 ms later where none comes.
+const LATE_FRAMES: &str = "const soon = window.setTimeout; window.requestAnimationFrame = () => 0;\
+    window.setTimeout = (what, after, ...rest) => soon(what, after === 35 ? 3000 : after, ...rest);";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_before_the_first_frame_is_shown() {
+    let world = world("dashboard-frames").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let browser = start_browser(&world.dir).await;
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": LATE_FRAMES})).await;
+    // The gateway says within milliseconds that nobody is signed in.
+    sign_in(&browser, &rest, &token, "/dashboard").await;
+    browser.open(&format!("{}/dashboard", rest.url)).await;
+    browser.find(".summary").await;
+    browser.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_windows_are_of_whoever_is_signed_in() {
     let world = world("dashboard-people").await;

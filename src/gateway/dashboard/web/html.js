@@ -1,6 +1,6 @@
 // What the parts are written in: Preact's elements as tagged templates. A value in a template is text, never markup.
 import { Component, Fragment, h, render } from './vendor/preact.js';
-import { useEffect, useState } from './vendor/hooks.js';
+import { useLayoutEffect, useState } from './vendor/hooks.js';
 import htm from './vendor/htm.js';
 
 export { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from './vendor/hooks.js';
@@ -21,10 +21,11 @@ export function memo(Part) {
   };
 }
 
-// The part is drawn again whenever these listeners are called.
+// The part is drawn again whenever these listeners are called. It listens before anything else can happen: an effect that waits for the
+// next frame would miss what changes until then, and a browser that is busy or in the background takes long for a frame.
 export function useListeners(listeners) {
   const [, draw] = useState(0);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const listener = () => draw((count) => count + 1);
     listeners.add(listener);
     return () => listeners.delete(listener);

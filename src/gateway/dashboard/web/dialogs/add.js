@@ -13,8 +13,8 @@ const NUMBER = /^\+[1-9][0-9]{6,14}$/;
 // A number as the server takes it, of what people write; empty when there is none. Without its brackets a (0), which is dialled
 // within the country only, would make another number of it.
 function international(written) {
-  const number = written.replace(/\s/g, '');
-  const plain = number.includes('(0)') ? '' : number.replace(/[()-]/g, '');
+  const number = written.replace(/[\s\u200b-\u200f\u202a-\u202e\u2060-\u2069]/g, '');
+  const plain = number.includes('(0)') ? '' : number.replace(/[().\/\u2010-\u2015-]/g, '');
   return NUMBER.test(plain) ? plain : '';
 }
 
