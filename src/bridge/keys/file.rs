@@ -146,7 +146,11 @@ fn config(gone: &CancellationToken) -> SqliteStoreConfig {
     // Far more than the few pages that a session in use touches.
     SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }.with_connection_init(move |connection| {
         let _ = &guard;
-        Ok(connection.batch_execute(&format!("PRAGMA wal_autocheckpoint = {}", fastrand::u32(LOGGED)))?)
+        // The store has one connection, and nobody else opens the file meanwhile: without locks and shared memory each of the many small
+        // transactions of a message asks the kernel for less.
+        let logged = fastrand::u32(LOGGED);
+        Ok(connection
+            .batch_execute(&format!("PRAGMA locking_mode = EXCLUSIVE; PRAGMA wal_autocheckpoint = {logged}"))?)
     })
 }
 

@@ -1,5 +1,12 @@
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
+use diesel::{SqliteConnection, connection::SimpleConnection as _};
+use tokio::sync::oneshot;
 use whatsapp_operator::model::Sensitive;
 
 use super::{KeyStore, Keys, KeysError, Lease, Linked, LostKeys, file::KeyFile, files::KeyFiles};
@@ -97,28 +104,32 @@ async fn an_operation_nobody_waits_for_is_over_before_the_next_lease() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
     let file = Arc::new(KeyFile::new(path.clone(), NEVER));
-    let former = leased(&file).await;
-    former.keys().put_identity("alice", KEY).await.unwrap();
-    // Somebody holds the file up, so that the operation is under way and stays so.
-    let other = rusqlite::Connection::open(&path).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let keys = former.keys();
-    let writing = tokio::spawn(async move { keys.put_identity("alice", [8; 32]).await });
-    while file.access.try_lock().is_ok() {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let former = file.lease(&mut file.take_over().await.unwrap());
+    let keys = former.0.clone();
+    // An operation that is under way on a thread and stays so.
+    let (begun, beginning) = oneshot::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let writing = tokio::spawn(async move {
+        let store = keys.open().await.unwrap();
+        let slow = move |connection: &mut SqliteConnection| {
+            begun.send(()).unwrap();
+            ended.recv().unwrap_err();
+            connection.batch_execute("DELETE FROM identities").unwrap();
+            Ok(())
+        };
+        store.shared().run(slow).await
+    });
+    beginning.await.unwrap();
     writing.abort();
     let next = tokio::spawn(async move { leased(&file).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!next.is_finished(), "the operation of the former client is still under way");
-    other.execute_batch("ROLLBACK").unwrap();
+    drop(end);
     let next = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
     let keys = next.keys();
-    let before = keys.load_identity("alice").await.unwrap();
     keys.put_identity("alice", KEY).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(keys.load_identity("alice").await.unwrap(), Some(KEY), "{before:?} came before");
+    assert_eq!(keys.load_identity("alice").await.unwrap(), Some(KEY));
 }
 
 #[tokio::test]
@@ -152,8 +163,12 @@ async fn a_message_that_was_sent_is_there_for_every_device_that_asks_until_it_is
     assert_eq!(read("three").await, None);
     assert_eq!(keys.take_sent_message("other", "one").await.unwrap(), None);
     // Sent long ago, and put back by the library every time somebody asks for it.
-    let other = rusqlite::Connection::open(&path).unwrap();
-    other.execute("UPDATE sent_messages SET created_at = 1000 WHERE message_id = 'one'", []).unwrap();
+    lease.close().await;
+    let aged = "UPDATE sent_messages SET created_at = 1000 WHERE message_id = 'one'";
+    rusqlite::Connection::open(&path).unwrap().execute(aged, []).unwrap();
+    let lease = leased(&file).await;
+    let keys = lease.keys();
+    let read = async |id: &str| keys.take_sent_message("chat", id).await.unwrap();
     keys.store_sent_message("chat", "one", b"again").await.unwrap();
     assert_eq!(read("one").await.as_deref(), Some(&b"again"[..]));
     assert_eq!(keys.delete_expired_sent_messages(1001).await.unwrap(), 1);
