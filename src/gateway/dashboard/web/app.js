@@ -18,7 +18,7 @@ export function App() {
   useEffect(() => account && loadAll(), [Boolean(account)]);
   const page = () => {
     if (signedIn === 'checking') return html`<main class="checking" aria-busy="true"><i class="spinner"></i></main>`;
-    return account ? html`<${Home} key=${spoken} />` : html`<${Window} key=${spoken} kind="sign_in" />`;
+    return account ? html`<${Home} key=${spoken} />` : html`<${Window} key=${spoken} kind="token" />`;
   };
   return html`
     ${page()}

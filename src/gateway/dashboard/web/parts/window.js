@@ -15,13 +15,16 @@ const WINDOWS = {
   rename: () => import('../dialogs/rename.js'),
   unlink: () => import('../dialogs/unlink.js'),
   table: () => import('../page/table.js'),
+  token: () => import('../page/token.js'),
   sign_in: () => import('../dialogs/sign_in.js'),
 };
 const loaded = new Map();
 
 async function load(kind) {
   if (!loaded.has(kind)) {
-    const [part] = await Promise.all([WINDOWS[kind](), loadWordsOfWindows()]);
+    // Whoever is not signed in sees that page first, and loads no more for it than they must: its words are the page's.
+    const words = kind !== 'token' && loadWordsOfWindows();
+    const [part] = await Promise.all([WINDOWS[kind](), words]);
     loaded.set(kind, part.default);
   }
   return loaded.get(kind);

@@ -16,6 +16,20 @@ export default {
     until: 'bis {time}',
   },
 
+  signIn: {
+    title: 'Anmelden',
+    lead: 'WhatsApp-Instanzen dieses Clusters verwalten, mit den eigenen Kubernetes-Rechten.',
+    endedTitle: 'Abgemeldet',
+    token: 'Bearer-Token',
+    hint: 'Ein Token einfügen, das der Cluster annimmt, zum Beispiel von {command}.',
+    button: 'Anmelden',
+    ended: 'Die Sitzung ist zu Ende. Nach dem Anmelden geht es dort weiter, wo man war.',
+    load: 'Neu laden',
+    kept: 'Das Token bleibt in einem Cookie, den Skripte nicht lesen können, bis zum Abmelden oder bis es abläuft.',
+    refused: 'Der API-Server nimmt dieses Token nicht an: Es ist unbekannt, abgelaufen oder für andere Empfänger.',
+    missing: 'Erst ein Token einfügen.',
+  },
+
   stream: {
     live: 'Live',
     connecting: 'Verbindet',

@@ -1,18 +1,5 @@
 // Was in Fenstern über der Seite steht, auf Deutsch.
 export default {
-  signIn: {
-    title: 'Anmelden',
-    lead: 'WhatsApp-Instanzen dieses Clusters verwalten, mit den eigenen Kubernetes-Rechten.',
-    token: 'Bearer-Token',
-    hint: 'Ein Token einfügen, das der Cluster annimmt, zum Beispiel von {command}.',
-    button: 'Anmelden',
-    ended: 'Die Sitzung ist zu Ende. Nach dem Anmelden geht es dort weiter, wo man war.',
-    load: 'Neu laden',
-    kept: 'Das Token bleibt in einem Cookie, den Skripte nicht lesen können, bis zum Abmelden oder bis es abläuft.',
-    refused: 'Der API-Server nimmt dieses Token nicht an: Es ist unbekannt, abgelaufen oder für andere Empfänger.',
-    missing: 'Erst ein Token einfügen.',
-  },
-
   add: {
     title: 'Neue WhatsApp-Instanz',
     name: 'Name',

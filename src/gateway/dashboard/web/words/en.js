@@ -16,6 +16,20 @@ export default {
     until: 'until {time}',
   },
 
+  signIn: {
+    title: 'Sign in',
+    lead: 'Manage WhatsApp instances of this cluster with your own Kubernetes rights.',
+    endedTitle: 'Signed out',
+    token: 'Bearer token',
+    hint: 'Paste a token that the cluster accepts, for example from {command}.',
+    button: 'Sign in',
+    ended: 'Your session ended. Sign in again to go on where you were.',
+    load: 'Load again',
+    kept: 'The token stays in a cookie that scripts cannot read, until you sign out or it expires.',
+    refused: 'The API server does not accept this token: it is unknown, expired, or made for another audience.',
+    missing: 'Paste a token first.',
+  },
+
   stream: {
     live: 'Live',
     connecting: 'Connecting',
