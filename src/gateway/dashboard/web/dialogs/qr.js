@@ -42,7 +42,7 @@ function useCode(session) {
 }
 
 export default function QrDialog({ id, onClose }) {
-  const { sessions } = useStore();
+  const { sessions, stream } = useStore();
   const session = sessions.get(id);
   const [name] = useState(session?.instance_name ?? '');
   const { code, error, retry } = useCode(session);
@@ -87,6 +87,8 @@ export default function QrDialog({ id, onClose }) {
   function inside() {
     if (!session) return html`<${Over} title=${t('qr.gone')} />`;
     if (connected) return html`<div class="qr-done" role="status"><${Icon} name="check" /><strong>${t('qr.connected', { name })}</strong></div>`;
+    // Whether the code is still the one that the phone is to have, nobody knows then.
+    if (stream === 'lost') return html`<${Over} title=${t('qr.lost')}><i class="spinner"></i><//>`;
     if (LINKING.includes(session.phase)) return html`<${Over} title=${t('qr.linking')}><i class="spinner"></i><//>`;
     if (expired) return html`<${Over} title=${t('qr.expired')} text=${t('qr.expiredText')}>${refreshButton()}<//>`;
     if (left === 0) return html`<${Over} title=${t('qr.next')}><i class="spinner"></i><//>`;

@@ -84,7 +84,7 @@ function Page({ link }) {
   const typed = code?.pairing_method === 'Code';
   const inside = () => {
     const spinner = html`<i class="spinner"></i>`;
-    if (lost) return html`<${Over} title=${t('link.lost')}>${spinner}<//>`;
+    if (lost) return html`<${Over} title=${t('qr.lost')}>${spinner}<//>`;
     if (code?.state === 'linking') return html`<${Over} title=${t('qr.linking')}>${spinner}<//>`;
     if (code?.state === 'code') return left === 0 ? html`<${Over} title=${t('qr.next')}>${spinner}<//>` : null;
     return html`<${Over} title=${t('qr.waiting')}>${spinner}<//>`;

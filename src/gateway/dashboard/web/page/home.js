@@ -3,9 +3,10 @@ import { html, useEffect } from '../html.js';
 import { openDialog, scopeOwner, search, useStore } from '../store.js';
 import { waitingOf } from '../waiting.js';
 import { choose, useSettings } from '../settings.js';
-import { clockTime, t } from '../words.js';
+import { t } from '../words.js';
 import { Button, Problem } from '../parts/controls.js';
 import { Icon } from '../parts/icons.js';
+import { Lost } from '../parts/lost.js';
 import { useSelection } from '../selection.js';
 import { Window } from '../parts/window.js';
 import { Card, CardSkeleton } from './card.js';
@@ -27,12 +28,6 @@ function shown(sessions, text) {
   };
   const found = words.length ? [...sessions.values()].filter(fits) : [...sessions.values()];
   return found.sort((one, other) => byName.compare(one.instance_name, other.instance_name) || one.id.localeCompare(other.id));
-}
-
-function Lost() {
-  const { stream, heardAt, refused } = useStore();
-  const visible = stream === 'lost' && !refused;
-  return html`<div class="banner" role="alert" hidden=${!visible}>${visible && html`<${Icon} name="alert" />${t('stream.banner', { time: clockTime(heardAt) })}`}</div>`;
 }
 
 function Empty({ text }) {

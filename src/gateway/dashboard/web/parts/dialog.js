@@ -4,6 +4,7 @@ import { html, useEffect, useId, useRef, useState } from '../html.js';
 import { t } from '../words.js';
 import { Button } from './controls.js';
 import { keep } from './focus.js';
+import { Lost } from './lost.js';
 import { Toasts } from './toasts.js';
 
 function show(dialog) {
@@ -53,6 +54,7 @@ export function Dialog({ title, kind = '', onClose, onSubmit, locked, children, 
           <h2 id=${id} tabindex="-1">${title}</h2>
           ${!locked && html`<${Button} icon="close" label=${t('close')} kind="quiet" onlyIcon onPress=${onClose} />`}
         </header>
+        ${!locked && html`<${Lost} />`}
         <div class="dialog-body">${children}</div>
         ${footer && html`<footer class="dialog-foot">${footer}</footer>`}
       </form>
