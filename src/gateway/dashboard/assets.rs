@@ -37,6 +37,7 @@ files! {
     SCRIPT "parts/icons.js",
     SCRIPT "parts/controls.js",
     SCRIPT "parts/toasts.js",
+    SCRIPT "parts/copy.js",
     SCRIPT "parts/lost.js",
     SCRIPT "parts/window.js",
     SCRIPT "page/status.js",

@@ -3,6 +3,7 @@ import { html, useEffect, useState } from '../html.js';
 import { heardEvents, useStore } from '../store.js';
 import { clockTime, t } from '../words.js';
 import { Button, Field } from '../parts/controls.js';
+import { copy } from '../parts/copy.js';
 import { Dialog } from '../parts/dialog.js';
 import { toast } from '../parts/toasts.js';
 
@@ -19,10 +20,10 @@ function masked(value, key = '') {
   return ['phone_number', 'recipient'].includes(key) ? value.replace(NUMBER, '…') : value;
 }
 
-function about({ kind, data }) {
+function about({ data }) {
   if (data.session) return `${data.session.instance_name} · ${data.session.phase}${data.session.reason ? ` · ${data.session.reason}` : ''}`;
   if (data.message) return [data.message.recipient, data.message.status, data.message.cause].filter(Boolean).join(' · ');
-  return data.reason ?? kind;
+  return data.reason ?? '';
 }
 
 export default function EventsDialog({ onClose }) {
@@ -42,24 +43,19 @@ export default function EventsDialog({ onClose }) {
     const timer = setInterval(() => tick((count) => count + 1), 500);
     return () => clearInterval(timer);
   }, [Boolean(held)]);
-  async function copy() {
+  async function copyAll() {
     const json = JSON.stringify(list.map(({ at, kind, data }) => ({ at, event: kind, data })), null, 2);
-    try {
-      await navigator.clipboard.writeText(json);
-      toast(t('events.copied', { count: list.length }));
-    } catch {
-      toast(t('events.noClipboard'), true);
-    }
+    if (await copy(json)) toast(t('events.copied', { count: list.length }));
   }
   return html`
     <${Dialog} title=${t('header.events')} kind="drawer" onClose=${onClose}>
       <${Field} label=${t('events.filter')} type="search" name="filter" value=${search} onInput=${(event) => setSearch(event.target.value)} />
       <div class="actions">
         <${Button} label=${t(held ? 'events.resume' : 'events.pause')} kind="small" aria-pressed=${Boolean(held)} data-verb="pause" onPress=${() => setHeld(held ? null : heardEvents())} />
-        <${Button} icon="copy" label=${t('events.copy')} kind="small" data-verb="copy" onPress=${copy} />
+        <${Button} icon="copy" label=${t('events.copy')} kind="small" data-verb="copy" onPress=${copyAll} />
         <label class="check"><input type="checkbox" checked=${open} onChange=${(event) => setOpen(event.target.checked)} />${t('events.open')}</label>
       </div>
-      <p class="hint" role="status">${t('events.count', { count: list.length })}</p>
+      <p class="hint" role="status">${words.length ? t('events.found', { count: list.length, all: all.length }) : t('events.count', { count: list.length })}</p>
       <ol class="events">${list.map((one) => html`
         <li key=${one.number} data-event=${one.kind}>
           <details><summary><time datetime=${one.at}>${clockTime(one.at)}</time> <strong>${one.kind}</strong> <bdi>${about(one)}</bdi></summary>

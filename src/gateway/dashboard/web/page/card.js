@@ -1,7 +1,8 @@
 // One instance as a card.
 import { html, memo } from '../html.js';
 import { brief, day, t } from '../words.js';
-import { Button, Copy } from '../parts/controls.js';
+import { Button } from '../parts/controls.js';
+import { Copy } from '../parts/copy.js';
 import { Icon } from '../parts/icons.js';
 import { Actions, act } from './actions.js';
 import { Status, advice, light, phone } from './status.js';

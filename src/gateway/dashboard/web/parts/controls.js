@@ -40,26 +40,6 @@ export function Field({ label, hint, error, aside, area, inputRef, ...others }) 
     </div>`;
 }
 
-// A text that is copied when it is pressed.
-export function Copy({ text, label }) {
-  const [done, setDone] = useState(false);
-  async function copy() {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      // Without TLS browsers have no clipboard; the text can be selected all the same.
-      return;
-    }
-    setDone(true);
-    setTimeout(setDone, 1500, false);
-  }
-  return html`
-    <button type="button" class="copy" onClick=${copy} title="${t('copy')}: ${text}" aria-label="${t('copy')}: ${label} ${text}">
-      <code>${text}</code><${Icon} name=${done ? 'check' : 'copy'} />
-      <span class="hidden" role="status">${done ? t('copied') : ''}</span>
-    </button>`;
-}
-
 export function Problem({ error, onRetry }) {
   if (!error) return null;
   return html`

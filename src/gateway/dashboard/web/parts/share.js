@@ -2,7 +2,8 @@
 import { html, useState } from '../html.js';
 import { call, now, path, post } from '../api.js';
 import { clockTime, t } from '../words.js';
-import { Button, Copy, Problem } from './controls.js';
+import { Button, Problem } from './controls.js';
+import { Copy } from './copy.js';
 
 // Where nobody else gets to, as with kubectl whatsapp dashboard.
 const LOCAL = ['127.0.0.1', '[::1]', 'localhost'];

@@ -6,6 +6,7 @@ export default {
   cancel: 'Abbrechen',
   copy: 'Kopieren',
   copied: 'Kopiert',
+  noClipboard: 'Ohne TLS lässt der Browser keine Seite kopieren. Den Text markieren und mit der Tastatur kopieren.',
   tryAgain: 'Noch einmal',
   skip: 'Zu den Instanzen',
 

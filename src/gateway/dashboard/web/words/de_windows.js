@@ -146,9 +146,9 @@ export default {
     resume: 'Weiter',
     copy: 'Als JSON kopieren',
     copied: '{count} Ereignisse kopiert.',
-    noClipboard: 'Der Browser gibt hier keinen Zugriff auf die Zwischenablage; über TLS gibt er ihn.',
     open: 'Nummern und Texte zeigen',
     count: { one: '{count} Ereignis, seit die Seite offen ist', other: '{count} Ereignisse, seit die Seite offen ist, höchstens 500' },
+    found: '{count} von {all} Ereignissen',
   },
 
   help: {

@@ -6,6 +6,7 @@ export default {
   cancel: 'Cancel',
   copy: 'Copy',
   copied: 'Copied',
+  noClipboard: 'Without TLS the browser lets no page copy. Mark the text, and copy it with the keyboard.',
   tryAgain: 'Try again',
   skip: 'Skip to the instances',
 

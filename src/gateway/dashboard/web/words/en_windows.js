@@ -146,9 +146,9 @@ export default {
     resume: 'Go on',
     copy: 'Copy as JSON',
     copied: '{count} events copied.',
-    noClipboard: 'The browser gives no access to the clipboard here; it does so over TLS.',
     open: 'Show numbers and texts',
     count: { one: '{count} event since the page was opened', other: '{count} events since the page was opened, 500 at most' },
+    found: '{count} of {all} events',
   },
 
   help: {
