@@ -153,4 +153,27 @@ mod tests {
             assert!(rows.iter().any(|row| first(&row)), "docs/troubleshooting.md has no row for {reason}");
         }
     }
+
+    #[test]
+    fn the_dashboard_says_in_each_language_what_keeps_an_instance_from_being_ready() {
+        // Those of conditions that are met, and of bridges.
+        let others = [
+            super::reason::ACCEPTED,
+            super::reason::NO_OWNER,
+            super::reason::BRIDGE_READY,
+            super::reason::PAIRED,
+            super::reason::CONNECTED,
+            super::reason::ALL_SHARDS_READY,
+            super::reason::UNCLAIMED_SESSIONS,
+            super::reason::BOUND_ELSEWHERE,
+        ];
+        let english = include_str!("../gateway/dashboard/web/words/en.js");
+        let german = include_str!("../gateway/dashboard/web/words/de.js");
+        for words in [english, german] {
+            let words = words.split("  reason: {").nth(1).unwrap().split("  },").next().unwrap();
+            for reason in reasons().into_iter().filter(|reason| !others.contains(reason)) {
+                assert!(words.contains(&format!("\n    {reason}: '")), "no words for {reason} in {words}");
+            }
+        }
+    }
 }

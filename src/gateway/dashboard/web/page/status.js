@@ -40,7 +40,7 @@ export function advice(session) {
   const { reason, message, restricted_until: until } = session;
   if (!reason) return '';
   if (reason === 'Stopped' && !session.phone_number) return t('reason.StoppedUnlinked');
-  const text = has(`reason.${reason}`) ? t(`reason.${reason}`) : (message ?? '');
+  const text = has(`reason.${reason}`) ? t(`reason.${reason}`, { message }) : (message ?? '');
   return until ? t('reason.until', { text, time: moment(until) }) : text;
 }
 
