@@ -82,9 +82,22 @@ pub struct Session {
     /// Until when WhatsApp restricts the account; null when it does not, or does not say.
     #[schema(example = json!(null))]
     pub restricted_until: Option<String>,
+    /// When it last stopped being connected, and why; null when it never did.
+    pub last_disconnect: Option<Disconnect>,
     /// What may be asked of it now.
     #[schema(example = json!(["qr", "refresh-qr", "disconnect", "rename", "delete"]))]
     pub actions: Vec<Verb>,
+}
+
+/// The end of a connection.
+#[derive(Serialize, ToSchema)]
+pub struct Disconnect {
+    /// Why, as a stable word.
+    #[schema(example = "ConnectionLost")]
+    pub reason: String,
+    /// When.
+    #[schema(example = "2026-01-01T12:00:00Z")]
+    pub at: String,
 }
 
 /// Where a session stands, in three words.
@@ -194,6 +207,10 @@ impl Session {
             reason: holds.map(|ready| ready.reason.clone()),
             message: holds.map(|ready| ready.message.clone()).filter(|message| !message.is_empty()),
             restricted_until: status.restriction.as_ref().and_then(|held| Some(text(held.expires_at.as_ref()?.0))),
+            last_disconnect: status
+                .last_disconnect
+                .as_ref()
+                .map(|last| Disconnect { reason: last.reason.clone(), at: text(last.at.0) }),
             actions: actions(instance).into_iter().map(Verb::from).collect(),
             id,
         }
@@ -307,5 +324,8 @@ mod tests {
             assert!(shown.get(field).is_some(), "{field}");
         }
         assert_eq!((&shown["updated_at"], &shown["id"]), (&json!("2026-01-01T00:00:09Z"), &json!("u")));
+        assert_eq!(shown["last_disconnect"], json!({"reason": "Stopped", "at": "2026-01-01T00:00:09Z"}));
+        let never = serde_json::to_value(Session::brief(&instance(json!({}), json!({"phase": "Connected"})))).unwrap();
+        assert_eq!(never["last_disconnect"], Value::Null);
     }
 }

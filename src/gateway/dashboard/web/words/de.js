@@ -88,6 +88,7 @@ export default {
     noPhone: 'Noch nicht verknüpft',
     created: 'Angelegt',
     connectedAt: 'Verbunden seit',
+    lastDisconnect: 'Zuletzt getrennt',
     owner: 'Besitzer',
     namespace: 'Namespace',
     select: '{name} auswählen',

@@ -88,6 +88,7 @@ export default {
     noPhone: 'Not linked yet',
     created: 'Created',
     connectedAt: 'Connected since',
+    lastDisconnect: 'Last disconnected',
     owner: 'Owner',
     namespace: 'Namespace',
     select: 'Select {name}',
