@@ -5,6 +5,7 @@ import { current } from '../store.js';
 import { t } from '../words.js';
 import { Button, Field, Problem } from '../parts/controls.js';
 import { Icon } from '../parts/icons.js';
+import { ActionButton } from '../page/actions.js';
 
 function useDraft(id) {
   const [, draw] = useState(0);
@@ -25,7 +26,7 @@ function useDraft(id) {
 // Why nothing can be sent now, or that it waits.
 function note(session) {
   if (!session) return ['alert', 'qr.gone'];
-  if (!session.phone_number) return ['qr', 'messages.notLinked'];
+  if (!session.phone_number) return session.actions.includes('connect') ? ['unlink', 'messages.connectFirst'] : ['qr', 'messages.notLinked'];
   return session.status !== 'connected' && ['clock', 'messages.offline'];
 }
 
@@ -58,7 +59,8 @@ export function Compose({ id, session, onSent }) {
   return html`
     <div class="compose" onKeyDown=${keys}>
       <${Problem} error=${refused} onRetry=${refused?.retryable ? send : undefined} />
-      ${why && html`<p class="note"><${Icon} name=${why[0]} />${t(why[1])}</p>`}
+      ${why && html`<p class="note"><${Icon} name=${why[0]} /><span>${t(why[1])}</span>
+        ${why[1] === 'messages.connectFirst' && html`<${ActionButton} session=${session} verb="connect" />`}</p>`}
       <${Field} label=${t('messages.to')} type="tel" name="recipient" value=${to} placeholder=${t('messages.toHint')} onInput=${(event) => write({ to: event.target.value })} />
       <${Field} label=${t('messages.text')} area name="text" value=${text} dir="auto" inputRef=${field} aside=${t('messages.sendKeys')} onInput=${(event) => write({ text: event.target.value })} />
       <${Button} icon="send" label=${t('messages.send')} kind="primary" onPress=${send} disabled=${!ready} />

@@ -9,6 +9,7 @@ import { Dialog } from '../parts/dialog.js';
 import { Icon } from '../parts/icons.js';
 import { Share } from '../parts/share.js';
 import { toast } from '../parts/toasts.js';
+import { ActionButton } from '../page/actions.js';
 import { advice, isTyped, wording } from '../page/status.js';
 
 // Long enough to be seen.
@@ -82,17 +83,24 @@ export default function QrDialog({ id, onClose }) {
   const mayRefresh = session?.actions.includes('refresh-qr');
   // Known before there is a code, and after the last one has gone.
   const typed = isTyped(session);
+  const linking = LINKING.includes(session?.phase);
+  // Whether there is a code, or one is coming.
+  const awaited = ['AwaitingPairing', 'Pending'].includes(session?.phase) && !expired;
+  // Nothing for the phone to do.
+  const idle = !awaited && !expired && !linking && !connected;
   const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${wording('actions', 'refresh-qr', session)} kind=${expired ? 'primary' : ''} data-verb="refresh-qr" onPress=${refresh} />`;
+
+  const connectButton = () => session.actions.includes('connect') && html`<${ActionButton} session=${session} verb="connect" />`;
 
   function inside() {
     if (!session) return html`<${Over} title=${t('qr.gone')} />`;
     if (connected) return html`<div class="qr-done" role="status"><${Icon} name="check" /><strong>${t('qr.connected', { name })}</strong></div>`;
     // Whether the code is still the one that the phone is to have, nobody knows then.
     if (stream === 'lost') return html`<${Over} title=${t('qr.lost')}><i class="spinner"></i><//>`;
-    if (LINKING.includes(session.phase)) return html`<${Over} title=${t('qr.linking')}><i class="spinner"></i><//>`;
+    if (linking) return html`<${Over} title=${t('qr.linking')}><i class="spinner"></i><//>`;
     if (expired) return html`<${Over} title=${t('qr.expired')} text=${t('qr.expiredText')}>${refreshButton()}<//>`;
+    if (idle) return html`<${Over} title=${advice(session)}>${refreshButton() || connectButton()}<//>`;
     if (left === 0) return html`<${Over} title=${t('qr.next')}><i class="spinner"></i><//>`;
-    if (!code && session.phase !== 'AwaitingPairing' && session.phase !== 'Pending') return html`<${Over} title=${advice(session)}>${refreshButton()}<//>`;
     if (!code) return html`<${Over} title=${t('qr.waiting')} text=${session.reason === 'PairingQueued' || session.phase === 'Pending' ? advice(session) : ''}><i class="spinner"></i><//>`;
     return null;
   }
@@ -104,14 +112,14 @@ export default function QrDialog({ id, onClose }) {
       <div class="qr">
         <${Code} drawing=${code?.qr_drawing} characters=${code?.pairing_code} typed=${typed} over=${over} />
         <div class="qr-side">
-          <${Steps} typed=${typed} />
+          ${!idle && html`<${Steps} typed=${typed} />`}
           ${code && !over && html`
             <${Left} until=${until} left=${left} typed=${typed}>
               ${code.qr_attempt && html`<span class="aside">${t('qr.attempt', { attempt: code.qr_attempt, attempts: code.qr_attempts })}</span>`}
             <//>`}
-          <p class="hint">${t('qr.secret')}</p>
-          ${!expired && !connected && refreshButton()}
-          ${mayRefresh && html`<${Share} session=${session} />`}
+          ${awaited && html`<p class="hint">${t('qr.secret')}</p>`}
+          ${awaited && refreshButton()}
+          ${mayRefresh && (awaited || session.link_expires_at) && html`<${Share} session=${session} />`}
         </div>
       </div>
     <//>`;

@@ -8,6 +8,8 @@ const LONGEST = 60;
 const LONGEST_TYPED = 180;
 // Light modules around a code (ISO/IEC 18004).
 const QUIET = 4;
+// Pixels that a picture of a code may take.
+const SPACE = 326;
 
 // Seconds left, counted while the code is on the screen.
 export function useSecondsLeft(until) {
@@ -31,10 +33,11 @@ export function useSecondsLeft(until) {
 
 const timeOf = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
 
+// Modules are whole pixels, all of the same size.
 function Picture({ size, path: modules }) {
   const side = size + 2 * QUIET;
   return html`
-    <svg class="qr-picture" viewBox="0 0 ${side} ${side}" role="img" aria-label=${t('qr.picture')} shape-rendering="crispEdges">
+    <svg class="qr-picture" width=${side * Math.max(1, Math.floor(SPACE / side))} viewBox="0 0 ${side} ${side}" role="img" aria-label=${t('qr.picture')} shape-rendering="crispEdges">
       <rect width=${side} height=${side} fill="#fff" />
       <path transform="translate(${QUIET} ${QUIET})" d=${modules} fill="#000" />
     </svg>`;

@@ -18,7 +18,7 @@ export default {
     phoneBad: 'Die Nummer mit + und Landesvorwahl schreiben, nur Ziffern und ohne (0).',
     more: 'Mehr Optionen',
     owner: 'Besitzer',
-    ownerHint: 'Leer: man selbst. Für andere braucht es das Recht assign-owner.',
+    ownerHint: 'Leer: man selbst. Jemand anderen zu nennen verlangt das Verb assign-owner.',
     bridge: 'Bridge',
     bridgeHint: 'Leer: die Standard-Bridge des Clusters.',
     button: 'Instanz anlegen',
@@ -95,6 +95,7 @@ export default {
     newest: 'Die neuesten zeigen',
     cancel: 'Zurückrufen',
     notLinked: 'Noch kein Gerät verknüpft. Zuerst den QR-Code scannen.',
+    connectFirst: 'Kein Gerät ist verknüpft. Verbinden verknüpft eines.',
     offline: 'Gerade nicht verbunden: Nachrichten warten so lange.',
     status: {
       queued: 'Wartet',

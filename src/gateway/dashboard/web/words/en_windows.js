@@ -18,7 +18,7 @@ export default {
     phoneBad: 'Write the number with + and the country code, digits only and without a (0).',
     more: 'More options',
     owner: 'Owner',
-    ownerHint: 'You, when empty. Somebody else needs the right assign-owner.',
+    ownerHint: 'You, when empty. Naming somebody else takes the verb assign-owner.',
     bridge: 'Bridge',
     bridgeHint: 'The cluster’s default bridge, when empty.',
     button: 'Create instance',
@@ -95,6 +95,7 @@ export default {
     newest: 'Show the newest',
     cancel: 'Call back',
     notLinked: 'No device is linked yet. Scan the QR code first.',
+    connectFirst: 'No device is linked. Connect it to link one.',
     offline: 'Not connected now: messages wait until it is.',
     status: {
       queued: 'Waiting',
