@@ -112,4 +112,4 @@ await loadWords();
 await loadWordsOfWindows();
 document.documentElement.lang = language();
 document.title = t('link.title');
-render(html`<main class="link"><div class="link-card"><${Page} link=${link} /></div></main>`, document.getElementById('app'));
+render(html`<main class="link"><div class="link-card"><p class="brand"><span class="mark" aria-hidden="true"></span>whatsapp-operator</p><${Page} link=${link} /></div></main>`, document.getElementById('app'));

@@ -9,11 +9,13 @@ import { wording } from './status.js';
 
 // The order of the buttons. What needs nobody to look at it waits for nothing: the stream tells what comes of it.
 const SHOWN = ['qr', 'refresh-qr', 'connect', 'disconnect', 'set-primary', 'messages', 'unlink', 'delete'];
+// These stand apart from the others, together.
+const LAST = ['unlink', 'delete'];
 const ICONS = {
   qr: 'qr',
   'refresh-qr': 'refresh',
   connect: 'power',
-  disconnect: 'power',
+  disconnect: 'off',
   'set-primary': 'star',
   messages: 'message',
   unlink: 'unlink',
@@ -82,7 +84,11 @@ export function ActionButton({ session, verb, onlyIcon }) {
       onPress=${() => (refused ? toast(why, true) : act(session, verb))} />`;
 }
 
-export const Actions = ({ session, onlyIcon }) => html`
+export function Actions({ session, onlyIcon }) {
+  const button = (verb) => html`<${ActionButton} key=${verb} session=${session} verb=${verb} onlyIcon=${onlyIcon} />`;
+  return html`
   <div class="actions" role="group" aria-label=${t('card.actions', { name: session.instance_name })}>
-    ${verbs(session).map((verb) => html`<${ActionButton} key=${verb} session=${session} verb=${verb} onlyIcon=${onlyIcon} />`)}
+    ${verbs(session).filter((verb) => !LAST.includes(verb)).map(button)}
+    <span class="actions-last">${verbs(session).filter((verb) => LAST.includes(verb)).map(button)}</span>
   </div>`;
+}

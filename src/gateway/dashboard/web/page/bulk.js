@@ -8,7 +8,7 @@ import { Button, Field } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
 
 const VERBS = ['connect', 'disconnect', 'refresh-qr', 'delete'];
-const ICONS = { connect: 'power', disconnect: 'power', 'refresh-qr': 'refresh', delete: 'trash' };
+const ICONS = { connect: 'power', disconnect: 'off', 'refresh-qr': 'refresh', delete: 'trash' };
 // So many in one request, so that their outcomes are seen to come.
 const AT_ONCE = 50;
 // And so many requests at a time: together as many as one request may name. The stream needs a connection beside them, and over HTTP/1.1 a

@@ -10,8 +10,8 @@ import { Status, advice, light, phone } from './status.js';
 const Fact = ({ name, wide, children }) => html`<div class="fact ${wide ? 'wide' : ''}"><dt>${name}</dt><dd>${children}</dd></div>`;
 
 export const Card = memo(({ session, waiting, withOwner }) => {
-  const text = advice(session);
   const { last_disconnect: last } = session;
+  const text = advice(session) || (last && t('card.lastDisconnect', { time: brief(last.at), reason: last.reason }));
   return html`
     <article class="card ${session.is_primary ? 'is-primary' : ''} is-${light(session)}" data-id=${session.id}
       aria-labelledby="name-${session.id}">
@@ -30,7 +30,6 @@ export const Card = memo(({ session, waiting, withOwner }) => {
         <${Fact} name=${t('card.phone')}><span class="number">${phone(session) || t('card.noPhone')}</span><//>
         <${Fact} name=${t('card.created')}><time datetime=${session.created_at}>${day(session.created_at)}</time><//>
         ${session.connected_at && html`<${Fact} name=${t('card.connectedAt')}><time datetime=${session.connected_at}>${brief(session.connected_at)}</time><//>`}
-        ${last && html`<${Fact} name=${t('card.lastDisconnect')}><time datetime=${last.at}>${brief(last.at)}</time>, ${last.reason}<//>`}
         ${withOwner && html`<${Fact} name=${t('card.owner')}><bdi>${session.user ?? '–'}</bdi><//>`}
         <${Fact} name=${t('card.session')} wide>
           ${session.session_id ? html`<${Copy} text=${session.session_id} label=${t('card.session')} />` : t('card.none')}

@@ -21,8 +21,8 @@ function Scope() {
   const others = [...owners].filter((owner) => owner !== account.user).sort();
   if (scope.owner && scope.owner !== '*' && !others.includes(scope.owner)) others.push(scope.owner);
   const choices = [['', t('scope.mine')], ['*', t('scope.everyone')], ...others.map((owner) => [owner, owner])];
-  const spaces = [['', t('scope.here', { namespace: account.namespace })], ['*', t('scope.everywhere')]];
-  if (scope.namespace && scope.namespace !== '*') spaces.push([scope.namespace, t('scope.here', { namespace: scope.namespace })]);
+  const spaces = [['', account.namespace], ['*', t('scope.everywhere')]];
+  if (scope.namespace && scope.namespace !== '*') spaces.push([scope.namespace, scope.namespace]);
   return html`
     <div class="scope">
       <${Select} label=${t('scope.owner')} value=${scope.owner} options=${choices} onChoose=${(owner) => chooseScope({ owner })} />
@@ -77,10 +77,10 @@ function Menu() {
             ${account.expires_at && html`<span class="aside">${t('account.until', { time: brief(account.expires_at) })}</span>`}</p>
           <${Select} label=${t('header.theme')} value=${settings.theme} options=${themes} onChoose=${(value) => choose('theme', value)} />
           <${Select} label=${t('header.language')} value=${settings.language} options=${languages} onChoose=${speak} />
-          <${Button} label=${t('header.help')} kind="quiet wide" onPress=${() => { setOpen(false); openDialog('help'); }}><kbd>?</kbd><//>
+          <${Button} label=${t('header.help')} kind="quiet wide of-keys" onPress=${() => { setOpen(false); openDialog('help'); }}><kbd>?</kbd><//>
           <${Button} label=${t('header.events')} kind="quiet wide" onPress=${() => { setOpen(false); openDialog('events'); }}><kbd>e</kbd><//>
           <a class="button quiet wide" href="/api/v1/docs">${t('header.api')}</a>
-          ${account.signed_in_by === 'cookie' && html`<${Button} icon="leave" label=${t('account.out')} kind="quiet wide" onPress=${leave} />`}
+          ${account.signed_in_by === 'cookie' && html`<${Button} label=${t('account.out')} kind="quiet wide" onPress=${leave} />`}
         </div>`}
     </div>`;
 }

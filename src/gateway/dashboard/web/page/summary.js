@@ -13,7 +13,7 @@ export function add(limit) {
 }
 
 export function Summary() {
-  const { sessions, limit, loaded } = useStore();
+  const { sessions, limit, loaded, refused } = useStore();
   const all = [...sessions.values()];
   const connected = all.filter((session) => session.status === 'connected').length;
   const full = isFull(limit);
@@ -29,9 +29,10 @@ export function Summary() {
         ${limit && html`<meter min="0" max=${limit.max || 1} value=${limit.used} class=${full ? 'full' : ''}
           aria-label=${t('summary.used', limit)}></meter>`}
       </div>
-      <div class="summary-add">
-        <${Button} icon="plus" label=${t('summary.add')} kind="primary large add" onPress=${() => add(limit)} aria-disabled=${full || undefined} />
-        ${full && html`<p class="hint">${t('summary.full', { max: limit.max })}</p>`}
-      </div>
+      ${!refused && html`
+        <div class="summary-add">
+          <${Button} icon="plus" label=${t('summary.add')} kind="primary large add" onPress=${() => add(limit)} aria-disabled=${full || undefined} />
+          ${full && html`<p class="hint">${t('summary.full', { max: limit.max })}</p>`}
+        </div>`}
     </section>`;
 }

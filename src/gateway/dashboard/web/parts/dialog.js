@@ -48,7 +48,7 @@ export function Dialog({ title, kind = '', onClose, onSubmit, locked, children, 
     onSubmit?.();
   };
   return html`
-    <dialog ref=${dialog} class="dialog ${kind}" aria-labelledby=${id} onCancel=${cancelled} onClose=${closed} onMouseDown=${pressed}>
+    <dialog ref=${dialog} class="dialog ${kind} ${locked ? 'locked' : ''}" aria-labelledby=${id} onCancel=${cancelled} onClose=${closed} onMouseDown=${pressed}>
       <form method="dialog" class="dialog-inside" onSubmit=${submitted} novalidate>
         <header class="dialog-head">
           <h2 id=${id} tabindex="-1">${title}</h2>

@@ -35,6 +35,8 @@ export function Toasts() {
   const place = useRef();
   const [, redraw] = useState();
   useLayoutEffect(() => {
+    // Who opens a window has seen what was said before it, and has other things to look at.
+    list = NONE;
     places.push(redraw);
     draw();
     return () => {

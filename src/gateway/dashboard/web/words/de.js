@@ -54,7 +54,6 @@ export default {
     mine: 'Meine',
     everyone: 'Alle',
     namespace: 'Namespace',
-    here: 'Namespace {namespace}',
     everywhere: 'Alle Namespaces',
   },
 
@@ -88,7 +87,7 @@ export default {
     noPhone: 'Noch nicht verknüpft',
     created: 'Angelegt',
     connectedAt: 'Verbunden seit',
-    lastDisconnect: 'Zuletzt getrennt',
+    lastDisconnect: 'Zuletzt getrennt: {time}, {reason}',
     owner: 'Besitzer',
     namespace: 'Namespace',
     select: '{name} auswählen',

@@ -54,7 +54,6 @@ export default {
     mine: 'Mine',
     everyone: 'Everyone’s',
     namespace: 'Namespace',
-    here: 'Namespace {namespace}',
     everywhere: 'All namespaces',
   },
 
@@ -88,7 +87,7 @@ export default {
     noPhone: 'Not linked yet',
     created: 'Created',
     connectedAt: 'Connected since',
-    lastDisconnect: 'Last disconnected',
+    lastDisconnect: 'Last disconnected: {time}, {reason}',
     owner: 'Owner',
     namespace: 'Namespace',
     select: 'Select {name}',
