@@ -271,6 +271,8 @@ impl Browser {
             json!({"width": width, "height": height, "deviceScaleFactor": if phone { 2 } else { 1 }, "mobile": phone}),
         )
         .await;
+        // As the page knows a phone: buttons are larger there, and no keys are told of.
+        self.devtools("Emulation.setTouchEmulationEnabled", json!({"enabled": phone})).await;
         let features = json!([
             {"name": "prefers-color-scheme", "value": look.scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"},
@@ -293,6 +295,8 @@ impl Browser {
             self.look(look).await;
             // Drawn in this look, fonts and all.
             self.settle().await;
+            let touched = self.run("return matchMedia('(pointer: coarse)').matches", &[]).await;
+            assert_eq!(touched, look.size.0 < 600, "{state}, {}: drawn for fingers", look.name);
             self.keep_picture(&format!("{state}-{}", look.name)).await;
             self.nothing_serious(&format!("{state}, {}", look.name)).await;
             // A phone shows a page that is too wide smaller, and says that its window is that wide.
