@@ -262,6 +262,42 @@ mod tests {
         assert!(start.starts_with("import "), "{start}");
     }
 
+    /// The keys of what is said in a language, as `t` takes them; of an object on one line, its own.
+    fn words(language: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for file in [format!("words/{language}.js"), format!("words/{language}_windows.js")] {
+            let (_, _, text) = LATER.iter().find(|(name, ..)| *name == file).unwrap();
+            let mut path: Vec<&str> = Vec::new();
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                let Some((key, _)) = line.split_once(':').filter(|(key, _)| key.starts_with("  ")) else { continue };
+                path.truncate((key.len() - key.trim_start().len()) / 2 - 1);
+                path.push(key.trim().trim_matches('\''));
+                found.insert(path.join("."));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_language_says_all_that_is_asked_for() {
+        let english = words("en");
+        assert!(english.len() > 200, "{english:?}");
+        assert_eq!(english, words("de"));
+        let ours = |name: &str| !name.starts_with("words/") && !name.starts_with("vendor/");
+        for (name, _, text) in FIRST.iter().chain(LATER).filter(|(name, ..)| ours(name)) {
+            let asked = text.split("t('").collect::<Vec<_>>();
+            for pair in asked.windows(2) {
+                // The end of another function's name.
+                if pair[0].ends_with(char::is_alphanumeric) {
+                    continue;
+                }
+                let key = pair[1].split('\'').next().unwrap();
+                let around = key.rsplit_once('.').map_or(key, |(around, _)| around);
+                assert!(english.contains(key) || english.contains(around), "{name} says {key}, which has no words");
+            }
+        }
+    }
+
     #[test]
     fn the_libraries_are_those_that_were_fetched() {
         let pinned = fs::read_to_string(web().join("vendor/pinned")).unwrap();
