@@ -144,6 +144,16 @@ pub async fn revoke_link(
     let found = instances::find(&gateway, &caller, &id, parameters.namespace()?).await?;
     let was_shown = found.annotations().contains_key(labels::LINKING_LINK) && phase(&found) == Phase::AwaitingPairing;
     let changed = instances::change(&caller, &found, patch(None, was_shown)).await?;
+    if let Some(link) = LinkingLink::of(&found) {
+        let link_name = link.name();
+        tracing::info!(
+            request = caller.story.id(),
+            caller = caller.user,
+            instance = caller.story.instance(),
+            link_name,
+            "a linking link is taken back"
+        );
+    }
     Ok(answer::with(StatusCode::OK, Session::whole(&changed)))
 }
 
