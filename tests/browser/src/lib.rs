@@ -334,8 +334,15 @@ impl Browser {
         assert!(serious.is_empty(), "{state}: {}", serde_json::to_string_pretty(&serious).unwrap());
     }
 
-    /// Ends it, the browser too.
+    /// Ends it, the browser too. Nothing was forbidden in any of its tabs, but for what a test has asked about itself.
     pub async fn close(mut self) {
+        let mut reports = Vec::new();
+        for tab in self.client.windows().await.unwrap() {
+            // A tab's reports are heard once it is spoken to.
+            self.client.switch_to_window(tab).await.unwrap();
+            reports.append(&mut self.forbidden().await);
+        }
+        assert!(reports.is_empty(), "the page's policy forbade something: {reports:?}");
         let _ = self.client.clone().close().await;
         self.end_driver();
     }
