@@ -1,16 +1,18 @@
 //! The dashboard for those with many instances: what is asked of many at once, and the event monitor; and what may be asked of
 //! each, on the page as by the API and the plugin.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::{BTreeMap, BTreeSet};
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use whatsapp_operator::api::Phase;
+use whatsapp_operator::api::{Phase, WhatsAppInstance, crd};
 
 use browser::Browser;
 
 use crate::{
     dashboard::{card, may_have, sign_in, start_browser},
     gateway::{named, world},
+    plugin_messages::{ended, plugin},
     support::{
         gateway::{ALL_VERBS, Rest, account, user},
         world::{SOON, World},
@@ -62,14 +64,14 @@ async fn two_hundred_are_asked_at_once_and_each_has_its_outcome() {
     let took = browser.run_async(measure).await;
     drop(calm);
     println!("200 are under way after {took} ms");
-    assert!(took.as_f64().expect("disconnecting is not offered to those that are offline") < 90_000.0, "{took} ms");
+    let took = took.as_f64().expect("disconnecting is not offered to those that are offline");
+    assert!(took < 10_000.0, "200 are under way after {took} ms; the limit is for a machine at its worst");
     bulk_is_over(&browser, 200, 0).await;
     let mut wished = 0;
     for instance in world.instances().list(&kube::api::ListParams::default()).await.unwrap() {
         wished += usize::from(instance.spec.desired_state == whatsapp_operator::api::DesiredState::Connected);
     }
     assert_eq!(wished, 200);
-    assert_eq!(browser.forbidden().await, Vec::<String>::new());
     browser.close().await;
 }
 
@@ -78,14 +80,33 @@ async fn what_failed_for_some_is_tried_again_and_deleting_many_takes_their_numbe
     let world = world("dashboard-bulk-some").await;
     let mut rest = Rest::start(&world, &[]).await;
     let token = account(&world, "app", ALL_VERBS).await;
+    let mut codes = BTreeMap::new();
     for name in ["One", "Two", "Three"] {
-        rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, name)).await.data(201);
+        let made =
+            rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, name)).await.data(201).clone();
+        let object = made["object"].as_str().unwrap().to_owned();
+        codes.insert(object.clone(), world.qr(&object).await);
     }
     let browser = start_browser(&world.dir).await;
     sign_in(&browser, &rest, &token, "/dashboard").await;
     browser.press_button(".segments", "Table").await;
     browser.until("three wait", "document.querySelectorAll('tbody .status.busy').length === 3", &[]).await;
     let one = card(&rest, &token, "One").await;
+
+    // All three begin anew, with first codes that are others.
+    choose(&browser, "thead").await;
+    browser.press("[data-bulk=refresh-qr]").await;
+    bulk_is_over(&browser, 3, 0).await;
+    for (object, before) in &codes {
+        let begun_anew = |instance: &WhatsAppInstance| {
+            let qr = instance.status.as_ref().and_then(|status| status.qr.as_ref());
+            qr.is_some_and(|qr| qr.attempt == 1 && qr.code.reveal() != before)
+        };
+        world.history.until(object, "showing the first code of another window", SOON, begun_anew).await;
+    }
+    browser.find(".bulk [aria-label='Select none']:enabled").await;
+    browser.press_button(".bulk", "Select none").await;
+    browser.until_gone(".bulk").await;
 
     // One of them goes offline; connecting the three is not possible for the two that already are to be online.
     choose(&browser, &one).await;
@@ -118,7 +139,6 @@ async fn what_failed_for_some_is_tried_again_and_deleting_many_takes_their_numbe
     browser.inspect("bulk-delete").await;
     browser.press("dialog [type=submit]").await;
     browser.until_gone("tbody tr").await;
-    assert_eq!(browser.forbidden().await, Vec::<String>::new());
     browser.close().await;
     rest.nothing_leaked(&world, &[], &[&token]).await;
 }
@@ -190,105 +210,103 @@ async fn the_event_monitor_shows_what_happens_without_codes_and_numbers() {
         copied.iter().all(|one| one["event"] == "session") && copied[0]["data"]["session"]["phase"] == "Disconnected"
     );
     assert!(!json!(copied).to_string().contains(&code));
-    assert_eq!(browser.forbidden().await, Vec::<String>::new());
+    only_the_last_are_kept(&browser).await;
     browser.close().await;
     rest.nothing_leaked(&world, &[phone, friend], &[&token]).await;
 }
 
-/// What the page offers for an instance: its buttons, without those that only say why they cannot be pressed.
-async fn offered(browser: &Browser, card: &str) -> BTreeSet<String> {
-    let script = "return [...document.querySelectorAll(arguments[0] + ' [data-verb]')]\
-        .filter(one => one.getAttribute('aria-disabled') !== 'true').map(one => one.dataset.verb)\
-        .concat(document.querySelector(arguments[0] + ' .rename') ? ['rename'] : [])";
-    let found = browser.run(script, &[card.into()]).await;
-    found.as_array().unwrap().iter().map(|verb| verb.as_str().unwrap().to_owned()).collect()
+/// Of many events the newest 500 are shown and copied, the last one first.
+async fn only_the_last_are_kept(browser: &Browser) {
+    browser.type_into("dialog [name=filter]", "").await;
+    let tell = "const done = arguments[arguments.length - 1];\
+        const version = document.querySelector('link[rel=icon]').href.split('/').at(-2);\
+        import(`/dashboard/assets/${version}/store.js`).then(store => {\
+            for (let number = 1; number <= 600; number += 1) store.told('made-up', {reason: `Number ${number}.`});\
+            done(true); }, error => done(String(error)))";
+    assert_eq!(browser.run_async(tell).await, true);
+    // What happens beside them takes the place of one or the other.
+    let last = "(all => all.length === 500 && (ours => ours.length > 490 && ours[0].textContent.includes('Number 600.'))\
+        (all.filter(one => one.dataset.event === 'made-up')))([...document.querySelectorAll('.events li')])";
+    browser.until("the last 500 are shown", last, &[]).await;
+    browser.press("dialog [data-verb=copy]").await;
+    let copied = "const done = arguments[arguments.length - 1]; const read = () => navigator.clipboard.readText().then(text => {\
+        const all = JSON.parse(text); if (all.length < 100) setTimeout(read, 50);\
+        else done([all.length, all.find(one => one.event === 'made-up').data.reason]); });\
+        read()";
+    assert_eq!(browser.run_async(copied).await, json!([500, "Number 600."]));
+}
+
+/// Every phase that there is, as the API describes them.
+fn phases() -> Vec<Phase> {
+    let crd = serde_json::to_value(&crd::all().unwrap()[0]).unwrap();
+    let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+    let words = status["properties"]["phase"]["enum"].as_array().unwrap_or_else(|| panic!("{status}"));
+    words.iter().filter(|word| !word.is_null()).map(|word| serde_json::from_value(word.clone()).unwrap()).collect()
+}
+
+/// The words of an answer's actions.
+fn actions_of(session: &Value) -> BTreeSet<String> {
+    session["actions"].as_array().unwrap().iter().map(|verb| verb.as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn page_and_api_offer_the_same_in_every_phase_and_the_plugin_has_a_verb_for_each() {
-    let world = world("dashboard-actions").await;
-    let rest = Rest::start(&world, &[]).await;
+async fn page_api_and_plugin_offer_the_same_in_every_phase() {
+    // No operator after the first moment: the test says where the instance stands.
+    let mut world = World::start("dashboard-actions").await;
+    let rest = Rest::start(&world, &["--rate-limit", "0"]).await;
     let token = account(&world, "app", ALL_VERBS).await;
-    let made =
-        rest.call(&token, "POST", "/api/v1/sessions/init/?wait=30", named(&world, "Shop")).await.data(201).clone();
+    world.operator.kill();
+    let made = world.apply("shop", json!({"owner": user(&world, "app")})).await;
+    let status = format!("/api/v1/sessions/status/{}/", made.metadata.uid.unwrap());
     let browser = start_browser(&world.dir).await;
     sign_in(&browser, &rest, &token, "/dashboard").await;
-    let place = card(&rest, &token, "Shop").await;
+    let place = card(&rest, &token, "shop").await;
     browser.find(&place).await;
-    // The plugin's verbs by the API's; renaming and deleting are kubectl's own.
-    let help = tokio::process::Command::new(crate::support::program::executable("kubectl-whatsapp"))
-        .arg("--help")
-        .output()
-        .await;
-    let help = String::from_utf8(help.unwrap().stdout).unwrap();
-    let verbs: BTreeSet<&str> =
-        help.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()).collect();
-    let of_the_plugin = |verb: &str| match verb {
-        "qr" => "qr",
-        "refresh-qr" => "refresh",
-        other => other.to_owned().leak(),
-    };
-
-    // Every phase with every wish, as the API tells it: the page is given what the API would say, by the same table.
     let mut seen = BTreeSet::new();
-    let phases = [
-        "Pending",
-        "AwaitingPairing",
-        "PairingExpired",
-        "AwaitingPasskey",
-        "Connecting",
-        "Connected",
-        "Reconnecting",
-        "Disconnected",
-        "LoggedOut",
-        "Unlinked",
-        "Restricted",
-        "Rejected",
-        "BridgeUnavailable",
-        "Terminating",
-    ];
+    let phases = phases();
+    assert!(phases.contains(&Phase::Connected) && phases.contains(&Phase::Terminating), "{phases:?}");
     for (phase, wish, paired, primary) in combinations(&phases) {
-        let instance = instance(&made, phase, wish, paired, primary);
-        let actions = whatsapp_operator::rules::actions::actions(&instance);
-        let session = whatsapp_operator::gateway::session::Session::brief(&instance);
-        let session = serde_json::to_value(&session).unwrap();
-        let said: BTreeSet<String> =
-            session["actions"].as_array().unwrap().iter().map(|verb| verb.as_str().unwrap().to_owned()).collect();
-        assert_eq!(said.len(), actions.len());
-        let put = "const done = arguments[arguments.length - 1];\
-            const version = document.querySelector('link[rel=icon]').href.split('/').at(-2);\
-            import(`/dashboard/assets/${version}/store.js`).then(store => {\
-            store.told('session', {session: SESSION}); setTimeout(done, 0, true); })";
-        browser.run_async(&put.replace("SESSION", &session.to_string())).await;
-        let drawn = "document.querySelector(arguments[0] + ' .status')?.textContent.length > 0";
-        browser.until("it is drawn", drawn, &[place.clone().into()]).await;
-        // To whom is primary by default, wishing for it as well is not offered.
-        let expected: BTreeSet<String> =
-            said.iter().filter(|verb| !(primary && *verb == "set-primary")).cloned().collect();
-        // Events that follow one another closely are drawn together, a moment later.
-        let shown = async || {
-            let mut page = offered(&browser, &place).await;
-            page.remove("messages");
-            let badge = "return Boolean(document.querySelector(arguments[0] + ' .badge'))";
-            (page, browser.run(badge, &[place.clone().into()]).await)
-        };
-        let (wanted, deadline) = ((expected, json!(primary)), Instant::now() + SOON);
-        let mut page = shown().await;
-        while page != wanted && Instant::now() < deadline {
-            page = shown().await;
+        let story = format!("{phase}, {wish} wished, paired {paired}, primary {primary}");
+        stands(&world, phase, wish, paired, primary).await;
+        let session = rest.get(&token, &status).await.data(200).clone();
+        assert_eq!(session["phase"], phase.to_string(), "{story}");
+        let said = actions_of(&session);
+        shows(&browser, &place, &said, phase, primary, &story).await;
+        if wish == "Connected" && paired && !primary {
+            the_plugin_takes(&world, &rest, &said, &story).await;
         }
-        assert_eq!(page, wanted, "{phase}, {wish} wished, paired {paired}, primary {primary}");
-        for verb in said.iter().filter(|verb| !["rename", "delete"].contains(&verb.as_str())) {
-            assert!(verbs.contains(of_the_plugin(verb)), "the plugin has no {verb}: {verbs:?}");
-            seen.insert(verb.clone());
-        }
+        seen.extend(said);
     }
-    assert_eq!(seen.len(), 6, "{seen:?}");
+    // Renaming and deleting are kubectl's own.
+    let known = OF_THE_PLUGIN.map(|(verb, _)| verb).into_iter().chain(["rename", "delete"]);
+    assert_eq!(seen, known.map(str::to_owned).collect::<BTreeSet<_>>());
     browser.close().await;
 }
 
+/// The plugin's verbs by the API's; the first has to be asked before anything is changed.
+const OF_THE_PLUGIN: [(&str, &[&str]); 6] = [
+    ("qr", &["qr", "shop", "--once", "-o", "raw"]),
+    ("set-primary", &["set-primary", "shop"]),
+    ("refresh-qr", &["refresh", "shop"]),
+    ("connect", &["connect", "shop"]),
+    ("disconnect", &["disconnect", "shop"]),
+    ("unlink", &["unlink", "shop"]),
+];
+
+/// The plugin does what is offered, by writing the wish; and refuses to make primary what is not connected.
+async fn the_plugin_takes(world: &World, rest: &Rest, said: &BTreeSet<String>, story: &str) {
+    for (verb, arguments) in OF_THE_PLUGIN {
+        let offered = said.contains(verb);
+        if offered || verb == "set-primary" {
+            let output = ended(plugin(world, &world.kubeconfig, &rest.url, arguments)).await;
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(i32::from(!offered)), "{verb}: {story}: {error}");
+        }
+    }
+}
+
 /// Every combination of a phase, a wish, whether a device is linked, and whether it is the primary one.
-fn combinations<'a>(phases: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'static str, bool, bool)> {
+fn combinations(phases: &[Phase]) -> impl Iterator<Item = (Phase, &'static str, bool, bool)> {
     let wishes = ["Connected", "Disconnected", "Unlinked"];
     let flags = [(false, false), (true, false), (true, true)];
     phases.iter().flat_map(move |phase| {
@@ -298,32 +316,37 @@ fn combinations<'a>(phases: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'s
     })
 }
 
-/// The object of a session in such a state.
-fn instance(
-    made: &Value,
-    phase: &str,
-    wish: &str,
-    paired: bool,
-    primary: bool,
-) -> whatsapp_operator::api::WhatsAppInstance {
-    let at = "2026-01-01T00:00:00Z";
-    let condition = |kind: &str, is: bool| json!({"type": kind, "status": if is { "True" } else { "False" }, "reason": "Known", "message": "", "lastTransitionTime": at});
-    let online = paired && phase == "Connected";
-    let mut status = json!({
-        "phase": phase, "primary": primary, "observedGeneration": 1,
+/// Plays the operator: the instance is in such a state.
+async fn stands(world: &World, phase: Phase, wish: &str, paired: bool, primary: bool) {
+    // Without what the plugin has wished before.
+    let spec = Patch::Merge(json!({"spec": {"desiredState": wish, "primary": false}}));
+    let wished = world.instances().patch("shop", &PatchParams::default(), &spec).await.unwrap();
+    let (past, later) = ("2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z");
+    let condition = |kind: &str, is: bool| json!({"type": kind, "status": if is { "True" } else { "False" }, "reason": "Known", "message": "", "lastTransitionTime": past});
+    let online = paired && phase == Phase::Connected;
+    let has_code = phase == Phase::AwaitingPairing;
+    let status = json!({
+        "phase": phase, "primary": primary, "observedGeneration": wished.metadata.generation,
         "conditions": [condition("Paired", paired), condition("Connected", online), condition("Ready", online)],
+        "qr": has_code.then(|| json!({"code": "2@x", "expiresAt": later, "attempt": 1, "attempts": 6})),
     });
-    if phase == "AwaitingPairing" {
-        status["qr"] = json!({"code": "2@x", "expiresAt": at, "attempt": 1, "attempts": 6});
-    }
-    if phase == "Terminating" {
-        status["phase"] = json!("Terminating");
-    }
-    serde_json::from_value(json!({
-        "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppInstance",
-        "metadata": {"name": made["object"], "namespace": made["namespace"], "uid": made["id"], "generation": 1, "creationTimestamp": at},
-        "spec": {"name": "Shop", "owner": made["user"], "desiredState": wish, "primary": false},
-        "status": status,
-    }))
-    .unwrap()
+    let patch = Patch::Merge(json!({ "status": status }));
+    world.instances().patch_status("shop", &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// The card has the buttons for these actions once the page has heard of the phase; it is told by the stream.
+async fn shows(browser: &Browser, card: &str, said: &BTreeSet<String>, phase: Phase, primary: bool, story: &str) {
+    // To whom is primary by default, wishing for it as well is not offered. Messages are no action of the API.
+    let wanted: BTreeSet<&str> =
+        said.iter().map(String::as_str).filter(|verb| !(primary && *verb == "set-primary")).collect();
+    let good = phase == Phase::Connected;
+    let script = "(card => { const offered = [...card.querySelectorAll('[data-verb]')]\
+        .filter(one => one.getAttribute('aria-disabled') !== 'true').map(one => one.dataset.verb)\
+        .concat(card.querySelector('.rename') ? ['rename'] : []).filter(verb => verb !== 'messages');\
+        return offered.sort().join() === arguments[1] && card.matches('.is-good') === arguments[2]\
+            && Boolean(card.querySelector('.badge')) === arguments[3]; })(document.querySelector(arguments[0]))";
+    let wanted = wanted.into_iter().collect::<Vec<_>>().join(",");
+    browser
+        .until(&format!("{story}: {wanted}"), script, &[card.into(), wanted.into(), good.into(), primary.into()])
+        .await;
 }
