@@ -59,6 +59,21 @@ fn a_later_layout_is_refused() {
     assert!(matches!(Store::open(&path, |_| ()), Err(StoreError::TooNew { found: 9, .. })));
 }
 
+/// Whoever upgrades has to know when there is no way back without a snapshot.
+#[test]
+fn every_layout_is_told_of_where_people_look_before_an_upgrade() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let told: Vec<i64> = text
+        .lines()
+        .skip_while(|line| *line != "### Layouts of the database")
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("| ")?.split_once(" |")?.0.parse().ok())
+        .collect();
+    let layouts: Vec<i64> = (1..=layout::LAYOUT).collect();
+    assert_eq!(told, layouts, "docs/operations.md, `Layouts of the database`: one row a layout");
+}
+
 #[tokio::test]
 async fn an_unreadable_row_is_skipped_and_kept() {
     let directory = tempfile::tempdir().unwrap();
