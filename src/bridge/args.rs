@@ -69,9 +69,10 @@ pub struct Args {
     )]
     pub memory_dir: PathBuf,
 
-    /// Time between two sessions that connect again after a start
-    #[arg(long, env = "WHATSAPP_BRIDGE_RESUME_INTERVAL", value_name = "TIME", default_value = "50ms", value_parser = time)]
-    pub resume_interval: Duration,
+    /// Time between two sessions that connect again after a start; when not given 50ms, and with more than 400 sessions as
+    /// much less as it takes for the last one to begin within 20s
+    #[arg(long, env = "WHATSAPP_BRIDGE_RESUME_INTERVAL", value_name = "TIME", value_parser = time)]
+    pub resume_interval: Option<Duration>,
 
     /// How long a connection may take until its first code or its login
     #[arg(long, env = "WHATSAPP_BRIDGE_CONNECT_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = patience)]

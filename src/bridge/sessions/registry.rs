@@ -34,13 +34,24 @@ const QUEUE: usize = 8;
 /// All sessions close at the same time, and each of their clients has 10 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
 
+/// The time between two sessions that resume, unless it is given: gentle to the server that sees all of them come from one address,
+const RESUME_INTERVAL: Duration = Duration::from_millis(50);
+/// and to people, who wait for the last one: it begins within this time, however many there are.
+const RESUME_WITHIN: Duration = Duration::from_secs(20);
+
+/// The time between two sessions when so many resume.
+fn resume_interval(given: Option<Duration>, many: usize) -> Duration {
+    let shared_out = RESUME_WITHIN / u32::try_from(many).unwrap_or(u32::MAX).max(1);
+    given.unwrap_or_else(|| RESUME_INTERVAL.min(shared_out))
+}
+
 /// What the registry does itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How many sessions there may be.
     pub max_sessions: usize,
-    /// The time between two sessions that resume after a start.
-    pub resume_interval: Duration,
+    /// The time between two sessions that resume after a start, when it is not to be chosen by how many there are.
+    pub resume_interval: Option<Duration>,
     /// Timings of every session.
     pub timings: Timings,
 }
@@ -65,13 +76,14 @@ pub(super) struct Entries {
 }
 
 impl Registry {
-    /// Takes the stored sessions up again, one per `resume_interval`: first those that are linked.
+    /// Takes the stored sessions up again, one after the other: first those that are linked.
     pub fn resume(shared: Arc<Shared>, limits: Limits, mut stored: Vec<Stored>) -> Self {
         stored.sort_by_key(|stored| !stored.kept.paired);
         let registry = Self { shared, limits, entries: Mutex::default(), creating: tokio::sync::Mutex::default() };
         let now = clock::now();
+        let interval = resume_interval(limits.resume_interval, stored.len());
         for (position, Stored { id, kept, waiting, last_sequence }) in (0_u32..).zip(stored) {
-            let wait = limits.resume_interval.saturating_mul(position);
+            let wait = interval.saturating_mul(position);
             let turn = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
             let state = registry.state(id.clone(), kept, turn);
             // Before the first request: a session that is missing from a list counts as lost.
@@ -251,5 +263,23 @@ impl Registry {
         if tokio::time::timeout(CLOSE_TIMEOUT, tasks).await.is_err() {
             tracing::warn!("some sessions did not close in time");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_many_sessions_waits_no_longer_than_people_do() {
+        for many in [0, 1, 400, 401, 1000, 20_000] {
+            let interval = resume_interval(None, many);
+            let last = interval * u32::try_from(many).unwrap();
+            assert!(interval <= RESUME_INTERVAL && last <= RESUME_WITHIN, "{many}: {interval:?}");
+        }
+        assert_eq!(resume_interval(None, 400), RESUME_INTERVAL);
+        assert_eq!(resume_interval(None, 1000), Duration::from_millis(20));
+        // Whoever gives a time gets it.
+        assert_eq!(resume_interval(Some(Duration::from_secs(1)), 1000), Duration::from_secs(1));
     }
 }

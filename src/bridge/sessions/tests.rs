@@ -67,7 +67,7 @@ impl Bench {
             clients: tokio::runtime::Handle::current(),
         });
         let shown = shared.feed.sessions.subscribe(None);
-        let limits = Limits { max_sessions: 9, resume_interval: Duration::ZERO, timings: Timings::default() };
+        let limits = Limits { max_sessions: 9, resume_interval: Some(Duration::ZERO), timings: Timings::default() };
         let registry = Registry::resume(Arc::clone(&shared), limits, stored);
         Self { registry, shared, clients, erased, shown, directory, gate }
     }
