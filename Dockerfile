@@ -1,4 +1,7 @@
-# The two images: `docker build --target operator .` and `docker build --target bridge .`
+# The two images:
+#
+#   docker build --build-arg REVISION=$(git rev-parse HEAD) --target operator .
+#   docker build --build-arg REVISION=$(git rev-parse HEAD) --target bridge .
 #
 # The programs, the libraries they are linked to, the authorities of the web, and nothing else: no shell, no package manager,
 # nobody but user 65532, nothing that has to be written. `make images` builds the same two last stages without a network.
@@ -6,6 +9,9 @@ FROM docker.io/library/rust:1.95-slim-trixie AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils ca-certificates \
     && rm -rf /var/lib/apt/lists/*
+# Whoever is given the bridge's image finds its source by this label (/licenses/NOTICE): an image without it offers none.
+ARG REVISION
+RUN case "$REVISION" in '' | unknown) echo 'say which commit this is: docker build --build-arg REVISION=$(git rev-parse HEAD) ...' >&2; exit 1 ;; esac
 WORKDIR /src
 COPY . .
 # Cargo would note the folder's path; the same bytes come from the same commit wherever it is built.

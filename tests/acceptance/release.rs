@@ -44,6 +44,39 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The lines of a file that tell a user to run this.
+fn told(file: &str, command: &str) -> Vec<String> {
+    let text = fs::read_to_string(format!("{ROOT}/{file}")).unwrap();
+    let lines = text.lines().map(|line| line.trim_start_matches(['#', ' ']));
+    lines.filter(|line| line.starts_with(command)).map(str::to_owned).collect()
+}
+
+/// The bridge's licence wants its source to be offered, and the image's label says which that is.
+#[test]
+fn an_image_is_not_built_without_the_commit_that_it_is_of() {
+    let dockerfile = fs::read_to_string(format!("{ROOT}/Dockerfile")).unwrap();
+    let check = dockerfile.lines().find_map(|line| line.strip_prefix("RUN case")).expect("the check of REVISION");
+    let accepted = |revision: &str| {
+        let output = Command::new("sh").args(["-c", &format!("case{check}")]).env("REVISION", revision).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for without in ["", "unknown"] {
+        let (built, said) = accepted(without);
+        assert!(!built && said.contains("--build-arg REVISION=$(git rev-parse HEAD)"), "{without:?}: {said}");
+    }
+    assert!(accepted("0ccad59").0);
+    // It comes before everything that takes long, and who reads the docs knows.
+    assert!(dockerfile.find("RUN case").unwrap() < dockerfile.find("cargo build").unwrap());
+    for file in ["Dockerfile", "docs/install.md"] {
+        let told = told(file, "docker build");
+        assert_eq!(told.len(), 2, "{file}: {told:?}");
+        assert!(told.iter().all(|one| one.contains("--build-arg REVISION=$(git rev-parse HEAD)")), "{file}: {told:?}");
+    }
+    // What is sent to the build leaves out what a test of a cluster has left: a token of an administrator.
+    let ignored = fs::read_to_string(format!("{ROOT}/.dockerignore")).unwrap();
+    assert!(ignored.lines().any(|line| line == "/tests/cluster/.work"));
+}
+
 #[test]
 fn a_release_is_the_same_bytes_twice_and_one_command_tells_whether_it_was_changed() {
     let dir = tempfile::tempdir().unwrap();
