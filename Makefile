@@ -11,6 +11,12 @@ TEST_THREADS ?= 6
 PLUGIN_REFERENCE := src/plugin/REFERENCE.md
 CHART := charts/whatsapp-operator
 
+# What is given to others: without the paths of this checkout and of cargo's home, as the Dockerfile has it, so that the same commit
+# gives the same bytes in whichever folder it is built. A folder of its own: other flags build everything anew.
+SHIPPED := target/shipped
+SHIP := CARGO_INCREMENTAL=0 RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/ --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
+    cargo build --locked --release --target-dir $(SHIPPED)
+
 .PHONY: help
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,15 +56,15 @@ chart-check: control-plane helm promtool ## the chart: lint, what it renders, wh
 
 .PHONY: images
 images: ## both images from release programs, without a network: target/images/*.tar (needs buildah; elsewhere: docker build)
-	cargo build --locked --release --bin whatsapp-operator
-	cargo build --locked --release --features bridge --bin whatsapp-bridge
-	@.ci/images target/images target/release
+	$(SHIP) --bin whatsapp-operator
+	$(SHIP) --features bridge --bin whatsapp-bridge
+	@.ci/images target/images $(SHIPPED)/release
 
 .PHONY: release
 release: helm ## everything that a release consists of, in target/release-files; signed with RELEASE_KEY; nothing is uploaded
-	cargo build --locked --release --bin whatsapp-operator --bin kubectl-whatsapp
-	cargo build --locked --release --features bridge --bin whatsapp-bridge
-	@.ci/release target/release-files target/release
+	$(SHIP) --bin whatsapp-operator --bin kubectl-whatsapp
+	$(SHIP) --features bridge --bin whatsapp-bridge
+	@.ci/release target/release-files $(SHIPPED)/release
 
 .PHONY: cluster-test
 cluster-test: programs helm ## images, chart install and everything that needs pods, on the cluster of KUBECONFIG (LOAD_IMAGES: see the script)

@@ -77,6 +77,25 @@ fn an_image_is_not_built_without_the_commit_that_it_is_of() {
     assert!(ignored.lines().any(|line| line == "/tests/cluster/.work"));
 }
 
+/// A program that holds the path of its checkout is another one in every folder.
+#[test]
+fn what_is_given_to_others_is_built_without_the_paths_of_the_machine() {
+    let mut make = Command::new("make");
+    let make = make.args(["--dry-run", "images", "release", "HELM=/bin/true"]).current_dir(ROOT);
+    let output = run(make.env("CARGO_HOME", "/home/somebody/.cargo").env_remove("MAKEFLAGS").env_remove("MAKELEVEL"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let builds: Vec<&str> = said.lines().filter(|line| line.contains("cargo build")).collect();
+    assert_eq!(builds.len(), 4, "{said}");
+    for build in &builds {
+        assert!(build.contains(&format!("--remap-path-prefix={ROOT}=/ ")), "{build}");
+        assert!(build.contains("--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"), "{build}");
+    }
+    // What is packed is what was built so.
+    assert_eq!(said.matches(" target/shipped/release").count(), 2, "{said}");
+    let dockerfile = fs::read_to_string(format!("{ROOT}/Dockerfile")).unwrap();
+    assert!(dockerfile.contains("--remap-path-prefix=/src=/ --remap-path-prefix=/usr/local/cargo=/cargo"));
+}
+
 #[test]
 fn a_release_is_the_same_bytes_twice_and_one_command_tells_whether_it_was_changed() {
     let dir = tempfile::tempdir().unwrap();
