@@ -83,6 +83,17 @@ pub fn decide(record: Option<&Record>, seen_since: Instant, now: Instant, me: &s
     }
 }
 
+/// How long a candidate waits before it looks again: not past the moment at which what it has seen runs out.
+fn until_next_look(seen: Option<&(Record, Instant)>, now: Instant) -> Duration {
+    let pause = jittered(RETRY_PERIOD);
+    let left = seen.map(|(record, since)| record.duration.saturating_sub(now.duration_since(*since)));
+    match left {
+        // It has run out when it is *longer* ago.
+        Some(left) if !left.is_zero() => pause.min(left + Duration::from_millis(1)),
+        _ => pause,
+    }
+}
+
 /// Our side of one `Lease`.
 #[derive(Debug)]
 pub struct Candidate {
@@ -118,7 +129,7 @@ impl Candidate {
                 Ok(Err(error)) => tracing::warn!(lease = self.name, error = short(&error), "cannot reach the lease"),
                 Err(_) => tracing::warn!(lease = self.name, error = "no answer in time", "cannot reach the lease"),
             }
-            tokio::time::sleep(jittered(RETRY_PERIOD)).await;
+            tokio::time::sleep(until_next_look(self.seen.as_ref(), Instant::now())).await;
         }
     }
 
@@ -280,6 +291,22 @@ mod tests {
         assert_eq!(decide(Some(&record), since, since, "me"), Step::Wait);
         assert_eq!(decide(Some(&record), since, since + LEASE_DURATION, "me"), Step::Wait);
         assert_eq!(decide(Some(&record), since, since + LEASE_DURATION + Duration::from_millis(1), "me"), Step::Take);
+    }
+
+    #[test]
+    fn a_candidate_looks_when_a_lease_runs_out_and_not_a_while_later() {
+        let since = Instant::now();
+        let seen = (held_by("you"), since);
+        let look = |ago: Duration| until_next_look(Some(&seen), since + ago);
+        assert!(look(Duration::ZERO) >= RETRY_PERIOD);
+        let ago = LEASE_DURATION.checked_sub(Duration::from_millis(300)).unwrap();
+        let at = since + ago + look(ago);
+        assert!(look(ago) < RETRY_PERIOD / 2, "{:?}", look(ago));
+        assert_eq!(decide(Some(&seen.0), since, at, "me"), Step::Take);
+        // What has run out and could not be taken is not asked for without a pause.
+        for seen in [Some(&seen), None] {
+            assert!(until_next_look(seen, since + LEASE_DURATION) >= RETRY_PERIOD);
+        }
     }
 
     #[test]
