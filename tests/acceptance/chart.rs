@@ -836,6 +836,36 @@ async fn a_real_api_server_takes_every_example_strictly() {
     }
 }
 
+/// As the docs say it: what `helm template` prints, without the hooks, is a base of a kustomization.
+#[tokio::test(flavor = "multi_thread")]
+async fn kustomize_takes_what_helm_prints() {
+    let cluster = Cluster::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let print = ["template", "whatsapp-operator", &chart(), "--namespace", NAMESPACE, "--kube-version", "1.36.0"];
+    write("whatsapp-operator.yaml", &helm(&[&print[..], &["--no-hooks"]].concat()).unwrap());
+    write(
+        "kustomization.yaml",
+        "resources: [whatsapp-operator.yaml]\n\
+         replicas: [{name: whatsapp-operator, count: 3}]\n\
+         labels: [{pairs: {team: platform}}]\n",
+    );
+    let folder = dir.path().display().to_string();
+    let apply = ["apply", "--server-side", "--field-manager", "kustomize", "-k", &folder];
+    // A second time it is no conflict.
+    for _ in 0..2 {
+        cluster.kubectl(&apply, "").unwrap_or_else(|error| panic!("{error}"));
+    }
+    let read = |what: &[&str]| cluster.kubectl(&[&["get", "-n", NAMESPACE][..], what].concat(), "").unwrap();
+    assert_eq!(
+        read(&["deployment/whatsapp-operator", "-o", "jsonpath={.spec.replicas} {.metadata.labels.team}"]),
+        "3 platform"
+    );
+    assert_eq!(read(&["jobs", "-o", "name"]), "", "the hook of the uninstallation runs");
+    // Which it would: a hook is an object as any other for whoever is not Helm.
+    assert!(helm(&print).unwrap().contains("kind: Job\n"));
+}
+
 /// A tool that applies server-side what Helm has installed is told of no conflict: nobody has to force anything to change tools.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_tool_may_apply_what_helm_has_installed() {
