@@ -121,8 +121,12 @@ async fn another_operator_goes_on_soon_after_the_leader_was_killed() {
     let mut world = World::start("crash-leader").await;
     world.apply("before", json!({})).await;
     world.qr("before").await;
-    let mut standby = operator_program(&world.dir.join("standby"), &world.kubeconfig, &world.name, None)
-        .args(["--watch-namespaces", &world.name, "--bridge-selector", &format!("world={}", world.name)]);
+    let mut standby = operator_program(&world.dir.join("standby"), &world.kubeconfig, &world.name, None).args([
+        "--watch-namespaces",
+        &world.name,
+        "--bridge-selector",
+        &format!("world={}", world.name),
+    ]);
     let _: OperatorAddress = standby.start().await;
     let waits = async {
         while !standby.log().contains("waiting for the lease") {
