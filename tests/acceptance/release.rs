@@ -57,7 +57,8 @@ fn an_image_is_not_built_without_the_commit_that_it_is_of() {
     let dockerfile = fs::read_to_string(format!("{ROOT}/Dockerfile")).unwrap();
     let check = dockerfile.lines().find_map(|line| line.strip_prefix("RUN case")).expect("the check of REVISION");
     let accepted = |revision: &str| {
-        let output = Command::new("sh").args(["-c", &format!("case{check}")]).env("REVISION", revision).output().unwrap();
+        let output =
+            Command::new("sh").args(["-c", &format!("case{check}")]).env("REVISION", revision).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     for without in ["", "unknown"] {
