@@ -275,6 +275,111 @@ fn traces_reach_their_collector() {
     }
 }
 
+/// What is installed says what to do next; `helm template` leaves it out.
+#[test]
+fn the_notes_say_what_comes_next() {
+    let notes = |values: &[&str]| -> String {
+        let install = ["install", "whatsapp-operator", &chart(), "--namespace", NAMESPACE, "--dry-run=client"];
+        let values = sets(values);
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let text = helm(&[&install[..], &values].concat()).unwrap_or_else(|error| panic!("{error}"));
+        text.split_once("\nNOTES:\n").expect("there are notes").1.to_owned()
+    };
+    let default = notes(&[]);
+    for line in [
+        "  kubectl whatsapp qr first --namespace default ",
+        "  kubectl --namespace whatsapp-system port-forward service/whatsapp-operator-gateway 8000:80",
+        "http://127.0.0.1:8000/api/v1/sessions/list/",
+        "  helm uninstall whatsapp-operator --namespace whatsapp-system",
+        "  kubectl get wa,wab,wao -A",
+    ] {
+        assert!(default.contains(line), "{line}\n{default}");
+    }
+    let object = default.split_once("<<EOF\n").unwrap().1.split_once("\n  EOF").unwrap().0;
+    let object: String = object.lines().map(|line| line.strip_prefix("  ").unwrap().to_owned() + "\n").collect();
+    let instance: whatsapp_operator::api::WhatsAppInstance = serde_saphyr::from_str(&object).unwrap();
+    assert_eq!(instance.metadata.name.as_deref(), Some("first"));
+    let tls = notes(&["gateway.tls.secretName=tls", "webhooks.enabled=false"]);
+    for line in ["8000:443", "curl -sS -k ", "https://127.0.0.1:8000/", "Webhooks are off"] {
+        assert!(tls.contains(line), "{line}\n{tls}");
+    }
+    assert!(!tls.contains("plain HTTP"), "{tls}");
+    assert!(!notes(&["gateway.enabled=false"]).contains("REST API"));
+}
+
+/// What a catalogue of charts shows: the definitions that there are, and examples that are let in.
+#[test]
+fn what_a_catalogue_shows_is_true() {
+    let read = |path: &str| -> Value {
+        serde_saphyr::from_str(&std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap()).unwrap()
+    };
+    let annotations = read("charts/whatsapp-operator/Chart.yaml")["annotations"].clone();
+    let list = |name: &str| -> Vec<Value> {
+        let text = annotations[format!("artifacthub.io/{name}")].as_str().unwrap_or_else(|| panic!("no {name}"));
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    let shown: BTreeSet<String> =
+        list("crds").iter().map(|one| format!("{} {} {}", one["name"], one["kind"], one["version"])).collect();
+    let files = std::fs::read_dir(format!("{ROOT}/crds")).unwrap().map(|file| file.unwrap().file_name());
+    let there: BTreeSet<String> = files
+        .map(|file| {
+            let spec = read(&format!("crds/{}", file.to_string_lossy()));
+            let (name, spec) = (&spec["metadata"]["name"], &spec["spec"]);
+            format!("{name} {} {}", spec["names"]["kind"], spec["versions"][0]["name"])
+        })
+        .collect();
+    assert_eq!(shown, there);
+    for example in list("crdsExamples") {
+        match example["kind"].as_str().unwrap() {
+            "WhatsAppInstance" => {
+                let _: whatsapp_operator::api::WhatsAppInstance = serde_json::from_value(example).unwrap();
+            }
+            "WhatsAppOwner" => {
+                let owner: whatsapp_operator::api::WhatsAppOwner = serde_json::from_value(example).unwrap();
+                let name = whatsapp_operator::rules::owner::object_name(&owner.spec.owner);
+                assert_eq!(owner.metadata.name, Some(name));
+            }
+            other => panic!("an example of {other}"),
+        }
+    }
+    for change in list("changes") {
+        let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
+        assert!(kinds.contains(&change["kind"].as_str().unwrap()) && change["description"].is_string(), "{change}");
+    }
+    for (name, allowed) in [
+        ("category", &["integration-delivery", "networking", "monitoring-logging", "security", "skip-prediction"][..]),
+        (
+            "operatorCapabilities",
+            &["Basic Install", "Seamless Upgrades", "Full Lifecycle", "Deep Insights", "Auto Pilot"],
+        ),
+        ("license", &["Apache-2.0"]),
+        ("operator", &["true"]),
+    ] {
+        let value = annotations[format!("artifacthub.io/{name}")].as_str().unwrap();
+        assert!(allowed.contains(&value), "{name}: {value}");
+    }
+}
+
+/// The docs say which versions the tests run with, and no more.
+#[test]
+fn the_versions_that_are_tried_are_those_in_the_docs() {
+    let version = |path: &str, module: &str| -> String {
+        let text = std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap();
+        let line =
+            text.lines().map(|line| line.trim().trim_start_matches("require ")).find(|line| line.starts_with(module));
+        let version = line.unwrap_or_else(|| panic!("{path}: {module}")).rsplit(" v").next().unwrap();
+        version.rsplit_once('.').unwrap().0.to_owned()
+    };
+    let docs = std::fs::read_to_string(format!("{ROOT}/docs/install.md")).unwrap();
+    let chart = std::fs::read_to_string(chart() + "/Chart.yaml").unwrap();
+    for tried in [
+        format!("Kubernetes {}", version("tests/control-plane/go.mod", "k8s.io/kubernetes ")),
+        format!("Helm {}", version("tests/chart/go.mod", "helm.sh/helm/v4 ")),
+    ] {
+        assert!(docs.contains(&tried) && chart.contains(&tried), "docs/install.md and Chart.yaml do not say {tried}");
+    }
+}
+
 #[test]
 fn schema_and_values_have_the_same_keys() {
     fn keys(schema: &Value, values: &Value, path: &str, missing: &mut Vec<String>) {
