@@ -19,7 +19,7 @@ SHIP := CARGO_INCREMENTAL=0 RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/ --remap-p
 
 .PHONY: help
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: programs ## show it: API server + simulated WhatsApp + bridge + operator + gateway, live, until Ctrl-C
@@ -79,6 +79,11 @@ bench: control-plane whatsmeow-client ## the benchmarks, release build; prints a
 .PHONY: api-check
 api-check: programs control-plane api-tools ## the REST API against its own document: thousands of requests, good and bad (about 7 minutes)
 	API_CHECK_CASES=$${API_CHECK_CASES:-600} cargo test --locked $(CARGO_SET) --test acceptance api_check -- --nocapture
+
+# As many as were promised: 2,000 messages of 20 sessions and ten kills, and a death at every call that leaves a trace.
+.PHONY: message-check
+message-check: programs control-plane ## messages in full numbers, and a death of bridge and gateway at every point (about half an hour)
+	BIG_MESSAGES=1 DEATH_POINTS=1000 cargo test --locked $(CARGO_SET) --test acceptance -- --nocapture big_messages gateway_storm gateway_deaths
 
 .PHONY: api-tools
 api-tools:

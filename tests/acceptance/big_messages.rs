@@ -1,4 +1,4 @@
-//! Many messages while everything breaks, and disks that take nothing. About a minute as it stands; `BIG_MESSAGES=1` takes
+//! Many messages while everything breaks, and disks that take nothing. About a minute as it stands; `make message-check` takes
 //! the full numbers.
 
 use std::{
@@ -25,13 +25,13 @@ use crate::{
 const FRIEND: &str = "+15550004901";
 
 /// What is tried: a few, or as many as were promised.
-struct Size {
-    sessions: usize,
-    messages: usize,
-    kills: usize,
+pub(crate) struct Size {
+    pub(crate) sessions: usize,
+    pub(crate) messages: usize,
+    pub(crate) kills: usize,
 }
 
-fn size() -> Size {
+pub(crate) fn size() -> Size {
     if std::env::var_os("BIG_MESSAGES").is_some() {
         Size { sessions: 20, messages: 100, kills: 10 }
     } else {

@@ -64,6 +64,8 @@ pub struct Received {
     pub count: u32,
     /// How often the phone asked for it again.
     pub retries: u8,
+    /// When the server first acknowledged it to its sender, in unix milliseconds; 0 when it has not yet.
+    pub acked_at: u64,
 }
 
 /// A word of a device on whether it is available.

@@ -32,12 +32,17 @@ pub struct InboxLine {
     pub at: u64,
     /// Whether the phone's owner has read it.
     pub read: bool,
+    /// When the server first acknowledged it to its sender, in unix milliseconds; 0 when it has not yet.
+    #[serde(default)]
+    pub acked_at: u64,
 }
 
 #[derive(Default)]
 struct Tables {
     lines: Vec<Entry>,
     by_id: HashMap<(DeviceKey, u64, String), usize>,
+    /// Apart from the lines: the server acknowledges what no phone has read yet.
+    acked: HashMap<(DeviceKey, String), u64>,
 }
 
 struct Entry {
@@ -71,6 +76,14 @@ impl Inbox {
         .unwrap_or(u8::MAX)
     }
 
+    /// The server acknowledges a message. To be called before its sender hears of that.
+    pub fn acknowledged(&self, from: DeviceKey, id: String) {
+        let mut tables = lock(&self.0);
+        if tables.acked.len() < KEPT {
+            tables.acked.entry((from, id)).or_insert_with(now_ms);
+        }
+    }
+
     /// The owner of a phone reads what arrived: returns what was not read before, with its sender.
     pub fn read(&self, to: u64) -> Vec<(DeviceKey, String)> {
         let mut tables = lock(&self.0);
@@ -87,7 +100,8 @@ impl Inbox {
     pub fn lines(&self, to: Option<u64>) -> Vec<InboxLine> {
         let tables = lock(&self.0);
         let wanted = tables.lines.iter().filter(|entry| to.is_none_or(|to| entry.to == to));
-        wanted.map(|entry| entry.line.clone()).collect()
+        let acked_at = |entry: &Entry| tables.acked.get(&(entry.from, entry.line.id.clone())).copied().unwrap_or(0);
+        wanted.map(|entry| InboxLine { acked_at: acked_at(entry), ..entry.line.clone() }).collect()
     }
 
     fn change<T>(&self, from: DeviceKey, to: u64, id: &str, change: impl FnOnce(&mut InboxLine) -> T) -> Option<T> {
@@ -107,6 +121,7 @@ impl Inbox {
                     retries: 0,
                     at: 0,
                     read: false,
+                    acked_at: 0,
                 };
                 lines.push(Entry { from, to, line });
                 by_id.insert((from, to, id.to_owned()), lines.len() - 1);

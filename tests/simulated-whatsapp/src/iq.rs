@@ -147,15 +147,21 @@ impl Session {
             return;
         }
         let ack = stanza::ack(message, "message", now(), refused);
+        let taken = stanza::attr(message, "id").filter(|_| refused.is_none());
         let delay = world.ack_delay() + Duration::from_millis(rule.delay_ms);
+        let (world, outbox, key) = (Arc::clone(world), self.outbox.clone(), self.key);
+        let acknowledge = move || {
+            if let Some(id) = taken {
+                world.inbox.acknowledged(key, id);
+            }
+            let _ = outbox.send(Command::Send(ack));
+        };
         if delay.is_zero() {
-            self.send(ack);
-            return;
+            return acknowledge();
         }
-        let outbox = self.outbox.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            let _ = outbox.send(Command::Send(ack));
+            acknowledge();
         });
     }
 

@@ -48,7 +48,7 @@ pub fn read(world: &Arc<World>, account: &Account) -> usize {
 /// # Errors
 /// When its keys cannot be made.
 pub async fn ask_again(
-    world: &World,
+    world: &Arc<World>,
     account: &Account,
     addressed: &Jid,
     to: DeviceKey,
@@ -68,7 +68,7 @@ pub async fn ask_again(
     }
     let node = envelope(&from, id, Some("retry")).children(parts).build();
     tokio::time::sleep(AWAY).await;
-    world.mail.post(to, [letter(id, node)]);
+    post_after(world, &rule, to, vec![letter(id, node)]);
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub struct ReceiptRule {
     pub delivered: bool,
     /// That it was read.
     pub read: bool,
-    /// How many milliseconds later.
+    /// How many milliseconds later; also when it asks for a message again.
     pub after_ms: u64,
     /// From which of its two addresses; left out, from the one that was written to.
     pub address: Option<Address>,
