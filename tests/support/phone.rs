@@ -58,6 +58,8 @@ pub struct Received {
     pub id: String,
     /// The sender's number.
     pub from: String,
+    /// The other address of the phone that received it, by its linked id.
+    pub lid: String,
     /// What it says.
     pub text: String,
     /// How often it arrived and could be read.

@@ -1,5 +1,6 @@
 //! What the phones have received: for tests that count how often each message arrived.
 
+use crate::phone::Account;
 use crate::registry::DeviceKey;
 use crate::world::{lock, now_ms};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct InboxLine {
     pub device: u16,
     /// The number of the phone that received it.
     pub to: String,
+    /// The other address of that phone, by its linked id.
+    pub lid: String,
     /// What it says; empty when it is not a text.
     pub text: String,
     /// How often it arrived and could be read.
@@ -57,7 +60,7 @@ pub struct Inbox(Mutex<Tables>);
 
 impl Inbox {
     /// A message arrived that can be read.
-    pub fn arrived(&self, from: DeviceKey, to: u64, id: &str, content: &wa::Message) {
+    pub fn arrived(&self, from: DeviceKey, to: &Account, id: &str, content: &wa::Message) {
         self.change(from, to, id, |line| {
             line.count += 1;
             if line.at == 0 {
@@ -68,7 +71,7 @@ impl Inbox {
     }
 
     /// The phone asks for a message again; returns for the how manieth time.
-    pub fn asks_again(&self, from: DeviceKey, to: u64, id: &str) -> u8 {
+    pub fn asks_again(&self, from: DeviceKey, to: &Account, id: &str) -> u8 {
         self.change(from, to, id, |line| {
             line.retries = line.retries.saturating_add(1);
             line.retries
@@ -104,9 +107,21 @@ impl Inbox {
         wanted.map(|entry| InboxLine { acked_at: acked_at(entry), ..entry.line.clone() }).collect()
     }
 
-    fn change<T>(&self, from: DeviceKey, to: u64, id: &str, change: impl FnOnce(&mut InboxLine) -> T) -> Option<T> {
-        let mut tables = lock(&self.0);
-        let Tables { lines, by_id } = &mut *tables;
+    /// Whether the owner of a phone has had a message from this account.
+    #[must_use]
+    pub fn knows(&self, to: u64, from: u64) -> bool {
+        lock(&self.0).lines.iter().any(|entry| entry.to == to && entry.from.phone == from && entry.line.count > 0)
+    }
+
+    fn change<T>(
+        &self,
+        from: DeviceKey,
+        account: &Account,
+        id: &str,
+        change: impl FnOnce(&mut InboxLine) -> T,
+    ) -> Option<T> {
+        let (mut tables, to) = (lock(&self.0), account.phone);
+        let Tables { lines, by_id, .. } = &mut *tables;
         let place = match by_id.get(&(from, to, id.to_owned())) {
             Some(place) => *place,
             None if lines.len() >= KEPT => return None,
@@ -116,6 +131,7 @@ impl Inbox {
                     from: format!("+{}", from.phone),
                     device: from.device,
                     to: format!("+{to}"),
+                    lid: format!("{}@lid", account.lid),
                     text: String::new(),
                     count: 0,
                     retries: 0,

@@ -126,12 +126,10 @@ impl Session {
 
     fn message(&mut self, world: &Arc<World>, message: &NodeRef<'_>) {
         let account = world.registry.account(self.key.phone);
-        let to_self = message
-            .attrs()
-            .optional_jid("to")
-            .and_then(|jid| world.account_of(&jid))
-            .is_some_and(|to| to.phone == self.key.phone);
-        let restricted = account.is_some_and(|account| account.restricted(now()).is_some()) && !to_self;
+        let own = self.key.phone;
+        let to = message.attrs().optional_jid("to").and_then(|jid| world.account_of(&jid)).map(|to| to.phone);
+        let restricted = account.is_some_and(|account| account.restricted(now()).is_some())
+            && to.is_none_or(|to| to != own && !world.inbox.knows(to, own));
         // What the devices of one account say to each other is not what the rules are about.
         let is_peer = stanza::attr(message, "category").as_deref() == Some("peer");
         let rule = if is_peer { None } else { world.faults.take_ack_rule(self.key.phone) }.unwrap_or_default();

@@ -73,7 +73,7 @@ async fn read(world: &Arc<World>, from: DeviceKey, outbox: &Outbox, part: &Part)
     match content {
         Ok(content) if is_own => answer_own(world, &account, from, outbox, &content).await,
         Ok(content) => {
-            world.inbox.arrived(from, account.phone, &part.id, &content);
+            world.inbox.arrived(from, &account, &part.id, &content);
             receipts::confirm(world, &account, &part.to, from, &part.id);
             Ok(())
         }

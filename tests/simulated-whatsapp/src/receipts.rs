@@ -54,7 +54,7 @@ pub async fn ask_again(
     to: DeviceKey,
     id: &str,
 ) -> anyhow::Result<()> {
-    let count = world.inbox.asks_again(to, account.phone, id);
+    let count = world.inbox.asks_again(to, account, id);
     if count > LAST_REQUEST {
         return Ok(());
     }

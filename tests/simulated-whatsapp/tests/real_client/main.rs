@@ -252,6 +252,8 @@ async fn a_restricted_account_is_told_and_its_messages_to_strangers_are_nacked()
     let scene = Scene::new().await;
     let companion = scene.linked().await;
     assert_eq!(companion.client.mex().fetch_reachout_timelock().await.unwrap().is_active, Some(false));
+    assert_eq!(send(&companion, "15550003").await, None);
+    scene.inbox("15550003", 1).await;
     scene.phone("restrict", json!({ "seconds": 600 })).await;
     let pushed = |event: &Event| match event {
         Event::MexNotification(push) => {
@@ -263,6 +265,7 @@ async fn a_restricted_account_is_told_and_its_messages_to_strangers_are_nacked()
     let lock = companion.client.mex().fetch_reachout_timelock().await.unwrap();
     assert_eq!((lock.is_active, lock.enforcement_type.as_deref()), (Some(true), Some("RESTRICT_ALL_COMPANIONS")));
     assert_eq!(send(&companion, "15550002").await.as_deref(), Some("463"));
+    assert_eq!(send(&companion, "15550003").await, None, "who has had a message is nobody new");
     scene.phone("unrestrict", json!({})).await;
     assert_eq!(companion.wait("time-lock push", pushed).await, json!(false));
     assert_eq!(send(&companion, "15550002").await, None);

@@ -7,6 +7,9 @@ use simulated_whatsapp::server::Announcement;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+use whatsapp_rust::waproto::whatsapp as wa;
+use whatsapp_rust::{Jid, SendOptions};
 
 fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_simulated-whatsapp"))
@@ -58,6 +61,20 @@ async fn the_program_serves_scans_lists_and_resumes_and_its_log_names_nobody() {
     assert_eq!(linked["jid"], "15550001:1@s.whatsapp.net");
     companion.connected().await;
     assert_eq!(json(run(&["devices"], &at.control))[0]["connected"], true);
+    let text = wa::Message { conversation: Some("Is it you".to_owned()), ..Default::default() };
+    let to = Jid::pn("15550002");
+    companion.client.send_message_with_options(to, text, SendOptions::default()).await.unwrap();
+    let arrived = async {
+        loop {
+            let inbox = json(run(&["inbox", "--phone", "+15550002"], &at.control));
+            if inbox[0]["count"] == 1 {
+                return inbox;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let inbox = tokio::time::timeout(Duration::from_secs(30), arrived).await.expect("it arrives");
+    assert_eq!((&inbox[0]["text"], inbox.as_array().unwrap().len()), (&Value::from("Is it you"), 1));
     let first = terminate(child);
     assert!(!dir.path().join("announce.json").exists(), "nobody must be sent to a server that has ended");
 
@@ -69,7 +86,10 @@ async fn the_program_serves_scans_lists_and_resumes_and_its_log_names_nobody() {
     companion.stop().await;
     let log = first + &terminate(child);
     assert!(log.contains("connection opened"), "debug logging must be on for this to mean something: {log}");
-    for secret in ["15550001", "Alice", "2@"].into_iter().chain(qr.split(',').filter(|field| field.len() > 8)) {
+    for secret in ["15550001", "15550002", "Is it you", "Alice", "2@"]
+        .into_iter()
+        .chain(qr.split(',').filter(|field| field.len() > 8))
+    {
         assert!(!log.contains(secret), "the log contains {secret}");
     }
 }

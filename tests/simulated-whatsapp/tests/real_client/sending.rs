@@ -19,7 +19,7 @@ impl Scene {
     }
 
     /// What a phone received, once it is so many messages.
-    async fn inbox(&self, phone: &str, count: usize) -> Vec<Value> {
+    pub async fn inbox(&self, phone: &str, count: usize) -> Vec<Value> {
         let arrived = async {
             loop {
                 let all = self.call(&format!("/v1/inbox?phone={phone}"), None).await.unwrap();
