@@ -43,7 +43,7 @@ pub(crate) fn size() -> Size {
 async fn insist(bench: &Bench, session: usize, number: usize, to: &str) {
     let (deadline, id) = (Instant::now() + Duration::from_secs(120), id(session * 1000 + number));
     let path = format!("/v1/sessions/s{session}/messages/{id}");
-    let body = json!({"to": to, "content": {"type": "text", "text": format!("{session} {number}")}});
+    let body = json!({"to": to, "content": {"type": "text", "text": format!("Umbrella {session} {number}")}});
     loop {
         match bench.try_to_ask(Method::PUT, &path, body.clone()).await {
             Some((StatusCode::OK | StatusCode::CREATED, _)) => return,
@@ -67,6 +67,7 @@ async fn thousands_of_messages_arrive_once_and_in_order_while_the_bridge_is_kill
     // It is killed beside those who send, and comes back where it was.
     let mut bridge = std::mem::replace(&mut bench.bridge, Program::new("whatsapp-bridge", &bench.dir.join("unused")));
     bridge.set("--listen", host(&bench.address.http));
+    let mut address = bench.address.clone();
     let mut random = fastrand::Rng::with_seed(12);
     for round in 0..=kills {
         for fault in 0..sessions / 4 {
@@ -96,7 +97,7 @@ async fn thousands_of_messages_arrive_once_and_in_order_while_the_bridge_is_kill
             if round < kills {
                 tokio::time::sleep(moment).await;
                 bridge.kill();
-                let _: BridgeAddress = bridge.start().await;
+                address = bridge.start::<BridgeAddress>().await;
             }
         };
         tokio::join!(sending, killing);
@@ -112,6 +113,9 @@ async fn thousands_of_messages_arrive_once_and_in_order_while_the_bridge_is_kill
         let expected: Vec<String> = (0..messages).map(|number| id(session * 1000 + number)).collect();
         assert_eq!(ids, expected.iter().collect::<Vec<_>>(), "each once, in order, at the phone of session {session}");
     }
+    (bench.bridge, bench.address) = (bridge, address);
+    let numbers: Vec<String> = (0..sessions).flat_map(|session| [phone(session), friend(session)]).collect();
+    bench.nothing_leaked(&numbers.iter().map(String::as_str).chain(["Umbrella"]).collect::<Vec<_>>()).await;
 }
 
 /// How long it takes until a bridge with that many waiting messages answers, and the memory it has then, in bytes.
@@ -211,6 +215,7 @@ async fn a_disk_that_takes_nothing_costs_no_message_and_no_session() {
     for (session, of) in [("a", 10), ("b", 12), ("a", 20), ("b", 22)] {
         assert_eq!(bench.message(session, &id(of)).await["state"], "Delivered");
     }
+    bench.nothing_leaked(&["+15550004111", "+15550004112", FRIEND, "Meanwhile"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,6 +245,7 @@ async fn an_outbox_that_cannot_be_read_stops_its_own_session_and_no_other() {
     assert!(status == StatusCode::OK || !answer["error"]["message"].as_str().unwrap().is_empty(), "{status} {answer}");
     let inbox: Vec<Value> = bench.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.text.into()).collect();
     assert_eq!(inbox.len(), 2);
+    bench.nothing_leaked(&["+15550004121", "+15550004122", FRIEND, "Hello again", "From the other"]).await;
 
     // A file that is no database at all: it does not start, and says what is wrong.
     bench.bridge.stop();

@@ -115,6 +115,30 @@ impl Bench {
         }
     }
 
+    pub(crate) async fn metrics(&self) -> String {
+        let metrics = reqwest::get(format!("{}/metrics", self.address.admin)).await.unwrap().text().await.unwrap();
+        assert!(metrics.contains("whatsapp_bridge_"), "{metrics}");
+        metrics
+    }
+
+    /// The value of a series, written with its labels as in the metrics; 0 where it is not there.
+    pub(crate) async fn metric(&self, series: &str) -> u64 {
+        let metrics = self.metrics().await;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Every test's last word on messages: neither these numbers nor what was written stand in the bridge's log or metrics.
+    pub(crate) async fn nothing_leaked(&self, secrets: &[&str]) {
+        let metrics = self.metrics().await;
+        for (place, text) in [("log", self.bridge.log()), ("metrics", metrics)] {
+            for secret in secrets.iter().copied().chain([self.token.as_str()]) {
+                let secret = secret.trim_start_matches('+');
+                assert!(!text.contains(secret), "the bridge's {place} contain a secret of {} characters", secret.len());
+            }
+        }
+    }
+
     /// Waits until no device of this phone is connected.
     pub(crate) async fn disconnected(&self, phone: &str) {
         let deadline = Instant::now() + Duration::from_secs(75);

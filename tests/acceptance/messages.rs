@@ -93,6 +93,7 @@ async fn a_message_is_sent_delivered_and_read_and_its_repetition_is_the_same_mes
         let (status, error) = bench.ask(Method::PUT, path, Some(body)).await;
         assert_eq!((status, &error["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("Invalid")), "{error}");
     }
+    bench.nothing_leaked(&[SENDER, FRIEND, "555) 000-3901", "Good morning", "Good evening"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,11 +108,27 @@ async fn a_message_that_cannot_be_sent_says_why_and_one_that_waits_says_for_what
     bench.accepted("a", &id(1), NOBODY, "Hello").await;
     let failed = bench.until_message("a", &id(1), &["Failed"]).await;
     assert_eq!(failed["cause"], "NotOnWhatsApp");
+    let settled = "whatsapp_bridge_messages_settled_total";
+    assert_eq!(bench.metric(&format!("{settled}{{state=\"Failed\",cause=\"NotOnWhatsApp\"}}")).await, 1);
+    assert_eq!(bench.metric("whatsapp_bridge_messages_accepted_total{repeated=\"false\"}").await, 1);
+    assert_eq!(bench.metric("whatsapp_bridge_messages_oldest_waiting_seconds").await, 0);
 
     // Offline by wish: it waits, also through a restart, and can be called back until it is handed over.
     bench.put("a", json!({"desiredState": "Disconnected", "sending": {"perMinute": 0}})).await;
     bench.until("a", "Stopped", None).await;
-    assert_eq!(bench.accepted("a", &id(2), FRIEND, "One").await["waitsFor"], "Connection");
+    let accepted = bench.accepted("a", &id(2), FRIEND, "One").await;
+    assert_eq!(accepted["waitsFor"], "Connection");
+    // It waits for a day, unless it says how long.
+    let time = |field: &str| accepted[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(time("expiresAt").duration_since(time("acceptedAt")).as_secs(), 24 * 3600);
+    let soon = jiff::Timestamp::now() + Duration::from_secs(5);
+    let body = json!({"to": FRIEND, "content": {"type": "text", "text": "Too late"}, "expiresAt": soon});
+    let path = format!("/v1/sessions/a/messages/{}", id(7));
+    assert_eq!(bench.ask(Method::PUT, &path, Some(body)).await.0, StatusCode::CREATED);
+    let expired = bench.until_message("a", &id(7), &["Expired", "Failed"]).await;
+    assert_eq!((&expired["state"], expired["sentAt"].is_null()), (&json!("Expired"), true));
+    assert_eq!(bench.metric(&format!("{settled}{{state=\"Expired\",cause=\"\"}}")).await, 1);
+    assert!(bench.metric("whatsapp_bridge_messages_oldest_waiting_seconds").await >= 1, "since it was accepted");
     bench.accepted("a", &id(3), FRIEND, "Two").await;
     bench.bridge.kill();
     bench.address = bench.bridge.start().await;
@@ -137,6 +154,10 @@ async fn a_message_that_cannot_be_sent_says_why_and_one_that_waits_says_for_what
     bench.deleted("a").await;
     let failed = bench.message("a", &id(5)).await;
     assert_eq!((&failed["state"], &failed["cause"]), (&json!("Failed"), &json!("SessionDeleted")));
+    // What expired or was called back went to nobody.
+    let arrived: Vec<String> = bench.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.text).collect();
+    assert_eq!(arrived, ["One", "Slowly"]);
+    bench.nothing_leaked(&[SENDER, FRIEND, NOBODY, "Too late", "Slowly"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,6 +188,7 @@ async fn what_waits_for_an_account_is_sent_by_it_and_by_no_other() {
     let inbox = bench.whatsapp.inbox(friend).await;
     let texts: Vec<_> = inbox.iter().map(|line| (&*line.text, line.count)).collect();
     assert_eq!(texts, [("Message 1", 1), ("Message 3", 1), ("Message 4", 1)]);
+    bench.nothing_leaked(&[account, other, friend, "Message 1", "Message 4"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,20 +202,92 @@ async fn sent_is_said_only_of_what_the_recipients_phone_can_read() {
     bench.whatsapp.rules(FRIEND, json!({})).await;
     bench.accepted("a", &id(2), FRIEND, "Hello again").await;
     bench.until_message("a", &id(2), &["Delivered"]).await;
+    bench.nothing_leaked(&[SENDER, FRIEND, "Hello again"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_phone_could_not_read_is_sent_again_also_by_a_bridge_that_was_killed_meanwhile() {
+    const RETRIER: &str = "+15550003021";
+    let mut bench = Bench::start("messages-again", &[]).await;
+    bench.sender("a", RETRIER).await;
+    for (number, address) in ["pn", "lid"].into_iter().enumerate() {
+        let friend = format!("+1555000393{number}");
+        let (twice, later) = (id(number * 10 + 1), id(number * 10 + 2));
+        // It asks by the number, or by its linked id, until it can read the third.
+        bench.whatsapp.rules(&friend, json!({"retry": {"times": 2}, "receipts": {"address": address}})).await;
+        bench.accepted("a", &twice, &friend, "Could you read that").await;
+        bench.until_message("a", &twice, &["Delivered"]).await;
+        // And one asks when the bridge that sent it is gone: its next process answers.
+        let late = json!({"retry": {"times": 1}, "receipts": {"address": address, "afterMs": 3000}});
+        bench.whatsapp.rules(&friend, late).await;
+        bench.accepted("a", &later, &friend, "And that later").await;
+        bench.until_message("a", &later, &["Sent", "Delivered"]).await;
+        bench.bridge.kill();
+        bench.address = bench.bridge.start().await;
+        bench.until_message("a", &later, &["Delivered"]).await;
+        let inbox = bench.whatsapp.inbox(&friend).await;
+        let lines: Vec<_> = inbox.iter().map(|line| (&*line.text, line.count, line.retries)).collect();
+        assert_eq!(lines, [("Could you read that", 1, 2), ("And that later", 1, 1)], "asked by {address}");
+        bench
+            .nothing_leaked(&[
+                RETRIER,
+                &friend,
+                inbox[0].lid.trim_end_matches("@lid"),
+                "Could you read",
+                "And that later",
+            ])
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_with_two_numbers_or_a_linked_id_is_found_by_each() {
+    const ASKER: &str = "+15550003031";
+    let bench = Bench::start("messages-numbers", &[]).await;
+    bench.sender("a", ASKER).await;
+    for (number, (written, kept)) in [
+        ("+5511987654321", "+551187654321"),
+        ("+525512345678", "+5215512345678"),
+        ("+541112345678", "+5491112345678"),
+        ("+15550003931", "+15550003931"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ids: Vec<String> = (0..4).map(|place| id(number * 10 + place)).collect();
+        // The second time the address is known; the third time it is written as the server has it.
+        for (id, to) in ids.iter().zip([written, written, kept]) {
+            bench.accepted("a", id, to, "By its number").await;
+            bench.until_message("a", id, &["Delivered"]).await;
+        }
+        let lid = bench.whatsapp.inbox(kept).await[0].lid.clone();
+        bench.accepted("a", &ids[3], &lid, "By its linked id").await;
+        bench.until_message("a", &ids[3], &["Delivered"]).await;
+        let inbox = bench.whatsapp.inbox(kept).await;
+        assert_eq!(inbox.iter().map(|line| &line.id).collect::<Vec<_>>(), ids.iter().collect::<Vec<_>>(), "{written}");
+        bench
+            .nothing_leaked(&[ASKER, written, kept, lid.trim_end_matches("@lid"), "By its number", "By its linked id"])
+            .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_has_its_code_and_a_silence_is_a_lost_connection() {
+    const UNTOUCHED: &str = "+15550003005";
     let bench = Bench::start("messages-refused", &[]).await;
     bench.sender("a", SENDER).await;
+    bench.sender("b", UNTOUCHED).await;
     bench.whatsapp.rules(SENDER, json!({"acks": {"error": 479, "times": 1}})).await;
     bench.accepted("a", &id(1), FRIEND, "Refused").await;
     let failed = bench.until_message("a", &id(1), &["Failed"]).await;
     assert_eq!((&failed["cause"], &failed["code"]), (&json!("RefusedByServer"), &json!(479)));
 
-    let logins = bench.whatsapp.logins(SENDER).await.len();
+    let (logins, untouched) = (bench.whatsapp.logins(SENDER).await.len(), bench.whatsapp.logins(UNTOUCHED).await.len());
     bench.whatsapp.rules(SENDER, json!({"acks": {"lost": true, "times": 1}})).await;
     bench.accepted("a", &id(2), FRIEND, "Not acknowledged").await;
+    // Another session goes on meanwhile.
+    bench.accepted("b", &id(3), "+15550003905", "From the other").await;
+    bench.until_message("b", &id(3), &["Delivered"]).await;
     bench.until("a", "Reconnecting", Some("ServerNotAnswering")).await;
     // Connected again it is not believed before the server acknowledges something.
     bench.whatsapp.rules(SENDER, json!({"acks": {"delayMs": 3000, "times": 1}})).await;
@@ -203,6 +297,9 @@ async fn a_refusal_has_its_code_and_a_silence_is_a_lost_connection() {
     assert_eq!(bench.whatsapp.logins(SENDER).await.len(), logins + 1);
     let ids: Vec<String> = bench.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.id).collect();
     assert_eq!(ids, [id(2)]);
+    bench.until("b", "Connected", None).await;
+    assert_eq!(bench.whatsapp.logins(UNTOUCHED).await.len(), untouched, "the other session stayed where it was");
+    bench.nothing_leaked(&[SENDER, UNTOUCHED, FRIEND, "Not acknowledged", "From the other"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,6 +355,7 @@ async fn what_was_accepted_arrives_once_and_in_order_while_everything_breaks() {
         let ids: Vec<&String> = arrived.iter().map(|line| &line.id).collect();
         let expected: Vec<&String> = accepted.iter().filter(|((of, _), _)| *of == session).map(|(_, id)| id).collect();
         assert_eq!(ids, expected, "each once, in order, at the phone of session {session}");
+        bench.nothing_leaked(&[&phone(session), &friend(session)]).await;
     }
 }
 
@@ -266,9 +364,15 @@ async fn a_restriction_keeps_messages_to_new_people_until_it_is_over() {
     const STRANGER: &str = "+15550003911";
     let bench = Bench::start("messages-restricted", &[]).await;
     bench.sender("a", SENDER).await;
+    bench.accepted("a", &id(3), FRIEND, "Before").await;
+    bench.until_message("a", &id(3), &["Delivered"]).await;
     bench.whatsapp.happens_for(SENDER, "restrict", 3600).await;
     bench.until_it("a", |session| session["restriction"]["kind"] == "ReachoutTimelock").await;
     assert_eq!(bench.accepted("a", &id(1), STRANGER, "Hello").await["waitsFor"], "Restriction");
+    // Who has had a message from it goes on getting them.
+    bench.accepted("a", &id(4), FRIEND, "Meanwhile").await;
+    bench.until_message("a", &id(4), &["Delivered"]).await;
+    assert_eq!(bench.message("a", &id(1)).await["state"], "Queued");
     bench.whatsapp.happens(SENDER, "unrestrict").await;
     bench.until_message("a", &id(1), &["Delivered"]).await;
 
@@ -284,6 +388,33 @@ async fn a_restriction_keeps_messages_to_new_people_until_it_is_over() {
     let session = bench.ask(Method::GET, "/v1/sessions/a", None).await.1;
     assert_eq!((&session["phase"], &session["restriction"]), (&json!("Connected"), &Value::Null));
     assert_eq!(bench.message("a", &id(2)).await["state"], "Queued");
+    bench.nothing_leaked(&[SENDER, FRIEND, STRANGER, "Hello again", "Meanwhile"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_during_a_ban_says_so_and_is_sent_when_the_ban_is_over() {
+    const BANNED: &str = "+15550003041";
+    let bench = Bench::start("messages-banned", &[]).await;
+    bench.sender("a", BANNED).await;
+    // Not acknowledged when the ban begins, and asked for during it.
+    bench.whatsapp.rules(BANNED, json!({"acks": {"lost": true, "times": 1}})).await;
+    bench.accepted("a", &id(1), FRIEND, "Parcel before").await;
+    let arrived = async {
+        while bench.whatsapp.inbox(FRIEND).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), arrived).await.expect("it arrives");
+    bench.whatsapp.happens_for(BANNED, "ban", 15).await;
+    bench.until("a", "Banned", Some("TemporaryBan")).await;
+    assert_eq!(bench.accepted("a", &id(2), FRIEND, "Parcel during").await["waitsFor"], "Restriction");
+    for number in [1, 2] {
+        bench.until_message("a", &id(number), &["Delivered"]).await;
+    }
+    bench.until("a", "Connected", None).await;
+    let ids: Vec<String> = bench.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.id).collect();
+    assert_eq!(ids, [id(1), id(2)]);
+    bench.nothing_leaked(&[BANNED, FRIEND, "Parcel "]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,4 +441,5 @@ async fn who_cannot_be_looked_up_holds_up_others_for_a_minute_and_who_is_never_m
         assert_eq!((status, &called_back["state"]), (StatusCode::OK, &json!("Cancelled")));
     }
     assert!(bench.whatsapp.inbox(ODD).await.is_empty());
+    bench.nothing_leaked(&[SENDER, "+15550003009", FRIEND, ODD, UNMENTIONED]).await;
 }
