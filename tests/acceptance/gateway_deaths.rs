@@ -24,7 +24,7 @@ const MANY: i64 = 1 << 40;
 /// How long it may take until the message is sent, a restart and a reconnect included.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A number of the environment; `make` and people may name another schedule, or a longer one.
+/// A number of the environment: people may name another schedule, and `make message-check` takes every point.
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().map_or(otherwise, |number| number.parse().expect("a number"))
 }
@@ -145,13 +145,14 @@ async fn one_key_is_one_message_wherever_bridge_or_gateway_die() {
         let mut schedule: Vec<i64> = (1..=calls).collect();
         random.shuffle(&mut schedule);
         schedule.truncate(usize::try_from(points).unwrap());
-        let mut deaths = 0;
+        let (mut deaths, tried) = (0, schedule.len() as u64);
         for point in schedule {
             deaths += u64::from(stage.send(victim, point).await);
             expected.push(key(victim, point));
         }
         println!("{victim:?}: {calls} calls, {deaths} deaths, seed {seed}");
-        assert!(deaths > 0, "{victim:?} has died");
+        // One message takes a few calls more than another, so that the last points may not come.
+        assert!(deaths * 2 > tried, "{victim:?} has died {deaths} times of {tried}");
     }
     // A line for each id: a message goes out again under its own id when nobody knows whether the server has it, and the
     // recipient's phone shows one.
@@ -159,4 +160,7 @@ async fn one_key_is_one_message_wherever_bridge_or_gateway_die() {
     arrived.sort();
     expected.sort();
     assert_eq!(arrived, expected);
+    let secrets = [FRIEND, "+15550208901"];
+    stage.rest.nothing_leaked(&stage.world, &secrets, &[&stage.token]).await;
+    stage.world.nothing_leaked(&secrets).await;
 }

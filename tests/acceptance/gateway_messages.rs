@@ -63,6 +63,9 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
         (&sent["session_id"], &sent["recipient"], &sent["message"]),
         (&json!(first), &json!(friend), &json!("Hello"))
     );
+    let time = |field: &str| sent[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let lasts = time("expires_at").duration_since(time("accepted_at")).as_secs();
+    assert!((24 * 3600 - 60..=24 * 3600).contains(&lasts), "{lasts} s");
     let id = sent["id"].as_str().unwrap();
     let seen = rest.get(&token, &format!("/api/v1/messages/{id}")).await.data(200).clone();
     assert_eq!(seen["whatsapp_id"], sent["whatsapp_id"]);
@@ -114,7 +117,24 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
     // Balanced goes by what can send.
     let balanced = json!({"recipient": friend, "message": "Balanced", "routing": "balanced"});
     assert_eq!(send(&rest, &token, SEND, &balanced, None).await.body["data"]["session_id"], json!(first));
-    rest.nothing_leaked(&world, &[friend, "+15550203001", "Order 17"], &[&token]).await;
+    // What waits is sent when the session is connected again, by itself.
+    let waits = json!({"recipient": friend, "message": "When it is back", "session_id": second});
+    let waiting = send(&rest, &token, SEND, &waits, Some("order-20")).await.data(202).clone();
+    assert_eq!((&waiting["status"], &waiting["waits_for"]), (&json!("queued"), &json!("Connection")));
+    rest.post(&token, &format!("/api/v1/sessions/connect/{second}/?wait=30")).await.data(200);
+    let path = format!("/api/v1/messages/{}/", waiting["id"].as_str().unwrap());
+    let delivered = async {
+        while other.get(&token, &path).await.data(200)["status"] != "delivered" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON * 2, delivered).await.expect("it is delivered");
+    let again = send(&rest, &token, SEND, &waits, Some("order-20")).await;
+    assert_eq!(again.data(200)["id"], waiting["id"]);
+    let inbox = world.whatsapp.inbox(friend).await;
+    assert_eq!(inbox.iter().filter(|line| line.text == "When it is back").count(), 1);
+    assert!(inbox.iter().all(|line| line.text != "Later"), "what was called back is not sent");
+    rest.nothing_leaked(&world, &[friend, "+15550203001", "Order 17", "When it is back"], &[&token]).await;
     world.nothing_leaked(&[friend, "+15550203001", "+15550203002"]).await;
 }
 

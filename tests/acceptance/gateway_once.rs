@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::{
     gateway::world,
+    gateway_errors::until,
     gateway_messages::{connected, send, until_primary},
     support::{
         gateway::{ALL_VERBS, Rest, account},
@@ -20,6 +21,10 @@ const SEND: &str = "/api/v1/messages/send/";
 /// Who asks at once, half of them at each gateway.
 const AT_ONCE: usize = 50;
 const KEYS: usize = 6;
+/// Messages without a key while the primary moves.
+const BARE: usize = 4;
+/// So many that in one run of half a million all of them go to the same one of two sessions.
+const STRANGERS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_key_is_one_message_while_the_primary_moves_between_two_shards() {
@@ -49,10 +54,16 @@ async fn one_key_is_one_message_while_the_primary_moves_between_two_shards() {
         }
     }
     assert_eq!(sessions.len(), 2, "instances are on both shards");
+    let mut phones: BTreeMap<String, String> = BTreeMap::new();
+    for session in &sessions {
+        let status = rest.get(&token, &format!("/api/v1/sessions/status/{session}/")).await.data(200).clone();
+        phones.insert(session.clone(), status["phone_number"].as_str().unwrap().to_owned());
+    }
     until_primary(&rest, &token, &sessions[0]).await;
 
     let mut of_key: BTreeMap<String, String> = BTreeMap::new();
-    let mut senders = BTreeSet::new();
+    // By what a message says, the session that its answers name.
+    let mut sender_of: BTreeMap<String, String> = BTreeMap::new();
     for round in 0..KEYS {
         let key = format!("order-{round}");
         let body = json!({"recipient": FRIEND, "message": format!("Order {round}")});
@@ -63,33 +74,77 @@ async fn one_key_is_one_message_while_the_primary_moves_between_two_shards() {
         };
         let path = format!("/api/v1/sessions/set-primary/{}/?wait=30", sessions[(round + 1) % 2]);
         let moving = rest.post(&token, &path);
-        let (answers, moved) = tokio::join!(join_all((0..AT_ONCE).map(ask)), moving);
+        // And some without a key, each a message of its own.
+        let bare = |n: usize| {
+            let gateway = if n.is_multiple_of(2) { &rest } else { &other };
+            let (token, text) = (&token, format!("Bare {round} {n}"));
+            async move { send(gateway, token, SEND, &json!({"recipient": FRIEND, "message": text}), None).await }
+        };
+        let (answers, bare, moved) =
+            tokio::join!(join_all((0..AT_ONCE).map(ask)), join_all((0..BARE).map(bare)), moving);
         assert!(moved.status < 300, "{}", moved.body);
         // And once more, when it has moved for certain.
         let again = join_all((0..4).map(ask)).await;
         let mut ids = BTreeSet::new();
-        for answer in answers.iter().chain(&again) {
+        for answer in answers.iter().chain(&again).chain(&bare) {
             let data = &answer.body["data"];
-            ids.insert(data["id"].as_str().unwrap_or_else(|| panic!("{}", answer.body)).to_owned());
-            senders.insert(data["session_id"].as_str().unwrap().to_owned());
+            let text = |field: &str| data[field].as_str().unwrap_or_else(|| panic!("{}", answer.body)).to_owned();
+            if text("message") == format!("Order {round}") {
+                ids.insert(text("id"));
+            }
+            let named = sender_of.entry(text("message")).or_insert_with(|| text("session_id"));
+            assert_eq!(*named, text("session_id"), "all answers of {key} name one sender");
         }
         assert_eq!(ids.len(), 1, "{key}");
         let first = answers.iter().filter(|answer| !answer.headers.contains_key("idempotent-replayed")).count();
         assert_eq!(first, 1, "{key}");
         of_key.insert(key, ids.pop_first().unwrap());
     }
-    assert_eq!(senders.len(), 2, "both have sent");
+    assert_eq!(sender_of.values().collect::<BTreeSet<_>>().len(), 2, "both have sent");
     for (key, id) in &of_key {
         let n = key.trim_start_matches("order-");
         let body = json!({"recipient": FRIEND, "message": format!("Order {n}")});
         let last = send(&other, &token, &format!("{SEND}?wait=60"), &body, Some(key)).await;
         assert_eq!(last.data(200)["id"], json!(id));
     }
-    let mut arrived: Vec<(String, u32)> =
-        world.whatsapp.inbox(FRIEND).await.into_iter().map(|line| (line.text, line.count)).collect();
+    // Each arrives once, and from the phone of the session that its answers named.
+    let all_there = async || world.whatsapp.inbox(FRIEND).await.len() >= sender_of.len();
+    until("have all arrived", all_there).await;
+    let mut arrived: Vec<(String, u32, String)> =
+        world.whatsapp.inbox(FRIEND).await.into_iter().map(|line| (line.text, line.count, line.from)).collect();
     arrived.sort();
-    let expected: Vec<(String, u32)> = (0..KEYS).map(|n| (format!("Order {n}"), 1)).collect();
+    let expected: Vec<(String, u32, String)> =
+        sender_of.iter().map(|(text, session)| (text.clone(), 1, phones[session].clone())).collect();
+    assert_eq!(expected.len(), KEYS * (1 + BARE));
     assert_eq!(arrived, expected);
+
+    // Balanced: a recipient stays with the session that wrote to them first, and new ones are shared out.
+    let mut by_session: BTreeMap<String, usize> = BTreeMap::new();
+    let mut strangers = Vec::new();
+    for n in 0..STRANGERS {
+        let stranger = format!("+155502082{n:02}");
+        let body = json!({"recipient": stranger, "message": "Umbrella", "routing": "balanced"});
+        let first = send(&rest, &token, &format!("{SEND}?wait=60"), &body, None).await.data(200).clone();
+        let again = send(&other, &token, &format!("{SEND}?wait=60"), &body, None).await.data(200).clone();
+        assert_eq!(first["session_id"], again["session_id"], "stranger {n} stays");
+        let session = first["session_id"].as_str().unwrap();
+        *by_session.entry(session.to_owned()).or_default() += 1;
+        let from: Vec<String> = world.whatsapp.inbox(&stranger).await.into_iter().map(|line| line.from).collect();
+        assert_eq!(from, [phones[session].clone(), phones[session].clone()]);
+        strangers.push(stranger);
+    }
+    assert_eq!(by_session.len(), 2, "both are used");
+    let numbers: Vec<&str> = phones.values().chain(&strangers).map(String::as_str).chain([FRIEND]).collect();
+    let secrets: Vec<&str> = numbers.into_iter().chain(["Umbrella", "Bare 0"]).collect();
+    for gateway in [&rest, &other] {
+        gateway.nothing_leaked(&world, &secrets, &[&token]).await;
+    }
+    world.nothing_leaked(&secrets).await;
+    let log = second_shard.log();
+    assert!(
+        secrets.iter().all(|secret| !log.contains(secret.trim_start_matches('+'))),
+        "nor in the second shard's log"
+    );
 }
 
 /// Whoever did not hear the first answer asks again, when the session that it was about is gone and another one sends.
@@ -138,6 +193,9 @@ async fn a_repetition_hears_what_became_of_the_message_though_its_session_is_gon
     rest.get(&token, &path).await.refused(404, "MessageNotFound");
     let arrived: Vec<_> = world.whatsapp.inbox(friend).await.into_iter().map(|line| (line.text, line.count)).collect();
     assert_eq!(arrived, [("sent".to_owned(), 1), ("named".to_owned(), 1)]);
+    let secrets = [friend, "+15550208011", "+15550208012"];
+    rest.nothing_leaked(&world, &secrets, &[&token]).await;
+    world.nothing_leaked(&secrets).await;
     // Without the shard nobody knows, and nothing is said.
     world.bridge.kill();
     ask("sent").await.refused(503, "KeysUnavailable");
