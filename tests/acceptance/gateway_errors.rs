@@ -3,7 +3,7 @@
 use axum::http::Method;
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use whatsapp_operator::rules::owner::object_name;
@@ -14,9 +14,10 @@ use crate::{
     support::{
         bad_disk::{BadDisk, FULL},
         gateway::{ALL_VERBS, Rest, account, apply, make_account, token_of, user},
+        ledger::owners,
         program::Program,
         relay::{Fate, Relay},
-        world::{SOON, World},
+        world::{SOON, Wishes, World},
     },
 };
 
@@ -72,11 +73,131 @@ async fn what_a_session_cannot_do_now_has_a_code_each() {
     quotas.patch("few", &PatchParams::apply("test").force(), &Patch::Apply(&quota)).await.unwrap();
     let counted = json!({"status": {"hard": hard, "used": hard}});
     quotas.patch_status("few", &PatchParams::default(), &Patch::Merge(&counted)).await.unwrap();
-    let full = async || {
-        let answer = rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Third")).await;
-        answer.body["error"]["code"] == "QuotaExceeded" && answer.status == 403
+    let third = async || rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Third")).await;
+    until("over the quota", async || third().await.status == 403).await;
+    third().await.refused(403, "QuotaExceeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_is_told_when_to_come_back_and_a_lower_bound_loses_nothing() {
+    let (friend, phone) = ("+15550208992", "+15550208021");
+    let bound = ["--max-waiting-per-session", "3"];
+    let wishes = Wishes { webhooks: true, bridge: bound.map(str::to_owned).to_vec(), ..Wishes::default() };
+    let mut world = World::start_with("gateway-errors-full", wishes).await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let id = connected(&world, &rest, &token, "First", phone).await;
+    let body = |text: &str| json!({"recipient": friend, "message": text, "session_id": id});
+    rest.post(&token, &format!("/api/v1/sessions/disconnect/{id}/?wait=30")).await.data(200);
+    let mut message = String::new();
+    for text in ["Parcel one", "Parcel two", "Parcel three"] {
+        let waiting = send(&rest, &token, SEND, &body(text), None).await.data(202).clone();
+        message = format!("/api/v1/messages/{}/", waiting["id"].as_str().unwrap());
+    }
+    let full = send(&rest, &token, SEND, &body("Parcel four"), None).await;
+    assert!(full.refused(429, "QueueFull").contains("send it later"));
+    assert!(full.body["error"]["retryAfter"].is_u64(), "{}", full.body);
+
+    // With less room than is taken already, what was accepted stays so.
+    world.bridge.set("--max-waiting-per-session", "1");
+    world.bridge.kill();
+    world.restart_bridge().await;
+    until("is the bridge back", async || rest.get(&token, &message).await.status == 200).await;
+    send(&rest, &token, SEND, &body("Parcel five"), None).await.refused(429, "QueueFull");
+    rest.post(&token, &format!("/api/v1/sessions/connect/{id}/?wait=30")).await.data(200);
+    let sent = async || rest.get(&token, &message).await.data(200)["status"] == "delivered";
+    until("is the last one delivered", sent).await;
+    let inbox = async || world.whatsapp.inbox(friend).await.into_iter().map(|line| line.text).collect::<Vec<_>>();
+    assert_eq!(inbox().await, ["Parcel one", "Parcel two", "Parcel three"]);
+
+    // One that would expire before its turn, while there is room: some are let through until the bridge knows of the pace.
+    world.bridge.set("--max-waiting-per-session", "3");
+    world.bridge.kill();
+    world.restart_bridge().await;
+    until("is the bridge back", async || rest.get(&token, &message).await.status == 200).await;
+    let object = rest.get(&token, &format!("/api/v1/sessions/status/{id}/")).await.data(200)["object"].clone();
+    world.patch_spec(object.as_str().unwrap(), json!({"sending": {"perMinute": 1, "burst": 1}})).await;
+    let mut soon = body("Soon");
+    soon["expires_in"] = 5.into();
+    let paced = async || send(&rest, &token, SEND, &soon, None).await.status == 429;
+    until("is it paced", paced).await;
+    let late = send(&rest, &token, SEND, &soon, None).await;
+    late.refused(429, "QueueFull");
+    assert!(late.body["error"]["retryAfter"].as_u64().is_some_and(|seconds| seconds > 5), "{}", late.body);
+    rest.nothing_leaked(&world, &[friend, phone, "Parcel "], &[&token]).await;
+    world.nothing_leaked(&[friend, phone, "Parcel "]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_have_decided_has_a_code_each() {
+    let world = world("gateway-errors-others").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let init = "/api/v1/sessions/init/?wait=0";
+    let made = rest.call(&token, "POST", init, named(&world, "First")).await.data(201).clone();
+    let (id, owner) = (made["id"].as_str().unwrap(), user(&world, "app"));
+
+    // Another name was promised to it a moment ago, and nobody knows yet what came of that.
+    let entered = async || {
+        let found = owners(&world).get(&object_name(&owner)).await.ok().and_then(|owner| owner.status);
+        found.is_some_and(|status| status.instances.iter().any(|entry| entry.reserved_at.is_none()))
     };
-    until("over the quota", full).await;
+    until("is it entered", entered).await;
+    let status = owners(&world).get(&object_name(&owner)).await.unwrap().status.unwrap();
+    let mut entries = serde_json::to_value(&status.instances).unwrap();
+    entries[0]["renamingTo"] = "second".into();
+    entries[0]["reservedAt"] = jiff::Timestamp::now().to_string().into();
+    let promised = Patch::Merge(json!({"status": {"instances": entries}}));
+    owners(&world).patch_status(&object_name(&owner), &PatchParams::default(), &promised).await.unwrap();
+    let rename = rest.call(&token, "PATCH", &format!("/api/v1/sessions/{id}/"), json!({"name": "Third"})).await;
+    assert!(rename.refused(409, "ChangeUnderWay").contains("try again in a minute"));
+
+    // A rule of the cluster that is none of ours.
+    let meta = json!({"name": world.name});
+    let api = "admissionregistration.k8s.io/v1";
+    let rules = json!([{"apiGroups": ["whatsapp-operator.dev"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["whatsappinstances"]}]);
+    let freeze = json!([{"expression": "!object.spec.name.startsWith('Frozen')", "message": "no such sessions during the freeze", "reason": "Forbidden"}]);
+    let policy = json!({"failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules}, "validations": freeze});
+    apply(
+        &world.client,
+        &json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": meta, "spec": policy}),
+    )
+    .await;
+    let here = json!({"namespaceSelector": {"matchLabels": {"world": world.name}}});
+    let binding = json!({"policyName": world.name, "validationActions": ["Deny"], "matchResources": here});
+    apply(
+        &world.client,
+        &json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicyBinding", "metadata": meta, "spec": binding}),
+    )
+    .await;
+    let asked = async || {
+        let mut probe = world.probe();
+        "Frozen".clone_into(&mut probe.spec.name);
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        world.instances().create(&dry, &probe).await.is_err_and(|error| error.to_string().contains("freeze"))
+    };
+    until("is the policy asked", asked).await;
+    let frozen = rest.call(&token, "POST", init, named(&world, "Frozen")).await;
+    assert!(frozen.refused(403, "Refused").contains("no such sessions during the freeze"));
+
+    // The owner's object is somebody else's, who was there before the webhooks were.
+    let bob = account(&world, "bob", ALL_VERBS).await;
+    let foreign = json!({"apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwner", "metadata": {"name": object_name(&user(&world, "bob"))}, "spec": {"owner": "mallory@gateway-errors-others"}});
+    apply(&world.client, &foreign).await;
+    let refused = rest.call(&bob, "POST", init, named(&world, "Bob's")).await;
+    assert!(!refused.refused(409, "OwnerObjectForeign").contains("mallory"));
+
+    // An API server that does not answer the gateway.
+    let (relay, kubeconfig) = Relay::of_api_server(&world.kubeconfig, &world.dir).await;
+    let selector = format!("world={}", world.name);
+    let cut_off =
+        Rest::start_as(&world.dir.join("cut-off"), &kubeconfig, &world.name, &["--bridge-selector", &selector]).await;
+    cut_off.get(&token, "/api/v1/sessions/list/").await.data(200);
+    relay.now(|method, path| {
+        let create = method == Method::POST && path.ends_with("/whatsappinstances");
+        if create { Fate::AnswerLost } else { Fate::Passed }
+    });
+    cut_off.call(&token, "POST", init, named(&world, "Unheard")).await.refused(503, "Unavailable");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,6 +228,14 @@ async fn a_slot_that_was_taken_without_a_word_is_given_again() {
     rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Second"))
         .await
         .refused(403, "LimitExceeded");
+    // And of another owner's ledger it learns nothing at all.
+    let other = account(&world, "other", ALL_VERBS).await;
+    relay.now(|method, path| {
+        let ledger = method != Method::GET && path.contains("/whatsappowners");
+        if ledger { Fate::AnswerLost } else { Fate::Passed }
+    });
+    let unknown = rest.call(&other, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Third")).await;
+    unknown.refused(503, "LedgerUnavailable");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +300,10 @@ async fn what_does_not_answer_has_a_code_each() {
     assert!(said.contains("disk"), "{said}");
     disk.is_good();
 
+    // One that hangs: whether it has the message, nobody knows.
+    world.bridge.freeze();
+    send(&rest, &token, SEND, &body, None).await.refused(504, "Timeout");
+
     // No bridge at all. Without its word on a key nothing is sent.
     world.bridge.kill();
     rest.get(&token, &message).await.refused(503, "BridgeUnavailable");
@@ -182,6 +315,11 @@ async fn what_does_not_answer_has_a_code_each() {
     let answer = rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", named(&world, "Second")).await;
     answer.refused(503, "AdmissionUnavailable");
     assert_eq!(world.whatsapp.inbox(FRIEND).await.len(), 1, "what was refused was not sent");
+    // Whose metrics are gone with them; what they said is there.
+    for log in [world.bridge.log(), world.operator.log()] {
+        assert!(world.secrets(&[FRIEND, "+15550208001"]).iter().all(|secret| !log.contains(secret)));
+    }
+    rest.nothing_leaked(&world, &[FRIEND, "+15550208001"], &[&token]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ use rustls::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use whatsapp_operator::platform::access::is_allowed;
+use whatsapp_operator::{gateway::code::ALL, platform::access::is_allowed};
 
 use super::{
     control_plane::room,
@@ -77,9 +77,10 @@ impl Answer {
         &self.body["data"]
     }
 
-    /// Checks that it is such a refusal, in the documented form; its sentence.
+    /// Checks that it is such a refusal, in the documented form and as the list of codes has it; its sentence.
     pub fn refused(&self, status: u16, code: &str) -> &str {
         let error = &self.body["error"];
+        let listed = ALL.iter().find(|entry| entry.word == code).unwrap_or_else(|| panic!("{code} is not in the list"));
         assert!(
             self.status == status && error["code"] == code,
             "{} instead of {status} {code}: {}",
@@ -90,8 +91,10 @@ impl Answer {
         assert_eq!(error["requestId"].as_str().unwrap(), self.headers["x-request-id"].to_str().unwrap());
         let after = self.headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
         assert_eq!(error["retryAfter"].as_u64(), after);
-        assert!(error["retryable"].is_boolean());
-        error["message"].as_str().unwrap()
+        assert_eq!((listed.status, &json!(listed.retryable)), (status, &error["retryable"]), "{code}");
+        let message = error["message"].as_str().unwrap();
+        assert!(!message.is_empty() && !message.contains('\n'), "{code}: {message:?}");
+        message
     }
 }
 
