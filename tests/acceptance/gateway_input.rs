@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    gateway::{ALL_VERBS, Answer, Rest, account, answered},
-    world::{Wishes, World},
+use crate::{
+    gateway_messages::{connected, until_primary},
+    support::{
+        gateway::{ALL_VERBS, Answer, Rest, account, answered},
+        world::{Wishes, World},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,4 +117,170 @@ async fn a_body_that_is_wrong_is_refused_by_its_field_and_rule() {
     assert_eq!(id_of("order-17").await, "order-17");
     assert_ne!(id_of("a b").await, "a b");
     assert_eq!(there["connected_count"], Value::from(0));
+}
+
+/// The longest text that a message may have.
+const LONGEST: usize = 65_536;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_asked_for_wrongly_is_refused_by_its_field_and_rule() {
+    let (friend, phone) = ("+15550208993", "+15550208031");
+    let world = World::start_with("gateway-message-bodies", Wishes { webhooks: true, ..Wishes::default() }).await;
+    let rest = Rest::start(&world, &["--rate-limit", "0"]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let id = connected(&world, &rest, &token, "First", phone).await;
+    until_primary(&rest, &token, &id).await;
+    let send = "/api/v1/messages/send/";
+    let good = json!({"recipient": friend, "message": "Hi"});
+    let with = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body[field] = value;
+        body.to_string()
+    };
+    let international = "international form";
+    let seconds = "field \"expires_in\" must be a whole number from 1 to 2592000";
+    for (body, status, code, says) in [
+        (String::new(), 400, "BadRequest", "the body is missing"),
+        ("{".to_owned(), 400, "BadRequest", "no valid JSON (line 1, column 1)"),
+        ("[]".to_owned(), 400, "BadRequest", "must be a JSON object"),
+        ("null".to_owned(), 400, "BadRequest", "must be a JSON object"),
+        (json!({"message": "Hi"}).to_string(), 422, "Invalid", "field \"recipient\" is missing"),
+        (json!({"recipient": friend}).to_string(), 422, "Invalid", "field \"message\" is missing"),
+        (with("recipient", json!(15_550_208_993_u64)), 422, "Invalid", "field \"recipient\" must be a string"),
+        (with("recipient", Value::Null), 422, "Invalid", "field \"recipient\" must be a string"),
+        (with("recipient", json!("")), 422, "Invalid", "field \"recipient\" must be 1 to 64 characters long"),
+        (with("recipient", json!("1".repeat(65))), 422, "Invalid", "field \"recipient\" must be 1 to 64 characters"),
+        (with("recipient", json!("anna")), 422, "Invalid", international),
+        (with("recipient", json!("1555@example.com")), 422, "Invalid", international),
+        (with("recipient", json!("0170 1234567")), 422, "Invalid", "begin with the country code, not with 0"),
+        (with("recipient", json!("+155512")), 422, "Invalid", "7 to 15 digits"),
+        (with("recipient", json!("+49 (0)170 1234567")), 422, "Invalid", "leave out the (0)"),
+        (with("recipient", json!("123-456@g.us")), 422, "Invalid", "to people only"),
+        (with("message", json!(5)), 422, "Invalid", "field \"message\" must be a string"),
+        (with("message", json!("")), 422, "Invalid", "field \"message\" must be 1 to 65536 characters long"),
+        (with("message", json!("x".repeat(LONGEST + 1))), 422, "Invalid", "1 to 65536 characters long"),
+        (with("message", json!(" \n\t")), 422, "Invalid", "field \"message\" must not be blank"),
+        (with("session_id", json!(7)), 422, "Invalid", "field \"session_id\" must be a string"),
+        (with("session_id", json!("")), 422, "Invalid", "field \"session_id\" must be 1 to 253 characters long"),
+        (with("session_id", json!("nowhere")), 404, "NotFound", "there is no such session"),
+        (with("routing", json!(1)), 422, "Invalid", "field \"routing\" must be a string"),
+        (with("routing", json!("fast")), 422, "Invalid", "field \"routing\" must be primary or balanced"),
+        (with("expires_in", json!(0)), 422, "Invalid", seconds),
+        (with("expires_in", json!(2_592_001)), 422, "Invalid", seconds),
+        (with("expires_in", json!(-1)), 422, "Invalid", seconds),
+        (with("expires_in", json!(1.5)), 422, "Invalid", seconds),
+        (with("expires_in", json!("60")), 422, "Invalid", seconds),
+        (with("recipent", json!("x")), 400, "BadRequest", "unknown field \"recipent\""),
+        (
+            good.to_string().replace("\"message\"", "\"message\":\"A\",\"message\""),
+            400,
+            "BadRequest",
+            "field \"message\" is given twice",
+        ),
+    ] {
+        let request = rest.request("POST", send).bearer_auth(&token).header("content-type", "application/json");
+        let answer = answered(request.body(body)).await;
+        let said = answer.refused(status, code);
+        assert!(said.contains(says), "{says}: {said}");
+        assert!(!said.contains("208993") && !said.contains("Hi"), "it quotes nothing: {said}");
+    }
+
+    // The body as a whole, and what surrounds it.
+    let post = async |path: &str, headers: &[(&str, &[u8])], body: Vec<u8>| -> Answer {
+        let mut request = rest.request("POST", path).bearer_auth(&token).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answered(request).await
+    };
+    let kind = ("content-type", "application/json".as_bytes());
+    let body = good.to_string().into_bytes();
+    let wide: Vec<u8> = good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let huge = json!({"recipient": friend, "message": "x".repeat(7 * LONGEST)}).to_string().into_bytes();
+    let long = "k".repeat(256);
+    let gzip = ("content-encoding", "gzip".as_bytes());
+    let key = |value: &'static [u8]| ("idempotency-key", value);
+    for (headers, body, status, code, says) in [
+        (vec![kind], wide, 400, "BadRequest", "no valid JSON"),
+        (vec![kind], b"{\"recipient\":\"\xff\"}".to_vec(), 400, "BadRequest", "must be UTF-8"),
+        (vec![kind], huge, 413, "TooLarge", "at most"),
+        (vec![], body.clone(), 415, "UnsupportedMediaType", "must be JSON"),
+        (vec![("content-type", "text/plain".as_bytes())], body.clone(), 415, "UnsupportedMediaType", "must be JSON"),
+        (vec![kind, kind], body.clone(), 415, "UnsupportedMediaType", "must be JSON"),
+        (vec![kind, gzip], body.clone(), 415, "UnsupportedMediaType", "must not be compressed"),
+        (vec![kind, key(b"")], body.clone(), 400, "BadRequest", "1 to 255 visible ASCII characters"),
+        (vec![kind, key(b"\"\"")], body.clone(), 400, "BadRequest", "1 to 255 visible ASCII characters"),
+        (vec![kind, key(b"a b")], body.clone(), 400, "BadRequest", "1 to 255 visible ASCII characters"),
+        (vec![kind, key(b"caf\xc3\xa9")], body.clone(), 400, "BadRequest", "1 to 255 visible ASCII characters"),
+        (vec![kind, key(b"a"), key(b"a")], body.clone(), 400, "BadRequest", "must be there once"),
+        (
+            vec![kind, ("idempotency-key", long.as_bytes())],
+            body.clone(),
+            400,
+            "BadRequest",
+            "1 to 255 visible ASCII characters",
+        ),
+    ] {
+        let answer = post(send, &headers, body).await;
+        let said = answer.refused(status, code);
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    let far = format!("owner={}", "x".repeat(254));
+    for (query, says) in [
+        ("wait=61", "\"wait\" must be whole seconds from 0 to 60"),
+        ("wait=x", "\"wait\" must be whole seconds"),
+        ("wait=1&wait=1", "\"wait\" is given twice"),
+        ("wiat=1", "unknown query parameter \"wiat\""),
+        ("owner=", "\"owner\" must not be empty"),
+        (far.as_str(), "\"owner\" must be at most 253 characters long"),
+    ] {
+        let answer = post(&format!("{send}?{query}"), &[kind], body.clone()).await;
+        let said = answer.refused(400, "BadRequest");
+        assert!(said.contains(says), "{query}: {said}");
+    }
+
+    // What only looks, and what calls back.
+    let list = format!("list/?session_id={id}");
+    for (path, says) in [
+        ("list/".to_owned(), "\"session_id\" is missing"),
+        ("list/?session_id=".to_owned(), "\"session_id\" is missing"),
+        (format!("{list}&session_id={id}"), "\"session_id\" is given twice"),
+        (format!("{list}&limit=0"), "\"limit\" must be a number from 1 to 50"),
+        (format!("{list}&limit=51"), "\"limit\" must be a number from 1 to 50"),
+        (format!("{list}&limit=x"), "\"limit\" must be a number that is not negative"),
+        (format!("{list}&limit=-1"), "\"limit\" must be a number that is not negative"),
+        (format!("{list}&cursor=x"), "\"cursor\" must be a number that is not negative"),
+        (format!("{list}&page=2"), "unknown query parameter \"page\""),
+        ("waiting/?owner=".to_owned(), "\"owner\" must not be empty"),
+        ("waiting/?namespace=A_b".to_owned(), "\"namespace\" must be the name of a namespace"),
+        ("waiting/?limit=1".to_owned(), "unknown query parameter \"limit\""),
+        (format!("{id}.3EB0000000000001/?full=1"), "unknown query parameter \"full\""),
+    ] {
+        let said = rest.get(&token, &format!("/api/v1/messages/{path}")).await;
+        let said = said.refused(400, "BadRequest");
+        assert!(said.contains(says), "{path}: {said}");
+    }
+    for odd in ["x", "a.b.c", &format!("{id}."), &format!("{id}.3EB0000000000001"), &"x".repeat(300), "%2E%2E%2Fa.b"] {
+        rest.get(&token, &format!("/api/v1/messages/{odd}/")).await.refused(404, "MessageNotFound");
+        rest.post(&token, &format!("/api/v1/messages/cancel/{odd}/")).await.refused(404, "MessageNotFound");
+    }
+    let path = format!("/api/v1/messages/cancel/{id}.3EB0000000000001/?force=1");
+    rest.post(&token, &path).await.refused(400, "BadRequest");
+    for query in ["messages=perhaps", "messages=true&messages=true", "owner=", "since=1"] {
+        rest.get(&token, &format!("/api/v1/events?{query}")).await.refused(400, "BadRequest");
+    }
+
+    // Nothing of it was done, and what is right at the edge is.
+    let empty = rest.get(&token, &format!("/api/v1/messages/{list}")).await.data(200).clone();
+    assert_eq!((&empty["messages"], &empty["next_cursor"]), (&json!([]), &Value::Null));
+    assert!(world.whatsapp.inbox(friend).await.is_empty());
+    let longest = json!({"recipient": friend, "message": "\u{1f600}".repeat(LONGEST), "expires_in": 2_592_000});
+    let longest = longest.to_string().into_bytes();
+    let key = "k".repeat(255);
+    let headers = [kind, ("idempotency-key", key.as_bytes())];
+    let sent = post(&format!("{send}?wait=60"), &headers, longest).await;
+    assert!(["sent", "delivered"].contains(&sent.data(200)["status"].as_str().unwrap()), "{}", sent.status);
+    assert_eq!(world.whatsapp.inbox(friend).await[0].text.chars().count(), LONGEST);
+    rest.nothing_leaked(&world, &[friend, phone], &[&token]).await;
+    world.nothing_leaked(&[friend, phone]).await;
 }
