@@ -1,12 +1,20 @@
 //! Who may do what through the REST API: Kubernetes says so, and what is not the caller's looks like nothing.
 
-use kube::ResourceExt as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use whatsapp_operator::api::{Phase, WhatsAppInstance, labels};
 
-use crate::support::{
-    gateway::{ALL_VERBS, Answer, READ_VERBS, Rest, account, answered, token_for, token_that_lasts, user},
-    world::{SOON, World},
+use crate::{
+    gateway_messages::{connected, send, until_primary},
+    support::{
+        gateway::{ALL_VERBS, Answer, READ_VERBS, Rest, account, answered, token_for, token_that_lasts, user},
+        world::{SOON, Wishes, World, cluster, create_namespace},
+    },
 };
 
 /// Every operation on the session `id`, with a body that is good where one is needed.
@@ -157,6 +165,39 @@ async fn it_speaks_tls_and_takes_a_new_certificate_while_it_runs() {
     };
     tokio::time::timeout(SOON, taken).await.expect("the new certificate is shown");
     assert!(trusting(first).get(&document).send().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_speaks_tls_is_trusted_by_the_authority_in_its_secret() {
+    let name = "gateway-bridge-tls";
+    let files = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let file = |name: &str, text: String| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (chain, key) = (file("tls.crt", made.cert.pem()), file("tls.key", made.signing_key.serialize_pem()));
+    // The Secret has it before the token comes, which the world writes.
+    let (client, _) = cluster().await;
+    create_namespace(&client, name).await;
+    let secrets: Api<Secret> = Api::namespaced(client, name);
+    let authority = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {"ca.crt": STANDARD.encode(made.cert.pem())}});
+    secrets.patch(name, &PatchParams::apply("authority"), &Patch::Apply(authority)).await.unwrap();
+    let bridge = vec!["--tls-cert".to_owned(), chain, "--tls-key".to_owned(), key];
+    let world = World::start_with(name, Wishes { webhooks: true, bridge, ..Wishes::default() }).await;
+    assert!(world.bridge_address.http.starts_with("https://"), "{}", world.bridge_address.http);
+
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let session = connected(&world, &rest, &token, "First", "+15550208041").await;
+    until_primary(&rest, &token, &session).await;
+    let body = json!({"recipient": "+15550208994", "message": "Hello"});
+    let sent = send(&rest, &token, "/api/v1/messages/send/?wait=30", &body, Some("tls-1")).await.data(200).clone();
+    let seen = rest.get(&token, &format!("/api/v1/messages/{}/", sent["id"].as_str().unwrap())).await;
+    assert_eq!(seen.data(200)["sent_at"], sent["sent_at"]);
+    assert_eq!(world.whatsapp.inbox("+15550208994").await.len(), 1);
+    rest.nothing_leaked(&world, &["+15550208041", "+15550208994"], &[&token]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
