@@ -43,9 +43,20 @@ async fn document(world: &World, rest: &Rest) -> PathBuf {
     file
 }
 
-/// How many cases each operation gets at most; `make api-check` takes many.
-fn cases() -> u32 {
-    std::env::var("API_CHECK_CASES").ok().map_or(8, |cases| cases.parse().expect("API_CHECK_CASES is a number"))
+/// How many cases each operation gets at most, and how many requests are the least that counts; `make api-check` takes many.
+fn cases() -> (u32, u64) {
+    let number = |name: &str, otherwise: u64| -> u64 {
+        std::env::var(name)
+            .ok()
+            .map_or(otherwise, |number| number.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let cases = number("API_CHECK_CASES", 8);
+    (cases.try_into().unwrap(), number("API_CHECK_LEAST", 500))
+}
+
+/// How many requests were made, by the summary: "Test cases:", then "1169 generated, 1169 passed, 36 skipped".
+fn generated(said: &str) -> Option<u64> {
+    said.lines().find_map(|line| line.trim().split_once(" generated,")?.0.parse().ok())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +70,7 @@ async fn whatever_is_sent_the_answer_is_one_of_the_document() {
     let made = rest.call(&token, "POST", "/api/v1/sessions/init/", named).await.data(201).clone();
     assert!(made["object"].as_str().unwrap().starts_with("session-"), "{made}");
     let document = document(&world, &rest).await;
-    let cases = cases();
+    let (cases, least) = cases();
     let tools = tools();
     // One worker: parsing in two threads at once fails by chance in Python 3.11 ("AST constructor recursion depth mismatch").
     // By name: the path in its first line is where it was installed, which may be another checkout.
@@ -78,6 +89,8 @@ async fn whatever_is_sent_the_answer_is_one_of_the_document() {
     std::fs::write(world.dir.join("schemathesis.log"), &said).unwrap();
     assert!(output.status.success(), "{said}");
     println!("{}", said.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"));
+    let generated = generated(&said).expect("the summary says how many cases there were");
+    assert!(generated >= least, "{generated} cases are fewer than {least}");
     rest.nothing_leaked(&world, &["+15550207001"], &[&token]).await;
 }
 
