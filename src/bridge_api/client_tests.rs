@@ -53,6 +53,7 @@ async fn a_wrong_token_a_closed_port_and_a_bad_address_are_told_apart() {
     drop(free);
     let closed = BridgeClient::new(&url, scripted_bridge::token(), None).unwrap().info().await.unwrap_err();
     assert!(matches!(closed, BridgeError::Unreachable { .. }) && closed.may_be_brief(), "{closed:?}");
+    assert!(!closed.leaves_open(), "nothing was asked");
     for address in
         ["nonsense", "ftp://host", "mailto:somebody", "http://user@host", "https://user:pass@host", "http://:pass@host"]
     {
@@ -125,20 +126,25 @@ async fn a_list_may_be_as_long_as_any_shard_can_be_and_no_longer() {
 }
 
 #[tokio::test]
-async fn a_bridge_that_dies_in_the_middle_of_an_answer_is_unreachable() {
-    use tokio::io::AsyncWriteExt;
+async fn a_bridge_that_dies_before_its_answer_is_whole_may_have_done_what_it_was_asked() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let _ = rustls::crypto::ring::default_provider().install_default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client =
         BridgeClient::new(&format!("http://{}", listener.local_addr().unwrap()), scripted_bridge::token(), None);
-    let dying = async {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        let begun = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"items\": [";
-        connection.write_all(begun.as_bytes()).await.unwrap();
-        listener
-    };
-    let (answer, _listener) = tokio::join!(async { client.unwrap().sessions().await }, dying);
-    assert!(matches!(answer, Err(BridgeError::Unreachable { .. })), "{answer:?}");
+    let client = client.unwrap();
+    for begun in ["HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"items\": [", ""]
+    {
+        let dying = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0, "it was asked");
+            connection.write_all(begun.as_bytes()).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.sessions(), dying);
+        let error = answer.unwrap_err();
+        assert!(matches!(error, BridgeError::Broken { .. }) && error.leaves_open(), "{error:?}");
+        assert!(error.may_be_brief() && error.reason() == reason::BRIDGE_UNREACHABLE);
+    }
 }
 
 #[tokio::test]

@@ -20,10 +20,16 @@ pub enum BridgeError {
     /// The bridge does not know the session or the path.
     #[error("the bridge answered: not found")]
     NotFound,
-    /// No connection.
+    /// No connection, so nothing was asked.
     #[error("no connection: {cause}")]
     Unreachable {
         /// The innermost cause, for example "connection refused".
+        cause: String,
+    },
+    /// The connection broke before the answer was there: what was asked may have been done all the same.
+    #[error("the connection broke: {cause}")]
+    Broken {
+        /// The innermost cause, for example "connection reset".
         cause: String,
     },
     /// No answer in time.
@@ -56,9 +62,12 @@ impl BridgeError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized => reason::BRIDGE_UNAUTHORIZED,
-            Self::Address | Self::CaBundle | Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded => {
-                reason::BRIDGE_UNREACHABLE
-            }
+            Self::Address
+            | Self::CaBundle
+            | Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::TimedOut
+            | Self::StreamEnded => reason::BRIDGE_UNREACHABLE,
             Self::NotFound | Self::Malformed { .. } | Self::Unreadable => reason::BRIDGE_MALFORMED_ANSWER,
             Self::Refused { code, .. } if *code == ErrorCode::Full => reason::BRIDGE_FULL,
             Self::Refused { .. } => reason::BRIDGE_REFUSED,
@@ -67,7 +76,12 @@ impl BridgeError {
 
     /// Whether trying again at once may help: the connection broke, nothing more is known.
     pub fn may_be_brief(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut | Self::StreamEnded)
+        matches!(self, Self::Unreachable { .. } | Self::Broken { .. } | Self::TimedOut | Self::StreamEnded)
+    }
+
+    /// Whether what was asked may have been done all the same: the request went out, and no answer of the bridge's came back.
+    pub fn leaves_open(&self) -> bool {
+        matches!(self, Self::Broken { .. } | Self::TimedOut | Self::StreamEnded | Self::Malformed { .. })
     }
 
     /// What the bridge answered, in the form of its API.
@@ -80,13 +94,18 @@ impl BridgeError {
     }
 
     pub(super) fn of_transport(error: &reqwest::Error) -> Self {
-        if error.is_timeout() {
-            return Self::TimedOut;
-        }
         let mut cause: &dyn std::error::Error = error;
         while let Some(source) = cause.source() {
             cause = source;
         }
-        Self::Unreachable { cause: cause.to_string() }
+        let cause = cause.to_string();
+        // A connection that was not made in time has carried nothing either.
+        if error.is_connect() {
+            Self::Unreachable { cause }
+        } else if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            Self::Broken { cause }
+        }
     }
 }

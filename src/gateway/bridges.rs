@@ -155,7 +155,7 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
             ),
             BridgeError::TimedOut => Failure::new(
                 Code::Timeout,
-                "the bridge did not answer in time; the message may have been accepted all the same: repeat the request with its Idempotency-Key",
+                "the bridge did not answer in time; what it was asked for may have been done all the same: look at the message, then try again",
             ),
             _ => unreachable(),
         };

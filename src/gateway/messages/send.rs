@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     key::{self, Key},
-    message::Message,
+    message::{Message, public_id},
     route::{self, Busy, Routing},
 };
 use crate::{
@@ -165,6 +165,14 @@ impl Way {
         let named = named.map(|(name, shard)| BridgeBinding { name: name.to_owned(), shard: shard.to_owned() });
         let expires_at = claim.expires_at.checked_sub(CLAIM_OUTLASTS).unwrap_or(Timestamp::MIN);
         Some(Self { uid: claim.session, bridge: named.or(bridge)?, id: claim.message, expires_at, replayed })
+    }
+
+    /// What to do where it is not known whether the message was accepted, without sending it twice.
+    fn once_more(&self) -> String {
+        let id = public_id(&self.uid, &self.id);
+        format!(
+            "repeat the request with its Idempotency-Key, or, if it had none, look first whether there is a message /api/v1/messages/{id}/"
+        )
     }
 }
 
@@ -328,11 +336,13 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
     let driver = gateway.bridges.shard(&way.bridge).await?;
     // From before the message is there, so that nothing is missed.
     let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
-    let accepted = match messages(&driver)?.send(&way.uid, &way.id, spec).await {
+    let asked = messages(&driver)?;
+    let accepted = match until_answered(|| asked.send(&way.uid, &way.id, spec)).await {
         Err(BridgeError::Unauthorized) => {
             gateway.bridges.forget(&way.bridge);
             let driver = gateway.bridges.shard(&way.bridge).await?;
-            messages(&driver)?.send(&way.uid, &way.id, spec).await
+            let asked = messages(&driver)?;
+            until_answered(|| asked.send(&way.uid, &way.id, spec)).await
         }
         accepted => accepted,
     };
@@ -345,7 +355,7 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
         {
             return Err(never_accepted());
         }
-        Err(error) => return Err(refused(&error, way.replayed, stays(gateway, way))),
+        Err(error) => return Err(refused(&error, way, stays(gateway, way))),
     };
     gateway.feeds.accepted(&accepted);
     let message = Message::of(&accepted);
@@ -368,6 +378,22 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
     }
 }
 
+/// Asks once more where nobody knows what became of the first time: under one id it is one message. Where there is no word the second
+/// time either, it is not known still, also when the bridge is not there any more by then.
+async fn until_answered<T, F>(ask: impl Fn() -> F) -> Result<T, BridgeError>
+where
+    F: Future<Output = Result<T, BridgeError>>,
+{
+    match ask().await {
+        // Whoever did not answer in time was given it.
+        Err(open) if open.leaves_open() && open != BridgeError::TimedOut => match ask().await {
+            answered @ (Ok(_) | Err(BridgeError::NotFound | BridgeError::Refused { .. })) => answered,
+            Err(_) => Err(open),
+        },
+        answered => answered,
+    }
+}
+
 fn never_accepted() -> Failure {
     Failure::new(
         Code::KeyReused,
@@ -379,7 +405,7 @@ fn never_accepted() -> Failure {
 /// for it by itself.
 async fn before(gateway: &Gateway, driver: &Arc<dyn Driver>, way: &Way) -> Result<crate::bridge_api::Message, Failure> {
     let found = messages(driver)?.read(&way.uid, &way.id).await;
-    found.map_err(|error| refused(&error, true, stays(gateway, way)))
+    found.map_err(|error| refused(&error, way, stays(gateway, way)))
 }
 
 /// Whether the instance that sends is there to stay.
@@ -388,11 +414,15 @@ fn stays(gateway: &Gateway, way: &Way) -> bool {
 }
 
 /// What a bridge's refusal to accept a message becomes. That it was not accepted is said only where the bridge has looked, and its
-/// session will not be there again.
-fn refused(error: &BridgeError, replayed: bool, stays: bool) -> Failure {
+/// session will not be there again; where nobody knows, that is said.
+fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
     match error {
+        error if error.leaves_open() => Failure::new(
+            Code::Timeout,
+            format!("the bridge did not answer, and may have accepted the message all the same: {}", way.once_more()),
+        ),
         BridgeError::NotFound | BridgeError::Refused { code: Open::Known(ErrorCode::Deleting), .. }
-            if replayed && !stays =>
+            if way.replayed && !stays =>
         {
             Failure::new(
                 Code::SessionGone,
@@ -436,6 +466,16 @@ mod tests {
         }
     }
 
+    fn way(replayed: bool) -> Way {
+        let bridge = BridgeBinding { name: "builtin".to_owned(), shard: "shard-0".to_owned() };
+        let (uid, id) = ("s".to_owned(), "3EB0000000000001".to_owned());
+        Way { uid, bridge, id, expires_at: Timestamp::MAX, replayed }
+    }
+
+    fn broken() -> BridgeError {
+        BridgeError::Broken { cause: "connection reset".into() }
+    }
+
     #[test]
     fn a_message_with_a_key_expires_when_the_key_says() {
         let first: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
@@ -453,14 +493,41 @@ mod tests {
     #[test]
     fn a_message_is_said_not_to_be_accepted_only_where_it_never_will_be() {
         let deleting = BridgeError::Refused { code: ErrorCode::Deleting.into(), retry_after: None };
-        let code = |error: &BridgeError, replayed, stays| refused(error, replayed, stays).code;
+        let code = |error: &BridgeError, replayed, stays| refused(error, &way(replayed), stays).code;
         assert_eq!(code(&BridgeError::NotFound, true, false), Code::SessionGone);
         assert_eq!(code(&deleting, true, false), Code::SessionGone);
         assert_eq!(code(&deleting, false, false), Code::Terminating);
         // Made a moment ago, or made anew.
         assert_eq!(code(&BridgeError::NotFound, true, true), Code::NotPaired);
-        for error in [BridgeError::TimedOut, BridgeError::StreamEnded, BridgeError::Malformed { status: 500 }] {
-            assert!(matches!(code(&error, true, false), Code::Timeout | Code::BridgeUnavailable), "{error}");
+        assert_eq!(code(&BridgeError::Unreachable { cause: "connection refused".into() }, true, false), Code::BridgeUnavailable);
+        for error in [broken(), BridgeError::TimedOut, BridgeError::StreamEnded, BridgeError::Malformed { status: 500 }] {
+            let failure = refused(&error, &way(false), true);
+            assert_eq!(failure.code, Code::Timeout, "{error}");
+            // Whoever has no key can find out.
+            assert!(failure.message.contains("/api/v1/messages/s.3EB0000000000001/"), "{}", failure.message);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_tried_once_more_and_what_is_not_known_stays_so() {
+        let full = || BridgeError::Refused { code: ErrorCode::QueueFull.into(), retry_after: None };
+        let gone = || BridgeError::Unreachable { cause: "connection refused".into() };
+        for (answers, came, asked) in [
+            (vec![Ok(1), Ok(2)], Ok(1), 1),
+            (vec![Err(broken()), Ok(2)], Ok(2), 2),
+            // The bridge has looked.
+            (vec![Err(broken()), Err(full())], Err(full()), 2),
+            (vec![Err(broken()), Err(gone())], Err(broken()), 2),
+            (vec![Err(broken()), Err(BridgeError::TimedOut)], Err(broken()), 2),
+            (vec![Err(gone()), Ok(2)], Err(gone()), 1),
+            (vec![Err(BridgeError::TimedOut), Ok(2)], Err(BridgeError::TimedOut), 1),
+        ] {
+            let times = std::cell::Cell::new(0);
+            let ask = || {
+                times.set(times.get() + 1);
+                std::future::ready(answers[times.get() - 1].clone())
+            };
+            assert_eq!((until_answered(ask).await, times.get()), (came, asked), "{answers:?}");
         }
     }
 
