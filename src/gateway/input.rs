@@ -384,7 +384,7 @@ impl Parameters {
 /// The longest owner that an instance may have.
 const LONGEST_OWNER: usize = 253;
 
-/// The longest a caller may ask an answer to take: proxies give up at about that time.
+/// The longest a caller may ask an answer to take; it takes less than that, see [`Story::until`](super::story::Story::until).
 pub const LONGEST_WAIT: u64 = 60;
 
 /// A DNS label: what a namespace may be called.

@@ -1,13 +1,21 @@
 //! What is known of a request by the time it is answered: for its log line.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::platform::kubernetes::ObjectRef;
 
 /// The header that names a request, both ways.
 pub const REQUEST_ID: &str = "x-request-id";
+
+/// Nobody is kept waiting for longer, counted from when the request came: many proxies answer by themselves after 60 s, and what came of
+/// the request is lost then.
+const LONGEST: Duration = Duration::from_secs(55);
 
 /// One request's facts. Clones share them.
 #[derive(Clone, Debug)]
@@ -16,6 +24,7 @@ pub struct Story(Arc<Facts>);
 #[derive(Debug)]
 struct Facts {
     id: String,
+    began: Instant,
     caller: OnceLock<String>,
     instance: OnceLock<ObjectRef>,
 }
@@ -25,7 +34,12 @@ impl Story {
     pub fn begin(headers: &HeaderMap) -> Self {
         let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| is_id(id));
         let id = given.map_or_else(|| format!("{:016x}", fastrand::u64(..)), str::to_owned);
-        Self(Arc::new(Facts { id, caller: OnceLock::new(), instance: OnceLock::new() }))
+        Self(Arc::new(Facts { id, began: Instant::now(), caller: OnceLock::new(), instance: OnceLock::new() }))
+    }
+
+    /// Until when the answer may wait, where the caller is ready to wait for so long from now on.
+    pub fn until(&self, wait: Duration) -> Instant {
+        (Instant::now() + wait).min(self.0.began + LONGEST)
     }
 
     /// The request's name.
@@ -46,8 +60,9 @@ impl Story {
     /// The same request, about another instance.
     #[must_use]
     pub fn another(&self) -> Self {
-        let facts = Facts { id: self.id().to_owned(), caller: self.0.caller.clone(), instance: OnceLock::new() };
-        Self(Arc::new(facts))
+        let Facts { id, began, caller, .. } = &*self.0;
+        let (id, caller) = (id.clone(), caller.clone());
+        Self(Arc::new(Facts { id, began: *began, caller, instance: OnceLock::new() }))
     }
 
     /// Whose it is; empty when nobody's.
@@ -69,6 +84,16 @@ fn is_id(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_longer_than_proxies_do() {
+        let (before, story) = (Instant::now(), Story::begin(&HeaderMap::new()));
+        let came = story.0.began;
+        assert!(story.until(Duration::from_secs(10)) >= before + Duration::from_secs(10));
+        // However late the waiting begins.
+        assert_eq!(story.until(Duration::from_secs(60)), came + LONGEST);
+        assert_eq!(story.another().until(Duration::from_secs(60)), came + LONGEST);
+    }
 
     #[test]
     fn a_callers_name_for_a_request_is_kept_when_it_is_harmless() {

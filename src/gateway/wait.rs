@@ -119,7 +119,7 @@ pub async fn until(
             Some(far) => reached = far,
             None => return (None, if goal == Goal::Gone { Standing::Reached } else { Standing::Over }),
         },
-        () = tokio::time::sleep(limit) => {}
+        () = tokio::time::sleep_until(caller.story.until(limit)) => {}
         () = gateway.closing.cancelled() => {}
     }
     (Some(last), reached)

@@ -130,7 +130,7 @@ pub async fn send(
         expires_at: Some(way.expires_at),
         extra: Extra::default(),
     };
-    let message = hand_over(&gateway, &way, &spec, wait).await?;
+    let message = hand_over(&gateway, &caller, &way, &spec, wait).await?;
     tracing::info!(
         request = caller.story.id(),
         caller = caller.user,
@@ -330,9 +330,18 @@ fn new_id() -> String {
     format!("3EB0{:016X}{:02X}", fastrand::u64(..), fastrand::u8(..))
 }
 
+/// How long a bridge may take to say once more how a message stands, when the time to wait for it is up.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
 /// Has the bridge accept the message, and waits until it is sent, at most so long.
-async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Duration) -> Result<Message, Failure> {
-    let deadline = tokio::time::Instant::now() + wait;
+async fn hand_over(
+    gateway: &Gateway,
+    caller: &Caller,
+    way: &Way,
+    spec: &MessageSpec,
+    wait: Duration,
+) -> Result<Message, Failure> {
+    let deadline = caller.story.until(wait);
     let driver = gateway.bridges.shard(&way.bridge).await?;
     // From before the message is there, so that nothing is missed.
     let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
@@ -374,7 +383,10 @@ async fn hand_over(gateway: &Gateway, way: &Way, spec: &MessageSpec, wait: Durat
     };
     match settled {
         Some(message) => Ok(message),
-        None => Ok(look(&driver, way).await.unwrap_or(message)),
+        None => {
+            let last = tokio::time::timeout(LAST_LOOK, look(&driver, way)).await;
+            Ok(last.ok().flatten().unwrap_or(message))
+        }
     }
 }
 
