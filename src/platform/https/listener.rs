@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::Tls;
+use super::{Tls, prepare};
 
 /// A caller that needs longer does not mean to talk.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ impl TlsListener {
     fn shake_hands(&mut self, stream: TcpStream, address: SocketAddr) {
         // Without a certificate there is nothing to say; the caller tries again.
         let Some(config) = self.tls.config() else { return };
-        let _ = stream.set_nodelay(true);
+        prepare(&stream);
         let handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream));
         self.handshakes.spawn(async move { Some((handshake.await.ok()?.ok()?, address)) });
     }

@@ -14,7 +14,11 @@ use axum::{
     serve::{Listener, ListenerExt as _},
 };
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::sleep,
+};
 use tower::util::MapResponseLayer;
 
 pub use self::{
@@ -44,13 +48,22 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListe
     Ok((tcp, bound))
 }
 
+/// How long what was sent may stay unacknowledged. A caller whose machine or network went away without a word gets a keep-alive now
+/// and then; the kernel by itself would go on trying for a quarter of an hour, and the caller's place among the streams be taken for as long.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// A connection that was taken: what is written goes out at once, because events are small, and one whose other end is gone ends.
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    // Elsewhere the kernel's own patience counts.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}
+
 /// Takes connections without TLS, and closes those on which nothing happens for eleven minutes.
 pub fn plain(tcp: TcpListener) -> impl Listener<Io: Send, Addr = SocketAddr> {
-    // What is written goes out at once: events are small.
-    let tcp = tcp.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    IdleListener::new(tcp, idle::LIMIT)
+    IdleListener::new(tcp.tap_io(|stream| prepare(stream)), idle::LIMIT)
 }
 
 /// Serves `router`, over TLS when given, until the shutdown's `closing`; then takes no more connections and lets the requests

@@ -5,7 +5,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, K
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, Tls, listen, serve};
+use super::{Files, Tls, listen, prepare, serve};
 use crate::platform::shutdown::Shutdown;
 
 /// How long something that takes milliseconds may take on a busy machine.
@@ -191,4 +191,15 @@ async fn a_request_that_does_not_end_holds_nothing_up_for_ever() {
     under_way.notified().await;
     closing.cancel();
     timeout(SOON, served).await.unwrap().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whoever_is_gone_without_a_word_is_not_waited_for_a_quarter_of_an_hour() {
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let (_caller, taken) = tokio::join!(tokio::net::TcpStream::connect(address), tcp.accept());
+    let (taken, _) = taken.unwrap();
+    prepare(&taken);
+    assert!(taken.nodelay().unwrap());
+    assert_eq!(socket2::SockRef::from(&taken).tcp_user_timeout().unwrap(), Some(super::UNACKNOWLEDGED));
 }
