@@ -81,25 +81,24 @@ pub async fn qr(
     })?;
     let found = instances::find(&gateway, &caller, &id, parameters.namespace()?).await?;
     let code = shown(&found)?;
+    given(code, form)
+}
+
+/// The code in this form. A picture that there will never be is not one to come back for.
+fn given(code: PairingCode, form: Form) -> Result<Response, Failure> {
     let undrawable = || {
         Failure::new(
-            Code::NoCode,
+            Code::NotAcceptable,
             "there is no QR code to draw: the pairing method is Code, or the code is too long; ask for it as application/json",
         )
     };
-    let text = code.qr_code.as_deref().unwrap_or_default();
-    match form {
-        Form::Json => Ok(answer::with(StatusCode::OK, code)),
-        _ if text.is_empty() => Err(undrawable()),
-        Form::Svg => {
-            let drawn = svg(text).ok_or_else(undrawable)?;
-            Ok(([(header::CONTENT_TYPE, "image/svg+xml")], drawn).into_response())
-        }
-        Form::Png => {
-            let drawn = png(text).ok_or_else(undrawable)?;
-            Ok(([(header::CONTENT_TYPE, "image/png")], drawn).into_response())
-        }
-    }
+    let text = code.qr_code.as_deref().filter(|text| !text.is_empty());
+    let (kind, drawn) = match form {
+        Form::Json => return Ok(answer::with(StatusCode::OK, code)),
+        Form::Svg => ("image/svg+xml", text.and_then(svg).map(String::into_bytes)),
+        Form::Png => ("image/png", text.and_then(png)),
+    };
+    Ok(([(header::CONTENT_TYPE, kind)], drawn.ok_or_else(undrawable)?).into_response())
 }
 
 /// The code that an instance shows.
@@ -124,4 +123,30 @@ fn shown(instance: &WhatsAppInstance) -> Result<PairingCode, Failure> {
         qr_code,
         pairing_code,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_there_will_never_be_is_not_one_to_ask_for_again() {
+        let code = |qr_code: Option<&str>| PairingCode {
+            id: "u".into(),
+            qr_code: qr_code.map(str::to_owned),
+            qr_drawing: None,
+            qr_attempt: None,
+            qr_attempts: None,
+            pairing_code: Some("ABCD1234".into()),
+            qr_expires_at: None,
+        };
+        for form in [Form::Svg, Form::Png] {
+            for qr_code in [None, Some(""), Some(&*"x".repeat(4000))] {
+                let failure = given(code(qr_code), form).unwrap_err();
+                assert!(failure.code == Code::NotAcceptable && !failure.code.entry().retryable, "{failure:?}");
+            }
+            assert_eq!(given(code(Some("2@abc")), form).unwrap().status(), StatusCode::OK);
+        }
+        assert_eq!(given(code(None), Form::Json).unwrap().status(), StatusCode::OK);
+    }
 }
