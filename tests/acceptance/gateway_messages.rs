@@ -199,4 +199,16 @@ async fn what_is_somebody_elses_is_not_there_until_rbac_says_so() {
     }
     send(&rest, &owner, SEND, &without, Some("a b")).await.refused(400, "BadRequest");
     assert!(world.whatsapp.inbox(friend).await.iter().all(|line| line.text == "Hello"));
+
+    // A session that has no place on a bridge is there all the same: it has no messages yet.
+    let unplaced = json!({"name": "Unplaced", "bridge": format!("{}-none", world.name)});
+    let unplaced = rest.call(&owner, "POST", "/api/v1/sessions/init/?wait=0", unplaced).await.data(201).clone();
+    let list = format!("/api/v1/messages/list/?session_id={}", unplaced["id"].as_str().unwrap());
+    let listed = async {
+        while rest.get(&owner, &list).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, listed).await.expect("its messages are listed");
+    assert_eq!(*rest.get(&owner, &list).await.data(200), json!({"messages": [], "next_cursor": null}));
 }
