@@ -97,7 +97,7 @@ fn codes(operation: &str) -> Vec<Code> {
         "send" => &[BODY, BRIDGE, SEND],
         "message" | "messages" => &[BRIDGE],
         "waiting" => &[&[Code::AccessUnknown]],
-        "cancel" => &[BRIDGE, &[Code::TooLate, Code::CrossSite, Code::AnotherUser]],
+        "cancel" => &[BODY, BRIDGE, &[Code::TooLate, Code::StorageFull, Code::CrossSite, Code::AnotherUser]],
         // What is refused for one of many stands in its outcome.
         "bulk" => &[BODY, &[Code::CrossSite, Code::AnotherUser, Code::Invalid]],
         "sign-in" => &[BODY, &[Code::CrossSite, Code::Invalid]],
@@ -285,5 +285,12 @@ mod tests {
             }
         }
         assert_eq!(count, 25);
+    }
+
+    #[test]
+    fn whatever_a_bridges_disk_refuses_is_in_the_document() {
+        for writes in ["send", "cancel"] {
+            assert!(codes(writes).contains(&Code::StorageFull), "{writes}");
+        }
     }
 }

@@ -113,7 +113,14 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
     let waiting = send(&rest, &token, SEND, &by_second, None).await.data(202).clone();
     assert_eq!((&waiting["status"], &waiting["waits_for"]), (&json!("queued"), &json!("Connection")));
     let cancel = format!("/api/v1/messages/cancel/{}/", waiting["id"].as_str().unwrap());
+    // Only the path says which: whoever says more means something else.
+    rest.call(&token, "POST", &cancel, json!({"reason": "x"})).await.refused(400, "BadRequest");
+    let unmarked = rest.request("POST", &cancel).bearer_auth(&token).body("x");
+    answered(unmarked).await.refused(415, "UnsupportedMediaType");
     assert_eq!(rest.post(&token, &cancel).await.data(200)["status"], "cancelled");
+    let log = rest.program.log();
+    let noted = |line: &&str| line.contains("message called back") && line.contains(waiting["id"].as_str().unwrap());
+    assert_eq!(log.lines().filter(noted).count(), 1, "whose message it was stands in the log");
     // Balanced goes by what can send.
     let balanced = json!({"recipient": friend, "message": "Balanced", "routing": "balanced"});
     assert_eq!(send(&rest, &token, SEND, &balanced, None).await.body["data"]["session_id"], json!(first));

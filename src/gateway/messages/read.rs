@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::{
+    body::Body,
     extract::State,
-    http::{StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri},
     response::Response,
 };
 use serde::Serialize;
@@ -22,7 +23,7 @@ use crate::{
         code::Code,
         failure::Failure,
         index::Known,
-        input::Parameters,
+        input::{Fields, Parameters, body},
         state::{Gateway, Shared},
     },
 };
@@ -117,11 +118,20 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
     params(("id" = String, Path, description = "The message's id, as the answer to `send` gave it.")),
     responses((status = 200, description = "It will not be sent.", body = Success<Message>)),
 )]
-pub async fn cancel(State(gateway): State<Shared>, caller: Caller, Id(id): Id, uri: Uri) -> Result<Response, Failure> {
+pub async fn cancel(
+    State(gateway): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    uri: Uri,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, Failure> {
     Parameters::of(&uri, &[])?;
+    Fields::none(body(&headers, content).await?.as_deref())?;
     let (session, message) = parts(&id)?;
     let known = known(&gateway, &caller, session, Verb::Create).await?;
     let driver = shard(&gateway, &known).await?;
     let found = messages(&driver)?.call_back(&known.uid, message).await.map_err(|error| of_bridge(&error))?;
+    tracing::info!(request = caller.story.id(), caller = caller.user, message_id = id, "message called back");
     Ok(answer::with(StatusCode::OK, Message::of(&found)))
 }
