@@ -6,7 +6,7 @@
 //! through which messages go ([`messages`], and [`feed`] for what becomes of them): Kubernetes does not hold those, so who may
 //! send is asked of it ([`access`]).
 //!
-//! A request passes [`edge`] (its id, log line, headers, the form of refusals), then [`caller`] (who, and how often), then one
+//! A request passes [`unread`] (who is refused hears it while they still send), [`edge`] (its id, log line, headers, the form of refusals), then [`caller`] (who, and how often), then one
 //! handler of [`sessions`], [`linking`], [`messages`], [`events`] or [`account`]. What can be decided without asking anybody is pure.
 //! `dashboard` is the page for people: files for a browser, which then asks what any caller may ask.
 
@@ -43,6 +43,7 @@ pub mod state;
 pub mod story;
 #[cfg(test)]
 mod testing;
+mod unread;
 pub mod wait;
 
 pub use rights::RIGHTS;

@@ -1,6 +1,9 @@
 //! The gateway's routes, each registered once, for requests and for the document alike.
 
-use axum::{Router, middleware::from_fn_with_state};
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+};
 use tower::{Layer as _, util::MapRequestLayer};
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -10,6 +13,7 @@ use super::{
     edge::{canonical, edge, no_such_route},
     events, linking, messages, page, sessions,
     state::Shared,
+    unread::hear_out,
 };
 
 fn routes() -> OpenApiRouter<Shared> {
@@ -54,6 +58,7 @@ pub fn router(gateway: Shared, document: String) -> Router {
         .merge(dashboard::routes())
         .fallback(no_such_route)
         .layer(from_fn_with_state(gateway.clone(), edge))
+        .layer(from_fn(hear_out))
         .with_state(gateway);
     // Before a route is looked for, hence around the router.
     Router::new().fallback_service(MapRequestLayer::new(canonical).layer(all))
