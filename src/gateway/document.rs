@@ -136,6 +136,10 @@ pub fn document() -> String {
     for sent in ["NewSession", "NewPairing", "Changes", "NewMessage", "SignIn", "NewLink", "Opened"] {
         without_null(&mut schemas[sent]);
     }
+    // Of the items of a list the macros cannot say it.
+    let sessions = &mut schemas["Bulk"]["properties"]["session_ids"];
+    sessions["uniqueItems"] = true.into();
+    sessions["items"] = json!({"type": "string", "minLength": 1, "maxLength": 253});
     let schemas = document["components"]["schemas"].clone();
     if let Some(paths) = document["paths"].as_object_mut() {
         for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
@@ -151,12 +155,19 @@ pub fn document() -> String {
 fn complete(operation: &mut Value, schemas: &Value) {
     let request_id = json!({"description": "Names the request, in logs too.", "schema": {"type": "string"}});
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+    // A body that need not be sent is left out, not null.
+    if let Some(body) = operation.pointer_mut("/requestBody/content/application~1json/schema") {
+        only_itself(body);
+    }
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         only_its_type(&mut parameter["schema"]);
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
-    for response in responses.values_mut() {
+    for (status, response) in responses.iter_mut() {
         response["headers"]["X-Request-Id"] = request_id.clone();
+        if let Some((name, header)) = own_header(&id, status) {
+            response["headers"][name] = header;
+        }
         if let Some(content) = response.pointer_mut("/content/application~1json") {
             content["example"] = example_of(&content["schema"], schemas);
         }
@@ -180,6 +191,25 @@ fn complete(operation: &mut Value, schemas: &Value) {
             }}}),
         );
     }
+}
+
+/// The header that an answer of this operation has besides.
+fn own_header(operation: &str, status: &str) -> Option<(&'static str, Value)> {
+    let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    let header = match (operation, status) {
+        ("init", "201") => ("Location", text("Where the session's status is told.")),
+        ("send", "200" | "202") => (
+            "Idempotent-Replayed",
+            json!({
+                "description": "There when the message was asked for before, with this Idempotency-Key.",
+                "schema": {"type": "string", "enum": ["true"]},
+            }),
+        ),
+        ("sign-in", "200") => ("Set-Cookie", text("Signs the browser in.")),
+        ("sign-out", "200") => ("Set-Cookie", text("Signs the browser out.")),
+        _ => return None,
+    };
+    Some(header)
 }
 
 /// An example of a schema, put together from those of its fields.
@@ -208,9 +238,14 @@ fn without_null(schema: &mut Value) {
     let Some(properties) = schema["properties"].as_object_mut() else { return };
     for property in properties.values_mut() {
         only_its_type(property);
-        if let Some(only) = property["oneOf"].as_array().and_then(|all| all.first()).cloned() {
-            *property = only;
-        }
+        only_itself(property);
+    }
+}
+
+/// Without null as its alternative.
+fn only_itself(schema: &mut Value) {
+    if let Some(only) = schema["oneOf"].as_array().and_then(|all| all.first()).cloned() {
+        *schema = only;
     }
 }
 
@@ -285,6 +320,47 @@ mod tests {
             }
         }
         assert_eq!(count, 25);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_allowed_by_the_document() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        let mut namespaces = 0;
+        for operation in
+            document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values())
+        {
+            let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+            assert!(body.is_null() || body["$ref"].is_string(), "{body}");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if ["namespace", "cursor", "Idempotency-Key"].contains(&parameter["name"].as_str().unwrap()) {
+                    assert!(parameter["schema"]["pattern"].is_string(), "{parameter}");
+                    namespaces += usize::from(parameter["name"] == "namespace");
+                }
+            }
+        }
+        assert!(namespaces > 10, "{namespaces}");
+        let link = &document["paths"]["/api/v1/sessions/link/{id}/"]["post"]["requestBody"];
+        assert!(
+            link["required"] != true && link["content"]["application/json"]["schema"]["$ref"].is_string(),
+            "{link}"
+        );
+        let sessions = &document["components"]["schemas"]["Bulk"]["properties"]["session_ids"];
+        assert_eq!((&sessions["uniqueItems"], &sessions["items"]["maxLength"]), (&json!(true), &json!(253)));
+    }
+
+    #[test]
+    fn the_headers_that_answers_are_given_are_in_the_document() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        for (path, method, status, header) in [
+            ("/api/v1/sessions/init/", "post", "201", "Location"),
+            ("/api/v1/messages/send/", "post", "200", "Idempotent-Replayed"),
+            ("/api/v1/messages/send/", "post", "202", "Idempotent-Replayed"),
+            ("/api/v1/sign-in", "post", "200", "Set-Cookie"),
+            ("/api/v1/sign-out", "post", "200", "Set-Cookie"),
+        ] {
+            let answer = &document["paths"][path][method]["responses"][status];
+            assert!(answer["headers"][header]["schema"].is_object(), "{path} {status} {header}: {answer}");
+        }
     }
 
     #[test]

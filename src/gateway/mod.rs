@@ -6,8 +6,9 @@
 //! through which messages go ([`messages`], and [`feed`] for what becomes of them): Kubernetes does not hold those, so who may
 //! send is asked of it ([`access`]).
 //!
-//! A request passes [`unread`] (who is refused hears it while they still send), [`edge`] (its id, log line, headers, the form of refusals), then [`caller`] (who, and how often), then one
-//! handler of [`sessions`], [`linking`], [`messages`], [`events`] or [`account`]. What can be decided without asking anybody is pure.
+//! A request passes `unread` (who is refused hears it while they still send), [`edge`] (its id, log line, headers, the form of
+//! refusals), then [`caller`] (who, and how often), then one handler of [`sessions`], [`linking`], [`messages`], [`events`] or
+//! [`account`]. What can be decided without asking anybody is pure.
 //! `dashboard` is the page for people: files for a browser, which then asks what any caller may ask.
 
 pub mod access;

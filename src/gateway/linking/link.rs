@@ -71,7 +71,7 @@ pub struct Made {
     post, path = "/api/v1/sessions/link/{id}/", operation_id = "link", tag = "sessions",
     params(
         ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
     ),
     request_body(content = Option<NewLink>, example = json!({"expires_in": 600})),
     responses((status = 201, description = "The link. It is shown this once.", body = Success<Made>)),
@@ -127,7 +127,7 @@ fn lasts(text: Option<&str>) -> Result<Duration, Failure> {
     delete, path = "/api/v1/sessions/link/{id}/", operation_id = "revoke-link", tag = "sessions",
     params(
         ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
     ),
     responses((status = 200, description = "The session has no link.", body = Success<Session>)),
 )]

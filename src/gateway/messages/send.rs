@@ -96,7 +96,7 @@ struct Wanted {
     params(
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is sent; 0 when not given."),
         ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Through whose sessions; the caller's own when not given."),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, description = "Names the message: 1 to 255 visible characters, with or without quotes around them. Kept until 24 hours after the message expires."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!-~]{1,255})$"#, description = "Names the message: 1 to 255 visible characters, with or without quotes around them. Kept until 24 hours after the message expires."),
     ),
     request_body(content = NewMessage, example = json!({"recipient": "+15551234567", "message": "Your order is on its way."})),
     responses(

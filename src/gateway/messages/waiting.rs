@@ -58,7 +58,7 @@ pub struct WaitingMessages {
     get, path = "/api/v1/messages/waiting/", operation_id = "waiting", tag = "messages",
     params(
         ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Whose sessions; the caller's own when not given, * for everybody's."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Where; the gateway's default namespace when not given, * for all."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$", description = "Where; the gateway's default namespace when not given, * for all."),
     ),
     responses((status = 200, description = "What waits.", body = Success<Waiting>)),
 )]

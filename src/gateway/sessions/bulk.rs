@@ -109,7 +109,7 @@ struct OutcomeError {
 /// status tells what becomes of it. Counts as so many requests against the rate limit.
 #[utoipa::path(
     post, path = "/api/v1/sessions/bulk/", operation_id = "bulk", tag = "sessions",
-    params(("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of objects' names; the gateway's default when not given.")),
+    params(("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of objects' names; the gateway's default when not given.")),
     request_body(content = Bulk, example = json!({"action": "disconnect", "session_ids": ["7f0c6c1e-5a3b-4b5e-9d55-2f9b0a3c1d10"]})),
     responses((status = 200, description = "What came of it for each.", body = Success<Outcomes>)),
 )]

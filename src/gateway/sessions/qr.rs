@@ -56,7 +56,7 @@ pub struct PairingCode {
     get, path = "/api/v1/sessions/qr/{id}/", operation_id = "qr", tag = "sessions",
     params(
         ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
     ),
     responses((status = 200, description = "The code.", content(
         (Success<PairingCode> = "application/json"),

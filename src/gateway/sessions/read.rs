@@ -52,7 +52,7 @@ pub fn which(gateway: &Gateway, caller: &Caller, parameters: &Parameters) -> Res
     get, path = "/api/v1/sessions/list/", operation_id = "list", tag = "sessions",
     params(
         ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Whose sessions; the caller's own when not given, * for everybody's."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Where; the gateway's default namespace when not given, * for all."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$", description = "Where; the gateway's default namespace when not given, * for all."),
     ),
     responses((status = 200, description = "The sessions.", body = Success<Sessions>)),
 )]
@@ -72,7 +72,7 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
     get, path = "/api/v1/sessions/status/{id}/", operation_id = "status", tag = "sessions",
     params(
         ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, description = "Namespace of an object's name; the gateway's default when not given."),
+        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
     ),
     responses((status = 200, description = "The session.", body = Success<Session>)),
 )]
