@@ -96,7 +96,7 @@ struct Wanted {
     params(
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is sent; 0 when not given."),
         ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Through whose sessions; the caller's own when not given."),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!-~]{1,255})$"#, description = "Names the message: 1 to 255 visible characters, with or without quotes around them. Kept until 24 hours after the message expires."),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257, pattern = r#"^("[!-~]{1,255}"|[!-~]{1,255})$"#, description = "Names the message: 1 to 255 visible characters, with or without quotes around them. Kept until 24 hours after the message expires. `expires_in` is that of the first request: another one is the same message still."),
     ),
     request_body(content = NewMessage, example = json!({"recipient": "+15551234567", "message": "Your order is on its way."})),
     responses(
@@ -117,6 +117,7 @@ pub async fn send(
     let text = body_of(&headers, content, LARGEST_MESSAGE).await?;
     let wanted = wanted(text.as_deref())?;
     let owner = parameters.owner()?.unwrap_or(&caller.user).to_owned();
+    // Not after how long it expires: whoever computes that from a deadline asks for less each time, and means the same message.
     let asked = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
     let key = key.map(|key| Key::new(&owner, &key, &asked));
     let way = way(&gateway, &caller, &wanted, &owner, key.as_ref()).await?;
