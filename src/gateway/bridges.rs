@@ -177,7 +177,7 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
         ),
         Open::Known(ErrorCode::StorageFull) => Failure::new(
             Code::StorageFull,
-            "the bridge's disk takes no more messages; have an administrator look at it",
+            "the bridge's disk takes no more messages; have an administrator give it more room, then try again",
         ),
         Open::Known(ErrorCode::Deleting) => {
             Failure::new(Code::Terminating, "the session is being deleted; send through another")
@@ -185,7 +185,10 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
         Open::Known(ErrorCode::Invalid) => {
             Failure::new(Code::Invalid, "the bridge calls the message invalid; check recipient and text")
         }
-        _ => unreachable(),
+        _ => Failure::new(
+            Code::BridgeUnavailable,
+            "the bridge of this session has failed, because its disk cannot be written or read for example; try again in a moment, and have an administrator look at its disk and its log",
+        ),
     };
     match retry_after {
         Some(seconds) => failure.after(*seconds),
@@ -228,6 +231,12 @@ mod tests {
             (Code::QueueFull, Some(7))
         );
         assert_eq!(code(ErrorCode::NotPaired).code, Code::NotPaired);
+        // It takes messages again by itself once there is room.
+        let full = of_bridge(&BridgeError::Refused { code: ErrorCode::StorageFull.into(), retry_after: None });
+        assert_eq!((full.code, full.retry_after), (Code::StorageFull, Some(60)));
+        // It answers, so it is there.
+        let failed = code(ErrorCode::Internal);
+        assert!(failed.code == Code::BridgeUnavailable && failed.message.contains("disk"), "{}", failed.message);
         assert_eq!(of_bridge(&BridgeError::NotFound).code, Code::MessageNotFound);
         assert_eq!(of_bridge(&BridgeError::StreamEnded).code, Code::BridgeUnavailable);
     }

@@ -88,13 +88,13 @@ codes! {
     TooManyStreams 429 retry 10: "The caller, or everybody together, has as many event streams open as allowed.", "Close one.";
     Internal 500: "The gateway failed; its log has the request id.", "Report it with the request id.";
     Unavailable 503 retry 5: "The API server does not answer the gateway, or has too much to do.", "Try again.";
-    BridgeUnavailable 503 retry 5: "The session's bridge cannot be reached.", "Try again; have an administrator look at the WhatsAppBridge.";
+    BridgeUnavailable 503 retry 5: "The session's bridge cannot be reached, or has failed; the message says which.", "Try again; have an administrator look at the WhatsAppBridge.";
     KeysUnavailable 503 retry 5: "Idempotency keys cannot be checked now, so nothing was sent.", "Try again with the same key.";
     NotInstalled 503 retry 60: "The API server does not know WhatsAppInstances.", "Have an administrator install the definitions.";
     AdmissionUnavailable 503 retry 5: "The operator's admission webhook does not answer, so nothing may be written.", "Try again; have an administrator look at the operator.";
     LedgerUnavailable 503 retry 5: "The rules cannot be checked now.", "Try again.";
     AccessUnknown 503 retry 5: "Whether the caller may name another owner cannot be checked now.", "Try again.";
-    StorageFull 507: "The bridge's disk takes no more messages.", "Have an administrator give it more room.";
+    StorageFull 507 retry 60: "The bridge's disk takes no more messages.", "Have an administrator give it more room; messages are taken again as soon as there is some.";
     Timeout 504 retry 5: "The answer did not come in time; a change may have been made all the same.", "Look at the session, then try again.";
 }
 

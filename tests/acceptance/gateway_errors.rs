@@ -12,7 +12,7 @@ use crate::{
     gateway::{named, world},
     gateway_messages::{connected, send, until_primary},
     support::{
-        bad_disk::{BadDisk, FULL},
+        bad_disk::{BadDisk, FULL, READ_ONLY},
         gateway::{ALL_VERBS, Rest, account, apply, make_account, token_of, user},
         ledger::owners,
         program::Program,
@@ -306,6 +306,15 @@ async fn what_does_not_answer_has_a_code_each() {
     let refused = send(&rest, &token, SEND, &body, None).await;
     let said = refused.refused(507, "StorageFull");
     assert!(said.contains("disk"), "{said}");
+    assert_eq!(refused.headers["retry-after"], "60", "it takes messages again by itself");
+    // One that can only be read. The bridge answers, so nobody says that it does not.
+    disk.fails(READ_ONLY);
+    let told = async || {
+        let refused = send(&rest, &token, SEND, &body, None).await;
+        let said = refused.body["error"]["message"].as_str().unwrap_or_default();
+        refused.status == 503 && refused.body["error"]["code"] == "BridgeUnavailable" && said.contains("disk")
+    };
+    until("told of a disk that can only be read", told).await;
     disk.is_good();
 
     // One that hangs: whether it has the message, nobody knows.

@@ -442,6 +442,14 @@ fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
                 "the session that this idempotency key was used with is gone or being deleted, and its bridge never accepted the message; send it with a new key",
             )
         }
+        // Its disk may have been slow, and have it yet.
+        BridgeError::Refused { code: Open::Known(ErrorCode::Internal), .. } => Failure::new(
+            Code::BridgeUnavailable,
+            format!(
+                "the bridge of this session failed to write the message down, because its disk is slow or cannot be written for example, and may have it all the same: {}; have an administrator look at that disk",
+                way.once_more()
+            ),
+        ),
         BridgeError::NotFound if stays => Failure::new(
             Code::NotPaired,
             "the session is not on its bridge yet, so no device is linked; wait for its QR code and scan it",
@@ -512,8 +520,16 @@ mod tests {
         assert_eq!(code(&deleting, false, false), Code::Terminating);
         // Made a moment ago, or made anew.
         assert_eq!(code(&BridgeError::NotFound, true, true), Code::NotPaired);
-        assert_eq!(code(&BridgeError::Unreachable { cause: "connection refused".into() }, true, false), Code::BridgeUnavailable);
-        for error in [broken(), BridgeError::TimedOut, BridgeError::StreamEnded, BridgeError::Malformed { status: 500 }] {
+        assert_eq!(
+            code(&BridgeError::Unreachable { cause: "connection refused".into() }, true, false),
+            Code::BridgeUnavailable
+        );
+        let failed = BridgeError::Refused { code: ErrorCode::Internal.into(), retry_after: None };
+        let failed = refused(&failed, &way(false), true);
+        assert_eq!(failed.code, Code::BridgeUnavailable);
+        assert!(failed.message.contains("disk") && failed.message.contains("s.3EB0000000000001"), "{}", failed.message);
+        for error in [broken(), BridgeError::TimedOut, BridgeError::StreamEnded, BridgeError::Malformed { status: 500 }]
+        {
             let failure = refused(&error, &way(false), true);
             assert_eq!(failure.code, Code::Timeout, "{error}");
             // Whoever has no key can find out.
