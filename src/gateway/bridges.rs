@@ -171,10 +171,15 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
             Code::TooLate,
             "the message was handed to WhatsApp already, or is over, so it cannot be called back",
         ),
-        Open::Known(ErrorCode::QueueFull) => Failure::new(
-            Code::QueueFull,
-            "as many messages wait in this session as may, or this one would expire before its turn; send it later",
-        ),
+        Open::Known(ErrorCode::QueueFull) => {
+            let later = retry_after.map_or_else(|| "later".to_owned(), |seconds| format!("in {} s", seconds.max(1)));
+            Failure::new(
+                Code::QueueFull,
+                format!(
+                    "as many messages wait in this session as may, or this one would expire before its turn; send it again {later}"
+                ),
+            )
+        }
         Open::Known(ErrorCode::StorageFull) => Failure::new(
             Code::StorageFull,
             "the bridge's disk takes no more messages; have an administrator give it more room, then try again",
@@ -231,6 +236,7 @@ mod tests {
             (Code::QueueFull, Some(7))
         );
         assert_eq!(code(ErrorCode::NotPaired).code, Code::NotPaired);
+        assert!(code(ErrorCode::QueueFull).message.contains("in 7 s"));
         // It takes messages again by itself once there is room.
         let full = of_bridge(&BridgeError::Refused { code: ErrorCode::StorageFull.into(), retry_after: None });
         assert_eq!((full.code, full.retry_after), (Code::StorageFull, Some(60)));

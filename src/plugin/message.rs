@@ -21,6 +21,14 @@ pub fn name(message: &Value) -> String {
     printable(&format!("message/{}", word(message, "id")))
 }
 
+/// What is said of a message that a linked device of the recipient has, and their phone does not have yet.
+const ON_A_COMPANION: &str = "linked device";
+
+/// Whether only a linked device of the recipient has it.
+pub fn is_on_a_companion(message: &Value) -> bool {
+    word(message, "status") == "sent" && message["companion_delivered_at"].is_string()
+}
+
 /// Where it stands: its status, and what it waits for or why it ended.
 pub fn standing(message: &Value) -> String {
     let status = word(message, "status");
@@ -28,6 +36,7 @@ pub fn standing(message: &Value) -> String {
         (Some(waits), _, _) => format!(", waits for {}", waits.to_lowercase()),
         (_, Some(cause), Some(code)) => format!(" ({cause}, WhatsApp's code {code})"),
         (_, Some(cause), None) => format!(" ({cause})"),
+        _ if is_on_a_companion(message) => format!(" (delivered to a {ON_A_COMPANION} only)"),
         _ => String::new(),
     };
     printable(&format!("{status}{why}"))
@@ -68,7 +77,8 @@ pub fn rows(messages: &[Value], wide: bool, heading: bool, now: Timestamp) -> St
     }
     let row = |message: &Value| {
         let since = message["accepted_at"].as_str().and_then(|at| at.parse().ok());
-        let reason = message["waits_for"].as_str().or(message["cause"].as_str()).unwrap_or_default();
+        let companion = is_on_a_companion(message).then_some(ON_A_COMPANION);
+        let reason = message["waits_for"].as_str().or(message["cause"].as_str()).or(companion).unwrap_or_default();
         let mut cells = vec![
             word(message, "id").to_owned(),
             word(message, "recipient").to_owned(),
@@ -103,6 +113,11 @@ mod tests {
                 "failed (RefusedByServer, WhatsApp's code 479)",
             ),
             (json!({"status": "sent", "waits_for": null}), "sent"),
+            (
+                json!({"status": "sent", "companion_delivered_at": "2026-01-01T00:00:00Z"}),
+                "sent (delivered to a linked device only)",
+            ),
+            (json!({"status": "delivered", "companion_delivered_at": "2026-01-01T00:00:00Z"}), "delivered"),
         ] {
             assert_eq!(standing(&message), phrase);
         }

@@ -12,7 +12,7 @@ use super::{
     client::{Cluster, read},
     error::PluginError,
     gateway::{Events, Gateway, Lasting, Trouble},
-    message::rows,
+    message::{is_on_a_companion, rows},
     message_args::{MessagesArgs, MessagesOutput},
     output,
 };
@@ -204,7 +204,10 @@ impl Watch<'_> {
     /// Whether it has not been shown in this state.
     fn note(&mut self, message: &Value) -> bool {
         let text = |field: &str| message[field].as_str().unwrap_or_default().to_owned();
-        let status = text("status");
+        let mut status = text("status");
+        if is_on_a_companion(message) {
+            status.push_str(" on a companion");
+        }
         // For a watch of weeks: what was shown that long ago does not come again.
         if self.shown.len() >= REMEMBERED {
             self.shown.clear();

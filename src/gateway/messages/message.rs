@@ -43,7 +43,8 @@ pub struct Message {
     /// Until when it may be handed to WhatsApp.
     #[schema(example = "2026-01-02T12:00:00Z")]
     pub expires_at: String,
-    /// When a queued message is expected to be sent.
+    /// When a queued message is expected to be sent, by the pace and by what waits before it; where it waits for a connection or the end
+    /// of a restriction, not before then.
     #[schema(example = "2026-01-01T12:00:03Z")]
     pub estimated_send_at: Option<String>,
     /// When WhatsApp's server took it.
@@ -52,6 +53,9 @@ pub struct Message {
     /// When the recipient's phone had it.
     #[schema(example = json!(null))]
     pub delivered_at: Option<String>,
+    /// When a linked device of the recipient had it. While `delivered_at` is null, their phone has not.
+    #[schema(example = json!(null))]
+    pub companion_delivered_at: Option<String>,
     /// When it was read.
     #[schema(example = json!(null))]
     pub read_at: Option<String>,
@@ -108,6 +112,7 @@ impl Message {
             estimated_send_at: time(*estimated_send_at),
             sent_at: time(status.sent_at),
             delivered_at: time(status.delivered_at),
+            companion_delivered_at: time(status.companion_delivered_at),
             read_at: time(status.read_at),
             ended_at: time(status.ended_at),
         }
@@ -164,7 +169,25 @@ pub fn parts(id: &str) -> Result<(&str, &str), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn all_times_that_a_bridge_tells_are_shown() {
+        let names =
+            ["accepted", "expires", "estimatedSend", "sent", "delivered", "companionDelivered", "read", "ended"];
+        let mut told = json!({"id": "3EB0AB", "session": "s", "sequence": 1, "state": "Sent", "to": "+15550001", "content": {"type": "text", "text": "Hi"}});
+        for (second, name) in names.iter().enumerate() {
+            told[format!("{name}At")] = format!("2026-01-01T00:00:0{second}Z").into();
+        }
+        let shown = serde_json::to_value(Message::of(&serde_json::from_value(told).unwrap())).unwrap();
+        let fields =
+            ["accepted", "expires", "estimated_send", "sent", "delivered", "companion_delivered", "read", "ended"];
+        for (second, field) in fields.iter().enumerate() {
+            assert_eq!(shown[format!("{field}_at")], format!("2026-01-01T00:00:0{second}Z"), "{field}");
+        }
+    }
 
     #[test]
     fn a_public_id_says_where_the_message_is() {
