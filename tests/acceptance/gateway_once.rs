@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::http::Method;
 use futures::future::join_all;
 use kube::ResourceExt as _;
 use serde_json::json;
@@ -12,7 +13,8 @@ use crate::{
     gateway_messages::{connected, send, until_primary},
     support::{
         gateway::{ALL_VERBS, Rest, account},
-        world::{BridgeAddress, VERSION, bridge_program, create_bridge},
+        relay::{Fate, Relay},
+        world::{BridgeAddress, SOON, VERSION, bridge_program, create_bridge},
     },
 };
 
@@ -199,4 +201,35 @@ async fn a_repetition_hears_what_became_of_the_message_though_its_session_is_gon
     // Without the shard nobody knows, and nothing is said.
     world.bridge.kill();
     ask("sent").await.refused(503, "KeysUnavailable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_answer_got_lost_is_not_called_unsent() {
+    let friend = "+15550203991";
+    let world = world("gateway-once-lost").await;
+    let relay = Relay::of(&world.bridge_address.http).await;
+    create_bridge(&world.client, &world.name, &[&relay.url], &world.token).await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let session = connected(&world, &rest, &token, "First", "+15550203091").await;
+    until_primary(&rest, &token, &session).await;
+
+    relay.now(|method, path| {
+        let message = method == Method::PUT && path.contains("/messages/");
+        if message { Fate::AnswerLost } else { Fate::Passed }
+    });
+    // Without a key: whoever is told to try again sends it twice.
+    let body = json!({"recipient": friend, "message": "Hello"});
+    let refused = send(&rest, &token, SEND, &body, None).await;
+    let said = refused.refused(504, "Timeout");
+    relay.until_lost(2).await;
+    relay.now(|_, _| Fate::Passed);
+    let path = said.split(' ').find(|word| word.starts_with("/api/v1/messages/")).expect("it names the message");
+    let sent = async {
+        while rest.get(&token, path).await.data(200)["status"] == "queued" {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, sent).await.expect("it is sent");
+    assert_eq!(world.whatsapp.inbox(friend).await.len(), 1, "though the gateway asked twice");
 }
