@@ -533,6 +533,8 @@ async fn two_hundred_cards_stay_smooth() {
     println!("among 200 cards one is drawn anew within {best:.1} ms (slowest {slowest:.1} ms)");
     assert!(best < 16.0, "a card is drawn anew within {best:.1} ms (slowest {slowest:.1} ms)");
     others_move_and_what_is_read_stays(&browser).await;
+    // By WebDriver's own scrolling it is not reached: what it scrolls past turns out to be higher or lower than taken to be.
+    browser.run("document.querySelector('.segments button').focus()", &[]).await;
     browser.press_button(".segments", "Table").await;
     browser.inspect("crowd-table").await;
     browser.close().await;

@@ -103,7 +103,7 @@ async fn what_is_too_much_is_told_when_to_come_back_and_a_lower_bound_loses_noth
         message = format!("/api/v1/messages/{}/", waiting["id"].as_str().unwrap());
     }
     let full = send(&rest, &token, SEND, &body("Parcel four"), None).await;
-    assert!(full.refused(429, "QueueFull").contains("send it later"));
+    assert!(full.refused(429, "QueueFull").contains("send it again"));
     assert!(full.body["error"]["retryAfter"].is_u64(), "{}", full.body);
 
     // With less room than is taken already, what was accepted stays so.
