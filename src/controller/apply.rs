@@ -79,7 +79,10 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
     let uid = instance.uid().unwrap_or_default();
     let outcome = match link(instance, context) {
         None => Err(BridgeError::Unreachable { cause: "there is no link to the shard".into() }),
-        Some(link) => link.delete(drivers::session_id(&uid), unlink).await,
+        Some(link) => {
+            let _place = link.place().ok_or(ReconcileError::Busy)?;
+            link.delete(drivers::session_id(&uid), unlink).await
+        }
     };
     context.instances.called(&uid, BridgeCall::Delete, outcome.as_ref().err().cloned());
     outcome.map_err(|source| ReconcileError::Bridge { doing: "delete the session", source })
@@ -89,6 +92,7 @@ async fn put_session(instance: &WhatsAppInstance, spec: &SessionSpec, context: &
     let uid = instance.uid().unwrap_or_default();
     // Without a link the shard has just been taken away; the next look says so.
     let Some(link) = link(instance, context) else { return Ok(()) };
+    let _place = link.place().ok_or(ReconcileError::Busy)?;
     let outcome = link.put(drivers::session_id(&uid), spec).await;
     context.instances.called(&uid, BridgeCall::Put, outcome.as_ref().err().cloned());
     outcome.map_err(|source| ReconcileError::Bridge { doing: "put the session", source })

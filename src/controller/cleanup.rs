@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use kube::{Resource, ResourceExt, runtime::events::Event};
 
 use super::{
     apply,
     context::Context,
-    decide::{self, Farewell, Step, notices, times::until},
+    decide::{
+        self, Farewell, Step, notices,
+        times::{after, until},
+    },
     error::{ReconcileError, TIME_LIMIT},
     observe::observe,
 };
@@ -23,6 +27,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How long the last try of a deletion that is given up may take, and each of the two Events that tell of it.
 const LAST_TRY: Duration = Duration::from_secs(5);
 const TELLING: Duration = Duration::from_secs(3);
+/// How long after the deadline the last try may wait for its turn at a busy bridge.
+const LAST_PLACE: SignedDuration = SignedDuration::from_secs(60);
 // Whatever hangs, the finalizer is reached within the time that a reconcile has.
 const _: () = assert!(
     LAST_TRY.as_secs() + 2 * TELLING.as_secs() + CALL_TIMEOUT.as_secs() < TIME_LIMIT.as_secs(),
@@ -60,6 +66,11 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
         Step::GiveUp => {
             // One last try, for the keys at least; whether it works no longer matters.
             let last_try = tokio::time::timeout(LAST_TRY, apply::delete_session(&instance, false, context)).await;
+            // Many may give up at the same moment on a bridge that answers, and none of them is to leave its keys behind.
+            let last_place = after(after(since, context.deletion_deadline), LAST_PLACE);
+            if matches!(last_try, Ok(Err(ReconcileError::Busy))) && now < last_place {
+                return Err(ReconcileError::Busy);
+            }
             let gone = matches!(last_try, Ok(Ok(Deletion::Gone)));
             tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
             tell_of_giving_up(&instance, context).await;

@@ -29,6 +29,9 @@ pub enum ReconcileError {
         /// The cause.
         source: BridgeError,
     },
+    /// As many calls to the shard are under way as may be. Nothing has failed.
+    #[error("the shard is busy with calls for other instances")]
+    Busy,
     /// Another instance took the shard's last capacity meanwhile.
     #[error("the shard's last capacity was taken meanwhile")]
     CapacityTaken,
@@ -48,6 +51,8 @@ const LAST_PAUSE: Duration = Duration::from_mins(2);
 /// objects that try twenty times a second would keep it there; so the pause doubles, up to 64 times.
 const RACES: u32 = 10;
 const RACE_PAUSE: Duration = Duration::from_millis(50);
+/// Before a place at a busy shard is asked for again.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often an instance has failed in a row.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -64,6 +69,7 @@ impl InRow {
                 self.raced = self.raced.saturating_add(1);
                 RACE_PAUSE * (1_u32 << self.raced.saturating_sub(RACES).min(6))
             }
+            ReconcileError::Busy => BUSY_PAUSE,
             _ => {
                 self.failed = self.failed.saturating_add(1);
                 (FIRST_PAUSE * (1_u32 << self.failed.saturating_sub(1).min(10))).min(LAST_PAUSE)
@@ -84,6 +90,16 @@ mod tests {
         assert!(pauses[0] < FIRST_PAUSE * 2 && pauses[13] >= LAST_PAUSE.mul_f64(0.75), "{pauses:?}");
         assert!(pauses.iter().all(|pause| *pause <= LAST_PAUSE.mul_f64(1.25)));
         assert!(InRow::default().pause(&ReconcileError::TimedOut) < FIRST_PAUSE * 2);
+    }
+
+    #[test]
+    fn a_busy_shard_is_asked_again_soon_and_that_is_no_failure() {
+        let mut in_row = InRow::default();
+        for _ in 0..100 {
+            let pause = in_row.pause(&ReconcileError::Busy);
+            assert!(pause > BUSY_PAUSE / 2 && pause < BUSY_PAUSE * 2, "{pause:?}");
+        }
+        assert_eq!(in_row, InRow::default());
     }
 
     #[test]

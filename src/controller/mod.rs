@@ -257,8 +257,21 @@ fn namespace_told(listeners: Listeners) -> impl FnMut(Option<Arc<NamespaceMeta>>
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use axum::{Json, Router, routing::get};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
     use super::*;
-    use crate::platform::metrics::Metrics;
+    use crate::{
+        api::SecretKeyRef,
+        controller::{bridges::link::CALLS, decide::facts::LinkState, instances::BridgeCall},
+        drivers::{Endpoint, scripted_driver::Scripted},
+        platform::{lock, metrics::Metrics},
+    };
+
+    const SOON: Duration = Duration::from_secs(20);
 
     fn context(instances: &Arc<Instances>) -> Context {
         let client = Client::new(axum::Router::new(), "ns");
@@ -292,5 +305,48 @@ mod tests {
         while triggers.try_recv().is_ok() {}
         told(Some(Arc::new(bound.clone())), Change::Gone(fixtures::key(&bound)));
         assert_eq!(triggers.try_recv().map(|one| one.name.clone()), Ok("two".into()));
+    }
+
+    /// The context of a controller whose one bridge does as the script says, once its link is up.
+    async fn linked(driver: &Scripted, instances: &Arc<Instances>) -> Context {
+        let (queue, _) = mpsc::unbounded_channel();
+        let listeners = Listeners { queue, bridges: Arc::default(), instances: Arc::clone(instances) };
+        // "right", in base64.
+        let secret = json!({"metadata": {"name": "token", "namespace": "ns"}, "data": {"token": "cmlnaHQ="}});
+        let secret = Router::new().route("/api/v1/namespaces/ns/secrets/token", get(async || Json(secret)));
+        let token = SecretKeyRef { namespace: "ns".into(), name: "token".into(), key: "token".into() };
+        let shard = (fixtures::binding(), Endpoint::scripted(driver.clone(), token));
+        let context = context(instances);
+        context.bridges.keep(&Change::Present(fixtures::named("", "main"), fixtures::bridge("main", &["s0"])));
+        context.links.set("main", &[shard], &Client::new(secret, "ns"), &listeners);
+        let up = async {
+            while context.links.get(&fixtures::binding()).is_none_or(|link| link.look("").0 != LinkState::Up) {
+                listeners.bridges.notified().await;
+            }
+        };
+        tokio::time::timeout(SOON, up).await.expect("the link comes up");
+        context
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_answers_no_call_holds_a_few_workers_and_no_more() {
+        let driver = Scripted::default();
+        lock(&driver.0).hangs = true;
+        let instances = Arc::new(Instances::default());
+        let context = Arc::new(linked(&driver, &instances).await);
+        let turns = (0..=CALLS).map(|n| {
+            let mut going = fixtures::bound(Default::default());
+            (going.metadata.name, going.metadata.uid) = (Some(format!("n{n}")), Some(format!("uid-{n}")));
+            (going.spec.owner, going.metadata.deletion_timestamp) = (None, Some(Time(jiff::Timestamp::now())));
+            instances.note(&fixtures::key(&going), &going);
+            let key = fixtures::key(&going);
+            context.objects.keep(&Change::Present(key.clone(), going));
+            Box::pin(reconcile::turn(key, Arc::clone(&context)))
+        });
+        let first = futures::future::select_all(turns.collect::<Vec<_>>());
+        let (again, index, others) = tokio::time::timeout(SOON, first).await.expect("one of them holds no place");
+        assert!(again.is_some_and(|again| again < Duration::from_secs(2)), "{again:?}");
+        assert_eq!(instances.failure(&format!("uid-{index}"), BridgeCall::Delete), None, "nothing has failed");
+        assert_eq!(others.len(), CALLS);
     }
 }

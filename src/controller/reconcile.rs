@@ -60,8 +60,10 @@ async fn reconcile(instance: Arc<WhatsAppInstance>, context: &Context) -> Result
     };
     let outcome = match &result {
         Ok(None) => Outcome::Success,
-        // A lost race is part of the protocol, not an error to alert on.
-        Ok(_) | Err(ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken) => Outcome::RequeueAfter,
+        // A lost race and a busy shard are part of the protocol, not errors to alert on.
+        Ok(_) | Err(ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken | ReconcileError::Busy) => {
+            Outcome::RequeueAfter
+        }
         Err(_) => Outcome::Error,
     };
     context.metrics.ended(outcome, started.elapsed());
@@ -107,7 +109,9 @@ fn pause(instance: &WhatsAppInstance, error: &ReconcileError, context: &Context)
     let deadline = leaving.and_then(|since| since.saturating_add(context.deletion_deadline).ok());
     let pause = no_later(pause, deadline, now);
     match error {
-        ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken => tracing::debug!(%error, "again"),
+        ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken | ReconcileError::Busy => {
+            tracing::debug!(%error, "again");
+        }
         _ => tracing::warn!(%error, retry_in_ms = pause.as_millis(), "reconcile failed"),
     }
     Some(pause)

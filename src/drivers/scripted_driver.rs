@@ -20,6 +20,8 @@ pub struct Script {
     pub snapshot: Snapshot,
     /// What the next `put` answers; refused when there is nothing.
     pub put: Option<Session>,
+    /// Whether it answers neither `put` nor `delete`, for ever.
+    pub hangs: bool,
     /// Where each follower began: at a resume point, or with a snapshot.
     pub followed: Vec<Option<String>>,
     /// The way to the one who follows now.
@@ -39,6 +41,12 @@ impl PartialEq for Scripted {
 impl Eq for Scripted {}
 
 impl Scripted {
+    async fn may_answer(&self) {
+        if lock(&self.0).hangs {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Tells whoever follows; the update stands at `point`.
     pub fn tell(&self, point: &str, update: Update) {
         let script = lock(&self.0);
@@ -66,10 +74,12 @@ impl Driver for Scripted {
     }
 
     async fn put(&self, _session: &str, _wanted: &SessionSpec) -> Result<Session, BridgeError> {
+        self.may_answer().await;
         lock(&self.0).put.take().ok_or(BridgeError::NotFound)
     }
 
     async fn delete(&self, _session: &str, _unlink: bool) -> Result<Deletion, BridgeError> {
+        self.may_answer().await;
         Ok(Deletion::Gone)
     }
 }

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, core::Status};
-use tokio::sync::{Notify, mpsc::UnboundedSender};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use super::sessions::Sessions;
@@ -42,6 +42,9 @@ const FREE_RESTARTS: u32 = 2;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// For so long the API server fails to read a bridge's Secret before instances are told.
 const UNREAD: Duration = Duration::from_secs(30);
+/// Calls to one shard under way at once. A shard whose disk hangs answers none of them, and each holds one of the
+/// [`WORKERS`](crate::controller::WORKERS) that every other bridge needs too.
+pub const CALLS: usize = 8;
 /// A rotated token, and another authority, is picked up at least this often; a refused one at once.
 const TOKEN_CHECK: Duration = Duration::from_mins(10);
 
@@ -73,6 +76,7 @@ pub struct Link {
     endpoint: Endpoint,
     shared: Mutex<Shared>,
     again: Notify,
+    calls: Semaphore,
     stop: CancellationToken,
     listeners: Listeners,
 }
@@ -116,6 +120,7 @@ impl Link {
             endpoint,
             shared: Mutex::default(),
             again: Notify::new(),
+            calls: Semaphore::new(CALLS),
             stop: CancellationToken::new(),
             listeners,
         });
@@ -154,6 +159,12 @@ impl Link {
             total: shared.sessions.len(),
             strays: self.listeners.instances.strays(shared.sessions.ids(), &self.shard),
         }
+    }
+
+    /// A place for a call to the shard; none while as many as may be are under way. Whoever gets none comes back later
+    /// instead of waiting here.
+    pub fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.calls.try_acquire().ok()
     }
 
     /// States what is wanted of a session, and takes the answer for what the shard holds.
