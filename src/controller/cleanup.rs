@@ -8,10 +8,7 @@ use kube::{Resource, ResourceExt, runtime::events::Event};
 use super::{
     apply,
     context::Context,
-    decide::{
-        self, Farewell, Step, notices,
-        times::{after, until},
-    },
+    decide::{self, Farewell, Step, notices, times::until},
     error::{ReconcileError, TIME_LIMIT},
     observe::observe,
 };
@@ -45,8 +42,8 @@ const HANDOVER: Duration = Duration::from_millis(100);
 pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     let facts = observe(&instance, context);
     let now = facts.now;
-    let since = context.instances.leaving_since(&instance.uid().unwrap_or_default(), now);
-    let Farewell { status: show, step, recheck } = decide::farewell(&facts, since, context.deletion_deadline);
+    let leaving = context.instances.leaving(&instance.uid().unwrap_or_default(), now);
+    let Farewell { status: show, step, recheck } = decide::farewell(&facts, leaving, context.deletion_deadline);
     let mut instance = Arc::clone(&instance);
     if let Some(show) = show {
         instance = apply::write_status(&instance, &show, context).await?;
@@ -67,8 +64,8 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
             // One last try, for the keys at least; whether it works no longer matters.
             let last_try = tokio::time::timeout(LAST_TRY, apply::delete_session(&instance, false, context)).await;
             // Many may give up at the same moment on a bridge that answers, and none of them is to leave its keys behind.
-            let last_place = after(after(since, context.deletion_deadline), LAST_PLACE);
-            if matches!(last_try, Ok(Err(ReconcileError::Busy))) && now < last_place {
+            let may_wait = leaving.lasted < context.deletion_deadline.saturating_add(LAST_PLACE);
+            if may_wait && matches!(last_try, Ok(Err(ReconcileError::Busy))) {
                 return Err(ReconcileError::Busy);
             }
             let gone = matches!(last_try, Ok(Ok(Deletion::Gone)));

@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::{
+    decide::facts::Leaving,
     error::{InRow, ReconcileError},
     metrics::{PairingTimes, PhaseCounts},
 };
@@ -53,8 +54,8 @@ struct Entry {
     phase: Option<Phase>,
     /// Since when it has shown a code; none once it is connected, or the window has passed.
     code_since: Option<Instant>,
-    /// Since when this process has known that it is to go, by our clock.
-    leaving_since: Option<Timestamp>,
+    /// Since when this process has known that it is to go.
+    leaving_since: Option<(Timestamp, Instant)>,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
     failures: Option<Box<Failures>>,
 }
@@ -140,12 +141,15 @@ impl Instances {
         entry.binding.is_some()
     }
 
-    /// Since when this process could have tried to delete the session of an instance that is to go: since `now`, when it is
-    /// asked for the first time. The API server knows when the deletion was asked for, which may be while nobody was here
-    /// to carry it out, and by another clock.
-    pub fn leaving_since(&self, uid: &str, now: Timestamp) -> Timestamp {
+    /// For how long this process could have tried to delete the session of an instance that is to go: since `now`, when it
+    /// is asked for the first time. The API server knows when the deletion was asked for, which may be while nobody was
+    /// here to carry it out, and by another clock.
+    pub fn leaving(&self, uid: &str, now: Timestamp) -> Leaving {
         let mut entries = lock(&self.entries);
-        entries.by_uid.get_mut(uid).map_or(now, |entry| *entry.leaving_since.get_or_insert(now))
+        let known = entries.by_uid.get_mut(uid).map(|entry| *entry.leaving_since.get_or_insert((now, Instant::now())));
+        let (since, started) = known.unwrap_or_else(|| (now, Instant::now()));
+        let lasted = SignedDuration::try_from(started.elapsed()).unwrap_or(SignedDuration::MAX);
+        Leaving { since, lasted }
     }
 
     /// The last call to the bridge of this kind, if it failed and that means something.
@@ -320,10 +324,12 @@ mod tests {
         let asked_for = now - jiff::SignedDuration::from_hours(24);
         going.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(asked_for));
         let instances = knowing(&going);
-        assert_eq!(instances.leaving_since(UID, now), now);
+        assert_eq!(instances.leaving(UID, now).since, now);
         instances.note(&key(&going), &going);
-        let later = now + jiff::SignedDuration::from_secs(60);
-        assert_eq!(instances.leaving_since(UID, later), now, "it starts anew with every look");
+        // The clock was set, or the machine slept: no time in which anything could have been tried.
+        let later = instances.leaving(UID, now + jiff::SignedDuration::from_hours(1));
+        assert_eq!(later.since, now, "it starts anew with every look");
+        assert!(later.lasted < jiff::SignedDuration::from_mins(10), "{later:?}");
     }
 
     #[test]

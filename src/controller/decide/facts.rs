@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance},
@@ -24,6 +24,15 @@ impl BridgeFault {
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+}
+
+/// A deletion, for as long as this process could have carried it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// Since when, by the clock on the wall: for people to read.
+    pub since: Timestamp,
+    /// For how long, by a clock that nobody sets and that stands still while the machine does: for decisions.
+    pub lasted: SignedDuration,
 }
 
 /// What the owner's ledger says of an instance.

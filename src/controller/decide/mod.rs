@@ -16,9 +16,10 @@ use kube::ResourceExt;
 
 use self::{
     binding::Choice,
-    facts::{Acceptance, BridgeFault, Facts, LinkState},
+    facts::{Acceptance, BridgeFault, Facts, Leaving, LinkState},
     notices::Notice,
     status::{Next, Outlook},
+    times::after,
 };
 use crate::{
     api::{
@@ -156,18 +157,19 @@ fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
     }
 }
 
-/// Decides how a deletion goes on; `patience` counts from `since`, when this process could first have tried.
-pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -> Farewell {
+/// Decides how a deletion goes on that has lasted so long; after `patience` it gives up.
+pub fn farewell(facts: &Facts<'_>, leaving: Leaving, patience: SignedDuration) -> Farewell {
     let only = |step| Farewell { status: None, step, recheck: None };
     if facts.anothers || !has_finalizer(facts.instance) {
         return only(Step::Done);
     }
-    let until = since.saturating_add(patience).unwrap_or(Timestamp::MAX);
-    let is_over = facts.now >= until;
+    let left = patience.saturating_sub(leaving.lasted);
+    let is_over = !left.is_positive();
+    let recheck = Some(after(facts.now, left));
     if facts.binding().is_none() {
         let waits = facts.may_be_on_a_shard() && !is_over;
         return if waits {
-            Farewell { status: None, step: Step::Wait, recheck: Some(until) }
+            Farewell { status: None, step: Step::Wait, recheck }
         } else {
             only(Step::Release)
         };
@@ -184,11 +186,11 @@ pub fn farewell(facts: &Facts<'_>, since: Timestamp, patience: SignedDuration) -
         LinkState::Unknown => (Step::Wait, None),
         LinkState::Down(fault) => (Step::Wait, Some(fault)),
     };
-    let next = status::terminating(facts, since, until, fault);
+    let next = status::terminating(facts, leaving, patience, fault);
     // Whoever deletes goes by what the status says.
-    let next = next.map(|next| next.status).or_else(|| (!facts.binding_is_shown()).then(|| status::rebound(facts)));
+    let next = next.or_else(|| (!facts.binding_is_shown()).then(|| status::rebound(facts)));
     let changed = next.filter(|status| facts.instance.status.as_ref() != Some(status));
-    Farewell { status: changed.map(Box::new), step, recheck: Some(until) }
+    Farewell { status: changed.map(Box::new), step, recheck }
 }
 
 /// What the bridge should be told about an instance. The refresh annotation's value names the pairing window; without one

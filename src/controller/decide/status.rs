@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{
-    facts::{BridgeFault, Facts},
+    facts::{BridgeFault, Facts, Leaving},
     readings::{self, Reading},
     times::{after, seconds},
 };
@@ -81,15 +81,18 @@ pub fn rejected(facts: &Facts<'_>, denial: &Denial) -> WhatsAppInstanceStatus {
 }
 
 /// The status of an instance whose deletion takes long enough to be seen; `None` while it is quick.
-pub fn terminating(facts: &Facts<'_>, since: Timestamp, until: Timestamp, fault: Option<&BridgeFault>) -> Option<Next> {
-    let seen_from = after(since, QUICK_DELETION);
-    if fault.is_none() && facts.now < seen_from {
+pub fn terminating(
+    facts: &Facts<'_>,
+    leaving: Leaving,
+    patience: SignedDuration,
+    fault: Option<&BridgeFault>,
+) -> Option<WhatsAppInstanceStatus> {
+    if fault.is_none() && leaving.lasted < QUICK_DELETION {
         return None;
     }
     let old = facts.instance.status.clone().unwrap_or_default();
-    let reading = readings::terminating(&old, until, fault);
-    let status = WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) };
-    Some(Next { status, recheck: Some(until) })
+    let reading = readings::terminating(&old, after(leaving.since, patience), fault);
+    Some(WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) })
 }
 
 /// The status there is, with the binding that it lost.

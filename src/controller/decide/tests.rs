@@ -6,9 +6,9 @@ use kube::ResourceExt;
 use proptest::prelude::*;
 
 use super::{
-    Plan, Step, binding, decide,
-    facts::{Acceptance, BridgeFault, Facts, LinkState},
-    farewell, notices, session_spec,
+    Farewell, Plan, Step, binding, decide,
+    facts::{Acceptance, BridgeFault, Facts, Leaving, LinkState},
+    notices, session_spec,
 };
 use crate::controller::fixtures::{self, bound, candidate, default_bridge, facts, instance, now, session};
 use crate::{
@@ -58,6 +58,11 @@ fn a_bridge_that_answers_the_last_moment_there_is_panics_nothing() {
         lost.link = LinkState::Unknown;
         decide(&lost);
     }
+}
+
+/// How a deletion goes on that was seen first at the moment most tests happen at.
+fn farewell(facts: &Facts<'_>, patience: SignedDuration) -> Farewell {
+    super::farewell(facts, Leaving { since: now(), lasted: facts.now.duration_since(now()) }, patience)
 }
 
 fn status(instance: &WhatsAppInstance) -> &WhatsAppInstanceStatus {
@@ -619,27 +624,41 @@ fn deletion_waits_for_the_bridge_until_the_deadline_and_then_gives_up() {
     let object = reported(session(SessionPhase::Connected));
     let patience = SignedDuration::from_mins(10);
     let gone = Facts { link: down(), ..facts(&object, None) };
-    let plan = farewell(&gone, now(), patience);
+    let plan = farewell(&gone, patience);
     assert_eq!(plan.step, Step::Wait);
     let shown = plan.status.unwrap();
     assert_eq!((shown.phase, plan.recheck), (Some(Phase::Terminating), Some(now() + patience)));
     let ready = shown.conditions.iter().find(|condition| condition.type_ == conditions::READY).unwrap();
     assert!(ready.message.contains("until 2027-01-15T08:10:00Z"), "{}", ready.message);
     let late = Facts { now: now() + patience, ..gone };
-    assert_eq!(farewell(&late, now(), patience).step, Step::GiveUp);
+    assert_eq!(farewell(&late, patience).step, Step::GiveUp);
     assert!(notices::gave_up().note.contains("may still be linked"));
+}
+
+#[test]
+fn a_clock_that_is_set_neither_ends_the_patience_with_a_deletion_nor_prolongs_it() {
+    let object = reported(session(SessionPhase::Connected));
+    let patience = SignedDuration::from_mins(10);
+    let at = |clock, lasted| {
+        let facts = Facts { now: now() + clock, link: down(), ..facts(&object, None) };
+        let plan = super::farewell(&facts, Leaving { since: now(), lasted }, patience);
+        (plan.step, plan.recheck.map(|at| at.duration_since(facts.now)))
+    };
+    let minute = SignedDuration::from_mins(1);
+    assert_eq!(at(SignedDuration::from_hours(1), minute), (Step::Wait, Some(SignedDuration::from_mins(9))));
+    assert_eq!(at(SignedDuration::from_hours(-1), patience).0, Step::GiveUp);
 }
 
 #[test]
 fn a_quick_deletion_writes_no_status_and_says_what_the_policy_wants() {
     let mut object = reported(session(SessionPhase::Connected));
     let patience = SignedDuration::from_mins(10);
-    let plan = farewell(&facts(&object, None), now(), patience);
+    let plan = farewell(&facts(&object, None), patience);
     assert_eq!((plan.step, plan.status), (Step::Delete { unlink: true }, None));
     object.spec.deletion_policy = DeletionPolicy::Forget;
-    assert_eq!(farewell(&facts(&object, None), now(), patience).step, Step::Delete { unlink: false });
+    assert_eq!(farewell(&facts(&object, None), patience).step, Step::Delete { unlink: false });
     let slow = Facts { now: now() + SignedDuration::from_secs(6), ..facts(&object, None) };
-    assert_eq!(farewell(&slow, now(), patience).status.unwrap().phase, Some(Phase::Terminating));
+    assert_eq!(farewell(&slow, patience).status.unwrap().phase, Some(Phase::Terminating));
 }
 
 #[test]
@@ -651,7 +670,7 @@ fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
     let full = vec![candidate(default_bridge("main", &["s0"]), &[("s0", 1000)])];
     let plan = decide(&Facts { candidates: full, ..known() });
     assert_eq!((plan.bind, plan.status.unwrap().bridge), (None, Some(fixtures::binding())));
-    let plan = farewell(&known(), now(), SignedDuration::from_mins(10));
+    let plan = farewell(&known(), SignedDuration::from_mins(10));
     assert_eq!((plan.step, plan.status.unwrap().bridge), (Step::Delete { unlink: true }, Some(fixtures::binding())));
     // Everything is gone from it, and no shard has been listed yet.
     object.status = None;
@@ -660,8 +679,8 @@ fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
     let unknown = Facts { candidates: vec![unlisted], ..facts(&object, None) };
     assert_eq!(decide(&unknown), Plan::default());
     let patience = SignedDuration::from_mins(10);
-    assert_eq!(farewell(&unknown, now(), patience).step, Step::Wait);
-    assert_eq!(farewell(&Facts { now: now() + patience, ..unknown.clone() }, now(), patience).step, Step::Release);
+    assert_eq!(farewell(&unknown, patience).step, Step::Wait);
+    assert_eq!(farewell(&Facts { now: now() + patience, ..unknown.clone() }, patience).step, Step::Release);
     // What nothing was begun for waits for nobody.
     let fresh = instance();
     assert!(decide(&Facts { instance: &fresh, ..unknown }).bind.is_some());
@@ -682,7 +701,7 @@ fn an_instance_of_another_operators_bridge_is_left_alone() {
     let object = reported(session(SessionPhase::Connected));
     let theirs = Facts { anothers: true, link: down(), ..facts(&object, None) };
     assert_eq!(decide(&theirs), Plan::default());
-    let plan = farewell(&Facts { now: now() + SignedDuration::from_hours(1), ..theirs }, now(), SignedDuration::ZERO);
+    let plan = farewell(&Facts { now: now() + SignedDuration::from_hours(1), ..theirs }, SignedDuration::ZERO);
     assert_eq!((plan.step, plan.status), (Step::Done, None));
 
     let is_anothers = |object: &WhatsAppInstance, bound: Option<&str>, default: Option<&str>| {
@@ -707,9 +726,9 @@ fn an_instance_of_another_operators_bridge_is_left_alone() {
 #[test]
 fn what_was_never_bound_or_is_not_ours_just_goes() {
     let mut object = instance();
-    assert_eq!(farewell(&facts(&object, None), now(), SignedDuration::ZERO).step, Step::Done);
+    assert_eq!(farewell(&facts(&object, None), SignedDuration::ZERO).step, Step::Done);
     object.finalizers_mut().push(labels::FINALIZER.into());
-    assert_eq!(farewell(&facts(&object, None), now(), SignedDuration::ZERO).step, Step::Release);
+    assert_eq!(farewell(&facts(&object, None), SignedDuration::ZERO).step, Step::Release);
 }
 
 fn any_phase() -> impl Strategy<Value = SessionPhase> {
