@@ -81,7 +81,13 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
         None => Err(BridgeError::Unreachable { cause: "there is no link to the shard".into() }),
         Some(link) => {
             let _place = link.place().ok_or(ReconcileError::Busy)?;
-            link.delete(drivers::session_id(&uid), unlink).await
+            let had = link.had(drivers::session_id(&uid));
+            let outcome = link.delete(drivers::session_id(&uid), unlink).await;
+            // Gone is also what a bridge answers that never had it.
+            if matches!(outcome, Ok(Deletion::UnderWay)) || (had && outcome.is_ok()) {
+                context.instances.met(&uid);
+            }
+            outcome
         }
     };
     context.instances.called(&uid, BridgeCall::Delete, outcome.as_ref().err().cloned());

@@ -8,7 +8,12 @@ use kube::{Resource, ResourceExt, runtime::events::Event};
 use super::{
     apply,
     context::Context,
-    decide::{self, Farewell, Step, notices, times::until},
+    decide::{
+        self, Farewell, Step,
+        notices::{self, Notice},
+        status,
+        times::until,
+    },
     error::{ReconcileError, TIME_LIMIT},
     observe::observe,
 };
@@ -57,7 +62,13 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
         Step::Release => finish(&instance, context).await,
         Step::Wait => Ok(Some(wait)),
         Step::Delete { unlink } => match apply::delete_session(&instance, unlink, context).await? {
-            Deletion::Gone => finish(&instance, context).await,
+            Deletion::Gone => {
+                let met = context.instances.was_met(&instance.uid().unwrap_or_default());
+                if unlink && !met && status::is_linked(&instance) {
+                    tell(&notices::nothing_to_unlink(), &instance, context).await;
+                }
+                finish(&instance, context).await
+            }
             Deletion::UnderWay => Ok(Some(wait)),
         },
         Step::GiveUp => {
@@ -70,20 +81,19 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
             }
             let gone = matches!(last_try, Ok(Ok(Deletion::Gone)));
             tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
-            tell_of_giving_up(&instance, context).await;
+            tell(&notices::gave_up(), &instance, context).await;
             finish(&instance, context).await
         }
     }
 }
 
 /// Told twice: on the instance, whose namespace may be going too and then takes no Events any more, and on its bridge.
-async fn tell_of_giving_up(instance: &WhatsAppInstance, context: &Context) {
+async fn tell(notice: &Notice, instance: &WhatsAppInstance, context: &Context) {
     let about = instance.object_ref(&());
-    context.events.tell_first((&notices::gave_up()).into(), about.clone(), TELLING).await;
+    context.events.tell_first(notice.into(), about.clone(), TELLING).await;
     let bound = instance.status.as_ref().and_then(|status| status.bridge.as_ref());
     if let Some(bridge) = bound.and_then(|bound| context.bridges.named(&bound.name)) {
-        let notice = notices::gave_up_on(&InstanceRef::of(instance));
-        let event = Event { secondary: Some(about), ..Event::from(&notice) };
+        let event = Event { secondary: Some(about), ..Event::from(&notice.of(&InstanceRef::of(instance))) };
         context.events.tell_first(event, bridge.object_ref(&()), TELLING).await;
     }
 }

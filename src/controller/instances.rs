@@ -56,6 +56,8 @@ struct Entry {
     code_since: Option<Instant>,
     /// Since when this process has known that it is to go.
     leaving_since: Option<(Timestamp, Instant)>,
+    /// Since then its bridge has shown that it had the session.
+    met: bool,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
     failures: Option<Box<Failures>>,
 }
@@ -100,8 +102,8 @@ impl Instances {
         let binding = binding.map(|binding| entries.shared(binding));
         let known = entries.by_uid.remove(&uid);
         let fresh = known.is_none();
-        let (old_binding, reserved, old_phase, code_since, leaving_since, failures) = known
-            .map(|it| (it.binding, it.reserved, it.phase, it.code_since, it.leaving_since, it.failures))
+        let (old_binding, reserved, old_phase, code_since, leaving_since, met, failures) = known
+            .map(|it| (it.binding, it.reserved, it.phase, it.code_since, it.leaving_since, it.met, it.failures))
             .unwrap_or_default();
         let code_since = self.code_since(fresh, code_since, phase);
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
@@ -112,7 +114,7 @@ impl Instances {
         }
         self.phases.change(old_phase, phase);
         let key = Key::clone(key);
-        entries.by_uid.insert(uid, Entry { key, binding, reserved, phase, code_since, leaving_since, failures });
+        entries.by_uid.insert(uid, Entry { key, binding, reserved, phase, code_since, leaving_since, met, failures });
         fresh
     }
 
@@ -150,6 +152,18 @@ impl Instances {
         let (since, started) = known.unwrap_or_else(|| (now, Instant::now()));
         let lasted = SignedDuration::try_from(started.elapsed()).unwrap_or(SignedDuration::MAX);
         Leaving { since, lasted }
+    }
+
+    /// The bridge has shown that it had the session that it is to delete.
+    pub fn met(&self, uid: &str) {
+        if let Some(entry) = lock(&self.entries).by_uid.get_mut(uid) {
+            entry.met = true;
+        }
+    }
+
+    /// Whether it ever did, since the instance is to go.
+    pub fn was_met(&self, uid: &str) -> bool {
+        lock(&self.entries).by_uid.get(uid).is_some_and(|entry| entry.met)
     }
 
     /// The last call to the bridge of this kind, if it failed and that means something.

@@ -266,8 +266,9 @@ mod tests {
     use super::*;
     use crate::{
         api::SecretKeyRef,
+        bridge_api::SessionPhase,
         controller::{bridges::link::CALLS, decide::facts::LinkState, instances::BridgeCall},
-        drivers::{Endpoint, scripted_driver::Scripted},
+        drivers::{Endpoint, Update, scripted_driver::Scripted},
         platform::{lock, metrics::Metrics},
     };
 
@@ -326,6 +327,27 @@ mod tests {
         };
         tokio::time::timeout(SOON, up).await.expect("the link comes up");
         context
+    }
+
+    #[tokio::test]
+    async fn a_bridge_has_met_only_what_it_showed() {
+        let driver = Scripted::default();
+        let instances = Arc::new(Instances::default());
+        let context = linked(&driver, &instances).await;
+        let mut going = fixtures::bound(Default::default());
+        going.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::now()));
+        instances.note(&fixtures::key(&going), &going);
+        // An empty bridge says gone as well.
+        assert!(apply::delete_session(&going, true, &context).await.is_ok());
+        assert!(!instances.was_met(fixtures::UID));
+        let session = Box::new(fixtures::session(SessionPhase::Connected));
+        driver.tell("one", Update::Session(session));
+        let link = context.links.get(&fixtures::binding()).unwrap();
+        while !link.had(fixtures::UID) {
+            tokio::task::yield_now().await;
+        }
+        assert!(apply::delete_session(&going, true, &context).await.is_ok());
+        assert!(instances.was_met(fixtures::UID));
     }
 
     #[tokio::test]

@@ -1,6 +1,9 @@
 //! Deleting removes the device, the keys and the object, and never hangs a namespace.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use axum::http::Method;
 use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
@@ -164,15 +167,42 @@ async fn what_cannot_be_read_is_deleted_and_unlinked_all_the_same() {
     assert!(world.operator.log().contains("does not fit this version's schema"));
 }
 
-/// What the Warning Event about this object says; nothing when there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_finds_an_empty_bridge_tells_that_the_device_may_still_be_linked() {
+    let phone = "+15550100028";
+    let mut world = World::start("delete-empty").await;
+    world.connected("sales", phone).await;
+    world.bridge.kill();
+    world.delete("sales").await;
+    world.history.until_phase("sales", Phase::Terminating, SOON).await;
+    // Its node is gone, and the volume with it.
+    let volume = world.dir.join("bridge");
+    fs::remove_dir_all(&volume).unwrap();
+    fs::create_dir(&volume).unwrap();
+    world.restart_bridge().await;
+    world.history.until_gone("sales", SOON).await;
+    for (namespace, kind) in [(world.name.as_str(), "WhatsAppInstance"), ("default", "WhatsAppBridge")] {
+        let name = if kind == "WhatsAppBridge" { world.name.as_str() } else { "sales" };
+        let note = warning(&world, namespace, kind, name, "SessionLost").await;
+        assert!(note.contains("may still be linked"), "{kind}: {note:?}");
+        assert!(!note.contains(phone.trim_start_matches('+')));
+    }
+    assert_eq!(world.whatsapp.devices().await.len(), 1, "which is the truth");
+}
+
+/// What the Warning Event about a deletion that was given up says; nothing when there is none.
 async fn gave_up(world: &World, namespace: &str, kind: &str, name: &str) -> String {
+    warning(world, namespace, kind, name, "UnlinkGaveUp").await
+}
+
+/// What the Warning Event of this reason about this object says; nothing when there is none.
+async fn warning(world: &World, namespace: &str, kind: &str, name: &str, reason: &str) -> String {
     let events: Api<Event> = Api::namespaced(world.client.clone(), namespace);
     let about = |event: &Event| {
         let regarding = event.regarding.clone().unwrap_or_default();
         regarding.kind.as_deref() == Some(kind) && regarding.name.as_deref() == Some(name)
     };
-    let warns =
-        |event: &Event| event.type_.as_deref() == Some("Warning") && event.reason.as_deref() == Some("UnlinkGaveUp");
+    let warns = |event: &Event| event.type_.as_deref() == Some("Warning") && event.reason.as_deref() == Some(reason);
     let found = events.list(&ListParams::default()).await.unwrap().items;
     found.into_iter().find(|event| about(event) && warns(event)).and_then(|event| event.note).unwrap_or_default()
 }

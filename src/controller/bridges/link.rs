@@ -139,6 +139,11 @@ impl Link {
         (shared.state.clone(), session)
     }
 
+    /// Whether the shard has shown that it has this session, or had it until its end.
+    pub fn had(&self, id: &str) -> bool {
+        lock(&self.shared).sessions.had(id)
+    }
+
     /// What the bridge can do, as far as is known.
     pub fn capabilities(&self) -> Capabilities {
         lock(&self.shared).info.as_ref().map(|info| info.capabilities.clone()).unwrap_or_default()

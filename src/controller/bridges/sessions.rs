@@ -52,6 +52,12 @@ impl Sessions {
         self.by_id.contains_key(id)
     }
 
+    /// Whether the bridge has shown that it has a session with this id, or had: it is here, or the bridge told of its end.
+    /// One that a new list no longer names is as good as never seen: it may be the list of another volume.
+    pub fn had(&self, id: &str) -> bool {
+        self.holds(id) || self.gone.iter().any(|(gone, _)| gone == id)
+    }
+
     /// The ids.
     pub fn ids(&self) -> impl Iterator<Item = &String> {
         self.by_id.keys()
@@ -210,6 +216,10 @@ mod tests {
         assert_eq!(sessions.replace(list(vec![known], &["new"]), now), [fixtures::UID]);
         assert!(!sessions.is_unreadable(fixtures::UID) && sessions.get(fixtures::UID).is_some());
         assert!(sessions.remove("new") && !sessions.is_unreadable("new"));
+        // The bridge told of this end; of what is only missing in a list it told nothing.
+        assert!(sessions.had("new") && sessions.had(fixtures::UID));
+        sessions.replace(list(vec![], &[]), now);
+        assert!(!sessions.had(fixtures::UID));
     }
 
     #[test]

@@ -67,11 +67,21 @@ pub fn gave_up() -> Notice {
     }
 }
 
-/// The same, for those who look after the bridge.
-pub fn gave_up_on(instance: &InstanceRef) -> Notice {
-    let note = format!(
-        "The deletion of WhatsAppInstance {instance} was not confirmed in time and went on without unlinking. The device may \
-         still be linked: have it removed on the phone under Linked devices."
-    );
-    Notice { note, ..gave_up() }
+/// A bridge that answered had no session to unlink: its volume is gone or older, or it is another bridge.
+pub fn nothing_to_unlink() -> Notice {
+    Notice {
+        warning: true,
+        reason: reason::SESSION_LOST.into(),
+        action: "Unlink",
+        note: "The bridge no longer had this session when it was to be deleted, and so could not unlink the device. It may \
+               still be linked: remove it on the phone under Linked devices."
+            .into(),
+    }
+}
+
+impl Notice {
+    /// The same, for those who look after the bridge.
+    pub fn of(&self, instance: &InstanceRef) -> Self {
+        Self { note: format!("WhatsAppInstance {instance} was deleted. {}", self.note), ..self.clone() }
+    }
 }

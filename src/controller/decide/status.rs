@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     api::{
-        BridgeBinding, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus, WhatsAppInstanceStatus,
+        BridgeBinding, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus, WhatsAppInstance,
+        WhatsAppInstanceStatus,
         conditions::{self, reason},
     },
     bridge_api::{Open, Session, SessionPhase, SessionReason},
@@ -150,6 +151,11 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
         }
         Outlook::Unbound(_) | Outlook::Unusable(_) => None,
     }
+}
+
+/// Whether a device is linked to the session of this instance, as far as its status knows.
+pub fn is_linked(instance: &WhatsAppInstance) -> bool {
+    instance.status.as_ref().is_some_and(|status| status.true_because(conditions::PAIRED).is_some())
 }
 
 /// Whether the status claims a linked device.
