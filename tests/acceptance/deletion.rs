@@ -168,6 +168,23 @@ async fn what_cannot_be_read_is_deleted_and_unlinked_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_foreign_finalizer_holds_is_not_called_ready() {
+    let world = World::start("delete-held").await;
+    world.connected("sales", "+15550100029").await;
+    let finalizers = |wanted: serde_json::Value| Patch::Merge(json!({ "metadata": { "finalizers": wanted } }));
+    let held = finalizers(json!([labels::FINALIZER, "example.com/hold"]));
+    world.instances().patch("sales", &PatchParams::default(), &held).await.unwrap();
+    world.delete("sales").await;
+    let let_go = |i: &WhatsAppInstance| !i.metadata.finalizers.iter().flatten().any(|f| f == labels::FINALIZER);
+    let ended = |i: &WhatsAppInstance| let_go(i) && i.phase() == Some(Phase::Terminating) && i.condition("Ready") == "False";
+    let instance = world.history.until("sales", "let go and not ready", SOON, ended).await;
+    assert!(instance.status.unwrap().phone_number.is_none() && world.whatsapp.devices().await.is_empty());
+    let released = finalizers(json!([]));
+    world.instances().patch("sales", &PatchParams::default(), &released).await.unwrap();
+    world.history.until_gone("sales", SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_finds_an_empty_bridge_tells_that_the_device_may_still_be_linked() {
     let phone = "+15550100028";
     let mut world = World::start("delete-empty").await;

@@ -160,8 +160,15 @@ fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
 /// Decides how a deletion goes on that has lasted so long; after `patience` it gives up.
 pub fn farewell(facts: &Facts<'_>, leaving: Leaving, patience: SignedDuration) -> Farewell {
     let only = |step| Farewell { status: None, step, recheck: None };
-    if facts.anothers || !has_finalizer(facts.instance) {
+    if facts.anothers {
         return only(Step::Done);
+    }
+    if !has_finalizer(facts.instance) {
+        // One that nothing holds any more is as good as gone.
+        let stays = !facts.instance.finalizers().is_empty() && facts.instance.status.is_some();
+        let status = stays.then(|| Box::new(status::ended(facts)));
+        let changed = status.filter(|status| facts.instance.status.as_ref() != Some(&**status));
+        return Farewell { status: changed, ..only(Step::Done) };
     }
     let left = patience.saturating_sub(leaving.lasted);
     let is_over = !left.is_positive();

@@ -146,6 +146,22 @@ pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, fault: Option
     }
 }
 
+/// Let go by this operator, and held by these finalizers of others.
+pub fn ended(old: &WhatsAppInstanceStatus, holders: &[String]) -> Reading {
+    let text = format!(
+        "Being deleted: there is no session any more. The object stays until its other finalizers are removed: {}.",
+        holders.join(", ")
+    );
+    let no = || Finding::new("False", reason::TERMINATING, &*text);
+    Reading {
+        phase: Phase::Terminating,
+        bridge: kept(old, kinds::BRIDGE_AVAILABLE).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
+        paired: no(),
+        connected: no(),
+        limited: Some(no()),
+    }
+}
+
 /// The bridge knows the session. `lost`: it replaces one whose keys the bridge lost, and no device is linked to it yet.
 pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
     use SessionPhase as P;

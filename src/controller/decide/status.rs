@@ -96,6 +96,22 @@ pub fn terminating(
     Some(WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) })
 }
 
+/// The status of an instance that this operator has let go, for as long as others hold the object: nothing of it is in use.
+pub fn ended(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
+    let old = facts.instance.status.clone().unwrap_or_default();
+    let reading = readings::ended(&old, facts.instance.finalizers());
+    WhatsAppInstanceStatus {
+        primary: false,
+        phone_number: None,
+        push_name: None,
+        connected_at: None,
+        restriction: None,
+        qr: None,
+        pairing_code: None,
+        ..assemble(facts, &old, &reading)
+    }
+}
+
 /// The status there is, with the binding that it lost.
 pub fn rebound(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
     let old = facts.instance.status.clone().unwrap_or_default();

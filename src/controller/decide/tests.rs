@@ -662,6 +662,30 @@ fn a_quick_deletion_writes_no_status_and_says_what_the_policy_wants() {
 }
 
 #[test]
+fn what_others_hold_after_its_session_is_deleted_is_no_longer_ready() {
+    let mut object = reported(session(SessionPhase::Connected));
+    object.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+    let held = |object: &WhatsAppInstance| {
+        let plan = farewell(&Facts { primary: true, ..facts(object, None) }, SignedDuration::ZERO);
+        assert_eq!((plan.step, plan.recheck), (Step::Done, None));
+        plan.status
+    };
+    let ended = held(&object).unwrap();
+    assert_eq!((ended.phase, ended.primary, &ended.phone_number), (Some(Phase::Terminating), false, &None));
+    for kind in [conditions::READY, conditions::PAIRED, conditions::CONNECTED] {
+        assert_eq!(condition(&ended, kind), ("False", reason::TERMINATING));
+    }
+    let ready = ended.conditions.iter().find(|condition| condition.type_ == conditions::READY).unwrap();
+    assert!(ready.message.contains("example.com/hold"), "{}", ready.message);
+    assert_eq!(ended.bridge, Some(fixtures::binding()), "a binding stays");
+    object.status = Some(*ended);
+    assert_eq!(held(&object), None, "told once");
+    object.metadata.finalizers = None;
+    object.status.as_mut().unwrap().phase = Some(Phase::Connected);
+    assert_eq!(held(&object), None, "it is gone already");
+}
+
+#[test]
 fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
     let mut object = reported(session(SessionPhase::Connected));
     object.status.as_mut().unwrap().bridge = None;
