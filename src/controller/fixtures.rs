@@ -89,6 +89,7 @@ pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_>
         link: LinkState::Up,
         capabilities: [Capability::Presence].into_iter().collect(),
         session_since: session.as_ref().map_or(now(), |session| session.phase_since),
+        code_since: now(),
         session: session.map(Into::into),
         failure: None,
         now: now(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::{
+    bridges::sessions::Seen,
     context::Context,
     decide::{
         binding,
@@ -33,7 +34,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let unbound = bound.is_none();
     let call = if instance.metadata.deletion_timestamp.is_some() { BridgeCall::Delete } else { BridgeCall::Put };
     let (acceptance, primary) = context.owners.acceptance(instance);
-    let (session, session_since) = session.map_or((None, now), |(session, since)| (Some(session), since));
+    let (session_since, code_since) = session.as_ref().map_or((now, now), |seen| (seen.since, seen.code_since));
     Facts {
         instance,
         anothers: is_anothers(instance, bound, context),
@@ -46,8 +47,9 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
             std::collections::BTreeMap::default()
         },
         link,
-        session,
+        session: session.map(|seen| seen.session),
         session_since,
+        code_since,
         capabilities: link_itself.map(|link| link.capabilities()).unwrap_or_default(),
         failure: context.instances.failure(&uid, call).or_else(|| unreadable.then_some(BridgeError::Unreadable)),
         now,
@@ -72,8 +74,6 @@ fn is_anothers(instance: &WhatsAppInstance, bound: Option<&BridgeBinding>, conte
     let exists = |name: &str| all.named(name).is_some();
     binding::is_anothers(instance, bound, exists, |name| context.bridges.named(name).is_some(), default)
 }
-
-type Seen = (Arc<crate::bridge_api::Session>, jiff::Timestamp);
 
 fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
     let BridgeBinding { name, shard } = bound;

@@ -14,10 +14,10 @@ use kube::{Api, Client, core::Status};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
-use super::sessions::Sessions;
+use super::sessions::{Seen, Sessions};
 use crate::{
     api::{BridgeBinding, SecretKeyRef, conditions::reason},
-    bridge_api::{BridgeError, Capabilities, Deletion, Info, Session, SessionSpec},
+    bridge_api::{BridgeError, Capabilities, Deletion, Info, SessionSpec},
     controller::{
         decide::facts::{BridgeFault, LinkState},
         instances::{Instances, Strays},
@@ -133,7 +133,7 @@ impl Link {
     }
 
     /// How the link stands, and the session with this id if the shard lists it.
-    pub fn look(&self, id: &str) -> (LinkState, Option<(Arc<Session>, Timestamp)>) {
+    pub fn look(&self, id: &str) -> (LinkState, Option<Seen>) {
         let shared = lock(&self.shared);
         let session = (shared.state == LinkState::Up).then(|| shared.sessions.get(id)).flatten();
         (shared.state.clone(), session)

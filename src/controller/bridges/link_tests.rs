@@ -90,7 +90,7 @@ impl World {
             loop {
                 let changed = self.listeners.bridges.notified();
                 let (state, session) = self.links.get(&fixtures::binding()).unwrap().look(fixtures::UID);
-                if wanted(&state, session.as_ref().map(|(session, _)| &**session)) {
+                if wanted(&state, session.as_ref().map(|seen| &*seen.session)) {
                     return;
                 }
                 // Changes of a known session are told to the queue only.

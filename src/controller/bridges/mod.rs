@@ -3,7 +3,7 @@
 pub mod link;
 #[cfg(test)]
 mod link_tests;
-mod sessions;
+pub mod sessions;
 mod status;
 
 use std::{

@@ -13,11 +13,24 @@ use crate::{
     platform::packed::{Packed, Packer},
 };
 
+/// A session as it was last told of.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Since when it has been in its phase: by the bridge's clock, or since we first saw it there, so that a bridge whose
+    /// clock runs ahead cannot keep a state new for ever.
+    pub since: Timestamp,
+    /// Since when it has shown the code that it shows, by our clock.
+    pub code_since: Timestamp,
+}
+
 #[derive(Debug)]
 struct Known {
     /// `None`: the bridge has it, and tells of it in a way that cannot be read.
     session: Option<Packed<Session>>,
     since: Timestamp,
+    code_since: Timestamp,
     revision: u64,
 }
 
@@ -35,11 +48,10 @@ pub struct Sessions {
 const REMEMBERED: usize = 256;
 
 impl Sessions {
-    /// The session, and since when it has been in its phase: by the bridge's clock, or since we first saw it there, so
-    /// that a bridge whose clock runs ahead cannot keep a state new for ever.
-    pub fn get(&self, id: &str) -> Option<(Arc<Session>, Timestamp)> {
-        let known = self.by_id.get(id)?;
-        Some((Arc::new(known.session.as_ref()?.value()?), known.since))
+    /// The session.
+    pub fn get(&self, id: &str) -> Option<Seen> {
+        let Known { session, since, code_since, .. } = self.by_id.get(id)?;
+        Some(Seen { session: Arc::new(session.as_ref()?.value()?), since: *since, code_since: *code_since })
     }
 
     /// Whether the bridge has a session with this id that cannot be read.
@@ -77,12 +89,18 @@ impl Sessions {
     pub fn insert(&mut self, session: Session, now: Timestamp) -> bool {
         self.revision += 1;
         let fresh = !self.by_id.contains_key(&session.id);
-        let since = match self.get(&session.id) {
-            Some((known, since)) if (&known.phase, known.phase_since) == (&session.phase, session.phase_since) => since,
-            _ => session.phase_since.min(now),
-        };
+        let before = self.get(&session.id);
+        let same_phase = before.as_ref().filter(|before| {
+            (&before.session.phase, before.session.phase_since) == (&session.phase, session.phase_since)
+        });
+        let since = same_phase.map_or(session.phase_since.min(now), |before| before.since);
+        let same_code = before.as_ref().filter(|before| {
+            (&before.session.qr, &before.session.pairing_code) == (&session.qr, &session.pairing_code)
+        });
+        let code_since = same_code.map_or(now, |before| before.code_since);
         if let Some(packed) = self.packer.pack(&session) {
-            self.by_id.insert(session.id, Known { session: Some(packed), since, revision: self.revision });
+            let known = Known { session: Some(packed), since, code_since, revision: self.revision };
+            self.by_id.insert(session.id, known);
         }
         fresh
     }
@@ -90,7 +108,7 @@ impl Sessions {
     /// A session as an event shows it that cannot be read. Returns whether it is new here.
     pub fn insert_unreadable(&mut self, id: String, now: Timestamp) -> bool {
         self.revision += 1;
-        let unreadable = Known { session: None, since: now, revision: self.revision };
+        let unreadable = Known { session: None, since: now, code_since: now, revision: self.revision };
         self.by_id.insert(id, unreadable).is_none()
     }
 
@@ -154,9 +172,9 @@ mod tests {
         let before = sessions.revision();
         sessions.insert(fixtures::session(SessionPhase::AwaitingPairing), now);
         assert!(!sessions.insert_answer(fixtures::session(SessionPhase::Opening), before, now));
-        assert_eq!(sessions.get(fixtures::UID).unwrap().0.phase, SessionPhase::AwaitingPairing);
+        assert_eq!(sessions.get(fixtures::UID).unwrap().session.phase, SessionPhase::AwaitingPairing);
         sessions.insert_answer(fixtures::session(SessionPhase::Stopped), sessions.revision(), now);
-        assert_eq!(sessions.get(fixtures::UID).unwrap().0.phase, SessionPhase::Stopped);
+        assert_eq!(sessions.get(fixtures::UID).unwrap().session.phase, SessionPhase::Stopped);
     }
 
     #[test]
@@ -232,6 +250,20 @@ mod tests {
         };
         sessions.insert(ahead.clone(), now);
         sessions.insert(ahead, now + jiff::SignedDuration::from_secs(60));
-        assert_eq!(sessions.get(fixtures::UID).unwrap().1, now);
+        assert_eq!(sessions.get(fixtures::UID).unwrap().since, now);
+    }
+
+    #[test]
+    fn each_code_has_a_time_at_which_it_was_first_seen() {
+        let at = |seconds| Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(seconds);
+        let showing =
+            |attempt| Session { qr: Some(fixtures::qr(attempt)), ..fixtures::session(SessionPhase::AwaitingPairing) };
+        let mut sessions = Sessions::default();
+        for (attempt, now, seen) in [(1, 1, 1), (1, 7, 1), (2, 20, 20)] {
+            sessions.insert(showing(attempt), at(now));
+            assert_eq!(sessions.get(fixtures::UID).unwrap().code_since, at(seen));
+        }
+        sessions.replace(Snapshot { sessions: vec![showing(2)], unreadable: Vec::new() }, at(30));
+        assert_eq!(sessions.get(fixtures::UID).unwrap().code_since, at(20));
     }
 }

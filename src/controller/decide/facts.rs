@@ -105,6 +105,8 @@ pub struct Facts<'a> {
     pub session: Option<std::sync::Arc<Session>>,
     /// Since when, by our clock or the bridge's, whichever is earlier, the session has been in its phase.
     pub session_since: Timestamp,
+    /// Since when, by our clock, it has shown the code that it shows.
+    pub code_since: Timestamp,
     /// What the bridge answered to the last call of the kind that is due (put while it lives, delete once it goes), if that
     /// was an error.
     pub failure: Option<BridgeError>,

@@ -13,6 +13,10 @@ use crate::{
     rules::Denial,
 };
 
+/// What is said of a code besides when the bridge tells times that cannot be.
+const CLOCKS_DIFFER: &str = " The clocks of bridge and operator differ, so the end that is told of the code is wrong for some; \
+                             have the clocks of both nodes set.";
+
 /// Phase and the conditions that carry it; `Ready` is derived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -163,7 +167,8 @@ pub fn ended(old: &WhatsAppInstanceStatus, holders: &[String]) -> Reading {
 }
 
 /// The bridge knows the session. `lost`: it replaces one whose keys the bridge lost, and no device is linked to it yet.
-pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
+/// `clocks_differ`: the times that it tells are not those of our clock.
+pub fn of_session(session: &Session, lost: bool, clocks_differ: bool, now: Timestamp) -> Reading {
     use SessionPhase as P;
     let Some(session_phase) = session.phase.known() else { return unknown_phase(session) };
     let because = session.reason.as_ref().map(Open::<SessionReason>::as_str);
@@ -196,6 +201,13 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
     };
     // A session that says it is connected but holds no keys is not connected.
     let connected = session_phase == P::Connected && session.paired;
+    let no = |because: &str| {
+        let mut finding = Finding::no(because);
+        if clocks_differ && because == reason::AWAITING_PAIRING {
+            finding.message.push_str(CLOCKS_DIFFER);
+        }
+        finding
+    };
     let timelocked = connected && timelocked(session, now);
     let unacknowledged = session.reason.as_ref().is_some_and(|why| *why == SessionReason::MessagesNotAcknowledged);
     let limited = match (timelocked, connected && unacknowledged) {
@@ -210,11 +222,11 @@ pub fn of_session(session: &Session, lost: bool, now: Timestamp) -> Reading {
             phase => phase,
         },
         bridge: Finding::yes(reason::BRIDGE_READY),
-        paired: if session.paired { Finding::yes(reason::PAIRED) } else { Finding::no(unpaired) },
+        paired: if session.paired { Finding::yes(reason::PAIRED) } else { no(unpaired) },
         connected: if connected {
             Finding::yes(reason::CONNECTED)
         } else {
-            Finding::no(if session_phase == P::Connected { reason::NOT_STARTED } else { offline })
+            no(if session_phase == P::Connected { reason::NOT_STARTED } else { offline })
         },
         limited,
     }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{
-    facts::{BridgeFault, Facts, Leaving},
+    facts::{BridgeFault, Facts, Leaving, LinkState},
     readings::{self, Reading},
     times::{after, seconds},
 };
@@ -24,8 +24,13 @@ use crate::{
 const PASSING: SignedDuration = SignedDuration::from_secs(5);
 /// A connection that comes back this fast was hardly gone.
 const BLIP: SignedDuration = SignedDuration::from_secs(3);
-/// A code this long past its end, with the bridge silent, is removed without its word.
+/// A code this long past its end, with the bridge silent, is removed without its word. The clocks of two nodes that differ by
+/// more are worth a word.
 const STALE_CODE: SignedDuration = SignedDuration::from_secs(5);
+/// How long WhatsApp takes the first QR code, each further one, and a pairing code.
+const FIRST_QR: SignedDuration = SignedDuration::from_secs(60);
+const NEXT_QR: SignedDuration = SignedDuration::from_secs(20);
+const PAIRING_CODE: SignedDuration = SignedDuration::from_secs(160);
 /// `lastActiveAt` is written at most this often (design 3.10: status never ticks).
 const ACTIVITY: SignedDuration = SignedDuration::from_mins(15);
 /// How long a deletion may take before it shows in the status.
@@ -65,7 +70,7 @@ pub fn next(facts: &Facts<'_>, binding: Option<&BridgeBinding>, outlook: Outlook
         }
         None => (settled(facts, &old, binding, outlook), None),
     };
-    without_stale(status, recheck, facts.now)
+    without_stale(status, recheck, facts)
 }
 
 /// The status of an instance that breaks a rule: no codes, nothing connected, and where it was bound it stays bound.
@@ -197,7 +202,7 @@ fn settled(
         Outlook::Unknown => readings::not_started(false),
         Outlook::Absent if was_paired(old) => readings::lost(),
         Outlook::Absent => readings::not_started(true),
-        Outlook::Known(session, _) => readings::of_session(session, is_lost(old), facts.now),
+        Outlook::Known(session, _) => readings::of_session(session, is_lost(old), clocks_differ(facts), facts.now),
     };
     let base = WhatsAppInstanceStatus {
         bridge: binding.cloned(),
@@ -294,16 +299,45 @@ fn last_active(old: &WhatsAppInstanceStatus, connected_at: Option<&Time>, seen: 
     }
 }
 
+fn qr_lasts(attempt: u32) -> SignedDuration {
+    if attempt <= 1 { FIRST_QR } else { NEXT_QR }
+}
+
+/// Whether a code that was new to us had ended already by our clock, or was to last longer than any does.
+fn clocks_differ(facts: &Facts<'_>) -> bool {
+    let session = facts.session.as_deref();
+    let qr = session.and_then(|session| session.qr.as_ref()).map(|qr| (qr.expires_at, FIRST_QR));
+    let code = session.and_then(|session| session.pairing_code.as_ref()).map(|code| (code.expires_at, PAIRING_CODE));
+    let differs = |(expires_at, lasts): (Timestamp, SignedDuration)| {
+        let left = expires_at.duration_since(facts.code_since);
+        left < -STALE_CODE || left > lasts + STALE_CODE
+    };
+    qr.into_iter().chain(code).any(differs)
+}
+
 /// Removes codes and restrictions past their end, and says when the next one will be.
-fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>, now: Timestamp) -> Next {
-    let alive = |end: &Time| after(end.0, STALE_CODE) > now;
-    status.qr = status.qr.filter(|qr| alive(&qr.expires_at));
-    status.pairing_code = status.pairing_code.filter(|code| alive(&code.expires_at));
+fn without_stale(mut status: WhatsAppInstanceStatus, recheck: Option<Timestamp>, facts: &Facts<'_>) -> Next {
+    let now = facts.now;
+    let session = facts.session.as_deref().filter(|_| facts.link == LinkState::Up);
+    // The bridge says by its own clock when a code ends. One that it shows now was good when we first saw it, whatever ours says.
+    let end = |expires_at: &Time, shown: Option<SignedDuration>| {
+        let by_ours = shown.map(|lasts| after(facts.code_since, lasts));
+        after(by_ours.map_or(expires_at.0, |ours| ours.max(expires_at.0)), STALE_CODE)
+    };
+    let qr_end = status.qr.as_ref().map(|qr| {
+        let shown = session.and_then(|session| session.qr.as_ref()).filter(|shown| shown.code == qr.code);
+        end(&qr.expires_at, shown.map(|shown| qr_lasts(shown.attempt)))
+    });
+    let pairing_end = status.pairing_code.as_ref().map(|code| {
+        let shown = session.and_then(|session| session.pairing_code.as_ref()).filter(|shown| shown.code == code.code);
+        end(&code.expires_at, shown.map(|_| PAIRING_CODE))
+    });
+    let alive = |end: &Timestamp| *end > now;
+    let (qr_end, pairing_end) = (qr_end.filter(alive), pairing_end.filter(alive));
+    status.qr = status.qr.filter(|_| qr_end.is_some());
+    status.pairing_code = status.pairing_code.filter(|_| pairing_end.is_some());
     status.restriction = status.restriction.filter(|one| one.expires_at.as_ref().is_none_or(|end| end.0 > now));
-    let codes =
-        [status.qr.as_ref().map(|qr| &qr.expires_at), status.pairing_code.as_ref().map(|code| &code.expires_at)];
-    let codes = codes.into_iter().flatten().map(|end| after(end.0, STALE_CODE));
     let lifted = status.restriction.as_ref().and_then(|restriction| restriction.expires_at.as_ref()).map(|end| end.0);
-    let recheck = codes.chain(recheck).chain(lifted).min();
+    let recheck = qr_end.into_iter().chain(pairing_end).chain(recheck).chain(lifted).min();
     Next { status, recheck }
 }

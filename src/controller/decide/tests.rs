@@ -590,7 +590,8 @@ fn passing_states_are_shown_only_when_they_last() {
 
 #[test]
 fn a_code_past_its_end_is_removed_even_when_the_bridge_is_silent() {
-    let waiting = Session { phase_since: now(), ..session(SessionPhase::AwaitingPairing) };
+    let waiting =
+        Session { phase_since: now(), qr: Some(fixtures::qr(2)), ..session(SessionPhase::AwaitingPairing) };
     let object = reported(waiting.clone());
     let end = status(&object).qr.as_ref().unwrap().expires_at.0;
     let known = facts(&object, Some(waiting));
@@ -603,6 +604,33 @@ fn a_code_past_its_end_is_removed_even_when_the_bridge_is_silent() {
     // The same while the link is being made.
     let silent = decide(&Facts { now: recheck, link: LinkState::Unknown, session: None, ..known });
     assert!(silent.status.unwrap().qr.is_none());
+}
+
+#[test]
+fn a_clock_that_differs_from_the_bridges_hides_no_code_that_it_shows_and_that_is_said() {
+    let code = |seconds| crate::bridge_api::Qr {
+        expires_at: now() + SignedDuration::from_secs(seconds),
+        ..fixtures::qr(2)
+    };
+    let showing = |seconds| Session { qr: Some(code(seconds)), ..session(SessionPhase::AwaitingPairing) };
+    let pending = after(&bound(Default::default()), &decide(&facts(&bound(Default::default()), None)));
+    let shown = |seconds| *decide(&facts(&pending, Some(showing(seconds)))).status.unwrap();
+    let says = |status: &WhatsAppInstanceStatus| {
+        let ready = status.conditions.iter().find(|condition| condition.type_ == conditions::READY).unwrap();
+        ready.message.contains("clocks")
+    };
+    for (seconds, differ) in [(20, false), (1, false), (-6, true), (-3600, true), (3600, true)] {
+        let status = shown(seconds);
+        assert!(status.qr.is_some(), "{seconds}");
+        assert_eq!(says(&status), differ, "{seconds}");
+    }
+    // It goes when it must have ended, and at once with the bridge silent.
+    let known = facts(&pending, Some(showing(-6)));
+    let object = after(&pending, &decide(&known));
+    let later = Facts { instance: &object, now: now() + SignedDuration::from_secs(26), ..known.clone() };
+    assert!(decide(&later).status.unwrap().qr.is_none());
+    let silent = Facts { instance: &object, link: LinkState::Unknown, session: None, ..known };
+    assert!(decide(&silent).status.unwrap().qr.is_none());
 }
 
 #[test]
@@ -870,7 +898,9 @@ fn check(status: &WhatsAppInstanceStatus, at: Timestamp) -> Result<(), TestCaseE
         prop_assert!(status.qr.is_none() && status.pairing_code.is_none());
     }
     if let Some(qr) = &status.qr {
-        prop_assert!(qr.expires_at.0 + SignedDuration::from_secs(6) > at);
+        // Every code of these stories was first seen at their beginning.
+        let known = qr.expires_at.0.max(now() + SignedDuration::from_secs(60));
+        prop_assert!(known + SignedDuration::from_secs(6) > at);
     }
     prop_assert!(status.bridge.is_some() && status.session_id.is_some());
     let secrets = serde_json::to_string(&status.conditions).unwrap();
