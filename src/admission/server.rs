@@ -132,13 +132,21 @@ fn unasked(error: &LedgerError) -> Denial {
     match error {
         LedgerError::Foreign(name) => foreign(name),
         LedgerError::Late => busy(),
-        LedgerError::Call(call) if call.is(Status::is_forbidden) => Denial::new(
-            "LedgerUnavailable",
-            503,
-            "the rules cannot be checked, since the operator may not read or write what they are about; have an administrator check the ClusterRole of its webhook",
-        ),
-        LedgerError::Call(_) => unavailable(),
+        LedgerError::Call(call) if call.is_unanswered() => unavailable(),
+        LedgerError::Call(call) => refused(call),
     }
+}
+
+/// The API server answered the operator, and trying again changes nothing: what it said is told, for it may be a policy of the
+/// cluster that speaks.
+fn refused(call: &CallError) -> Denial {
+    let todo = if call.is(Status::is_forbidden) {
+        "have an administrator check the ClusterRole of its webhook, and the cluster's policies for WhatsAppOwners"
+    } else {
+        "have an administrator see to it"
+    };
+    let message = format!("the rules cannot be checked, since the API server refuses the operator ({call}); {todo}");
+    Denial::new("LedgerUnavailable", 503, message)
 }
 
 /// Why it is not known whether the requester may name this owner.
@@ -216,4 +224,32 @@ async fn read(admission: &Admission, body: Body) -> Result<Request, Malformed> {
         parse(&bytes.map_err(|_| Malformed::TooLarge { limit: LARGEST_REVIEW })?)
     };
     timeout(BODY_TIMEOUT, read).await.map_err(|_| Malformed::TooSlow)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: u16, reason: &str, message: &str) -> String {
+        let status = Status { code, reason: reason.into(), message: message.into(), ..Status::default() };
+        let source = Box::new(kube::Error::Api(Box::new(status)));
+        unasked(&LedgerError::Call(CallError::Api { doing: "create the owner's ledger", source })).message
+    }
+
+    #[test]
+    fn only_an_api_server_that_does_not_answer_is_said_not_to() {
+        let policy = "every object needs the label team";
+        for (code, reason) in [(400, "BadRequest"), (403, "Forbidden"), (413, "RequestEntityTooLarge"), (500, "InternalError")] {
+            let said = said(code, reason, policy);
+            assert!(said.contains(policy) && said.contains("administrator"), "{said}");
+            assert!(!said.contains("does not answer") && !said.contains("try again"), "{said}");
+        }
+        // What stands in an object that the definitions refuse is nobody's to read here.
+        assert!(!said(422, "Invalid", "spec.owner: alice").contains("alice"));
+        for (code, reason) in [(429, "TooManyRequests"), (503, "ServiceUnavailable"), (504, "Timeout")] {
+            assert!(said(code, reason, "later").contains("does not answer"), "{code}");
+        }
+        let slow = CallError::Slow { doing: "write the owner's ledger", limit: REVIEW_TIMEOUT };
+        assert!(unasked(&LedgerError::Call(slow)).message.contains("try again"));
+    }
 }

@@ -83,6 +83,18 @@ impl CallError {
     pub fn is(&self, kind: fn(&Status) -> bool) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
     }
+
+    /// Whether the API server did not answer what was asked, or only that it has no time now: another try may help.
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Slow { .. } => true,
+            Self::Api { source, .. } => match &**source {
+                kube::Error::Api(status) => matches!(status.code, 429 | 503 | 504),
+                kube::Error::SerdeError(_) => false,
+                _ => true,
+            },
+        }
+    }
 }
 
 /// Makes a call to the API server within a time limit.
