@@ -231,7 +231,8 @@ mod tests {
     use super::*;
 
     fn said(code: u16, reason: &str, message: &str) -> String {
-        let status = Status { code, reason: reason.into(), message: message.into(), ..Status::default() };
+        let status = serde_json::json!({"code": code, "reason": reason, "message": message});
+        let status: Status = serde_json::from_value(status).unwrap();
         let source = Box::new(kube::Error::Api(Box::new(status)));
         unasked(&LedgerError::Call(CallError::Api { doing: "create the owner's ledger", source })).message
     }

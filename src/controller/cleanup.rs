@@ -81,7 +81,7 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
             }
             let gone = matches!(last_try, Ok(Ok(Deletion::Gone)));
             tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
-            tell(&notices::gave_up(), &instance, context).await;
+            tell(&notices::gave_up(status::is_to_unlink(&instance)), &instance, context).await;
             finish(&instance, context).await
         }
     }

@@ -94,7 +94,7 @@ mod tests {
         let dropped = Counter::default();
         let (events, scribe) = Events::new(dropped.clone());
         for _ in 0..QUEUE + 3 {
-            events.tell((&notices::gave_up()).into(), ObjectReference::default());
+            events.tell((&notices::gave_up(true)).into(), ObjectReference::default());
         }
         assert_eq!((dropped.get(), scribe.0.len()), (3, QUEUE));
     }

@@ -26,7 +26,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let binding = binding(instance, &uid, context);
     let bound = binding.as_ref();
     let (link, session) = match bound {
-        Some(bound) => look(bound, &uid, context),
+        Some(bound) => look(bound, instance, &uid, context),
         None => (LinkState::Unknown, None),
     };
     let link_itself = bound.and_then(|bound| context.links.get(bound));
@@ -75,12 +75,13 @@ fn is_anothers(instance: &WhatsAppInstance, bound: Option<&BridgeBinding>, conte
     binding::is_anothers(instance, bound, exists, |name| context.bridges.named(name).is_some(), default)
 }
 
-fn look(bound: &BridgeBinding, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
+fn look(bound: &BridgeBinding, instance: &WhatsAppInstance, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
     let BridgeBinding { name, shard } = bound;
     let Some(bridge) = context.bridges.named(name) else {
-        let text = format!(
-            "WhatsAppBridge {name}, which this session is bound to, is gone; create it again, or delete this instance."
-        );
+        // Whoever is deleting it already is told nothing of that.
+        let todo = if instance.metadata.deletion_timestamp.is_some() { "" } else { ", or delete this instance" };
+        let text =
+            format!("WhatsAppBridge {name}, which this session is bound to, is gone; create it again{todo}.");
         return (LinkState::Down(BridgeFault::new(reason::BRIDGE_NOT_FOUND, text)), None);
     };
     if !drivers::shards(&bridge).any(|known| known == shard) {

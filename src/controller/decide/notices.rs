@@ -48,23 +48,22 @@ pub fn between(old: &WhatsAppInstanceStatus, new: &WhatsAppInstanceStatus) -> Ve
         reason::NOT_STARTED | reason::CONNECTING | reason::PAIRING_QUEUED | reason::UNKNOWN | reason::TERMINATING => {
             return Vec::new();
         }
-        reason::CONNECTED | reason::AWAITING_PAIRING | reason::STOPPED => false,
+        reason::CONNECTED | reason::AWAITING_PAIRING | reason::STOPPED | reason::UNLINKING | reason::UNLINKED => false,
         _ => true,
     };
     let action = if new.phase == Some(Phase::BridgeUnavailable) { "Reach" } else { "Follow" };
     vec![Notice { warning, reason: after.reason, action, note: after.message }]
 }
 
-/// The deadline of a deletion has passed.
-pub fn gave_up() -> Notice {
-    Notice {
-        warning: true,
-        reason: UNLINK_GAVE_UP.into(),
-        action: "Unlink",
-        note: "The bridge did not confirm the deletion in time. The device may still be linked: remove it on the phone under \
-               Linked devices."
-            .into(),
-    }
+/// The deadline of a deletion has passed. `unlinks`: there may be a device, and it was to be unlinked.
+pub fn gave_up(unlinks: bool) -> Notice {
+    let note = if unlinks {
+        "The bridge did not confirm the deletion in time. The device may still be linked: remove it on the phone under Linked \
+         devices."
+    } else {
+        "The bridge did not confirm the deletion in time. It may still hold the session, as one that no instance claims."
+    };
+    Notice { warning: true, reason: UNLINK_GAVE_UP.into(), action: "Unlink", note: note.into() }
 }
 
 /// A bridge that answered had no session to unlink: its volume is gone or older, or it is another bridge.

@@ -13,6 +13,8 @@ use crate::{
     rules::Denial,
 };
 
+/// What is said of a session that is offline by wish and has no device.
+const OFFLINE_UNLINKED: &str = "Offline by wish, and no device is linked; set spec.desiredState to Connected to link one.";
 /// What is said of a code besides when the bridge tells times that cannot be.
 const CLOCKS_DIFFER: &str = " The clocks of bridge and operator differ, so the end that is told of the code is wrong for some; \
                              have the clocks of both nodes set.";
@@ -93,11 +95,12 @@ fn sentence(text: &str) -> String {
 
 /// No bridge could be chosen.
 pub fn unbound(fault: &BridgeFault) -> Reading {
+    const IDLE: &str = "Not begun while there is no bridge for the session.";
     Reading {
         phase: Phase::BridgeUnavailable,
         bridge: Finding::new("False", fault.reason, &*fault.message),
-        paired: Finding::no(reason::NOT_STARTED),
-        connected: Finding::no(reason::NOT_STARTED),
+        paired: Finding::new("False", reason::NOT_STARTED, IDLE),
+        connected: Finding::new("False", reason::NOT_STARTED, IDLE),
         limited: None,
     }
 }
@@ -115,11 +118,12 @@ pub fn not_started(bridge_answers: bool) -> Reading {
 
 /// The bridge cannot be used: Paired keeps what was last known, Connected is anybody's guess.
 pub fn unusable(old: &WhatsAppInstanceStatus, fault: &BridgeFault) -> Reading {
+    let unknown = || Finding::new("Unknown", fault.reason, "Not known while the bridge cannot be used.");
     Reading {
         phase: Phase::BridgeUnavailable,
         bridge: Finding::new("False", fault.reason, &*fault.message),
-        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(fault.reason)),
-        connected: Finding::new("Unknown", fault.reason, "Not known while the bridge cannot be used."),
+        paired: kept(old, kinds::PAIRED).unwrap_or_else(unknown),
+        connected: unknown(),
         limited: None,
     }
 }
@@ -135,23 +139,34 @@ pub fn lost() -> Reading {
     }
 }
 
-/// Being deleted, and not quickly.
-pub fn terminating(old: &WhatsAppInstanceStatus, until: Timestamp, fault: Option<&BridgeFault>) -> Reading {
+/// Being deleted, and not quickly. `unlinks`: there may be a device, and it is to be unlinked.
+pub fn terminating(
+    old: &WhatsAppInstanceStatus,
+    until: Timestamp,
+    unlinks: bool,
+    fault: Option<&BridgeFault>,
+) -> Reading {
     let until = super::times::seconds(until).0;
-    let cause = fault.map_or("The device is being unlinked.", |fault| &fault.message);
-    let text = format!("{cause} Deletion is retried until {until}, then goes on without unlinking the device.");
+    let (doing, without) = if unlinks {
+        ("The device is being unlinked.", "without unlinking the device")
+    } else {
+        ("The session is being deleted.", "without the bridge's word")
+    };
+    let cause = fault.map_or(doing, |fault| &fault.message);
+    let text = format!("{cause} Deletion is retried until {until}, then goes on {without}.");
     Reading {
         phase: Phase::Terminating,
         bridge: fault
             .map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
-        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
+        paired: kept(old, kinds::PAIRED)
+            .unwrap_or_else(|| Finding::new("Unknown", reason::TERMINATING, "Not known; the session is being deleted.")),
         connected: Finding::new("Unknown", reason::TERMINATING, &*text),
         limited: Some(Finding::new("False", reason::TERMINATING, text)),
     }
 }
 
 /// Let go by this operator, and held by these finalizers of others.
-pub fn ended(old: &WhatsAppInstanceStatus, holders: &[String]) -> Reading {
+pub fn ended(holders: &[String]) -> Reading {
     let text = format!(
         "Being deleted: there is no session any more. The object stays until its other finalizers are removed: {}.",
         holders.join(", ")
@@ -159,7 +174,7 @@ pub fn ended(old: &WhatsAppInstanceStatus, holders: &[String]) -> Reading {
     let no = || Finding::new("False", reason::TERMINATING, &*text);
     Reading {
         phase: Phase::Terminating,
-        bridge: kept(old, kinds::BRIDGE_AVAILABLE).unwrap_or_else(|| Finding::unknown(reason::TERMINATING)),
+        bridge: Finding::new("Unknown", reason::TERMINATING, "Not asked any more."),
         paired: no(),
         connected: no(),
         limited: Some(no()),
@@ -201,7 +216,11 @@ pub fn of_session(session: &Session, lost: bool, clocks_differ: bool, now: Times
     };
     // A session that says it is connected but holds no keys is not connected.
     let connected = session_phase == P::Connected && session.paired;
+    let never_linked = session_phase == P::Stopped && !session.paired;
     let no = |because: &str| {
+        if never_linked && [reason::NOT_STARTED, reason::STOPPED].contains(&because) {
+            return Finding::new("False", because, OFFLINE_UNLINKED);
+        }
         let mut finding = Finding::no(because);
         if clocks_differ && because == reason::AWAITING_PAIRING {
             finding.message.push_str(CLOCKS_DIFFER);

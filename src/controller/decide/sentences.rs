@@ -70,7 +70,7 @@ pub fn of(because: &str) -> &'static str {
             "Connected, but WhatsApp does not acknowledge messages; those that wait are kept, and the bridge keeps trying."
         }
         reason::UNKNOWN => "Not known yet.",
-        _ => "See status.conditions.",
+        _ => "The bridge gives a reason that this version of the operator does not know; upgrade the operator.",
     }
 }
 

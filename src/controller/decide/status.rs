@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        BridgeBinding, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus, WhatsAppInstance,
+        BridgeBinding, DeletionPolicy, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus, WhatsAppInstance,
         WhatsAppInstanceStatus,
         conditions::{self, reason},
     },
@@ -97,14 +97,14 @@ pub fn terminating(
         return None;
     }
     let old = facts.instance.status.clone().unwrap_or_default();
-    let reading = readings::terminating(&old, after(leaving.since, patience), fault);
+    let reading = readings::terminating(&old, after(leaving.since, patience), is_to_unlink(facts.instance), fault);
     Some(WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) })
 }
 
 /// The status of an instance that this operator has let go, for as long as others hold the object: nothing of it is in use.
 pub fn ended(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
     let old = facts.instance.status.clone().unwrap_or_default();
-    let reading = readings::ended(&old, facts.instance.finalizers());
+    let reading = readings::ended(facts.instance.finalizers());
     WhatsAppInstanceStatus {
         primary: false,
         phone_number: None,
@@ -177,6 +177,14 @@ fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>
 /// Whether a device is linked to the session of this instance, as far as its status knows.
 pub fn is_linked(instance: &WhatsAppInstance) -> bool {
     instance.status.as_ref().is_some_and(|status| status.true_because(conditions::PAIRED).is_some())
+}
+
+/// Whether a device may be linked, as far as its status knows, that the deletion of this instance is to unlink.
+pub fn is_to_unlink(instance: &WhatsAppInstance) -> bool {
+    let mut shown = instance.status.iter().flat_map(|status| &status.conditions);
+    let paired = shown.find(|condition| condition.type_ == conditions::PAIRED);
+    let may_be = paired.is_none_or(|paired| paired.status != "False" || paired.reason == reason::SESSION_LOST);
+    instance.spec.deletion_policy == DeletionPolicy::Unlink && may_be
 }
 
 /// Whether the status claims a linked device.

@@ -454,6 +454,60 @@ fn facts_that_can_unlink(object: &WhatsAppInstance, session: Session) -> Facts<'
     Facts { capabilities, ..facts(object, Some(session)) }
 }
 
+/// The sentence of a condition.
+fn says<'a>(status: &'a WhatsAppInstanceStatus, kind: &str) -> &'a str {
+    &status.conditions.iter().find(|condition| condition.type_ == kind).unwrap().message
+}
+
+#[test]
+fn nobody_is_told_of_a_device_that_is_not_there_nor_of_a_session_that_is_not_begun() {
+    let mut wished = bound(Default::default());
+    wished.spec.desired_state = DesiredState::Disconnected;
+    let wished = after(&wished, &decide(&facts(&wished, None)));
+    let never = Session { spec: session_spec(&wished, None), ..session(SessionPhase::Stopped) };
+    let never = Session { paired: false, phone_number: None, push_name: None, ..never };
+    let offline = after(&wished, &decide(&facts(&wished, Some(never))));
+    for kind in [conditions::PAIRED, conditions::CONNECTED, conditions::READY] {
+        let said = says(status(&offline), kind);
+        assert!(said.contains("no device is linked") && !said.contains("stays linked"), "{kind}: {said}");
+    }
+    let object = instance();
+    let homeless = *decide(&Facts { candidates: vec![], ..facts(&object, None) }).status.unwrap();
+    assert!(!says(&homeless, conditions::PAIRED).contains("being started"));
+    let fresh = bound(Default::default());
+    let down = *decide(&Facts { link: down(), ..facts(&fresh, None) }).status.unwrap();
+    assert_eq!(condition(&down, conditions::PAIRED).0, "Unknown");
+    assert!(says(&down, conditions::PAIRED).contains("cannot be used"));
+}
+
+#[test]
+fn a_deletion_speaks_of_a_device_only_where_one_is_to_be_unlinked() {
+    let never = reported(session(SessionPhase::PairingExpired));
+    let linked = reported(session(SessionPhase::Connected));
+    let mut forgotten = linked.clone();
+    forgotten.spec.deletion_policy = DeletionPolicy::Forget;
+    for (object, unlinks) in [(linked, true), (never, false), (forgotten, false)] {
+        let slow = Facts { now: now() + SignedDuration::from_secs(6), ..facts(&object, None) };
+        let shown = farewell(&slow, SignedDuration::from_mins(10)).status.unwrap();
+        assert_eq!(says(&shown, conditions::READY).contains("device"), unlinks, "{shown:?}");
+        let told = notices::gave_up(super::status::is_to_unlink(&object)).note;
+        assert_eq!(told.contains("device"), unlinks, "{told}");
+    }
+}
+
+#[test]
+fn what_the_user_wished_for_is_no_warning() {
+    let before = reported(session(SessionPhase::Connected));
+    let mut after = status(&before).clone();
+    for wished in [reason::STOPPED, reason::UNLINKING, reason::UNLINKED] {
+        for condition in after.conditions.iter_mut().filter(|condition| condition.type_ == conditions::READY) {
+            condition.reason = wished.into();
+        }
+        let notices = notices::between(status(&before), &after);
+        assert!(notices.len() == 1 && !notices[0].warning, "{wished}");
+    }
+}
+
 #[test]
 fn presence_is_passed_on_and_one_that_nobody_set_is_not_written() {
     let mut object = reported(session(SessionPhase::Connected));
@@ -615,14 +669,10 @@ fn a_clock_that_differs_from_the_bridges_hides_no_code_that_it_shows_and_that_is
     let showing = |seconds| Session { qr: Some(code(seconds)), ..session(SessionPhase::AwaitingPairing) };
     let pending = after(&bound(Default::default()), &decide(&facts(&bound(Default::default()), None)));
     let shown = |seconds| *decide(&facts(&pending, Some(showing(seconds)))).status.unwrap();
-    let says = |status: &WhatsAppInstanceStatus| {
-        let ready = status.conditions.iter().find(|condition| condition.type_ == conditions::READY).unwrap();
-        ready.message.contains("clocks")
-    };
     for (seconds, differ) in [(20, false), (1, false), (-6, true), (-3600, true), (3600, true)] {
         let status = shown(seconds);
         assert!(status.qr.is_some(), "{seconds}");
-        assert_eq!(says(&status), differ, "{seconds}");
+        assert_eq!(says(&status, conditions::READY).contains("clocks"), differ, "{seconds}");
     }
     // It goes when it must have ended, and at once with the bridge silent.
     let known = facts(&pending, Some(showing(-6)));
@@ -660,7 +710,7 @@ fn deletion_waits_for_the_bridge_until_the_deadline_and_then_gives_up() {
     assert!(ready.message.contains("until 2027-01-15T08:10:00Z"), "{}", ready.message);
     let late = Facts { now: now() + patience, ..gone };
     assert_eq!(farewell(&late, patience).step, Step::GiveUp);
-    assert!(notices::gave_up().note.contains("may still be linked"));
+    assert!(notices::gave_up(true).note.contains("may still be linked"));
 }
 
 #[test]
