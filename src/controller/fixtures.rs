@@ -83,6 +83,8 @@ pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_>
         binding: instance.status.as_ref().and_then(|status| status.bridge.clone()),
         anothers: false,
         acceptance: Acceptance::Accepted,
+        trouble: None,
+        known_for: jiff::SignedDuration::ZERO,
         primary: false,
         candidates: vec![candidate(default_bridge("main", &["s0"]), &[("s0", 0)])],
         namespace_labels: [].into(),

@@ -48,6 +48,8 @@ pub struct Strays {
 #[derive(Debug)]
 struct Entry {
     key: Key,
+    /// Since when this process has known it.
+    known_since: Instant,
     binding: Option<Arc<BridgeBinding>>,
     /// The binding is only reserved: nothing has shown it recorded yet.
     reserved: bool,
@@ -102,6 +104,7 @@ impl Instances {
         let binding = binding.map(|binding| entries.shared(binding));
         let known = entries.by_uid.remove(&uid);
         let fresh = known.is_none();
+        let known_since = known.as_ref().map_or_else(Instant::now, |known| known.known_since);
         let (old_binding, reserved, old_phase, code_since, leaving_since, met, failures) = known
             .map(|it| (it.binding, it.reserved, it.phase, it.code_since, it.leaving_since, it.met, it.failures))
             .unwrap_or_default();
@@ -114,7 +117,8 @@ impl Instances {
         }
         self.phases.change(old_phase, phase);
         let key = Key::clone(key);
-        entries.by_uid.insert(uid, Entry { key, binding, reserved, phase, code_since, leaving_since, met, failures });
+        let entry = Entry { key, known_since, binding, reserved, phase, code_since, leaving_since, met, failures };
+        entries.by_uid.insert(uid, entry);
         fresh
     }
 
@@ -152,6 +156,12 @@ impl Instances {
         let (since, started) = known.unwrap_or_else(|| (now, Instant::now()));
         let lasted = SignedDuration::try_from(started.elapsed()).unwrap_or(SignedDuration::MAX);
         Leaving { since, lasted }
+    }
+
+    /// For how long this process has known an instance.
+    pub fn known_for(&self, uid: &str) -> SignedDuration {
+        let since = lock(&self.entries).by_uid.get(uid).map(|entry| entry.known_since);
+        since.and_then(|since| SignedDuration::try_from(since.elapsed()).ok()).unwrap_or_default()
     }
 
     /// The bridge has shown that it had the session that it is to delete.

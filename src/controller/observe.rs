@@ -9,7 +9,7 @@ use super::{
     context::Context,
     decide::{
         binding,
-        facts::{BridgeFault, Candidate, Facts, LinkState, ShardLoad},
+        facts::{Acceptance, BridgeFault, Candidate, Facts, LinkState, ShardLoad},
     },
     instances::BridgeCall,
 };
@@ -34,11 +34,15 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let unbound = bound.is_none();
     let call = if instance.metadata.deletion_timestamp.is_some() { BridgeCall::Delete } else { BridgeCall::Put };
     let (acceptance, primary) = context.owners.acceptance(instance);
+    let trouble =
+        if acceptance == Acceptance::Undecided { context.owners.trouble(instance) } else { None };
     let (session_since, code_since) = session.as_ref().map_or((now, now), |seen| (seen.since, seen.code_since));
     Facts {
         instance,
         anothers: is_anothers(instance, bound, context),
         acceptance,
+        trouble,
+        known_for: context.instances.known_for(&uid),
         primary,
         candidates: if unbound { candidates(context) } else { Vec::new() },
         namespace_labels: if unbound {

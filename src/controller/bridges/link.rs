@@ -239,11 +239,11 @@ impl Link {
                 tracing::warn!(bridge = self.shard.name, %error, "the token of the bridge cannot be read; trying again");
                 // One that is there and fails over this very Secret may do so for long (a key of its encryption is gone, say), and
                 // new instances of other bridges wait for this shard.
-                if !error.is(|status| status.code == 500) {
+                if !is_about_the_secret(error) {
                     unread_since = None;
                 } else if unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
                     && let Some(fault) = self
-                        .fault(&Broken::Credentials(self.wrong("the API server fails to read it; its log says why")))
+                        .fault(&Broken::Credentials(self.wrong("the API server fails to read it or does not answer; its log says why")))
                 {
                     self.set_state(&self.steady(fault, true));
                 }
@@ -474,6 +474,12 @@ impl Link {
     }
 }
 
+/// Whether it may be this very Secret that cannot be read, as when a key of its encryption is gone or the service that has the key
+/// hangs. An API server that is away, or has no time, says nothing of it.
+fn is_about_the_secret(error: &CallError) -> bool {
+    matches!(error, CallError::Slow { .. }) || error.is(|status| status.code == 500)
+}
+
 impl Drop for Links {
     fn drop(&mut self) {
         for link in lock(&self.by_shard).values() {
@@ -517,5 +523,22 @@ impl Links {
                 .entry(shard.clone())
                 .or_insert_with(|| Link::start(shard.clone(), endpoint.clone(), client.clone(), listeners.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_hangs_is_told_from_an_api_server_that_is_away() {
+        let answered = |code: u16| {
+            let status = serde_json::json!({"code": code, "reason": "no", "message": "no"});
+            let status: Status = serde_json::from_value(status).unwrap();
+            CallError::Api { doing: "read", source: Box::new(kube::Error::Api(Box::new(status))) }
+        };
+        assert!(is_about_the_secret(&CallError::Slow { doing: "read", limit: CALL_TIMEOUT }));
+        assert!(is_about_the_secret(&answered(500)));
+        assert!(!is_about_the_secret(&answered(429)) && !is_about_the_secret(&answered(503)));
     }
 }

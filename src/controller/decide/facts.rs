@@ -91,6 +91,10 @@ pub struct Facts<'a> {
     pub anothers: bool,
     /// Whether the rules let it run.
     pub acceptance: Acceptance,
+    /// Why the owner's ledger could not be settled, while it is undecided for that.
+    pub trouble: Option<String>,
+    /// For how long this process has known the instance.
+    pub known_for: SignedDuration,
     /// Whether it is its owner's primary.
     pub primary: bool,
     /// The bridges to choose from; empty and unused once bound.
@@ -127,10 +131,19 @@ impl Facts<'_> {
 
     /// Whether a shard that is just being listed may have the session of an instance that is not bound.
     pub fn may_be_on_a_shard(&self) -> bool {
+        self.awaited_shard().is_some()
+    }
+
+    /// The first of those shards.
+    pub fn awaited_shard(&self) -> Option<BridgeBinding> {
         let asked = self.instance.spec.bridge_ref.as_ref().map(|asked| asked.name.as_str());
         let fits =
             |candidate: &&Candidate| asked.is_none_or(|asked| candidate.bridge.metadata.name.as_deref() == Some(asked));
-        let mut shards = self.candidates.iter().filter(fits).flat_map(|candidate| &candidate.shards);
-        self.binding.is_none() && shards.any(|shard| shard.link == LinkState::Unknown)
+        let each = |candidate: &Candidate| {
+            let name = candidate.bridge.metadata.name.clone().unwrap_or_default();
+            let unknown = candidate.shards.iter().find(|shard| shard.link == LinkState::Unknown)?;
+            Some(BridgeBinding { name, shard: unknown.name.clone() })
+        };
+        self.candidates.iter().filter(fits).find_map(each).filter(|_| self.binding.is_none())
     }
 }

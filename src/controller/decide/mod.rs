@@ -97,12 +97,16 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     match &facts.acceptance {
         Acceptance::Waiting(denial) => return hold_back(facts, denial),
         // Whoever settles the ledger wakes this instance up.
-        Acceptance::Undecided if !may_go_on(facts) => return Plan::default(),
+        Acceptance::Undecided if !may_go_on(facts) => {
+            return wait(facts, || status::awaiting_ledger(facts));
+        }
         Acceptance::Undecided | Acceptance::Accepted => {}
     }
     // Our finalizer says that something may have been begun. The shard that knows will wake it up.
-    if has_finalizer(facts.instance) && facts.may_be_on_a_shard() {
-        return Plan::default();
+    if has_finalizer(facts.instance)
+        && let Some(shard) = facts.awaited_shard()
+    {
+        return wait(facts, || status::awaiting_shard(facts, &shard));
     }
     let wanted = session_spec(facts.instance, facts.session.as_deref()).within(&facts.capabilities);
     let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
@@ -141,6 +145,18 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
         recheck,
         bind,
     }
+}
+
+/// Nothing can be decided yet. That is worth a word only where there is none, and when it lasts.
+fn wait(facts: &Facts<'_>, status: impl FnOnce() -> WhatsAppInstanceStatus) -> Plan {
+    if facts.instance.status.as_ref().is_some_and(|status| !status.conditions.is_empty()) {
+        return Plan::default();
+    }
+    let left = status::QUICK_DECISION.saturating_sub(facts.known_for);
+    if left.is_positive() {
+        return Plan { recheck: Some(after(facts.now, left)), ..Plan::default() };
+    }
+    Plan { status: Some(Box::new(status())), ..Plan::default() }
 }
 
 /// An instance that breaks a rule is not brought up; one that was up goes offline and stays linked.

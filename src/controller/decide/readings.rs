@@ -93,6 +93,17 @@ fn sentence(text: &str) -> String {
     format!("{first}{}. It is accepted by itself once all rules are met.", letters.as_str())
 }
 
+/// Nothing could be decided for some time; `bridge` says what of the bridge is waited for.
+pub fn waiting(bridge: &str) -> Reading {
+    Reading {
+        phase: Phase::Pending,
+        bridge: Finding::new("Unknown", reason::UNKNOWN, bridge),
+        paired: Finding::unknown(reason::UNKNOWN),
+        connected: Finding::unknown(reason::UNKNOWN),
+        limited: None,
+    }
+}
+
 /// No bridge could be chosen.
 pub fn unbound(fault: &BridgeFault) -> Reading {
     const IDLE: &str = "Not begun while there is no bridge for the session.";

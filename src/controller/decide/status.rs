@@ -6,6 +6,7 @@ use kube::ResourceExt;
 
 use super::{
     facts::{BridgeFault, Facts, Leaving, LinkState},
+    finding::Finding,
     readings::{self, Reading},
     times::{after, seconds},
 };
@@ -35,6 +36,9 @@ const PAIRING_CODE: SignedDuration = SignedDuration::from_secs(160);
 const ACTIVITY: SignedDuration = SignedDuration::from_mins(15);
 /// How long a deletion may take before it shows in the status.
 const QUICK_DELETION: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long an instance may show nothing at all while nothing can be decided about it.
+pub const QUICK_DECISION: SignedDuration = SignedDuration::from_secs(10);
 
 /// What is known about the session.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +119,33 @@ pub fn ended(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
         pairing_code: None,
         ..assemble(facts, &old, &reading)
     }
+}
+
+/// The status of an instance that waits for its owner's ledger, and has for so long that it must be said.
+pub fn awaiting_ledger(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
+    let text = match &facts.trouble {
+        Some(trouble) => {
+            format!("Waits for the ledger of its owner, which cannot be settled: {trouble}. It is tried again.")
+        }
+        None => "Waits for the ledger of its owner to be settled.".into(),
+    };
+    waiting(facts, Finding::new("Unknown", reason::UNKNOWN, text), "Not looked at before the instance is accepted.")
+}
+
+/// The status of an instance whose session may be on a shard that is not heard of.
+pub fn awaiting_shard(facts: &Facts<'_>, awaited: &BridgeBinding) -> WhatsAppInstanceStatus {
+    let BridgeBinding { name, shard } = awaited;
+    let text = format!(
+        "Waits to hear from shard {shard} of WhatsAppBridge {name}, which may have its session; look at that bridge."
+    );
+    waiting(facts, readings::accepted(facts.instance, &facts.acceptance), &text)
+}
+
+fn waiting(facts: &Facts<'_>, accepted: Finding, bridge: &str) -> WhatsAppInstanceStatus {
+    let old = facts.instance.status.clone().unwrap_or_default();
+    let reading = readings::waiting(bridge);
+    let conditions = reading.conditions(accepted, &old.conditions, facts.instance.metadata.generation, facts.now);
+    WhatsAppInstanceStatus { conditions, ..assemble(facts, &old, &reading) }
 }
 
 /// The status there is, with the binding that it lost.

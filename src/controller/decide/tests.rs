@@ -209,10 +209,37 @@ fn what_runs_without_an_owner_is_accepted_by_the_ledger_of_the_one_it_gets_only_
 #[test]
 fn while_the_ledger_is_being_written_nothing_new_is_begun_and_nothing_stopped() {
     let new = instance();
-    assert_eq!(decide(&Facts { acceptance: Acceptance::Undecided, ..facts(&new, None) }), Plan::default());
+    let waiting = Plan { recheck: Some(now() + SignedDuration::from_secs(10)), ..Plan::default() };
+    assert_eq!(decide(&Facts { acceptance: Acceptance::Undecided, ..facts(&new, None) }), waiting);
     let up = reported(session(SessionPhase::Connected));
     let undecided = Facts { acceptance: Acceptance::Undecided, ..facts(&up, Some(session(SessionPhase::Connected))) };
     assert_eq!(decide(&undecided), Plan::default());
+}
+
+#[test]
+fn what_waits_for_long_says_what_for_and_goes_on_from_there() {
+    let long = SignedDuration::from_secs(10);
+    let new = instance();
+    let trouble = Some("write the owner's ledger: no (500)".to_owned());
+    let undecided =
+        |instance| Facts { acceptance: Acceptance::Undecided, trouble: trouble.clone(), ..facts(instance, None) };
+    let plan = decide(&Facts { known_for: long, ..undecided(&new) });
+    assert!(plan.bind.is_none() && !plan.add_finalizer && plan.put.is_none() && plan.notices.is_empty());
+    let told = after(&new, &plan);
+    assert_eq!(status(&told).phase, Some(Phase::Pending));
+    assert_eq!(condition(status(&told), conditions::ACCEPTED).0, "Unknown");
+    assert!(says(status(&told), conditions::READY).contains("(500)"));
+    assert_eq!(decide(&Facts { known_for: long, ..undecided(&told) }), Plan::default(), "said once");
+    let begun = decide(&facts(&told, None));
+    assert!(begun.bind.is_some() && condition(&begun.status.unwrap(), conditions::ACCEPTED).0 == "True");
+
+    let mut begun = instance();
+    begun.finalizers_mut().push(labels::FINALIZER.into());
+    let mut unlisted = Facts { known_for: long, ..facts(&begun, None) };
+    unlisted.candidates[0].shards[0].link = LinkState::Unknown;
+    let told = decide(&unlisted).status.unwrap();
+    assert!(says(&told, conditions::READY).contains("shard s0 of WhatsAppBridge main"));
+    assert_eq!(condition(&told, conditions::ACCEPTED).0, "True");
 }
 
 #[test]
@@ -779,7 +806,8 @@ fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
     let mut unlisted = candidate(default_bridge("main", &["s0"]), &[("s0", 0)]);
     unlisted.shards[0].link = LinkState::Unknown;
     let unknown = Facts { candidates: vec![unlisted], ..facts(&object, None) };
-    assert_eq!(decide(&unknown), Plan::default());
+    let waiting = Plan { recheck: Some(now() + SignedDuration::from_secs(10)), ..Plan::default() };
+    assert_eq!(decide(&unknown), waiting);
     let patience = SignedDuration::from_mins(10);
     assert_eq!(farewell(&unknown, patience).step, Step::Wait);
     assert_eq!(farewell(&Facts { now: now() + patience, ..unknown.clone() }, patience).step, Step::Release);

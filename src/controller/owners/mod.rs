@@ -64,6 +64,8 @@ struct OwnerState {
     /// A settlement whose difference is not worth a write of its own.
     postponed: Option<Postponed>,
     failures: u32,
+    /// Why the last settlement failed, if it did.
+    trouble: Option<String>,
 }
 
 /// What a settlement found and left unwritten.
@@ -171,6 +173,11 @@ impl Owners {
     /// What the ledger says of an instance, and whether it is its owner's primary.
     pub fn acceptance(&self, instance: &WhatsAppInstance) -> (Acceptance, bool) {
         instance.owner().map_or((Acceptance::Accepted, false), |owner| self.ledger(owner).acceptance(instance))
+    }
+
+    /// Why the ledger of an instance's owner could not be settled, while that is so.
+    pub fn trouble(&self, instance: &WhatsAppInstance) -> Option<String> {
+        lock(&self.states).get(instance.owner()?)?.trouble.clone()
     }
 
     /// The ledger of an owner as far as instances may be judged by it now.

@@ -43,12 +43,25 @@ pub enum SettlementError {
     /// The API server.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// An instance that the ledger names could not be read.
+    #[error("{0}")]
+    Instance(CallError),
     /// Others wrote the ledger faster every time.
     #[error("the ledger changed under every attempt to write it")]
     Contended,
     /// The object under the owner's name belongs to somebody else.
     #[error("the WhatsAppOwner under this owner's name belongs to another owner")]
     Foreign,
+}
+
+impl SettlementError {
+    /// The same for the owner's instances to show. Whoever reads one of them may not be meant to hear of another.
+    fn shown(&self) -> String {
+        match self {
+            Self::Instance(_) => "an instance that it names cannot be read; the operator's log says why".into(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Settles owners as they change.
@@ -99,12 +112,13 @@ impl OwnerSettler {
         }
         let pause = match result {
             Ok(pause) => {
-                self.state(owner, |state| state.failures = 0);
+                self.state(owner, |state| (state.failures, state.trouble) = (0, None));
                 pause
             }
             Err(error) => {
                 let failures = self.state(owner, |state| {
                     state.failures = state.failures.saturating_add(1);
+                    state.trouble = Some(error.shown());
                     state.failures
                 });
                 let pause = (FIRST_PAUSE * (1 << failures.unwrap_or(1).saturating_sub(1).min(10))).min(LAST_PAUSE);
@@ -206,13 +220,13 @@ impl OwnerSettler {
                     standings.insert(key.namespace.clone(), standing);
                     if self.owners.scope.includes(&key.namespace) && !standing.is_some_and(Standing::explains_a_refusal)
                     {
-                        return Err(error.into());
+                        return Err(SettlementError::Instance(error));
                     }
                     let entries = status.into_iter().flat_map(|status| &status.instances);
                     let its = |entry: &&LedgerEntry| (&entry.namespace, &entry.name) == (&key.namespace, &key.name);
                     facts.extend(entries.filter(its).filter_map(|entry| InstanceFacts::on_trust(entry, standing)));
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(SettlementError::Instance(error)),
             }
         }
         Ok(facts)
