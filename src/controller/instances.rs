@@ -39,7 +39,7 @@ pub enum BridgeCall {
 /// Sessions of a shard that are not of instances bound to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Strays {
-    /// No instance has their uid.
+    /// No instance has their uid, not even one that cannot be read.
     pub unclaimed: usize,
     /// Their instance is bound to another shard, or not yet bound.
     pub elsewhere: usize,
@@ -77,6 +77,8 @@ struct Entries {
     by_uid: HashMap<String, Entry>,
     /// How many are bound to each shard. Thousands of instances share the few names here.
     bound: HashMap<Arc<BridgeBinding>, usize>,
+    /// The uids of objects that this version cannot read, and so knows nothing else of.
+    unfit: HashMap<Key, String>,
     synced: bool,
 }
 
@@ -102,6 +104,7 @@ impl Instances {
         let (binding, phase) =
             (status.and_then(|status| status.bridge.as_ref()), status.and_then(|status| status.phase));
         let binding = binding.map(|binding| entries.shared(binding));
+        entries.unfit.remove(key);
         let known = entries.by_uid.remove(&uid);
         let fresh = known.is_none();
         let known_since = known.as_ref().map_or_else(Instant::now, |known| known.known_since);
@@ -120,6 +123,18 @@ impl Instances {
         let entry = Entry { key, known_since, binding, reserved, phase, code_since, leaving_since, met, failures };
         entries.by_uid.insert(uid, entry);
         fresh
+    }
+
+    /// Notes an instance that cannot be read: its session is not nobody's.
+    pub fn note_unfit(&self, key: &Key, uid: Option<String>) {
+        if let Some(uid) = uid {
+            lock(&self.entries).unfit.insert(Key::clone(key), uid);
+        }
+    }
+
+    /// One of this name is gone.
+    pub fn forget_unfit(&self, key: &Key) {
+        lock(&self.entries).unfit.remove(key);
     }
 
     /// Since when an instance has shown a code that comes to `phase` now; how long that took is noted when it is connected.
@@ -262,7 +277,9 @@ impl Instances {
         let entries = lock(&self.entries);
         let mut strays = Strays::default();
         for id in sessions {
-            match entries.by_uid.get(drivers::instance_uid(id)).map(|entry| entry.binding.as_deref()) {
+            let uid = drivers::instance_uid(id);
+            match entries.by_uid.get(uid).map(|entry| entry.binding.as_deref()) {
+                None if entries.unfit.values().any(|unfit| unfit == uid) => {}
                 None => strays.unclaimed += 1,
                 Some(bound) if bound != Some(shard) => strays.elsewhere += 1,
                 Some(_) => {}
@@ -391,6 +408,10 @@ mod tests {
         assert_eq!(instances.strays(sessions.iter(), &binding()), None, "not every instance is known");
         instances.set_synced();
         assert_eq!(instances.strays(sessions.iter(), &binding()), Some(Strays { unclaimed: 1, elsewhere: 0 }));
+        let unread = fixtures::named("team", "unread");
+        instances.note_unfit(&unread, Some("nobodys".into()));
+        assert_eq!(instances.strays(sessions.iter(), &binding()), Some(Strays::default()), "it only cannot be read");
+        instances.forget_unfit(&unread);
         let renamed = BridgeBinding { name: "renamed".into(), ..binding() };
         assert_eq!(instances.strays(sessions.iter(), &renamed), Some(Strays { unclaimed: 1, elsewhere: 1 }));
     }

@@ -181,7 +181,12 @@ fn instance_told(
                 let _ = listeners.queue.send(key);
                 (before.filter(|before| before.uid() != instance.uid()), fresh)
             }
+            Change::Unfit(key, uid) => {
+                context.instances.note_unfit(&key, uid);
+                (None, true)
+            }
             Change::Gone(key) => {
+                context.instances.forget_unfit(&key);
                 context.owners.instance_changed(&key, before.as_deref(), None);
                 (before, true)
             }
@@ -217,7 +222,7 @@ fn bridge_told(
             bridges.sync_gone(&key.name);
             let _ = gone.send(key.name.clone());
         }
-        Change::Listed => {}
+        Change::Unfit(..) | Change::Listed => {}
     }
 }
 
@@ -231,7 +236,7 @@ fn any_bridge_told(listeners: Listeners) -> impl FnMut(Option<Arc<BridgeMeta>>, 
                 return;
             }
             Change::Present(key, _) | Change::Gone(key) => key,
-            Change::Listed => return,
+            Change::Unfit(..) | Change::Listed => return,
         };
         for instance in listeners.instances.select(|_, bound| bound.is_none_or(|bound| bound.name == key.name)) {
             let _ = listeners.queue.send(instance);

@@ -139,6 +139,7 @@ impl Index {
                 }
             }
             Change::Gone(key) => lock(&self.0.places).remove(&key),
+            Change::Unfit(..) => {}
             Change::Listed => {
                 self.0.listed.send_replace(true);
             }

@@ -71,8 +71,8 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, ShardSummary)], now: Times
         }
         Some(_) => {
             let text = "The bridge holds sessions that no WhatsAppInstance claims (status.sessions.unclaimed). They are left \
-                        alone; delete them on the bridge if their instances are gone for good, and are neither of another \
-                        cluster nor ones that this version cannot read, which its log names.";
+                        alone; delete them on the bridge if their instances are gone for good and not of another cluster. Their \
+                        devices may still be linked.";
             Some(condition(SESSIONS_CLAIMED, Finding::new("False", reason::UNCLAIMED_SESSIONS, text)))
         }
     });

@@ -156,7 +156,7 @@ impl Owners {
         match &change {
             Change::Present(_, after) => self.counts.change(before, Some(after)),
             Change::Gone(_) => self.counts.change(before, None),
-            Change::Listed => {}
+            Change::Unfit(..) | Change::Listed => {}
         }
         match change {
             // Under any other name it is nobody's ledger.
@@ -166,7 +166,7 @@ impl Owners {
                     self.gone(&before.spec.owner);
                 }
             }
-            Change::Present(..) | Change::Listed => {}
+            Change::Present(..) | Change::Unfit(..) | Change::Listed => {}
         }
     }
 

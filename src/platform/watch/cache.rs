@@ -188,6 +188,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache
         match change {
             Change::Present(key, object) => self.put(key, object, None).and_then(Before::unpack),
             Change::Gone(key) => self.remove(key).and_then(Before::unpack),
+            Change::Unfit(..) => None,
             Change::Listed => {
                 self.0.listed.send_replace(true);
                 None
@@ -297,7 +298,7 @@ mod tests {
             let before = before.map(|before| version(&*before));
             lock(&told).push(match change {
                 Change::Present(_, object) => (before, Some(version(&object))),
-                Change::Gone(_) | Change::Listed => (before, None),
+                Change::Unfit(..) | Change::Gone(_) | Change::Listed => (before, None),
             });
         });
         heard

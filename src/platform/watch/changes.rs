@@ -268,7 +268,10 @@ fn fit<K: Resource<DynamicType = ()>>(key: Key, object: Guarded<K>, known: bool)
                 deleted = unfit.remains.is_some(),
                 "an object does not fit this version's schema and is skipped, unless it is being deleted; correct or delete it"
             );
-            unfit.remains.map(|remains| Change::Present(key, *remains))
+            Some(match unfit.remains {
+                Some(remains) => Change::Present(key, *remains),
+                None => Change::Unfit(key, unfit.metadata.uid),
+            })
         }
     }
 }
@@ -350,6 +353,8 @@ mod tests {
         );
         assert!(watch.is_synced());
         assert_eq!(names(&watch), ["one", "two"]);
+        let told = watch.0.take(0, Event::Apply(bad("worst")));
+        assert!(matches!(&told[..], [Change::Unfit(key, _)] if key.name == "worst"), "{told:?}");
         // An object that was good stays as it was while what is stored now makes no sense, and can still be deleted.
         watch.run(0, vec![Event::Apply(bad("one"))]);
         assert_eq!(names(&watch), ["one", "two"]);

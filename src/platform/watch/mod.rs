@@ -35,6 +35,8 @@ pub type Key = Arc<ObjectRef>;
 pub enum Change<K> {
     /// It is there, like this.
     Present(Key, K),
+    /// It is there, of this uid, and does not fit this version's types: nothing more is known of it.
+    Unfit(Key, Option<String>),
     /// It is gone.
     Gone(Key),
     /// Everything has been listed once.
