@@ -240,7 +240,9 @@ mod tests {
     #[test]
     fn only_an_api_server_that_does_not_answer_is_said_not_to() {
         let policy = "every object needs the label team";
-        for (code, reason) in [(400, "BadRequest"), (403, "Forbidden"), (413, "RequestEntityTooLarge"), (500, "InternalError")] {
+        for (code, reason) in
+            [(400, "BadRequest"), (403, "Forbidden"), (413, "RequestEntityTooLarge"), (500, "InternalError")]
+        {
             let said = said(code, reason, policy);
             assert!(said.contains(policy) && said.contains("administrator"), "{said}");
             assert!(!said.contains("does not answer") && !said.contains("try again"), "{said}");

@@ -34,8 +34,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let unbound = bound.is_none();
     let call = if instance.metadata.deletion_timestamp.is_some() { BridgeCall::Delete } else { BridgeCall::Put };
     let (acceptance, primary) = context.owners.acceptance(instance);
-    let trouble =
-        if acceptance == Acceptance::Undecided { context.owners.trouble(instance) } else { None };
+    let trouble = if acceptance == Acceptance::Undecided { context.owners.trouble(instance) } else { None };
     let (session_since, code_since) = session.as_ref().map_or((now, now), |seen| (seen.since, seen.code_since));
     Facts {
         instance,
@@ -84,8 +83,7 @@ fn look(bound: &BridgeBinding, instance: &WhatsAppInstance, uid: &str, context: 
     let Some(bridge) = context.bridges.named(name) else {
         // Whoever is deleting it already is told nothing of that.
         let todo = if instance.metadata.deletion_timestamp.is_some() { "" } else { ", or delete this instance" };
-        let text =
-            format!("WhatsAppBridge {name}, which this session is bound to, is gone; create it again{todo}.");
+        let text = format!("WhatsAppBridge {name}, which this session is bound to, is gone; create it again{todo}.");
         return (LinkState::Down(BridgeFault::new(reason::BRIDGE_NOT_FOUND, text)), None);
     };
     if !drivers::shards(&bridge).any(|known| known == shard) {

@@ -176,7 +176,8 @@ async fn what_a_foreign_finalizer_holds_is_not_called_ready() {
     world.instances().patch("sales", &PatchParams::default(), &held).await.unwrap();
     world.delete("sales").await;
     let let_go = |i: &WhatsAppInstance| !i.metadata.finalizers.iter().flatten().any(|f| f == labels::FINALIZER);
-    let ended = |i: &WhatsAppInstance| let_go(i) && i.phase() == Some(Phase::Terminating) && i.condition("Ready") == "False";
+    let ended =
+        |i: &WhatsAppInstance| let_go(i) && i.phase() == Some(Phase::Terminating) && i.condition("Ready") == "False";
     let instance = world.history.until("sales", "let go and not ready", SOON, ended).await;
     assert!(instance.status.unwrap().phone_number.is_none() && world.whatsapp.devices().await.is_empty());
     let released = finalizers(json!([]));

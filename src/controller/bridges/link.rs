@@ -242,8 +242,9 @@ impl Link {
                 if !is_about_the_secret(error) {
                     unread_since = None;
                 } else if unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
-                    && let Some(fault) = self
-                        .fault(&Broken::Credentials(self.wrong("the API server fails to read it or does not answer; its log says why")))
+                    && let Some(fault) = self.fault(&Broken::Credentials(
+                        self.wrong("the API server fails to read it or does not answer; its log says why"),
+                    ))
                 {
                     self.set_state(&self.steady(fault, true));
                 }

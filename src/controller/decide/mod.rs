@@ -191,11 +191,7 @@ pub fn farewell(facts: &Facts<'_>, leaving: Leaving, patience: SignedDuration) -
     let recheck = Some(after(facts.now, left));
     if facts.binding().is_none() {
         let waits = facts.may_be_on_a_shard() && !is_over;
-        return if waits {
-            Farewell { status: None, step: Step::Wait, recheck }
-        } else {
-            only(Step::Release)
-        };
+        return if waits { Farewell { status: None, step: Step::Wait, recheck } } else { only(Step::Release) };
     }
     if is_over {
         return only(Step::GiveUp);

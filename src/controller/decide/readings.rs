@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// What is said of a session that is offline by wish and has no device.
-const OFFLINE_UNLINKED: &str = "Offline by wish, and no device is linked; set spec.desiredState to Connected to link one.";
+const OFFLINE_UNLINKED: &str =
+    "Offline by wish, and no device is linked; set spec.desiredState to Connected to link one.";
 /// What is said of a code besides when the bridge tells times that cannot be.
 const CLOCKS_DIFFER: &str = " The clocks of bridge and operator differ, so the end that is told of the code is wrong for some; \
                              have the clocks of both nodes set.";
@@ -169,8 +170,9 @@ pub fn terminating(
         phase: Phase::Terminating,
         bridge: fault
             .map_or_else(|| Finding::yes(reason::BRIDGE_READY), |t| Finding::new("False", t.reason, &*t.message)),
-        paired: kept(old, kinds::PAIRED)
-            .unwrap_or_else(|| Finding::new("Unknown", reason::TERMINATING, "Not known; the session is being deleted.")),
+        paired: kept(old, kinds::PAIRED).unwrap_or_else(|| {
+            Finding::new("Unknown", reason::TERMINATING, "Not known; the session is being deleted.")
+        }),
         connected: Finding::new("Unknown", reason::TERMINATING, &*text),
         limited: Some(Finding::new("False", reason::TERMINATING, text)),
     }

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     api::{
-        BridgeBinding, DeletionPolicy, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus, WhatsAppInstance,
-        WhatsAppInstanceStatus,
+        BridgeBinding, DeletionPolicy, Disconnection, PairingCodeStatus, Phase, QrStatus, RestrictionStatus,
+        WhatsAppInstance, WhatsAppInstanceStatus,
         conditions::{self, reason},
     },
     bridge_api::{Open, Session, SessionPhase, SessionReason},

@@ -671,8 +671,7 @@ fn passing_states_are_shown_only_when_they_last() {
 
 #[test]
 fn a_code_past_its_end_is_removed_even_when_the_bridge_is_silent() {
-    let waiting =
-        Session { phase_since: now(), qr: Some(fixtures::qr(2)), ..session(SessionPhase::AwaitingPairing) };
+    let waiting = Session { phase_since: now(), qr: Some(fixtures::qr(2)), ..session(SessionPhase::AwaitingPairing) };
     let object = reported(waiting.clone());
     let end = status(&object).qr.as_ref().unwrap().expires_at.0;
     let known = facts(&object, Some(waiting));
@@ -689,10 +688,8 @@ fn a_code_past_its_end_is_removed_even_when_the_bridge_is_silent() {
 
 #[test]
 fn a_clock_that_differs_from_the_bridges_hides_no_code_that_it_shows_and_that_is_said() {
-    let code = |seconds| crate::bridge_api::Qr {
-        expires_at: now() + SignedDuration::from_secs(seconds),
-        ..fixtures::qr(2)
-    };
+    let code =
+        |seconds| crate::bridge_api::Qr { expires_at: now() + SignedDuration::from_secs(seconds), ..fixtures::qr(2) };
     let showing = |seconds| Session { qr: Some(code(seconds)), ..session(SessionPhase::AwaitingPairing) };
     let pending = after(&bound(Default::default()), &decide(&facts(&bound(Default::default()), None)));
     let shown = |seconds| *decide(&facts(&pending, Some(showing(seconds)))).status.unwrap();
