@@ -6,6 +6,7 @@ pub mod http;
 mod library;
 mod names;
 mod presence;
+mod runtime;
 #[cfg(test)]
 pub mod script;
 mod sending;

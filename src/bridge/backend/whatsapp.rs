@@ -14,12 +14,13 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use whatsapp_operator::{
     bridge_api::{PairingMethod, Restriction, RestrictionKind, SessionReason},
     model::Sensitive,
 };
 use whatsapp_rust::{
-    Client, Jid, TokioRuntime,
+    Client, Jid,
     bot::{Bot, BotHandle},
     pair_code::{PairCodeOptions, PairCodeRejection},
     request::IqError,
@@ -35,6 +36,7 @@ use super::{
     library,
     names::Names,
     presence::Presence,
+    runtime::ClientRuntime,
     sending::{self, Addresses},
     stanzas::{Remark, Stanzas},
     transport::{ConnectionRecorder, RecordingFactory},
@@ -90,6 +92,7 @@ impl WhatsApp {
         recorder: &ConnectionRecorder,
         presence: &Presence,
         events: &EventSink,
+        over: CancellationToken,
     ) -> Result<(Bot, Arc<Client>), Unbuilt> {
         let slot = Arc::new(std::sync::OnceLock::new());
         let adapter = EventAdapter {
@@ -107,7 +110,7 @@ impl WhatsApp {
             .with_backend_arc(keys)
             .with_transport_factory(RecordingFactory::new(self.url.as_deref(), self.names.clone(), recorder.clone()))
             .with_http_client(self.http.clone())
-            .with_runtime(TokioRuntime)
+            .with_runtime(ClientRuntime::new(over))
             .with_device_props(wacore::store::device::DevicePropsOverride::new().with_os(DEVICE_NAME))
             .skip_history_sync()
             .with_cache_config(library::caches())
@@ -140,7 +143,9 @@ struct Unbuilt;
 impl Backend for WhatsApp {
     async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
         let (recorder, presence) = (ConnectionRecorder::new(start.linked.is_none()), Presence::new(start.shows_online));
-        let Ok((bot, client)) = self.build(keys, &start, &recorder, &presence, &events).await else {
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
+        let Ok((bot, client)) = self.build(keys, &start, &recorder, &presence, &events, over).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };

@@ -122,6 +122,7 @@ pub enum LookUp {
 }
 
 /// What happens to every connection of a phone's devices.
+#[allow(clippy::struct_excessive_bools)] // each is a fault of its own, and they come in any combination
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rules {
@@ -135,6 +136,9 @@ pub struct Rules {
     /// The phone does not share its app-state key, asked or not.
     #[serde(default)]
     pub keep_app_state_key: bool,
+    /// The account is an ordinary one: its name is among its settings, and does not come with the link as that of a business does.
+    #[serde(default)]
+    pub ordinary: bool,
     /// What the server does with messages that the phone's devices send.
     pub acks: Option<AckRule>,
     /// What the phone sends back for messages that arrive.

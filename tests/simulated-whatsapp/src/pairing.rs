@@ -208,7 +208,8 @@ pub async fn link(
         NodeBuilder::new("platform").attr("name", "android").build(),
         NodeBuilder::new("device").attr("jid", key.jid()).attr("lid", account.lid_jid(device)).build(),
     ];
-    parts.extend((!push_name.is_empty()).then(name_node));
+    let named = !push_name.is_empty() && !world.faults.rules(*phone).ordinary;
+    parts.extend(named.then(name_node));
     parts.extend((*fault != Some(LinkFault::NoIdentity)).then(identity_node));
     let success = NodeBuilder::new("pair-success").children(parts).build();
     {
