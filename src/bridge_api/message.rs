@@ -111,7 +111,7 @@ pub struct MessageStatus {
     pub session: String,
     /// Its place among the messages of its session, growing in the order in which they were accepted.
     pub sequence: u64,
-    /// How far it has come. Only ever moves forward.
+    /// How far it has come. Only ever moves forward: from failed too, when the recipient's phone says that it has the message.
     pub state: Open<MessageState>,
     /// What a queued message waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,7 +157,7 @@ pub enum MessageState {
     Delivered,
     /// The recipient has read it.
     Read,
-    /// It will not be sent: see the cause.
+    /// It will not be sent any more: see the cause.
     Failed,
     /// It could not be sent in time.
     Expired,

@@ -46,7 +46,7 @@ pub enum MessageChange {
         /// How.
         settled: Settled,
     },
-    /// A device of the recipient tells of it.
+    /// A device of the recipient tells of it. One that had failed was sent, where it is the phone that tells.
     Receipt {
         /// Its session.
         session: String,
@@ -133,12 +133,12 @@ impl MessageChange {
             Self::Receipt { session, id, receipt, at } => {
                 // What was read was delivered. A message that waits for the acknowledgement stays queued until it comes.
                 let set = match receipt {
-                    Receipt::Delivered => "delivered_at = ?3, state = iif(state = 'Sent', 'Delivered', state)",
-                    Receipt::CompanionDelivered => "companion_delivered_at = ?3",
-                    Receipt::Read => {
-                        "read_at = ?3, delivered_at = coalesce(delivered_at, ?3),
-                         state = iif(state IN ('Sent', 'Delivered'), 'Read', state)"
-                    }
+                    Receipt::Delivered => format!("delivered_at = ?3, {}", arrived("'Sent'", "'Delivered'")),
+                    Receipt::CompanionDelivered => "companion_delivered_at = ?3".to_owned(),
+                    Receipt::Read => format!(
+                        "read_at = ?3, delivered_at = coalesce(delivered_at, ?3), {}",
+                        arrived("'Sent', 'Delivered'", "'Read'")
+                    ),
                 };
                 let first = match receipt {
                     Receipt::Delivered => "delivered_at",
@@ -174,6 +174,19 @@ fn ended_as(state: &str, cause: &str, code: &str, sent_at: &str, ended_at: &str)
                       ELSE {state} END,
          cause = iif({told} IS NULL, {cause}, NULL), code = iif({told} IS NULL, {code}, NULL),
          sent_at = coalesce({sent_at}, {told}), ended_at = iif({told} IS NULL, {ended_at}, NULL)"
+    )
+}
+
+/// Sets how far a message is that the recipient's phone tells of at ?3. One that had failed was sent all the same, by an attempt to which
+/// there was no answer, or as an answer to the phone, which asked for it again.
+fn arrived(from: &str, to: &str) -> String {
+    let unless_failed = |column| format!("{column} = iif(state = 'Failed', NULL, {column})");
+    format!(
+        "state = iif(state IN ({from}, 'Failed'), {to}, state), {}, {}, {},
+         sent_at = iif(state = 'Failed', coalesce(sent_at, ?3), sent_at)",
+        unless_failed("cause"),
+        unless_failed("code"),
+        unless_failed("ended_at")
     )
 }
 

@@ -443,6 +443,35 @@ async fn what_the_recipients_phone_has_told_of_was_sent_whatever_is_said_later()
 }
 
 #[tokio::test]
+async fn a_message_that_failed_was_sent_when_the_recipients_phone_tells_of_it() {
+    use MessageState as S;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let fails = |sequence| {
+        let (cause, code) = (Some(MessageCause::RefusedByServer), Some(479));
+        let settled = Settled { state: S::Failed, cause, code, at: at(1_800_000_009) };
+        Change::Message(MessageChange::Settle { session: "a".to_owned(), sequence, settled })
+    };
+    for (sequence, id) in (1..).zip(["ONE", "TWO", "THREE", "FOUR"]) {
+        store.apply(vec![accepted(sequence, id, "+15551234567")]).await.unwrap();
+    }
+    store.apply(vec![fails(1), fails(2), fails(3), settle(4, S::Cancelled)]).await.unwrap();
+    assert_eq!(states(&store, receipt("ONE", Receipt::Delivered, 5)).await, [S::Delivered]);
+    assert_eq!(states(&store, receipt("ONE", Receipt::Read, 6)).await, [S::Read]);
+    assert_eq!(states(&store, receipt("TWO", Receipt::Read, 7)).await, [S::Read]);
+    assert_eq!(states(&store, receipt("THREE", Receipt::CompanionDelivered, 8)).await, [S::Failed], "not the phone");
+    assert_eq!(states(&store, receipt("FOUR", Receipt::Delivered, 9)).await, [S::Cancelled], "it never left");
+    for (id, second) in [("ONE", 5), ("TWO", 7)] {
+        let sent = store.reader.message("a", id).await.unwrap().unwrap().status;
+        assert_eq!((sent.cause, sent.code, sent.ended_at), (None, None, None), "{id}");
+        assert_eq!((sent.sent_at, sent.delivered_at), (Some(at(second)), Some(at(second))), "{id}");
+    }
+    let failed = store.reader.message("a", "THREE").await.unwrap().unwrap().status;
+    assert_eq!((failed.cause, failed.code), (Some(MessageCause::RefusedByServer.into()), Some(479)));
+}
+
+#[tokio::test]
 async fn of_two_claims_of_one_key_the_first_counts_until_its_time_is_up() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();

@@ -3,8 +3,9 @@ import { get, path } from '../api.js';
 
 // As many as the API gives at once.
 export const PAGE = 50;
-// A message only moves forward; an answer that is older than an event changes nothing.
-const RANK = { queued: 0, sent: 1, delivered: 2, read: 3, failed: 4, expired: 4, cancelled: 4 };
+// A message only moves forward, and one that failed when the recipient's phone says that it has it; an answer that is older than an
+// event changes nothing.
+const RANK = { queued: 0, sent: 1, failed: 1, delivered: 2, read: 3, expired: 4, cancelled: 4 };
 
 // Of two that were accepted in the same moment, the one that was put in later is newer. Not by the text of the time, which has as
 // many digits as it needs.
