@@ -303,6 +303,20 @@ async fn a_refusal_has_its_code_and_a_silence_is_a_lost_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_passes_keeps_nothing_back_where_the_lists_of_devices_are_not_signed() {
+    const PHONE: &str = "+15550003031";
+    const UNSIGNED: &str = "+15550003931";
+    let bench = Bench::start("messages-unsigned", &[]).await;
+    bench.sender("a", PHONE).await;
+    // After the refusal the devices are asked for anew, the account's own among them, of which one is a companion.
+    bench.whatsapp.rules(PHONE, json!({"unsignedDevices": true, "acks": {"error": 503, "times": 1}})).await;
+    bench.accepted("a", &id(1), UNSIGNED, "Hello").await;
+    bench.until_message("a", &id(1), &["Delivered"]).await;
+    let arrived: Vec<String> = bench.whatsapp.inbox(UNSIGNED).await.into_iter().map(|line| line.id).collect();
+    assert_eq!(arrived, [id(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_arrives_once_and_in_order_while_everything_breaks() {
     const SESSIONS: usize = 6;
     const MESSAGES: usize = 40;

@@ -54,16 +54,27 @@ pub async fn send(client: &Client, addresses: &Addresses, message: Outgoing) -> 
         Err(obstacle) => return Delivery::Hindered(obstacle),
     };
     let Content::Text { text } = content;
-    let mut options = SendOptions::default().with_message_id(id);
-    if fresh {
-        options = options.with_device_freshness(Freshness::Refresh);
-    }
-    match client.send_message_with_options(address.clone(), wa::Message::text(text.reveal()), options).await {
+    let send = |options| client.send_message_with_options(address.clone(), wa::Message::text(text.reveal()), options);
+    let as_known = SendOptions::default().with_message_id(id);
+    let sent = if fresh {
+        let asked_anew = send(as_known.clone().with_device_freshness(Freshness::Refresh)).await;
+        if asked_anew.as_ref().is_err_and(is_about_the_list) { send(as_known).await } else { asked_anew }
+    } else {
+        send(as_known).await
+    };
+    match sent {
         // whatsapp-rust 0.7.0 sends, and says that all is well, also when the phone's keys could not be had and only other
         // devices of the recipient get something they can read (send/mod.rs).
         Ok(_) => Delivery::HandedOver { keyed: client.signal().validate_session(&address).await.unwrap_or(false) },
         Err(error) => Delivery::Hindered(obstacle(&error)),
     }
+}
+
+/// Whether the server answered, and the library cannot read what. Nothing was sent. Asked for the devices anew it wants more of the
+/// answer than otherwise, a signed list for each that has companions, and of the account's own devices too (whatsapp-rust 0.7.0,
+/// client/device_registry.rs): the same message goes out as the first try would have had it.
+fn is_about_the_list(error: &SendError) -> bool {
+    matches!(error, SendError::Iq(IqError::ParseError(_)))
 }
 
 /// Why a message was not sent. In whatsapp-rust 0.7.0 nothing fails after the message itself went out, and everything before asks

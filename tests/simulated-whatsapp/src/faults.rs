@@ -139,6 +139,9 @@ pub struct Rules {
     /// The account is an ordinary one: its name is among its settings, and does not come with the link as that of a business does.
     #[serde(default)]
     pub ordinary: bool,
+    /// The server says which devices the phone has without the list that the phone has signed.
+    #[serde(default)]
+    pub unsigned_devices: bool,
     /// What the server does with messages that the phone's devices send.
     pub acks: Option<AckRule>,
     /// What the phone sends back for messages that arrive.

@@ -87,7 +87,7 @@ fn devices(world: &World, account: &Account, now: u64) -> anyhow::Result<Node> {
         );
     }
     let mut parts = vec![NodeBuilder::new("device-list").children(list).build()];
-    if !companions.is_empty() {
+    if !companions.is_empty() && !world.faults.rules(account.phone).unsigned_devices {
         let indexes = companions.iter().map(|companion| companion.key_index).collect();
         let signed = account.key_index_list(indexes, now)?;
         parts.push(NodeBuilder::new("key-index-list").attr("ts", now).bytes(signed).build());
