@@ -114,6 +114,10 @@ pub mod reason {
     pub const CLIENT_OUTDATED: &str = "ClientOutdated";
     /// Connected, Ready: the account is banned for a time.
     pub const TEMPORARY_BAN: &str = "TemporaryBan";
+    /// Connected: WhatsApp has locked the account.
+    pub const ACCOUNT_LOCKED: &str = "AccountLocked";
+    /// Connected: WhatsApp has banned the account, and not for a time.
+    pub const ACCOUNT_BANNED: &str = "AccountBanned";
     /// Ready: connected, but WhatsApp forbids new chats for a time.
     pub const REACHOUT_TIMELOCK: &str = "ReachoutTimelock";
     /// Ready: connected, but WhatsApp acknowledges no message.

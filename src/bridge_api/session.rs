@@ -104,6 +104,10 @@ pub enum SessionReason {
     ClientOutdated,
     /// The account is banned for a time.
     TemporaryBan,
+    /// WhatsApp has locked the account (403). The device stays linked.
+    AccountLocked,
+    /// WhatsApp has banned the account, and not for a time (406). The device stays linked.
+    AccountBanned,
     /// The phone or the server unlinked the device.
     LoggedOut,
     /// The keys of the linked device are gone or cannot be used; only a new pairing heals it.
@@ -123,7 +127,7 @@ pub enum SessionReason {
 
 impl SessionReason {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ConnectionLost,
         Self::ServerUnreachable,
         Self::ServerNotAnswering,
@@ -132,6 +136,8 @@ impl SessionReason {
         Self::StreamReplaced,
         Self::ClientOutdated,
         Self::TemporaryBan,
+        Self::AccountLocked,
+        Self::AccountBanned,
         Self::LoggedOut,
         Self::SessionLost,
         Self::CoexistenceNotSupported,
@@ -149,6 +155,11 @@ impl SessionReason {
         )
     }
 
+    /// Whether WhatsApp lets nobody log in to the account, until it changes its mind.
+    pub fn is_about_the_account(self) -> bool {
+        matches!(self, Self::AccountLocked | Self::AccountBanned)
+    }
+
     /// The condition reason of the same meaning (`api::conditions::reason`).
     pub fn as_str(self) -> &'static str {
         match self {
@@ -160,6 +171,8 @@ impl SessionReason {
             Self::StreamReplaced => reason::STREAM_REPLACED,
             Self::ClientOutdated => reason::CLIENT_OUTDATED,
             Self::TemporaryBan => reason::TEMPORARY_BAN,
+            Self::AccountLocked => reason::ACCOUNT_LOCKED,
+            Self::AccountBanned => reason::ACCOUNT_BANNED,
             Self::LoggedOut => reason::LOGGED_OUT,
             Self::SessionLost => reason::SESSION_LOST,
             Self::CoexistenceNotSupported => reason::COEXISTENCE_NOT_SUPPORTED,

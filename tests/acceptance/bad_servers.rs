@@ -103,6 +103,28 @@ async fn one_login_refused_by_mistake_does_not_cost_the_link() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_locked_or_banned_stays_linked_and_is_not_tried_again_at_once() {
+    const PHONE: &str = "+15550009181";
+    let world = start("barred").await;
+    let instance = world.connected("one", PHONE).await;
+    let linked = world.key_files(&instance);
+    for (reason, says) in [(403, "AccountLocked"), (406, "AccountBanned")] {
+        let before = world.whatsapp.logins(PHONE).await.len();
+        world.whatsapp.rules(PHONE, json!({"refuse": {"reason": reason}})).await;
+        world.whatsapp.happens(PHONE, "drop").await;
+        until_says(&world, "one", says).await;
+        assert_eq!(world.whatsapp.logins(PHONE).await.len(), before + 1);
+        assert!(world.bridge.log().contains(&format!("reason={reason}")), "the number is in the log");
+        assert_eq!(world.key_files(&instance), linked);
+        // Once that is lifted, whoever asks need not scan.
+        world.whatsapp.rules(PHONE, json!({})).await;
+        world.refresh("one").await;
+        world.history.until_phase("one", Phase::Connected, SOON).await;
+    }
+    world.nothing_leaked(&[PHONE]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_was_too_old_is_tried_again_by_a_bridge_with_another_version() {
     const PHONE: &str = "+15550009171";
     let mut world = start("outdated").await;

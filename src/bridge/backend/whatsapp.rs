@@ -25,7 +25,7 @@ use whatsapp_rust::{
     pair_code::{PairCodeOptions, PairCodeRejection},
     request::IqError,
     types::{
-        events::{Event, EventHandler, EventInterest, EventKind, LoggedOut},
+        events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind, LoggedOut},
         presence::ReceiptType,
     },
 };
@@ -89,26 +89,13 @@ impl WhatsApp {
         &self,
         keys: Arc<dyn Keys>,
         start: &Start,
-        recorder: &ConnectionRecorder,
-        presence: &Presence,
-        events: &EventSink,
+        adapter: EventAdapter,
         over: CancellationToken,
     ) -> Result<(Bot, Arc<Client>), Unbuilt> {
-        let slot = Arc::new(std::sync::OnceLock::new());
-        let adapter = EventAdapter {
-            events: events.clone(),
-            recorder: recorder.clone(),
-            client: Arc::clone(&slot),
-            asking: Arc::default(),
-            told_of: Arc::default(),
-            presence: presence.clone(),
-            stanzas: Arc::default(),
-            pair_with_code: start.pair_with_code.clone(),
-            version: self.version,
-        };
+        let (slot, recorder) = (Arc::clone(&adapter.client), adapter.recorder.clone());
         let mut builder = Bot::builder()
             .with_backend_arc(keys)
-            .with_transport_factory(RecordingFactory::new(self.url.as_deref(), self.names.clone(), recorder.clone()))
+            .with_transport_factory(RecordingFactory::new(self.url.as_deref(), self.names.clone(), recorder))
             .with_http_client(self.http.clone())
             .with_runtime(ClientRuntime::new(over))
             .with_device_props(wacore::store::device::DevicePropsOverride::new().with_os(DEVICE_NAME))
@@ -143,9 +130,21 @@ struct Unbuilt;
 impl Backend for WhatsApp {
     async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
         let (recorder, presence) = (ConnectionRecorder::new(start.linked.is_none()), Presence::new(start.shows_online));
+        let adapter = EventAdapter {
+            session: id.into(),
+            events: events.clone(),
+            recorder: recorder.clone(),
+            client: Arc::default(),
+            asking: Arc::default(),
+            told_of: Arc::default(),
+            presence: presence.clone(),
+            stanzas: Arc::default(),
+            pair_with_code: start.pair_with_code.clone(),
+            version: self.version,
+        };
         let over = CancellationToken::new();
         let _over = over.clone().drop_guard();
-        let Ok((bot, client)) = self.build(keys, &start, &recorder, &presence, &events, over).await else {
+        let Ok((bot, client)) = self.build(keys, &start, adapter, over).await else {
             tracing::error!(session = id, "the session's keys cannot be opened");
             return End::Failed(SessionReason::ConnectionLost);
         };
@@ -231,6 +230,7 @@ async fn ask_for_timelock(client: Arc<Client>, suspected: Option<Restriction>, e
 /// Turns the library's events into ours. Called by the library in the order things happen, and must not block.
 #[derive(Clone)]
 struct EventAdapter {
+    session: Arc<str>,
     events: EventSink,
     recorder: ConnectionRecorder,
     client: Arc<std::sync::OnceLock<std::sync::Weak<Client>>>,
@@ -296,6 +296,11 @@ impl EventAdapter {
         });
         // What changed while the session was offline, nobody tells by itself.
         self.ask_for_timelock(None);
+    }
+
+    /// The number says nothing of a person, and nothing else tells one refusal from another.
+    fn note_refusal(&self, reason: i32) {
+        tracing::warn!(session = &*self.session, reason, "WhatsApp refuses the login");
     }
 
     /// The library leaves it to us to ask for another pairing code. How that went comes as an event.
@@ -377,20 +382,32 @@ impl EventHandler for EventAdapter {
                 }
                 ClientEvent::PushName(Sensitive::new(update.new_name.clone()))
             }
-            Event::LoggedOut(told) if is_certain(told) => ClientEvent::LoggedOut,
-            Event::LoggedOut(_) => ClientEvent::Unauthorized,
+            Event::LoggedOut(told) => {
+                self.note_refusal(told.reason.code());
+                match told.reason {
+                    ConnectFailureReason::AccountLocked => ClientEvent::Barred(SessionReason::AccountLocked),
+                    // The word of WhatsApp's own client for it is "banned".
+                    ConnectFailureReason::UnknownLogout => ClientEvent::Barred(SessionReason::AccountBanned),
+                    _ if is_certain(told) => ClientEvent::LoggedOut,
+                    _ => ClientEvent::Unauthorized,
+                }
+            }
             Event::StreamReplaced(_) => ClientEvent::Replaced,
             Event::ClientOutdated(_) => ClientEvent::Outdated(Presented::by_this_bridge(self.version)),
-            Event::TemporaryBan(ban) => ClientEvent::Banned {
-                code: i64::from(ban.code.code()),
-                for_: ban.expire.to_std().unwrap_or(Duration::ZERO),
-            },
-            Event::ConnectFailure(failure) => match failure.reason.code() {
-                // A ban that says neither why nor for how long is one all the same.
-                BANNED => ClientEvent::Banned { code: i64::from(BANNED), for_: Duration::ZERO },
-                TOO_MANY_REQUESTS => return self.recorder.refused(SessionReason::TooManyRequests),
-                _ => return self.recorder.refused(SessionReason::ServerRefused),
-            },
+            Event::TemporaryBan(ban) => {
+                let code = i64::from(ban.code.code());
+                tracing::warn!(session = &*self.session, reason = BANNED, code, "WhatsApp refuses the login");
+                ClientEvent::Banned { code, for_: ban.expire.to_std().unwrap_or(Duration::ZERO) }
+            }
+            Event::ConnectFailure(failure) => {
+                self.note_refusal(failure.reason.code());
+                match failure.reason.code() {
+                    // A ban that says neither why nor for how long is one all the same.
+                    BANNED => ClientEvent::Banned { code: i64::from(BANNED), for_: Duration::ZERO },
+                    TOO_MANY_REQUESTS => return self.recorder.refused(SessionReason::TooManyRequests),
+                    _ => return self.recorder.refused(SessionReason::ServerRefused),
+                }
+            }
             Event::ServerAck(ack) => {
                 // A message was refused, as those of a restricted account are; whether it is one, the server says when asked.
                 // That it has started all the chats it may is said by nothing else.
@@ -534,7 +551,7 @@ mod tests {
     use serde_json::json;
     use whatsapp_rust::{
         NodeBuilder,
-        types::events::{ConnectFailureReason, PairingCodeError, PairingCodeRefresh},
+        types::events::{PairingCodeError, PairingCodeRefresh},
     };
 
     use super::*;
@@ -544,6 +561,7 @@ mod tests {
     fn told(event: Event) -> Vec<ClientEvent> {
         let (sender, told) = std::sync::mpsc::channel();
         let adapter = EventAdapter {
+            session: "s".into(),
             events: EventSink::to(move |event| sender.send(event).unwrap()),
             recorder: ConnectionRecorder::default(),
             client: Arc::default(),
@@ -602,6 +620,20 @@ mod tests {
             (Some("401"), None, false),
         ] {
             assert_eq!(is_certain(&told(code, conflict)), certain, "{code:?} {conflict:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_that_is_locked_or_banned_is_no_unlinked_device() {
+        use ConnectFailureReason as Why;
+        for (reason, event) in [
+            (Why::AccountLocked, ClientEvent::Barred(SessionReason::AccountLocked)),
+            (Why::UnknownLogout, ClientEvent::Barred(SessionReason::AccountBanned)),
+            (Why::LoggedOut, ClientEvent::Unauthorized),
+        ] {
+            let failure = NodeBuilder::new("failure").attr("reason", reason.code().to_string()).build();
+            let refused = LoggedOut::builder().on_connect(true).reason(reason).raw(failure).build();
+            assert_eq!(told(Event::LoggedOut(refused)), [event], "{reason:?}");
         }
     }
 

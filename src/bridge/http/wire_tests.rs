@@ -143,6 +143,8 @@ fn every_word_but_those_added_since_can_be_read_by_a_controller_of_the_first_rel
     assert_eq!(
         since,
         [
+            R::AccountLocked,
+            R::AccountBanned,
             R::SessionLost,
             R::CoexistenceNotSupported,
             R::PairingFailed,

@@ -115,7 +115,7 @@ impl State {
             self.kept.rest = Rest::None;
         }
         match self.kept.rest {
-            Rest::Replaced | Rest::Outdated => Stage::Ended { again },
+            Rest::Replaced | Rest::Outdated | Rest::Barred { .. } => Stage::Ended { again },
             Rest::Banned(until) => Stage::Banned { until },
             Rest::Expired if !self.kept.paired => self.expired(now),
             _ if self.kept.paired => Stage::Connecting { by },

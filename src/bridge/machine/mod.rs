@@ -116,6 +116,8 @@ pub enum ClientEvent {
     Replaced,
     /// WhatsApp does not accept any more what the client presented.
     Outdated(Presented),
+    /// WhatsApp has locked the account, or banned it without an end: nobody is let in, whoever it is.
+    Barred(SessionReason),
     /// The account is banned for a time.
     Banned {
         /// WhatsApp's code for the cause.

@@ -1,8 +1,10 @@
-//! What WhatsApp refused as too old, and when it is worth another try: what is tried then has to differ from it.
+//! When another try is worth it after a refusal that stays. What WhatsApp refused as too old has to differ from what is tried then; an
+//! account that is locked or banned is tried once a day, because somebody may have had that lifted.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use whatsapp_operator::bridge_api::SessionReason;
 
 use super::{
     presented::{Outdated, Presented},
@@ -35,10 +37,19 @@ impl State {
         self.kept.outdated = Some(Outdated { refused, again });
     }
 
-    /// When a session that rests because its client was too old is tried again by itself. Never further away than a fresh
-    /// refusal would have it: the time was stored, and the wall clock may have been set since.
+    /// The rest of a session whose account is locked or banned.
+    pub(super) fn barred(&mut self, why: SessionReason, now: Timestamp) -> Rest {
+        Rest::Barred { why, again: later(now, DAY + self.up_to(SPREAD)) }
+    }
+
+    /// When a session that rests is tried again by itself. Never further away than a fresh refusal would have it: the time was
+    /// stored, and the wall clock may have been set since.
     pub(super) fn tried_again_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let outdated = self.kept.outdated.as_ref().filter(|_| self.kept.rest == Rest::Outdated)?;
-        outdated.again.map(|at| at.min(later(now, DAY + SPREAD)))
+        let again = match self.kept.rest {
+            Rest::Outdated => self.kept.outdated.as_ref()?.again?,
+            Rest::Barred { again, .. } => again,
+            _ => return None,
+        };
+        Some(again.min(later(now, DAY + SPREAD)))
     }
 }

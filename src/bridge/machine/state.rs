@@ -139,6 +139,13 @@ pub enum Rest {
     Outdated,
     /// Banned until then.
     Banned(Timestamp),
+    /// The account is locked or banned without an end. It is tried again now and then.
+    Barred {
+        /// Which of the two.
+        why: SessionReason,
+        /// When it is tried again.
+        again: Timestamp,
+    },
     /// To be deleted once the device is removed from the account.
     Unlinking,
     /// To be deleted.
@@ -172,7 +179,7 @@ pub(super) enum Stage {
     Connected,
     /// No client of a paired session: the next try is due then.
     Later { at: Timestamp },
-    /// Replaced or outdated; it is tried again by itself then.
+    /// Replaced, outdated or barred; it is tried again by itself then.
     Ended { again: Option<Timestamp> },
     /// Banned.
     Banned { until: Timestamp },
@@ -320,6 +327,7 @@ impl State {
             Rest::Replaced => Some(SessionReason::StreamReplaced),
             Rest::Outdated => Some(SessionReason::ClientOutdated),
             Rest::Banned(_) => Some(SessionReason::TemporaryBan),
+            Rest::Barred { why, .. } => Some(why),
             Rest::LoggedOut => Some(SessionReason::LoggedOut),
             _ => None,
         };

@@ -561,6 +561,41 @@ fn the_current_version_is_tried_once_a_day_when_it_was_too_old() {
 }
 
 #[test]
+fn an_account_that_is_locked_or_banned_keeps_its_keys_and_is_tried_once_a_day() {
+    const HOUR: i64 = 3600;
+    for why in [R::AccountLocked, R::AccountBanned] {
+        let mut story = Story::linked();
+        story.hears(ClientEvent::Barred(why)).ends(End::Stopped).is(P::Ended).because(why);
+        assert!(story.state.kept.paired && !story.state.kept.keys_doomed);
+        for _ in 0..3 {
+            story.passes(24 * HOUR - 1).is(P::Ended).because(why);
+            assert!(!story.starts());
+            while !story.starts() {
+                story.passes(60);
+            }
+            story.hears(ClientEvent::Barred(why)).ends(End::Stopped).is(P::Ended).because(why);
+        }
+        // A restart changes nothing about it; going off and on tries at once, and so does asking for a code.
+        started(&on_disk(&story), None, story.now).is(P::Ended).because(why).passes(27 * HOUR).is(P::Connecting);
+        story.puts(|spec| spec.desired_state = DesiredState::Disconnected.into()).is(P::Stopped).because(None);
+        story.puts(|spec| spec.desired_state = DesiredState::Connected.into()).is(P::Connecting);
+        assert!(story.starts());
+        story.hears(ClientEvent::Barred(why)).ends(End::Stopped);
+        story.puts(|spec| spec.pairing.window.push('+')).is(P::Connecting);
+        story.connects().is(P::Connected).because(None);
+        assert_eq!(story.state.kept.rest, Rest::None);
+    }
+    // Nor can its device be removed while it is barred, however often that is tried.
+    let mut story = Story::linked();
+    story.fails(R::ConnectionLost).happens(Event::Delete { unlink: true });
+    story.hears(ClientEvent::Barred(R::AccountBanned)).ends(End::Stopped).passes(24 * HOUR - 1).is(P::Deleting);
+    assert!(!story.starts());
+    // A device that is not linked yet is only refused.
+    let mut story = Story::fresh();
+    story.opens().hears(ClientEvent::Barred(R::AccountBanned)).is(P::Opening).because(R::ServerRefused);
+}
+
+#[test]
 fn a_ban_ends_by_itself_and_survives_a_restart() {
     let mut story = Story::linked();
     story.hears(ClientEvent::Banned { code: 101, for_: Duration::from_secs(3600) }).ends(End::Stopped);
@@ -1065,6 +1100,7 @@ fn news() -> impl Strategy<Value = ClientEvent> {
         1 => Just(ClientEvent::Replaced),
         1 => any::<bool>().prop_map(|pinned| outdated(pinned.then_some((2, 3000, 1)))),
         1 => Just(ClientEvent::Banned { code: 101, for_: Duration::from_secs(60) }),
+        1 => any::<bool>().prop_map(|banned| ClientEvent::Barred(if banned { R::AccountBanned } else { R::AccountLocked })),
         1 => any::<bool>().prop_map(|done| ClientEvent::Unlinked(if done { Ok(()) } else { Err(R::ServerNotAnswering) })),
     ]
 }

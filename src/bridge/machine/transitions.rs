@@ -116,7 +116,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
         }
         Some(false) => {
             // Going off and on again is the way to try once more after another client took over.
-            if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_)) {
+            if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_) | Rest::Barred { .. }) {
                 state.kept.rest = Rest::None;
             }
             if state.kept.rest != Rest::LoggedOut {
@@ -147,7 +147,7 @@ fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
 
 /// Nothing is shown of a session that is being unlinked, nor waited for.
 fn go_offline(state: &mut State) {
-    if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_)) {
+    if matches!(state.kept.rest, Rest::Replaced | Rest::Outdated | Rest::Banned(_) | Rest::Barred { .. }) {
         state.kept.rest = Rest::None;
     }
     (state.shown, state.window, state.connected_at, state.was_connected) = (None, None, None, false);
@@ -368,6 +368,7 @@ fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Ti
             state.note_outdated(presented, now);
             rest(state, Rest::Outdated, SessionReason::ClientOutdated, now);
         }
+        ClientEvent::Barred(why) => barred(state, why, now),
         ClientEvent::Banned { code, for_ } => {
             let ban = if for_.is_zero() { UNTIMED_BAN } else { for_ };
             let until = later(now, ban);
@@ -526,6 +527,16 @@ fn unauthorized(state: &mut State, now: Timestamp) {
     }
 }
 
+/// The device is still linked, and its keys are as good as before once the account is.
+fn barred(state: &mut State, why: SessionReason, now: Timestamp) {
+    if !state.kept.paired {
+        return failed(state, SessionReason::ServerRefused, now);
+    }
+    state.unauthorized = 0;
+    let barred = state.barred(why, now);
+    rest(state, barred, why, now);
+}
+
 /// Whether the connection that there is has held for long enough to be believed.
 fn held(state: &State, now: Timestamp) -> bool {
     state.connected_at.is_some_and(|since| now.duration_since(since) >= STABLE)
@@ -586,7 +597,8 @@ fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
     note_disconnect(state, reason, now);
     if state.unlinks() {
         failed(state, reason, now);
-        if let (Stage::UnlinkLater { at }, Some(end)) = (&mut state.stage, state.kept.banned_until(now)) {
+        let end = if let Rest::Barred { again, .. } = rest { Some(again) } else { state.kept.banned_until(now) };
+        if let (Stage::UnlinkLater { at }, Some(end)) = (&mut state.stage, end) {
             *at = end;
         }
         return;

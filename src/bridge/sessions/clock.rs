@@ -92,7 +92,7 @@ pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
     let mut kept = kept.clone();
     let Kept { rest, restriction, last_disconnect, outdated, .. } = &mut kept;
     let times = [
-        if let Rest::Banned(until) = rest { Some(until) } else { None },
+        if let Rest::Banned(at) | Rest::Barred { again: at, .. } = rest { Some(at) } else { None },
         restriction.as_mut().and_then(|restriction| restriction.expires_at.as_mut()),
         last_disconnect.as_mut().map(|last| &mut last.at),
         outdated.as_mut().and_then(|outdated| outdated.again.as_mut()),
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::machine::{State, Timings};
     use whatsapp_operator::{
-        bridge_api::{Qr, SessionSpec},
+        bridge_api::{Qr, SessionReason, SessionSpec},
         model::Sensitive,
     };
 
@@ -167,6 +167,9 @@ mod tests {
         let kept = Kept { rest: Rest::Banned(ours + hour), ..Kept::new(SessionSpec::default()) };
         assert_eq!(*for_disk(&kept, SignedDuration::ZERO), kept);
         assert_eq!(for_disk(&kept, -hour).rest, Rest::Banned(ours));
+        let barred = |again| Rest::Barred { why: SessionReason::AccountBanned, again };
+        let kept = Kept { rest: barred(ours + hour), ..kept };
+        assert_eq!(for_disk(&kept, -hour).rest, barred(ours));
     }
 
     #[tokio::test]

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use whatsapp_operator::bridge_api::{Message, MessageState, MessageStatus, RestrictionKind, SessionPhase, WaitsFor};
+use whatsapp_operator::bridge_api::{
+    Message, MessageState, MessageStatus, RestrictionKind, SessionPhase, SessionReason, WaitsFor,
+};
 
 use super::{
     clock,
@@ -274,7 +276,11 @@ fn link(state: &State, now: Timestamp) -> Link {
     });
     match state.logged_in() {
         Some(client) => Link::Up { client, timelocked },
-        None if state.phase() == SessionPhase::Banned => Link::Down(WaitsFor::Restriction),
+        None if state.phase() == SessionPhase::Banned
+            || state.reason().is_some_and(SessionReason::is_about_the_account) =>
+        {
+            Link::Down(WaitsFor::Restriction)
+        }
         None if !state.kept.paired => Link::Down(WaitsFor::Pairing),
         None => Link::Down(WaitsFor::Connection),
     }

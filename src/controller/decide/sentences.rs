@@ -63,6 +63,14 @@ pub fn of(because: &str) -> &'static str {
         reason::TEMPORARY_BAN => {
             "WhatsApp has banned the account for a time (status.restriction); the bridge connects again when the ban ends."
         }
+        reason::ACCOUNT_LOCKED => {
+            "WhatsApp has locked the account; unlock it in WhatsApp on the phone, then `kubectl whatsapp disconnect NAME` and `connect NAME`. \
+             The device stays linked, and the bridge tries once a day."
+        }
+        reason::ACCOUNT_BANNED => {
+            "WhatsApp has banned the account; ask for a review in WhatsApp on the phone. The device stays linked, and the bridge tries once \
+             a day."
+        }
         reason::REACHOUT_TIMELOCK => {
             "Connected, but WhatsApp forbids this account to start new chats for a time (status.restriction)."
         }

@@ -349,6 +349,8 @@ fn each_state_of_a_session_has_its_phase_and_reason() {
         ),
         (because(P::Ended, SessionReason::StreamReplaced), Phase::Disconnected, reason::STREAM_REPLACED),
         (because(P::Ended, SessionReason::ClientOutdated), Phase::Disconnected, reason::CLIENT_OUTDATED),
+        (because(P::Ended, SessionReason::AccountLocked), Phase::Disconnected, reason::ACCOUNT_LOCKED),
+        (because(P::Ended, SessionReason::AccountBanned), Phase::Disconnected, reason::ACCOUNT_BANNED),
         (because(P::Banned, SessionReason::TemporaryBan), Phase::Restricted, reason::TEMPORARY_BAN),
         (session(P::LoggedOut), Phase::LoggedOut, reason::LOGGED_OUT),
         (
@@ -890,6 +892,8 @@ fn any_reason() -> impl Strategy<Value = Option<SessionReason>> {
         R::StreamReplaced,
         R::ClientOutdated,
         R::TemporaryBan,
+        R::AccountLocked,
+        R::AccountBanned,
         R::LoggedOut,
     ]))
 }

@@ -169,6 +169,8 @@ export default {
     StreamReplaced: 'Ein anderes Programm benutzt dieselbe Sitzung. Es beenden, dann neu verbinden.',
     ClientOutdated: 'WhatsApp nimmt diese Version der Bridge nicht mehr an. Sie muss aktualisiert werden.',
     TemporaryBan: 'WhatsApp hat das Konto für eine Weile gesperrt. Es verbindet sich von selbst wieder.',
+    AccountLocked: 'WhatsApp hat das Konto abgeschlossen. Am Telefon freischalten, dann trennen und verbinden.',
+    AccountBanned: 'WhatsApp hat das Konto gesperrt. Am Telefon eine Prüfung verlangen.',
     ReachoutTimelock: 'WhatsApp erlaubt diesem Konto für eine Weile keine neuen Chats. Bestehende gehen.',
     MessagesNotAcknowledged: 'WhatsApp bestätigt keine Nachrichten. Wartende bleiben erhalten, und die Bridge versucht es weiter.',
     Terminating: 'Das Gerät wird getrennt.',

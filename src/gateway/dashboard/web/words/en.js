@@ -170,6 +170,8 @@ export default {
     StreamReplaced: 'Another client uses the same session. Stop it, then connect again.',
     ClientOutdated: 'WhatsApp no longer accepts this version of the bridge. An administrator has to upgrade it.',
     TemporaryBan: 'WhatsApp has banned the account for a time. It connects again by itself.',
+    AccountLocked: 'WhatsApp has locked the account. Unlock it on the phone, then disconnect and connect.',
+    AccountBanned: 'WhatsApp has banned the account. Ask for a review on the phone.',
     ReachoutTimelock: 'WhatsApp forbids this account to start new chats for a time. Existing chats work.',
     MessagesNotAcknowledged: 'WhatsApp acknowledges no messages. Those that wait are kept, and the bridge keeps trying.',
     Terminating: 'The device is being unlinked.',
