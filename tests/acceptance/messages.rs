@@ -303,6 +303,19 @@ async fn a_refusal_has_its_code_and_a_silence_is_a_lost_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_was_sent_when_whatsapps_clock_says_so() {
+    const PHONE: &str = "+15550003041";
+    let bench = Bench::start("messages-clock", &[]).await;
+    bench.sender("a", PHONE).await;
+    bench.whatsapp.rules(PHONE, json!({"acks": {"behindSecs": 3600}})).await;
+    bench.accepted("a", &id(1), "+15550003941", "Hello").await;
+    let sent = bench.until_message("a", &id(1), &["Delivered"]).await;
+    let time = |field: &str| sent[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let behind = time("acceptedAt").duration_since(time("sentAt")).as_secs();
+    assert!((3500..=3600).contains(&behind), "sent {behind} s before it was accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_passes_keeps_nothing_back_where_the_lists_of_devices_are_not_signed() {
     const PHONE: &str = "+15550003031";
     const UNSIGNED: &str = "+15550003931";

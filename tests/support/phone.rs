@@ -152,7 +152,7 @@ impl WhatsApp {
     /// What goes wrong on every connection of an account until other rules replace these (`{}` ends them):
     /// `refuse {reason, code, expire, times}`, `endLogin {afterMs, with {failure, code, conflict}, times}`,
     /// `unanswered [{xmlns, type, child}]`, `keepAppStateKey`, `ordinary`; for what its devices send `acks {error, lost, swallowed,
-    /// delayMs, times}`; for what it receives `receipts {delivered, read, afterMs, address}`, `retry {times}`, `keepKeys`,
+    /// delayMs, behindSecs, times}`; for what it receives `receipts {delivered, read, afterMs, address}`, `retry {times}`, `keepKeys`,
     /// `notOnWhatsapp`, `unsignedDevices`.
     pub async fn rules(&self, phone: &str, rules: Value) {
         let digits = phone.trim_start_matches('+');

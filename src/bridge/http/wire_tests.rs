@@ -365,7 +365,7 @@ async fn a_repetition_that_comes_when_its_time_is_over_is_answered_whatever_is_l
         });
         let recipient = Recipient::parse(to).unwrap().key();
         let accept = MessageChange::Accept { message: serde_json::from_value(message).unwrap(), recipient };
-        let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: now };
+        let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: now, by_server: true };
         let settle = MessageChange::Settle { session: "a".to_owned(), sequence: 1, settled };
         // Only a remnant stays.
         let forget = MessageChange::Forget { before: Timestamp::MAX, now, most: 9 };

@@ -120,11 +120,13 @@ pub struct Settled {
     pub code: Option<i64>,
     /// When.
     pub at: Timestamp,
+    /// That is the server's time, and not ours.
+    pub by_server: bool,
 }
 
 impl Settled {
     pub(super) fn ended(state: MessageState, cause: Option<MessageCause>, at: Timestamp) -> Self {
-        Self { state, cause, code: None, at }
+        Self { state, cause, code: None, at, by_server: false }
     }
 }
 

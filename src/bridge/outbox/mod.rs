@@ -328,7 +328,8 @@ impl Outbox {
             if !message.known {
                 self.knows(&[message.recipient]);
             }
-            let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: at.unwrap_or(now) };
+            let sent = Settled::ended(MessageState::Sent, None, at.unwrap_or(now));
+            let settled = Settled { by_server: at.is_some(), ..sent };
             return writes.push(Write::Settle(message.sequence, settled));
         }
         match self.troubles.not_keyed(message.recipient) {

@@ -90,6 +90,23 @@ fn messages_go_one_after_the_other_and_each_is_handed_over_on_the_disk_first() {
 }
 
 #[test]
+fn a_message_was_sent_when_the_server_says_so() {
+    let mut story = Story::unpaced();
+    for (sequence, at) in [(1, Some(later(story.now, Duration::from_secs(7)))), (2, None)] {
+        story.accepts(sequence, 1).goes_up(CLIENT).happens(Event::HandedOver { sequence, keyed: true });
+        story.happens(Event::Acknowledged { sequence, at });
+        let settled = Settled {
+            state: MessageState::Sent,
+            cause: None,
+            code: None,
+            at: at.unwrap_or(story.now),
+            by_server: at.is_some(),
+        };
+        assert_eq!(story.writes, [Write::Settle(sequence, settled)]);
+    }
+}
+
+#[test]
 fn what_was_handed_over_goes_out_again_by_the_next_client_and_does_not_expire() {
     let mut story = Story::unpaced();
     story.accepts(1, 1).accepts(2, 1).goes_up(CLIENT).sends(1);

@@ -7,7 +7,10 @@ use std::{borrow::Cow, sync::LazyLock, time::Duration};
 use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
 use whatsapp_operator::bridge_api::Session;
 
-use crate::machine::{Kept, Rest};
+use crate::{
+    machine::{Kept, Rest},
+    outbox::Settled,
+};
 
 /// Clocks that are kept in step by NTP differ by less; a difference beyond it is a clock that was set.
 const STEP: SignedDuration = SignedDuration::from_secs(2);
@@ -84,6 +87,11 @@ pub fn for_people(session: Session) -> Session {
     shifted(session, step())
 }
 
+/// How a message was settled, by the wall clock; the server's own time is that already.
+pub fn by_the_wall(settled: Settled, step: SignedDuration) -> Settled {
+    if settled.by_server { settled } else { Settled { at: to_wall(settled.at, step), ..settled } }
+}
+
 /// What is kept of a session, for a process that starts with the wall clock as it is now.
 pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
     if step.is_zero() {
@@ -137,7 +145,7 @@ mod tests {
     use super::*;
     use crate::machine::{State, Timings};
     use whatsapp_operator::{
-        bridge_api::{Qr, SessionReason, SessionSpec},
+        bridge_api::{MessageState, Qr, SessionReason, SessionSpec},
         model::Sensitive,
     };
 
@@ -170,6 +178,19 @@ mod tests {
         let barred = |again| Rest::Barred { why: SessionReason::AccountBanned, again };
         let kept = Kept { rest: barred(ours + hour), ..kept };
         assert_eq!(for_disk(&kept, -hour).rest, barred(ours));
+    }
+
+    #[test]
+    fn the_time_of_whatsapps_server_is_the_walls_whichever_way_the_clock_was_set() {
+        let (ours, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
+        for step in [-hour, SignedDuration::ZERO, hour] {
+            let at = |at, by_server| {
+                let settled = Settled { state: MessageState::Sent, cause: None, code: None, at, by_server };
+                by_the_wall(settled, step).at
+            };
+            assert_eq!(at(ours + step, true), ours + step);
+            assert_eq!(at(ours, false), ours + step);
+        }
     }
 
     #[tokio::test]

@@ -143,11 +143,8 @@ impl Actor {
         Change::Message(match write {
             Write::HandOver(sequence) => MessageChange::HandOver { session, sequence },
             Write::TakeBack(sequence) => MessageChange::TakeBack { session, sequence },
-            Write::Settle(sequence, mut settled) => {
-                // The server's own time is the wall's already.
-                if settled.at <= clock::now() {
-                    settled.at = clock::to_wall(settled.at, clock::step());
-                }
+            Write::Settle(sequence, settled) => {
+                let settled = clock::by_the_wall(settled, clock::step());
                 MessageChange::Settle { session, sequence, settled }
             }
         })

@@ -183,7 +183,7 @@ fn accepted(sequence: u64, id: &str, to: &str) -> Change {
 
 fn settle(sequence: u64, state: MessageState) -> Change {
     let at = Timestamp::from_second(1_800_000_009).unwrap();
-    let settled = Settled { state, cause: None, code: None, at };
+    let settled = Settled { state, cause: None, code: None, at, by_server: false };
     Change::Message(MessageChange::Settle { session: "a".to_owned(), sequence, settled })
 }
 
@@ -272,7 +272,7 @@ async fn sent_after(store: &Store, waited: i64) -> Result<(), StoreError> {
     });
     let recipient = Recipient::parse("+15551234567").unwrap().key();
     let accept = MessageChange::Accept { message: serde_json::from_value(message).unwrap(), recipient };
-    let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: at(waited) };
+    let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: at(waited), by_server: false };
     let settle = MessageChange::Settle { session: "a".to_owned(), sequence: 1, settled };
     store.apply(vec![Change::Message(accept), Change::Message(settle)]).await.map(drop)
 }
@@ -450,7 +450,7 @@ async fn a_message_that_failed_was_sent_when_the_recipients_phone_tells_of_it() 
     let at = |second| Timestamp::from_second(second).unwrap();
     let fails = |sequence| {
         let (cause, code) = (Some(MessageCause::RefusedByServer), Some(479));
-        let settled = Settled { state: S::Failed, cause, code, at: at(1_800_000_009) };
+        let settled = Settled { state: S::Failed, cause, code, at: at(1_800_000_009), by_server: false };
         Change::Message(MessageChange::Settle { session: "a".to_owned(), sequence, settled })
     };
     for (sequence, id) in (1..).zip(["ONE", "TWO", "THREE", "FOUR"]) {

@@ -144,7 +144,7 @@ impl Session {
         if rule.lost {
             return;
         }
-        let ack = stanza::ack(message, "message", now(), refused);
+        let ack = stanza::ack(message, "message", now().saturating_sub(rule.behind_secs), refused);
         let taken = stanza::attr(message, "id").filter(|_| refused.is_none());
         let delay = world.ack_delay() + Duration::from_millis(rule.delay_ms);
         let (world, outbox, key) = (Arc::clone(world), self.outbox.clone(), self.key);

@@ -18,6 +18,9 @@ pub struct AckRule {
     /// The ack is held back for so many milliseconds.
     #[serde(default)]
     pub delay_ms: u64,
+    /// By how many seconds the time in the ack is behind.
+    #[serde(default)]
+    pub behind_secs: u64,
     /// How many messages; left out, until the rules are replaced.
     pub times: Option<u32>,
 }
