@@ -435,14 +435,12 @@ impl EventHandler for EventAdapter {
                 let phone = told.source.sender.device == 0;
                 let receipt = match told.r#type {
                     ReceiptType::Delivered if phone => Receipt::Delivered,
-                    ReceiptType::Delivered => Receipt::CompanionDelivered,
+                    // A device that is not shown as online, as companions mostly are; of a phone no client makes two ticks of it.
+                    ReceiptType::Delivered | ReceiptType::Inactive if !phone => Receipt::CompanionDelivered,
                     ReceiptType::Read | ReceiptType::Played => Receipt::Read,
+                    // Among them what other devices of this account do with what they got, which has words of its own.
                     _ => return,
                 };
-                // What another device of this account did with what it got is about no message of ours.
-                if told.source.is_from_me {
-                    return;
-                }
                 ClientEvent::Message(MessageNews::Receipt {
                     ids: told.message_ids.iter().map(ToString::to_string).collect(),
                     receipt,
@@ -551,7 +549,10 @@ mod tests {
     use serde_json::json;
     use whatsapp_rust::{
         NodeBuilder,
-        types::events::{PairingCodeError, PairingCodeRefresh},
+        types::{
+            events::{self, PairingCodeError, PairingCodeRefresh},
+            message::MessageSource,
+        },
     };
 
     use super::*;
@@ -620,6 +621,27 @@ mod tests {
             (Some("401"), None, false),
         ] {
             assert_eq!(is_certain(&told(code, conflict)), certain, "{code:?} {conflict:?}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_told_with_the_kind_of_device_that_it_comes_from() {
+        let at = whatsapp_rust::chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let receipt = |kind: &ReceiptType, device| {
+            let source = MessageSource { sender: Jid::pn_device("15550003901", device), ..MessageSource::default() };
+            let event = events::Receipt::builder().message_ids(vec!["ONE".into()]).source(source).timestamp(at);
+            match told(Event::Receipt(event.r#type(kind.clone()).offline(false).build())).pop() {
+                Some(ClientEvent::Message(MessageNews::Receipt { receipt, .. })) => Some(receipt),
+                _ => None,
+            }
+        };
+        for (kind, of_the_phone, of_a_companion) in [
+            (ReceiptType::Delivered, Some(Receipt::Delivered), Some(Receipt::CompanionDelivered)),
+            (ReceiptType::Inactive, None, Some(Receipt::CompanionDelivered)),
+            (ReceiptType::Read, Some(Receipt::Read), Some(Receipt::Read)),
+            (ReceiptType::Sender, None, None),
+        ] {
+            assert_eq!((receipt(&kind, 0), receipt(&kind, 7)), (of_the_phone, of_a_companion), "{kind:?}");
         }
     }
 
