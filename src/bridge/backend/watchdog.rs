@@ -41,9 +41,9 @@ async fn login(recorder: &ConnectionRecorder, client: &Client, events: &EventSin
     let mut told = None;
     while !recorder.is_logged_in() && !recorder.is_silent() {
         sleep(LOOK_EVERY).await;
-        if recorder.waits_for_scan() && recorder.heard_at().is_some_and(|at| at.elapsed() >= PING_EVERY) {
-            // While a code is shown there is nothing to hear, and the library's own pings go by the wall clock: when that is
-            // set back there are none. The answer counts as anything that arrives.
+        let quiet_for = recorder.heard_at().map(|at| at.elapsed());
+        if is_asked(quiet_for, recorder.waits_for_scan(), client.is_logged_in()) {
+            // The answer counts as anything that arrives.
             let _ = timeout(LOOK_EVERY, client.execute(KeepaliveSpec::with_timeout(LOOK_EVERY))).await;
         }
         let heard = recorder.heard_at();
@@ -52,6 +52,13 @@ async fn login(recorder: &ConnectionRecorder, client: &Client, events: &EventSin
             events.tell(ClientEvent::Progress);
         }
     }
+}
+
+/// Whether the server is asked during a login whether it is there. While a code is shown there is nothing to hear, and the library's own
+/// pings go by the wall clock: when that is set back there are none. Nor is there after the server has let the client in, where it does
+/// not say that the backlog is delivered: the library waits for that for a minute. Before, one that answers and lets nobody in is no use.
+fn is_asked(quiet_for: Option<Duration>, waits_for_scan: bool, is_let_in: bool) -> bool {
+    (waits_for_scan || is_let_in) && quiet_for.is_some_and(|time| time >= PING_EVERY)
 }
 
 /// Asks the server something it always answers.
@@ -72,5 +79,21 @@ async fn answers(recorder: &ConnectionRecorder, client: &Client) -> bool {
         () = nothing => false,
         // The library counts from the moment at which the question is out.
         () = sleep(NO_ANSWER) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_during_a_login_where_there_may_be_nothing_to_hear() {
+        let long = Some(PING_EVERY);
+        assert!(is_asked(long, true, false), "a code is shown");
+        assert!(is_asked(long, false, true), "the end of the backlog is not said");
+        assert!(!is_asked(long, false, false));
+        for quiet_for in [None, Some(PING_EVERY / 2)] {
+            assert!(!is_asked(quiet_for, true, true));
+        }
     }
 }
