@@ -23,7 +23,8 @@ pub fn caches() -> CacheConfig {
         lid_pn_cache: CacheEntryConfig::new(None, u64::MAX),
         // What was sent is found on the disk when it is asked for again (keys/sent.rs).
         recent_messages: at_most(5 * MINUTE, 0),
-        // The bound on retries of one message has to outlast the pauses between them.
+        // How often a message that came in is asked for again has to be known for longer than the pauses between; how often one that
+        // went out is sent again, keys/sent.rs bounds.
         message_retry_counts: at_most(HOUR, 500),
         // A message that cannot be decrypted is told of once, though the server sends it again.
         undecryptable_dispatched: at_most(5 * MINUTE, 1_000),
@@ -51,5 +52,15 @@ pub fn caches() -> CacheConfig {
         msg_secret_resolver_timeout: Duration::from_secs(5),
         // Caches belong to their session and die with it; what has to last is in its keys.
         cache_stores: CacheStores::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_is_kept_for_phones_that_were_off_for_a_week() {
+        assert!(Duration::from_secs(caches().sent_message_ttl_secs) >= 7 * DAY);
     }
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use wacore::store::error::{Result, StoreError};
 use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
 
-use super::{KeysError, Lease};
+use super::{KeysError, Lease, sent::Readings};
 
 /// How long a former client's last operation may take. A disk that needs longer is asked again later.
 const LET_GO: Duration = Duration::from_secs(10);
@@ -33,6 +33,7 @@ pub(super) struct KeyFile {
     rest: Duration,
     /// One operation at a time, as the library's store has it, too.
     pub(super) access: Mutex<Access>,
+    readings: Readings,
 }
 
 /// What the file is in use for.
@@ -59,7 +60,8 @@ impl KeyFile {
         let gone = CancellationToken::new();
         gone.cancel();
         let holder = Fence(gone.clone());
-        Self { path, rest, access: Mutex::new(Access { store: None, gone, used_at: Instant::now(), holder }) }
+        let access = Mutex::new(Access { store: None, gone, used_at: Instant::now(), holder });
+        Self { path, rest, access, readings: Readings::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -99,6 +101,11 @@ pub(super) struct FileKeys {
 }
 
 impl FileKeys {
+    /// How often what was sent was read; also by those who had the file before.
+    pub(super) fn readings(&self) -> &Readings {
+        &self.file.readings
+    }
+
     pub(super) async fn open(&self) -> Result<MappedMutexGuard<'_, SqliteStore>> {
         let mut access = self.file.access.lock().await;
         if self.fence.0.is_cancelled() {

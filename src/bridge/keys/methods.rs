@@ -29,15 +29,15 @@ macro_rules! pass_on {
         impl $store for FileKeys {
             $(async fn $method(&self, $($name: $type),*) -> Result<$answer> {
                 let store = self.open().await?;
-                call!(store, $method, ($($name),*) $(, $own)?).await
+                call!(self, store, $method, ($($name),*) $(, $own)?).await
             })*
         }
     )*};
 }
 
 macro_rules! call {
-    ($store:ident, $method:ident, ($($name:ident),*)) => { $store.$method($($name),*) };
-    ($store:ident, $method:ident, ($($name:ident),*), $own:path) => { $own(&$store, $($name),*) };
+    ($keys:expr, $store:ident, $method:ident, ($($name:ident),*)) => { $store.$method($($name),*) };
+    ($keys:expr, $store:ident, $method:ident, ($($name:ident),*), $own:path) => { $own($keys, &$store, $($name),*) };
 }
 
 pass_on! {

@@ -9,7 +9,7 @@ use diesel::{SqliteConnection, connection::SimpleConnection as _};
 use tokio::sync::oneshot;
 use whatsapp_operator::model::Sensitive;
 
-use super::{KeyStore, Keys, KeysError, Lease, Linked, LostKeys, file::KeyFile, files::KeyFiles};
+use super::{KeyStore, Keys, KeysError, Lease, Linked, LostKeys, file::KeyFile, files::KeyFiles, sent::READINGS};
 use crate::data::DataDir;
 
 const KEY: [u8; 32] = [7; 32];
@@ -174,6 +174,27 @@ async fn a_message_that_was_sent_is_there_for_every_device_that_asks_until_it_is
     assert_eq!(keys.delete_expired_sent_messages(1001).await.unwrap(), 1);
     assert_eq!(read("one").await, None);
     assert!(read("two").await.is_some());
+}
+
+#[tokio::test]
+async fn a_message_is_not_sent_again_for_ever_to_a_device_that_always_asks_for_the_first_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let lease = leased(&file).await;
+    let keys = lease.keys();
+    for chat in ["number", "lid"] {
+        keys.store_sent_message(chat, "one", b"content").await.unwrap();
+    }
+    for _ in 0..READINGS {
+        assert!(keys.take_sent_message("number", "one").await.unwrap().is_some());
+        // As the library does each time.
+        keys.store_sent_message("number", "one", b"content").await.unwrap();
+    }
+    assert_eq!(keys.take_sent_message("number", "one").await.unwrap(), None);
+    assert!(keys.take_sent_message("lid", "one").await.unwrap().is_some(), "counted by chat");
+    // Another login begins no new count.
+    let next = leased(&file).await;
+    assert_eq!(next.keys().take_sent_message("number", "one").await.unwrap(), None);
 }
 
 /// A data directory with keys in it.
