@@ -10,7 +10,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use whatsapp_operator::bridge_api::{MessageStatus, Open, SessionPhase};
+use whatsapp_operator::bridge_api::{MessageStatus, Open, SessionPhase, WaitsFor};
 
 /// Seconds: from a server next door to a queue of hours.
 const UNTIL_SENT: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0];
@@ -51,6 +51,7 @@ pub struct Metrics {
     accepted: Family<Repeated, Counter>,
     settled: Family<Outcome, Counter>,
     waiting: Gauge,
+    held_up: Family<Cause, Gauge>,
     oldest_waiting: Gauge,
     until_sent: Histogram,
     acknowledged: Histogram,
@@ -59,6 +60,11 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     state: String,
+    cause: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cause {
     cause: String,
 }
 
@@ -105,6 +111,7 @@ impl Metrics {
             accepted: Family::default(),
             settled: Family::default(),
             waiting: Gauge::default(),
+            held_up: Family::default(),
             oldest_waiting: Gauge::default(),
             until_sent: Histogram::new(UNTIL_SENT),
             acknowledged: Histogram::new(ACKNOWLEDGED),
@@ -149,6 +156,11 @@ impl Metrics {
                 metrics.settled.clone(),
             );
             registry.register("whatsapp_bridge_messages_waiting", "Messages that wait", metrics.waiting.clone());
+            registry.register(
+                "whatsapp_bridge_messages_held_up",
+                "Messages that wait, by what holds up their session",
+                metrics.held_up.clone(),
+            );
             registry.register(
                 "whatsapp_bridge_messages_oldest_waiting_seconds",
                 "How long the oldest message that waits has waited",
@@ -238,6 +250,14 @@ impl Metrics {
         }
     }
 
+    /// So many messages wait in sessions that each of these holds up.
+    pub fn held_up(&self, counts: impl IntoIterator<Item = (WaitsFor, usize)>) {
+        for (cause, count) in counts {
+            let gauge = self.held_up.get_or_create(&Cause { cause: format!("{cause:?}") });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
     /// The exposition text, with the sessions counted now by `count`.
     pub fn text(&self, count: impl Fn(SessionPhase) -> u32) -> String {
         for phase in PHASES {
@@ -266,9 +286,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.request("PUT", "/v1/sessions/{id}", 200);
         metrics.data(vec![("keys", 4096)]);
+        metrics.held_up([(WaitsFor::Pairing, 2), (WaitsFor::Pacing, 0)]);
         let text = metrics.text(|phase| u32::from(phase == SessionPhase::Connected) * 3);
         assert!(text.contains("whatsapp_bridge_sessions{phase=\"Connected\"} 3"), "{text}");
         assert!(text.contains("whatsapp_bridge_sessions{phase=\"Banned\"} 0"), "{text}");
+        assert!(text.contains("whatsapp_bridge_messages_held_up{cause=\"Pairing\"} 2"), "{text}");
+        assert!(text.contains("whatsapp_bridge_messages_held_up{cause=\"Pacing\"} 0"), "{text}");
         assert!(text.contains("whatsapp_bridge_data_bytes{kind=\"keys\"} 4096"), "{text}");
         assert!(
             text.contains(

@@ -42,6 +42,7 @@ impl Shown for Api {
             .and_then(Result::ok)
             .map(|oldest| oldest.map_or(0, |oldest| Timestamp::now().duration_since(oldest).as_secs().max(0)));
         self.shared.metrics.waiting(self.shared.outboxes.waiting(), age);
+        self.shared.metrics.held_up(self.shared.outboxes.held_up.counts());
         self.shared.metrics.commits(self.shared.store.commits());
         self.shared.metrics.text(|phase| counts.get(&format!("{phase:?}")).copied().unwrap_or(0))
     }

@@ -208,6 +208,18 @@ impl Outbox {
         })
     }
 
+    /// What holds up the messages that wait, and how many they are. Those behind others count with the first.
+    pub fn held_up(&self, now: Timestamp) -> Option<(WaitsFor, usize)> {
+        let first_is_locked = || self.waiting.front().is_some_and(|first| self.is_locked(first, now));
+        let why = match self.link {
+            Link::Down(why) => why,
+            Link::Up { .. } if self.flying.is_some() => WaitsFor::Acknowledgement,
+            Link::Up { .. } if first_is_locked() && self.candidate(now).is_none() => WaitsFor::Restriction,
+            Link::Up { .. } => WaitsFor::Pacing,
+        };
+        (self.len() > 0).then(|| (why, self.len()))
+    }
+
     /// When [`Event::Tick`] is due.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let acknowledged_by =

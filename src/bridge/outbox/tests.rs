@@ -370,6 +370,23 @@ fn a_pace_is_kept_and_estimated() {
 }
 
 #[test]
+fn what_waits_is_told_with_what_holds_up_the_session() {
+    let mut story = Story::paced(Sending { per_minute: 60, burst: 1 });
+    let held_up = |story: &Story| story.outbox.held_up(story.now);
+    assert_eq!(held_up(&story), None);
+    story.accepts(1, 1).accepts(2, 2).accepts(3, 3);
+    assert_eq!(held_up(&story), Some((WaitsFor::Connection, 3)));
+    story.happens(Event::Link(Link::Down(WaitsFor::Pairing)));
+    assert_eq!(held_up(&story), Some((WaitsFor::Pairing, 3)));
+    story.goes_up(CLIENT).sends(1);
+    assert_eq!(held_up(&story), Some((WaitsFor::Acknowledgement, 3)));
+    story.is_acknowledged(1);
+    assert_eq!(held_up(&story), Some((WaitsFor::Pacing, 2)));
+    story.happens(Event::Link(Link::Up { client: CLIENT, timelocked: true }));
+    assert_eq!(held_up(&story), Some((WaitsFor::Restriction, 2)));
+}
+
+#[test]
 fn what_could_not_be_written_was_never_accepted() {
     let mut story = Story::unpaced();
     story.goes_up(CLIENT).accepts(1, 1).sends(1);

@@ -4,6 +4,7 @@ mod accept;
 mod client;
 mod clock;
 mod effects;
+mod held_up;
 mod messages;
 mod outboxes;
 mod refusal;

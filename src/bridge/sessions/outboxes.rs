@@ -1,11 +1,11 @@
-//! How many messages may wait.
+//! How many messages may wait, and do.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::refusal::Refusal;
+use super::{held_up::HeldUp, refusal::Refusal};
 
 /// The bounds, and how many wait in all sessions. Clones share the count.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Outboxes {
     per_session: usize,
     per_bridge: usize,
     waiting: Arc<AtomicUsize>,
+    /// What they wait for, as their sessions tell.
+    pub held_up: HeldUp,
 }
 
 /// A place for one message; given back when it is dropped, unless it is kept.
@@ -44,7 +46,7 @@ impl Drop for Place {
 impl Outboxes {
     /// With these bounds.
     pub fn new(per_session: usize, per_bridge: usize) -> Self {
-        Self { per_session, per_bridge, waiting: Arc::default() }
+        Self { per_session, per_bridge, waiting: Arc::default(), held_up: HeldUp::default() }
     }
 
     /// So many were found on the disk.

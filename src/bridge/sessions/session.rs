@@ -19,6 +19,7 @@ use whatsapp_operator::bridge_api::{MessageCause, Session, SessionPhase, Session
 use super::{
     Shared,
     clock::{self, for_people},
+    held_up,
     outboxes::Undecided,
     request::{MessageRequest, Request},
 };
@@ -80,6 +81,8 @@ pub struct Actor {
     /// How far the wall clock was set away from ours when the session was last stored.
     pub(super) step: SignedDuration,
     pub(super) outbox: Outbox,
+    /// What the outbox tells of itself for all to count.
+    held_up: held_up::Share,
     /// The last place that was given to a message.
     pub(super) last_sequence: u64,
     /// The message that was accepted last: often it is the next to be sent.
@@ -124,6 +127,7 @@ impl Actor {
         let (loopback, inputs) = mpsc::unbounded_channel();
         shared.outboxes.found(waiting.len());
         // Only spreads pauses; any number will do.
+        let held_up = shared.outboxes.held_up.share();
         let outbox = Outbox::new(waiting, state.kept.spec.sending, RandomState::new().hash_one(state.id()));
         Self {
             shared,
@@ -136,6 +140,7 @@ impl Actor {
             unstored: None,
             step: clock::step(),
             outbox,
+            held_up,
             last_sequence,
             outgoing: None,
             flying: None,
@@ -149,6 +154,7 @@ impl Actor {
         // Whatever is wanted of a fresh or restored session starts by itself.
         self.take(Event::Tick).await;
         loop {
+            self.held_up.becomes(self.outbox.held_up(clock::now()));
             let again = self.unstored.as_ref().map(|unstored| unstored.again);
             // In no order: who asks without a pause must not keep the session from what happens to it.
             tokio::select! {
