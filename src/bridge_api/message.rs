@@ -126,7 +126,8 @@ pub struct MessageStatus {
     pub accepted_at: Timestamp,
     /// Until when it may be handed to the server.
     pub expires_at: Timestamp,
-    /// When a queued message is expected to be sent, by the pace and by what waits before it.
+    /// When a queued message is expected to be sent, by the pace and by what waits before it; not before then, where it waits for
+    /// something of which nobody knows the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_send_at: Option<Timestamp>,
     /// When the server acknowledged it, by the server's clock where it said.

@@ -187,23 +187,26 @@ impl Outbox {
         self.pace.estimate(self.len(), now)
     }
 
-    /// What a message waits for, and when it is expected to be sent; `None` when it does not wait.
-    pub fn waits(&self, sequence: u64, now: Timestamp) -> Option<(WaitsFor, Option<Timestamp>)> {
+    /// What a message waits for, and when it is expected to be sent: not before then, where nobody knows the end of what it waits for.
+    /// `None` when it does not wait.
+    pub fn waits(&self, sequence: u64, now: Timestamp) -> Option<(WaitsFor, Timestamp)> {
         if self.flying.is_some_and(|flying| flying.message.sequence == sequence) {
-            return Some((WaitsFor::Acknowledgement, None));
+            return Some((WaitsFor::Acknowledgement, now));
         }
         let position = self.position(sequence).ok()?;
         let waiting = self.waiting.get(position)?;
+        let by_pace = self.pace.estimate(position + usize::from(self.flying.is_some()), now);
         Some(match self.link {
-            Link::Down(why) => (why, None),
-            Link::Up { .. } if self.is_locked(waiting, now) => (WaitsFor::Restriction, None),
+            Link::Down(why) => (why, by_pace),
+            Link::Up { .. } if self.is_locked(waiting, now) => {
+                (WaitsFor::Restriction, by_pace.max(self.restricted_until.unwrap_or(now)))
+            }
             Link::Up { .. } if let Some(until) = self.troubles.aside_until(waiting.recipient, now) => {
-                (WaitsFor::Pacing, Some(until))
+                (WaitsFor::Pacing, until)
             }
             Link::Up { .. } => {
                 let why = if position == 0 && self.flying.is_none() { WaitsFor::Pacing } else { WaitsFor::Turn };
-                let by_pace = self.pace.estimate(position + usize::from(self.flying.is_some()), now);
-                (why, Some(by_pace.max(self.not_before.unwrap_or(now))))
+                (why, by_pace.max(self.not_before.unwrap_or(now)))
             }
         })
     }

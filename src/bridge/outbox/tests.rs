@@ -364,9 +364,24 @@ fn a_pace_is_kept_and_estimated() {
     let mut story = Story::paced(Sending { per_minute: 60, burst: 1 });
     story.goes_up(CLIENT).accepts(1, 1).sends(1).accepts(2, 2).is_acknowledged(1).sends(None);
     assert_eq!(story.waits_for(2), Some(WaitsFor::Pacing));
-    assert_eq!(story.outbox.waits(2, story.now).unwrap().1, Some(later(story.now, Duration::from_secs(1))));
+    assert_eq!(story.outbox.waits(2, story.now).unwrap().1, later(story.now, Duration::from_secs(1)));
     assert_eq!(story.outbox.wake_at(story.now), Some(later(story.now, Duration::from_secs(1))));
     story.passes(1).sends(2);
+}
+
+#[test]
+fn whatever_a_message_waits_for_it_is_told_when_it_goes_at_the_earliest() {
+    let mut story = Story::paced(Sending { per_minute: 60, burst: 1 });
+    let after = |story: &Story, sequence| {
+        let (_, at) = story.outbox.waits(sequence, story.now).unwrap();
+        at.duration_since(story.now).as_secs()
+    };
+    story.accepts(1, 1).accepts(2, 2).accepts(3, 3);
+    assert_eq!([1, 2, 3].map(|sequence| after(&story, sequence)), [0, 1, 2], "no connection");
+    story.goes_up(CLIENT).sends(1);
+    assert_eq!(after(&story, 1), 0, "it is with the server");
+    story.happens(Event::Refused { sequence: 1, code: TIMELOCKED });
+    assert!(after(&story, 1) >= 600, "restricted for as long as that is believed");
 }
 
 #[test]

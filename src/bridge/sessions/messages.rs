@@ -41,7 +41,7 @@ impl Actor {
     /// What a message waits for, by the wall clock.
     fn wait(&self, sequence: u64) -> Option<Wait> {
         let (why, estimate) = self.outbox.waits(sequence, clock::now())?;
-        Some((why, estimate.map(|at| clock::to_wall(at, self.step))))
+        Some((why, clock::to_wall(estimate, self.step)))
     }
 
     async fn call_back(&mut self, id: &str) -> Result<Option<Message>, Refusal> {
@@ -263,7 +263,7 @@ impl Actor {
 /// Adds to a message what it waits for.
 pub(super) fn waits(message: &mut MessageStatus, (why, estimate): Wait) {
     message.waits_for = Some(why.into());
-    message.estimated_send_at = estimate;
+    message.estimated_send_at = Some(estimate);
 }
 
 /// Whether messages can be handed to the server, and by which client.

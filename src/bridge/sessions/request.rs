@@ -56,5 +56,5 @@ pub enum MessageRequest {
     Waits(Vec<u64>, oneshot::Sender<Vec<Option<Wait>>>),
 }
 
-/// What a message waits for, and when it is expected to be sent.
-pub type Wait = (WaitsFor, Option<Timestamp>);
+/// What a message waits for, and when it is expected to be sent at the earliest.
+pub type Wait = (WaitsFor, Timestamp);
