@@ -200,6 +200,8 @@ pub enum MessageCause {
     RecipientUnreachable,
     /// The server refused it, with the code beside this.
     RefusedByServer,
+    /// The server could not read it, or does not support what it is, as this bridge made it; the code stands beside this.
+    NotUnderstood,
     /// Reserved: business APIs take free text only within a time after the recipient's last message.
     OutsideWindow,
     /// Its session was deleted. Whether WhatsApp got it is not known when it had been handed over.

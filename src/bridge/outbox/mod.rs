@@ -14,6 +14,7 @@
 //!   are four megabytes.
 
 mod events;
+mod nacks;
 mod pace;
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,12 @@ use jiff::Timestamp;
 pub use whatsapp_operator::bridge_api::{BadRecipient, Recipient, RecipientKey};
 use whatsapp_operator::bridge_api::{MessageCause, MessageState, Sending, WaitsFor};
 
-pub use self::events::{Effect, Event, Link, Obstacle, Settled, Waiting, Write};
+pub use self::{
+    events::{Effect, Event, Link, Obstacle, Settled, Waiting, Write},
+    nacks::{NEW_CHATS_CAPPED, TIMELOCKED},
+};
 use self::{
+    nacks::Refusal,
     pace::Pace,
     troubles::{Troubles, Verdict, doubled},
 };
@@ -46,10 +51,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 const AGAIN_MAX: Duration = Duration::from_secs(300);
 /// How long a refusal for a restriction keeps new chats back when nobody says whether there is one: then it is tried again.
 const RESTRICTION_SUSPECTED: Duration = Duration::from_secs(600);
-/// The server's code for a message that starts a chat while the account may not.
-pub const TIMELOCKED: i64 = 463;
-/// Its code for one that starts a chat when the account has started as many as it may (whatsapp-rust's `NackReason`).
-pub const NEW_CHATS_CAPPED: i64 = 475;
 
 /// The server's word that it has a message.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -375,15 +376,15 @@ impl Outbox {
     fn refused(&mut self, sequence: u64, code: i64, now: Timestamp, writes: &mut Vec<Write>) {
         let Some(Flying { message, .. }) = self.flying_of(sequence).copied() else { return };
         self.suspicions = 0;
-        match code {
-            TIMELOCKED | NEW_CHATS_CAPPED => {
+        match nacks::meaning(code) {
+            Refusal::NewChat => {
                 self.troubles.not_started(message.recipient, now);
                 // Whoever runs the session asks whether it is restricted, and may get no answer.
                 self.restricted_until = Some(later(now, RESTRICTION_SUSPECTED));
                 self.take_back(writes);
             }
-            429 | 500..=599 => self.again(None, now, writes),
-            _ => self.fail(message, MessageCause::RefusedByServer, Some(code), now, writes),
+            Refusal::Passing => self.again(None, now, writes),
+            Refusal::Final(cause) => self.fail(message, cause, Some(code), now, writes),
         }
     }
 

@@ -360,6 +360,15 @@ fn a_refusal_fails_and_one_that_may_pass_waits() {
 }
 
 #[test]
+fn what_the_server_could_not_read_fails_with_a_cause_of_its_own() {
+    for code in [491, 550] {
+        let mut story = Story::unpaced();
+        story.accepts(1, 1).goes_up(CLIENT).happens(Event::Refused { sequence: 1, code });
+        story.settles(1, MessageState::Failed, MessageCause::NotUnderstood);
+    }
+}
+
+#[test]
 fn a_pace_is_kept_and_estimated() {
     let mut story = Story::paced(Sending { per_minute: 60, burst: 1 });
     story.goes_up(CLIENT).accepts(1, 1).sends(1).accepts(2, 2).is_acknowledged(1).sends(None);

@@ -31,7 +31,7 @@ pub struct Message {
     /// What a queued message waits for: Turn, Connection, Pairing, Pacing, Restriction or Acknowledgement.
     #[schema(example = "Connection")]
     pub waits_for: Option<String>,
-    /// Why a message failed: NotOnWhatsApp, RecipientUnreachable, RefusedByServer, OutsideWindow, SessionDeleted, AccountChanged or Unsendable.
+    /// Why a message failed: NotOnWhatsApp, RecipientUnreachable, RefusedByServer, NotUnderstood, OutsideWindow, SessionDeleted, AccountChanged or Unsendable.
     #[schema(example = json!(null))]
     pub cause: Option<String>,
     /// WhatsApp's own code of a refusal.

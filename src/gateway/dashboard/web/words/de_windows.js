@@ -118,6 +118,7 @@ export default {
       NotOnWhatsApp: 'die Nummer ist nicht bei WhatsApp',
       RecipientUnreachable: 'der Empfänger ist nicht erreichbar',
       RefusedByServer: 'WhatsApp hat sie abgelehnt',
+      NotUnderstood: 'WhatsApp konnte sie nicht lesen; die Bridge muss aktualisiert werden',
       OutsideWindow: 'außerhalb der Zeit, in der WhatsApp sie annimmt',
       SessionDeleted: 'die Instanz wurde gelöscht',
       AccountChanged: 'vor dem Senden wurde ein anderes Konto verknüpft',

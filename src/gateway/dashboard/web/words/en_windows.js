@@ -118,6 +118,7 @@ export default {
       NotOnWhatsApp: 'the number is not on WhatsApp',
       RecipientUnreachable: 'the recipient cannot be reached',
       RefusedByServer: 'WhatsApp refused it',
+      NotUnderstood: 'WhatsApp could not read it; the bridge needs an upgrade',
       OutsideWindow: 'outside the time in which WhatsApp takes it',
       SessionDeleted: 'the instance was deleted',
       AccountChanged: 'another account was linked before it was sent',
