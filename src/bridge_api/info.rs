@@ -23,7 +23,7 @@ pub struct Info {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Capability {
-    /// Pairing by QR code.
+    /// Pairing by QR code. A bridge that links no devices has neither this nor the next.
     Qr,
     /// Pairing by a code that is typed on the phone.
     PairingCode,
@@ -43,6 +43,16 @@ pub enum Capability {
     RefreshUntil,
     /// Telling of a claim without making one.
     ClaimLookup,
+    /// Messages of plain text to anybody at any time, [`Content::Text`](super::Content::Text).
+    FreeText,
+    /// Messages made from templates that WhatsApp has approved. Reserved for drivers of business APIs.
+    Templates,
+    /// Messages to groups. Reserved.
+    Groups,
+    /// The caller chooses a message's id, which it has at WhatsApp too.
+    CallerMessageId,
+    /// A message that was accepted is one message to its recipient, whatever breaks meanwhile.
+    ExactlyOnce,
 }
 
 /// What a bridge can do, words of later releases included.

@@ -20,7 +20,7 @@ pub(super) async fn list(State(api): State<Api>) -> Response {
 pub(super) async fn info(State(api): State<Api>) -> Json<Info> {
     let sessions = api.shared.feed.sessions.count(|_| ()).get(&()).copied().unwrap_or(0);
     use Capability as C;
-    let messages = [C::Messages, C::MessageBatches, C::ClaimLookup];
+    let messages = [C::Messages, C::MessageBatches, C::ClaimLookup, C::FreeText, C::CallerMessageId, C::ExactlyOnce];
     let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events, C::Presence, C::UnlinkAndKeep, C::RefreshUntil];
     let capabilities = capabilities.into_iter().chain(messages).collect();
     Json(Info { version: env!("CARGO_PKG_VERSION").to_owned(), capabilities, sessions })

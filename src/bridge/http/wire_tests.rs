@@ -264,7 +264,26 @@ async fn what_it_can_do_is_said_in_words_that_callers_ask_for() {
     let directory = tempfile::tempdir().unwrap();
     let (_, info) = bridge(directory.path()).asked("GET", "/v1/info", "").await;
     let info: Info = serde_json::from_value(info).unwrap();
-    assert!(info.capabilities.include(Capability::Qr) && info.capabilities.include(Capability::Events));
+    for able in ["qr", "pairingCode", "events", "messages", "freeText", "callerMessageId", "exactlyOnce"] {
+        assert!(info.capabilities.names().contains(&able.to_owned()), "{able}: {info:?}");
+    }
+    for reserved in [Capability::Templates, Capability::Groups] {
+        assert!(!info.capabilities.include(reserved), "{reserved:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_a_kind_that_it_cannot_send_is_refused_and_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let bridge = bridge(directory.path());
+    bridge.put("a", &json!({"desiredState": "Connected"})).await;
+    let path = "/v1/sessions/a/messages/3EB0000000000000000001";
+    for content in [json!({"type": "template", "name": "hello"}), json!({"type": "image"}), json!({"text": "Hi"})] {
+        let (status, error) =
+            bridge.asked("PUT", path, json!({"to": "+15550001", "content": content}).to_string()).await;
+        assert_eq!((status, &error["error"]["code"]), (StatusCode::BAD_REQUEST, &json!("Invalid")), "{error}");
+        assert_eq!(bridge.asked("GET", path, "").await.0, StatusCode::NOT_FOUND);
+    }
 }
 
 #[tokio::test]
