@@ -72,8 +72,7 @@ impl Store {
     ///
     /// `listener` hears what came of every change to a message or a claim, in the order in which they were made.
     pub fn open(path: &Path, listener: impl Fn(&Told) + Send + 'static) -> Result<(Self, Vec<Stored>), StoreError> {
-        let mut connection = Connection::open(path).map_err(|source| StoreError::of("open the file", source))?;
-        layout::prepare(&mut connection)?;
+        let connection = connection(path)?;
         let sessions = read(&connection).map_err(|source| StoreError::of("read the sessions", source))?;
         let reader = Reader::open(path)?;
         Ok((Self::write_to(connection, reader, listener)?, sessions))
@@ -154,6 +153,13 @@ type Written = oneshot::Receiver<Result<Vec<Told>, StoreError>>;
 
 async fn answer(written: Written) -> Result<Vec<Told>, StoreError> {
     written.await.map_err(|_| StoreError::Closed)?
+}
+
+/// The connection of the thread that writes.
+fn connection(path: &Path) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(path).map_err(|source| StoreError::of("open the file", source))?;
+    layout::prepare(&mut connection)?;
+    Ok(connection)
 }
 
 fn read(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {

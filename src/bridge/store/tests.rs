@@ -52,6 +52,19 @@ async fn a_store_that_fails_does_not_work_until_a_write_would_succeed() {
 }
 
 #[test]
+fn what_is_written_outlives_the_power() {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = connection(&directory.path().join("bridge.db")).unwrap();
+    let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+    let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(
+        (synchronous, journal.as_str()),
+        (2, "wal"),
+        "FULL: each transaction is flushed before it is acknowledged"
+    );
+}
+
+#[test]
 fn a_later_layout_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
