@@ -466,7 +466,18 @@ enum Step {
     Crash,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// What comes of what a step decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    /// It is written, then done.
+    Done,
+    /// A crash comes before it is written.
+    Unwritten,
+    /// A crash comes when it is written, before it is done.
+    Undone,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Step, Fate)>> {
     let step = prop_oneof![
         4 => (0..3_u64, 1..500_u64).prop_map(|(recipient, seconds)| Step::Accept { recipient, seconds }),
         1 => (0..20_u64).prop_map(Step::CallBack),
@@ -482,11 +493,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         ].prop_map(Step::Hinder),
         1 => Just(Step::Crash),
     ];
-    prop::collection::vec(step, 1..120)
+    let fate = prop_oneof![20 => Just(Fate::Done), 1 => Just(Fate::Unwritten), 1 => Just(Fate::Undone)];
+    prop::collection::vec((step, fate), 1..120)
 }
 
 proptest! {
-    /// Whatever comes in whatever order, with crashes anywhere: a message is settled once; what was sent was with the server
+    /// Whatever comes in whatever order, with crashes anywhere, also between what is decided and written or done: a message is settled once; what was sent was with the server
     /// and acknowledged; what expired or was called back never was with it; at most one is out at a time; order is kept among
     /// those of one recipient; and in the end nothing is lost.
     #[test]
@@ -502,7 +514,8 @@ proptest! {
         let mut unanswered = BTreeSet::new();
         let mut out: Option<(Generation, u64)> = None;
         let mut recipients = BTreeMap::new();
-        for step in steps.into_iter().chain([Step::Up { timelocked: false }]) {
+        for (step, fate) in steps.into_iter().chain([(Step::Up { timelocked: false }, Fate::Done)]) {
+            let accepted = matches!(step, Step::Accept { .. }).then_some(next_sequence);
             let event = match step {
                 Step::Accept { recipient, seconds } => {
                     let expires_at = later(now, Duration::from_secs(seconds));
@@ -555,8 +568,21 @@ proptest! {
                     prop_assert!(!unanswered.contains(sequence), "{sequence} may have arrived");
                 }
             }
-            disk.take(&writes);
-            if outbox.flying.is_none() { out = None; }
+            if fate == Fate::Unwritten {
+                // Whoever asked for it to be sent was not answered either.
+                if let Some(sequence) = accepted {
+                    disk.waiting.remove(&sequence);
+                    recipients.remove(&sequence);
+                }
+            } else {
+                disk.take(&writes);
+                out = out.filter(|(_, sequence)| outbox.flying.is_some_and(|flying| flying.message.sequence == *sequence));
+            }
+            if fate != Fate::Done {
+                outbox = Outbox::new(disk.waiting.values().copied(), spec, 5);
+                unanswered.extend(out.take().map(|(_, sequence)| sequence));
+                continue;
+            }
             for effect in effects {
                 if let Effect::Send { client: by, sequence, .. } = effect {
                     prop_assert!(disk.waiting[&sequence].handed_over, "handed over before it was written");
