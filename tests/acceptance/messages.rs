@@ -316,6 +316,33 @@ async fn a_message_was_sent_when_whatsapps_clock_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bound_that_is_lowered_loses_nothing_of_what_waits() {
+    const PHONE: &str = "+15550003051";
+    const PATIENT: &str = "+15550003951";
+    let mut bench = Bench::start("messages-bound", &["--max-waiting-per-session", "3"]).await;
+    bench.sender("a", PHONE).await;
+    bench.put("a", json!({"desiredState": "Disconnected", "sending": {"perMinute": 0}})).await;
+    bench.until("a", "Stopped", None).await;
+    for number in 1..=3 {
+        bench.accepted("a", &id(number), PATIENT, "Hello").await;
+    }
+    for bound in ["3", "1"] {
+        bench.bridge.kill();
+        bench.bridge.set("--max-waiting-per-session", bound);
+        bench.address = bench.bridge.start().await;
+        let (status, full) = bench.post("a", &id(4), PATIENT, "Hello").await;
+        assert_eq!((status, &full["error"]["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("QueueFull")), "{bound}");
+        assert!(full["error"]["retryAfter"].is_u64(), "{full}");
+    }
+    bench.put("a", json!({"sending": {"perMinute": 0}})).await;
+    for number in 1..=3 {
+        bench.until_message("a", &id(number), &["Delivered"]).await;
+    }
+    let arrived: Vec<String> = bench.whatsapp.inbox(PATIENT).await.into_iter().map(|line| line.id).collect();
+    assert_eq!(arrived, [id(1), id(2), id(3)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_passes_keeps_nothing_back_where_the_lists_of_devices_are_not_signed() {
     const PHONE: &str = "+15550003031";
     const UNSIGNED: &str = "+15550003931";

@@ -485,6 +485,49 @@ async fn a_message_that_failed_was_sent_when_the_recipients_phone_tells_of_it() 
 }
 
 #[tokio::test]
+async fn history_goes_by_age_and_by_number_the_oldest_first_and_what_waits_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    let now = Timestamp::now();
+    let put = async |sequence: u64, hours_ago: i64, over: bool| {
+        let at = now - jiff::SignedDuration::from_hours(hours_ago);
+        let message = json!({
+            "id": sequence.to_string(), "session": "a", "sequence": sequence, "state": "Queued", "acceptedAt": at,
+            "expiresAt": at, "to": "+15551234567", "content": {"type": "text", "text": "Hello"},
+        });
+        let recipient = Recipient::parse("+15551234567").unwrap().key();
+        let accept = MessageChange::Accept { message: serde_json::from_value(message).unwrap(), recipient };
+        let settled = Settled { state: MessageState::Sent, cause: None, code: None, at, by_server: true };
+        let settle = MessageChange::Settle { session: "a".to_owned(), sequence, settled };
+        let changes = [Some(accept), over.then_some(settle)];
+        store.apply(changes.into_iter().flatten().map(Change::Message).collect()).await.unwrap();
+    };
+    // The first one waits; two are too old, and of the other four two are too many.
+    put(1, 900, false).await;
+    for (sequence, hours_ago) in [(2, 800), (3, 700), (4, 50), (5, 40), (6, 2), (7, 1)] {
+        put(sequence, hours_ago, true).await;
+    }
+    let left = async || {
+        let page = store.reader.page("a", None, 9).await.unwrap();
+        page.into_iter().map(|message| message.status.sequence).collect::<Vec<_>>()
+    };
+    for (messages, stay) in [(99, vec![7, 6, 5, 4, 1]), (2, vec![7, 6, 1])] {
+        let age = jiff::SignedDuration::from_hours(192);
+        let pruning = history::prune(store.clone(), history::History { age, messages });
+        let pruned = async {
+            while left().await != stay {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = pruning => {}
+            done = tokio::time::timeout(Duration::from_secs(30), pruned) => done.expect("what is too much goes"),
+        }
+    }
+    assert_eq!(store.reader.history().await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn of_two_claims_of_one_key_the_first_counts_until_its_time_is_up() {
     let directory = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
