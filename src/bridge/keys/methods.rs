@@ -29,15 +29,15 @@ macro_rules! pass_on {
         impl $store for FileKeys {
             $(async fn $method(&self, $($name: $type),*) -> Result<$answer> {
                 let store = self.open().await?;
-                call!(self, store, $method, ($($name),*) $(, $own)?).await
+                call!(self.readings(), store, $method, ($($name),*) $(, $own)?).await
             })*
         }
     )*};
 }
 
 macro_rules! call {
-    ($keys:expr, $store:ident, $method:ident, ($($name:ident),*)) => { $store.$method($($name),*) };
-    ($keys:expr, $store:ident, $method:ident, ($($name:ident),*), $own:path) => { $own($keys, &$store, $($name),*) };
+    ($readings:expr, $store:ident, $method:ident, ($($name:ident),*)) => { $store.$method($($name),*) };
+    ($readings:expr, $store:ident, $method:ident, ($($name:ident),*), $own:path) => { $own($readings, &$store, $($name),*) };
 }
 
 pass_on! {

@@ -16,8 +16,6 @@ use diesel::prelude::*;
 use wacore::store::error::{Result, StoreError};
 use whatsapp_rust_sqlite_storage::SqliteStore;
 
-use super::file::FileKeys;
-
 /// How often a message is read for those who ask for it again: four times each, as WhatsApp's own clients do, by ten devices.
 pub(super) const READINGS: u32 = 40;
 /// Of how many messages it is known how often they were read.
@@ -53,7 +51,7 @@ diesel::table! {
 
 /// Keeps a message. One that is there already gets the new content and keeps its age.
 pub(super) async fn keep(
-    _: &FileKeys,
+    _: &Readings,
     store: &SqliteStore,
     chat: &str,
     message_id: &str,
@@ -79,7 +77,7 @@ pub(super) async fn keep(
 
 /// Reads a message, which stays; nothing once it was read too often.
 pub(super) async fn read(
-    keys: &FileKeys,
+    readings: &Readings,
     store: &SqliteStore,
     chat: &str,
     message_id: &str,
@@ -89,7 +87,7 @@ pub(super) async fn read(
         sent_messages::table.find(key).select(sent_messages::payload).first(connection).optional().map_err(failed)
     };
     let found = store.shared().read(reading).await?;
-    Ok(found.filter(|_| keys.readings().count(chat, message_id)))
+    Ok(found.filter(|_| readings.count(chat, message_id)))
 }
 
 fn failed(error: diesel::result::Error) -> StoreError {
