@@ -275,7 +275,7 @@ async fn certificate_and_token_are_checked_and_may_be_renewed_while_it_runs() {
     ask(&bench.token, &first).await.unwrap();
     let plain = bench.address.http.replace("https://", "http://");
     let refused = BridgeClient::new(&plain, Sensitive::new(bench.token.clone()), None).unwrap().info().await;
-    assert!(matches!(refused, Err(BridgeError::Unreachable { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(BridgeError::Broken { .. })), "{refused:?}");
 
     let second = renew(files.path());
     until(&bench.token, &second).await;

@@ -66,6 +66,9 @@ struct Shared {
     /// What it calls with.
     credentials: Option<Credentials>,
     sessions: Sessions,
+    /// The present connection has told of sessions. One that goes on where the last one broke off may find another volume, and says
+    /// only then that it cannot go on.
+    heard: bool,
     info: Option<Info>,
 }
 
@@ -141,7 +144,8 @@ impl Link {
 
     /// Whether the shard has shown that it has this session, or had it until its end.
     pub fn had(&self, id: &str) -> bool {
-        lock(&self.shared).sessions.had(id)
+        let shared = lock(&self.shared);
+        shared.heard && shared.sessions.had(id)
     }
 
     /// What the bridge can do, as far as is known.
@@ -295,11 +299,13 @@ impl Link {
         let info = driver.info().await?;
         let Updates { snapshot, since: start, mut stream } = driver.updates(since.as_ref()).await?;
         *since = Some(start);
+        let heard = snapshot.is_some();
         if let Some(snapshot) = snapshot {
             self.replace(snapshot);
         }
         {
             let mut shared = lock(&self.shared);
+            shared.heard = heard;
             shared.driver = Some(Arc::clone(&driver));
             shared.credentials = Some(credentials.clone());
             shared.info = Some(info);
@@ -354,7 +360,9 @@ impl Link {
     fn apply(&self, update: Update) {
         let gone = matches!(update, Update::Gone(_));
         let (id, counts_changed) = {
-            let sessions = &mut lock(&self.shared).sessions;
+            let mut shared = lock(&self.shared);
+            shared.heard |= update != Update::Missed;
+            let sessions = &mut shared.sessions;
             match update {
                 Update::Session(session) => (session.id.clone(), sessions.insert(*session, Timestamp::now())),
                 Update::Unreadable(id) => (id.clone(), sessions.insert_unreadable(id, Timestamp::now())),
