@@ -57,6 +57,13 @@ impl Recipient {
         }
     }
 
+    /// What a caller wrote, for bridges of any release: without layout, and with the dashes that all of them know.
+    pub fn plain(text: &str) -> String {
+        let dash = |character| if matches!(character, '\u{2010}'..='\u{2015}') { '-' } else { character };
+        let space = |character: char| if character.is_whitespace() { ' ' } else { character };
+        text.chars().filter(|character| !is_mark(*character)).map(dash).map(space).collect()
+    }
+
     /// A number that stands for it, the same after every restart.
     pub fn key(&self) -> RecipientKey {
         let (kind, user) = match self {
@@ -87,10 +94,14 @@ fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
     Ok(Recipient::PhoneNumber(Sensitive::new(digits)))
 }
 
-/// Spaces of any width, and the marks of writing direction that address books put around the numbers that are copied out of them.
+/// Spaces of any width, and marks.
 fn is_layout(character: char) -> bool {
+    is_mark(character) || character.is_whitespace()
+}
+
+/// The marks of writing direction that address books put around the numbers that are copied out of them, and others without a width.
+fn is_mark(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-        || character.is_whitespace()
 }
 
 #[cfg(test)]
@@ -113,6 +124,13 @@ mod tests {
             assert_eq!(key(same), key("+15551234567"), "{same}");
         }
         assert_ne!(key("15551234567@lid"), key("+15551234567"));
+    }
+
+    #[test]
+    fn what_address_books_add_is_not_handed_on() {
+        let copied = "\u{202a}+1\u{202f}555\u{2011}123\u{2013}4567\u{202c}";
+        assert_eq!(Recipient::plain(copied), "+1 555-123-4567");
+        assert_eq!(Recipient::plain("15551234567@s.whatsapp.net"), "15551234567@s.whatsapp.net");
     }
 
     #[test]

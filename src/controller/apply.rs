@@ -83,8 +83,8 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
             let _place = link.place().ok_or(ReconcileError::Busy)?;
             let had = link.had(drivers::session_id(&uid));
             let outcome = link.delete(drivers::session_id(&uid), unlink).await;
-            // Gone is also what a bridge answers that never had it.
-            if matches!(outcome, Ok(Deletion::UnderWay)) || (had && outcome.is_ok()) {
+            // Gone is also what a bridge answers that never had it. An answer that got lost makes it no less so that it had it.
+            if had || matches!(outcome, Ok(Deletion::UnderWay)) {
                 context.instances.met(&uid);
             }
             outcome

@@ -81,7 +81,10 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
             }
             let gone = matches!(last_try, Ok(Ok(Deletion::Gone)));
             tracing::warn!(keys_deleted = gone, "gave up unlinking the device: the deletion deadline has passed");
-            tell(&notices::gave_up(status::is_to_unlink(&instance)), &instance, context).await;
+            let to_unlink = status::is_to_unlink(&instance);
+            if to_unlink || !gone {
+                tell(&notices::gave_up(to_unlink), &instance, context).await;
+            }
             finish(&instance, context).await
         }
     }

@@ -112,6 +112,8 @@ impl Instances {
             .map(|it| (it.binding, it.reserved, it.phase, it.code_since, it.leaving_since, it.met, it.failures))
             .unwrap_or_default();
         let code_since = self.code_since(fresh, code_since, phase);
+        // Of a deletion that another process began, nobody here knows what its bridge has shown.
+        let met = met || (fresh && instance.metadata.deletion_timestamp.is_some());
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
         let reserved = binding.is_none() && reserved;
         let binding = binding.or_else(|| old_binding.clone());

@@ -181,14 +181,18 @@ pub fn terminating(
 /// Let go by this operator, and held by these finalizers of others.
 pub fn ended(holders: &[String]) -> Reading {
     let text = format!(
-        "Being deleted: there is no session any more. The object stays until its other finalizers are removed: {}.",
+        "Being deleted: this operator has let go of it. The object stays until its other finalizers are removed: {}.",
         holders.join(", ")
     );
     let no = || Finding::new("False", reason::TERMINATING, &*text);
     Reading {
         phase: Phase::Terminating,
         bridge: Finding::new("Unknown", reason::TERMINATING, "Not asked any more."),
-        paired: no(),
+        paired: Finding::new(
+            "Unknown",
+            reason::TERMINATING,
+            "Not known any more; Events say it where the device may still be linked.",
+        ),
         connected: no(),
         limited: Some(no()),
     }

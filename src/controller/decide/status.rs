@@ -28,10 +28,10 @@ const BLIP: SignedDuration = SignedDuration::from_secs(3);
 /// A code this long past its end, with the bridge silent, is removed without its word. The clocks of two nodes that differ by
 /// more are worth a word.
 const STALE_CODE: SignedDuration = SignedDuration::from_secs(5);
-/// How long WhatsApp takes the first QR code, each further one, and a pairing code.
+/// How long WhatsApp takes the first QR code, each further one, and a code that is typed (wacore's pair_code.rs).
 const FIRST_QR: SignedDuration = SignedDuration::from_secs(60);
 const NEXT_QR: SignedDuration = SignedDuration::from_secs(20);
-const PAIRING_CODE: SignedDuration = SignedDuration::from_secs(160);
+const PAIRING_CODE: SignedDuration = SignedDuration::from_secs(180);
 /// `lastActiveAt` is written at most this often (design 3.10: status never ticks).
 const ACTIVITY: SignedDuration = SignedDuration::from_mins(15);
 /// How long a deletion may take before it shows in the status.
@@ -105,14 +105,13 @@ pub fn terminating(
     Some(WhatsAppInstanceStatus { qr: None, pairing_code: None, ..assemble(facts, &old, &reading) })
 }
 
-/// The status of an instance that this operator has let go, for as long as others hold the object: nothing of it is in use.
+/// The status of an instance that this operator has let go, for as long as others hold the object: nothing of it is in use. Whose the
+/// device was stays, for it may be linked yet where the deletion was given up.
 pub fn ended(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
     let old = facts.instance.status.clone().unwrap_or_default();
     let reading = readings::ended(facts.instance.finalizers());
     WhatsAppInstanceStatus {
         primary: false,
-        phone_number: None,
-        push_name: None,
         connected_at: None,
         restriction: None,
         qr: None,

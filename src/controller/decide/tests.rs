@@ -22,6 +22,7 @@ use crate::{
         BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason,
         SessionSpec,
     },
+    model::Sensitive,
     rules::{Denial, InstanceFacts},
 };
 
@@ -700,6 +701,17 @@ fn a_clock_that_differs_from_the_bridges_hides_no_code_that_it_shows_and_that_is
         assert!(status.qr.is_some(), "{seconds}");
         assert_eq!(says(&status, conditions::READY).contains("clocks"), differ, "{seconds}");
     }
+    // One to type is good for three minutes.
+    let typed = |seconds| {
+        let expires_at = now() + SignedDuration::from_secs(seconds);
+        crate::bridge_api::PairingCode { code: Sensitive::new("ABCD1234"), expires_at }
+    };
+    for (seconds, differ) in [(180, false), (-6, true), (200, true)] {
+        let session = Session { qr: None, pairing_code: Some(typed(seconds)), ..showing(20) };
+        let status = *decide(&facts(&pending, Some(session))).status.unwrap();
+        assert!(status.pairing_code.is_some(), "{seconds}");
+        assert_eq!(says(&status, conditions::READY).contains("clocks"), differ, "{seconds}");
+    }
     // It goes when it must have ended, and at once with the bridge silent.
     let known = facts(&pending, Some(showing(-6)));
     let object = after(&pending, &decide(&known));
@@ -775,9 +787,11 @@ fn what_others_hold_after_its_session_is_deleted_is_no_longer_ready() {
         plan.status
     };
     let ended = held(&object).unwrap();
-    assert_eq!((ended.phase, ended.primary, &ended.phone_number), (Some(Phase::Terminating), false, &None));
-    for kind in [conditions::READY, conditions::PAIRED, conditions::CONNECTED] {
-        assert_eq!(condition(&ended, kind), ("False", reason::TERMINATING));
+    assert_eq!((ended.phase, ended.primary), (Some(Phase::Terminating), false));
+    for (kind, holds) in
+        [(conditions::READY, "False"), (conditions::PAIRED, "Unknown"), (conditions::CONNECTED, "False")]
+    {
+        assert_eq!(condition(&ended, kind), (holds, reason::TERMINATING));
     }
     let ready = ended.conditions.iter().find(|condition| condition.type_ == conditions::READY).unwrap();
     assert!(ready.message.contains("example.com/hold"), "{}", ready.message);

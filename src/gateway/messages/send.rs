@@ -232,6 +232,7 @@ fn wanted(text: Option<&str>) -> Result<Wanted, Failure> {
         Some(_) => return Err(invalid("field \"routing\" must be primary or balanced")),
     };
     let expires_in = fields.number("expires_in", (1, LONGEST_EXPIRY))?.unwrap_or(EXPIRES_IN);
+    let recipient = Recipient::plain(&recipient);
     Ok(Wanted { recipient, key, text, session, routing, expires_in })
 }
 
