@@ -340,6 +340,7 @@ mod tests {
         let instances = Arc::new(Instances::default());
         let context = linked(&driver, &instances).await;
         let mut going = fixtures::bound(Default::default());
+        instances.note(&fixtures::key(&going), &going);
         going.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::now()));
         instances.note(&fixtures::key(&going), &going);
         // An empty bridge says gone as well.
