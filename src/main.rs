@@ -31,6 +31,7 @@ async fn operator() -> ExitCode {
         Command::Crd(args) => run::crds(args.dir.as_deref()),
         Command::Rbac(args) => run::rbac(&args),
         Command::ReleaseInstances(args) => run::release_instances(&args).await,
+        Command::MigrateStorage(args) => run::migrate_storage(&args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

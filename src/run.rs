@@ -6,6 +6,7 @@ mod gateway;
 mod rbac;
 mod ready;
 mod release;
+mod storage;
 #[cfg(test)]
 mod testing;
 mod webhook;
@@ -40,6 +41,7 @@ use crate::{
 pub use gateway::{gateway, openapi};
 pub use rbac::rbac;
 pub use release::release_instances;
+pub use storage::migrate_storage;
 pub use webhook::{webhook, webhook_configuration};
 
 /// How long running reconciles may take to finish; less than a process has after its listeners have closed, so that the
@@ -96,6 +98,9 @@ pub enum RunError {
     /// Instances to be released.
     #[error("{0}; run it again")]
     Release(#[from] release::ReleaseError),
+    /// Objects that are stored in an old version.
+    #[error(transparent)]
+    Storage(#[from] storage::StorageError),
     /// Objects to print.
     #[error("write the objects as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
@@ -150,7 +155,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let metrics = ReconcileMetrics::register(admin.metrics(), controller::WORKERS);
     let address = admin.serve(args.process.admin_listen).await?;
     tracing::info!(%address, "admin server listens");
-    let (client, url) = kubernetes::connect(&args.cluster())?;
+    let (client, url) = kubernetes::connect(&args.cluster.choice())?;
     let settings = args.settings();
     probe(&client, &url, &settings.namespaces).await?;
     let health = Health::default();
@@ -218,7 +223,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let synced = CancellationToken::new();
     let mut work = Confined::start("controller", {
         let (metrics, end, synced, health) = (metrics.clone(), end.clone(), synced.clone(), health.clone());
-        let cluster = args.cluster();
+        let cluster = args.cluster.choice();
         async move {
             let (client, _) = kubernetes::connect(&cluster)?;
             controller::run(client, &settings, owners, &health, metrics, end, move || synced.cancel()).await;

@@ -1,17 +1,16 @@
 //! `whatsapp-operator controller`.
 
-use std::path::PathBuf;
-
 use clap::{ArgAction, Args};
 use jiff::SignedDuration;
 
 use super::{
+    ClusterArgs,
     bridge::BridgeArgs,
     process::ProcessArgs,
     values::{duration, name, namespace, selector},
     webhook::WebhookArgs,
 };
-use crate::{controller::Settings, platform::kubernetes::Cluster};
+use crate::controller::Settings;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,13 +31,9 @@ Every flag can be given as an environment variable (shown with it); the flag win
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ControllerArgs {
-    /// Kubeconfig file; KUBECONFIG, ~/.kube/config or the pod's service account when not given
-    #[arg(long, env = "WHATSAPP_OPERATOR_KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Context of the kubeconfig; its current one when not given
-    #[arg(long, env = "WHATSAPP_OPERATOR_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
     /// Only instances in these namespaces, separated by commas; all when empty. Sessions that no instance claims are
     /// then counted only together with --bridge-selector, which says that the bridges serve nobody else
@@ -92,14 +87,6 @@ impl ControllerArgs {
         }
     }
 
-    /// Which cluster. A variable that is set to nothing, as templates do, says nothing.
-    pub fn cluster(&self) -> Cluster {
-        Cluster {
-            kubeconfig: self.kubeconfig.clone(),
-            context: self.context.clone().filter(|context| !context.is_empty()),
-        }
-    }
-
     /// Where the Lease is, when that was said.
     pub fn lease_namespace(&self) -> Option<&str> {
         self.lease_namespace.as_deref().filter(|namespace| !namespace.is_empty())
@@ -149,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_set_to_nothing_is_not_set() {
         let args = parsed(&["--context=", "--lease-namespace=", "--bridge-selector="]).unwrap();
-        assert_eq!((args.cluster().context, args.lease_namespace()), (None, None));
+        assert_eq!((args.cluster.choice().context, args.lease_namespace()), (None, None));
         assert_eq!(args.settings().bridge_selector, None);
     }
 

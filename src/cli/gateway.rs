@@ -5,13 +5,11 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 
 use super::{
+    ClusterArgs,
     process::ProcessArgs,
     values::{address, namespace, selector},
 };
-use crate::{
-    platform::{kubernetes::Cluster, trace::export::Export},
-    rules::DEFAULT_LIMIT,
-};
+use crate::{platform::trace::export::Export, rules::DEFAULT_LIMIT};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,14 +28,9 @@ Every flag can be given as an environment variable (shown with it); the flag win
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct GatewayArgs {
-    /// Kubeconfig file; KUBECONFIG, ~/.kube/config or the pod's service account when not given. Its credentials are the
-    /// gateway's own; what callers ask for is done with the callers' tokens
-    #[arg(long, env = "WHATSAPP_OPERATOR_KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Context of the kubeconfig; its current one when not given
-    #[arg(long, env = "WHATSAPP_OPERATOR_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
+    /// Which cluster. Its credentials are the gateway's own; what callers ask for is done with the callers' tokens.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
     /// Where to serve the API
     #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8000", value_parser = address)]
@@ -105,14 +98,6 @@ pub struct GatewayArgs {
 }
 
 impl GatewayArgs {
-    /// Which cluster. A variable that is set to nothing, as templates do, says nothing.
-    pub fn cluster(&self) -> Cluster {
-        Cluster {
-            kubeconfig: self.kubeconfig.clone(),
-            context: self.context.clone().filter(|context| !context.is_empty()),
-        }
-    }
-
     /// The default namespace, when it was said.
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref().filter(|namespace| !namespace.is_empty())

@@ -1,15 +1,18 @@
 //! Turns flags and environment into typed configuration; touches nothing else.
 
 pub mod bridge;
+mod cluster;
 pub mod controller;
 pub mod crd;
 pub mod gateway;
 mod process;
 pub mod rbac;
 pub mod release;
+pub mod storage;
 mod values;
 pub mod webhook;
 
+pub use cluster::ClusterArgs;
 pub use process::ProcessArgs;
 
 use clap::{Parser, Subcommand};
@@ -42,4 +45,7 @@ pub enum Command {
     Rbac(rbac::RbacArgs),
     /// After an uninstallation: take our finalizer off all instances, so that nobody waits for an operator that is gone
     ReleaseInstances(release::ReleaseArgs),
+    /// After an upgrade that brought a new version of the API: write what is stored in an old version anew, so that a later
+    /// release may drop that version
+    MigrateStorage(storage::StorageArgs),
 }

@@ -1,11 +1,11 @@
 //! `whatsapp-operator release-instances`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::values::{name, namespace};
-use crate::platform::kubernetes::Cluster;
+use super::{
+    ClusterArgs,
+    values::{name, namespace},
+};
 
 /// Arguments of `release-instances`.
 #[derive(Debug, Args)]
@@ -13,13 +13,9 @@ use crate::platform::kubernetes::Cluster;
     after_help = "Examples:\n  # Once no operator runs any more; instances, bridges' volumes and links stay\n  whatsapp-operator release-instances"
 )]
 pub struct ReleaseArgs {
-    /// Kubeconfig file; KUBECONFIG, ~/.kube/config or the pod's service account when not given
-    #[arg(long, env = "WHATSAPP_OPERATOR_KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Context of the kubeconfig; its current one when not given
-    #[arg(long, env = "WHATSAPP_OPERATOR_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
     /// Only instances in these namespaces, separated by commas; all when empty
     #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = namespace)]
@@ -37,14 +33,4 @@ pub struct ReleaseArgs {
     /// Name of a WhatsAppBridge to delete too, if an operator made it
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub default_bridge: Option<String>,
-}
-
-impl ReleaseArgs {
-    /// Which cluster. A variable that is set to nothing, as templates do, says nothing.
-    pub fn cluster(&self) -> Cluster {
-        Cluster {
-            kubeconfig: self.kubeconfig.clone(),
-            context: self.context.clone().filter(|context| !context.is_empty()),
-        }
-    }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::SignedDuration;
 
 use super::{
+    ClusterArgs,
     process::ProcessArgs,
     values::{address, name, namespace},
 };
@@ -14,7 +15,6 @@ use crate::{
         certificates::Lifetimes,
         configuration::{Parameters, Reach},
     },
-    platform::kubernetes::Cluster,
     rules::DEFAULT_LIMIT,
 };
 
@@ -110,13 +110,9 @@ impl WebhookArgs {
 /// Arguments of `webhook`.
 #[derive(Debug, Args)]
 pub struct AloneArgs {
-    /// Kubeconfig file; KUBECONFIG, ~/.kube/config or the pod's service account when not given
-    #[arg(long, env = "WHATSAPP_OPERATOR_KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// Context of the kubeconfig; its current one when not given
-    #[arg(long, env = "WHATSAPP_OPERATOR_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 
     /// Namespace of the Lease that decides which replica writes the configurations; the pod's when not given
     #[arg(long, env = "WHATSAPP_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
@@ -133,13 +129,6 @@ pub struct AloneArgs {
     /// The webhooks.
     #[command(flatten)]
     pub webhook: WebhookArgs,
-}
-
-impl AloneArgs {
-    /// Which cluster.
-    pub fn cluster(&self) -> Cluster {
-        Cluster { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
-    }
 }
 
 /// Arguments of `webhook-configuration`.

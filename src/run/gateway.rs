@@ -58,7 +58,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let admin_address = admin.serve(args.process.admin_listen).await?;
     let tls = certificate(args, &shutdown.closing).await?;
 
-    let (client, url) = kubernetes::connect(&args.cluster())?;
+    let (client, url) = kubernetes::connect(&args.cluster.choice())?;
     let namespaces = namespaces(&args.watch_namespaces);
     for api in apis::<WhatsAppInstance>(&client, &namespaces) {
         kubernetes::probe(&api, &url).await?;
@@ -80,7 +80,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
             limit: i64::from(args.max_instances_per_owner),
         },
         client: client.clone(),
-        callers: OnBehalf::connect(&args.cluster())?,
+        callers: OnBehalf::connect(&args.cluster.choice())?,
         feeds: Feeds::new(Arc::clone(&bridges), metrics.clone(), shutdown.closing.clone()),
         bridges,
         access: Access::new(client.clone()),

@@ -64,7 +64,7 @@ pub enum ReleaseError {
 /// When the API server does not do as it is asked.
 pub async fn release_instances(args: &ReleaseArgs) -> Result<(), RunError> {
     telemetry::start("info", LogFormat::Text)?;
-    let (client, _) = kubernetes::connect(&args.cluster())?;
+    let (client, _) = kubernetes::connect(&args.cluster.choice())?;
     if let Some(namespace) = &args.lease_namespace {
         // An operator that is still ending would put the finalizers back.
         tracing::info!(namespace, lease = args.lease_name, "waiting until no operator holds the lease");

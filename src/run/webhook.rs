@@ -194,7 +194,7 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     let admin = Admin::default();
     ready::never_when_stopping(&admin, &shutdown);
     let address = admin.serve(args.process.admin_listen).await?;
-    let (client, url) = kubernetes::connect(&args.cluster())?;
+    let (client, url) = kubernetes::connect(&args.cluster.choice())?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
     let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
     let Listen::At(listen) = args.webhook.listen else { return Err(RunError::NothingToServe) };

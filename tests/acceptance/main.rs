@@ -76,6 +76,7 @@ mod quiet;
 mod readiness;
 mod release;
 mod reports;
+mod storage;
 mod strict_bridge;
 mod together;
 mod traces;

@@ -42,6 +42,8 @@ pub struct Options {
     pub audit: bool,
     /// Users without any right, each with a token of its own, see `ControlPlane::kubeconfig_of`.
     pub users: Vec<String>,
+    /// Goes before other processes where the machine allows that: all of a run's tests wait for it.
+    pub favoured: bool,
 }
 
 /// Why there is no control plane.
@@ -101,7 +103,7 @@ impl ControlPlane {
     /// The one that all tests of this process share. It ends with the process, when the pipes to its tethers close.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
-        let options = Options { audit: true, ..Options::default() };
+        let options = Options { audit: true, favoured: true, ..Options::default() };
         SHARED.get_or_init(|| async { Self::start(&options).await.unwrap_or_else(|error| panic!("{error}")) }).await
     }
 
@@ -130,7 +132,9 @@ impl ControlPlane {
         // etcd's tether goes last, hence it removes the directory of both. Without etcd kube-apiserver ignores SIGTERM.
         let wait_for = dir.join("kube-apiserver.pid");
         let tether = ["--after".as_ref(), wait_for.as_os_str(), "--remove".as_ref(), dir.as_os_str()];
-        let mut etcd = Tethered::spawn("etcd", binaries, &dir, &tether, &etcd_arguments)?;
+        // Where that is not allowed, `nice` says so in the log and runs the program all the same.
+        let by: &[&str] = if options.favoured { &["nice", "-n", "-10"] } else { &[] };
+        let mut etcd = Tethered::spawn("etcd", binaries, &dir, &tether, by, &etcd_arguments)?;
         let deadline = Instant::now() + READY_WITHIN;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, client)).is_err() {
             if etcd.lost_its_port() {
@@ -141,7 +145,7 @@ impl ControlPlane {
         }
 
         let arguments = apiserver_arguments(&dir, &etcd_url, secure, &tokens, options.audit)?;
-        let apiserver = Tethered::spawn("kube-apiserver", binaries, &dir, &[], &arguments)?;
+        let apiserver = Tethered::spawn("kube-apiserver", binaries, &dir, &[], by, &arguments)?;
         let url = format!("https://127.0.0.1:{secure}");
         let (binaries, audit) = (binaries.to_owned(), options.audit);
         let mut plane = Self { dir, url, binaries, tokens, audit, apiserver, etcd };

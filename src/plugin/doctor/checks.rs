@@ -39,6 +39,7 @@ type Check = fn(&Seen) -> Vec<Finding>;
 
 const CHECKS: &[Check] = &[
     cluster::definitions,
+    cluster::stored_versions,
     cluster::workloads,
     cluster::pods,
     cluster::webhooks,

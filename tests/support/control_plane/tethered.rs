@@ -22,12 +22,14 @@ pub struct Tethered {
 }
 
 impl Tethered {
-    /// Starts `binaries/name`; `tether` are the tether's own arguments. Log and pid file are in `dir`.
+    /// Starts `binaries/name`; `tether` are the tether's own arguments, `by` is a command that runs the one that follows it, if
+    /// any. Log and pid file are in `dir`.
     pub fn spawn(
         name: &'static str,
         binaries: &Path,
         dir: &Path,
         tether: &[&OsStr],
+        by: &[&str],
         arguments: &[String],
     ) -> Result<Self, Error> {
         let log = dir.join(format!("{name}.log"));
@@ -39,6 +41,7 @@ impl Tethered {
             .arg(&pid_file)
             .args(tether)
             .arg("--")
+            .args(by)
             .arg(binaries.join(name))
             .args(arguments)
             .stdin(Stdio::piped())

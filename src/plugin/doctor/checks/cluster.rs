@@ -52,6 +52,26 @@ pub fn definitions(seen: &Seen) -> Vec<Finding> {
     .collect()
 }
 
+/// Objects that may be stored in a version that is not the one to store: a definition without that version would be refused.
+pub fn stored_versions(seen: &Seen) -> Vec<Finding> {
+    let found = seen.definitions.as_deref().unwrap_or_default();
+    found
+        .iter()
+        .filter_map(|definition| {
+            let versions = list(definition, "/spec/versions");
+            let present = text(versions.iter().find(|version| version["storage"] == true)?, "/name");
+            let stored = list(definition, "/status/storedVersions").iter().filter_map(Value::as_str);
+            let old: Vec<&str> = stored.filter(|version| *version != present).collect();
+            (!old.is_empty()).then(|| {
+                Finding::note(
+                    format!("objects of {} may be stored as {} still", name(definition), old.join(", ")),
+                    "whatsapp-operator migrate-storage, before an upgrade to a release without that version",
+                )
+            })
+        })
+        .collect()
+}
+
 /// The paths of all fields in a definition's schemas.
 fn fields(definition: &Value) -> BTreeSet<String> {
     fn walk(schema: &Value, path: &str, found: &mut BTreeSet<String>) {

@@ -164,6 +164,10 @@ fn what_is_no_fault_is_only_noted() {
         (Box::new(|seen| first(&mut seen.owners)["status"]["used"] = 11.into()), "more instances than they may"),
         (Box::new(|seen| first(&mut seen.workloads)["status"]["availableReplicas"] = 1.into()), "1 of 2 pods"),
         (Box::new(|seen| seen.plugin = "0.2.0"), "runs version 0.1.0"),
+        (
+            Box::new(|seen| first(&mut seen.definitions)["status"]["storedVersions"] = json!(["v1alpha0", "v1alpha1"])),
+            "may be stored as v1alpha0 still",
+        ),
         (Box::new(|seen| seen.instances = Err("you may not".into())), "not looked at: WhatsAppInstances (you may not)"),
         (Box::new(|seen| seen.trial = Ok(Err("has 10 of 10 instances".into()))), ""),
     ];
