@@ -15,23 +15,25 @@ use crate::support::control_plane::{ControlPlane, Options};
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const NAMESPACE: &str = "whatsapp-system";
 
-/// Helm 4, made by `tests/chart/helm`.
-fn program() -> &'static Path {
-    static HELM: OnceLock<PathBuf> = OnceLock::new();
-    HELM.get_or_init(|| {
-        let found = Command::new(format!("{ROOT}/tests/chart/helm")).output().unwrap();
-        assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
-        PathBuf::from(String::from_utf8_lossy(&found.stdout).trim())
-    })
+/// A Helm of this major version, made by `tests/chart/helm`.
+fn program(major: &str) -> PathBuf {
+    let found = Command::new(format!("{ROOT}/tests/chart/helm")).arg(major).output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    PathBuf::from(String::from_utf8_lossy(&found.stdout).trim())
 }
 
 fn chart() -> String {
     format!("{ROOT}/charts/whatsapp-operator")
 }
 
-/// Runs Helm; what it printed, or why it refused.
+/// Runs Helm 4; what it printed, or why it refused.
 fn helm(arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new(program()).args(arguments).env_remove("KUBECONFIG").output().unwrap();
+    static HELM: OnceLock<PathBuf> = OnceLock::new();
+    run(HELM.get_or_init(|| program("4")), arguments)
+}
+
+fn run(helm: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(helm).args(arguments).env_remove("KUBECONFIG").output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
@@ -880,12 +882,14 @@ fn strangers() -> Vec<Value> {
 /// An API server, and Helm and kubectl that talk to it.
 struct Cluster {
     plane: ControlPlane,
+    kubeconfig: String,
 }
 
 impl Cluster {
     async fn start() -> Self {
         let plane = ControlPlane::start(&Options::default()).await.unwrap_or_else(|error| panic!("{error}"));
-        let cluster = Self { plane };
+        let kubeconfig = plane.kubeconfig().display().to_string();
+        let cluster = Self { plane, kubeconfig };
         cluster.kubectl(&["create", "namespace", NAMESPACE], "").unwrap();
         cluster
     }
@@ -905,7 +909,7 @@ impl Cluster {
         use std::io::Write as _;
         let program = self.plane.kubectl().unwrap_or_else(|| "kubectl".into());
         let mut command = Command::new(program);
-        command.args(arguments).arg("--kubeconfig").arg(self.plane.kubeconfig());
+        command.args(arguments).args(["--kubeconfig", &self.kubeconfig]);
         command
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
@@ -918,8 +922,16 @@ impl Cluster {
     }
 
     fn helm(&self, arguments: &[&str]) -> Result<String, String> {
-        let kubeconfig = self.plane.kubeconfig().display().to_string();
-        helm(&[arguments, &["--namespace", NAMESPACE, "--kubeconfig", &kubeconfig]].concat())
+        helm(&[arguments, &self.here()].concat())
+    }
+
+    /// The same with Helm 3.
+    fn helm_three(&self, arguments: &[&str]) -> Result<String, String> {
+        run(&program("3"), &[arguments, &self.here()].concat())
+    }
+
+    fn here(&self) -> [&str; 4] {
+        ["--namespace", NAMESPACE, "--kubeconfig", &self.kubeconfig]
     }
 
     fn uids(&self) -> String {
@@ -1030,6 +1042,38 @@ async fn definitions_and_instances_outlive_whatever_helm_does() {
     assert_eq!(cluster.uids(), before);
     install(&[]).unwrap();
     assert_eq!(cluster.uids(), before);
+}
+
+/// A release that Helm 3 installed goes on with Helm 4, and the other way, without anything being made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_goes_from_one_helm_to_the_other_and_back() {
+    let cluster = Cluster::start().await;
+    let chart = chart();
+    let release = ["whatsapp-operator", &chart];
+    let with = |verb: &'static str| [&[verb], &release[..], &WITHOUT_OPERATOR].concat();
+    cluster.helm_three(&with("install")).unwrap();
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"], "").unwrap();
+    let example = format!("{ROOT}/examples/instance.yaml");
+    cluster.kubectl(&["apply", "-n", "default", "-f", &example], "").unwrap();
+    let volumes = || {
+        let path = "jsonpath={.items[*].metadata.uid}";
+        cluster.kubectl(
+            &["get", "statefulset,secret,service", "-n", NAMESPACE, "-o", path, "-l", "app.kubernetes.io/instance"],
+            "",
+        )
+    };
+    let before = (cluster.uids(), volumes().unwrap());
+    let same = |what: &str| assert_eq!((cluster.uids(), volumes().unwrap()), before, "{what}");
+
+    cluster.helm(&[&with("upgrade")[..], &["--set", "gateway.replicas=3"]].concat()).unwrap();
+    same("Helm 4 upgrades what Helm 3 installed");
+    cluster.helm(&["rollback", "whatsapp-operator", "1"]).unwrap();
+    same("Helm 4 goes back to what Helm 3 installed");
+    cluster.helm_three(&with("upgrade")).unwrap();
+    same("Helm 3 upgrades what Helm 4 made");
+    cluster.helm(&with("upgrade")).unwrap();
+    cluster.helm(&["uninstall", "whatsapp-operator"]).unwrap();
+    assert_eq!(cluster.uids(), before.0, "definitions and instances stay");
 }
 
 /// Instances that are no longer looked after would keep a finalizer that nobody takes off.
