@@ -986,11 +986,15 @@ async fn kustomize_takes_what_helm_prints() {
 }
 
 /// A tool that applies server-side what Helm has installed is told of no conflict: nobody has to force anything to change tools.
+/// But on Kubernetes 1.33, whose API server adds an empty `creationTimestamp` to the claim in a StatefulSet, the StatefulSet has to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_tool_may_apply_what_helm_has_installed() {
     let cluster = Cluster::start().await;
     cluster.define_strangers();
     let chart = chart();
+    let version = cluster.kubectl(&["version", "-o", "json"], "").unwrap();
+    let version = serde_json::from_str::<Value>(&version).unwrap()["serverVersion"]["minor"].clone();
+    let minor: u32 = version.as_str().unwrap().trim_end_matches('+').parse().unwrap();
     let mut examples = examples();
     examples.push(("policies".to_owned(), sets(&["networkPolicy.enabled=true", "gateway.tls.secretName=tls"])));
     for (name, arguments) in examples {
@@ -999,7 +1003,10 @@ async fn another_tool_may_apply_what_helm_has_installed() {
         let objects = rendered(&[&arguments[..], &["--no-hooks"]].concat()).unwrap();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
         let apply = ["apply", "--server-side", "--field-manager", "another", "-f", "-"];
-        cluster.kubectl(&apply, &list).unwrap_or_else(|error| panic!("{name}: {error}"));
+        if let Err(error) = cluster.kubectl(&apply, &list) {
+            let known = minor < 34 && error.contains("1 conflict: conflict with \"helm\": .spec.volumeClaimTemplates");
+            assert!(known, "{name}: {error}");
+        }
         cluster.helm(&["uninstall", "whatsapp-operator", "--no-hooks"]).unwrap();
     }
 }
