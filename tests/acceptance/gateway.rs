@@ -221,8 +221,7 @@ async fn both_forms_of_every_path_are_one_and_what_is_not_there_says_so() {
     assert_eq!(from("https://shop.example").await, (204, Some("https://shop.example".to_owned())));
     assert_eq!(from("https://evil.example").await, (405, None));
     // And for nobody where it is not.
-    let (dir, kubeconfig) = (world.dir.join("gateway-2"), world.dir.join("gateway.kubeconfig"));
-    let plain = Rest::start_as(&dir, &kubeconfig, &world.name, &["--bridge-selector", "world=gateway-paths"]).await;
+    let plain = Rest::beside(&world, "gateway-2", &[]).await;
     for method in ["OPTIONS", "GET"] {
         let asked = plain.request(method, "/api/v1/sessions/list/").bearer_auth(&token);
         let asked = asked.header("origin", "https://shop.example").header("access-control-request-method", "GET");

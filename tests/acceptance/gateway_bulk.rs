@@ -77,10 +77,7 @@ async fn each_of_many_has_the_outcome_it_would_have_alone() {
     assert_eq!(wishes(&world, &["a", "b", "c"]).await, [D::Disconnected; 3]);
 
     // It counts as many: whoever asks for many waits afterwards. At one a second that is for longer than any machine takes to answer.
-    let selector = format!("world={}", world.name);
-    let (dir, kubeconfig) = (world.dir.join("slow"), world.dir.join("gateway.kubeconfig"));
-    let slow =
-        Rest::start_as(&dir, &kubeconfig, &world.name, &["--rate-limit", "1", "--bridge-selector", &selector]).await;
+    let slow = Rest::beside(&world, "slow", &["--rate-limit", "1"]).await;
     let many: Vec<String> = (0..200).map(|n| format!("none-{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert!(bulk(&slow, &nobody, "connect", &many).await.iter().all(|outcome| *outcome == refused("NotFound")));

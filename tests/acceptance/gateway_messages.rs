@@ -48,9 +48,7 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
     let friend = "+15550203901";
     let world = world("gateway-messages").await;
     let rest = Rest::start(&world, &[]).await;
-    let (second_dir, kubeconfig) = (world.dir.join("gateway-2"), world.dir.join("gateway.kubeconfig"));
-    let selector = format!("world={}", world.name);
-    let other = Rest::start_as(&second_dir, &kubeconfig, &world.name, &["--bridge-selector", &selector]).await;
+    let other = Rest::beside(&world, "gateway-2", &[]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     let body = |text: &str| json!({"recipient": friend, "message": text});
     send(&rest, &token, SEND, &body("Nobody sends"), None).await.refused(409, "NoPrimary");

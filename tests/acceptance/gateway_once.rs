@@ -36,10 +36,7 @@ async fn one_key_is_one_message_while_the_primary_moves_between_two_shards() {
     let address: BridgeAddress = second_shard.start().await;
     create_bridge(&world.client, &world.name, &[&world.bridge_address.http, &address.http], &world.token).await;
     let rest = Rest::start(&world, &["--rate-limit", "0"]).await;
-    let (dir, kubeconfig) = (world.dir.join("gateway-2"), world.dir.join("gateway.kubeconfig"));
-    let selector = format!("world={}", world.name);
-    let other =
-        Rest::start_as(&dir, &kubeconfig, &world.name, &["--bridge-selector", &selector, "--rate-limit", "0"]).await;
+    let other = Rest::beside(&world, "gateway-2", &["--rate-limit", "0"]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     let mut sessions = Vec::new();
     let mut shards = BTreeSet::new();

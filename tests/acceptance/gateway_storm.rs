@@ -122,10 +122,7 @@ async fn what_two_gateways_take_arrives_once_and_in_order_and_is_not_sent_before
     let Size { sessions, messages, kills } = size();
     let world = world("gateway-storm").await;
     let rest = Rest::start(&world, &["--rate-limit", "0"]).await;
-    let (dir, kubeconfig) = (world.dir.join("gateway-2"), world.dir.join("gateway.kubeconfig"));
-    let selector = format!("world={}", world.name);
-    let other =
-        Rest::start_as(&dir, &kubeconfig, &world.name, &["--bridge-selector", &selector, "--rate-limit", "0"]).await;
+    let other = Rest::beside(&world, "gateway-2", &["--rate-limit", "0"]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     let owner = user(&world, "app");
     let more = json!({"apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwner", "metadata": {"name": object_name(&owner)}, "spec": {"owner": owner, "maxInstances": sessions}});

@@ -131,14 +131,7 @@ async fn a_link_ends_when_it_is_taken_back_replaced_used_or_too_old() {
     let phone = "+15550400042";
     let world = world("linking-links").await;
     let rest = Rest::start(&world, &[]).await;
-    let (dir, kubeconfig) = (world.dir.join("other"), world.dir.join("gateway.kubeconfig"));
-    let other = Rest::start_as(
-        &dir,
-        &kubeconfig,
-        &world.name,
-        &["--bridge-selector", &format!("world={}", world.name), "--public-url", "https://a.example/"],
-    )
-    .await;
+    let other = Rest::beside(&world, "other", &["--public-url", "https://a.example/"]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     let viewer = account(&world, "viewer", READ_VERBS).await;
     let mut made = HashMap::new();

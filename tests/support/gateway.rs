@@ -111,11 +111,12 @@ impl Rest {
         let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&world.kubeconfig).unwrap()).unwrap();
         config["users"][0]["user"] = json!({ "token": token });
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
-        // Other worlds have bridges on the same API server.
-        let selector = format!("world={}", world.name);
-        let more: Vec<&str> = more.iter().copied().chain(["--bridge-selector", &selector]).collect();
-        let program = gateway_program(&world.dir.join("gateway"), &kubeconfig, &world.name);
-        Self::started(change(program.args(more))).await
+        Self::started(change(of_world(world, "gateway", &kubeconfig, more))).await
+    }
+
+    /// Starts another gateway beside one that `start` has started, with the same account; `folder` holds its log.
+    pub async fn beside(world: &World, folder: &str, more: &[&str]) -> Self {
+        Self::started(of_world(world, folder, &world.dir.join("gateway.kubeconfig"), more)).await
     }
 
     /// Starts it again after its end, where it was.
@@ -209,6 +210,14 @@ pub fn gateway_program(dir: &Path, kubeconfig: &Path, namespace: &str) -> Progra
         .args(["gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .args(["--log", "debug", "--log-format", "json", "--shutdown-delay", "0s", "--namespace", namespace])
         .args([Path::new("--kubeconfig"), kubeconfig])
+}
+
+/// A gateway that knows the bridges of this world alone: other worlds have theirs on the same API server.
+fn of_world(world: &World, folder: &str, kubeconfig: &Path, more: &[&str]) -> Program {
+    let selector = format!("world={}", world.name);
+    gateway_program(&world.dir.join(folder), kubeconfig, &world.name)
+        .args(["--bridge-selector", &selector])
+        .args(more.iter().copied())
 }
 
 /// An event stream as a client reads it.
