@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod a_long_wait;
 mod admission;
 mod admission_storms;
 mod alerts;

@@ -26,11 +26,11 @@ use crate::{
 };
 
 /// Waits until `/readyz` answers so.
-async fn until(admin: &str, wanted: &str) {
+pub async fn until(admin: &str, wanted: &str) {
     until_within(SOON, admin, wanted).await;
 }
 
-async fn until_within(patience: Duration, admin: &str, wanted: &str) {
+pub async fn until_within(patience: Duration, admin: &str, wanted: &str) {
     let deadline = Instant::now() + patience;
     loop {
         let answer = reqwest::get(format!("{admin}/readyz")).await.unwrap();
@@ -261,32 +261,8 @@ async fn an_operator_that_may_not_list_says_so_at_the_start_and_a_leader_is_not_
     assert!(said.contains("refuses to list whatsappowners"), "{said}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_whose_rights_are_taken_away_is_not_ready_until_they_are_back() {
-    let mut world = World::start("blinded").await;
-    let kubeconfig = account(&world).await;
-    world.operator.stop();
-    world.operator.set("--kubeconfig", kubeconfig);
-    world.restart_operator().await;
-    let admin = world.operator_address.admin.clone();
-    until(&admin, "ok").await;
-    world.apply("before", json!({})).await;
-    world.qr("before").await;
-
-    // It keeps its lease; that right is the namespace's.
-    let bindings: Api<ClusterRoleBinding> = Api::all(world.client.clone());
-    bindings.delete(&world.name, &Default::default()).await.unwrap();
-    // A watch lasts 20 s and may fail for a minute; the attempts become rare.
-    until_within(Duration::from_secs(180), &admin, "whatsappinstances").await;
-    // Not before: an instance that is seen while nothing can be written is tried again later and later.
-    world.apply("meanwhile", json!({})).await;
-    account_binding(&world).await;
-    until(&admin, "ok").await;
-    world.qr("meanwhile").await;
-}
-
 /// Binds the cluster role of this world's name to its service account.
-async fn account_binding(world: &World) {
+pub async fn account_binding(world: &World) {
     let name = &world.name;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
