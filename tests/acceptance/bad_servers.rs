@@ -42,12 +42,10 @@ async fn a_connection_that_leads_nowhere_is_noticed_and_made_again() {
             assert_eq!(world.whatsapp.act(phone, act.clone()).await, 1);
             let since = tokio::time::Instant::now();
             until_lost(world, name, "ServerNotAnswering", DEAF).await;
+            let took = since.elapsed();
+            println!("{name}: noticed after {took:.1?}");
             // On a connection over which nothing comes at all, 25 s by design; the rest is for a slow machine.
-            assert!(
-                *name != "silent" || since.elapsed() < Duration::from_secs(30),
-                "noticed after {:?}",
-                since.elapsed()
-            );
+            assert!(*name != "silent" || took < Duration::from_secs(40), "noticed after {took:?}");
             world.history.until_phase(name, Phase::Connected, DEAF).await;
         }
     });

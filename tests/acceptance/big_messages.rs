@@ -160,7 +160,7 @@ async fn a_hundred_thousand_waiting_messages_are_no_burden_at_a_start() {
     let (took, after) = start_with_waiting(&mut bench).await;
     println!("{WAITING} waiting: answered after {took:?}, {} kB more memory", after.saturating_sub(before) >> 10);
     // 2 s is what a release build is held to; this one is not optimised, and the machine may be busy.
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     assert!(after < before + (64 << 20), "{before} {after}");
     // And they are there: the last is called back, the first goes.
     let last = format!("/v1/sessions/a/messages/{}", id(WAITING));

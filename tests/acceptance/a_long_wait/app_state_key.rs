@@ -14,7 +14,7 @@ async fn a_phone_that_keeps_its_app_state_key_does_not_keep_the_session_from_bei
     // The library hangs up on an ordinary account after each login, since its name never comes; on a business after the link only.
     world.whatsapp.rules(PHONE, json!({"keepAppStateKey": true, "ordinary": true})).await;
     world.connected("one", PHONE).await;
-    // What is counted needs time to pass: a login used to be given up after 45 s, the next one after 30 s, and one that held after 180 s.
+    // Logins used to be given up after 45 s, 30 s and 180 s: the last of these has to pass, by the bridge's and the library's own clocks.
     tokio::time::sleep(Duration::from_secs(200)).await;
     let logins = world.whatsapp.logins(PHONE).await;
     assert!(logins.len() <= 2, "{logins:?}");
