@@ -12,9 +12,10 @@ PLUGIN_REFERENCE := src/plugin/REFERENCE.md
 CHART := charts/whatsapp-operator
 
 # What is given to others: without the paths of this checkout and of cargo's home, as the Dockerfile has it, so that the same commit
-# gives the same bytes in whichever folder it is built. A folder of its own: other flags build everything anew.
+# gives the same bytes in whichever folder it is built, one with spaces in its name included (the flags are separated by 0x1f). The programs go
+# into a folder of their own, since other flags build everything anew.
 SHIPPED := target/shipped
-SHIP := CARGO_INCREMENTAL=0 RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/ --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
+SHIP := CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/"$$'\x1f'"--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
     cargo build --locked --release --target-dir $(SHIPPED)
 
 .PHONY: help
@@ -35,11 +36,11 @@ run: strict-bridge programs ## the same with the real WhatsApp: scan with your o
 
 .PHONY: test
 test: strict-bridge programs control-plane whatsmeow-client gitops-judge api-tools helm promtool browser ## everything that must pass on a fresh machine
-	@echo "==> tests (about 15 minutes on two cores: among them browsers, and a whole pairing window in real time)"
+	@echo "==> tests (12 to 15 minutes on two cores; some of them wait for minutes in real time)"
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(CARGO_SET)
 
 .PHONY: check
-check: lint deny test ## format, clippy, licences, then `make test`: what CI runs
+check: lint deny test demo-check ## format, clippy, licences, then `make test` and the demo: what CI runs before `make cluster-test`
 
 .PHONY: lint
 lint: ## format and clippy
