@@ -82,3 +82,4 @@ mod strict_bridge;
 mod together;
 mod traces;
 mod turns;
+mod unclaimed;

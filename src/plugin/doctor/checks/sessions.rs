@@ -13,7 +13,7 @@ use crate::{
 /// Instances named in one sentence; the file has all of them.
 const NAMED: usize = 5;
 
-/// Every bridge is ready, and of this release.
+/// Every bridge is ready, of this release, and holds the sessions of instances alone.
 pub fn bridges(seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     for bridge in seen.bridges.iter().flatten() {
@@ -28,6 +28,12 @@ pub fn bridges(seen: &Seen) -> Vec<Finding> {
                 format!("WhatsAppBridge {name} has no status: no operator looks after it"),
                 "is an operator running, and does its --bridge-selector match this bridge?",
             )),
+        }
+        if let Some(stray) = condition(bridge, "SessionsClaimed").filter(|claimed| claimed["status"] == "False") {
+            findings.push(Finding::note(
+                format!("WhatsAppBridge {name}: {}", text(stray, "/message")),
+                format!("docs/troubleshooting.md, {}", text(stray, "/reason")),
+            ));
         }
         let version = text(bridge, "/status/version");
         if !version.is_empty() && version != seen.plugin {

@@ -157,6 +157,7 @@ fn what_is_no_fault_is_only_noted() {
     let ownerless = json!({"phase": "Connected", "conditions": [
         {"type": "Ready", "status": "True", "reason": "Connected"}, {"type": "Accepted", "status": "True", "reason": "NoOwner"},
     ]});
+    let stray = json!({"type": "SessionsClaimed", "status": "False", "reason": "UnclaimedSessions", "message": "It holds others."});
     let cases: Vec<(Change, &str)> = vec![
         (Box::new(move |seen| first(&mut seen.instances)["status"] = waiting), "want a person"),
         (Box::new(move |seen| first(&mut seen.instances)["status"] = unlinked), "Unlinked (Unlinked): 1 instance: n/a"),
@@ -164,6 +165,10 @@ fn what_is_no_fault_is_only_noted() {
         (Box::new(|seen| first(&mut seen.owners)["status"]["used"] = 11.into()), "more instances than they may"),
         (Box::new(|seen| first(&mut seen.workloads)["status"]["availableReplicas"] = 1.into()), "1 of 2 pods"),
         (Box::new(|seen| seen.plugin = "0.2.0"), "runs version 0.1.0"),
+        (
+            Box::new(move |seen| first(&mut seen.bridges)["status"]["conditions"].as_array_mut().unwrap().push(stray)),
+            "WhatsAppBridge builtin: It holds others.",
+        ),
         (
             Box::new(|seen| first(&mut seen.definitions)["status"]["storedVersions"] = json!(["v1alpha0", "v1alpha1"])),
             "may be stored as v1alpha0 still",
