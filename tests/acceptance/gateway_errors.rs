@@ -13,25 +13,16 @@ use crate::{
     gateway_messages::{connected, send, until_primary},
     support::{
         bad_disk::{BadDisk, FULL, READ_ONLY},
-        gateway::{ALL_VERBS, Rest, account, apply, make_account, token_of, user},
+        gateway::{ALL_VERBS, Rest, account, apply, make_account, token_of, until, user},
         ledger::owners,
         program::Program,
         relay::{Fate, Relay},
-        world::{SOON, Wishes, World},
+        world::{Wishes, World},
     },
 };
 
 const FRIEND: &str = "+15550208991";
 const SEND: &str = "/api/v1/messages/send/";
-
-pub(crate) async fn until(what: &str, so: impl AsyncFn() -> bool) {
-    let waiting = async {
-        while !so().await {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(SOON * 2, waiting).await.unwrap_or_else(|_| panic!("never {what}"));
-}
 
 async fn begun(world: &World, rest: &Rest, token: &str, name: &str) -> Value {
     rest.call(token, "POST", "/api/v1/sessions/init/?wait=30", named(world, name)).await.data(201).clone()

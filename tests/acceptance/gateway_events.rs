@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use whatsapp_operator::api::Phase;
 
 use crate::support::{
-    gateway::{ALL_VERBS, Event, Rest, account, token_that_lasts, user},
+    gateway::{ALL_VERBS, Event, Rest, account, token_that_lasts, until, user},
     world::{SOON, World},
 };
 
@@ -123,15 +123,10 @@ async fn streams_are_bounded_and_slow_ones_harm_nobody() {
     world.apply("one", json!({"owner": user(&world, "other"), "desiredState": "Disconnected"})).await;
     events.until("one", |event| about(event).1 == "one").await;
     drop(open);
-    let closed = async {
-        loop {
-            let request = rest.request("GET", "/api/v1/events").bearer_auth(&greedy);
-            if request.send().await.unwrap().status() == 200 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let another = async || {
+        let request = rest.request("GET", "/api/v1/events").bearer_auth(&greedy);
+        request.send().await.unwrap().status() == 200
     };
-    tokio::time::timeout(SOON, closed).await.expect("a closed stream is not counted");
+    until("is a closed stream no longer counted", another).await;
     assert_eq!(rest.get(&other, "/api/v1/sessions/list/").await.data(200)["total_count"], Value::from(1));
 }

@@ -1,15 +1,13 @@
 //! Messages in the event stream: told to those who may read them, resumable, and open about what it missed.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::{
     gateway::world,
     gateway_messages::{connected, send, until_primary},
     support::{
-        gateway::{ALL_VERBS, Event, READ_VERBS, Rest, account, answered, let_message},
-        world::{SOON, World},
+        gateway::{ALL_VERBS, Event, READ_VERBS, Rest, account, answered, let_message, until},
+        world::World,
     },
 };
 
@@ -62,12 +60,7 @@ async fn a_stream_tells_how_far_messages_have_come_and_goes_on_where_it_was() {
     drop(events);
     let second = sent(&rest, &token, friend, "Two").await;
     let path = format!("/api/v1/messages/{}/", second.as_str().unwrap());
-    let delivered = async {
-        while rest.get(&token, &path).await.data(200)["status"] != "delivered" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(SOON, delivered).await.expect("Two is delivered");
+    until("is Two delivered", async || rest.get(&token, &path).await.data(200)["status"] == "delivered").await;
     world.whatsapp.read(friend).await;
     let other = Rest::start(&world, &[]).await;
     for rest in [&rest, &other] {
@@ -116,14 +109,9 @@ async fn only_who_may_read_messages_hears_of_them_and_whoever_does_not_want_them
     }
     rest.get(&token, "/api/v1/events?messages=perhaps").await.refused(400, "BadRequest");
     // A right counts when the API server knows it.
-    let allowed = async {
-        let id = sent(&rest, &token, friend, "Hello").await;
-        let path = format!("/api/v1/messages/{}/", id.as_str().unwrap());
-        while rest.get(&reader, &path).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(SOON, allowed).await.expect("the reader may read");
+    let id = sent(&rest, &token, friend, "Hello").await;
+    let path = format!("/api/v1/messages/{}/", id.as_str().unwrap());
+    until("may the reader read", async || rest.get(&reader, &path).await.status == 200).await;
     let id = sent(&rest, &token, friend, "Secret words").await;
     for events in streams.iter_mut().skip(2) {
         events.until("it is delivered", says(&id, "delivered")).await;

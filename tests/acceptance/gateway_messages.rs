@@ -1,13 +1,11 @@
 //! Messages through the REST API.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::{
     gateway::{named, world},
     support::{
-        gateway::{ALL_VERBS, Answer, Rest, account, answered, let_message, user},
+        gateway::{ALL_VERBS, Answer, Rest, account, answered, let_message, until, user},
         world::{SOON, World},
     },
 };
@@ -35,12 +33,8 @@ pub async fn send(rest: &Rest, token: &str, path: &str, body: &Value, key: Optio
 }
 
 pub async fn until_primary(rest: &Rest, token: &str, id: &str) {
-    let primary = async {
-        while rest.get(token, &format!("/api/v1/sessions/status/{id}/")).await.data(200)["is_primary"] != true {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(SOON, primary).await.expect("it becomes the primary one");
+    let path = format!("/api/v1/sessions/status/{id}/");
+    until("is it the primary one", async || rest.get(token, &path).await.data(200)["is_primary"] == true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,12 +122,7 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
     assert_eq!((&waiting["status"], &waiting["waits_for"]), (&json!("queued"), &json!("Connection")));
     rest.post(&token, &format!("/api/v1/sessions/connect/{second}/?wait=30")).await.data(200);
     let path = format!("/api/v1/messages/{}/", waiting["id"].as_str().unwrap());
-    let delivered = async {
-        while other.get(&token, &path).await.data(200)["status"] != "delivered" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(SOON * 2, delivered).await.expect("it is delivered");
+    until("is it delivered", async || other.get(&token, &path).await.data(200)["status"] == "delivered").await;
     let again = send(&rest, &token, SEND, &waits, Some("order-20")).await;
     assert_eq!(again.data(200)["id"], waiting["id"]);
     let inbox = world.whatsapp.inbox(friend).await;
@@ -175,20 +164,10 @@ async fn what_is_somebody_elses_is_not_there_until_rbac_says_so() {
     }
 
     let_message(&world, "other", "get").await;
-    let allowed = async {
-        while rest.get(&other, &path).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(SOON, allowed).await.expect("reading is allowed");
+    until("is reading allowed", async || rest.get(&other, &path).await.status == 200).await;
     send(&rest, &other, SEND, &through, None).await.refused(404, "NotFound");
     let_message(&world, "other", "create").await;
-    let allowed = async {
-        while send(&rest, &other, &as_owner, &without, None).await.status >= 300 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    tokio::time::timeout(SOON, allowed).await.expect("sending is allowed");
+    until("is sending allowed", async || send(&rest, &other, &as_owner, &without, None).await.status < 300).await;
 
     // Bad requests do nothing.
     for (body, status, code) in [
@@ -209,11 +188,6 @@ async fn what_is_somebody_elses_is_not_there_until_rbac_says_so() {
     let unplaced = json!({"name": "Unplaced", "bridge": format!("{}-none", world.name)});
     let unplaced = rest.call(&owner, "POST", "/api/v1/sessions/init/?wait=0", unplaced).await.data(201).clone();
     let list = format!("/api/v1/messages/list/?session_id={}", unplaced["id"].as_str().unwrap());
-    let listed = async {
-        while rest.get(&owner, &list).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(SOON, listed).await.expect("its messages are listed");
+    until("are its messages listed", async || rest.get(&owner, &list).await.status == 200).await;
     assert_eq!(*rest.get(&owner, &list).await.data(200), json!({"messages": [], "next_cursor": null}));
 }

@@ -9,12 +9,11 @@ use serde_json::json;
 
 use crate::{
     gateway::world,
-    gateway_errors::until,
     gateway_messages::{connected, send, until_primary},
     support::{
-        gateway::{ALL_VERBS, Rest, account},
+        gateway::{ALL_VERBS, Rest, account, until},
         relay::{Fate, Relay},
-        world::{BridgeAddress, SOON, VERSION, bridge_program, create_bridge},
+        world::{BridgeAddress, VERSION, bridge_program, create_bridge},
     },
 };
 
@@ -222,11 +221,6 @@ async fn a_message_whose_answer_got_lost_is_not_called_unsent() {
     relay.until_lost(2).await;
     relay.now(|_, _| Fate::Passed);
     let path = said.split(' ').find(|word| word.starts_with("/api/v1/messages/")).expect("it names the message");
-    let sent = async {
-        while rest.get(&token, path).await.data(200)["status"] == "queued" {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(SOON, sent).await.expect("it is sent");
+    until("is it sent", async || rest.get(&token, path).await.data(200)["status"] != "queued").await;
     assert_eq!(world.whatsapp.inbox(friend).await.len(), 1, "though the gateway asked twice");
 }

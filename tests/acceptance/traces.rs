@@ -19,9 +19,8 @@ use whatsapp_operator::platform::hex::hex;
 
 use crate::{
     gateway::world,
-    gateway_errors::until,
     gateway_messages::{connected, until_primary},
-    support::gateway::{ALL_VERBS, Rest, account, answered},
+    support::gateway::{ALL_VERBS, Rest, account, answered, until},
 };
 
 /// The lines of a log that are about this request and answered.

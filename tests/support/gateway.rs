@@ -196,6 +196,16 @@ impl Rest {
     }
 }
 
+/// Asks again and again until it is so; `what` is the question, "is it sent" for example.
+pub async fn until(what: &str, so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON * 2, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
 /// Sends a request; the whole answer.
 pub async fn answered(request: reqwest::RequestBuilder) -> Answer {
     let response = request.timeout(SOON * 3).send().await.unwrap();
