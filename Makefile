@@ -35,7 +35,7 @@ run: strict-bridge programs ## the same with the real WhatsApp: scan with your o
 	@target/debug/demo --real
 
 .PHONY: test
-test: strict-bridge programs control-plane whatsmeow-client gitops-judge api-tools helm promtool browser ## everything that must pass on a fresh machine
+test: strict-bridge programs control-plane whatsmeow-client gitops-judge api-tools helm helm3 promtool browser ## everything that must pass on a fresh machine
 	@echo "==> tests (12 to 15 minutes on two cores; some of them wait for minutes in real time)"
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(CARGO_SET)
 
@@ -52,7 +52,7 @@ deny: ## licences, bans and sources of all dependencies (cargo-deny; built once,
 	@.ci/cargo-deny --all-features check licenses bans sources
 
 .PHONY: chart-check
-chart-check: control-plane helm promtool ## the chart: lint, what it renders, what a real API server makes of it (part of `make test`)
+chart-check: control-plane helm helm3 promtool ## the chart: lint, what it renders, what a real API server makes of it (part of `make test`)
 	cargo test --locked $(CARGO_SET) --test acceptance chart
 
 .PHONY: images
@@ -86,6 +86,10 @@ api-check: programs control-plane api-tools ## the REST API against its own docu
 message-check: programs control-plane ## messages in full numbers, and a death of bridge and gateway at every point (about half an hour)
 	BIG_MESSAGES=1 DEATH_POINTS=1000 cargo test --locked $(CARGO_SET) --test acceptance -- --nocapture big_messages gateway_storm gateway_deaths
 
+.PHONY: pictures
+pictures: programs control-plane browser ## take the README's pictures of the dashboard anew, in a real browser
+	cargo test --locked $(CARGO_SET) --test acceptance dashboard_pictures -- --ignored
+
 .PHONY: api-tools
 api-tools:
 	@tests/api/tools >/dev/null
@@ -118,6 +122,11 @@ strict-bridge:
 .PHONY: helm
 helm:
 	@tests/chart/helm >/dev/null
+
+# For the test that takes a release from one major version to the next.
+.PHONY: helm3
+helm3:
+	@tests/chart/helm 3 >/dev/null
 
 # Prometheus' own evaluation of the chart's alerts.
 .PHONY: promtool

@@ -31,6 +31,7 @@ mod dashboard;
 mod dashboard_linking;
 mod dashboard_many;
 mod dashboard_more;
+mod dashboard_pictures;
 mod dashboard_plugin;
 mod dashboard_proxy;
 mod dashboard_sign_in;
