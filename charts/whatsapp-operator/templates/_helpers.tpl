@@ -158,6 +158,10 @@ topologySpreadConstraints:
     labelSelector:
       matchLabels:
         {{- include "whatsapp-operator.selector" . | nindent 8 }}
+    {{- if ne .component "bridge" }}
+    # Of one rollout: those of the one before, which are about to end, would have the new ones placed beside them, in the end all on one node.
+    matchLabelKeys: [pod-template-hash]
+    {{- end }}
   {{- end }}
 {{- end -}}
 
