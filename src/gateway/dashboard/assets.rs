@@ -117,8 +117,9 @@ impl Assets {
         let mut all = Sha256::new();
         let scripts: Vec<_> =
             FIRST.iter().chain(LATER).map(|(name, kind, text)| (*name, *kind, lean(name, kind, text))).collect();
+        let styles = lean("style.css", STYLE, STYLES);
         let texts = scripts.iter().map(|(name, _, text)| (*name, text.as_str()));
-        for (name, text) in texts.chain([("style.css", STYLES), ("page.html", PAGE)]) {
+        for (name, text) in texts.chain([("style.css", styles.as_str()), ("page.html", PAGE)]) {
             all.update(format!("{name}\0{text}\0"));
         }
         let version = short(&all.finalize());
@@ -134,7 +135,7 @@ impl Assets {
         let page = page.replace("<!-- scripts -->\n", &links);
         let whole = |name, text: &str| Asset::of(name, "text/html; charset=utf-8", text);
         let files = scripts.iter().map(|(name, kind, text)| Asset::of(name, kind, text));
-        let files = files.chain([Asset::of("style.css", STYLE, STYLES)]).collect();
+        let files = files.chain([Asset::of("style.css", STYLE, &styles)]).collect();
         Self { version, page: whole("page.html", &page), link: whole("link.html", &link), files }
     }
 
@@ -152,11 +153,15 @@ impl Asset {
     }
 }
 
-/// A script without the lines that are nothing but comment: they are for whoever reads the sources, and a seventh of what the
-/// page would load. Libraries stay as they were fetched.
+/// A script or a style sheet without the lines that are nothing but comment: they are for whoever reads the sources. Libraries stay
+/// as they were fetched.
 fn lean(name: &str, kind: &str, text: &str) -> String {
-    let is_ours = kind == SCRIPT && !name.starts_with("vendor/");
-    let is_kept = |line: &&str| !is_ours || !line.trim_start().starts_with("//");
+    let begins = match kind {
+        STYLE => "/*",
+        SCRIPT if !name.starts_with("vendor/") => "//",
+        _ => return text.to_owned(),
+    };
+    let is_kept = |line: &&str| !line.trim_start().starts_with(begins);
     text.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -257,6 +262,10 @@ mod tests {
         let script = "// Why.\nconst way = 'https://'; // here\n  // and there\n  go();\n";
         assert_eq!(lean("a.js", SCRIPT, script), "const way = 'https://'; // here\n  go();\n");
         assert_eq!(lean("vendor/a.js", SCRIPT, script), script);
+        assert_eq!(lean("a.css", STYLE, "/* Why. */\np { margin: 0; } /* here */\n"), "p { margin: 0; } /* here */\n");
+        // One that goes on in the next line would leave half of itself.
+        let whole = |line: &str| !line.trim_start().starts_with("/*") || line.trim_end().ends_with("*/");
+        assert!(STYLES.lines().all(whole), "a comment of the styles is longer than its line");
         let assets = Assets::pack();
         let start = String::from_utf8(assets.get("start.js").unwrap().plain.clone()).unwrap();
         assert!(start.starts_with("import "), "{start}");
