@@ -1,11 +1,14 @@
-// Which rows are selected, and what came of what was asked of them.
+// Which rows are selected, and what came of what was asked of them: for as long as the page is open, in whatever view and language.
 import { useListeners } from './html.js';
 
 const state = {
   // Ids of instances.
   chosen: new Set(),
-  // By id: {is: waiting, busy, done or failed, text}.
+  // By id: {is: waiting, busy, done or failed}, with the key of our words in `word`, or the API's in `text`.
   outcomes: new Map(),
+  // What was asked last, and whether it is still being asked.
+  last: null,
+  running: false,
 };
 const listeners = new Set();
 

@@ -14,24 +14,33 @@ const AT_ONCE = 50;
 // And so many requests at a time: together as many as one request may name. The stream needs a connection beside them, and over HTTP/1.1 a
 // browser has six.
 const TOGETHER = 4;
-// A gateway that asks for patience is asked again so often.
-const TRIES = 5;
+// A gateway that asks for patience so often in a row, and lets nothing through meanwhile, is asked no more.
+const PATIENCE = 20;
 
 const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
+// When the gateway takes requests again: all wait for the same moment. Asked one by one, the first would take what the others wait for.
+let pause = Promise.resolve();
+// How often it has asked for patience since it last let something through.
+let refused = 0;
+
 async function ask(action, ids) {
-  for (let tried = 1; ; tried += 1) {
+  for (;;) {
+    await pause;
     try {
-      return (await call('POST', 'sessions/bulk/', { action, session_ids: ids })).outcomes;
+      const { outcomes } = await call('POST', 'sessions/bulk/', { action, session_ids: ids });
+      refused = 0;
+      return outcomes;
     } catch (error) {
-      if (error.code !== 'RateLimited' || tried === TRIES) throw error;
-      await wait(error.retryAfter ?? 1);
+      refused += 1;
+      if (error.code !== 'RateLimited' || refused >= PATIENCE) throw error;
+      pause = wait(error.retryAfter ?? 1);
     }
   }
 }
 
-function put(id, is, text) {
-  selection().outcomes.set(id, { is, text });
+function put(id, is, said) {
+  selection().outcomes.set(id, { is, ...said });
   changed();
 }
 
@@ -39,8 +48,8 @@ async function some(verb, ids) {
   const asked = ids.filter((id) => {
     const session = current().sessions.get(id);
     const offered = session?.actions.includes(verb);
-    if (offered) put(id, 'busy', t('bulk.busy'));
-    else put(id, 'failed', t(session ? 'bulk.notOffered' : 'qr.gone'));
+    if (offered) put(id, 'busy', { word: 'bulk.busy' });
+    else put(id, 'failed', { word: session ? 'bulk.notOffered' : 'qr.gone' });
     return offered;
   });
   if (!asked.length) return;
@@ -48,17 +57,21 @@ async function some(verb, ids) {
     const outcomes = await ask(verb, asked);
     asked.forEach((id, at) => {
       const { done, error } = outcomes[at];
-      put(id, done ? 'done' : 'failed', done ? t('bulk.done') : sentence(error.message));
+      put(id, done ? 'done' : 'failed', done ? { word: 'bulk.done' } : { text: sentence(error.message) });
     });
   } catch (error) {
-    asked.forEach((id) => put(id, 'failed', error.message));
+    asked.forEach((id) => put(id, 'failed', { text: error.message }));
   }
 }
 
 // Asks all of them, some at a time, begun in their order.
 async function run(verb, ids) {
-  ids.forEach((id) => selection().outcomes.set(id, { is: 'waiting', text: t('bulk.waiting') }));
-  changed();
+  const all = selection();
+  if (all.running) return;
+  Object.assign(all, { last: verb, running: true });
+  refused = 0;
+  all.outcomes.clear();
+  ids.forEach((id) => put(id, 'waiting', { word: 'bulk.waiting' }));
   let at = 0;
   const next = async () => {
     while (at < ids.length) {
@@ -67,6 +80,8 @@ async function run(verb, ids) {
     }
   };
   await Promise.all(Array.from({ length: TOGETHER }, next));
+  all.running = false;
+  changed();
 }
 
 function ConfirmDelete({ count, onAgreed, onClose }) {
@@ -84,20 +99,16 @@ function ConfirmDelete({ count, onAgreed, onClose }) {
 
 export default function Bulk() {
   const { sessions } = useStore();
-  const { chosen, outcomes } = useSelection();
-  const [last, setLast] = useState(null);
-  const [running, setRunning] = useState(false);
+  const { chosen, outcomes, last, running } = useSelection();
   const [asking, setAsking] = useState(false);
   const ids = [...chosen].filter((id) => sessions.has(id));
   const of = (is) => [...outcomes.values()].filter((outcome) => outcome.is === is).length;
   const left = of('waiting') + of('busy');
-  const failed = [...outcomes].filter(([id, { is }]) => is === 'failed' && sessions.has(id)).map(([id]) => id);
+  // Those that failed, and to which it may be done now.
+  const failed = [...outcomes].filter(([id, { is }]) => is === 'failed' && sessions.get(id)?.actions.includes(last)).map(([id]) => id);
   const start = (verb, which) => {
     setAsking(false);
-    setLast(verb);
-    setRunning(true);
-    outcomes.clear();
-    return run(verb, which).finally(() => setRunning(false));
+    return run(verb, which);
   };
   const offered = (verb) => ids.some((id) => sessions.get(id).actions.includes(verb));
   const button = (verb) => html`
