@@ -25,10 +25,10 @@ const ICONS = {
 async function ask(session, verb) {
   try {
     await post(path`sessions/${verb}/${session.id}/?wait=0`);
-    if (verb === 'set-primary') toast(t('actions.primaryMoved', { name: session.instance_name }));
+    if (verb === 'set-primary') toast(t('actions.primaryMoved', { name: session.instance_name }), false, 'primary');
     return true;
   } catch (error) {
-    complain(error);
+    complain(error, verb === 'set-primary' ? 'primary' : undefined);
     return false;
   }
 }
@@ -81,7 +81,7 @@ export function ActionButton({ session, verb, onlyIcon }) {
   return html`
     <${Button} icon=${ICONS[verb]} label=${wording('actions', verb, session)} onlyIcon=${onlyIcon} kind="${kind(session, verb)} small" why=${why}
       aria-disabled=${refused || undefined} data-verb=${verb}
-      onPress=${() => (refused ? toast(why, true) : act(session, verb))} />`;
+      onPress=${() => (refused ? toast(why, true, 'primary') : act(session, verb))} />`;
 }
 
 export function Actions({ session, onlyIcon }) {

@@ -1,6 +1,8 @@
 // Keeps the focus near where it was when what had it is taken away: by an event, most often, while somebody works there.
 
 const FOCUSABLE = 'a[href], button:not(:disabled), input:not(:disabled), select:not(:disabled), textarea:not(:disabled), summary, [tabindex]';
+// What the focus comes to by itself is pressed unseen by the next Enter: nothing that cannot be taken back.
+const DANGEROUS = '.danger';
 // What belongs together, from within: an instance or a message, a window, the top and the rest of the page.
 const REGIONS = '[data-id], dialog, .top, main';
 
@@ -24,7 +26,7 @@ export function keep(element) {
 
 function entry(node) {
   if (node?.nodeType !== Node.ELEMENT_NODE || !node.isConnected) return undefined;
-  return [node, ...node.querySelectorAll(FOCUSABLE)].find((one) => one.matches(FOCUSABLE) && one.checkVisibility());
+  return [node, ...node.querySelectorAll(FOCUSABLE)].find((one) => one.matches(FOCUSABLE) && !one.matches(DANGEROUS) && one.checkVisibility());
 }
 
 // What was taken out of the page with this element in it, and from where.

@@ -6,6 +6,9 @@ import { Icon } from './icons.js';
 
 const SHOWN = 6_000;
 const SHOWN_PROBLEM = 12_000;
+// Who opens a window has seen what was said before it. A problem younger than this may not have been read: windows also open by
+// themselves.
+const UNREAD = 2_000;
 
 let list = [];
 let last = 0;
@@ -16,15 +19,16 @@ const places = [];
 const NONE = [];
 const draw = () => places.forEach((redraw) => redraw({}));
 
-export function toast(text, problem = false) {
+// `about`: of two about the same thing only the later one is shown.
+export function toast(text, problem = false, about = text) {
   last += 1;
-  const one = { id: last, text, problem };
-  list = [...list.slice(-3), one];
+  const one = { id: last, text, problem, about, at: Date.now() };
+  list = [...list.filter((other) => other.about !== about).slice(-3), one];
   draw();
   setTimeout(dismiss, problem ? SHOWN_PROBLEM : SHOWN, one.id);
 }
 
-export const complain = (error) => toast(error.message, true);
+export const complain = (error, about) => toast(error.message, true, about);
 
 function dismiss(id) {
   list = list.filter((one) => one.id !== id);
@@ -35,8 +39,7 @@ export function Toasts() {
   const place = useRef();
   const [, redraw] = useState();
   useLayoutEffect(() => {
-    // Who opens a window has seen what was said before it, and has other things to look at.
-    list = NONE;
+    list = list.filter(({ problem, at }) => problem && Date.now() - at < UNREAD);
     places.push(redraw);
     draw();
     return () => {
