@@ -98,15 +98,17 @@ export function scopeOwner() {
   return state.scope.owner || state.account?.user;
 }
 
+const NOT_ALLOWED = [401, 403, 404];
+
 export async function readLimit() {
   const owner = scopeOwner();
   if (!owner || state.signedIn !== 'in') return changed({ limit: null });
   try {
     const limit = await get(owner === state.account.user ? 'owner' : path`owner?owner=${owner}`);
     if (scopeOwner() === owner) changed({ limit });
-  } catch {
-    // Whoever may not see it does without.
-    if (scopeOwner() === owner) changed({ limit: null });
+  } catch ({ status }) {
+    // Whoever may not see it does without. Any other failure tells nothing of it: what was known is shown still.
+    if (NOT_ALLOWED.includes(status) && scopeOwner() === owner) changed({ limit: null });
   }
 }
 
@@ -136,7 +138,10 @@ function begin() {
   changed({ stream: 'connecting', refused: null });
   stop = follow(scopeQuery(), {
     connecting: () => changed({ stream: 'connecting' }),
-    live: () => changed({ stream: 'live' }),
+    live: () => {
+      if (state.stream === 'lost') readLimit();
+      changed({ stream: 'live' });
+    },
     lost: (heardAt) => changed({ stream: 'lost', heardAt }),
     begin: () => {
       seen = new Set();

@@ -6,15 +6,18 @@ import { t } from '../words.js';
 import { Button, Field, Problem } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
 import { toast } from '../parts/toasts.js';
+import { fullAdvice } from '../page/summary.js';
 
 const LONGEST = 100;
+// From so many on it is said how many there are.
+const NEARLY = 80;
 const NUMBER = /^\+[1-9][0-9]{6,14}$/;
 
 // A number as the server takes it, of what people write; empty when there is none. Without its brackets a (0), which is dialled
 // within the country only, would make another number of it.
 function international(written) {
   const number = written.replace(/[\s\u200b-\u200f\u202a-\u202e\u2060-\u2069]/g, '');
-  const plain = number.includes('(0)') ? '' : number.replace(/[().\/\u2010-\u2015-]/g, '');
+  const plain = number.includes('(0)') ? '' : number.replace(/[().\/\u00ad\u2010-\u2015\u2212\ufe58\uff0d-]/g, '');
   return NUMBER.test(plain) ? plain : '';
 }
 
@@ -30,8 +33,9 @@ export function nameProblem(name, owner, except) {
 }
 
 export function NameField({ name, onName, problem }) {
+  const count = [...name].length;
   return html`<${Field} label=${t('add.name')} hint=${t('add.nameHint')} value=${name} maxlength="200" dir="auto"
-    aside=${t('add.count', { count: [...name].length })} error=${problem} onInput=${(event) => onName(event.target.value)} />`;
+    aside=${count >= NEARLY && t('add.count', { count })} error=${problem} onInput=${(event) => onName(event.target.value)} />`;
 }
 
 const Choice = ({ value, chosen, title, hint, onChoose }) => html`
@@ -39,7 +43,7 @@ const Choice = ({ value, chosen, title, hint, onChoose }) => html`
     <span><strong>${title}</strong><span class="hint">${hint}</span></span></label>`;
 
 export default function AddDialog({ onClose }) {
-  const { account } = useStore();
+  const { account, limit } = useStore();
   const [name, setName] = useState('');
   const [method, setMethod] = useState('QR');
   const [number, setNumber] = useState('');
@@ -70,7 +74,9 @@ export default function AddDialog({ onClose }) {
         onClose();
       }
     } catch (error) {
-      setRefused(error);
+      // The API names the owner's object, for administrators.
+      const known = error.code === 'LimitExceeded' && limit && (owner.trim() || account.user) === scopeOwner();
+      setRefused(known ? { message: fullAdvice(limit), requestId: error.requestId } : error);
     }
   }
 

@@ -60,7 +60,7 @@ export function Compose({ id, session, onSent }) {
     <div class="compose" onKeyDown=${keys}>
       <${Problem} error=${refused} onRetry=${refused?.retryable ? send : undefined} />
       ${why && html`<p class="note"><${Icon} name=${why[0]} /><span>${t(why[1])}</span>
-        ${why[1] === 'messages.connectFirst' && html`<${ActionButton} session=${session} verb="connect" />`}</p>`}
+        ${session?.actions.includes('connect') && html`<${ActionButton} session=${session} verb="connect" />`}</p>`}
       <${Field} label=${t('messages.to')} type="tel" name="recipient" value=${to} placeholder=${t('messages.toHint')} onInput=${(event) => write({ to: event.target.value })} />
       <${Field} label=${t('messages.text')} area name="text" value=${text} dir="auto" inputRef=${field} aside=${t('messages.sendKeys')} onInput=${(event) => write({ text: event.target.value })} />
       <${Button} icon="send" label=${t('messages.send')} kind="primary" onPress=${send} disabled=${!ready} />

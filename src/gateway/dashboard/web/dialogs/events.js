@@ -8,7 +8,7 @@ import { Dialog } from '../parts/dialog.js';
 import { toast } from '../parts/toasts.js';
 
 // What may be a number of somebody, but for its last two digits: seven or more of them, with whatever the gateway takes in between.
-const NUMBER = /\+?\d(?:[\s().\/-]*\d){4,}(?=(?:[\s().\/-]*\d){2})/g;
+const NUMBER = /\+?\d(?:[\s().\/\u2010-\u2015-]*\d){4,}(?=(?:[\s().\/\u2010-\u2015-]*\d){2})/g;
 const SECRET = ['message', 'push_name'];
 
 // The same without numbers, names and texts of people. Codes stand in no event.
@@ -51,11 +51,11 @@ export default function EventsDialog({ onClose }) {
     <${Dialog} title=${t('header.events')} kind="drawer" onClose=${onClose}>
       <${Field} label=${t('events.filter')} type="search" name="filter" value=${search} onInput=${(event) => setSearch(event.target.value)} />
       <div class="actions">
-        <${Button} label=${t(held ? 'events.resume' : 'events.pause')} kind="small" aria-pressed=${Boolean(held)} data-verb="pause" onPress=${() => setHeld(held ? null : heardEvents())} />
+        <${Button} icon=${held ? 'play' : 'pause'} label=${t(held ? 'events.resume' : 'events.pause')} kind="small" aria-pressed=${Boolean(held)} data-verb="pause" onPress=${() => setHeld(held ? null : heardEvents())} />
         <${Button} icon="copy" label=${t('events.copy')} kind="small" data-verb="copy" onPress=${copyAll} />
         <label class="check"><input type="checkbox" checked=${open} onChange=${(event) => setOpen(event.target.checked)} />${t('events.open')}</label>
       </div>
-      <p class="hint" role="status">${words.length ? t('events.found', { count: list.length, all: all.length }) : t('events.count', { count: list.length })}</p>
+      <p class="hint" role="status">${words.length ? t('events.found', { found: list.length, count: all.length }) : t('events.count', { count: list.length })}</p>
       <ol class="events">${list.map((one) => html`
         <li key=${one.number} data-event=${one.kind}>
           <details><summary><time datetime=${one.at}>${clockTime(one.at)}</time> <strong>${one.kind}</strong> <bdi>${about(one)}</bdi></summary>

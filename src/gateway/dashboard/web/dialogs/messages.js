@@ -20,11 +20,11 @@ function why(message) {
     return expected && waits === 'Pacing' ? `${text}, ${t('messages.expected', { time: brief(expected) })}` : text;
   }
   if (cause) return has(`messages.cause.${cause}`) ? t(`messages.cause.${cause}`) : cause;
-  return '';
+  return status === 'sent' && message.companion_delivered_at ? t('messages.onCompanion') : '';
 }
 
 const lastStep = (message) =>
-  message.ended_at ?? message.read_at ?? message.delivered_at ?? message.sent_at ?? message.accepted_at;
+  message.ended_at ?? message.read_at ?? message.delivered_at ?? message.companion_delivered_at ?? message.sent_at ?? message.accepted_at;
 
 function Message({ message, onTaken }) {
   async function cancel() {

@@ -10,7 +10,7 @@ import { Icon } from '../parts/icons.js';
 import { Share } from '../parts/share.js';
 import { toast } from '../parts/toasts.js';
 import { ActionButton } from '../page/actions.js';
-import { advice, isTyped, wording } from '../page/status.js';
+import { advice, isTyped, phase, wording } from '../page/status.js';
 
 // Long enough to be seen.
 const FAREWELL = 1_500;
@@ -29,6 +29,7 @@ function useCode(session) {
     let wanted = true;
     if (!expires) {
       setCode(null);
+      setError(null);
       return undefined;
     }
     get(path`sessions/qr/${session.id}/`).then(
@@ -88,18 +89,18 @@ export default function QrDialog({ id, onClose }) {
   const awaited = ['AwaitingPairing', 'Pending'].includes(session?.phase) && !expired;
   // Nothing for the phone to do.
   const idle = !awaited && !expired && !linking && !connected;
-  const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${wording('actions', 'refresh-qr', session)} kind=${expired ? 'primary' : ''} data-verb="refresh-qr" onPress=${refresh} />`;
+  const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${wording('actions', 'refresh-qr', session)} kind=${awaited ? '' : 'primary'} data-verb="refresh-qr" onPress=${refresh} />`;
 
   const connectButton = () => session.actions.includes('connect') && html`<${ActionButton} session=${session} verb="connect" />`;
 
   function inside() {
     if (!session) return html`<${Over} title=${t('qr.gone')} />`;
     if (connected) return html`<div class="qr-done" role="status"><${Icon} name="check" /><strong>${t('qr.connected', { name })}</strong></div>`;
-    // Whether the code is still the one that the phone is to have, nobody knows then.
+    // Without the stream the code on the screen may be an old one.
     if (stream === 'lost') return html`<${Over} title=${t('qr.lost')}><i class="spinner"></i><//>`;
     if (linking) return html`<${Over} title=${t('qr.linking')}><i class="spinner"></i><//>`;
     if (expired) return html`<${Over} title=${t('qr.expired')} text=${t('qr.expiredText')}>${refreshButton()}<//>`;
-    if (idle) return html`<${Over} title=${advice(session)}>${refreshButton() || connectButton()}<//>`;
+    if (idle) return html`<${Over} title=${phase(session)} text=${advice(session)}>${refreshButton() || connectButton()}<//>`;
     if (left === 0) return html`<${Over} title=${t('qr.next')}><i class="spinner"></i><//>`;
     if (!code) return html`<${Over} title=${t('qr.waiting')} text=${session.reason === 'PairingQueued' || session.phase === 'Pending' ? advice(session) : ''}><i class="spinner"></i><//>`;
     return null;
@@ -119,8 +120,8 @@ export default function QrDialog({ id, onClose }) {
             <//>`}
           ${awaited && html`<p class="hint">${t('qr.secret')}</p>`}
           ${awaited && refreshButton()}
-          ${mayRefresh && (awaited || session.link_expires_at) && html`<${Share} session=${session} />`}
         </div>
       </div>
+      ${mayRefresh && !connected && !linking && html`<${Share} session=${session} />`}
     <//>`;
 }

@@ -4,8 +4,9 @@ import { get, path } from '../api.js';
 // As many as the API gives at once.
 export const PAGE = 50;
 // A message only moves forward, and one that failed when the recipient's phone says that it has it; an answer that is older than an
-// event changes nothing.
-const RANK = { queued: 0, sent: 1, failed: 1, delivered: 2, read: 3, expired: 4, cancelled: 4 };
+// event changes nothing. What a linked device of the recipient has is further than what was only sent.
+const RANK = { queued: 0, sent: 1, failed: 1.5, delivered: 2, read: 3, expired: 4, cancelled: 4 };
+const rank = ({ status, companion_delivered_at: there }) => RANK[status] + (there ? 0.1 : 0);
 
 // Of two that were accepted in the same moment, the one that was put in later is newer. Not by the text of the time, which has as
 // many digits as it needs.
@@ -16,7 +17,7 @@ const newestFirst = (known) => [...known.values()].reverse().sort((one, other) =
 // oldest makes room for it; whether one had to.
 export function put(known, message, takesNew) {
   const before = known.get(message.id);
-  if (before ? RANK[message.status] < RANK[before.status] : !takesNew) return false;
+  if (before ? rank(message) < rank(before) : !takesNew) return false;
   known.set(message.id, message);
   if (known.size <= PAGE) return false;
   known.delete(newestFirst(known).at(-1).id);
@@ -51,8 +52,7 @@ export function thread(id, draw) {
       [known, from, next] = [page, cursor, crowded ? undefined : after];
       state.error = null;
     } catch (refused) {
-      // A session without a place on a bridge has sent nothing.
-      state.error = refused.code === 'MessageNotFound' ? null : refused;
+      state.error = refused;
     }
     if (coming === page) coming = null;
     state.loaded = true;

@@ -2,7 +2,7 @@
 import { html, render, useEffect, useState } from '../html.js';
 import { post, randomKey } from '../api.js';
 import { show } from '../settings.js';
-import { clockTime, language, loadWords, loadWordsOfWindows, t } from '../words.js';
+import { brief, language, loadWords, loadWordsOfWindows, t } from '../words.js';
 import { Button } from '../parts/controls.js';
 import { Icon } from '../parts/icons.js';
 import { Code, Left, Over, Steps, useSecondsLeft } from '../parts/code.js';
@@ -79,7 +79,7 @@ function Page({ link }) {
       <h1>${t('link.title')}</h1>
       <p class="link-lead">${t('link.lead')}</p>
       <p class="link-lead">${t('link.where')}</p>
-      <${Button} icon="qr" label=${t('link.start')} kind="primary large" onPress=${start} />`;
+      <${Button} icon="qr" label=${t('link.start')} kind="primary large wide" onPress=${start} />`;
   }
   const typed = code?.pairing_method === 'Code';
   const inside = () => {
@@ -98,7 +98,7 @@ function Page({ link }) {
       <div class="qr-side">
         <${Steps} typed=${typed} />
         ${code?.state === 'code' && !hidden && html`<${Left} until=${code.code_expires_at} left=${left} typed=${typed} />`}
-        ${code && html`<p class="hint">${t('link.until', { time: clockTime(code.link_expires_at) })}</p>`}
+        ${code && html`<p class="hint">${t('link.until', { time: brief(code.link_expires_at) })}</p>`}
       </div>
     </div>`;
 }

@@ -1,17 +1,18 @@
 // One instance as a card.
 import { html, memo } from '../html.js';
-import { brief, day, t } from '../words.js';
+import { brief, day, has, t } from '../words.js';
 import { Button } from '../parts/controls.js';
 import { Copy } from '../parts/copy.js';
 import { Icon } from '../parts/icons.js';
 import { Actions, act } from './actions.js';
-import { Status, advice, light, phone } from './status.js';
+import { Status, advice, light, phone, short } from './status.js';
 
 const Fact = ({ name, wide, children }) => html`<div class="fact ${wide ? 'wide' : ''}"><dt>${name}</dt><dd>${children}</dd></div>`;
 
 export const Card = memo(({ session, waiting, withOwner }) => {
   const { last_disconnect: last } = session;
-  const text = advice(session) || (last && t('card.lastDisconnect', { time: brief(last.at), reason: last.reason }));
+  const reason = last && has(`disconnects.${last.reason}`) ? `, ${t(`disconnects.${last.reason}`)}` : '';
+  const text = advice(session) || (last && t('card.lastDisconnect', { time: brief(last.at), reason }));
   return html`
     <article class="card ${session.is_primary ? 'is-primary' : ''} is-${light(session)}" data-id=${session.id}
       aria-labelledby="name-${session.id}">
@@ -30,7 +31,7 @@ export const Card = memo(({ session, waiting, withOwner }) => {
         <${Fact} name=${t('card.phone')}><span class="number">${phone(session) || t('card.noPhone')}</span><//>
         <${Fact} name=${t('card.created')}><time datetime=${session.created_at}>${day(session.created_at)}</time><//>
         ${session.connected_at && html`<${Fact} name=${t('card.connectedAt')}><time datetime=${session.connected_at}>${brief(session.connected_at)}</time><//>`}
-        ${withOwner && html`<${Fact} name=${t('card.owner')}><bdi>${session.user ?? '–'}</bdi><//>`}
+        ${withOwner && html`<${Fact} name=${t('card.owner')}><bdi title=${session.user}>${short(session.user)}</bdi><//>`}
         <${Fact} name=${t('card.session')} wide>
           ${session.session_id ? html`<${Copy} text=${session.session_id} label=${t('card.session')} />` : t('card.none')}
         <//>

@@ -6,6 +6,7 @@ import { choose, useSettings } from '../settings.js';
 import { LANGUAGES, brief, loadWords, t } from '../words.js';
 import { Button } from '../parts/controls.js';
 import { complain } from '../parts/toasts.js';
+import { short } from './status.js';
 
 function Select({ label, value, options, onChoose }) {
   return html`
@@ -19,21 +20,24 @@ function Select({ label, value, options, onChoose }) {
 function Scope() {
   const { scope, owners, account } = useStore();
   const others = [...owners].filter((owner) => owner !== account.user).sort();
-  if (scope.owner && scope.owner !== '*' && !others.includes(scope.owner)) others.push(scope.owner);
-  const choices = [['', t('scope.mine')], ['*', t('scope.everyone')], ...others.map((owner) => [owner, owner])];
+  // One's own may be in the address by their names, too.
+  const owner = scope.owner === account.user ? '' : scope.owner;
+  const namespace = scope.namespace === account.namespace ? '' : scope.namespace;
+  if (owner && owner !== '*' && !others.includes(owner)) others.push(owner);
+  const choices = [['', t('scope.mine')], ['*', t('scope.everyone')], ...others.map((one) => [one, short(one)])];
   const spaces = [['', account.namespace], ['*', t('scope.everywhere')]];
-  if (scope.namespace && scope.namespace !== '*') spaces.push([scope.namespace, scope.namespace]);
+  if (namespace && namespace !== '*') spaces.push([namespace, namespace]);
   return html`
     <div class="scope">
-      <${Select} label=${t('scope.owner')} value=${scope.owner} options=${choices} onChoose=${(owner) => chooseScope({ owner })} />
-      <${Select} label=${t('scope.namespace')} value=${scope.namespace} options=${spaces} onChoose=${(namespace) => chooseScope({ namespace })} />
+      <${Select} label=${t('scope.owner')} value=${owner} options=${choices} onChoose=${(one) => chooseScope({ owner: one })} />
+      <${Select} label=${t('scope.namespace')} value=${namespace} options=${spaces} onChoose=${(one) => chooseScope({ namespace: one })} />
     </div>`;
 }
 
 const Live = () => {
   const { stream } = useStore();
   if (stream === 'off') return null;
-  return html`<span class="live ${stream}" role="status"><span class="light" aria-hidden="true"></span>${t(`stream.${stream}`)}</span>`;
+  return html`<span class="live ${stream}" role="status"><span class="light" aria-hidden="true"></span><span>${t(`stream.${stream}`)}</span></span>`;
 };
 
 function Menu() {
@@ -73,7 +77,7 @@ function Menu() {
       <${Button} icon="sliders" label=${t('header.menu')} kind="quiet" onlyIcon aria-expanded=${open} onPress=${() => setOpen(!open)} />
       ${open && html`
         <div class="menu-list">
-          <p class="menu-who"><strong><bdi>${account.user}</bdi></strong>
+          <p class="menu-who"><strong><bdi title=${account.user}>${short(account.user)}</bdi></strong>
             ${account.expires_at && html`<span class="aside">${t('account.until', { time: brief(account.expires_at) })}</span>`}</p>
           <${Select} label=${t('header.theme')} value=${settings.theme} options=${themes} onChoose=${(value) => choose('theme', value)} />
           <${Select} label=${t('header.language')} value=${settings.language} options=${languages} onChoose=${speak} />

@@ -37,13 +37,14 @@ function Empty({ text }) {
     return html`<div class="empty"><p>${t('empty.nothing', { search: text })}</p>
       <${Button} label=${t('empty.clear')} onPress=${() => search('')} /></div>`;
   }
-  if (!own) return html`<div class="empty"><p>${t('empty.others')}</p></div>`;
+  const more = html`<${Button} icon="plus" label=${t('summary.add')} kind="primary large" onPress=${() => add(limit)} />`;
+  if (!own) return html`<div class="empty"><p>${t('empty.others')}</p>${more}</div>`;
   return html`
     <div class="empty">
       <span class="empty-mark" aria-hidden="true"><${Icon} name="qr" /></span>
       <h2>${t('empty.title')}</h2>
       <p>${t('empty.text')}</p>
-      <${Button} icon="plus" label=${t('summary.add')} kind="primary large" onPress=${() => add(limit)} />
+      ${more}
     </div>`;
 }
 
@@ -53,7 +54,7 @@ function Toolbar({ count }) {
   return html`
     <div class="toolbar">
       <label class="search"><${Icon} name="search" /><span class="hidden">${t('summary.search')}</span>
-        <input type="search" id="search" placeholder=${t('summary.searchHint')} value=${text} onInput=${(event) => search(event.target.value)} />
+        <input type="search" id="search" placeholder=${t('summary.search')} title=${t('summary.searchHint')} value=${text} onInput=${(event) => search(event.target.value)} />
         <kbd aria-hidden="true">/</kbd></label>
       <span class="hidden" role="status">${text && t('summary.found', { count })}</span>
       <div class="segments" role="group" aria-label=${t('summary.view')}>
@@ -107,7 +108,7 @@ export function Home() {
     <${Lost} />
     <main id="main" tabindex="-1" class=${stream === 'lost' ? 'is-lost' : ''}>
       <${Summary} />
-      ${refused ? html`<${Problem} error=${{ message: `${t('errors.list')}: ${refused.message}`, requestId: refused.requestId }} />` : html`
+      ${refused ? html`<${Problem} title=${t('errors.list')} error=${refused} onRetry=${() => location.reload()} />` : html`
         ${(sessions.size > 0 || !loaded) && html`<${Toolbar} count=${list.length} />`}
         ${view === 'table' && chosen.size > 0 && html`<${Window} kind="bulk" />`}
         ${!loaded && html`<div class="cards" aria-busy="true"><${CardSkeleton} /><${CardSkeleton} /></div>`}

@@ -37,12 +37,18 @@ export const Status = ({ session }) => html`
 
 // What holds it back and what helps; nothing when all is well.
 export function advice(session) {
-  const { reason, message, restricted_until: until } = session;
+  const { reason, restricted_until: until } = session;
+  const message = session.message ?? '';
   if (!reason) return '';
   if (reason === 'Stopped' && !session.phone_number) return t('reason.StoppedUnlinked');
-  const text = has(`reason.${reason}`) ? t(`reason.${reason}`, { message }) : (message ?? '');
+  // What the API says beyond what this reason always means.
+  const more = message.split(/(?<=\.) /).slice(1).join(' ');
+  const text = has(`reason.${reason}`) ? t(`reason.${reason}`, { message, more }).trim() : message;
   return until ? t('reason.until', { text, time: moment(until) }) : text;
 }
+
+// An owner as short as people know it: of a service account, its namespace and its name.
+export const short = (owner) => owner?.replace(/^system:serviceaccount:([^:]+):/, '$1/') ?? '–';
 
 // The number of the linked account; empty before there is one.
 export const phone = (session) => session.phone_number ?? '';

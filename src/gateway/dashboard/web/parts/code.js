@@ -6,6 +6,8 @@ import { t } from '../words.js';
 // Seconds that codes are valid at most: the first of a window, and one to type.
 const LONGEST = 60;
 const LONGEST_TYPED = 180;
+// Seconds at the end that stand out.
+const HURRY = 10;
 // Light modules around a code (ISO/IEC 18004).
 const QUIET = 4;
 // Pixels that a picture of a code may take.
@@ -64,7 +66,7 @@ export const Steps = ({ typed }) => html`
 export function Left({ until, left, typed, children }) {
   const longest = typed ? LONGEST_TYPED : LONGEST;
   return html`
-    <p class="qr-left" role="timer" data-expires=${until} data-left=${left}>
+    <p class="qr-left ${left <= HURRY ? 'is-short' : ''}" role="timer" data-expires=${until} data-left=${left}>
       <span>${t('qr.left', { time: timeOf(left) })}</span>
       ${children}
       <progress max=${longest} value=${Math.min(left, longest)} aria-hidden="true"></progress>

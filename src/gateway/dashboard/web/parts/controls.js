@@ -29,23 +29,23 @@ export function Button({ icon, label, kind = '', onPress, onlyIcon, why, childre
 // A label, what is typed, and what is wrong with it.
 export function Field({ label, hint, error, aside, area, inputRef, ...others }) {
   const id = useId();
-  const notes = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(' ');
+  const notes = [hint && !error && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(' ');
   const properties = { id, ref: inputRef, autocomplete: 'off', 'aria-describedby': notes || undefined, 'aria-invalid': Boolean(error), ...others };
   return html`
     <div class="field">
       <div class="field-head"><label for=${id}>${label}</label>${aside && html`<span class="aside">${aside}</span>`}</div>
       ${area ? html`<textarea rows="3" ...${properties}></textarea>` : html`<input ...${properties} />`}
-      ${hint && html`<p class="hint" id="${id}-hint">${hint}</p>`}
+      ${hint && !error && html`<p class="hint" id="${id}-hint">${hint}</p>`}
       <p class="error" id="${id}-error" aria-live="polite">${error}</p>
     </div>`;
 }
 
-export function Problem({ error, onRetry }) {
+export function Problem({ error, title, onRetry }) {
   if (!error) return null;
   return html`
     <div class="problem" role="alert">
       <${Icon} name="alert" />
-      <p>${error.message}${error.requestId && html` <span class="aside">${t('errors.request', { id: error.requestId })}</span>`}</p>
+      <p>${title && html`<strong>${title}</strong>`}${error.message}${error.requestId && html` <span class="aside">${t('errors.request', { id: error.requestId })}</span>`}</p>
       ${onRetry && html`<${Button} label=${t('tryAgain')} kind="small" onPress=${onRetry} />`}
     </div>`;
 }

@@ -4,7 +4,7 @@ import { t } from '../words.js';
 import { Icon } from './icons.js';
 import { toast } from './toasts.js';
 
-// Whether it is in there; if not, it is said: without TLS browsers have no clipboard.
+// Whether it is in there; if not, it is said. Without TLS browsers have no clipboard, and they refuse it to a window behind others.
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,7 +1,7 @@
 // A link for the person with the phone, who has no account here.
 import { html, useState } from '../html.js';
 import { call, now, path, post } from '../api.js';
-import { clockTime, t } from '../words.js';
+import { brief, t } from '../words.js';
 import { Button, Problem } from './controls.js';
 import { Copy } from './copy.js';
 
@@ -25,7 +25,7 @@ export function Share({ session }) {
     <div class="share">
       <${Problem} error=${error} />
       ${shown && html`<${Copy} text=${shown.href} label=${t('share.link')} />`}
-      <p class="hint">${t(shown ? 'share.made' : works ? 'share.exists' : 'share.hint', { time: works ? clockTime(expires) : '' })}</p>
+      <p class="hint">${t(shown ? 'share.made' : works ? 'share.exists' : 'share.hint', { time: works ? brief(expires) : '' })}</p>
       ${isLocal && html`<p class="hint warn">${t('share.local')}</p>`}
       <div class="share-buttons">
         ${!shown && html`<${Button} icon="link" label=${t(works ? 'share.again' : 'share.make')} kind="small" data-share="make" onPress=${make} />`}
