@@ -85,14 +85,14 @@ async fn when_the_session_at_a_proxy_ends_the_page_says_so_and_loads_again_as_th
     // The stream is cut, and the proxy takes the next request for it to its own page.
     proxy.sign_out();
     browser.find("dialog[open]").await;
-    assert!(browser.text("dialog").await.contains("Load the page again"));
+    assert!(browser.text("dialog").await.contains("Reload the page"));
     browser.inspect("session-ended-at-a-proxy").await;
     for _ in 0..4 {
         browser.escape().await;
     }
     browser.until("it is still said", "document.querySelector('dialog')?.matches(':modal')", &[]).await;
     proxy.sign_in();
-    browser.press_button("dialog", "Load again").await;
+    browser.press_button("dialog", "Reload").await;
     browser.until("it is live again", live, &card()).await;
 
     // Whatever else is asked for tells as well, before the stream does: a button, or what the page asks for when it is loaded.
@@ -103,7 +103,7 @@ async fn when_the_session_at_a_proxy_ends_the_page_says_so_and_loads_again_as_th
     browser.find("dialog[open]").await;
     session.cancel();
     proxy.sign_in();
-    browser.press_button("dialog", "Load again").await;
+    browser.press_button("dialog", "Reload").await;
     browser.until("it is live again", live, &card()).await;
     browser.close().await;
     rest.nothing_leaked(&world, &[], &[&token]).await;

@@ -6,10 +6,10 @@ use whatsapp_operator::api::Phase;
 use browser::Browser;
 
 use crate::{
-    dashboard::{card, sign_in, start_browser},
+    dashboard::{card, sign_in, start_browser, with_module},
     gateway::{named, world},
     support::{
-        gateway::{ALL_VERBS, Rest, account, user},
+        gateway::{ALL_VERBS, READ_VERBS, Rest, account, user},
         world::{SOON, World},
     },
 };
@@ -29,7 +29,7 @@ async fn shows(browser: &Browser, whose: &str, not: &str) {
 /// A browser in which the next frame takes seconds, as on a machine that is busy or in a window behind others. Effects that wait for a
 /// frame come that late then: the page's library sees to them 35 ms later where none comes.
 const LATE_FRAMES: &str = "const soon = window.setTimeout; window.requestAnimationFrame = () => 0;\
-    window.setTimeout = (what, after, ...rest) => soon(what, after === 35 ? 3000 : after, ...rest);";
+    window.late = 0; window.setTimeout = (what, after, ...rest) => soon(what, after === 35 ? (window.late += 1, 3000) : after, ...rest);";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_before_the_first_frame_is_shown() {
@@ -42,6 +42,10 @@ async fn what_changes_before_the_first_frame_is_shown() {
     sign_in(&browser, &rest, &token, "/dashboard").await;
     browser.open(&format!("{}/dashboard", rest.url)).await;
     browser.find(".summary").await;
+    assert!(
+        browser.run("return window.late", &[]).await.as_u64().unwrap() > 0,
+        "no effect was late: the library has another time"
+    );
     browser.close().await;
 }
 
@@ -90,6 +94,7 @@ async fn all_windows_are_of_whoever_is_signed_in() {
     assert_eq!(browser.run(behind, &[tokens.0.clone().into()]).await, 200);
     rest.program.kill();
     browser.find(".banner").await;
+    browser.nothing_serious("a page that is old").await;
     rest.restart().await;
     shows(&browser, &alices, &bobs).await;
     browser.until("it is live", "document.querySelector('.live.live')", &[]).await;
@@ -155,8 +160,23 @@ async fn events_take_neither_the_focus_nor_what_is_typed() {
     browser.press(&format!("{shop} [data-verb='messages']")).await;
     browser.find("[name=text]").await;
     browser.until("it is still there", "document.querySelector('[name=text]').value === 'A long letter'", &[]).await;
+    browser.escape().await;
+    browser.until_gone("dialog").await;
+    a_new_problem_outlives_a_window_that_opens(&browser).await;
     browser.close().await;
     rest.nothing_leaked(&world, &[phone, friend], &[&token]).await;
+}
+
+/// Windows open by themselves too: what was refused just before is said in them, what was done is not; of two words about one thing the
+/// later is.
+async fn a_new_problem_outlives_a_window_that_opens(browser: &Browser) {
+    let open = "module.toast('It is done.'); module.toast('First.', true, 'one thing'); module.toast('Refused.', true, 'one thing');\
+        (await import(`/dashboard/assets/${version}/store.js`)).openDialog('help'); return true";
+    assert_eq!(with_module(browser, "parts/toasts.js", open).await, true);
+    let said = "[...document.querySelectorAll('dialog .toast p')].map(one => one.textContent).join() === 'Refused.'";
+    browser.until("the refusal is said in the window", said, &[]).await;
+    browser.escape().await;
+    browser.until_gone("dialog").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +216,31 @@ async fn messages_are_shown_a_page_at_a_time_and_no_more_are_kept() {
     browser.inspect("messages-older").await;
     browser.press_button("dialog", "Show the newest").await;
     shown(61, 12).await;
+    an_older_answer_takes_nothing_back(&browser).await;
+
+    // Who may see the instance and not its messages hears so; an empty list would be another thing.
+    let viewer = account(&world, "viewer", READ_VERBS).await;
+    let other = "return fetch('/api/v1/sign-in', {method: 'POST', headers: {'Content-Type': 'application/json'}, \
+        body: JSON.stringify({token: arguments[0]})}).then(answer => answer.status)";
+    assert_eq!(browser.run(other, &[viewer.clone().into()]).await, 200);
+    browser.open(&format!("{}/dashboard?owner={}", rest.url, user(&world, "app"))).await;
+    browser.press(&format!("[data-id='{id}'] [data-verb='messages']")).await;
+    browser.find("dialog .problem").await;
+    assert_eq!(browser.run("return document.querySelectorAll('.quiet-text').length", &[]).await, 0);
     browser.close().await;
-    rest.nothing_leaked(&world, &[phone, friend], &[&token]).await;
+    rest.nothing_leaked(&world, &[phone, friend], &[&token, &viewer]).await;
+}
+
+/// Of a message only news are taken: a failure is newer than that it was sent, as is that a linked device of the recipient has it.
+async fn an_older_answer_takes_nothing_back(browser: &Browser) {
+    let script = "const taken = (...steps) => { const known = new Map();\
+            for (const step of steps) module.put(known, {id: '1', accepted_at: '2026-01-01T00:00:00Z', ...step}, true);\
+            return known.get('1'); };\
+        const sent = {status: 'sent'}; const there = {...sent, companion_delivered_at: '2026-01-01T00:00:01Z'};\
+        return [taken({status: 'failed'}, sent).status, taken(sent, {status: 'failed'}, {status: 'delivered'}).status,\
+            Boolean(taken(there, sent).companion_delivered_at), Boolean(taken(sent, there).companion_delivered_at)]";
+    let found = with_module(browser, "dialogs/thread.js", script).await;
+    assert_eq!(found, json!(["failed", "delivered", true, true]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +289,7 @@ async fn an_answer_that_cannot_be_read_ends_no_linking_page() {
         window.fetch = (...asked) => odd.length ? Promise.resolve(odd.shift()) : really(...asked); window.odd = odd";
     browser.run(odd, &[]).await;
     browser.press(".link .button").await;
-    browser.until("it says so", "document.querySelector('.qr-over')?.textContent.includes('Trying again')", &[]).await;
+    browser.until("it says so", "document.querySelector('.qr-over')?.textContent.includes('Reconnecting')", &[]).await;
     browser.find(".qr-picture").await;
     assert_eq!(browser.run("return window.odd.length", &[]).await, 0);
     browser.close().await;

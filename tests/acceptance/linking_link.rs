@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use browser::LOOKS;
 use serde_json::{Value, json};
 use whatsapp_operator::{api::WhatsAppInstance, platform::hex::sha256};
 
@@ -49,6 +50,12 @@ async fn whoever_has_the_phone_links_it_without_an_account() {
     let link = browser.text(".share .copy code").await;
     assert!(link.starts_with(&rest.url), "it leads to this gateway");
     browser.inspect("share").await;
+    // All of the window can be reached on the smallest phone.
+    browser.look(LOOKS[3]).await;
+    let last = "(last => (last.scrollIntoView(), last.getBoundingClientRect().bottom\
+        <= document.querySelector('dialog').getBoundingClientRect().bottom))([...document.querySelectorAll('dialog .button')].at(-1))";
+    browser.until("the last button is scrolled into sight", last, &[]).await;
+    browser.look(LOOKS[0]).await;
 
     // Another browser, signed in nowhere.
     let other = start_browser(&world.dir.join("other")).await;

@@ -19,7 +19,7 @@ const PATIENCE = 20;
 
 const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-// When the gateway takes requests again: all wait for the same moment. Asked one by one, the first would take what the others wait for.
+// Over when the gateway takes requests again. All wait for it: one that went on at once would take what the others wait for.
 let pause = Promise.resolve();
 // How often it has asked for patience since it last let something through.
 let refused = 0;
@@ -32,8 +32,8 @@ async function ask(action, ids) {
       refused = 0;
       return outcomes;
     } catch (error) {
-      refused += 1;
       if (error.code !== 'RateLimited' || refused >= PATIENCE) throw error;
+      refused += 1;
       pause = wait(error.retryAfter ?? 1);
     }
   }

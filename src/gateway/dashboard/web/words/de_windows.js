@@ -61,7 +61,7 @@ export default {
     start: 'Code hier zeigen',
     until: 'Diese Seite gilt bis {time}.',
     linked: { title: 'Ihr Telefon ist verknüpft', text: 'Sie können diese Seite schließen.' },
-    LinkOver: { title: 'Dieser Link gilt nicht mehr', text: 'Er ist abgelaufen, benutzt oder zurückgenommen. Bitten Sie um einen neuen.' },
+    LinkOver: { title: 'Dieser Link gilt nicht mehr', text: 'Er ist abgelaufen, benutzt oder widerrufen. Bitten Sie um einen neuen.' },
     LinkTaken: { title: 'Dieser Link ist in einem anderen Browser offen', text: 'Ein Link gilt im ersten Browser, der den Code zeigt. Machen Sie dort weiter, oder bitten Sie um einen neuen.' },
   },
 

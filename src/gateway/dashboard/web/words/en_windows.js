@@ -61,7 +61,7 @@ export default {
     start: 'Show the code here',
     until: 'This page works until {time}.',
     linked: { title: 'Your phone is linked', text: 'You can close this page.' },
-    LinkOver: { title: 'This link does not work any more', text: 'It has expired, was used, or was taken back. Ask whoever sent it for a new one.' },
+    LinkOver: { title: 'This link does not work any more', text: 'It has expired, was used, or was revoked. Ask whoever sent it for a new one.' },
     LinkTaken: { title: 'This link is open in another browser', text: 'A link works in the first browser that shows the code. Go on there, or ask whoever sent it for a new one.' },
   },
 
