@@ -89,6 +89,8 @@ export default function QrDialog({ id, onClose }) {
   const awaited = ['AwaitingPairing', 'Pending'].includes(session?.phase) && !expired;
   // Nothing for the phone to do.
   const idle = !awaited && !expired && !linking && !connected;
+  // A link begins anew from any of these; the one that was just made stays to be copied while that happens.
+  const shares = !connected && !linking && (mayRefresh || session?.link_expires_at);
   const refreshButton = () => mayRefresh && html`<${Button} icon="refresh" label=${wording('actions', 'refresh-qr', session)} kind=${awaited ? '' : 'primary'} data-verb="refresh-qr" onPress=${refresh} />`;
 
   const connectButton = () => session.actions.includes('connect') && html`<${ActionButton} session=${session} verb="connect" />`;
@@ -122,6 +124,6 @@ export default function QrDialog({ id, onClose }) {
           ${awaited && refreshButton()}
         </div>
       </div>
-      ${mayRefresh && !connected && !linking && html`<${Share} session=${session} />`}
+      ${shares && html`<${Share} session=${session} />`}
     <//>`;
 }

@@ -133,6 +133,7 @@ export default {
   phaseTyped: { AwaitingPairing: 'Waiting for code entry', PairingExpired: 'Code expired' },
 
   // What a reason means and what to do about it. Of one that a later release has, the API's own sentence is shown.
+  // {message} is that sentence, {more} what follows its first.
   reason: {
     LimitExceeded: 'The owner has as many instances as allowed. Delete one, or ask an administrator for more; it then starts by itself.',
     NameTaken: 'Another instance of the owner has this name. Rename one of them.',
