@@ -31,7 +31,7 @@ async fn pictures_of_the_page() {
     linked(&world, &owner, "business-account", "Business Account", "+15550112233").await;
     linked(&world, &owner, "support", "Support", "+15550112244").await;
     world.apply("personal", json!({"name": "Personal", "owner": owner})).await;
-    let id = |name: &'static str| async {
+    let id = async |name: &str| {
         let list = rest.get(&token, "/api/v1/sessions/list/").await.data(200)["sessions"].clone();
         list.as_array().unwrap().iter().find(|one| one["object"] == name).unwrap()["id"].clone()
     };
@@ -66,7 +66,9 @@ async fn pictures_of_the_page() {
     world.whatsapp.read("+15550119901").await;
     browser.find(".message.is-read").await;
     send(&business, "+15550119902", "Your table for four is booked, tonight at eight.", "?wait=20").await.data(200);
-    browser.until_within(SOON, "both arrived", "document.querySelectorAll('.message.is-delivered').length === 1", &[]).await;
+    browser
+        .until_within(SOON, "both arrived", "document.querySelectorAll('.message.is-delivered').length === 1", &[])
+        .await;
     world.patch_spec("business-account", json!({"desiredState": "Disconnected"})).await;
     browser.find("dialog .note [data-verb='connect']").await;
     send(&business, "+15550119903", "The parcel can be collected until Friday.", "").await.data(202);
