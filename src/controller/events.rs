@@ -1,4 +1,4 @@
-//! Kubernetes Events: whoever has something to tell leaves it here, one task writes it when the API server has time.
+//! Kubernetes Events: they are queued here and written by one task, so that a slow API server delays no reconcile.
 
 use std::time::Duration;
 
@@ -10,92 +10,176 @@ use kube::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::platform::kubernetes::{CALL_TIMEOUT, describe};
+use crate::platform::kubernetes::{CALL_TIMEOUT, call};
 
 /// Events that may wait, as many as client-go lets wait; beyond it they are dropped and counted. The status says the same.
 const QUEUE: usize = 1000;
+/// Events that may wait among those that go first. More than there are reconciles at once, each of which waits for its own.
+const QUEUE_FIRST: usize = 100;
 /// kube's recorder keeps every Event of the last minutes, to count repetitions, and looks through all of them for each new
 /// one. With thousands of instances that takes more memory and time than everything else here; a new one begins empty.
 const REMEMBERED: usize = 256;
 
-struct Told {
+struct QueuedEvent {
     event: Event,
     about: ObjectReference,
-    written: Option<oneshot::Sender<()>>,
+    /// Told once the Event was written, or could not be.
+    done: Option<oneshot::Sender<()>>,
 }
 
 /// Takes Events.
 #[derive(Clone, Debug)]
 pub struct Events {
-    queue: mpsc::Sender<Told>,
+    queue: mpsc::Sender<QueuedEvent>,
+    first: mpsc::Sender<QueuedEvent>,
     dropped: Counter,
 }
 
-/// Writes the Events that were told.
+/// Writes the Events that were queued.
 #[derive(Debug)]
-pub struct Scribe(mpsc::Receiver<Told>);
+pub struct EventWriter {
+    queue: mpsc::Receiver<QueuedEvent>,
+    first: mpsc::Receiver<QueuedEvent>,
+    dropped: Counter,
+}
 
 impl Events {
-    /// The two ends; `dropped` counts what was told in vain.
-    pub fn new(dropped: Counter) -> (Self, Scribe) {
-        let (queue, told) = mpsc::channel(QUEUE);
-        (Self { queue, dropped }, Scribe(told))
+    /// The two ends; `dropped` counts the Events that were not written.
+    pub fn new(dropped: Counter) -> (Self, EventWriter) {
+        let (queue, queued) = mpsc::channel(QUEUE);
+        let (first, queued_first) = mpsc::channel(QUEUE_FIRST);
+        let writer = EventWriter { queue: queued, first: queued_first, dropped: dropped.clone() };
+        (Self { queue, first, dropped }, writer)
     }
 
     /// Has an Event written some time soon.
     pub fn tell(&self, event: Event, about: ObjectReference) {
-        if self.queue.try_send(Told { event, about, written: None }).is_err() {
+        if self.queue.try_send(QueuedEvent { event, about, done: None }).is_err() {
             self.dropped.inc();
         }
     }
 
-    /// Has an Event written before anything else is done, if that is possible at all.
+    /// Has an Event written ahead of all that came through [`tell`](Self::tell), and waits for that, no longer than `patience`.
+    /// After that it may still be written.
     pub async fn tell_first(&self, event: Event, about: ObjectReference, patience: Duration) {
-        let (written, done) = oneshot::channel();
-        let told = async {
-            let _ = self.queue.send(Told { event, about, written: Some(written) }).await;
-            let _ = done.await;
-        };
-        if tokio::time::timeout(patience, told).await.is_err() {
-            tracing::warn!("could not publish an Event in time");
+        let (done, ended) = oneshot::channel();
+        let reason = event.reason.clone();
+        let patience = tokio::time::Instant::now() + patience;
+        let send = self.first.send(QueuedEvent { event, about, done: Some(done) });
+        if !matches!(tokio::time::timeout_at(patience, send).await, Ok(Ok(()))) {
+            self.dropped.inc();
+            tracing::warn!(reason, "could not publish an Event: too many wait to be written");
+        } else if tokio::time::timeout_at(patience, ended).await.is_err() {
+            tracing::warn!(reason, "could not publish an Event in time; it is tried on");
         }
     }
 }
 
-impl Scribe {
-    /// Writes until nobody can tell anything any more. An Event that cannot be written is not tried again: whoever must act
-    /// reads the same in the status.
-    pub async fn write(mut self, client: Client, reporter: Reporter) {
-        loop {
-            let recorder = Recorder::new(client.clone(), reporter.clone());
-            for _ in 0..REMEMBERED {
-                let Some(Told { event, about, written }) = self.0.recv().await else { return };
-                match tokio::time::timeout(CALL_TIMEOUT, recorder.publish(&event, &about)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        tracing::warn!(error = describe(&error), reason = event.reason, "could not publish an Event");
-                    }
-                    Err(_) => tracing::warn!(reason = event.reason, "could not publish an Event in time"),
-                }
-                // Whoever waited may have lost patience.
-                let _ = written.map(|written| written.send(()));
+impl EventWriter {
+    /// Writes until the last [`Events`] is dropped. An Event that cannot be written is counted and not tried again: the status says
+    /// the same. Those that go first have a writer of their own, and so do not wait for a call that takes long either.
+    pub async fn write(self, client: Client, reporter: Reporter) {
+        let Self { queue, first, dropped } = self;
+        tokio::join!(write_all(first, &client, &reporter, &dropped), write_all(queue, &client, &reporter, &dropped));
+    }
+}
+
+async fn write_all(mut queue: mpsc::Receiver<QueuedEvent>, client: &Client, reporter: &Reporter, dropped: &Counter) {
+    loop {
+        let recorder = Recorder::new(client.clone(), reporter.clone());
+        for _ in 0..REMEMBERED {
+            let Some(QueuedEvent { event, about, done }) = queue.recv().await else { return };
+            let publish = recorder.publish(&event, &about);
+            if let Err(error) = call("publish an Event", CALL_TIMEOUT, publish).await {
+                dropped.inc();
+                tracing::warn!(%error, reason = event.reason, "could not publish an Event");
             }
+            // The reconcile may have stopped waiting.
+            let _ = done.map(|done| done.send(()));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{Json, Router, http::StatusCode, response::IntoResponse};
+    use serde_json::Value;
+    use tokio::{sync::Notify, time::timeout};
+
     use super::*;
-    use crate::controller::decide::notices;
+    use crate::{controller::decide::notices, platform::lock};
+
+    fn event() -> Event {
+        (&notices::gave_up(true)).into()
+    }
+
+    fn about(name: &str) -> ObjectReference {
+        ObjectReference { name: Some(name.into()), namespace: Some("ns".into()), ..ObjectReference::default() }
+    }
 
     #[tokio::test]
     async fn what_does_not_fit_is_counted_and_holds_nobody_up() {
         let dropped = Counter::default();
-        let (events, scribe) = Events::new(dropped.clone());
+        let (events, writer) = Events::new(dropped.clone());
         for _ in 0..QUEUE + 3 {
-            events.tell((&notices::gave_up(true)).into(), ObjectReference::default());
+            events.tell(event(), ObjectReference::default());
         }
-        assert_eq!((dropped.get(), scribe.0.len()), (3, QUEUE));
+        assert_eq!((dropped.get(), writer.queue.len()), (3, QUEUE));
+    }
+
+    #[tokio::test]
+    async fn what_goes_first_waits_for_nothing_that_came_before() {
+        // An API server that never answers for the Events about "slow".
+        let (written, asked) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
+        let (noted, told) = (Arc::clone(&written), Arc::clone(&asked));
+        let answer = move |Json(event): Json<Value>| async move {
+            let name = event["regarding"]["name"].as_str().unwrap_or_default().to_owned();
+            told.notify_one();
+            if name == "slow" {
+                std::future::pending::<()>().await;
+            }
+            lock(&noted).push(name);
+            (StatusCode::CREATED, Json(event)).into_response()
+        };
+        let client = Client::new(Router::new().fallback(answer), "ns");
+        let dropped = Counter::default();
+        let (events, writer) = Events::new(dropped.clone());
+        for _ in 0..QUEUE + 3 {
+            events.tell(event(), about("slow"));
+        }
+        assert_eq!(dropped.get(), 3);
+        tokio::spawn(writer.write(client, Reporter { controller: "test".into(), instance: None }));
+        asked.notified().await;
+        // Sooner than the call that hangs ends.
+        let first = events.tell_first(event(), about("first"), CALL_TIMEOUT * 6);
+        timeout(CALL_TIMEOUT / 2, first).await.expect("it is written at once");
+        assert_eq!((lock(&written).as_slice(), dropped.get()), (["first".to_owned()].as_slice(), 3));
+    }
+
+    #[tokio::test]
+    async fn what_should_go_first_and_finds_no_room_is_counted() {
+        let dropped = Counter::default();
+        let (events, writer) = Events::new(dropped.clone());
+        for _ in 0..QUEUE_FIRST {
+            events.tell_first(event(), about("one"), Duration::ZERO).await;
+        }
+        assert_eq!(dropped.get(), 0, "they wait to be written");
+        events.tell_first(event(), about("one"), Duration::ZERO).await;
+        assert_eq!(dropped.get(), 1);
+        drop(writer);
+        events.tell_first(event(), about("one"), Duration::ZERO).await;
+        assert_eq!(dropped.get(), 2, "there is no writer any more");
+    }
+
+    #[tokio::test]
+    async fn what_the_api_server_refuses_is_counted() {
+        let client = Client::new(Router::new().fallback(|| async { StatusCode::FORBIDDEN }), "ns");
+        let dropped = Counter::default();
+        let (events, writer) = Events::new(dropped.clone());
+        tokio::spawn(writer.write(client, Reporter { controller: "test".into(), instance: None }));
+        events.tell_first(event(), about("one"), CALL_TIMEOUT).await;
+        assert_eq!(dropped.get(), 1);
     }
 }

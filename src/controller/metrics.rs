@@ -252,7 +252,7 @@ impl ReconcileMetrics {
             );
             registry.register(
                 "whatsapp_events_dropped",
-                "Kubernetes Events that found too many others waiting to be written",
+                "Kubernetes Events that were not written, because too many waited or the API server did not take them",
                 own.events_dropped.clone(),
             );
             registry.register(

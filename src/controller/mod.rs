@@ -88,8 +88,9 @@ pub async fn run(
     );
     let links = Arc::new(Links::default());
     let reporter = Reporter { controller: "whatsapp-operator".into(), instance: std::env::var("POD_NAME").ok() };
-    let (events, scribe) = Events::new(metrics.events_dropped());
-    until(&stop, scribe.write(client.clone(), reporter));
+    let (events, writer) = Events::new(metrics.events_dropped());
+    // Not stopped with the rest: a deletion that is given up meanwhile still has its Event to publish.
+    tokio::spawn(writer.write(client.clone(), reporter));
     let bridges = Arc::new(Bridges {
         client: client.clone(),
         store: bridge_objects.clone(),
