@@ -17,11 +17,14 @@ use crate::{
     bridge_api::{
         BridgeClient, BridgeError, Capability, Content, LONGEST_BATCH, MOST_IN_BATCH, Message, MessageSpec, Submission,
     },
-    platform::{lock, trace},
+    platform::{
+        lock,
+        trace::{self, Trace},
+    },
 };
 
 /// Requests that may be under way before messages wait to travel together: while one is written to the disk, the next is
-/// read. A caller who is alone never waits.
+/// read. A message that is alone never waits.
 const UNDER_WAY: usize = 2;
 /// How long a caller waits for the answer, as for that to a request of their own.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -52,13 +55,13 @@ struct Waiting {
     answer: oneshot::Sender<Accepted>,
 }
 
-/// One of the requests that may be under way; the next batch goes out in its place.
-struct Place(Arc<Batches>);
+/// One of the requests that may be under way. When it ends, the next batch takes its turn.
+struct Flight(Arc<Batches>);
 
-impl Drop for Place {
+impl Drop for Flight {
     fn drop(&mut self) {
         let next = self.0.next();
-        // Without a runtime the process is ending, and so are those who wait.
+        // Without a runtime the process is ending, and the callers that wait end with it.
         if !next.is_empty()
             && let Ok(runtime) = Handle::try_current()
         {
@@ -94,8 +97,8 @@ impl Batches {
         };
         match waits {
             None => {
-                // Given back also when the caller goes away before there is an answer.
-                let _place = Place(Arc::clone(self));
+                // Dropped also when the caller goes away before there is an answer.
+                let _flight = Flight(Arc::clone(self));
                 self.client.put_message(session, id, message).await
             }
             // What waits longer than that is not handed over any more.
@@ -106,7 +109,7 @@ impl Batches {
         }
     }
 
-    /// The next batch; when nothing waits, its place is free.
+    /// The next batch. When nothing waits, one request fewer is under way.
     fn next(&self) -> Vec<Waiting> {
         let mut queue = lock(&self.queue);
         let (mut batch, mut texts) = (Vec::new(), 0);
@@ -125,8 +128,8 @@ impl Batches {
     }
 
     async fn hand_over(self: Arc<Self>, batch: Vec<Waiting>) {
-        let _place = Place(Arc::clone(&self));
-        // Whoever does not wait any more may ask again: it is not handed over behind their back.
+        let _flight = Flight(Arc::clone(&self));
+        // A caller that has stopped waiting may send the message again, so it is not handed over now.
         let batch = batch.into_iter().filter(|one| !one.answer.is_closed());
         let (submissions, answers): (Vec<_>, Vec<_>) = batch.map(|one| (one.submission, one.answer)).unzip();
         for (answer, result) in answers.into_iter().zip(self.results(submissions).await) {
@@ -142,7 +145,11 @@ impl Batches {
                 Err(error) => vec![Err(error); asked],
             };
         }
-        let alone = |one: Submission| async move { self.client.put_message(&one.session, &one.id, &one.message).await };
+        // This task is nobody's in particular: each message goes on under the trace that it came with.
+        let alone = |one: Submission| async move {
+            let trace = one.traceparent.as_deref().and_then(Trace::parse);
+            trace::within(trace, self.client.put_message(&one.session, &one.id, &one.message)).await
+        };
         join_all(submissions.into_iter().map(alone)).await
     }
 
@@ -160,7 +167,7 @@ mod tests {
     use axum::{
         Json, Router,
         extract::{Path, State},
-        http::StatusCode,
+        http::{HeaderMap, StatusCode},
         routing::{get, post, put},
     };
     use serde_json::{Value, json};
@@ -169,11 +176,12 @@ mod tests {
     use super::*;
     use crate::model::Sensitive;
 
-    /// A bridge that notes who came in which request, and answers a request once it may.
+    /// A bridge that notes who came in which request and under which trace, and answers a request once it may.
     struct Bridge {
         able: bool,
         may_answer: Semaphore,
         requests: Mutex<Vec<Vec<String>>>,
+        traces: Mutex<Vec<Option<Trace>>>,
     }
 
     impl Bridge {
@@ -204,12 +212,18 @@ mod tests {
     type Shared = Arc<Bridge>;
 
     async fn bridge(able: bool) -> (Shared, Arc<Batches>) {
-        let bridge = Arc::new(Bridge { able, may_answer: Semaphore::new(0), requests: Mutex::default() });
+        let bridge = Arc::new(Bridge {
+            able,
+            may_answer: Semaphore::new(0),
+            requests: Mutex::default(),
+            traces: Mutex::default(),
+        });
         let info = |State(bridge): State<Shared>| async move {
             let able = if bridge.able { json!(["messages", "messageBatches"]) } else { json!(["messages"]) };
             Json(json!({"version": "test", "capabilities": able}))
         };
-        let one = |State(bridge): State<Shared>, Path(id): Path<String>| async move {
+        let one = |State(bridge): State<Shared>, Path(id): Path<String>, headers: HeaderMap| async move {
+            lock(&bridge.traces).push(Trace::of(&headers));
             bridge.note(vec![id.clone()]).await;
             (StatusCode::CREATED, Json(message(&id)))
         };
@@ -308,7 +322,7 @@ mod tests {
         let left = sent.remove(2);
         left.abort();
         assert!(left.await.unwrap_err().is_cancelled());
-        // One of the two goes away too, and gives its place to those who wait.
+        // One of the two goes away too, and makes room for those who wait.
         sent.remove(0).abort();
         until(|| bridge.noted().len() == 3).await;
         bridge.may_answer.add_permits(3);
@@ -316,5 +330,25 @@ mod tests {
             assert!(one.await.unwrap().is_ok());
         }
         assert_eq!(bridge.noted()[2..], [vec!["b".to_owned(), "c".to_owned()]]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_waits_alone_goes_on_under_its_own_trace() {
+        let (bridge, batches) = bridge(true).await;
+        let (mut sent, mine) = (behind_two(&bridge, &batches, &[]).await, Trace::begin());
+        let spec = serde_json::from_value(json!({"to": "+1", "content": {"type": "text", "text": "Hi"}})).unwrap();
+        let waiting = Arc::clone(&batches);
+        let send = async move { waiting.send("s", "third", &spec).await };
+        sent.push(tokio::spawn(trace::within(Some(mine), send)));
+        until(|| lock(&batches.queue).waiting.len() == 1).await;
+        bridge.may_answer.add_permits(3);
+        for one in sent {
+            assert!(one.await.unwrap().is_ok());
+        }
+        let traces = lock(&bridge.traces).clone();
+        assert_eq!(
+            traces.iter().map(|trace| trace.map(|trace| trace.id())).collect::<Vec<_>>(),
+            [None, None, Some(mine.id())]
+        );
     }
 }
