@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{bridge_api::BridgeError, platform::kubernetes::CallError};
+use crate::{
+    bridge_api::BridgeError,
+    platform::{
+        backoff::{doubled, spread},
+        kubernetes::CallError,
+    },
+};
 
 /// The longest a reconcile may take: a few calls, each bounded by its own shorter limit.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -48,10 +54,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_mins(2);
 /// Races are lost once or twice, not for long: this many times. After that the watch must be far behind, and a thousand
-/// objects that try twenty times a second would keep it there; so the pause doubles, up to 64 times.
+/// objects that try twenty times a second would keep it there; so the pause doubles.
 const RACES: u32 = 10;
 const RACE_PAUSE: Duration = Duration::from_millis(50);
-/// Before a place at a busy shard is asked for again.
+const LAST_RACE_PAUSE: Duration = Duration::from_millis(3200);
+/// The pause before the next call to a shard that had as many under way as may be.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often an instance has failed in a row.
@@ -67,15 +74,15 @@ impl InRow {
         let pause = match error {
             ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken => {
                 self.raced = self.raced.saturating_add(1);
-                RACE_PAUSE * (1_u32 << self.raced.saturating_sub(RACES).min(6))
+                doubled(RACE_PAUSE, self.raced.saturating_sub(RACES), LAST_RACE_PAUSE)
             }
             ReconcileError::Busy => BUSY_PAUSE,
             _ => {
                 self.failed = self.failed.saturating_add(1);
-                (FIRST_PAUSE * (1_u32 << self.failed.saturating_sub(1).min(10))).min(LAST_PAUSE)
+                doubled(FIRST_PAUSE, self.failed - 1, LAST_PAUSE)
             }
         };
-        pause.mul_f64(0.75 + fastrand::f64() / 2.0)
+        spread(pause)
     }
 }
 

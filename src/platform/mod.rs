@@ -6,6 +6,7 @@ pub mod admin;
 pub mod anew;
 pub mod announce;
 pub mod arguments;
+pub mod backoff;
 pub mod cluster_proxy;
 pub mod hex;
 pub mod https;

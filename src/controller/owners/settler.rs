@@ -21,6 +21,7 @@ use crate::{
     controller::decide::{facts::Acceptance, readings, times::until},
     model::NamespaceScope,
     platform::{
+        backoff::{doubled, spread},
         kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
         lock,
         namespaces::{Standing, standing_in_ledger},
@@ -121,8 +122,7 @@ impl OwnerSettler {
                     state.trouble = Some(error.shown());
                     state.failures
                 });
-                let pause = (FIRST_PAUSE * (1 << failures.unwrap_or(1).saturating_sub(1).min(10))).min(LAST_PAUSE);
-                let pause = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
+                let pause = spread(doubled(FIRST_PAUSE, failures.unwrap_or(1).saturating_sub(1), LAST_PAUSE));
                 tracing::warn!(object = object_name(owner), %error, retry_in_ms = pause.as_millis(), "an owner could not be settled");
                 Some(pause)
             }

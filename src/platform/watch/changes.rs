@@ -12,6 +12,7 @@ use super::{
     health::{Course, Next},
 };
 use crate::platform::{
+    backoff::spread,
     kubernetes::{CALL_TIMEOUT, ObjectRef, describe},
     namespaces::{Standing, standing},
 };
@@ -174,7 +175,7 @@ where
             }
             (event.map(News::Event), pause)
         };
-        Some((news, (watch, start, course, source, told, pause.mul_f64(0.75 + fastrand::f64() / 2.0))))
+        Some((news, (watch, start, course, source, told, spread(pause))))
     })
 }
 

@@ -12,6 +12,8 @@ use std::{
 use kube::runtime::watcher;
 use tokio::{sync::watch, time::Instant};
 
+use crate::platform::backoff::Backoff;
+
 /// For how long a watch may fail before it counts as blind. An API server that restarts is back sooner.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after a failure. It doubles up to the last one. (The watcher's own begins anew with every list that it asks for,
@@ -53,7 +55,12 @@ impl Health {
     /// One more watch, of this kind.
     pub(super) fn of(&self, kind: &str) -> Course {
         let which = self.known.fetch_add(1, Ordering::Relaxed);
-        Course { health: self.clone(), name: (kind.to_owned(), which), state: State::Works, pause: FIRST_PAUSE }
+        Course {
+            health: self.clone(),
+            name: (kind.to_owned(), which),
+            state: State::Works,
+            pauses: Backoff::new(FIRST_PAUSE, LAST_PAUSE),
+        }
     }
 }
 
@@ -78,8 +85,7 @@ pub(super) struct Course {
     health: Health,
     name: (String, usize),
     state: State,
-    /// The pause after the next failure.
-    pause: Duration,
+    pauses: Backoff,
 }
 
 /// How a watch goes on.
@@ -116,12 +122,11 @@ impl Course {
         let next = next(self.state, sign, now, self.health.patience);
         let anew = self.turn(next);
         if sign == Sign::Works {
-            self.pause = FIRST_PAUSE;
+            self.pauses.reset();
         }
         let mut pause = Duration::ZERO;
         if event.is_err() {
-            pause = self.pause;
-            self.pause = (self.pause * 2).min(LAST_PAUSE);
+            pause = self.pauses.pause();
         }
         Next { anew, pause }
     }
@@ -129,7 +134,7 @@ impl Course {
     /// It is known why there is nothing to see: that is no failure of the watch.
     pub(super) fn excuse(&mut self) {
         self.turn(State::Works);
-        self.pause = FIRST_PAUSE;
+        self.pauses.reset();
     }
 
     /// Takes the next state. Whether it has just gone blind.
