@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -17,10 +17,13 @@ use thiserror::Error;
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
-    api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus, labels::FIELD_MANAGER},
+    api::{
+        LedgerEntry, WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec, WhatsAppOwnerStatus, labels::FIELD_MANAGER,
+    },
     model::NamespaceScope,
     platform::{
-        kubernetes::{CallError, call, replace_status, version},
+        kubernetes::{CallError, call, escape_selector, replace_status, version},
+        lock,
         namespaces::standing_in_ledger,
         watch::Cache,
     },
@@ -28,7 +31,7 @@ use crate::{
         self, Denial, InstanceFacts,
         ledger::{Claim, reserve},
         owner::object_name,
-        settle,
+        settle, trust,
     },
 };
 
@@ -39,6 +42,8 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
 const LATE: Duration = Duration::from_secs(2);
 /// Between two tries when the API server is busy.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Namespaces that one check asks about at once. One after the other, two hundred would take longer than a review has.
+const NAMESPACES_AT_ONCE: usize = 8;
 /// Owners remembered between reviews. Forgetting one costs a read.
 const REMEMBERED: usize = 4096;
 
@@ -205,7 +210,7 @@ impl Ledgers {
     }
 
     fn remembered(&self, owner: &str) -> Arc<Mutex<Remembered>> {
-        let mut owners = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = lock(&self.remembered);
         if owners.len() >= REMEMBERED {
             owners.retain(|_, remembered| Arc::strong_count(remembered) > 1);
         }
@@ -220,39 +225,44 @@ impl Ledgers {
         remembered.filter(ahead).or(watched)
     }
 
-    /// What exists, and the ledger's word for what is in namespaces that this process may not look into.
+    /// The owner's instances: what exists, and what the ledger says of those in namespaces that this process may not look into.
     async fn facts(&self, owner: &str, status: Option<&WhatsAppOwnerStatus>) -> Result<Vec<InstanceFacts>, CallError> {
-        let resource = ApiResource::erase::<WhatsAppInstance>(&());
         let NamespaceScope::Only(looked_after) = &self.scope else {
+            let resource = ApiResource::erase::<WhatsAppInstance>(&());
             return self.list(owner, Api::all_with(self.client.clone(), &resource)).await;
         };
         let entries = status.map(|status| status.instances.as_slice()).unwrap_or_default();
-        let elsewhere: BTreeSet<&String> =
-            entries.iter().map(|entry| &entry.namespace).filter(|namespace| !self.scope.includes(namespace)).collect();
-        let elsewhere =
-            elsewhere.into_iter().map(async |namespace| (namespace, standing_in_ledger(&self.client, namespace).await));
-        let mut unseen = join_all(elsewhere).await;
-        let mut facts = Vec::new();
-        for namespace in looked_after {
+        let elsewhere = entries.iter().map(|entry| &entry.namespace).filter(|name| !self.scope.includes(name));
+        let elsewhere: BTreeSet<&String> = elsewhere.collect();
+        let namespaces = looked_after.iter().chain(elsewhere);
+        let facts: Vec<_> = namespaces.map(|namespace| self.facts_within(owner, namespace, entries)).collect();
+        stream::iter(facts).buffered(NAMESPACES_AT_ONCE).try_concat().await
+    }
+
+    async fn facts_within(
+        &self,
+        owner: &str,
+        namespace: &str,
+        entries: &[LedgerEntry],
+    ) -> Result<Vec<InstanceFacts>, CallError> {
+        let refusal = if self.scope.includes(namespace) {
+            let resource = ApiResource::erase::<WhatsAppInstance>(&());
             match self.list(owner, Api::namespaced_with(self.client.clone(), namespace, &resource)).await {
-                Ok(found) => facts.extend(found),
-                Err(error) if error.is(Status::is_forbidden) => match standing_in_ledger(&self.client, namespace).await
-                {
-                    Some(standing) if standing.explains_a_refusal() => unseen.push((namespace, Some(standing))),
-                    _ => return Err(error),
-                },
-                Err(error) => return Err(error),
+                Err(error) if error.is(Status::is_forbidden) => Some(error),
+                answer => return answer,
             }
+        } else {
+            None
+        };
+        let standing = standing_in_ledger(&self.client, namespace, CALL_TIMEOUT).await;
+        match (trust::unread(&self.scope, entries, namespace, standing), refusal) {
+            (None, Some(refusal)) => Err(refusal),
+            (facts, _) => Ok(facts.unwrap_or_default()),
         }
-        for (namespace, standing) in unseen {
-            let its = entries.iter().filter(|entry| entry.namespace == *namespace);
-            facts.extend(its.filter_map(|entry| InstanceFacts::on_trust(entry, standing)));
-        }
-        Ok(facts)
     }
 
     async fn list(&self, owner: &str, api: Api<DynamicObject>) -> Result<Vec<InstanceFacts>, CallError> {
-        let params = ListParams::default().fields(&format!("spec.owner={}", escape(owner)));
+        let params = ListParams::default().fields(&format!("spec.owner={}", escape_selector(owner)));
         let list = patient("list the owner's instances", || api.list(&params)).await?;
         Ok(list.items.into_iter().map(InstanceFacts::of_any).collect())
     }
@@ -294,11 +304,6 @@ enum Answer {
     Refused(Denial),
     /// There is no ledger any more.
     Gone,
-}
-
-/// Field selectors give `\`, `,` and `=` a meaning.
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
 }
 
 /// Makes a call, again when the API server asks for patience. A write made twice meets its own version the second time.

@@ -88,7 +88,7 @@ impl Admission {
         let left = REVIEW_TIMEOUT.saturating_sub(arrived.elapsed());
         match timeout(left, self.ask(user_info, dry_run, &change, arrived)).await {
             Ok(decision) => decision.noting("dry-run", dry_run.to_string()),
-            Err(_) => Decision::refuse("timeout", busy()),
+            Err(_) => Decision::refuse("timeout", too_slow()),
         }
     }
 
@@ -163,6 +163,16 @@ fn busy() -> Denial {
     Denial::new("LedgerUnavailable", 503, "the owner's ledger is too busy; try again in a moment")
 }
 
+/// The review as a whole took too long, which need not be the fault of others who want the same ledger.
+fn too_slow() -> Denial {
+    let message = format!(
+        "the rules could not be checked within {} s: the API server answers the operator slowly, or many requests for this owner came \
+         at once; try again in a moment",
+        REVIEW_TIMEOUT.as_secs()
+    );
+    Denial::new("LedgerUnavailable", 503, message)
+}
+
 fn unavailable() -> Denial {
     Denial::new(
         "LedgerUnavailable",
@@ -229,6 +239,7 @@ async fn read(admission: &Admission, body: Body) -> Result<Request, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::testing;
 
     fn said(code: u16, reason: &str, message: &str) -> String {
         let status = serde_json::json!({"code": code, "reason": reason, "message": message});
@@ -254,5 +265,20 @@ mod tests {
         }
         let slow = CallError::Slow { doing: "write the owner's ledger", limit: REVIEW_TIMEOUT };
         assert!(unasked(&LedgerError::Call(slow)).message.contains("try again"));
+    }
+
+    #[tokio::test]
+    async fn a_review_that_takes_too_long_does_not_blame_the_ledger_alone() {
+        let hangs = Router::new().fallback(async || std::future::pending::<()>().await);
+        let client = Client::new(hangs, "ns");
+        let ledgers = Ledgers::new(client.clone(), NamespaceScope::All, None, 10);
+        let admission = Admission::new(client, ledgers, None, AdmissionMetrics::default());
+        let create = testing::create("alice", "a", serde_json::json!({"name": "A", "owner": "alice"}));
+        // It came in so long ago that there is no time left.
+        let arrived = Instant::now().checked_sub(REVIEW_TIMEOUT).unwrap();
+        let decision = admission.validate(parse(create.to_string().as_bytes()).unwrap(), arrived).await;
+        let denial = decision.denial.unwrap();
+        assert_eq!((denial.reason, denial.code), ("LedgerUnavailable", 503));
+        assert!(denial.message.contains("API server") && denial.message.contains("try again"), "{denial}");
     }
 }

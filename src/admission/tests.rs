@@ -43,6 +43,9 @@ struct Objects {
     namespaces: Vec<&'static str>,
     /// SubjectAccessReviews are not answered.
     access_hangs: bool,
+    /// Namespaces whose instances are being listed now, and the most that ever were.
+    listing: usize,
+    most_listed: usize,
 }
 
 fn failure(code: u16, reason: &str) -> Response {
@@ -159,6 +162,13 @@ async fn list_in_namespace(
     if !api.lock().namespaces.contains(&&*namespace) {
         return failure(403, "Forbidden");
     }
+    {
+        let mut objects = api.lock();
+        objects.listing += 1;
+        objects.most_listed = objects.most_listed.max(objects.listing);
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    api.lock().listing -= 1;
     list_instances(State(api), query).await
 }
 
@@ -322,6 +332,19 @@ async fn a_namespace_that_is_gone_refuses_nobody_and_gives_its_slots_back() {
     assert_eq!(take(&ledgers(), "more", "More").await.unwrap_err().reason, "LimitExceeded");
     api.lock().namespaces.pop();
     take(&ledgers(), "more", "More").await.unwrap();
+}
+
+#[tokio::test]
+async fn many_namespaces_are_listed_side_by_side_but_not_all_at_once() {
+    let api = Api::default();
+    let namespaces: Vec<&'static str> = (0..30).map(|n| &*format!("ns{n}").leak()).collect();
+    api.lock().namespaces.clone_from(&namespaces);
+    let scope = NamespaceScope::Only(namespaces.into_iter().map(str::to_owned).collect());
+    // Without a ledger, everything that exists is looked at.
+    take(&Ledgers::new(api.client(), scope, None, 10), "new", "New").await.unwrap();
+    let objects = api.lock();
+    assert_eq!(objects.calls.iter().filter(|call| *call == "LIST").count(), 30);
+    assert!((2..=10).contains(&objects.most_listed), "{}", objects.most_listed);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
-use super::kubernetes::{CALL_TIMEOUT, CallError, call};
+use super::kubernetes::{CallError, call};
 
 /// How it stands with a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Standing {
 /// Asks how it stands with the namespace `name`, for which the right to list namespaces is enough.
 ///
 /// # Errors
-/// When the API server does not say in time.
+/// When the API server does not answer within `limit`, or refuses.
 pub async fn standing(client: &Client, name: &str, limit: Duration) -> Result<Standing, CallError> {
     let params = ListParams::default().fields(&format!("metadata.name={name}"));
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -40,10 +40,10 @@ pub async fn standing(client: &Client, name: &str, limit: Duration) -> Result<St
     Ok(of(name, &found.items))
 }
 
-/// How it stands with a namespace that an owner's ledger names; nothing when that is not known, and then nobody loses anything
-/// by it.
-pub async fn standing_in_ledger(client: &Client, namespace: &str) -> Option<Standing> {
-    let standing = standing(client, namespace, CALL_TIMEOUT).await;
+/// How it stands with a namespace that an owner's ledger names. `None` when the API server did not say within `limit`; callers
+/// then keep what the ledger says.
+pub async fn standing_in_ledger(client: &Client, namespace: &str, limit: Duration) -> Option<Standing> {
+    let standing = standing(client, namespace, limit).await;
     standing.inspect_err(|error| tracing::warn!(namespace, %error, "look after a namespace of a ledger")).ok()
 }
 

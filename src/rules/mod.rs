@@ -20,6 +20,7 @@ pub mod progress;
 mod properties;
 mod settle;
 pub mod text;
+pub mod trust;
 
 pub use denial::Denial;
 pub use facts::InstanceFacts;

@@ -24,11 +24,11 @@ use crate::{
         backoff::{doubled, spread},
         kubernetes::{CALL_TIMEOUT, CallError, call, replace_status, version},
         lock,
-        namespaces::{Standing, standing_in_ledger},
+        namespaces::standing_in_ledger,
         watch::{Cache, Key},
         work_queue,
     },
-    rules::{self, InstanceFacts, Settled, doubts, owner::object_name},
+    rules::{self, InstanceFacts, Settled, doubts, owner::object_name, trust},
 };
 
 /// Owners settled at once.
@@ -210,21 +210,16 @@ impl OwnerSettler {
             match call("read an instance", CALL_TIMEOUT, api.get_opt(&key.name)).await {
                 Ok(Some(object)) if object.data["spec"]["owner"] == owner => facts.push(InstanceFacts::of_any(object)),
                 Ok(_) => {}
-                // Of another operator's namespace, which this one may not look into, or of one that is gone or going: the
-                // ledger's word stands while the namespace does.
                 Err(error) if error.is(Status::is_forbidden) && self.owners.scope != NamespaceScope::All => {
                     let standing = match standings.get(&key.namespace) {
                         Some(standing) => *standing,
-                        None => standing_in_ledger(&self.client, &key.namespace).await,
+                        None => standing_in_ledger(&self.client, &key.namespace, CALL_TIMEOUT).await,
                     };
                     standings.insert(key.namespace.clone(), standing);
-                    if self.owners.scope.includes(&key.namespace) && !standing.is_some_and(Standing::explains_a_refusal)
-                    {
-                        return Err(SettlementError::Instance(error));
-                    }
                     let entries = status.into_iter().flat_map(|status| &status.instances);
-                    let its = |entry: &&LedgerEntry| (&entry.namespace, &entry.name) == (&key.namespace, &key.name);
-                    facts.extend(entries.filter(its).filter_map(|entry| InstanceFacts::on_trust(entry, standing)));
+                    let its = entries.filter(|entry| entry.name == key.name);
+                    let trusted = trust::unread(&self.owners.scope, its, &key.namespace, standing);
+                    facts.extend(trusted.ok_or(SettlementError::Instance(error))?);
                 }
                 Err(error) => return Err(SettlementError::Instance(error)),
             }
