@@ -246,12 +246,14 @@ where
 {
     let plural = K::plural(&()).into_owned();
     let page = ListParams::default().limit(1);
-    match tokio::time::timeout(CALL_TIMEOUT, api.list_metadata(&page)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) if is_missing(&status) => Err(ClusterError::NotInstalled { plural }),
-        Ok(Err(kube::Error::Api(status))) => Err(ClusterError::Refused { plural, cause: status.message.clone() }),
-        Ok(Err(error)) => Err(ClusterError::Unreachable { url: url.into(), cause: chain(&error) }),
-        Err(_) => Err(ClusterError::Unreachable { url: url.into(), cause: "timed out".into() }),
+    match call("list one object", CALL_TIMEOUT, api.list_metadata(&page)).await {
+        Ok(_) => Ok(()),
+        Err(CallError::Slow { .. }) => Err(ClusterError::Unreachable { url: url.into(), cause: "timed out".into() }),
+        Err(CallError::Api { source, .. }) => Err(match *source {
+            kube::Error::Api(status) if is_missing(&status) => ClusterError::NotInstalled { plural },
+            kube::Error::Api(status) => ClusterError::Refused { plural, cause: status.message.clone() },
+            error => ClusterError::Unreachable { url: url.into(), cause: chain(&error) },
+        }),
     }
 }
 

@@ -14,7 +14,8 @@ use std::{
 
 use jiff::Timestamp;
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
+    core::Status,
     runtime::events::{Event, EventType},
 };
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -25,11 +26,10 @@ use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppBridgeStatus, labels},
     drivers::{self, Endpoint},
     platform::{
-        kubernetes::{CALL_TIMEOUT, describe, replace_status},
+        kubernetes::{CALL_TIMEOUT, call, replace_status},
         watch::Cache,
     },
 };
-use kube::Resource;
 
 /// Notes that come in a burst (a shard listing a thousand sessions) become one look.
 const GATHER: Duration = Duration::from_millis(250);
@@ -125,22 +125,17 @@ impl Bridges {
         }
         let api: Api<WhatsAppBridge> = Api::all(self.client.clone());
         let write = replace_status(&api, bridge, &new, labels::FIELD_MANAGER);
-        match tokio::time::timeout(CALL_TIMEOUT, write).await {
-            Ok(Ok(_)) => {
+        match call("write the bridge's status", CALL_TIMEOUT, write).await {
+            Ok(_) => {
                 self.warn_of_unclaimed(bridge, &old, &new);
                 Reported::Written
             }
-            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Reported::Nothing,
-            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Reported::Behind,
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    bridge = bridge.name_any(),
-                    error = describe(&error),
-                    "could not write the bridge's status"
-                );
+            Err(error) if error.is(Status::is_not_found) => Reported::Nothing,
+            Err(error) if error.is(Status::is_conflict) => Reported::Behind,
+            Err(error) => {
+                tracing::warn!(bridge = bridge.name_any(), %error, "could not write the bridge's status");
                 Reported::Failed
             }
-            Err(_) => Reported::Failed,
         }
     }
 
