@@ -4,7 +4,7 @@
 //! It is also the index from a session's id back to its object, and counts what is bound to each shard.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -77,9 +77,33 @@ struct Entries {
     by_uid: HashMap<String, Entry>,
     /// How many are bound to each shard. Thousands of instances share the few names here.
     bound: HashMap<Arc<BridgeBinding>, usize>,
-    /// The uids of objects that this version cannot read, and so knows nothing else of.
-    unfit: HashMap<Key, String>,
+    unfit: Unfit,
     synced: bool,
+}
+
+/// The uids of objects that this version cannot read, and so knows nothing else of.
+#[derive(Debug, Default)]
+struct Unfit {
+    by_key: HashMap<Key, String>,
+    uids: HashSet<String>,
+}
+
+impl Unfit {
+    fn insert(&mut self, key: &Key, uid: String) {
+        self.remove(key);
+        self.uids.insert(uid.clone());
+        self.by_key.insert(Key::clone(key), uid);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(uid) = self.by_key.remove(key) {
+            self.uids.remove(&uid);
+        }
+    }
+
+    fn has(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
 }
 
 /// The table. Kept by the watch and, ahead of it, by our own writes.
@@ -130,7 +154,7 @@ impl Instances {
     /// Notes an instance that cannot be read: its session is not nobody's.
     pub fn note_unfit(&self, key: &Key, uid: Option<String>) {
         if let Some(uid) = uid {
-            lock(&self.entries).unfit.insert(Key::clone(key), uid);
+            lock(&self.entries).unfit.insert(key, uid);
         }
     }
 
@@ -281,7 +305,7 @@ impl Instances {
         for id in sessions {
             let uid = drivers::instance_uid(id);
             match entries.by_uid.get(uid).map(|entry| entry.binding.as_deref()) {
-                None if entries.unfit.values().any(|unfit| unfit == uid) => {}
+                None if entries.unfit.has(uid) => {}
                 None => strays.unclaimed += 1,
                 Some(bound) if bound != Some(shard) => strays.elsewhere += 1,
                 Some(_) => {}
@@ -413,6 +437,9 @@ mod tests {
         let unread = fixtures::named("team", "unread");
         instances.note_unfit(&unread, Some("nobodys".into()));
         assert_eq!(instances.strays(sessions.iter(), &binding()), Some(Strays::default()), "it only cannot be read");
+        // An object of the same name, made after that one was deleted.
+        instances.note_unfit(&unread, Some("another".into()));
+        assert_eq!(instances.strays(sessions.iter(), &binding()), Some(Strays { unclaimed: 1, elsewhere: 0 }));
         instances.forget_unfit(&unread);
         let renamed = BridgeBinding { name: "renamed".into(), ..binding() };
         assert_eq!(instances.strays(sessions.iter(), &renamed), Some(Strays { unclaimed: 1, elsewhere: 1 }));
