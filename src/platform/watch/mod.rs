@@ -3,12 +3,16 @@
 
 mod cache;
 mod changes;
+mod fit;
 mod guarded;
 mod health;
+mod merge;
 mod recent;
+mod source;
 
 pub use cache::Cache;
-pub use changes::{changes, changes_in, watch_error};
+pub use changes::{changes, changes_in};
+pub use fit::watch_error;
 pub use guarded::{Guarded, Salvage, Unfit};
 pub use health::{Blind, Health};
 
