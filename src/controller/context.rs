@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Client, core::PartialObjectMeta};
 
-use super::{bridges::link::Links, events::Events, instances::Instances, metrics::ReconcileMetrics, owners::Owners};
+use super::{bridges::links::Links, events::Events, instances::Instances, metrics::ReconcileMetrics, owners::Owners};
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance},
     platform::watch::Cache,

@@ -29,10 +29,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    bridges::{
-        Bridges,
-        link::{Links, Listeners},
-    },
+    bridges::{Bridges, link::Listeners, links::Links},
     context::Context,
     events::Events,
     instances::Instances,

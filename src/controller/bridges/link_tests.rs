@@ -17,7 +17,7 @@ use tokio::sync::{
     mpsc::{self, UnboundedReceiver},
 };
 
-use super::link::{Links, Listeners};
+use super::{link::Listeners, links::Links};
 use crate::{
     api::{SecretKeyRef, conditions::reason},
     bridge_api::{

@@ -3,6 +3,7 @@
 pub mod link;
 #[cfg(test)]
 mod link_tests;
+pub mod links;
 pub mod sessions;
 mod status;
 
@@ -20,7 +21,10 @@ use kube::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use self::link::{Link, Links, Listeners, ShardSummary};
+use self::{
+    link::{Link, Listeners, ShardSummary},
+    links::Links,
+};
 use super::events::Events;
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppBridgeStatus, labels},

@@ -1,0 +1,67 @@
+//! What ended a connection, in words for the bridge's status.
+
+use super::Link;
+use crate::{
+    api::{BridgeBinding, SecretKeyRef, conditions::reason},
+    bridge_api::BridgeError,
+    controller::decide::facts::{BridgeFault, LinkState},
+    drivers::CredentialsError,
+    platform::{kubernetes::CallError, lock},
+};
+
+/// What ended one connection.
+pub(super) enum Broken {
+    /// The Secret is the problem.
+    Credentials(CredentialsError),
+    /// The API server is the problem: nothing is known of the bridge.
+    Kubernetes(CallError),
+    /// The bridge is the problem.
+    Bridge(BridgeError),
+    /// Nothing is: list again, or use a new token.
+    Restart,
+}
+
+impl From<BridgeError> for Broken {
+    fn from(error: BridgeError) -> Self {
+        Self::Bridge(error)
+    }
+}
+
+impl Link {
+    /// How a connection fails may differ from one attempt to the next, refused or not answered: that is one fault, and not
+    /// worth telling a thousand instances every time.
+    pub(super) fn steady(&self, fault: BridgeFault, brief: bool) -> LinkState {
+        match &lock(&self.shared).state {
+            LinkState::Down(told) if brief && told.reason == fault.reason => LinkState::Down(told.clone()),
+            _ => LinkState::Down(fault),
+        }
+    }
+
+    pub(super) fn fault(&self, broken: &Broken) -> Option<BridgeFault> {
+        match broken {
+            Broken::Restart | Broken::Kubernetes(_) => None,
+            Broken::Credentials(error) => Some(BridgeFault::new(reason::CREDENTIALS_NOT_FOUND, error.to_string())),
+            Broken::Bridge(error) => {
+                let SecretKeyRef { namespace, name, key } = &self.endpoint.credentials;
+                let todo = match error {
+                    BridgeError::Unauthorized => {
+                        format!("make Secret {namespace}/{name}, key {key}, hold the token the bridge was started with")
+                    }
+                    BridgeError::Malformed { .. } | BridgeError::Unreadable | BridgeError::NotFound => {
+                        "check that the address is a whatsapp-bridge of this operator's version".to_owned()
+                    }
+                    BridgeError::CaBundle | BridgeError::Address => "correct the WhatsAppBridge".to_owned(),
+                    _ => "check that the bridge runs and that the operator may reach it; it is tried again".to_owned(),
+                };
+                let BridgeBinding { name, shard } = &self.shard;
+                // What is no address may hold a password, and everybody reads this.
+                let at = match error {
+                    BridgeError::Address => String::new(),
+                    _ => format!(" at {}", self.endpoint.address()),
+                };
+                let text = format!("Shard {shard} of WhatsAppBridge {name}{at}: {error}; {todo}.");
+                Some(BridgeFault::new(error.reason(), text))
+            }
+        }
+    }
+}
