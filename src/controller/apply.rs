@@ -80,7 +80,7 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
     let outcome = match link(instance, context) {
         None => Err(BridgeError::Unreachable { cause: "there is no link to the shard".into() }),
         Some(link) => {
-            let _place = link.place().ok_or(ReconcileError::Busy)?;
+            let _place = link.try_call().ok_or(ReconcileError::Busy)?;
             let had = link.had(drivers::session_id(&uid));
             let outcome = link.delete(drivers::session_id(&uid), unlink).await;
             // Gone is also what a bridge answers that never had it. An answer that got lost makes it no less so that it had it.
@@ -98,7 +98,7 @@ async fn put_session(instance: &WhatsAppInstance, spec: &SessionSpec, context: &
     let uid = instance.uid().unwrap_or_default();
     // Without a link the shard has just been taken away; the next look says so.
     let Some(link) = link(instance, context) else { return Ok(()) };
-    let _place = link.place().ok_or(ReconcileError::Busy)?;
+    let _place = link.try_call().ok_or(ReconcileError::Busy)?;
     let outcome = link.put(drivers::session_id(&uid), spec).await;
     context.instances.called(&uid, BridgeCall::Put, outcome.as_ref().err().cloned());
     outcome.map_err(|source| ReconcileError::Bridge { doing: "put the session", source })

@@ -14,13 +14,17 @@ use crate::{
 
 impl Link {
     /// The credentials, or why there are none. An API server that is away is no reason to let go of a bridge, nor to call its
-    /// credentials missing: the token before serves, or the link is not known to be anything yet.
+    /// credentials missing: those that were read last serve until it is back.
     pub(super) async fn credentials(&self, kubernetes: &Client) -> Result<Credentials, Broken> {
         let reference = &self.endpoint.credentials;
-        let wrong = |why| Broken::Credentials(self.wrong(why));
+        let wrong = |why| Broken::Credentials(CredentialsError::new(reference, why));
         let secrets: Api<Secret> = Api::namespaced(kubernetes.clone(), &reference.namespace);
         match call("read the bridge's token", CALL_TIMEOUT, secrets.get_opt(&reference.name)).await {
-            Ok(Some(secret)) => drivers::credentials(&secret, reference).map_err(Broken::Credentials),
+            Ok(Some(secret)) => {
+                let credentials = drivers::credentials(&secret, reference).map_err(Broken::Credentials)?;
+                lock(&self.shared).credentials = Some(credentials.clone());
+                Ok(credentials)
+            }
             Ok(None) => Err(wrong("there is no such Secret; create it")),
             Err(error) if error.is(Status::is_forbidden) => {
                 Err(wrong("the operator may not read it; grant it get on this Secret"))
@@ -30,10 +34,6 @@ impl Link {
                 last.ok_or(Broken::Kubernetes(error))
             }
         }
-    }
-
-    pub(super) fn wrong(&self, why: &'static str) -> CredentialsError {
-        CredentialsError::new(&self.endpoint.credentials, why)
     }
 }
 

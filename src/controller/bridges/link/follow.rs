@@ -9,83 +9,54 @@ use std::{
 use futures::StreamExt;
 use kube::Client;
 
-use super::{Link, credentials::is_about_the_secret, fault::Broken};
+use super::{
+    Link,
+    course::{Course, Ended, Next, Tell},
+    fault::{Broken, down, fault, unread_credentials},
+};
 use crate::{
     bridge_api::BridgeError,
     controller::decide::facts::LinkState,
     drivers::{ResumePoint, Update, Updates},
-    platform::lock,
+    platform::{
+        backoff::{spread, spread_by},
+        lock,
+    },
 };
 
-/// The first pause after a failure; it doubles up to [`LAST_PAUSE`], jittered.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause: how late a shard that is back may be noticed.
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// A connection that lasted this long held.
-const STEADY: Duration = Duration::from_secs(2);
-/// A bridge that was started anew resets its followers once, and a new token makes a new connection: no reason to wait.
-const FREE_RESTARTS: u32 = 2;
-/// A shard that was up may be gone this long (a restart) before its instances are told.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// For so long the API server fails to read a bridge's Secret before instances are told.
-const UNREAD: Duration = Duration::from_secs(30);
 /// A rotated token, and another authority, is picked up at least this often; a refused one at once.
 const TOKEN_CHECK: Duration = Duration::from_mins(10);
 
 impl Link {
+    /// Follows the shard for ever, one connection after the other.
     pub(super) async fn run(&self, kubernetes: Client) {
-        let mut since = None;
-        let mut pause = FIRST_PAUSE;
-        let mut down_since: Option<Instant> = None;
-        let mut unread_since: Option<Instant> = None;
-        let mut hasty = 0_u32;
+        let (mut since, mut course) = (None, Course::new());
         loop {
             let started = Instant::now();
             let broken = self.follow(&kubernetes, &mut since).await;
-            let was_up = lock(&self.shared).state == LinkState::Up;
-            if was_up {
-                down_since = None;
-            }
-            // Two processes behind one address, each of which knows nothing of the other's resume points, break every connection
-            // at once: only one that held makes the next one cheap.
-            if started.elapsed() >= STEADY {
-                (pause, hasty) = (FIRST_PAUSE, 0);
-            }
             if let Broken::Kubernetes(error) = &broken {
                 tracing::warn!(bridge = self.shard.name, %error, "the token of the bridge cannot be read; trying again");
-                // One that is there and fails over this very Secret may do so for long (a key of its encryption is gone, say), and
-                // new instances of other bridges wait for this shard.
-                if !is_about_the_secret(error) {
-                    unread_since = None;
-                } else if unread_since.get_or_insert_with(Instant::now).elapsed() >= UNREAD
-                    && let Some(fault) = self.fault(&Broken::Credentials(
-                        self.wrong("the API server fails to read it or does not answer; its log says why"),
-                    ))
-                {
-                    self.set_state(&self.steady(fault, true));
-                }
-                tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-                pause = (pause * 2).min(LAST_PAUSE);
-                continue;
             }
-            let Some(fault) = self.fault(&broken) else {
-                hasty = hasty.saturating_add(1);
-                if hasty > FREE_RESTARTS {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LAST_PAUSE);
-                }
-                continue;
-            };
-            let first = *down_since.get_or_insert_with(Instant::now);
-            let brief = matches!(&broken, Broken::Bridge(error) if error.may_be_brief());
-            if !brief {
+            let was_up = lock(&self.shared).state == LinkState::Up;
+            let ended = Ended { was_up, lasted: started.elapsed(), can_resume: since.is_some() };
+            let Next { tell, pause, list_anew } = course.broke(&broken, ended, Instant::now());
+            if list_anew {
                 since = None;
             }
-            let patient = brief && since.is_some() && first.elapsed() < PATIENCE;
-            self.set_state(&if patient { LinkState::Unknown } else { self.steady(fault, brief) });
-            tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(if patient { PATIENCE / 3 } else { LAST_PAUSE });
+            if let Some(state) = tell.and_then(|tell| self.state_after(tell, &broken)) {
+                self.set_state(&state);
+            }
+            tokio::time::sleep(spread(pause)).await;
         }
+    }
+
+    fn state_after(&self, tell: Tell, broken: &Broken) -> Option<LinkState> {
+        let (fault, brief) = match tell {
+            Tell::Unknown => return Some(LinkState::Unknown),
+            Tell::Down { brief } => (fault(&self.shard, &self.endpoint, broken)?, brief),
+            Tell::CredentialsUnread => (unread_credentials(&self.endpoint), true),
+        };
+        Some(down(&lock(&self.shared).state, fault, brief))
     }
 
     /// Connects and follows until something breaks.
@@ -110,11 +81,10 @@ impl Link {
             let mut shared = lock(&self.shared);
             shared.heard = heard;
             shared.driver = Some(Arc::clone(&driver));
-            shared.credentials = Some(credentials.clone());
             shared.info = Some(info);
         }
         self.set_state(&LinkState::Up);
-        let mut token_check = tokio::time::interval(TOKEN_CHECK.mul_f64(0.9 + fastrand::f64() / 5.0));
+        let mut token_check = tokio::time::interval(spread_by(TOKEN_CHECK, 0.1));
         token_check.reset();
         loop {
             tokio::select! {

@@ -1,5 +1,6 @@
-//! The link to one shard: follow its sessions, pass calls on, say what became of it.
+//! The link to one shard: it follows the shard's sessions, passes calls on, and knows whether the shard can be reached.
 
+mod course;
 mod credentials;
 mod fault;
 mod follow;
@@ -43,7 +44,7 @@ pub struct Listeners {
 struct Shared {
     state: LinkState,
     driver: Option<Arc<dyn Driver>>,
-    /// What it calls with.
+    /// As they were read last.
     credentials: Option<Credentials>,
     sessions: Sessions,
     /// The present connection has told of sessions. One that goes on where the last one broke off may find another volume, and says
@@ -132,9 +133,9 @@ impl Link {
         }
     }
 
-    /// A place for a call to the shard; none while as many as may be are under way. Whoever gets none comes back later
-    /// instead of waiting here.
-    pub fn place(&self) -> Option<SemaphorePermit<'_>> {
+    /// The permission for one call to the shard, held until the call ends; none while [`CALLS`] are under way. The caller then tries
+    /// again later instead of waiting here.
+    pub fn try_call(&self) -> Option<SemaphorePermit<'_>> {
         self.calls.try_acquire().ok()
     }
 
@@ -146,7 +147,7 @@ impl Link {
         let driver = self.driver()?;
         // Where the answer will stand in the order of updates.
         let revision = lock(&self.shared).sessions.revision();
-        let session = self.judged(driver.put(id, wanted).await)?;
+        let session = self.note_unauthorized(driver.put(id, wanted).await)?;
         if lock(&self.shared).sessions.insert_answer(session, revision, Timestamp::now()) {
             self.listeners.bridges.notify_one();
         }
@@ -158,7 +159,7 @@ impl Link {
     /// # Errors
     /// See [`BridgeError`].
     pub async fn delete(&self, id: &str, unlink: bool) -> Result<Deletion, BridgeError> {
-        let deletion = self.judged(self.driver()?.delete(id, unlink).await)?;
+        let deletion = self.note_unauthorized(self.driver()?.delete(id, unlink).await)?;
         if deletion == Deletion::Gone && lock(&self.shared).sessions.remove(id) {
             self.listeners.bridges.notify_one();
         }
@@ -171,15 +172,15 @@ impl Link {
     }
 
     /// When a call was refused for its token, the Secret may hold a new one.
-    fn judged<T>(&self, answer: Result<T, BridgeError>) -> Result<T, BridgeError> {
+    fn note_unauthorized<T>(&self, answer: Result<T, BridgeError>) -> Result<T, BridgeError> {
         if matches!(answer, Err(BridgeError::Unauthorized)) {
-            self.doubt_token();
+            self.recheck_token();
         }
         answer
     }
 
     /// Has the token read again.
-    pub(super) fn doubt_token(&self) {
+    pub(super) fn recheck_token(&self) {
         self.again.notify_one();
     }
 
