@@ -29,7 +29,7 @@ use crate::{
     },
     rules::{
         self, Denial, InstanceFacts,
-        ledger::{Claim, reserve},
+        ledger::{SlotRequest, reserve},
         owner::object_name,
         settle, trust,
     },
@@ -95,14 +95,14 @@ impl Ledgers {
         Some(Arc::unwrap_or_clone(object))
     }
 
-    /// Takes what `claim` wants of the owner's ledger, for a review that came in at `arrived`. A dry run only asks.
+    /// Reserves what `request` wants of the owner's ledger, for a review that came in at `arrived`. A dry run only asks.
     ///
     /// # Errors
     /// Outer: the ledger could not be asked. Inner: the refusal.
-    pub async fn claim(
+    pub async fn reserve(
         &self,
         owner: &str,
-        claim: &Claim,
+        request: &SlotRequest,
         dry_run: bool,
         arrived: Instant,
     ) -> Result<Result<(), Denial>, LedgerError> {
@@ -127,7 +127,7 @@ impl Ledgers {
             if object.spec.owner != owner {
                 return Err(LedgerError::Foreign(object_name(owner)));
             }
-            let granted = match self.answer(owner, claim, object, &mut remembered, arrived).await? {
+            let granted = match self.answer(owner, request, object, &mut remembered, arrived).await? {
                 Answer::Granted(granted) => granted,
                 Answer::Refused(denial) => return Ok(Err(denial)),
                 Answer::Gone => continue,
@@ -155,19 +155,19 @@ impl Ledgers {
         }
     }
 
-    /// The answer to a claim. A yes is given by the copy of the ledger at hand, since the write that follows fails if it
+    /// The answer to a request. A yes is given by the copy of the ledger at hand, since the write that follows fails if it
     /// is out of date; a no only after a look at what exists.
     async fn answer(
         &self,
         owner: &str,
-        claim: &Claim,
+        request: &SlotRequest,
         mut object: WhatsAppOwner,
         remembered: &mut Remembered,
         arrived: Instant,
     ) -> Result<Answer, LedgerError> {
         let checked = Instant::now();
         if object.status.is_some() {
-            match self.with_claim(object.clone(), claim) {
+            match self.with_request(object.clone(), request) {
                 Ok(granted) => return Ok(Answer::Granted(granted)),
                 Err(denial) if remembered.checked.is_some_and(|checked| checked >= arrived) => {
                     remembered.owner = Some(object);
@@ -185,7 +185,7 @@ impl Ledgers {
         // Listed after the ledger was read, so that the list is at least as new.
         let facts = self.facts(owner, object.status.as_ref()).await?;
         object.status = Some(settle(object.status.as_ref(), &facts, self.limit(&object), Timestamp::now()).status);
-        match self.with_claim(object.clone(), claim) {
+        match self.with_request(object.clone(), request) {
             Ok(granted) => Ok(Answer::Granted(granted)),
             Err(denial) => {
                 // Kept for the next reviews, unsaved: what they write is checked by its version.
@@ -195,10 +195,10 @@ impl Ledgers {
         }
     }
 
-    fn with_claim(&self, mut object: WhatsAppOwner, claim: &Claim) -> Result<WhatsAppOwner, Denial> {
+    fn with_request(&self, mut object: WhatsAppOwner, request: &SlotRequest) -> Result<WhatsAppOwner, Denial> {
         let limit = self.limit(&object);
         let mut status = object.status.take().unwrap_or_default();
-        status.instances = reserve(&object.spec.owner, &status.instances, claim, limit, Timestamp::now())?;
+        status.instances = reserve(&object.spec.owner, &status.instances, request, limit, Timestamp::now())?;
         status.used = i64::try_from(rules::ledger::used(&status.instances)).unwrap_or(i64::MAX);
         status.max = i64::from(limit);
         object.status = Some(status);
@@ -296,7 +296,7 @@ impl Ledgers {
     }
 }
 
-/// What a ledger says to a claim.
+/// What a ledger answers to a request.
 enum Answer {
     /// Yes: the object as it is to be written.
     Granted(WhatsAppOwner),

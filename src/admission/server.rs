@@ -27,7 +27,7 @@ use crate::{
     api::conditions::reason,
     model::NamespaceScope,
     platform::kubernetes::CallError,
-    rules::{Denial, assign::not_assignable, ledger::ClaimKind, primary::takeover_warning},
+    rules::{Denial, assign::not_assignable, ledger::SlotRequestKind, primary::takeover_warning},
 };
 
 /// A review holds an instance twice at most, each a few kilobytes and up to 256 KiB of annotations.
@@ -105,8 +105,8 @@ impl Admission {
             }
         }
         let mut decision = Decision::default().noting("decided-by", "none");
-        if let Some(claim) = &change.claim {
-            decision = match self.ledgers.claim(&change.owner, claim, dry_run, arrived).await {
+        if let Some(wanted) = &change.slot_request {
+            decision = match self.ledgers.reserve(&change.owner, wanted, dry_run, arrived).await {
                 Ok(Ok(())) => decision.noting("decided-by", "ledger"),
                 Ok(Err(denial)) => return Decision::refuse("ledger", denial),
                 Err(error) => {
@@ -120,7 +120,7 @@ impl Admission {
         {
             let current = owner.status.as_ref().and_then(|status| status.primary.as_ref());
             let visible = change.is_owner || current.is_some_and(|current| current.namespace == change.key.namespace);
-            let at_once = change.claim.as_ref().is_none_or(|claim| claim.kind == ClaimKind::Name);
+            let at_once = change.slot_request.as_ref().is_none_or(|wanted| wanted.kind == SlotRequestKind::Name);
             decision.warnings.extend(takeover_warning(&change.key, current, visible, at_once));
         }
         decision

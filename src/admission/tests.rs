@@ -24,7 +24,7 @@ use crate::{
     model::NamespaceScope,
     rules::{
         Denial, InstanceFacts,
-        ledger::{Claim, ClaimKind},
+        ledger::{SlotRequest, SlotRequestKind},
         settle,
     },
 };
@@ -192,12 +192,12 @@ async fn review_access(State(api): State<Api>, Json(mut review): Json<Value>) ->
     Json(review).into_response()
 }
 
-fn claim(name: &str, display: &str) -> Claim {
-    Claim::new(InstanceRef { namespace: "shop".into(), name: name.into() }, display, ClaimKind::Slot)
+fn request(name: &str, display: &str) -> SlotRequest {
+    SlotRequest::new(InstanceRef { namespace: "shop".into(), name: name.into() }, display, SlotRequestKind::Slot)
 }
 
 async fn take(ledgers: &Ledgers, name: &str, display: &str) -> Result<(), Denial> {
-    ledgers.claim("alice", &claim(name, display), false, Instant::now()).await.unwrap()
+    ledgers.reserve("alice", &request(name, display), false, Instant::now()).await.unwrap()
 }
 
 fn refusals(answers: &[Result<(), Denial>]) -> Vec<&'static str> {
@@ -273,7 +273,7 @@ async fn a_dry_run_is_answered_alike_and_reserves_nothing() {
     let ledgers = api.ledgers();
     let dry = |name: &'static str| {
         let ledgers = &ledgers;
-        async move { ledgers.claim("alice", &claim(name, name), true, Instant::now()).await.unwrap() }
+        async move { ledgers.reserve("alice", &request(name, name), true, Instant::now()).await.unwrap() }
     };
     assert_eq!(dry("a").await, Ok(()));
     assert_eq!(api.lock().writes(), 0, "not even the owner's object");

@@ -12,7 +12,7 @@ use crate::{
     api::{InstanceRef, conditions},
     rules::{
         self, ComparableName, Denial,
-        ledger::{Claim, ClaimKind},
+        ledger::{SlotRequest, SlotRequestKind},
         owner::check_object_name,
         primary::{check_wish, wishes_anew},
         text::check_name,
@@ -27,7 +27,7 @@ pub struct RequestedChange {
     /// Whose ledger it is about.
     pub owner: String,
     /// What it takes of the ledger: a slot, or only another name.
-    pub claim: Option<Claim>,
+    pub slot_request: Option<SlotRequest>,
     /// `spec.primary` turns true, or is wished anew.
     pub wishes: bool,
     /// The requester may be told of the owner's other instances.
@@ -36,8 +36,8 @@ pub struct RequestedChange {
 
 impl RequestedChange {
     /// What it takes of somebody else's ledger. That needs a permission: the answer alone would tell what is in it.
-    pub fn of_another(&self) -> Option<ClaimKind> {
-        self.claim.as_ref().filter(|_| !self.is_owner).map(|claim| claim.kind)
+    pub fn of_another(&self) -> Option<SlotRequestKind> {
+        self.slot_request.as_ref().filter(|_| !self.is_owner).map(|wanted| wanted.kind)
     }
 }
 
@@ -75,9 +75,9 @@ pub fn requested_change(request: &Request, now: Timestamp) -> Result<Option<Requ
         rules::text::check_owner(&owner).map_err(|denial| ("owner", denial))?;
     }
     let renamed = changed && before.is_none_or(|before| ComparableName::of(before) != ComparableName::of(display));
-    let claim = match (was_owned, renamed) {
-        (false, _) => Some(ClaimKind::Slot),
-        (true, true) => Some(ClaimKind::Name),
+    let kind = match (was_owned, renamed) {
+        (false, _) => Some(SlotRequestKind::Slot),
+        (true, true) => Some(SlotRequestKind::Name),
         (true, false) => None,
     };
     let wished = old.is_some_and(|old| wishes(old) && !wishes_anew(stamp(object), stamp(old), now));
@@ -86,7 +86,7 @@ pub fn requested_change(request: &Request, now: Timestamp) -> Result<Option<Requ
     }
     let is_owner = request.user_info.username.as_deref() == Some(&owner);
     Ok(Some(RequestedChange {
-        claim: claim.map(|kind| Claim::new(key.clone(), display, kind)),
+        slot_request: kind.map(|kind| SlotRequest::new(key.clone(), display, kind)),
         wishes: wishes(object) && !wished,
         key,
         owner,
@@ -167,7 +167,7 @@ mod tests {
     use super::{RequestedChange, check_owner, requested_change};
     use crate::{
         admission::{review::parse, testing},
-        rules::{ledger::ClaimKind, owner::object_name},
+        rules::{ledger::SlotRequestKind, owner::object_name},
     };
 
     fn now() -> Timestamp {
@@ -188,26 +188,29 @@ mod tests {
     }
 
     #[test]
-    fn a_create_claims_a_place_and_says_when_it_is_for_somebody_else() {
+    fn a_create_asks_for_a_slot_and_says_when_it_is_for_somebody_else() {
         let own = asked(&testing::create("alice", "a", spec("A", "alice", false))).unwrap();
-        assert_eq!((own.of_another(), own.claim.unwrap().kind), (None, ClaimKind::Slot));
+        assert_eq!((own.of_another(), own.slot_request.unwrap().kind), (None, SlotRequestKind::Slot));
         assert!(asked(&testing::create("gitops", "a", spec("A", "alice", false))).unwrap().of_another().is_some());
         assert_eq!(refused(&testing::create("alice", "a", json!({"name": "A"}))), ("owner", "OwnerMissing"));
     }
 
     #[test]
-    fn only_another_name_claims_it() {
+    fn only_another_name_asks_for_it() {
         let rename =
             |to| asked(&testing::update("bob", "a", spec("Sales", "alice", false), spec(to, "alice", false))).unwrap();
-        assert_eq!(rename(" SALES").claim, None);
-        assert_eq!(rename("Support").claim.unwrap().kind, ClaimKind::Name);
+        assert_eq!(rename(" SALES").slot_request, None);
+        assert_eq!(rename("Support").slot_request.unwrap().kind, SlotRequestKind::Name);
         assert!(rename("Support").of_another().is_some(), "its answer tells which names the owner has");
     }
 
     #[test]
     fn getting_an_owner_is_like_being_created() {
         let asked = asked(&testing::update("bob", "a", json!({"name": "A"}), spec("A", "alice", false))).unwrap();
-        assert_eq!((asked.of_another(), asked.claim.unwrap().kind), (Some(ClaimKind::Slot), ClaimKind::Slot));
+        assert_eq!(
+            (asked.of_another(), asked.slot_request.unwrap().kind),
+            (Some(SlotRequestKind::Slot), SlotRequestKind::Slot)
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub async fn apply(instance: Arc<WhatsAppInstance>, plan: Plan, context: &Contex
     let Plan { failure_is_over, add_finalizer, bind, status, notices, put, recheck: _ } = plan;
     let mut instance = instance;
     if failure_is_over {
-        context.instances.called(&instance.uid().unwrap_or_default(), BridgeCall::Put, None);
+        context.instances.call_ended(&instance.uid().unwrap_or_default(), BridgeCall::Put, None);
     }
     if add_finalizer {
         let mut finalizers = instance.finalizers().to_vec();
@@ -85,12 +85,12 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
             let outcome = link.delete(drivers::session_id(&uid), unlink).await;
             // Gone is also what a bridge answers that never had it. An answer that got lost makes it no less so that it had it.
             if had || matches!(outcome, Ok(Deletion::UnderWay)) {
-                context.instances.met(&uid);
+                context.instances.note_bridge_had_session(&uid);
             }
             outcome
         }
     };
-    context.instances.called(&uid, BridgeCall::Delete, outcome.as_ref().err().cloned());
+    context.instances.call_ended(&uid, BridgeCall::Delete, outcome.as_ref().err().cloned());
     outcome.map_err(|source| ReconcileError::Bridge { doing: "delete the session", source })
 }
 
@@ -100,7 +100,7 @@ async fn put_session(instance: &WhatsAppInstance, spec: &SessionSpec, context: &
     let Some(link) = link(instance, context) else { return Ok(()) };
     let _place = link.try_call().ok_or(ReconcileError::Busy)?;
     let outcome = link.put(drivers::session_id(&uid), spec).await;
-    context.instances.called(&uid, BridgeCall::Put, outcome.as_ref().err().cloned());
+    context.instances.call_ended(&uid, BridgeCall::Put, outcome.as_ref().err().cloned());
     outcome.map_err(|source| ReconcileError::Bridge { doing: "put the session", source })
 }
 

@@ -9,7 +9,7 @@ use super::{
     apply,
     context::Context,
     decide::{
-        self, Farewell, Step,
+        self, DeletionPlan, DeletionStep,
         notices::{self, Notice},
         status,
         times::until,
@@ -48,30 +48,31 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
     let facts = observe(&instance, context);
     let now = facts.now;
     let leaving = context.instances.leaving(&instance.uid().unwrap_or_default(), now);
-    let Farewell { status: show, step, recheck } = decide::farewell(&facts, leaving, context.deletion_deadline);
+    let DeletionPlan { status: show, step, recheck } =
+        decide::plan_deletion(&facts, leaving, context.deletion_deadline);
     let mut instance = Arc::clone(&instance);
     if let Some(show) = show {
         instance = apply::write_status(&instance, &show, context).await?;
     }
     // The pointer leaves an instance before the instance is gone.
-    let handing_over = context.owners.hands_over(&instance);
+    let handing_over = context.owners.is_handing_over_primary(&instance);
     let wait = recheck.map_or(ASK_AGAIN, |at| until(at, now).min(ASK_AGAIN));
     match step {
-        Step::Release | Step::Delete { .. } if handing_over => Ok(Some(HANDOVER)),
-        Step::Done => Ok(None),
-        Step::Release => finish(&instance, context).await,
-        Step::Wait => Ok(Some(wait)),
-        Step::Delete { unlink } => match apply::delete_session(&instance, unlink, context).await? {
+        DeletionStep::Release | DeletionStep::Delete { .. } if handing_over => Ok(Some(HANDOVER)),
+        DeletionStep::Done => Ok(None),
+        DeletionStep::Release => finish(&instance, context).await,
+        DeletionStep::Wait => Ok(Some(wait)),
+        DeletionStep::Delete { unlink } => match apply::delete_session(&instance, unlink, context).await? {
             Deletion::Gone => {
-                let met = context.instances.was_met(&instance.uid().unwrap_or_default());
-                if unlink && !met && status::is_linked(&instance) {
+                let had = context.instances.bridge_had_session(&instance.uid().unwrap_or_default());
+                if unlink && !had && status::is_linked(&instance) {
                     tell(&notices::nothing_to_unlink(), &instance, context).await;
                 }
                 finish(&instance, context).await
             }
             Deletion::UnderWay => Ok(Some(wait)),
         },
-        Step::GiveUp => {
+        DeletionStep::GiveUp => {
             // One last try, for the keys at least; whether it works no longer matters.
             let last_try = tokio::time::timeout(LAST_TRY, apply::delete_session(&instance, false, context)).await;
             // Many may give up at the same moment on a bridge that answers, and none of them is to leave its keys behind.

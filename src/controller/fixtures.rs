@@ -81,7 +81,7 @@ pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_>
     Facts {
         instance,
         binding: instance.status.as_ref().and_then(|status| status.bridge.clone()),
-        anothers: false,
+        of_another_operator: false,
         acceptance: Acceptance::Accepted,
         trouble: None,
         known_for: jiff::SignedDuration::ZERO,

@@ -343,7 +343,7 @@ mod tests {
         instances.note(&fixtures::key(&going), &going);
         // An empty bridge says gone as well.
         assert!(apply::delete_session(&going, true, &context).await.is_ok());
-        assert!(!instances.was_met(fixtures::UID));
+        assert!(!instances.bridge_had_session(fixtures::UID));
         let session = Box::new(fixtures::session(SessionPhase::Connected));
         driver.tell("one", Update::Session(session));
         let link = context.links.get(&fixtures::binding()).unwrap();
@@ -351,7 +351,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(apply::delete_session(&going, true, &context).await.is_ok());
-        assert!(instances.was_met(fixtures::UID));
+        assert!(instances.bridge_had_session(fixtures::UID));
     }
 
     #[tokio::test]

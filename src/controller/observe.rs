@@ -38,7 +38,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let (session_since, code_since) = session.as_ref().map_or((now, now), |seen| (seen.since, seen.code_since));
     Facts {
         instance,
-        anothers: is_anothers(instance, bound, context),
+        of_another_operator: is_of_another_operator(instance, bound, context),
         acceptance,
         trouble,
         known_for: context.instances.known_for(&uid),
@@ -69,13 +69,13 @@ fn binding(instance: &WhatsAppInstance, uid: &str, context: &Context) -> Option<
     shown.or_else(|| context.instances.binding(uid)).or_else(|| if begun() { held() } else { None })
 }
 
-fn is_anothers(instance: &WhatsAppInstance, bound: Option<&BridgeBinding>, context: &Context) -> bool {
+fn is_of_another_operator(instance: &WhatsAppInstance, bound: Option<&BridgeBinding>, context: &Context) -> bool {
     let Some(all) = &context.all_bridges else { return false };
     // Where the namespaces are ours alone, so are those who ask for no bridge.
     let default = || binding::default_of(all.all().iter().map(Arc::as_ref)).map(ResourceExt::name_any);
     let default = || if context.namespaces_are_ours { None } else { default() };
     let exists = |name: &str| all.named(name).is_some();
-    binding::is_anothers(instance, bound, exists, |name| context.bridges.named(name).is_some(), default)
+    binding::is_of_another_operator(instance, bound, exists, |name| context.bridges.named(name).is_some(), default)
 }
 
 fn look(bound: &BridgeBinding, instance: &WhatsAppInstance, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {

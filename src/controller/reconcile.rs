@@ -32,7 +32,7 @@ pub async fn turn(key: Key, context: Arc<Context>) -> Option<Duration> {
     async {
         match reconcile(Arc::clone(&instance), &context).await {
             Ok(again) => {
-                context.instances.is_fine(&instance.uid().unwrap_or_default());
+                context.instances.succeeded(&instance.uid().unwrap_or_default());
                 again
             }
             Err(error) => pause(&instance, &error, &context),

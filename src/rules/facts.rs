@@ -116,7 +116,7 @@ mod tests {
         api::{Waiting, WhatsAppOwnerStatus},
         rules::{
             doubts,
-            ledger::{Claim, ClaimKind, order, reserve},
+            ledger::{SlotRequest, SlotRequestKind, order, reserve},
             settle,
         },
     };
@@ -182,9 +182,9 @@ mod tests {
     fn a_reservation_for_what_exists_elsewhere_moves_nothing() {
         let (first, second) = (instance("here", "2026-01-01T00:00:01Z"), instance("there", "2026-01-01T00:00:02Z"));
         let status = settled(Some(&settled(None, &first)), &second);
-        for (name, kind) in [("Anew", ClaimKind::Name), ("there", ClaimKind::Slot)] {
-            let claim = Claim::new(second.key.clone(), name, kind);
-            let instances = reserve("alice", &status.instances, &claim, 10, now()).unwrap();
+        for (name, kind) in [("Anew", SlotRequestKind::Name), ("there", SlotRequestKind::Slot)] {
+            let request = SlotRequest::new(second.key.clone(), name, kind);
+            let instances = reserve("alice", &status.instances, &request, 10, now()).unwrap();
             let reserved = WhatsAppOwnerStatus { instances, ..status.clone() };
             let after = asked(&reserved, &first, 10);
             assert_eq!((&after.primary, after.used), (&status.primary, status.used), "{kind:?}");
@@ -192,8 +192,8 @@ mod tests {
         let mut waiting = status.clone();
         waiting.primary = Some(first.key.clone());
         waiting.instances[1].waiting = Some(Waiting::LimitExceeded);
-        let claim = Claim::new(second.key.clone(), "Anew", ClaimKind::Name);
-        waiting.instances = reserve("alice", &waiting.instances, &claim, 1, now()).unwrap();
+        let request = SlotRequest::new(second.key.clone(), "Anew", SlotRequestKind::Name);
+        waiting.instances = reserve("alice", &waiting.instances, &request, 1, now()).unwrap();
         assert_eq!(asked(&waiting, &first, 1).instances[1].waiting, Some(Waiting::LimitExceeded));
     }
 
@@ -224,9 +224,9 @@ mod tests {
         let mut status = settled(None, &own);
         status.primary = None;
         assert_eq!(doubts(Some(&status), std::slice::from_ref(&own), now()), []);
-        let claim = Claim::new(own.key.clone(), "Anew", ClaimKind::Name);
+        let request = SlotRequest::new(own.key.clone(), "Anew", SlotRequestKind::Name);
         let long_ago = now() - SignedDuration::from_hours(1);
-        status.instances = reserve("alice", &status.instances, &claim, 10, long_ago).unwrap();
+        status.instances = reserve("alice", &status.instances, &request, 10, long_ago).unwrap();
         assert_eq!(doubts(Some(&status), std::slice::from_ref(&own), now()), std::slice::from_ref(&own.key));
         // The cache has not seen it, but the change has landed: the name is theirs, and nobody else's.
         let live = InstanceFacts { name: ComparableName::of("Anew"), ..own };

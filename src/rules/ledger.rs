@@ -7,7 +7,7 @@ use crate::api::{InstanceRef, LedgerEntry, Waiting, conditions::reason};
 
 /// What a request wants of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct SlotRequest {
     /// The instance.
     pub key: InstanceRef,
     /// The name, as written.
@@ -15,21 +15,21 @@ pub struct Claim {
     /// The name, as compared.
     pub name: ComparableName,
     /// Whether a slot is wanted too, or the instance has one and only changes its name.
-    pub kind: ClaimKind,
+    pub kind: SlotRequestKind,
 }
 
-/// The two kinds of claim.
+/// The two kinds of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimKind {
+pub enum SlotRequestKind {
     /// A slot and a name: the instance is being created, or gets its owner.
     Slot,
     /// A name only: the instance is being renamed.
     Name,
 }
 
-impl Claim {
-    /// A claim of `key` for the name `display`.
-    pub fn new(key: InstanceRef, display: &str, kind: ClaimKind) -> Self {
+impl SlotRequest {
+    /// A request of `key` for the name `display`.
+    pub fn new(key: InstanceRef, display: &str, kind: SlotRequestKind) -> Self {
         Self { key, display: display.to_owned(), name: ComparableName::of(display), kind }
     }
 }
@@ -38,19 +38,19 @@ impl Claim {
 struct Question<'a> {
     owner: &'a str,
     entries: &'a [LedgerEntry],
-    claim: &'a Claim,
+    request: &'a SlotRequest,
     limit: u32,
 }
 
 /// A check answers with the refusal, when it has one.
 type Check = fn(&Question) -> Option<Denial>;
 
-/// What stands in the way of a claim, asked in this order.
+/// What refuses a request, checked in this order.
 const CHECKS: [Check; 5] = [name_is_blank, is_not_entered, name_is_taken, limit_is_reached, change_is_under_way];
 
-/// Takes what `claim` wants, if the rules allow it. `entries` come back with the reservation in them, ordered by key.
+/// Reserves what `request` wants, if the rules allow it. `entries` come back with the reservation in them, ordered by key.
 ///
-/// A claim made twice is made once: the slot is the same, its time starts anew. Nothing is ever released here, however
+/// A request made twice counts once: the slot is the same, its time starts again. Nothing is ever released here, however
 /// old: that takes knowing which instances exist. So settle a ledger that refuses, against a live list, and ask again.
 ///
 /// # Errors
@@ -58,30 +58,30 @@ const CHECKS: [Check; 5] = [name_is_blank, is_not_entered, name_is_taken, limit_
 pub fn reserve(
     owner: &str,
     entries: &[LedgerEntry],
-    claim: &Claim,
+    request: &SlotRequest,
     limit: u32,
     now: Timestamp,
 ) -> Result<Vec<LedgerEntry>, Denial> {
-    let question = Question { owner, entries, claim, limit };
+    let question = Question { owner, entries, request, limit };
     if let Some(denial) = CHECKS.iter().find_map(|check| check(&question)) {
         return Err(denial);
     }
     let mut entries = entries.to_vec();
-    match entries.iter_mut().find(|entry| order(entry, &claim.key).is_eq()) {
+    match entries.iter_mut().find(|entry| order(entry, &request.key).is_eq()) {
         Some(entry) => {
             // A change promised before stands until a settlement sees it or gives it up, whatever is asked for now.
             let promised = entry.renaming_to.take();
-            let asked = (entry.display_name != claim.name.as_str()).then(|| claim.name.as_str().to_owned());
+            let asked = (entry.display_name != request.name.as_str()).then(|| request.name.as_str().to_owned());
             entry.renaming_to = promised.or(asked);
             entry.reserved_at = Some(Time(now));
-            if claim.kind == ClaimKind::Slot {
+            if request.kind == SlotRequestKind::Slot {
                 entry.waiting = None;
             }
         }
         None => entries.push(LedgerEntry {
-            namespace: claim.key.namespace.clone(),
-            name: claim.key.name.clone(),
-            display_name: claim.name.as_str().to_owned(),
+            namespace: request.key.namespace.clone(),
+            name: request.key.name.clone(),
+            display_name: request.name.as_str().to_owned(),
             reserved_at: Some(Time(now)),
             ..LedgerEntry::default()
         }),
@@ -134,16 +134,16 @@ pub(super) fn name_taken(owner: &str, display: &str) -> Denial {
 
 impl Question<'_> {
     fn others(&self) -> impl Iterator<Item = &LedgerEntry> {
-        self.entries.iter().filter(|entry| order(entry, &self.claim.key).is_ne())
+        self.entries.iter().filter(|entry| order(entry, &self.request.key).is_ne())
     }
 
     fn own(&self) -> Option<&LedgerEntry> {
-        self.entries.iter().find(|entry| order(entry, &self.claim.key).is_eq())
+        self.entries.iter().find(|entry| order(entry, &self.request.key).is_eq())
     }
 }
 
 fn name_is_blank(question: &Question) -> Option<Denial> {
-    let blank = question.claim.name.is_blank();
+    let blank = question.request.name.is_blank();
     blank.then(|| {
         Denial::new("NameBlank", 422, "spec.name must not be blank; give the instance a name of 1 to 100 characters")
     })
@@ -152,24 +152,24 @@ fn name_is_blank(question: &Question) -> Option<Denial> {
 /// An instance that came in past admission is not entered until the next settlement, which lets the oldest in first. With a
 /// new name it must not get in before that.
 fn is_not_entered(question: &Question) -> Option<Denial> {
-    let missing = question.claim.kind == ClaimKind::Name && question.own().is_none();
-    missing.then(|| under_way(&question.claim.key))
+    let missing = question.request.kind == SlotRequestKind::Name && question.own().is_none();
+    missing.then(|| under_way(&question.request.key))
 }
 
 fn name_is_taken(question: &Question) -> Option<Denial> {
-    let name = question.claim.name.as_str();
+    let name = question.request.name.as_str();
     // Also a promise that has run out: only a settlement, which sees the instances, can say what came of it.
     let promised = |entry: &LedgerEntry| entry.renaming_to.as_deref() == Some(name);
     let taken = question.others().any(|entry| entry.display_name == name || promised(entry));
-    taken.then(|| name_taken(question.owner, &question.claim.display))
+    taken.then(|| name_taken(question.owner, &question.request.display))
 }
 
 /// Those who wait for a slot count too: a newcomer must not overtake them. Those who wait for a name want none yet.
 fn limit_is_reached(question: &Question) -> Option<Denial> {
     let counts = |entry: &&LedgerEntry| entry.waiting != Some(Waiting::NameTaken);
     let others = question.others().filter(counts).count();
-    let full =
-        question.claim.kind == ClaimKind::Slot && others >= usize::try_from(question.limit).unwrap_or(usize::MAX);
+    let full = question.request.kind == SlotRequestKind::Slot
+        && others >= usize::try_from(question.limit).unwrap_or(usize::MAX);
     let waiting = question.entries.iter().filter(|entry| entry.waiting == Some(Waiting::LimitExceeded)).count();
     full.then(|| limit_exceeded(question.owner, used(question.entries), waiting, question.limit))
 }
@@ -177,10 +177,10 @@ fn limit_is_reached(question: &Question) -> Option<Denial> {
 /// An entry keeps two names free, the one it has and the one it is getting; there is no third. Nor is there a way back while
 /// the change may still land: a settlement that sees it landed gives the old name up, whatever was promised since.
 fn change_is_under_way(question: &Question) -> Option<Denial> {
-    let name = question.claim.name.as_str();
+    let name = question.request.name.as_str();
     let entry = question.own()?;
     let under_way = entry.renaming_to.as_deref().is_some_and(|promised| promised != name);
-    under_way.then(|| self::under_way(&question.claim.key))
+    under_way.then(|| self::under_way(&question.request.key))
 }
 
 fn under_way(instance: &InstanceRef) -> Denial {
@@ -195,7 +195,7 @@ fn under_way(instance: &InstanceRef) -> Denial {
 mod tests {
     use k8s_openapi::jiff::Timestamp;
 
-    use super::{Claim, ClaimKind, reserve, used};
+    use super::{SlotRequest, SlotRequestKind, reserve, used};
     use crate::api::{InstanceRef, LedgerEntry, Waiting};
 
     fn now() -> Timestamp {
@@ -206,8 +206,8 @@ mod tests {
         InstanceRef { namespace: "shop".into(), name: name.into() }
     }
 
-    fn slot(name: &str, display: &str) -> Claim {
-        Claim::new(key(name), display, ClaimKind::Slot)
+    fn slot(name: &str, display: &str) -> SlotRequest {
+        SlotRequest::new(key(name), display, SlotRequestKind::Slot)
     }
 
     fn full(n: usize) -> Vec<LedgerEntry> {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_claim_again_takes_nothing_more() {
+    fn the_same_request_again_takes_nothing_more() {
         let ten = full(10);
         assert_eq!(reserve("alice", &ten, &slot("i3", "Instance 3"), 10, now()).unwrap(), ten);
     }
@@ -265,14 +265,14 @@ mod tests {
 
     #[test]
     fn what_came_in_past_admission_is_settled_before_it_is_renamed() {
-        let rename = Claim::new(key("slipped"), "Other", ClaimKind::Name);
+        let rename = SlotRequest::new(key("slipped"), "Other", SlotRequestKind::Name);
         assert_eq!(reserve("alice", &full(2), &rename, 10, now()).unwrap_err().reason, "ChangeUnderWay");
     }
 
     #[test]
     fn a_name_being_changed_keeps_both_free_until_settled() {
         let two = full(2);
-        let rename = |to: &str| Claim::new(key("i0"), to, ClaimKind::Name);
+        let rename = |to: &str| SlotRequest::new(key("i0"), to, SlotRequestKind::Name);
         let changing = reserve("alice", &two, &rename("Other"), 2, now()).unwrap();
         for kept in ["Other", "instance 0"] {
             assert_eq!(
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn renaming_needs_no_place() {
         let ten = full(10);
-        assert!(reserve("alice", &ten, &Claim::new(key("i0"), "Other", ClaimKind::Name), 3, now()).is_ok());
+        assert!(reserve("alice", &ten, &SlotRequest::new(key("i0"), "Other", SlotRequestKind::Name), 3, now()).is_ok());
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub mod trust;
 pub use denial::Denial;
 pub use facts::InstanceFacts;
 pub use name::ComparableName;
-pub use settle::{Decision, Settled, decision, doubts, settle};
+pub use settle::{Decision, Settlement, decision, doubts, settle};
 
 use std::time::Duration;
 

@@ -6,8 +6,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{
-    ComparableName, Decision, InstanceFacts, Settled, decision, doubts,
-    ledger::{Claim, ClaimKind, is_reserved, reserve},
+    ComparableName, Decision, InstanceFacts, Settlement, decision, doubts,
+    ledger::{SlotRequest, SlotRequestKind, is_reserved, reserve},
     settle,
 };
 use crate::api::{InstanceRef, WhatsAppOwnerStatus};
@@ -124,7 +124,7 @@ impl Cluster {
         self.objects.values().map(|(facts, _)| facts.clone()).collect()
     }
 
-    fn settled(&self) -> Settled {
+    fn settled(&self) -> Settlement {
         settle(self.status.as_ref(), &self.facts(), self.limit, self.now)
     }
 
@@ -182,15 +182,16 @@ impl Cluster {
         };
         match *event {
             Event::Admit(k, d) => {
-                // What admission does: settle a ledger that is not there or that refuses, then claim.
-                let kind = if self.objects.contains_key(&key(k)) { ClaimKind::Name } else { ClaimKind::Slot };
-                let claim = Claim::new(key(k), DISPLAYS[d], kind);
+                // What admission does: settle a ledger that is not there or that refuses, then reserve.
+                let kind =
+                    if self.objects.contains_key(&key(k)) { SlotRequestKind::Name } else { SlotRequestKind::Slot };
+                let request = SlotRequest::new(key(k), DISPLAYS[d], kind);
                 let held = self.status.as_ref().map(|status| status.instances.clone());
-                let claimed = held.and_then(|entries| reserve("alice", &entries, &claim, self.limit, now).ok());
+                let claimed = held.and_then(|entries| reserve("alice", &entries, &request, self.limit, now).ok());
                 let claimed = claimed.or_else(|| {
                     self.write(Some(self.settled().status));
                     let entries = &self.status.as_ref().unwrap().instances;
-                    reserve("alice", entries, &claim, self.limit, now).ok()
+                    reserve("alice", entries, &request, self.limit, now).ok()
                 });
                 if let Some(entries) = claimed {
                     let status = WhatsAppOwnerStatus { instances: entries, ..self.status.clone().unwrap() };
@@ -263,7 +264,7 @@ impl Cluster {
 
     /// What must be true of a settled status, whatever came before.
     fn check_settled(&self) -> Result<(), TestCaseError> {
-        let Settled { status, again_at } = self.settled();
+        let Settlement { status, again_at } = self.settled();
         let again = settle(Some(&status), &self.facts(), self.limit, self.now);
         prop_assert_eq!(&again.status, &status, "settling twice changes nothing");
         let changing =

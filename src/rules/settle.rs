@@ -25,7 +25,7 @@ pub enum Decision {
 
 /// What [`settle`] answers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settled {
+pub struct Settlement {
     /// The status to write, by replacing the one that was settled (same resourceVersion); equal to it when nothing is to do.
     pub status: WhatsAppOwnerStatus,
     /// When to settle again although nothing has happened: the next reservation runs out.
@@ -57,7 +57,7 @@ pub fn settle(
     instances: &[InstanceFacts],
     limit: u32,
     now: Timestamp,
-) -> Settled {
+) -> Settlement {
     let empty = WhatsAppOwnerStatus::default();
     let before = before.unwrap_or(&empty);
     let known: BTreeMap<InstanceRef, &LedgerEntry> = before.instances.iter().map(|entry| (key(entry), entry)).collect();
@@ -102,7 +102,7 @@ pub fn settle(
     let accepted: BTreeSet<InstanceRef> = entries.iter().filter(|entry| entry.waiting.is_none()).map(key).collect();
     let candidates = || instances.iter().filter(|instance| accepted.contains(&instance.key));
     let again_at = entries.iter().filter_map(|entry| entry.reserved_at.as_ref()).map(|at| at.0).min();
-    Settled {
+    Settlement {
         status: WhatsAppOwnerStatus {
             used: count(used(&entries)),
             max: i64::from(limit),

@@ -33,7 +33,7 @@ pub fn found(instance: &WhatsAppInstance, held: Vec<BridgeBinding>) -> Option<Br
 
 /// Whether an instance is for another operator: it is on a bridge, or asks for one, that exists and is not `ours`. One that
 /// asks for none is for whoever serves the `default`.
-pub fn is_anothers(
+pub fn is_of_another_operator(
     instance: &WhatsAppInstance,
     binding: Option<&BridgeBinding>,
     exists: impl Fn(&str) -> bool,

@@ -88,7 +88,7 @@ pub struct Facts<'a> {
     /// be written by others, and one that lost its binding must not begin a second session.
     pub binding: Option<BridgeBinding>,
     /// Whether it is for another operator, which serves the bridge that it is on or asks for.
-    pub anothers: bool,
+    pub of_another_operator: bool,
     /// Whether the rules let it run.
     pub acceptance: Acceptance,
     /// Why the owner's ledger could not be settled, while it is undecided for that.

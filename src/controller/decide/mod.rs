@@ -53,7 +53,7 @@ pub struct Plan {
 
 /// What to do about an instance that is being deleted.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum DeletionStep {
     /// Nothing: our finalizer is gone, or another operator sees it off.
     Done,
     /// Nothing was ever started: remove the finalizer.
@@ -71,11 +71,11 @@ pub enum Step {
 
 /// A deletion's plan.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Farewell {
+pub struct DeletionPlan {
     /// The status to write before; `None` when it stands already.
     pub status: Option<Box<WhatsAppInstanceStatus>>,
     /// What to do.
-    pub step: Step,
+    pub step: DeletionStep,
     /// When to look again without being told.
     pub recheck: Option<Timestamp>,
 }
@@ -91,7 +91,7 @@ fn may_go_on(facts: &Facts<'_>) -> bool {
 
 /// Decides what a living instance needs.
 pub fn decide(facts: &Facts<'_>) -> Plan {
-    if facts.anothers {
+    if facts.of_another_operator {
         return Plan::default();
     }
     match &facts.acceptance {
@@ -174,42 +174,47 @@ fn hold_back(facts: &Facts<'_>, denial: &Denial) -> Plan {
 }
 
 /// Decides how a deletion goes on that has lasted so long; after `patience` it gives up.
-pub fn farewell(facts: &Facts<'_>, leaving: Leaving, patience: SignedDuration) -> Farewell {
-    let only = |step| Farewell { status: None, step, recheck: None };
-    if facts.anothers {
-        return only(Step::Done);
+pub fn plan_deletion(facts: &Facts<'_>, leaving: Leaving, patience: SignedDuration) -> DeletionPlan {
+    let only = |step| DeletionPlan { status: None, step, recheck: None };
+    if facts.of_another_operator {
+        return only(DeletionStep::Done);
     }
     if !has_finalizer(facts.instance) {
         // One that nothing holds any more is as good as gone.
         let stays = !facts.instance.finalizers().is_empty() && facts.instance.status.is_some();
         let status = stays.then(|| Box::new(status::ended(facts)));
         let changed = status.filter(|status| facts.instance.status.as_ref() != Some(&**status));
-        return Farewell { status: changed, ..only(Step::Done) };
+        return DeletionPlan { status: changed, ..only(DeletionStep::Done) };
     }
     let left = patience.saturating_sub(leaving.lasted);
     let is_over = !left.is_positive();
     let recheck = Some(after(facts.now, left));
     if facts.binding().is_none() {
         let waits = facts.may_be_on_a_shard() && !is_over;
-        return if waits { Farewell { status: None, step: Step::Wait, recheck } } else { only(Step::Release) };
+        return if waits {
+            DeletionPlan { status: None, step: DeletionStep::Wait, recheck }
+        } else {
+            only(DeletionStep::Release)
+        };
     }
     if is_over {
-        return only(Step::GiveUp);
+        return only(DeletionStep::GiveUp);
     }
     let failure =
         facts.failure.as_ref().map(|error| BridgeFault::new(error.reason(), format!("The bridge failed: {error}.")));
     let (step, fault) = match &facts.link {
-        LinkState::Up => {
-            (Step::Delete { unlink: facts.instance.spec.deletion_policy == DeletionPolicy::Unlink }, failure.as_ref())
-        }
-        LinkState::Unknown => (Step::Wait, None),
-        LinkState::Down(fault) => (Step::Wait, Some(fault)),
+        LinkState::Up => (
+            DeletionStep::Delete { unlink: facts.instance.spec.deletion_policy == DeletionPolicy::Unlink },
+            failure.as_ref(),
+        ),
+        LinkState::Unknown => (DeletionStep::Wait, None),
+        LinkState::Down(fault) => (DeletionStep::Wait, Some(fault)),
     };
     let next = status::terminating(facts, leaving, patience, fault);
     // Whoever deletes goes by what the status says.
     let next = next.or_else(|| (!facts.binding_is_shown()).then(|| status::rebound(facts)));
     let changed = next.filter(|status| facts.instance.status.as_ref() != Some(status));
-    Farewell { status: changed.map(Box::new), step, recheck }
+    DeletionPlan { status: changed.map(Box::new), step, recheck }
 }
 
 /// What the bridge should be told about an instance. The refresh annotation's value names the pairing window; without one

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use proptest::prelude::*;
 
 use super::{
-    Farewell, Plan, Step, binding, decide,
+    DeletionPlan, DeletionStep, Plan, binding, decide,
     facts::{Acceptance, BridgeFault, Facts, Leaving, LinkState},
     notices, session_spec,
 };
@@ -62,8 +62,8 @@ fn a_bridge_that_answers_the_last_moment_there_is_panics_nothing() {
 }
 
 /// How a deletion goes on that was seen first at the moment most tests happen at.
-fn farewell(facts: &Facts<'_>, patience: SignedDuration) -> Farewell {
-    super::farewell(facts, Leaving { since: now(), lasted: facts.now.duration_since(now()) }, patience)
+fn plan_deletion(facts: &Facts<'_>, patience: SignedDuration) -> DeletionPlan {
+    super::plan_deletion(facts, Leaving { since: now(), lasted: facts.now.duration_since(now()) }, patience)
 }
 
 fn status(instance: &WhatsAppInstance) -> &WhatsAppInstanceStatus {
@@ -518,7 +518,7 @@ fn a_deletion_speaks_of_a_device_only_where_one_is_to_be_unlinked() {
     forgotten.spec.deletion_policy = DeletionPolicy::Forget;
     for (object, unlinks) in [(linked, true), (never, false), (forgotten, false)] {
         let slow = Facts { now: now() + SignedDuration::from_secs(6), ..facts(&object, None) };
-        let shown = farewell(&slow, SignedDuration::from_mins(10)).status.unwrap();
+        let shown = plan_deletion(&slow, SignedDuration::from_mins(10)).status.unwrap();
         assert_eq!(says(&shown, conditions::READY).contains("device"), unlinks, "{shown:?}");
         let told = notices::gave_up(super::status::is_to_unlink(&object)).note;
         assert_eq!(told.contains("device"), unlinks, "{told}");
@@ -740,14 +740,14 @@ fn deletion_waits_for_the_bridge_until_the_deadline_and_then_gives_up() {
     let object = reported(session(SessionPhase::Connected));
     let patience = SignedDuration::from_mins(10);
     let gone = Facts { link: down(), ..facts(&object, None) };
-    let plan = farewell(&gone, patience);
-    assert_eq!(plan.step, Step::Wait);
+    let plan = plan_deletion(&gone, patience);
+    assert_eq!(plan.step, DeletionStep::Wait);
     let shown = plan.status.unwrap();
     assert_eq!((shown.phase, plan.recheck), (Some(Phase::Terminating), Some(now() + patience)));
     let ready = shown.conditions.iter().find(|condition| condition.type_ == conditions::READY).unwrap();
     assert!(ready.message.contains("until 2027-01-15T08:10:00Z"), "{}", ready.message);
     let late = Facts { now: now() + patience, ..gone };
-    assert_eq!(farewell(&late, patience).step, Step::GiveUp);
+    assert_eq!(plan_deletion(&late, patience).step, DeletionStep::GiveUp);
     assert!(notices::gave_up(true).note.contains("may still be linked"));
 }
 
@@ -757,24 +757,24 @@ fn a_clock_that_is_set_neither_ends_the_patience_with_a_deletion_nor_prolongs_it
     let patience = SignedDuration::from_mins(10);
     let at = |clock, lasted| {
         let facts = Facts { now: now() + clock, link: down(), ..facts(&object, None) };
-        let plan = super::farewell(&facts, Leaving { since: now(), lasted }, patience);
+        let plan = super::plan_deletion(&facts, Leaving { since: now(), lasted }, patience);
         (plan.step, plan.recheck.map(|at| at.duration_since(facts.now)))
     };
     let minute = SignedDuration::from_mins(1);
-    assert_eq!(at(SignedDuration::from_hours(1), minute), (Step::Wait, Some(SignedDuration::from_mins(9))));
-    assert_eq!(at(SignedDuration::from_hours(-1), patience).0, Step::GiveUp);
+    assert_eq!(at(SignedDuration::from_hours(1), minute), (DeletionStep::Wait, Some(SignedDuration::from_mins(9))));
+    assert_eq!(at(SignedDuration::from_hours(-1), patience).0, DeletionStep::GiveUp);
 }
 
 #[test]
 fn a_quick_deletion_writes_no_status_and_says_what_the_policy_wants() {
     let mut object = reported(session(SessionPhase::Connected));
     let patience = SignedDuration::from_mins(10);
-    let plan = farewell(&facts(&object, None), patience);
-    assert_eq!((plan.step, plan.status), (Step::Delete { unlink: true }, None));
+    let plan = plan_deletion(&facts(&object, None), patience);
+    assert_eq!((plan.step, plan.status), (DeletionStep::Delete { unlink: true }, None));
     object.spec.deletion_policy = DeletionPolicy::Forget;
-    assert_eq!(farewell(&facts(&object, None), patience).step, Step::Delete { unlink: false });
+    assert_eq!(plan_deletion(&facts(&object, None), patience).step, DeletionStep::Delete { unlink: false });
     let slow = Facts { now: now() + SignedDuration::from_secs(6), ..facts(&object, None) };
-    assert_eq!(farewell(&slow, patience).status.unwrap().phase, Some(Phase::Terminating));
+    assert_eq!(plan_deletion(&slow, patience).status.unwrap().phase, Some(Phase::Terminating));
 }
 
 #[test]
@@ -782,8 +782,8 @@ fn what_others_hold_after_its_session_is_deleted_is_no_longer_ready() {
     let mut object = reported(session(SessionPhase::Connected));
     object.metadata.finalizers = Some(vec!["example.com/hold".into()]);
     let held = |object: &WhatsAppInstance| {
-        let plan = farewell(&Facts { primary: true, ..facts(object, None) }, SignedDuration::ZERO);
-        assert_eq!((plan.step, plan.recheck), (Step::Done, None));
+        let plan = plan_deletion(&Facts { primary: true, ..facts(object, None) }, SignedDuration::ZERO);
+        assert_eq!((plan.step, plan.recheck), (DeletionStep::Done, None));
         plan.status
     };
     let ended = held(&object).unwrap();
@@ -812,8 +812,11 @@ fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
     let full = vec![candidate(default_bridge("main", &["s0"]), &[("s0", 1000)])];
     let plan = decide(&Facts { candidates: full, ..known() });
     assert_eq!((plan.bind, plan.status.unwrap().bridge), (None, Some(fixtures::binding())));
-    let plan = farewell(&known(), SignedDuration::from_mins(10));
-    assert_eq!((plan.step, plan.status.unwrap().bridge), (Step::Delete { unlink: true }, Some(fixtures::binding())));
+    let plan = plan_deletion(&known(), SignedDuration::from_mins(10));
+    assert_eq!(
+        (plan.step, plan.status.unwrap().bridge),
+        (DeletionStep::Delete { unlink: true }, Some(fixtures::binding()))
+    );
     // Everything is gone from it, and no shard has been listed yet.
     object.status = None;
     let mut unlisted = candidate(default_bridge("main", &["s0"]), &[("s0", 0)]);
@@ -822,8 +825,11 @@ fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
     let waiting = Plan { recheck: Some(now() + SignedDuration::from_secs(10)), ..Plan::default() };
     assert_eq!(decide(&unknown), waiting);
     let patience = SignedDuration::from_mins(10);
-    assert_eq!(farewell(&unknown, patience).step, Step::Wait);
-    assert_eq!(farewell(&Facts { now: now() + patience, ..unknown.clone() }, patience).step, Step::Release);
+    assert_eq!(plan_deletion(&unknown, patience).step, DeletionStep::Wait);
+    assert_eq!(
+        plan_deletion(&Facts { now: now() + patience, ..unknown.clone() }, patience).step,
+        DeletionStep::Release
+    );
     // What nothing was begun for waits for nobody.
     let fresh = instance();
     assert!(decide(&Facts { instance: &fresh, ..unknown }).bind.is_some());
@@ -842,26 +848,32 @@ fn a_session_is_found_on_the_bridge_that_its_instance_asks_for() {
 #[test]
 fn an_instance_of_another_operators_bridge_is_left_alone() {
     let object = reported(session(SessionPhase::Connected));
-    let theirs = Facts { anothers: true, link: down(), ..facts(&object, None) };
+    let theirs = Facts { of_another_operator: true, link: down(), ..facts(&object, None) };
     assert_eq!(decide(&theirs), Plan::default());
-    let plan = farewell(&Facts { now: now() + SignedDuration::from_hours(1), ..theirs }, SignedDuration::ZERO);
-    assert_eq!((plan.step, plan.status), (Step::Done, None));
+    let plan = plan_deletion(&Facts { now: now() + SignedDuration::from_hours(1), ..theirs }, SignedDuration::ZERO);
+    assert_eq!((plan.step, plan.status), (DeletionStep::Done, None));
 
-    let is_anothers = |object: &WhatsAppInstance, bound: Option<&str>, default: Option<&str>| {
+    let is_of_another_operator = |object: &WhatsAppInstance, bound: Option<&str>, default: Option<&str>| {
         let bound = bound.map(|name| crate::api::BridgeBinding { name: name.into(), shard: "s0".into() });
         let exists = |name: &str| ["green", "blue"].contains(&name);
-        binding::is_anothers(object, bound.as_ref(), exists, |name| name == "blue", || default.map(Into::into))
+        binding::is_of_another_operator(
+            object,
+            bound.as_ref(),
+            exists,
+            |name| name == "blue",
+            || default.map(Into::into),
+        )
     };
     let mut object = instance();
     // Asks for none: whoever has the default bridge. Nobody's default is everybody's to tell.
     for (default, theirs) in [(None, false), (Some("blue"), false), (Some("green"), true)] {
-        assert_eq!(is_anothers(&object, None, default), theirs, "{default:?}");
+        assert_eq!(is_of_another_operator(&object, None, default), theirs, "{default:?}");
     }
     // What it is on beats the default, and a bridge that is gone is told by everybody.
     for (bound, theirs) in [("blue", false), ("green", true), ("gone", false)] {
-        assert_eq!(is_anothers(&object, Some(bound), Some("green")), theirs, "{bound}");
+        assert_eq!(is_of_another_operator(&object, Some(bound), Some("green")), theirs, "{bound}");
         object.spec.bridge_ref = Some(crate::api::BridgeRef { name: bound.into() });
-        assert_eq!(is_anothers(&object, None, Some("green")), theirs, "{bound} by name");
+        assert_eq!(is_of_another_operator(&object, None, Some("green")), theirs, "{bound} by name");
         object.spec.bridge_ref = None;
     }
 }
@@ -869,9 +881,9 @@ fn an_instance_of_another_operators_bridge_is_left_alone() {
 #[test]
 fn what_was_never_bound_or_is_not_ours_just_goes() {
     let mut object = instance();
-    assert_eq!(farewell(&facts(&object, None), SignedDuration::ZERO).step, Step::Done);
+    assert_eq!(plan_deletion(&facts(&object, None), SignedDuration::ZERO).step, DeletionStep::Done);
     object.finalizers_mut().push(labels::FINALIZER.into());
-    assert_eq!(farewell(&facts(&object, None), SignedDuration::ZERO).step, Step::Release);
+    assert_eq!(plan_deletion(&facts(&object, None), SignedDuration::ZERO).step, DeletionStep::Release);
 }
 
 fn any_phase() -> impl Strategy<Value = SessionPhase> {

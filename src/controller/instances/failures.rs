@@ -38,7 +38,7 @@ impl Instances {
     }
 
     /// Notes how a call to the bridge went. One that ends after the instance is gone concerns nobody.
-    pub fn called(&self, uid: &str, call: BridgeCall, failure: Option<BridgeError>) {
+    pub fn call_ended(&self, uid: &str, call: BridgeCall, failure: Option<BridgeError>) {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.by_uid.get_mut(uid) else { return };
         match failure {
@@ -60,7 +60,7 @@ impl Instances {
     }
 
     /// A reconcile went well.
-    pub fn is_fine(&self, uid: &str) {
+    pub fn succeeded(&self, uid: &str) {
         if let Some(entry) = lock(&self.entries).by_uid.get_mut(uid) {
             entry.change_failures(|failures| failures.in_row = InRow::default());
         }
@@ -89,18 +89,18 @@ mod tests {
     #[test]
     fn a_failed_call_is_told_from_one_of_the_other_kind_and_forgotten_with_the_instance() {
         let instances = knowing(&fixtures::instance());
-        instances.called(UID, BridgeCall::Put, Some(BridgeError::Unauthorized));
+        instances.call_ended(UID, BridgeCall::Put, Some(BridgeError::Unauthorized));
         assert_eq!(instances.failure(UID, BridgeCall::Put), Some(BridgeError::Unauthorized));
         assert_eq!(instances.failure(UID, BridgeCall::Delete), None);
         // What the watch shows of it changes nothing about that.
         instances.note(&key(&fixtures::instance()), &fixtures::instance());
         assert!(instances.failure(UID, BridgeCall::Put).is_some());
-        instances.called(UID, BridgeCall::Put, None);
+        instances.call_ended(UID, BridgeCall::Put, None);
         assert_eq!(instances.failure(UID, BridgeCall::Put), None);
 
         instances.forget(UID);
         // A call that ends after its instance leaves nothing behind for one to come.
-        instances.called(UID, BridgeCall::Delete, Some(BridgeError::Unauthorized));
+        instances.call_ended(UID, BridgeCall::Delete, Some(BridgeError::Unauthorized));
         instances.note(&key(&fixtures::instance()), &fixtures::instance());
         assert_eq!(instances.failure(UID, BridgeCall::Delete), None);
     }
@@ -109,7 +109,7 @@ mod tests {
     fn a_connection_that_broke_under_a_call_counts_from_the_third_time_on() {
         let instances = knowing(&fixtures::instance());
         for expected in [false, false, true] {
-            instances.called(UID, BridgeCall::Put, Some(BridgeError::TimedOut));
+            instances.call_ended(UID, BridgeCall::Put, Some(BridgeError::TimedOut));
             assert_eq!(instances.failure(UID, BridgeCall::Put).is_some(), expected);
         }
     }

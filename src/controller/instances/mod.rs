@@ -40,7 +40,7 @@ struct Entry {
     /// Since when this process has known that it is to go.
     leaving_since: Option<(Timestamp, Instant)>,
     /// Since then its bridge has shown that it had the session.
-    met: bool,
+    bridge_had_session: bool,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
     failures: Option<Box<Failures>>,
 }
@@ -179,15 +179,15 @@ impl Instances {
     }
 
     /// The bridge has shown that it had the session that it is to delete.
-    pub fn met(&self, uid: &str) {
+    pub fn note_bridge_had_session(&self, uid: &str) {
         if let Some(entry) = lock(&self.entries).by_uid.get_mut(uid) {
-            entry.met = true;
+            entry.bridge_had_session = true;
         }
     }
 
     /// Whether it ever did, since the instance is to go.
-    pub fn was_met(&self, uid: &str) -> bool {
-        lock(&self.entries).by_uid.get(uid).is_some_and(|entry| entry.met)
+    pub fn bridge_had_session(&self, uid: &str) -> bool {
+        lock(&self.entries).by_uid.get(uid).is_some_and(|entry| entry.bridge_had_session)
     }
 
     /// The watch has shown every instance once.

@@ -160,7 +160,9 @@ impl Owners {
         }
         match change {
             // Under any other name it is nobody's ledger.
-            Change::Present(key, object) if key.name == object_name(&object.spec.owner) => self.shown(before, &object),
+            Change::Present(key, object) if key.name == object_name(&object.spec.owner) => {
+                self.seen_by_watch(before, &object)
+            }
             Change::Gone(key) => {
                 if let Some(before) = before.filter(|before| key.name == object_name(&before.spec.owner)) {
                     self.gone(&before.spec.owner);
@@ -194,7 +196,7 @@ impl Owners {
     }
 
     /// Whether the pointer is still to move away from an instance that is being deleted.
-    pub fn hands_over(&self, instance: &WhatsAppInstance) -> bool {
+    pub fn is_handing_over_primary(&self, instance: &WhatsAppInstance) -> bool {
         let Some(owner) = instance.owner() else { return false };
         // The settlement under way says whether there is another one to point at; one that fails holds nothing up.
         let under_way = |state: &OwnerState| !state.is_settled() && state.failures < PATIENCE;
@@ -227,7 +229,7 @@ impl Owners {
     }
 
     /// The watch shows a version of an owner's object.
-    fn shown(&self, before: Option<&WhatsAppOwner>, object: &WhatsAppOwner) {
+    fn seen_by_watch(&self, before: Option<&WhatsAppOwner>, object: &WhatsAppOwner) {
         let same = before.is_some_and(|before| {
             before.uid() == object.uid() && before.spec == object.spec && before.status == object.status
         });
@@ -242,7 +244,7 @@ impl Owners {
     }
 
     /// Our own write, or a read that found another version than expected. Not a change of its own.
-    fn record(&self, owner: &str, object: WhatsAppOwner) {
+    fn learned(&self, owner: &str, object: WhatsAppOwner) {
         if let Some((before, after)) = self.objects.keep_newer(object) {
             self.counts.change(before.as_deref(), Some(&after));
         }
@@ -253,7 +255,7 @@ impl Owners {
     }
 
     /// A call of ours found that the object is gone.
-    fn found_gone(&self, object: &WhatsAppOwner) {
+    fn learned_gone(&self, object: &WhatsAppOwner) {
         if let Some(gone) = self.objects.drop_gone(object) {
             self.counts.change(Some(&gone), None);
         }

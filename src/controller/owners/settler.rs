@@ -28,7 +28,7 @@ use crate::{
         watch::{Cache, Key},
         work_queue,
     },
-    rules::{self, InstanceFacts, Settled, doubts, owner::object_name, trust},
+    rules::{self, InstanceFacts, Settlement, doubts, owner::object_name, trust},
 };
 
 /// Owners settled at once.
@@ -139,7 +139,7 @@ impl OwnerSettler {
             let now = Timestamp::now();
             let own = snapshot.object.as_ref().and_then(|object| object.spec.max_instances);
             let limit = rules::limit(own, self.owners.default_limit);
-            let Settled { status, again_at } = rules::settle(snapshot.status.as_ref(), &facts, limit, now);
+            let Settlement { status, again_at } = rules::settle(snapshot.status.as_ref(), &facts, limit, now);
             let again = again_at.map(|at| until(at, now));
             let written =
                 snapshot.object.as_ref().and_then(|object| object.status.as_ref().map(|status| (object, status)));
@@ -232,10 +232,10 @@ impl OwnerSettler {
         let object = WhatsAppOwner::new(&name, WhatsAppOwnerSpec { owner: owner.to_owned(), max_instances: None });
         let api = self.api();
         match call("create the owner's object", CALL_TIMEOUT, api.create(&PostParams::default(), &object)).await {
-            Ok(created) => self.owners.record(owner, created),
+            Ok(created) => self.owners.learned(owner, created),
             Err(error) if error.is(Status::is_already_exists) => {
                 match call("read the owner's object", CALL_TIMEOUT, api.get_opt(&name)).await? {
-                    Some(found) if found.spec.owner == owner => self.owners.record(owner, found),
+                    Some(found) if found.spec.owner == owner => self.owners.learned(owner, found),
                     Some(_) => return Err(SettlementError::Foreign),
                     None => {}
                 }
@@ -256,17 +256,17 @@ impl OwnerSettler {
         let write = replace_status(&api, object, &status, labels::FIELD_MANAGER);
         match call("write the ledger", CALL_TIMEOUT, write).await {
             Ok(written) => {
-                self.owners.record(owner, written);
+                self.owners.learned(owner, written);
                 Ok(true)
             }
             // Admission or somebody's kubectl was faster, or the object is gone: from the beginning, with what is there.
             Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
                 let found = call("read the owner's object", CALL_TIMEOUT, api.get_opt(&name)).await?;
                 if found.as_ref().is_none_or(|found| found.uid() != object.uid()) {
-                    self.owners.found_gone(object);
+                    self.owners.learned_gone(object);
                 }
                 if let Some(found) = found.filter(|found| found.spec.owner == owner) {
-                    self.owners.record(owner, found);
+                    self.owners.learned(owner, found);
                 }
                 Ok(false)
             }

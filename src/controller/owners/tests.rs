@@ -73,10 +73,10 @@ fn nobody_is_let_in_by_a_ledger_older_than_the_latest_change() {
 fn what_the_watch_has_not_shown_yet_is_not_undone_by_an_older_read() {
     let (owners, _woken) = owners();
     shown(&owners, ledger("9", &[("one", None)]));
-    owners.record("alice", ledger("10", &[("one", Some("NameTaken"))]));
+    owners.learned("alice", ledger("10", &[("one", Some("NameTaken"))]));
     settled(&owners);
     assert!(matches!(owners.acceptance(&instance("one", "1")).0, Acceptance::Waiting(_)));
-    owners.record("alice", ledger("8", &[("one", None)]));
+    owners.learned("alice", ledger("8", &[("one", None)]));
     settled(&owners);
     assert!(matches!(owners.acceptance(&instance("one", "1")).0, Acceptance::Waiting(_)));
     // Gone is gone only when it is the same object.
@@ -85,9 +85,9 @@ fn what_the_watch_has_not_shown_yet_is_not_undone_by_an_older_read() {
         object.metadata = ObjectMeta { uid: Some(uid.into()), ..object.metadata };
         object
     };
-    owners.found_gone(&of("another"));
+    owners.learned_gone(&of("another"));
     assert!(matches!(owners.acceptance(&instance("one", "1")).0, Acceptance::Waiting(_)));
-    owners.found_gone(&of("u1"));
+    owners.learned_gone(&of("u1"));
     settled(&owners);
     assert_eq!(owners.acceptance(&instance("one", "1")).0, Acceptance::Undecided);
     shown(&owners, ledger("11", &[("one", None)]));
@@ -183,15 +183,15 @@ async fn what_is_counted_over_all_owners_is_what_their_ledgers_say_whoever_wrote
     watched(ledger("1", &two[..1])).await;
     assert_eq!(owners.counts.told(), (1, 0));
     // Our own write comes back by the watch, and then somebody else's follows.
-    owners.record("alice", ledger("2", &two));
+    owners.learned("alice", ledger("2", &two));
     assert_eq!(owners.counts.told(), (1, 1));
     watched(ledger("2", &two)).await;
     assert_eq!(owners.counts.told(), (1, 1));
     watched(ledger("3", &[two[0], two[1], ("three", Some("LimitExceeded"))])).await;
     assert_eq!(owners.counts.told(), (1, 2));
     // An older one that comes late counts for nothing.
-    owners.record("alice", ledger("2", &two[..1]));
+    owners.learned("alice", ledger("2", &two[..1]));
     assert_eq!(owners.counts.told(), (1, 2));
-    owners.found_gone(&ledger("3", &[]));
+    owners.learned_gone(&ledger("3", &[]));
     assert_eq!(owners.counts.told(), (0, 0));
 }
