@@ -1,4 +1,4 @@
-//! Whether a requester may name somebody else as owner: RBAC is asked, nothing of ours.
+//! Whether a requester may name another person as owner: Kubernetes RBAC decides.
 
 use std::time::Duration;
 

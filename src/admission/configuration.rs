@@ -1,4 +1,4 @@
-//! The webhook configurations: when the API server asks, whom, and what happens when nobody answers.
+//! The webhook configurations: when the API server asks, which Service, and what happens when there is no answer.
 
 use k8s_openapi::{
     ByteString,
@@ -124,7 +124,7 @@ fn validation_matters() -> String {
     )
 }
 
-/// An owner without a limit of its own may be deleted whether somebody answers or not.
+/// An owner without a limit of its own may be deleted also while the webhook does not answer.
 fn limit_matters() -> String {
     format!("request.operation == 'CREATE' || {} || oldObject.?spec.?maxInstances.hasValue()", is_odd("oldObject"))
 }

@@ -135,7 +135,7 @@ impl Ledgers {
             if dry_run {
                 return Ok(Ok(()));
             }
-            // A slot taken for a review that nobody waits for any more would stay empty for a minute.
+            // The API server no longer waits for this review: a slot taken now would stay empty for a minute.
             if arrived.elapsed() > LATE {
                 return Err(LedgerError::Late);
             }

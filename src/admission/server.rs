@@ -127,7 +127,7 @@ impl Admission {
     }
 }
 
-/// Why the ledger could not be asked, in words for whoever wants something of it.
+/// Why the ledger could not be asked, for the requester.
 fn unasked(error: &LedgerError) -> Denial {
     match error {
         LedgerError::Foreign(name) => foreign(name),
@@ -137,8 +137,8 @@ fn unasked(error: &LedgerError) -> Denial {
     }
 }
 
-/// The API server answered the operator, and trying again changes nothing: what it said is told, for it may be a policy of the
-/// cluster that speaks.
+/// The API server answered the operator, and trying again changes nothing. What it said is passed on: it may be a policy of the
+/// cluster.
 fn refused(call: &CallError) -> Denial {
     let todo = if call.is(Status::is_forbidden) {
         "have an administrator check the ClusterRole of its webhook, and the cluster's policies for WhatsAppOwners"

@@ -35,7 +35,7 @@ pub struct RequestedChange {
 }
 
 impl RequestedChange {
-    /// What it takes of somebody else's ledger. That needs a permission: the answer alone would tell what is in it.
+    /// What it takes of another owner's ledger. That needs a permission: the answer alone would show what is in it.
     pub fn of_another(&self) -> Option<SlotRequestKind> {
         self.slot_request.as_ref().filter(|_| !self.is_owner).map(|wanted| wanted.kind)
     }
@@ -94,8 +94,8 @@ pub fn requested_change(request: &Request, now: Timestamp) -> Result<Option<Requ
     }))
 }
 
-/// The check of a `WhatsAppOwner`: it has the name that is looked for; and as long as there are instances, the limit that
-/// somebody has set is not lost with it. (Without such a limit it comes back as it was.)
+/// The check of a `WhatsAppOwner`: it has the name that is looked for; and as long as there are instances, a limit that
+/// was set is not lost with it. (Without such a limit it comes back as it was.)
 ///
 /// # Errors
 /// The refusal.

@@ -83,7 +83,8 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
             let _place = link.try_call().ok_or(ReconcileError::Busy)?;
             let had = link.had(drivers::session_id(&uid));
             let outcome = link.delete(drivers::session_id(&uid), unlink).await;
-            // Gone is also what a bridge answers that never had it. An answer that got lost makes it no less so that it had it.
+            // A bridge that never had the session answers "gone" as well, so that answer alone proves nothing. `had` is read before
+            // the call: it counts also when the answer is lost.
             if had || matches!(outcome, Ok(Deletion::UnderWay)) {
                 context.instances.note_bridge_had_session(&uid);
             }

@@ -23,7 +23,7 @@ use crate::{
     platform::kubernetes::CALL_TIMEOUT,
 };
 
-/// The bridge says when a deletion is through; asking again is for a word that got lost.
+/// The bridge reports a finished deletion by an event; this is how soon we ask, in case the event was lost.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long the last try of a deletion that is given up may take, and each of the two Events that tell of it.

@@ -1,6 +1,6 @@
 //! The controller's metrics, under controller-runtime's names.
 //!
-//! No label names an object or an owner: there may be thousands, and owners are people. What one owner uses stands in the
+//! No label names an object or an owner: there may be thousands, and owners are people. What one owner uses is in the
 //! status of their `WhatsAppOwner`; what can be counted over all of them may be counted here.
 
 use std::{fmt, time::Duration};
@@ -161,7 +161,7 @@ impl OwnerCounts {
     }
 
     fn register(&self, metrics: &Metrics) {
-        // A state nobody is in reads 0 and not nothing.
+        // A state without instances reads 0, instead of being absent.
         for state in ["Below", "AtLimit", "OverLimit"] {
             drop(self.owners.get_or_create(&OwnerStateLabel { state }));
         }
@@ -286,7 +286,7 @@ impl ReconcileMetrics {
         self.pairings.clone()
     }
 
-    /// The counts over all owners, for whoever hears of their objects.
+    /// The counts over all owners, to be kept by what watches their objects.
     pub fn owners(&self) -> OwnerCounts {
         self.owners.clone()
     }

@@ -81,7 +81,7 @@ fn is_of_another_operator(instance: &WhatsAppInstance, bound: Option<&BridgeBind
 fn look(bound: &BridgeBinding, instance: &WhatsAppInstance, uid: &str, context: &Context) -> (LinkState, Option<Seen>) {
     let BridgeBinding { name, shard } = bound;
     let Some(bridge) = context.bridges.named(name) else {
-        // Whoever is deleting it already is told nothing of that.
+        // Nothing of that is reported of an instance that is being deleted already.
         let todo = if instance.metadata.deletion_timestamp.is_some() { "" } else { ", or delete this instance" };
         let text = format!("WhatsAppBridge {name}, which this session is bound to, is gone; create it again{todo}.");
         return (LinkState::Down(BridgeFault::new(reason::BRIDGE_NOT_FOUND, text)), None);
@@ -98,7 +98,7 @@ fn look(bound: &BridgeBinding, instance: &WhatsAppInstance, uid: &str, context: 
 fn candidates(context: &Context) -> Vec<Candidate> {
     let load = |bridge: &WhatsAppBridge| {
         let each = drivers::endpoints(bridge).into_iter().map(|(binding, _)| ShardLoad {
-            // Some sessions may be nobody's here, and take their room on the bridge all the same.
+            // Some sessions may have no instance here, and still take capacity of the bridge.
             bound: context.instances.bound(&binding).max(context.links.get(&binding).map_or(0, |link| link.sessions())),
             link: context.links.get(&binding).map_or(LinkState::Unknown, |link| link.look("").0),
             name: binding.shard,

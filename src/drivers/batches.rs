@@ -145,7 +145,7 @@ impl Batches {
                 Err(error) => vec![Err(error); asked],
             };
         }
-        // This task is nobody's in particular: each message goes on under the trace that it came with.
+        // This task runs for several callers: each message goes on under the trace that it came with.
         let alone = |one: Submission| async move {
             let trace = one.traceparent.as_deref().and_then(Trace::parse);
             trace::within(trace, self.client.put_message(&one.session, &one.id, &one.message)).await
@@ -298,7 +298,7 @@ mod tests {
         );
         assert_eq!(bridge.noted()[2], ["a", "gone", "busy", "known"]);
         assert_eq!(lock(&batches.queue).under_way, 0);
-        // Whoever is alone again travels alone.
+        // A message that is alone again travels alone.
         bridge.may_answer.add_permits(1);
         assert!(send(&batches, "later").await.unwrap().is_ok());
         assert_eq!(bridge.noted()[3], ["later"]);

@@ -1,11 +1,11 @@
-//! Who may use slots and names among somebody else's instances.
+//! Who may use slots and names among another owner's instances.
 
 use super::{Denial, ledger::SlotRequestKind};
 
-/// The RBAC verb, on `whatsappinstances`, that allows to use slots and names among somebody else's instances.
+/// The RBAC verb, on `whatsappinstances`, that allows to use slots and names among another owner's instances.
 pub const ASSIGN_VERB: &str = "assign-owner";
 
-/// The refusal of a slot or a name among somebody else's instances. It says nothing about that other owner, not even
+/// The refusal of a slot or a name among another owner's instances. It says nothing about that other owner, not even
 /// whether there is one.
 pub fn not_assignable(kind: SlotRequestKind, namespace: &str) -> Denial {
     let verb = format!("which takes the verb {ASSIGN_VERB} on whatsappinstances in namespace {namespace:?}");

@@ -63,8 +63,8 @@ impl InstanceFacts {
         object.try_parse::<WhatsAppInstance>().map_or(unreadable, |instance| Self::from(&instance))
     }
 
-    /// Of an instance that may not be looked at, since another operator looks after its namespace: what that one has written
-    /// into the ledger. Nothing when the namespace does not exist: then nobody is left to write that the instance is gone.
+    /// Of an instance that may not be looked at, since another operator looks after its namespace: what that operator has written
+    /// into the ledger. `None` when the namespace does not exist: then there is no operator left to write that the instance is gone.
     pub fn on_trust(entry: &LedgerEntry, standing: Option<Standing>) -> Option<Self> {
         if standing == Some(Standing::Absent) {
             return None;

@@ -69,7 +69,7 @@ pub fn reserve(
     let mut entries = entries.to_vec();
     match entries.iter_mut().find(|entry| order(entry, &request.key).is_eq()) {
         Some(entry) => {
-            // A change promised before stands until a settlement sees it or gives it up, whatever is asked for now.
+            // A change promised before stays until a settlement sees it or gives it up, whatever is asked for now.
             let promised = entry.renaming_to.take();
             let asked = (entry.display_name != request.name.as_str()).then(|| request.name.as_str().to_owned());
             entry.renaming_to = promised.or(asked);
@@ -121,7 +121,7 @@ pub(super) fn limit_exceeded(owner: &str, used: usize, waiting: usize, limit: u3
     )
 }
 
-/// The refusal for want of the name. It does not say where the other instance is: that may be none of the asker's business.
+/// The refusal for want of the name. It does not say where the other instance is: the requester may not be allowed to know.
 pub(super) fn name_taken(owner: &str, display: &str) -> Denial {
     Denial::new(
         reason::NAME_TAKEN,

@@ -1,8 +1,8 @@
-//! Linking links: how somebody who has the phone, and no account of the cluster, gets to see the codes of one instance.
+//! Linking links: how a person who has the phone, and no account of the cluster, gets to see the codes of one instance.
 //!
-//! A link holds a secret; the instance holds its digest, in the annotation [`LINKING_LINK`]. So whoever may read instances
-//! learns no link, whoever may change one can make or revoke it (Kubernetes checks and audits that), and any replica of the
-//! gateway knows a good one. It works for one instance, until a device is linked, and ten minutes at most.
+//! A link holds a secret; the instance holds its digest, in the annotation [`LINKING_LINK`]. So a user who may read instances
+//! learns no link, a user who may change one can make or revoke it (Kubernetes checks and audits that), and any replica of the
+//! gateway recognises a good one. It works for one instance, until a device is linked, and ten minutes at most.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl LinkingLink {
     /// The one that an instance has, if it has one that can be read.
     pub fn of(instance: &WhatsAppInstance) -> Option<Self> {
         let link: Self = serde_json::from_str(instance.annotations().get(LINKING_LINK)?).ok()?;
-        // Whoever writes the annotation by hand gets no more than a link from the gateway.
+        // An annotation written by hand gives no more than a link from the gateway.
         let latest = link.created_at.checked_add(LONGEST).ok()?;
         Some(Self { expires_at: link.expires_at.min(latest), ..link })
     }

@@ -17,8 +17,8 @@ const LONGEST: usize = 400;
 /// - the way of writing a character does not count, by compatibility normalisation (NFKC): composed `é` = `e` + U+0301,
 ///   full-width `Ｓａｌｅｓ` = `Sales`, the ligature `ﬁ` = `fi`;
 /// - characters that show nothing (zero-width space, soft hyphen, variation selectors) do not count;
-/// - the four i of Turkish are one letter: `I` = `i` = `İ` = `ı`. Nobody knows which language a name is in, and to take
-///   two names for one costs a word, while to take one for two costs an owner a mix-up.
+/// - the four i of Turkish are one letter: `I` = `i` = `İ` = `ı`. The language of a name is not known. Two names
+///   wrongly taken for one cost the owner another choice of name; one name wrongly taken for two costs them a mix-up.
 ///
 /// The method is Unicode's compatibility caseless match (The Unicode Standard, section 3.13, D146) with the last two
 /// points on top.

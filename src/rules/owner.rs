@@ -10,7 +10,7 @@ use super::Denial;
 const LONGEST_NAME: usize = 253;
 /// Enough of the owner to recognise it by.
 const LONGEST_SLUG: usize = 63;
-/// Hex digits of SHA-256 in a made-up name; 64 bits, so that nobody finds two owners with one name.
+/// Hex digits of SHA-256 in a made-up name; 64 bits, so that two owners with one name cannot be found by trying.
 const HASH_DIGITS: usize = 16;
 
 /// The name of an owner's `WhatsAppOwner`.

@@ -45,7 +45,7 @@ pub fn lags_behind(instance: &WhatsAppInstance, status: &WhatsAppInstanceStatus)
     status.observed_generation.unwrap_or(0) < instance.metadata.generation.unwrap_or(0)
 }
 
-/// Whether what holds the instance back does not pass by waiting: somebody has to change something first.
+/// Whether what holds the instance back does not pass by waiting: a person has to change something first.
 pub fn needs_somebody(status: &WhatsAppInstanceStatus) -> bool {
     let ready = status.conditions.iter().find(|condition| condition.type_ == conditions::READY);
     ready.is_some_and(|ready| conditions::NEEDS_SOMEBODY.contains(&ready.reason.as_str()))

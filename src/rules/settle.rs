@@ -32,7 +32,7 @@ pub struct Settlement {
     pub again_at: Option<Timestamp>,
 }
 
-/// How firmly an instance stands; the firmer ones are seen to first.
+/// How far an instance has come; those that have come further get their slot and name first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EntryState {
     /// Accepted, and told so: it may be running. A lowered limit does not touch it.
@@ -89,7 +89,7 @@ pub fn settle(
     for (instance, entry) in granted {
         ledger.enter(instance, entry, false);
     }
-    // A promised name is kept from those who come now, not from those who have it.
+    // A name promised to a rename is closed to waiting instances, but an instance that already has it keeps it.
     ledger.keep_promises();
     for (instance, entry) in waiting {
         ledger.enter(instance, entry, false);
@@ -196,7 +196,7 @@ impl LedgerBuilder {
             renaming_to,
             waiting,
             connected: instance.connected,
-            // Nobody else is to wait for one that is on its way out.
+            // Other instances are not to wait for one that is on its way out.
             primary_since: instance.wish.filter(|_| !instance.terminating).map(|since| since.to_string()),
         });
     }
@@ -223,7 +223,7 @@ fn current(before: &WhatsAppOwnerStatus, instances: &[InstanceFacts]) -> Option<
     before.primary.as_ref().filter(stands).cloned().or_else(|| shows().map(|instance| instance.key.clone()))
 }
 
-/// Two sources say how firmly an instance stands, its own status and the ledger; either may be lost or be one write
+/// Two sources say whether an instance may be running, its own status and the ledger; either may be lost or be one write
 /// behind the other.
 fn entry_state(instance: &InstanceFacts, entry: Option<&LedgerEntry>) -> EntryState {
     match (entry.map(|entry| entry.waiting.is_none()), instance.accepted) {

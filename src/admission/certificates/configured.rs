@@ -1,4 +1,4 @@
-//! What the webhook configurations tell the API server of whom to trust.
+//! Which authorities the webhook configurations tell the API server to trust.
 
 use std::fmt::Debug;
 
@@ -21,7 +21,7 @@ const INJECTED_BY: [&str; 3] =
     ["cert-manager.io/inject-ca-from", "cert-manager.io/inject-ca-from-secret", "cert-manager.io/inject-apiserver-ca"];
 
 /// Whether each of our webhooks in the configurations of this name trusts the first authority of `bundle`, PEM. A
-/// configuration that is not there has nobody to tell.
+/// configuration that does not exist counts as trusting it.
 ///
 /// # Errors
 /// When the API server does not say.
@@ -58,7 +58,7 @@ pub fn ca_bundle(webhook: &Value) -> String {
     bundle.map(|bundle| String::from_utf8_lossy(&bundle.0).into_owned()).unwrap_or_default()
 }
 
-/// Whether cert-manager's injector fills in `caBundle`: then nobody else is to.
+/// Whether cert-manager's injector fills in `caBundle`: then the operator must not.
 pub fn is_injected(configuration: &Value) -> bool {
     let annotations = configuration["metadata"]["annotations"].as_object();
     let asked = |name| annotations.and_then(|them| them.get(name)).is_some_and(|value| value != "");

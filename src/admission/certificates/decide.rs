@@ -135,7 +135,7 @@ pub fn carry_out(
     now: Timestamp,
 ) -> Result<Certificates, MakeError> {
     let hosts = wanted_hosts(certificates, hosts);
-    // A leaf never outlives its authority; nobody could check it.
+    // A leaf never outlives its authority: no client could verify it.
     let signed = |authority: &Pair| {
         let left = Duration::try_from(authority.ends.duration_since(now)).unwrap_or_default();
         authority.sign(&hosts, lifetimes.leaf.min(left), now)
@@ -244,7 +244,7 @@ mod tests {
         let after = carry_out(Due::RenewLeaf, Some(&before), &new, &lifetimes, start()).unwrap();
         assert!(settled(&after), "{:?}", after.hosts);
         assert!(["old", "new"].iter().all(|host| trusts(&after.bundle(), &after.leaf.certificate, host, start())));
-        // Once nobody asks for the old one any more.
+        // Once the old one is not asked for any more.
         let renewed = carry_out(Due::RenewLeaf, Some(&after), &new, &lifetimes, start()).unwrap();
         assert_eq!(renewed.hosts, new);
     }
@@ -312,7 +312,7 @@ mod tests {
         let renewal = at + SignedDuration::from_hours(7 * 24 * 2 / 3);
         assert_eq!(due(Some(&renewed), &hosts(), &lifetimes, false, renewal), Due::RenewLeaf);
         assert!(trusts(&certificates.bundle(), &renewed.leaf.certificate, "127.0.0.1", at));
-        // It was there once, and somebody took it out again.
+        // It was there once, and has been taken out.
         let noted = carry_out(Due::NotePublished, Some(&renewed), &hosts(), &lifetimes, at).unwrap();
         assert!(matches!(due(Some(&noted), &hosts(), &lifetimes, false, later), Due::Nothing(_)));
         assert_eq!(due(Some(&noted), &hosts(), &lifetimes, true, later), Due::SwitchAuthority);

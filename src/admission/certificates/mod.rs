@@ -1,5 +1,5 @@
 //! The certificates of the webhooks, and of the bridge where the operator keeps them: an authority of our own kept in a
-//! Secret, or files that somebody else keeps.
+//! Secret, or files that are kept by other means.
 
 mod authority;
 mod configured;

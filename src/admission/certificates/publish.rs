@@ -1,8 +1,8 @@
 //! Tells the API server whom to trust, by the webhook configurations of one name.
 //!
 //! The leader keeps our bundle in them, and what it finds beside it for a while ([`trusted`](super::trusted)). The other replicas
-//! mend only what would let no certificate of ours pass, so that a caBundle that somebody empties or replaces is repaired at
-//! once, also while the leader changes; they read the Secret first, so that nobody brings back what is out of date. Where
+//! mend only what would let no certificate of ours pass, so that a caBundle that is emptied or replaced is repaired at
+//! once, also while the leader changes; they read the Secret first, so that none of them brings back what is out of date. Where
 //! cert-manager's injector has been asked for a caBundle, it is left to the injector.
 
 use std::{
@@ -47,7 +47,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// How long the leader keeps the authorities of others, in overlaps: a day, when those last an hour.
 const OTHERS: u32 = 24;
-/// Nothing to do until somebody says something.
+/// Nothing to do until something changes.
 const NEVER: Duration = Duration::from_secs(86_400);
 
 /// Keeps what the Secret's authorities are in both configurations.
@@ -66,7 +66,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes whenever bundle or leadership changes, and whenever somebody else changes the configurations, until `stop`.
+    /// Publishes whenever bundle or leadership changes, and whenever the configurations are changed by others, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
             self.clone().keep(Api::<MutatingWebhookConfiguration>::all(self.client.clone()), &stop),
@@ -191,8 +191,8 @@ impl Publisher {
     }
 }
 
-/// A patch that makes of each bundle of ours what is wanted, given what it is; none when it is so already. It fails when somebody
-/// has written the configuration since: an authority that joined a bundle meanwhile would be lost.
+/// A patch that makes of each bundle of ours what is wanted, given what it is; none when it is so already. It fails when the
+/// configuration has been written since: an authority that joined a bundle meanwhile would be lost.
 fn operations(configuration: &Value, wanted: impl Fn(&str) -> String) -> Vec<Value> {
     let stale = ours(configuration).filter_map(|(at, webhook)| {
         let found = ca_bundle(webhook);

@@ -1,4 +1,4 @@
-//! The Secret that replicas share: whoever sees that something is due does it; the resourceVersion decides who was first.
+//! The Secret that replicas share: the first one to see that something is due does it; the resourceVersion decides which was first.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -98,7 +98,7 @@ pub enum ToldBy {
     Configurations(String),
     /// `ca.crt` of the Secret of this name, in the same namespace.
     Secret(String),
-    /// Somebody else sees to it.
+    /// Another replica does it.
     Others,
 }
 
@@ -274,7 +274,7 @@ fn tells(secret: &Secret, authority: &str) -> bool {
     bundle.is_some_and(|bundle| String::from_utf8_lossy(&bundle.0).contains(authority.trim()))
 }
 
-/// What the Secret holds, unless it is damaged: then it is made anew.
+/// What the Secret holds, unless it is damaged: then it is replaced.
 fn read(secret: &Secret) -> Option<Certificates> {
     serde_json::from_slice(&secret.data.as_ref()?.get(STATE)?.0).ok()
 }

@@ -1,10 +1,10 @@
-//! Whom a webhook is to trust. Pure.
+//! Which authorities a webhook is to trust. Pure.
 //!
-//! Our own authorities, and for a while those that were found beside them: when an installation goes over from somebody
-//! else's certificates to the operator's, pods that show one of the others' answer reviews until the last of them has ended.
-//! When that is, nobody here can see. So the leader keeps what it finds for a day by its own clock, which is longer than
-//! an update is left to itself; the next leader begins to count anew. What is put back after that day is kept for
-//! another, so nobody is fought with; and only what is found is kept, so nothing grows.
+//! Our own, and for a while those that were found beside them: when an installation changes from other certificates to the
+//! operator's own, pods that show one of the others answer reviews until the last of them has ended, and the operator cannot see
+//! when that is. So the leader keeps what it finds for a day by its own clock, longer than an update takes; the next leader begins
+//! to count again. An authority that is put back after that day is kept for another day instead of being removed at once; and only
+//! what is found is kept, so nothing grows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,14 +15,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
-/// The others of one webhook take no more than this, DER: an object that is too big would not be written at all, and then
-/// nobody were told of our own. All authorities of the web are a little less.
+/// The others of one webhook take no more than this, DER: an object that is too big would not be written at all, and our own
+/// would not be published either. All authorities of the web are a little less.
 const MOST: usize = 256 * 1024;
 
 /// A certificate, DER.
 pub type Certificate = Vec<u8>;
 
-/// The certificates of a bundle, PEM. Whatever else stands in it is passed over, as the API server does; it has parsed the
+/// The certificates of a bundle, PEM. Whatever else is in it is passed over, as the API server does; it has parsed the
 /// certificates that it keeps.
 pub fn certificates(bundle: &str) -> Vec<Certificate> {
     let (mut found, mut open) = (Vec::new(), None);
@@ -88,12 +88,12 @@ impl Memory {
         }
     }
 
-    /// Forgets the others, since somebody else may lead now.
+    /// Forgets the others, since another replica may lead now.
     pub fn forget(&mut self) {
         self.others.clear();
     }
 
-    /// Whether a certificate is to be kept that nobody of ours is told of by our bundle.
+    /// Whether any certificate is to be kept that is not in our own bundle.
     pub fn keeps(&self, certificate: &Certificate, keep: Duration, now: Instant) -> bool {
         let is_new = |since: &Instant| now.saturating_duration_since(*since) < keep;
         !self.ours.contains(certificate) && self.others.get(certificate).is_none_or(is_new)
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(written(&mut memory, &ours, &both, later), ours);
         assert_eq!(written(&mut memory, &ours, &ours, later), ours);
         assert_eq!(memory.next(DAY, later), None);
-        // Whoever puts it back is not fought with.
+        // One that is put back is kept again.
         assert_eq!(written(&mut memory, &ours, &both, later), both);
     }
 

@@ -28,7 +28,7 @@ impl Links {
         links.iter().filter(|link| link.holds(id)).map(|link| link.shard().clone()).collect()
     }
 
-    /// Makes the links of `bridge` exactly `wanted`; one whose endpoint changed is made anew.
+    /// Makes the links of `bridge` exactly `wanted`; one whose endpoint changed is replaced.
     pub fn set(&self, bridge: &str, wanted: &[(BridgeBinding, Endpoint)], client: &Client, listeners: &Listeners) {
         let mut links = lock(&self.by_shard);
         links.retain(|shard, link| {

@@ -69,7 +69,7 @@ impl Bridges {
 
     fn set_links(&self, name: &str, wanted: &[(BridgeBinding, Endpoint)]) {
         self.links.set(name, wanted, &self.client, &self.listeners);
-        // Whoever waits for a bridge, and whoever is on this one, may be affected.
+        // Instances that wait for a bridge, and those on this one, may be affected.
         for instance in self.listeners.instances.select(|_, bound| bound.is_none_or(|bound| bound.name == name)) {
             let _ = self.listeners.queue.send(instance);
         }
@@ -164,7 +164,7 @@ impl Bridges {
 enum Reported {
     Nothing,
     Written,
-    /// Somebody has written the object, and the watch has not shown it yet.
+    /// The object has been written since, and the watch has not shown that yet.
     Behind,
     Later,
     Failed,

@@ -34,7 +34,7 @@ struct Known {
     revision: u64,
 }
 
-/// Sessions by id. Every change gets a revision, so that an answer that was overtaken by an event can be told.
+/// Sessions by id. Every change gets a revision, so that an answer that an event has overtaken is recognised.
 #[derive(Debug, Default)]
 pub struct Sessions {
     by_id: HashMap<String, Known>,
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(sessions.replace(list(vec![known], &["new"]), now), [fixtures::UID]);
         assert!(!sessions.is_unreadable(fixtures::UID) && sessions.get(fixtures::UID).is_some());
         assert!(sessions.remove("new") && !sessions.is_unreadable("new"));
-        // The bridge told of this end; of what is only missing in a list it told nothing.
+        // The bridge reported this end. What is only missing in a list, it did not.
         assert!(sessions.had("new") && sessions.had(fixtures::UID));
         sessions.replace(list(vec![], &[]), now);
         assert!(!sessions.had(fixtures::UID));

@@ -32,7 +32,7 @@ pub fn found(instance: &WhatsAppInstance, held: Vec<BridgeBinding>) -> Option<Br
 }
 
 /// Whether an instance is for another operator: it is on a bridge, or asks for one, that exists and is not `ours`. One that
-/// asks for none is for whoever serves the `default`.
+/// asks for none is for the operator of the `default`.
 pub fn is_of_another_operator(
     instance: &WhatsAppInstance,
     binding: Option<&BridgeBinding>,
@@ -47,7 +47,7 @@ pub fn is_of_another_operator(
     }
 }
 
-/// The bridge that serves whoever asks for none: of several that say so, the oldest.
+/// The bridge of instances that ask for none: of several marked as the default, the oldest.
 pub fn default_of<'a, K: Resource>(bridges: impl IntoIterator<Item = &'a K>) -> Option<&'a K> {
     let is_default = |bridge: &&K| bridge.annotations().get(IS_DEFAULT_BRIDGE).is_some_and(|value| value == "true");
     let age = |bridge: &&K| (bridge.creation_timestamp(), bridge.name_any());

@@ -31,14 +31,14 @@ impl BridgeFault {
 pub struct Leaving {
     /// Since when, by the clock on the wall: for people to read.
     pub since: Timestamp,
-    /// For how long, by a clock that nobody sets and that stands still while the machine does: for decisions.
+    /// For how long, by a clock that cannot be set and that pauses while the machine sleeps: for decisions.
     pub lasted: SignedDuration,
 }
 
 /// What the owner's ledger says of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Acceptance {
-    /// It holds its slot and its name, or belongs to nobody.
+    /// It holds its slot and its name, or has no owner.
     Accepted,
     /// It waits for a slot or its name, and is not brought up.
     Waiting(Denial),

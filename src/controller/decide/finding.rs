@@ -32,7 +32,7 @@ impl Finding {
         Self::new("False", reason, sentences::of(reason))
     }
 
-    /// Nobody knows.
+    /// It is not known.
     pub fn unknown(reason: &str) -> Self {
         Self::new("Unknown", reason, sentences::of(reason))
     }

@@ -41,13 +41,13 @@ pub struct Plan {
     pub add_finalizer: bool,
     /// A binding that the status below records for the first time.
     pub bind: Option<Choice>,
-    /// The status to write; `None` when it stands already.
+    /// The status to write; `None` when it is written already.
     pub status: Option<Box<WhatsAppInstanceStatus>>,
     /// What to tell in Events, once the status is written.
     pub notices: Vec<Notice>,
     /// What to tell the bridge.
     pub put: Option<SessionSpec>,
-    /// When to look again without being told.
+    /// When to look again although nothing has changed.
     pub recheck: Option<Timestamp>,
 }
 
@@ -72,15 +72,15 @@ pub enum DeletionStep {
 /// A deletion's plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeletionPlan {
-    /// The status to write before; `None` when it stands already.
+    /// The status to write before; `None` when it is written already.
     pub status: Option<Box<WhatsAppInstanceStatus>>,
     /// What to do.
     pub step: DeletionStep,
-    /// When to look again without being told.
+    /// When to look again although nothing has changed.
     pub recheck: Option<Timestamp>,
 }
 
-/// Whether it runs while the ledger is being written: what was begun goes on; what nobody has accepted is not begun.
+/// Whether it runs while the ledger is being written: what was begun goes on; what is not accepted yet is not begun.
 fn may_go_on(facts: &Facts<'_>) -> bool {
     match facts.instance.status.as_ref().and_then(|status| status.true_because(conditions::ACCEPTED)) {
         Some(reason::ACCEPTED) => true,
@@ -96,7 +96,7 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     }
     match &facts.acceptance {
         Acceptance::Waiting(denial) => return hold_back(facts, denial),
-        // Whoever settles the ledger wakes this instance up.
+        // The settlement of the ledger wakes this instance up.
         Acceptance::Undecided if !may_go_on(facts) => {
             return wait(facts, || status::awaiting_ledger(facts));
         }
@@ -147,7 +147,7 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     }
 }
 
-/// Nothing can be decided yet. That is worth a word only where there is none, and when it lasts.
+/// Nothing can be decided yet. The status says so only when it says nothing else, and only when that lasts.
 fn wait(facts: &Facts<'_>, status: impl FnOnce() -> WhatsAppInstanceStatus) -> Plan {
     if facts.instance.status.as_ref().is_some_and(|status| !status.conditions.is_empty()) {
         return Plan::default();
@@ -211,14 +211,14 @@ pub fn plan_deletion(facts: &Facts<'_>, leaving: Leaving, patience: SignedDurati
         LinkState::Down(fault) => (DeletionStep::Wait, Some(fault)),
     };
     let next = status::terminating(facts, leaving, patience, fault);
-    // Whoever deletes goes by what the status says.
+    // The deletion goes by what the status says.
     let next = next.or_else(|| (!facts.binding_is_shown()).then(|| status::rebound(facts)));
     let changed = next.filter(|status| facts.instance.status.as_ref() != Some(status));
     DeletionPlan { status: changed.map(Box::new), step, recheck }
 }
 
 /// What the bridge should be told about an instance. The refresh annotation's value names the pairing window; without one
-/// the session keeps the window that it has. Whoever applies a file that lacks the annotation asks for nothing.
+/// the session keeps the window that it has, so that applying a file without the annotation asks for nothing.
 pub fn session_spec(instance: &WhatsAppInstance, session: Option<&Session>) -> SessionSpec {
     let pairing = &instance.spec.pairing;
     let asked = instance.annotations().get(labels::REFRESH_QR).filter(|value| !value.is_empty());

@@ -7,7 +7,7 @@ use crate::api::{InstanceRef, Phase, WhatsAppInstanceStatus, conditions, conditi
 /// One Event to publish. Notes name no phone numbers, codes or tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Whether somebody should act.
+    /// Whether a person should act.
     pub warning: bool,
     /// CamelCase and of low cardinality: the condition reason.
     pub reason: String,

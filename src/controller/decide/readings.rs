@@ -16,7 +16,7 @@ use crate::{
 /// What is said of a session that is offline by wish and has no device.
 const OFFLINE_UNLINKED: &str =
     "Offline by wish, and no device is linked; set spec.desiredState to Connected to link one.";
-/// What is said of a code besides when the bridge tells times that cannot be.
+/// Appended to what is said of a code when the bridge gives impossible times for it.
 const CLOCKS_DIFFER: &str = " The clocks of bridge and operator differ, so the end that is told of the code is wrong for some; \
                              have the clocks of both nodes set.";
 
@@ -117,7 +117,7 @@ pub fn unbound(fault: &BridgeFault) -> Reading {
     }
 }
 
-/// Bound, and no word of the session yet.
+/// Bound, and the bridge has not shown the session yet.
 pub fn not_started(bridge_answers: bool) -> Reading {
     Reading {
         phase: Phase::Pending,
@@ -128,7 +128,7 @@ pub fn not_started(bridge_answers: bool) -> Reading {
     }
 }
 
-/// The bridge cannot be used: Paired keeps what was last known, Connected is anybody's guess.
+/// The bridge cannot be used: `Paired` keeps its last value, `Connected` becomes Unknown.
 pub fn unusable(old: &WhatsAppInstanceStatus, fault: &BridgeFault) -> Reading {
     let unknown = || Finding::new("Unknown", fault.reason, "Not known while the bridge cannot be used.");
     Reading {

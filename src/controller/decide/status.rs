@@ -25,8 +25,8 @@ use crate::{
 const PASSING: SignedDuration = SignedDuration::from_secs(5);
 /// A connection that comes back this fast was hardly gone.
 const BLIP: SignedDuration = SignedDuration::from_secs(3);
-/// A code this long past its end, with the bridge silent, is removed without its word. The clocks of two nodes that differ by
-/// more are worth a word.
+/// A code this long past its end is removed although the bridge has not said that it ended. Clocks of two nodes that differ by more
+/// are reported.
 const STALE_CODE: SignedDuration = SignedDuration::from_secs(5);
 /// How long WhatsApp takes the first QR code, each further one, and a code that is typed (wacore's pair_code.rs).
 const FIRST_QR: SignedDuration = SignedDuration::from_secs(60);
@@ -153,7 +153,7 @@ pub fn rebound(facts: &Facts<'_>) -> WhatsAppInstanceStatus {
     WhatsAppInstanceStatus { bridge: facts.binding().cloned(), ..old }
 }
 
-/// The conditions there are, with the ledger's word: that is not of the session, and so nothing that passes.
+/// The conditions there are, with what the ledger says: that is kept, since it does not depend on the session.
 fn with_acceptance(facts: &Facts<'_>, old: &[Condition]) -> Vec<Condition> {
     let accepted = readings::accepted(facts.instance, &facts.acceptance);
     let is_new = |shown: &Condition| shown.type_ == conditions::ACCEPTED && !accepted.is_shown_by(shown);
@@ -162,7 +162,7 @@ fn with_acceptance(facts: &Facts<'_>, old: &[Condition]) -> Vec<Condition> {
     old.iter().map(|shown| if is_new(shown) { renewed() } else { shown.clone() }).collect()
 }
 
-/// Whether what stands should stay for now, and if so until when at most.
+/// Whether the status should stay as it is for now, and if so until when at most.
 #[allow(clippy::option_option)] // "keep it, until told" and "do not keep it" are different answers
 fn passing(facts: &Facts<'_>, old: &WhatsAppInstanceStatus, outlook: Outlook<'_>) -> Option<Option<Timestamp>> {
     let is_true = |kind| old.true_because(kind).is_some();
@@ -222,7 +222,7 @@ fn was_paired(old: &WhatsAppInstanceStatus) -> bool {
     old.phone_number.is_some() || old.true_because(conditions::PAIRED).is_some()
 }
 
-/// Whether the last word on the link is that the bridge lost it. It stays so until a device is linked again.
+/// Whether the status says that the bridge lost the linked device. It says so until a device is linked again.
 fn is_lost(old: &WhatsAppInstanceStatus) -> bool {
     let lost = |c: &Condition| c.type_ == conditions::PAIRED && c.status == "False" && c.reason == reason::SESSION_LOST;
     old.conditions.iter().any(lost)

@@ -35,8 +35,8 @@ impl Instances {
         }
     }
 
-    /// Gives a reservation back that came to nothing, as far as we know: a write whose answer got lost may have been seen
-    /// by the watch, and then the binding stands.
+    /// Gives back a reservation whose binding could not be recorded, as far as we know: a write whose answer got lost may have been
+    /// seen by the watch, and then the binding stays.
     pub fn unreserve(&self, uid: &str) {
         let mut entries = lock(&self.entries);
         let reserved = entries.by_uid.get_mut(uid).filter(|entry| entry.reserved);

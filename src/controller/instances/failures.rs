@@ -37,7 +37,7 @@ impl Instances {
         (*which == call && (!error.may_be_brief() || *times >= BRIEF_FAILURES)).then(|| error.clone())
     }
 
-    /// Notes how a call to the bridge went. One that ends after the instance is gone concerns nobody.
+    /// Notes how a call to the bridge went. One that ends after the instance is gone is forgotten.
     pub fn call_ended(&self, uid: &str, call: BridgeCall, failure: Option<BridgeError>) {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.by_uid.get_mut(uid) else { return };

@@ -3,8 +3,8 @@
 //! One `WhatsAppOwner` each holds ledger and pointer. It is settled ([`settler`]) by the pure rules whenever an instance or
 //! the object itself changes; instances read from it what the rules say of them, so that none is brought up before its
 //! slot is written down. Admission writes the same ledger: every write carries the resourceVersion it was computed from.
-//! The objects are kept once, in the cache that admission uses too. An instance without `spec.owner` belongs to nobody: no
-//! limit, no unique name, no primary.
+//! The objects are kept once, in the cache that admission uses too. An instance without `spec.owner` has no
+//! limit, no unique name and no primary.
 
 mod settler;
 
@@ -54,7 +54,7 @@ struct OwnerState {
     members: HashSet<Key>,
     /// The version of the object that the rest of this is about; none while there is no object.
     version: Option<u64>,
-    /// The object under this owner's name belongs to somebody else.
+    /// The object under this owner's name belongs to another owner.
     foreign: bool,
     /// Changes so far, and up to which of them the ledger is settled.
     seen: u64,
@@ -109,7 +109,7 @@ impl OwnerState {
 }
 
 impl Owners {
-    /// Owners nobody has told anything about yet, whose objects are in `objects`; and those who are to be settled, for
+    /// An empty table of owners, whose objects are in `objects`; and the queue of owners to be settled, for
     /// [`OwnerSettler::run`].
     pub fn new(
         objects: Cache<WhatsAppOwner>,
@@ -159,7 +159,7 @@ impl Owners {
             Change::Unfit(..) | Change::Listed => {}
         }
         match change {
-            // Under any other name it is nobody's ledger.
+            // An object under any other name is no owner's ledger.
             Change::Present(key, object) if key.name == object_name(&object.spec.owner) => {
                 self.seen_by_watch(before, &object)
             }
@@ -224,7 +224,7 @@ impl Owners {
 
     fn changed(&self, owner: &str, state: &mut OwnerState) {
         state.seen += 1;
-        // Nobody listens only when the controller has ended.
+        // The receiver is gone only when the controller has ended.
         let _ = self.wakes.send(owner.to_owned());
     }
 
@@ -276,7 +276,7 @@ impl Owners {
 /// What instances of one owner can be told now.
 struct LedgerView<'a> {
     owner: &'a str,
-    /// The object under this owner's name belongs to somebody else.
+    /// The object under this owner's name belongs to another owner.
     foreign: bool,
     /// The ledger; none while it is not settled.
     object: Option<Arc<WhatsAppOwner>>,

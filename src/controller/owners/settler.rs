@@ -1,4 +1,4 @@
-//! One settlement: an owner's ledger as it stands, the instances there are, the status after, at most one write.
+//! One settlement: from an owner's ledger and the instances that exist to the status after, with at most one write.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ use crate::{
 
 /// Owners settled at once.
 const WORKERS: usize = 8;
-/// Attempts in one settlement, when somebody else writes the ledger at the same time.
+/// Attempts in one settlement, when admission or another operator writes the ledger at the same time.
 const ATTEMPTS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
@@ -50,13 +50,13 @@ pub enum SettlementError {
     /// Others wrote the ledger faster every time.
     #[error("the ledger changed under every attempt to write it")]
     Contended,
-    /// The object under the owner's name belongs to somebody else.
+    /// The object under the owner's name belongs to another owner.
     #[error("the WhatsAppOwner under this owner's name belongs to another owner")]
     Foreign,
 }
 
 impl SettlementError {
-    /// The same for the owner's instances to show. Whoever reads one of them may not be meant to hear of another.
+    /// The same for the owner's instances to show. A reader of one of them may not be allowed to know of another.
     fn shown(&self) -> String {
         match self {
             Self::Instance(_) => "an instance that it names cannot be read; the operator's log says why".into(),
@@ -101,7 +101,7 @@ impl OwnerSettler {
         work_queue::run(woken, WORKERS, stop, settle).await;
     }
 
-    /// Settles one owner and wakes the instances it concerns. Returns when to do it again without being told.
+    /// Settles one owner and wakes the instances it concerns. Returns when to do it again although nothing has changed.
     async fn settle(&self, owner: &str) -> Option<Duration> {
         if let Some(left) = self.state(owner, |state| state.rest()).flatten() {
             return Some(left);
@@ -259,7 +259,7 @@ impl OwnerSettler {
                 self.owners.learned(owner, written);
                 Ok(true)
             }
-            // Admission or somebody's kubectl was faster, or the object is gone: from the beginning, with what is there.
+            // The object has been written since, or is gone: begin again with what is there.
             Err(error) if error.is(Status::is_conflict) || error.is(Status::is_not_found) => {
                 let found = call("read the owner's object", CALL_TIMEOUT, api.get_opt(&name)).await?;
                 if found.as_ref().is_none_or(|found| found.uid() != object.uid()) {
@@ -311,8 +311,8 @@ fn is_behind(ledger: &LedgerView<'_>, instance: &WhatsAppInstance) -> bool {
     status.primary != primary || !shown.is_some_and(|shown| wanted.is_shown_by(shown))
 }
 
-/// Whether the difference is of counts, of what else stands in the ledger for other operators to know, and of reservations
-/// that have come true: nobody waits for any of it.
+/// Whether the two differ only in what no instance waits for: counts, what the ledger holds for other operators to know, and
+/// reservations whose object has appeared.
 fn can_wait(before: &WhatsAppOwnerStatus, after: &WhatsAppOwnerStatus) -> bool {
     let kept =
         |entry: &LedgerEntry| LedgerEntry { reserved_at: None, connected: false, primary_since: None, ..entry.clone() };

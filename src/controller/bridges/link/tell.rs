@@ -88,7 +88,7 @@ impl Link {
             ),
         }
         self.listeners.bridges.notify_one();
-        // Whoever is not bound may have waited to hear whether this shard has its session.
+        // An instance that is not bound may have waited to learn whether this shard has its session.
         for instance in self.listeners.instances.select(|_, bound| bound.is_none_or(|bound| *bound == self.shard)) {
             let _ = self.listeners.queue.send(instance);
         }
