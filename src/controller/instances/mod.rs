@@ -45,6 +45,24 @@ struct Entry {
     failures: Option<Box<Failures>>,
 }
 
+impl Entry {
+    /// Of an instance that this process sees for the first time.
+    fn new(key: &Key, instance: &WhatsAppInstance) -> Self {
+        Self {
+            key: Key::clone(key),
+            known_since: Instant::now(),
+            binding: None,
+            reserved: false,
+            phase: None,
+            code_since: None,
+            leaving_since: None,
+            // What the bridge showed during a deletion that another process began is not known here.
+            bridge_had_session: instance.metadata.deletion_timestamp.is_some(),
+            failures: None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Entries {
     by_uid: HashMap<String, Entry>,
@@ -97,34 +115,27 @@ impl Instances {
     pub fn note(&self, key: &Key, instance: &WhatsAppInstance) -> bool {
         let Some(uid) = instance.uid() else { return false };
         let mut entries = lock(&self.entries);
+        let entries = &mut *entries;
         let status = instance.status.as_ref();
-        let (binding, phase) =
-            (status.and_then(|status| status.bridge.as_ref()), status.and_then(|status| status.phase));
-        let binding = binding.map(|binding| entries.shared(binding));
+        let phase = status.and_then(|status| status.phase);
+        let binding = status.and_then(|status| status.bridge.as_ref()).map(|binding| entries.shared(binding));
         entries.unfit.remove(key);
-        let known = entries.by_uid.remove(&uid);
-        let fresh = known.is_none();
-        let known_since = known.as_ref().map_or_else(Instant::now, |known| known.known_since);
-        let (old_binding, reserved, old_phase, code_since, leaving_since, met, failures) = known
-            .map(|it| (it.binding, it.reserved, it.phase, it.code_since, it.leaving_since, it.met, it.failures))
-            .unwrap_or_default();
-        let code_since = self.code_since(fresh, code_since, phase);
-        // Of a deletion that another process began, nobody here knows what its bridge has shown.
-        let met = met || (fresh && instance.metadata.deletion_timestamp.is_some());
+        let fresh = !entries.by_uid.contains_key(&uid);
+        let entry = entries.by_uid.entry(uid).or_insert_with(|| Entry::new(key, instance));
+        entry.code_since = self.code_since(fresh, entry.code_since, phase);
+        self.phases.change(std::mem::replace(&mut entry.phase, phase), phase);
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
-        let reserved = binding.is_none() && reserved;
-        let binding = binding.or_else(|| old_binding.clone());
-        if old_binding != binding {
-            entries.count(old_binding.as_ref(), binding.as_ref());
+        if let Some(binding) = binding {
+            entry.reserved = false;
+            let before = entry.binding.replace(Arc::clone(&binding));
+            if before.as_ref() != Some(&binding) {
+                entries.count(before.as_ref(), Some(&binding));
+            }
         }
-        self.phases.change(old_phase, phase);
-        let key = Key::clone(key);
-        let entry = Entry { key, known_since, binding, reserved, phase, code_since, leaving_since, met, failures };
-        entries.by_uid.insert(uid, entry);
         fresh
     }
 
-    /// Notes an instance that cannot be read: its session is not nobody's.
+    /// Notes an instance that cannot be read, so that its session is not taken for one without an instance.
     pub fn note_unfit(&self, key: &Key, uid: Option<String>) {
         if let Some(uid) = uid {
             lock(&self.entries).unfit.insert(key, uid);
@@ -162,8 +173,8 @@ impl Instances {
     }
 
     /// For how long this process could have tried to delete the session of an instance that is to go: since `now`, when it
-    /// is asked for the first time. The API server knows when the deletion was asked for, which may be while nobody was
-    /// here to carry it out, and by another clock.
+    /// is asked for the first time. The time at which the API server got the request does not
+    /// count: no controller may have run then, and it is by another clock.
     pub fn leaving(&self, uid: &str, now: Timestamp) -> Leaving {
         let mut entries = lock(&self.entries);
         let known = entries.by_uid.get_mut(uid).map(|entry| *entry.leaving_since.get_or_insert((now, Instant::now())));
