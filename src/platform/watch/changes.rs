@@ -2,7 +2,10 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 use kube::{Api, Client, Resource, core::NamespaceResourceScope, runtime::watcher};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -72,7 +75,7 @@ where
     let mut merge = Merge::new(sources.len());
     let watches = sources.into_iter().enumerate().map(|(which, source)| {
         let course = health.of(&K::plural(&()));
-        steady(source, config.clone(), course).map(move |news| (which, news)).boxed()
+        stream::unfold(Steady::new(source, config.clone(), course), Steady::next).map(move |news| (which, news)).boxed()
     });
     stream::select_all(watches).map(move |(which, news)| match news {
         Ok(News::Event(event)) => merge.take(which, event),
@@ -96,47 +99,67 @@ enum News<K> {
 }
 
 /// A watch that pauses after failures, and lists anew when it has been failing for long.
-fn steady<K>(
+struct Steady<K> {
     source: Source<K>,
     config: watcher::Config,
+    watch: BoxStream<'static, Result<watcher::Event<Guarded<K>>, watcher::Error>>,
     course: Course,
-) -> impl Stream<Item = Result<News<K>, watcher::Error>> + Send
+    /// What was last logged of the namespace, while nothing else is seen.
+    told: Option<Standing>,
+    /// Before the next look.
+    pause: Duration,
+}
+
+impl<K> Steady<K>
 where
     K: Salvage + Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let api = source.api.clone();
-    let start = move || watcher(api.clone(), config.clone()).boxed();
-    let first = (start(), start, course, source, None, Duration::ZERO);
-    stream::unfold(first, async |(mut watch, start, mut course, source, mut told, pause)| {
+    fn new(source: Source<K>, config: watcher::Config, course: Course) -> Self {
+        let watch = watcher(source.api.clone(), config.clone()).boxed();
+        Self { source, config, watch, course, told: None, pause: Duration::ZERO }
+    }
+
+    fn list_anew(&mut self) {
+        self.watch = watcher(self.source.api.clone(), self.config.clone()).boxed();
+    }
+
+    /// The next news, and the watch after it.
+    async fn next(mut self) -> Option<(Result<News<K>, watcher::Error>, Self)> {
         // A sleep of nothing takes a millisecond all the same: ten thousand objects would be ten seconds.
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+        if !self.pause.is_zero() {
+            tokio::time::sleep(spread(self.pause)).await;
         }
-        let event = watch.next().await?;
+        let event = self.watch.next().await?;
         let excuse = match &event {
-            Err(error) => source.excuse(error).await,
+            Err(error) => self.source.excuse(error).await,
             Ok(_) => None,
         };
-        let (news, pause) = if let Some(standing) = excuse {
-            course.excuse();
-            if told.replace(standing) != Some(standing) {
-                source.tell(standing, &K::kind(&()));
-            }
-            watch = start();
-            (Ok(if standing == Standing::Absent { News::Gone } else { News::Unreadable }), GONE_PAUSE)
+        let news = if let Some(standing) = excuse {
+            Ok(self.excused(standing))
         } else {
-            let Next { anew, pause } = course.take(&event, Instant::now());
+            let Next { anew, pause } = self.course.take(&event, Instant::now());
+            self.pause = pause;
             if anew {
-                watch = start();
+                self.list_anew();
             }
             // The beginning of a list says nothing yet.
             if !matches!(event, Ok(watcher::Event::Init)) {
-                told = None;
+                self.told = None;
             }
-            (event.map(News::Event), pause)
+            event.map(News::Event)
         };
-        Some((news, (watch, start, course, source, told, spread(pause))))
-    })
+        Some((news, self))
+    }
+
+    fn excused(&mut self, standing: Standing) -> News<K> {
+        self.course.excuse();
+        if self.told.replace(standing) != Some(standing) {
+            self.source.tell(standing, &K::kind(&()));
+        }
+        self.list_anew();
+        self.pause = GONE_PAUSE;
+        if standing == Standing::Absent { News::Gone } else { News::Unreadable }
+    }
 }
 
 #[cfg(test)]
