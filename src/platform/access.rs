@@ -1,4 +1,4 @@
-//! Whether somebody may do something: RBAC is asked, by a SubjectAccessReview.
+//! Whether a user may do something: Kubernetes RBAC is asked, by a SubjectAccessReview.
 
 use std::time::Duration;
 

@@ -45,7 +45,7 @@ pub fn router(shown: Arc<dyn Shown>) -> Router {
 /// Readiness part by part, and metrics by registry: what an operator process shows.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// What stands in the way of work, by what it is about.
+    /// What keeps the process from working, by what it is about.
     obstacles: Arc<Mutex<BTreeMap<Part, Cow<'static, str>>>>,
     metrics: Arc<Metrics>,
 }
@@ -78,12 +78,12 @@ impl Admin {
         &self.metrics
     }
 
-    /// Nothing about this part stands in the way.
+    /// Nothing about this part keeps the process from working.
     pub fn ready(&self, part: Part) {
         lock(&self.obstacles).remove(&part);
     }
 
-    /// The process takes no work; `why` is shown to whoever asks.
+    /// The process takes no work; `why` is shown to those who ask.
     pub fn unready(&self, part: Part, why: impl Into<Cow<'static, str>>) {
         lock(&self.obstacles).insert(part, why.into());
     }

@@ -1,11 +1,11 @@
-//! When an object that was deleted is made anew.
+//! When an object that was deleted is created again.
 //!
-//! An uninstallation deletes objects and ends the programs that keep them, in an order of its own. Whoever made a deleted
-//! object at once would leave one behind that nobody deletes any more; so it waits for as long as its own end may take.
+//! An uninstallation deletes objects and ends the programs that keep them, in an order of its own. A program that created a
+//! deleted object again at once would leave one behind that is never deleted; so it waits for as long as its own end may take.
 
 use std::time::{Duration, Instant};
 
-/// How long an object that was there stays away before it is made anew. What is in use meanwhile is what was read last.
+/// How long an object that was deleted stays away before it is created again. Meanwhile what was read last is used.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// What a process knows of an object that it keeps.

@@ -1,4 +1,4 @@
-//! Tells whoever started a process where it listens, when the ports were left to the system.
+//! Tells the starter of a process where the process listens, when the system chose the ports.
 
 use std::{io, net::SocketAddr, path::Path};
 
@@ -14,7 +14,7 @@ pub struct AnnounceError {
 }
 
 /// Writes the addresses to `path` as one JSON object, such as `{"admin": "http://127.0.0.1:8080"}`, in one step, so that
-/// whoever waits for the file reads all of it.
+/// a program that waits for the file reads all of it.
 ///
 /// # Errors
 /// When the file cannot be written.

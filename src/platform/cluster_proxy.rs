@@ -1,8 +1,8 @@
 //! Through which proxy the API server is reached, if through one: pure, and as kubectl decides it.
 //!
 //! The kubeconfig's `proxy-url` wins, whatever the address. Else it is `HTTPS_PROXY` (for an API server of plain http:
-//! `HTTP_PROXY`), unless the API server is on this machine or `NO_PROXY` covers it. Nobody is shown the user and password that an
-//! address may hold.
+//! `HTTP_PROXY`), unless the API server is on this machine or `NO_PROXY` covers it. The user and password that an
+//! address may hold are never shown.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,13 +24,13 @@ pub enum ProxyError {
     /// The text is none, or has a part that does not belong there.
     #[error("{origin} is not the address of a proxy; one looks like http://proxy.example.com:3128")]
     NoAddress {
-        /// Where it stands.
+        /// Where it is set.
         origin: &'static str,
     },
     /// Another protocol.
     #[error("{origin} names a proxy of scheme \"{scheme}\"; known are http, https and socks5")]
     Scheme {
-        /// Where it stands.
+        /// Where it is set.
         origin: &'static str,
         /// Its scheme.
         scheme: String,
@@ -40,7 +40,7 @@ pub enum ProxyError {
         "{origin} has a user and password for a SOCKS proxy, which cannot be sent; use one of http or https, or one without"
     )]
     SocksCredentials {
-        /// Where it stands.
+        /// Where it is set.
         origin: &'static str,
     },
 }
@@ -224,7 +224,7 @@ mod tests {
             ("https://localhost.example.com", "", false),
             ("https://10.0.0.1", "*", true),
             ("https://10.0.0.1", "a, *", true),
-            // What stands between two commas, or is no network, covers nothing and breaks nothing.
+            // An empty entry, and one that is no network, covers nothing and breaks nothing.
             ("https://10.0.0.1", ",10.0.0.0/33,, :,10.0.0.1,", true),
             ("https://10.0.0.1", ",10.0.0.0/33,, :,", false),
             ("https://10.0.0.1:6443", "10.0.0.1", true),

@@ -118,7 +118,7 @@ fn config(kubeconfig: &Kubeconfig, context: Option<&str>, environment: &Environm
     let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster);
     let cluster = cluster.and_then(|named| named.cluster.as_ref());
     let cluster = cluster.ok_or_else(|| KubeconfigError::LoadClusterOfContext(context.cluster.clone()))?;
-    // A user that is missing is nobody, as for kubectl.
+    // A user that is missing has no credentials, as for kubectl.
     let user = kubeconfig.auth_infos.iter().find(|named| Some(&named.name) == context.user.as_ref());
     let mut user = user.and_then(|named| named.auth_info.clone()).unwrap_or_default();
     let read = ExecAuthCluster::try_from(cluster)?;
@@ -152,7 +152,7 @@ fn through(config: &mut Config, stated: Option<&str>, environment: &Environment)
     Ok(())
 }
 
-/// A tunnel is made to a port, and the client library takes 443 where none stands.
+/// A tunnel is made to a port, and the client library takes 443 where none is given.
 fn with_port(url: &Uri) -> Uri {
     let Some(authority) = url.authority().filter(|authority| authority.port_u16().is_none()) else {
         return url.clone();

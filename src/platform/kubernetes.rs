@@ -28,9 +28,9 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may bring nothing before it counts as dead. Longer than a watch lasts, since the API server ends one
 /// with a last byte.
 const SILENCE: Duration = Duration::from_secs(25);
-/// How long the head of an answer may take; a watch has one at once. Longer than [`CALL_TIMEOUT`], which says the same of a call in
-/// its own words. Connections that nobody uses may be dead too when one that is watched on is: each of those that is tried next costs this
-/// long, and no longer.
+/// How long the head of an answer may take; a watch has one at once. Longer than [`CALL_TIMEOUT`], so that a call that
+/// takes too long ends by that one. When the connection of a watch is dead, idle ones may be dead too: each of those that is tried next
+/// costs this long, and no longer.
 const ANSWER: Duration = Duration::from_secs(12);
 
 /// Names one object.
@@ -197,8 +197,8 @@ pub fn connect(cluster: &Cluster) -> Result<(Client, String), ClusterError> {
     Ok((client(config)?, url))
 }
 
-/// A client of the cluster that brings no credentials of its own, no client certificate either: whoever uses it adds a
-/// bearer token to each request, and is then nobody else to the API server.
+/// A client of the cluster that brings no credentials of its own, no client certificate either: its user adds a
+/// bearer token to each request, and is to the API server the one whose token that is.
 ///
 /// # Errors
 /// When there is no usable configuration; nothing is sent yet.
@@ -236,7 +236,7 @@ fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {
     Ok(config)
 }
 
-/// Lists one object of a kind, to say in one sentence what stands in the way instead of retrying for ever.
+/// Lists one object of a kind, to say in one sentence what is wrong instead of retrying for ever.
 ///
 /// # Errors
 /// When the API server does not answer, does not know the kind or does not allow it.
@@ -265,7 +265,7 @@ where
 /// of the metadata stay what they are whatever a status write says of them.
 ///
 /// # Errors
-/// A conflict when the object has been written since; otherwise whatever stands in the way.
+/// A conflict when the object has been written since; otherwise any failure of the call.
 pub async fn replace_status<K, R>(
     api: &Api<K>,
     of: &R,

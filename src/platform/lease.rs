@@ -40,7 +40,7 @@ const ATTEMPT: Duration = Duration::from_secs(4);
 /// Why the lease is not held.
 #[derive(Debug, Error)]
 pub enum LeaseError {
-    /// Somebody else holds it now.
+    /// Another process holds it now.
     #[error("lost the lease to {0}")]
     Taken(String),
     /// It could not be renewed in time.
@@ -208,7 +208,7 @@ impl Candidate {
                 let holder = record_holder(self.api.get_opt(&self.name).await?);
                 if holder == self.me { Err(kube::Error::Api(status)) } else { Ok(Some(holder)) }
             }
-            // Somebody wrote between our look and our write: they have it, or the next look tells.
+            // Another process wrote between our look and our write: it holds the lease, or the next look shows who does.
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 Ok(Some("another candidate".into()))
             }

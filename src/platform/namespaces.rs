@@ -1,7 +1,7 @@
-//! How it stands with a namespace that may not be looked into.
+//! Whether a namespace that may not be looked into exists, is being deleted, or is gone.
 //!
-//! Where rights are given namespace by namespace, they are objects of that namespace: they go when it goes, and before that what
-//! waits for a finalizer does. A refusal says nothing of this, so it is asked.
+//! Where rights are given namespace by namespace, they are objects of that namespace: they are deleted with it, and before objects
+//! that wait for a finalizer. A refusal does not say so, and so the API server is asked.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMe
 
 use super::kubernetes::{CallError, call};
 
-/// How it stands with a namespace.
+/// Whether a namespace exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is there.
@@ -22,14 +22,14 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// Whether this alone is why a process with rights in this namespace only is refused. Where it is there, somebody has
-    /// taken the rights away, or not given them yet.
+    /// Whether this alone is why a process with rights in this namespace only is refused. Where it exists, the rights
+    /// have been taken away, or not been given yet.
     pub fn explains_a_refusal(self) -> bool {
         self != Self::Active
     }
 }
 
-/// Asks how it stands with the namespace `name`, for which the right to list namespaces is enough.
+/// Asks for the standing of the namespace `name`, for which the right to list namespaces is enough.
 ///
 /// # Errors
 /// When the API server does not answer within `limit`, or refuses.
@@ -40,7 +40,7 @@ pub async fn standing(client: &Client, name: &str, limit: Duration) -> Result<St
     Ok(of(name, &found.items))
 }
 
-/// How it stands with a namespace that an owner's ledger names. `None` when the API server did not say within `limit`; callers
+/// The standing of a namespace that an owner's ledger names. `None` when the API server did not say within `limit`; callers
 /// then keep what the ledger says.
 pub async fn standing_in_ledger(client: &Client, namespace: &str, limit: Duration) -> Option<Standing> {
     let standing = standing(client, namespace, limit).await;

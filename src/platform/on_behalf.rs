@@ -1,5 +1,5 @@
-//! Speaking to the API server with somebody else's bearer token: it authenticates, authorises, admits and audits them, and
-//! the process in between may impersonate nobody.
+//! Speaking to the API server with a caller's bearer token: it authenticates, authorises, admits and audits the caller, and
+//! the process in between has no right to impersonate anyone.
 
 use axum::http::{HeaderValue, Request, header};
 use kube::{Client, client::Body};
@@ -34,7 +34,7 @@ impl OnBehalf {
         Self { bare }
     }
 
-    /// A client that is whoever `token` says. It costs one small task; the connections are shared.
+    /// A client that acts as the user of `token`. It costs one small task; the connections are shared.
     ///
     /// # Errors
     /// When the token cannot be sent.

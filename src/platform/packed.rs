@@ -24,7 +24,8 @@ type Like = Arc<[u8]>;
 /// A longer text is packed by what was there before: finding what is alike in it would take long.
 const LONGEST: usize = 16 * 1024;
 
-/// Packs values of one kind. They say much the same in the same words, so each is packed by one that said more than those before it.
+/// Packs values of one kind. They hold much the same text, so each is packed with one before it as the dictionary: one that held more
+/// than those before.
 #[derive(Debug)]
 pub struct Packer<T> {
     like: Mutex<Like>,
@@ -44,7 +45,7 @@ impl<T: Serialize> Packer<T> {
             serde_json::to_vec(value).inspect_err(|error| tracing::error!(%error, "a value cannot be kept")).ok()?;
         let like = Arc::clone(&lock(&self.like));
         let packed = lz4_flex::block::compress_prepend_size_with_dict(&text, &like);
-        // Not for a few words more: what was packed by the one before keeps it in memory.
+        // Not for a little more text: what was packed with the former dictionary keeps that one in memory.
         if text.len() > like.len() * 5 / 4 && text.len() <= LONGEST {
             *lock(&self.like) = text.into();
         }

@@ -1,4 +1,4 @@
-//! Server-sent events, read with a limit (WHATWG HTML, section 9.2): whoever sends them must not be able to fill our memory.
+//! Server-sent events, read with a limit (WHATWG HTML, section 9.2): their sender must not be able to fill our memory.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ pub struct Event {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// What it tells.
+    /// Its text.
     pub data: Vec<u8>,
 }
 
@@ -114,7 +114,7 @@ mod tests {
             let pieces = vec![piece.as_bytes(); 1000];
             assert_eq!(read(&pieces), Err(TooLarge(LIMIT)), "{endless:?}");
         }
-        // Neither comments nor fields nobody knows add up.
+        // Neither comments nor unknown fields count.
         for passing in [": x\n", "novelty: x\n", "id: 7\n", "\u{fffd}: \n"] {
             let piece = passing.repeat(1000);
             assert_eq!(read(&vec![piece.as_bytes(); 1000]), Ok(Vec::new()), "{passing:?}");

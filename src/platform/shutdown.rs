@@ -1,4 +1,4 @@
-//! Ending in order: first nobody is sent here any more, then nothing is taken, then the process ends.
+//! Ending in order: first no new callers are sent here, then nothing is accepted, then the process ends.
 
 use std::{io, thread, time::Duration};
 
@@ -8,11 +8,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The two steps of an end. Clone it to wherever somebody has to hear of them.
+/// The two steps of an end. Cloned to each part that has to hear of them.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     /// The process has been told to stop: it says that it is not ready, and begins nothing that can be left to others.
-    /// It goes on answering, since callers hear of it only after a while.
+    /// It goes on answering, since callers learn that only after a while.
     pub stopping: CancellationToken,
     /// Callers have had time to hear of it: listeners close.
     pub closing: CancellationToken,

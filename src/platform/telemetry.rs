@@ -37,7 +37,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Codes for colours are for people at a terminal, and noise in a file.
     let coloured = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // Not by `init`, which would also take in what is logged through the `log` crate: the WhatsApp library tells codes and
+    // Not by `init`, which would also take in what is logged through the `log` crate: the WhatsApp library logs codes and
     // phone numbers there.
     let started = match format {
         LogFormat::Text => {
@@ -52,7 +52,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
 }
 
 /// A bare level speaks for our own lines only. The HTTP libraries log whole bodies at their lower levels, and kube_client
-/// an answer it cannot parse at `warn`: QR codes and tokens travel in those. What fails, we tell ourselves.
+/// an answer it cannot parse at `warn`: QR codes and tokens travel in those. What fails, we log ourselves.
 fn directives(filter: &str) -> String {
     // A variable that is set to nothing would mean everything.
     let filter = Some(filter.trim()).filter(|filter| !filter.is_empty()).unwrap_or("info");

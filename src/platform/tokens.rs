@@ -1,4 +1,4 @@
-//! Whose a bearer token is: the API server is asked, by a TokenReview, so that whoever it knows is known here.
+//! Whose a bearer token is: the API server is asked, by a TokenReview, so that every user it knows is known here.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use kube::{Api, Client, api::PostParams};
 
 use super::kubernetes::{CallError, call};
 
-/// Whose `token` is; nobody's when the API server does not know it, or when it is for none of `audiences`. Without
+/// The user of `token`; `None` when the API server does not know it, or when it is for none of `audiences`. Without
 /// audiences, those of the API server itself are meant.
 ///
 /// # Errors

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 /// After work that panicked, which is a bug: not soon.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
 
-/// Works on every key that comes in, `workers` at once, each on a task of its own. `work` answers in how long the key is due
-/// again without coming in. Once told to `stop`, work that has begun is waited for, and none begins.
+/// Works on every key that comes in, `workers` at once, each on a task of its own. `work` answers after how long the key is due
+/// again by itself. Once told to `stop`, work that has begun is waited for, and none begins.
 pub async fn run<K, T>(mut keys: UnboundedReceiver<K>, workers: usize, stop: CancellationToken, work: impl Fn(K) -> T)
 where
     K: Clone + Ord + Hash,

@@ -79,7 +79,7 @@ pub(super) fn keep_secrets(args: &BridgeArgs, client: &Client, namespace: &str, 
         };
         let (send, bundle) = watch::channel(None);
         let stop = stop.clone();
-        // Nobody is served by it here.
+        // This process serves nothing with it.
         tokio::spawn(async move { secret.keep(Arc::new(Tls::default()), send, stop).await });
         bundle
     });

@@ -60,7 +60,7 @@ mod tests {
         let work = work.unwrap();
         written.recv().await.unwrap();
         drop(work);
-        // It ends only when nobody can write any more.
+        // It ends only when nothing can write any more.
         while written.recv().await.is_some() {}
     }
 

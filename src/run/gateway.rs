@@ -39,7 +39,7 @@ use crate::{
     },
 };
 
-/// How long open requests may take once the listener has closed. Whoever waits for something is answered at once then.
+/// How long open requests may take once the listener has closed. A caller that waits for something is answered at once then.
 const DRAIN: Duration = Duration::from_secs(12);
 
 /// Shown while not ready.
@@ -63,7 +63,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     for api in apis::<WhatsAppInstance>(&client, &namespaces) {
         kubernetes::probe(&api, &url).await?;
     }
-    // Nobody's token: whether the question may be asked is what matters.
+    // No user's token: what matters is whether the question may be asked.
     if let Err(error) = tokens::user_of(&client, "nobodys", &args.audiences(), CALL_TIMEOUT).await {
         return Err(RunError::TokenReview(error.to_string()));
     }

@@ -19,7 +19,7 @@ const STOPPING: &str = "stopping";
 const UNLISTED: &str = "not everything that is to be watched can be listed; the log says why";
 const UNSEEN: &str = "cannot be watched any more; the log says why";
 
-/// Nobody is to be sent here from the moment the process is told to stop, whatever it waits for by then.
+/// Not ready from the moment the process is told to stop, so that no callers are sent here, whatever it waits for by then.
 pub(super) fn never_when_stopping(admin: &Admin, shutdown: &Shutdown) {
     let (admin, stopping) = (admin.clone(), shutdown.stopping.clone());
     tokio::spawn(async move {
@@ -28,7 +28,7 @@ pub(super) fn never_when_stopping(admin: &Admin, shutdown: &Shutdown) {
     });
 }
 
-/// A leader that cannot list, or does not hear of changes any more, does nothing for anybody, and nobody else does it instead.
+/// A leader that cannot list, or does not hear of changes any more, does no work, and no other process does it instead.
 pub(super) async fn while_it_sees(admin: Admin, synced: CancellationToken, health: Health) {
     if tokio::time::timeout(LISTING, synced.cancelled()).await.is_err() {
         tracing::error!("holding the lease, but {UNLISTED}");

@@ -1,4 +1,4 @@
-//! `whatsapp-operator release-instances`: after an uninstallation nobody waits for an operator that is gone.
+//! `whatsapp-operator release-instances`: after an uninstallation, no object waits for an operator that is gone.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// Instances read at once.
 const PAGE: u32 = 500;
-/// Writes of one finalizer: somebody may change the object meanwhile, a few times.
+/// Writes of one finalizer: the object may be changed meanwhile, a few times.
 const ATTEMPTS: usize = 5;
 
 /// Why instances could not be released.
@@ -141,7 +141,7 @@ async fn release(
             );
         }
         let others: Vec<_> = instance.finalizers().iter().filter(|name| *name != labels::FINALIZER).collect();
-        // Only if nobody has written it meanwhile: another finalizer would be lost.
+        // Only if it has not been written meanwhile: another finalizer would be lost.
         let version = instance.resource_version();
         let patch = json!({"metadata": {"finalizers": others, "resourceVersion": version}});
         let (name, parameters) = (instance.name_any(), PatchParams::default());
@@ -173,7 +173,7 @@ async fn another(api: &Api<Guarded<WhatsAppBridge>>, name: &str, ours: &str) -> 
     }
 }
 
-/// Deletes the bridge of the installation, unless somebody else made it.
+/// Deletes the bridge of the installation, unless it was made by others.
 async fn delete_bridge(api: &Api<WhatsAppBridge>, name: &str) -> Result<(), ReleaseError> {
     let failed = |source| ReleaseError::Bridge { name: name.to_owned(), source };
     let found = match call("read it", CALL_TIMEOUT, api.get_metadata_opt(name)).await {

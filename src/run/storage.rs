@@ -1,5 +1,5 @@
-//! `whatsapp-operator migrate-storage`: what is stored in an old version of the API is written anew in the present one. Until
-//! then the API server lets nobody drop the old version from the definition (`status.storedVersions`).
+//! `whatsapp-operator migrate-storage`: what is stored in an old version of the API is written again in the present one. Until
+//! then the API server does not let the old version be dropped from the definition (`status.storedVersions`).
 //! See <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/>.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -176,7 +176,7 @@ async fn rewrite(
         Some(namespace) => Api::namespaced_with(client.clone(), &namespace, resource),
         None => Api::all_with(client.clone(), resource),
     };
-    // Only as it was listed: whoever wrote it meanwhile has done what this is for.
+    // Only as it was listed: a write meanwhile has stored it in the present version already.
     let patch = json!({"metadata": {"uid": object.uid(), "resourceVersion": object.resource_version()}});
     let (name, parameters) = (object.name_any(), PatchParams::default());
     match call("write it", CALL_TIMEOUT, api.patch_metadata(&name, &parameters, &Patch::Merge(patch))).await {

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long the owners' cache may take before the server starts without it.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to look whether the API server has been told of the authority yet, and how long that may take before reviews
-/// are served all the same: somebody else may keep the configurations.
+/// are served all the same: the configurations may be kept by other means.
 const LOOK_TOLD: Duration = Duration::from_millis(100);
 const TOLD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open reviews may take once the listener has closed; a little more than the API server waits for one.
@@ -97,7 +97,7 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
         while !tls.is_ready() {
             tokio::time::sleep(LOOK).await;
         }
-        // Whoever is ready is asked, beside others that show another certificate.
+        // The API server asks every replica that is ready, beside others that show another certificate.
         if let Some((name, bundle)) = kept
             && timeout(TOLD_TIMEOUT, until_told(&client, &name, &bundle, admin)).await.is_err()
         {
@@ -142,7 +142,7 @@ async fn until_told(client: &Client, name: &str, bundle: &watch::Receiver<Option
 }
 
 /// Keeps the certificate that all replicas share, and what the API server is told of its authority, until `stop`: a process
-/// that ends leaves both to others, or to nobody. Answers the configurations' name, and what they are told.
+/// that ends leaves both to other replicas, if there are any. Answers the configurations' name, and what they are told.
 fn keep_certificate(
     args: &WebhookArgs,
     namespace: &str,

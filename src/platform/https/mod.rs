@@ -48,8 +48,8 @@ pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListe
     Ok((tcp, bound))
 }
 
-/// How long what was sent may stay unacknowledged. A caller whose machine or network went away without a word gets a keep-alive now
-/// and then; the kernel by itself would go on trying for a quarter of an hour, and the caller's place among the streams be taken for as long.
+/// How long what was sent may stay unacknowledged. A caller whose machine or network is gone gets a keep-alive now
+/// and then; the kernel by itself would go on trying for a quarter of an hour, and for as long the caller would count as one of the streams.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 

@@ -41,7 +41,7 @@ static EXPORTER: OnceLock<Exporter> = OnceLock::new();
 #[derive(Args, Clone, Debug)]
 pub struct Export {
     /// OpenTelemetry collector to send traces to, by OTLP over HTTP, for example <http://collector:4318>; none when not given
-    // Checked in `start`: the command line's own errors repeat a value, and somebody may have put a password into this one.
+    // Checked in `start`: the command line's own errors repeat a value, and this one may hold a password.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
@@ -88,7 +88,7 @@ pub fn start(service: &'static str, export: &Export, share: f64) -> Result<(), E
     Ok(())
 }
 
-/// What collectors are told of the process. A name that the environment gives, in either of two variables, stays.
+/// What collectors learn of the process. A name that the environment gives, in either of two variables, stays.
 fn resource(service: &'static str) -> Resource {
     let found = Resource::builder().build();
     match found.get(&Key::from_static_str("service.name")) {
@@ -168,7 +168,7 @@ impl SpanExporter for Telling {
     }
 }
 
-/// An address as `http://HOST:PORT`; or nothing, as templates do. It stands in the log, so nothing secret may be in it.
+/// An address as `http://HOST:PORT`; or nothing, as templates do. It is logged, so nothing secret may be in it.
 fn check(endpoint: &str) -> Result<(), &'static str> {
     let url =
         reqwest::Url::parse(endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());

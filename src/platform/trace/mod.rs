@@ -1,5 +1,5 @@
-//! Which request of the outside a piece of work belongs to, across processes: W3C trace context (`traceparent`,
-//! <https://www.w3.org/TR/trace-context/>). It is passed on and stands in logs, and its steps can be sent to a collector ([`export`]).
+//! Which request from outside a piece of work belongs to, across processes: W3C trace context (`traceparent`,
+//! <https://www.w3.org/TR/trace-context/>). It is passed on and logged, and its steps can be sent to a collector ([`export`]).
 
 pub mod export;
 
@@ -73,7 +73,7 @@ impl Trace {
         self.span.to_string()
     }
 
-    /// Whether whoever began it wants it recorded.
+    /// Whether the process that began it wants it recorded.
     pub fn is_sampled(&self) -> bool {
         self.sampled
     }
@@ -98,7 +98,7 @@ fn new_span() -> SpanId {
 pub struct Over {
     /// Which step.
     pub trace: Trace,
-    /// What was done, of few different words: a method and a route, for instance.
+    /// What was done, from a small set of names: a method and a route, for instance.
     pub name: String,
     /// Whether it was the answer to a request of another process.
     pub answers: bool,
@@ -111,7 +111,7 @@ pub struct Over {
 }
 
 impl Over {
-    /// The answer to a request, which took so long, in the words of OpenTelemetry's semantic conventions.
+    /// The answer to a request, which took so long, named as in OpenTelemetry's semantic conventions.
     pub fn answer(trace: Trace, took: Duration, method: &str, route: &str, status: u16) -> Self {
         let now = SystemTime::now();
         Self {

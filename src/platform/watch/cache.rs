@@ -42,7 +42,7 @@ impl<K> Default for Objects<K> {
     }
 }
 
-/// An object that was replaced or has ended; unpacked when somebody wants to see it.
+/// An object that was replaced or has ended; unpacked when it is asked for.
 enum Before<K> {
     Unpacked(Arc<K>),
     Packed(Arc<Packed<K>>),
@@ -226,10 +226,11 @@ impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache
         }
     }
 
-    /// Takes in an object as a write or a read of our own returned it, unless a newer version is here. Nobody is told: the watch, when
-    /// it shows that version, tells nothing new. Returns the object that is here now because of it, and the one before it.
+    /// Takes in an object as a write or a read of our own returned it, unless a newer version is here. Listeners are not told: nor
+    /// are they when the watch shows that version, which is not new then. Returns the object that is here now because of it, and the
+    /// one before it.
     pub fn keep_newer(&self, mut object: K) -> Option<(Option<Arc<K>>, K)> {
-        // As the guard does for what the watch shows: nobody here reads them, and they can be larger than the object.
+        // As the guard does for what the watch shows: they are not read here, and can be larger than the object.
         object.meta_mut().managed_fields = None;
         let key = Key::new(ObjectRef::of(&object));
         if self.get(&key).is_some_and(|known| version(&*known) >= version(&object)) {

@@ -6,8 +6,8 @@ use super::{Change, Guarded, Key};
 use crate::platform::kubernetes::describe;
 
 /// One object that does not parse (stored under another schema) is skipped, and said so; the watch goes on. What is left of
-/// one that is being deleted is enough to delete it. One that is `known` stays as it was: what it uses is not free, and whoever
-/// works on it by its old copy is refused each write as outdated, which says nothing of why. So it is said here.
+/// one that is being deleted is enough to delete it. One that is `known` stays as it was: what it uses is not free. Writes
+/// that are based on the old copy are refused as outdated, which does not say why; so the reason is logged here.
 pub(super) fn fit<K: Resource<DynamicType = ()>>(key: Key, object: Guarded<K>, known: bool) -> Option<Change<K>> {
     match object.0 {
         Ok(object) => Some(Change::Present(key, object)),

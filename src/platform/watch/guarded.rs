@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-/// An object, or what can be told of it. (kube's `DeserializeGuard` is the same, and copies every object twice, field by
+/// An object, or what can be read of it. (kube's `DeserializeGuard` is the same, and copies every object twice, field by
 /// field, in case it does not fit: for ten thousand of them that is most of a start's time and memory.)
 #[derive(Clone, Debug)]
 pub struct Guarded<K>(pub Result<K, Unfit<K>>);
@@ -18,7 +18,7 @@ pub struct Guarded<K>(pub Result<K, Unfit<K>>);
 /// An object that does not fit.
 #[derive(Clone, Debug)]
 pub struct Unfit<K> {
-    /// Why, in serde's words, which may quote values.
+    /// Why, as serde says it, which may quote values.
     pub error: String,
     /// Whose it is.
     pub metadata: ObjectMeta,
@@ -31,7 +31,7 @@ impl<'de, K: Salvage + Resource + DeserializeOwned> Deserialize<'de> for Guarded
         let text = Box::<RawValue>::deserialize(deserializer)?;
         let object = match serde_json::from_str::<K>(text.get()) {
             Ok(mut object) => {
-                // Nobody here reads them, and they can be larger than the object.
+                // They are not read here, and can be larger than the object.
                 object.meta_mut().managed_fields = None;
                 Ok(object)
             }
@@ -49,7 +49,7 @@ impl<'de, K: Salvage + Resource + DeserializeOwned> Deserialize<'de> for Guarded
 /// What can be made of an object that does not parse.
 pub trait Salvage: Sized {
     /// Just enough of an object to see it off, when it is being deleted and waits for us: `raw` is its JSON. Without this
-    /// nobody would ever take our finalizer off, and its namespace could not go either. Nothing by default.
+    /// our finalizer would never be removed, and its namespace could not go either. Nothing by default.
     fn remains(_raw: &Value, _metadata: &ObjectMeta) -> Option<Self> {
         None
     }

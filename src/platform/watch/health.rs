@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
 /// An attempt takes 25 s at most, the silence after which a connection is given up. When more than that and a pause lies
-/// between two failures, the watch has worked in between: nothing else tells that it was taken up again.
+/// between two failures, the watch has worked in between: there is no other sign that it was taken up again.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// The watches that are blind, by their kind. Clones share them.
@@ -91,8 +91,8 @@ pub(super) struct Course {
 /// How a watch goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Next {
-    /// It is made anew, from a list on: a watch that is taken up again where it was says nothing until something changes,
-    /// and a list says at once that it works.
+    /// It is started again with a list: a watch that is taken up again where it was shows nothing until something changes,
+    /// and a list shows at once that it works.
     pub anew: bool,
     /// After this long.
     pub pause: Duration,
@@ -206,7 +206,7 @@ mod tests {
             (&[(0, Fails), (30, Fails), (60, Fails)], true),
             (&[(0, Fails), (30, Works), (60, Fails), (100, Fails)], false),
             (&[(0, Fails), (30, Fails), (45, Nothing), (60, Fails)], true),
-            // Taken up again in between, without a word.
+            // Taken up again in between, without a sign.
             (&[(0, Fails), (60, Fails), (110, Fails)], false),
             (&[(0, Fails), (59, Fails), (61, Fails), (62, Nothing), (600, Fails)], true),
             (&[(0, Fails), (59, Fails), (61, Fails), (62, Works)], false),

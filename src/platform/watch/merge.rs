@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::{Change, Guarded, Key, fit::fit};
 use crate::platform::kubernetes::ObjectRef;
 
-/// Turns the lists and events of several watches into changes: a list made again tells what went meanwhile.
+/// Turns the lists and events of several watches into changes: a list made again shows what was deleted meanwhile.
 pub(super) struct Merge<K> {
     seen: Vec<HashSet<Key>>,
     listing: Vec<HashSet<Key>>,

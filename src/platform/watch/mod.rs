@@ -22,8 +22,8 @@ use kube::runtime::watcher;
 
 use super::kubernetes::ObjectRef;
 
-/// How long the API server is asked to keep a watch open, in seconds. A connection that has died without a word, as behind
-/// a router that forgot it, is noticed only when nothing comes for longer than this.
+/// How long the API server is asked to keep a watch open, in seconds. A connection that is dead without having been
+/// closed, as behind a router that forgot it, is noticed only when nothing comes for longer than this.
 const WATCH_SECONDS: u32 = 20;
 
 /// How a kind is watched: as kube does by default, but with watches short enough to notice dead connections.

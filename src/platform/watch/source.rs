@@ -11,12 +11,12 @@ use crate::platform::{
 /// What is watched.
 pub(super) struct Source<K> {
     pub(super) api: Api<Guarded<K>>,
-    /// The namespace, and who can be asked how it stands with it; none when the rights to this watch are not a namespace's.
+    /// The namespace, and the client to ask for its standing; `None` when the rights to this watch do not depend on a namespace.
     pub(super) within: Option<(Client, String)>,
 }
 
 impl<K> Source<K> {
-    /// How it stands with the namespace, when that explains why the watch is refused.
+    /// The standing of the namespace, when that explains why the watch is refused.
     pub(super) async fn excuse(&self, error: &watcher::Error) -> Option<Standing> {
         let (client, namespace) = self.within.as_ref().filter(|_| is_refusal(error))?;
         standing(client, namespace, CALL_TIMEOUT).await.ok().filter(|standing| standing.explains_a_refusal())

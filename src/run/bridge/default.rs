@@ -23,7 +23,7 @@ use crate::{
 
 /// How often the file is read. The kubelet itself needs up to a minute to bring a change into a mount.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often the object is put right even if the file says the same: somebody may have edited or deleted it.
+/// How often the object is put right even if the file says the same: it may have been edited or deleted.
 const AGAIN: u32 = 12;
 
 /// Why the bridge could not be kept.
@@ -108,7 +108,7 @@ impl DefaultBridge {
     }
 }
 
-/// The namespace of the installation that a bridge belongs to; nothing when somebody else made it.
+/// The namespace of the installation that a bridge belongs to; `None` when no installation made it.
 pub fn installed_in(bridge: &WhatsAppBridge) -> Option<String> {
     let ours = bridge.labels().get(labels::MANAGED_BY).is_some_and(|by| by == "whatsapp-operator");
     ours.then(|| bridge.spec.credentials_secret_ref.namespace.clone())

@@ -60,8 +60,8 @@ pub(super) struct TokenSecret {
 }
 
 impl TokenSecret {
-    /// Keeps token and authorities, until `stop`. With a `bundle`, nothing is written before there is one, so that whoever
-    /// finds a token finds whom to trust.
+    /// Keeps token and authorities, until `stop`. With a `bundle`, nothing is written before there is one, so that a reader
+    /// who finds a token finds the authorities to trust too.
     pub async fn keep(&self, mut bundle: Option<watch::Receiver<Option<String>>>, stop: CancellationToken) {
         let (mut changes, mut retry, mut anew) = (self.changes(), FIRST_RETRY, Anew::default());
         while !stop.is_cancelled() {
@@ -122,7 +122,7 @@ impl TokenSecret {
         Ok(due.at.map_or(LOOK, wait).min(LOOK))
     }
 
-    /// Writes over what was read; when another replica was faster, the watch tells of its work.
+    /// Writes over what was read; when another replica was faster, the watch shows what it wrote.
     async fn write(&self, api: &Api<Secret>, read: Option<Secret>, held: &Held) -> Result<(), KeepError> {
         let parameters = PostParams::default();
         let written = match read {

@@ -17,7 +17,7 @@ pub struct Held {
     pub token: Option<Sensitive>,
     /// What bridges accept.
     pub accepted: Vec<Sensitive>,
-    /// How a change of the token stands.
+    /// How far a change of the token has come.
     pub change: Change,
     /// Whom callers trust, PEM.
     pub authorities: Option<String>,
@@ -48,7 +48,7 @@ pub enum Step {
     Switched,
 }
 
-/// What the Secret should hold now, and when to look again if nobody says anything.
+/// What the Secret should hold now, and when to look again if nothing changes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Due {
     /// What it should hold.
@@ -94,7 +94,7 @@ pub fn due(
         }
         Step::Done | Step::Announced | Step::Switched => {}
     }
-    // Somebody wrote another token: the bridge must take it.
+    // Another token was written by hand: the bridge must take it.
     if let Some(token) = new.token.clone().filter(|token| !new.accepted.contains(token)) {
         new.accepted.insert(0, token);
     }
@@ -111,7 +111,7 @@ fn is_token(text: &str) -> bool {
     text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A token that nobody can guess, from the system's randomness.
+/// A token that cannot be guessed, from the system's randomness.
 ///
 /// # Errors
 /// When the system has none.
