@@ -80,7 +80,7 @@ pub async fn delete_session(instance: &WhatsAppInstance, unlink: bool, context: 
     let outcome = match link(instance, context) {
         None => Err(BridgeError::Unreachable { cause: "there is no link to the shard".into() }),
         Some(link) => {
-            let _place = link.try_call().ok_or(ReconcileError::Busy)?;
+            let _call = link.try_call().ok_or(ReconcileError::Busy)?;
             let had = link.had(drivers::session_id(&uid));
             let outcome = link.delete(drivers::session_id(&uid), unlink).await;
             // A bridge that never had the session answers "gone" as well, so that answer alone proves nothing. `had` is read before
@@ -99,7 +99,7 @@ async fn put_session(instance: &WhatsAppInstance, spec: &SessionSpec, context: &
     let uid = instance.uid().unwrap_or_default();
     // Without a link the shard has just been taken away; the next look says so.
     let Some(link) = link(instance, context) else { return Ok(()) };
-    let _place = link.try_call().ok_or(ReconcileError::Busy)?;
+    let _call = link.try_call().ok_or(ReconcileError::Busy)?;
     let outcome = link.put(drivers::session_id(&uid), spec).await;
     context.instances.call_ended(&uid, BridgeCall::Put, outcome.as_ref().err().cloned());
     outcome.map_err(|source| ReconcileError::Bridge { doing: "put the session", source })

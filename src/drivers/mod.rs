@@ -59,7 +59,7 @@ pub trait Messages: Send + Sync {
     /// A message.
     async fn read(&self, session: &str, id: &str) -> Result<Message, BridgeError>;
 
-    /// Messages of a session before a place, newest first.
+    /// Messages of a session before this sequence number, newest first.
     async fn list(&self, session: &str, before: Option<u64>, limit: u32) -> Result<MessageList, BridgeError>;
 
     /// Calls a message back that was not handed to WhatsApp yet.

@@ -172,8 +172,8 @@ fn is_within(address: IpAddr, network: &str, bits: &str) -> bool {
 /// An address as it may be shown: without user and password.
 pub fn shown(address: &Uri) -> String {
     let Some(authority) = address.authority() else { return address.to_string() };
-    let place = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, place)| place);
-    format!("{}://{place}{}", address.scheme_str().unwrap_or("https"), address.path())
+    let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
+    format!("{}://{host}{}", address.scheme_str().unwrap_or("https"), address.path())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::cluster_proxy::{Environment, ProxyError};
 #[derive(Debug, Error)]
 pub enum Unusable {
     /// There is no file.
-    #[error("there is no kubeconfig{}", .0.iter().map(|place| format!(" at {}", place.display())).collect::<Vec<_>>().join(" or"))]
+    #[error("there is no kubeconfig{}", .0.iter().map(|file| format!(" at {}", file.display())).collect::<Vec<_>>().join(" or"))]
     Missing(Vec<PathBuf>),
     /// It does not read, or lacks something. The YAML reader quotes the lines around a mistake, and there may be a token among them.
     #[error("{}", .0.to_string().lines().next().unwrap_or_default())]
@@ -83,22 +83,22 @@ fn may_be_inside(error: &Unusable, context: Option<&str>) -> bool {
 pub fn read(file: Option<&Path>) -> Result<Kubeconfig, Unusable> {
     match file {
         Some(file) => Ok(Kubeconfig::read_from(file)?),
-        None => together(places(env::var_os("KUBECONFIG").as_deref(), env::home_dir().as_deref())),
+        None => together(files(env::var_os("KUBECONFIG").as_deref(), env::home_dir().as_deref())),
     }
 }
 
-fn places(listed: Option<&OsStr>, home: Option<&Path>) -> Vec<PathBuf> {
+fn files(listed: Option<&OsStr>, home: Option<&Path>) -> Vec<PathBuf> {
     let listed = listed.into_iter().flat_map(env::split_paths);
-    let listed: Vec<_> = listed.filter(|place| !place.as_os_str().is_empty()).collect();
+    let listed: Vec<_> = listed.filter(|file| !file.as_os_str().is_empty()).collect();
     if listed.is_empty() { home.map(|home| home.join(".kube").join("config")).into_iter().collect() } else { listed }
 }
 
 /// Of two files the first counts. One that does not exist is passed over, as by kubectl, which makes it when it has something to
 /// write there.
-fn together(places: Vec<PathBuf>) -> Result<Kubeconfig, Unusable> {
+fn together(files: Vec<PathBuf>) -> Result<Kubeconfig, Unusable> {
     let mut merged: Option<Kubeconfig> = None;
-    for place in &places {
-        let next = match Kubeconfig::read_from(place) {
+    for file in &files {
+        let next = match Kubeconfig::read_from(file) {
             Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == io::ErrorKind::NotFound => continue,
             read => read?,
         };
@@ -107,7 +107,7 @@ fn together(places: Vec<PathBuf>) -> Result<Kubeconfig, Unusable> {
             None => next,
         });
     }
-    merged.ok_or(Unusable::Missing(places))
+    merged.ok_or(Unusable::Missing(files))
 }
 
 /// The cluster, credentials and namespace of a context; of the current one when none is named.
@@ -217,12 +217,12 @@ contexts:
     #[test]
     fn files_that_do_not_exist_are_passed_over_and_one_that_does_not_read_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let place = |name: &str| directory.path().join(name);
-        std::fs::write(place("first"), KUBECONFIG).unwrap();
+        let file = |name: &str| directory.path().join(name);
+        std::fs::write(file("first"), KUBECONFIG).unwrap();
         let second = "current-context: two\ncontexts: [{name: one, context: {cluster: other}}, {name: two, context: {cluster: other}}]\n";
-        std::fs::write(place("second"), second).unwrap();
-        std::fs::write(place("broken"), "contexts: [").unwrap();
-        let read = |names: &[&str]| together(names.iter().map(|name| place(name)).collect());
+        std::fs::write(file("second"), second).unwrap();
+        std::fs::write(file("broken"), "contexts: [").unwrap();
+        let read = |names: &[&str]| together(names.iter().map(|name| file(name)).collect());
         let both = read(&["none", "first", "second"]).unwrap();
         assert_eq!(both.current_context.as_deref(), Some("one"));
         let cluster = |name: &str| {
@@ -235,7 +235,7 @@ contexts:
             assert!(matches!(read(broken), Err(Unusable::Kubeconfig(_))), "{broken:?}");
         }
         let error = read(&["none", "nor"]).unwrap_err();
-        let (none, nor) = (place("none"), place("nor"));
+        let (none, nor) = (file("none"), file("nor"));
         assert_eq!(error.to_string(), format!("there is no kubeconfig at {} or at {}", none.display(), nor.display()));
         assert!(matches!(error, Unusable::Missing(_)));
         assert_eq!(together(Vec::new()).unwrap_err().to_string(), "there is no kubeconfig");
@@ -261,12 +261,12 @@ contexts:
     #[test]
     fn the_list_counts_before_the_home_directory_unless_it_is_empty() {
         let home = Some(Path::new("/home/anna"));
-        let of = |listed: Option<&str>| places(listed.map(OsStr::new), home);
+        let of = |listed: Option<&str>| files(listed.map(OsStr::new), home);
         assert_eq!(of(Some("/a::/b:")), [PathBuf::from("/a"), PathBuf::from("/b")]);
         for none in [None, Some(""), Some(":")] {
             assert_eq!(of(none), [PathBuf::from("/home/anna/.kube/config")], "{none:?}");
         }
-        assert!(places(None, None).is_empty());
+        assert!(files(None, None).is_empty());
     }
 
     #[test]

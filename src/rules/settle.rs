@@ -45,7 +45,7 @@ enum EntryState {
 
 /// The status of an owner, from the one `before` and every instance of the owner that exists.
 ///
-/// Places and names go, in order, to: those that run (even beyond a limit lowered since; among two of one name the one
+/// Slots and names go, in order, to: those that run (even beyond a limit lowered since; among two of one name the one
 /// that had it first, then the older); reservations of the last 60 s; those that were granted a slot; all others, the
 /// oldest first by (creationTimestamp, uid), while there are slots. Who gets none waits, keeps its entry, and gets in by
 /// itself in a later settlement.

@@ -41,7 +41,7 @@ impl<K> Recent<K> {
         }
     }
 
-    /// Forgets an object that is gone. Its place in the order stays taken until its turn comes.
+    /// Forgets an object that is gone. Its position in the order is kept until its turn comes.
     pub(super) fn forget(&mut self, key: &ObjectRef) {
         self.objects.remove(key);
     }
