@@ -1,16 +1,17 @@
 //! What the webhooks need of Kubernetes.
 
-use crate::platform::rbac::{
-    Reach::{Cluster, Instances, ReleaseNamespace},
-    Right,
+use crate::{
+    api::GROUP,
+    platform::rbac::{
+        Reach::{Cluster, Instances, ReleaseNamespace},
+        Right,
+    },
 };
-
-const OURS: &str = "whatsapp-operator.dev";
 
 /// The rights of the webhooks, beside those of their lease.
 pub const RIGHTS: &[Right] = &[
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappinstances"],
         verbs: &["list"],
         names: &[],
@@ -18,7 +19,7 @@ pub const RIGHTS: &[Right] = &[
         why: "see what exists before anybody is refused",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappowners"],
         verbs: &["get", "list", "watch", "create"],
         names: &[],
@@ -26,7 +27,7 @@ pub const RIGHTS: &[Right] = &[
         why: "read the ledgers; create one with an owner's first instance",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappowners/status"],
         verbs: &["update"],
         names: &[],

@@ -1,16 +1,17 @@
 //! What the controller needs of Kubernetes.
 
-use crate::platform::rbac::{
-    Reach::{Cluster, Instances},
-    Right,
+use crate::{
+    api::GROUP,
+    platform::rbac::{
+        Reach::{Cluster, Instances},
+        Right,
+    },
 };
-
-const OURS: &str = "whatsapp-operator.dev";
 
 /// The rights of the controller, beside those of its lease.
 pub const RIGHTS: &[Right] = &[
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappinstances"],
         verbs: &["get", "list", "watch", "patch"],
         names: &[],
@@ -18,7 +19,7 @@ pub const RIGHTS: &[Right] = &[
         why: "watch instances; patch is for their finalizer only",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappinstances/status"],
         verbs: &["update"],
         names: &[],
@@ -26,7 +27,7 @@ pub const RIGHTS: &[Right] = &[
         why: "write the status of instances",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappinstances/finalizers"],
         verbs: &["update"],
         names: &[],
@@ -34,7 +35,7 @@ pub const RIGHTS: &[Right] = &[
         why: "set the finalizer where the admission plugin OwnerReferencesPermissionEnforcement is on",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappowners"],
         verbs: &["get", "list", "watch", "create"],
         names: &[],
@@ -42,7 +43,7 @@ pub const RIGHTS: &[Right] = &[
         why: "watch the ledgers; create one for an owner who has none",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappowners/status"],
         verbs: &["update"],
         names: &[],
@@ -50,7 +51,7 @@ pub const RIGHTS: &[Right] = &[
         why: "write ledger, counts and primary",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappbridges"],
         verbs: &["list", "watch"],
         names: &[],
@@ -58,7 +59,7 @@ pub const RIGHTS: &[Right] = &[
         why: "watch bridges",
     },
     Right {
-        group: OURS,
+        group: GROUP,
         resources: &["whatsappbridges/status"],
         verbs: &["update"],
         names: &[],

@@ -19,6 +19,7 @@ pub use self::default::installed_in;
 use self::{default::DefaultBridge, secret::TokenSecret};
 use crate::{
     admission::certificates::{CertificateSecret, Lifetimes, ToldBy},
+    api::GROUP,
     cli::bridge::BridgeArgs,
     platform::{
         https::Tls,
@@ -48,7 +49,7 @@ pub(super) const RIGHTS: &[Right] = &[
         why: "make and renew the certificate of the shards (--bridge-tls-secret)",
     },
     Right {
-        group: "whatsapp-operator.dev",
+        group: GROUP,
         resources: &["whatsappbridges"],
         verbs: &["create"],
         names: &[],
@@ -56,7 +57,7 @@ pub(super) const RIGHTS: &[Right] = &[
         why: "make the bridge of the installation (--default-bridge)",
     },
     Right {
-        group: "whatsapp-operator.dev",
+        group: GROUP,
         resources: &["whatsappbridges"],
         verbs: &["get", "patch"],
         names: &["builtin"],

@@ -161,7 +161,7 @@ impl Owners {
         match change {
             // An object under any other name is no owner's ledger.
             Change::Present(key, object) if key.name == object_name(&object.spec.owner) => {
-                self.seen_by_watch(before, &object)
+                self.seen_by_watch(before, &object);
             }
             Change::Gone(key) => {
                 if let Some(before) = before.filter(|before| key.name == object_name(&before.spec.owner)) {
