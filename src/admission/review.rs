@@ -73,7 +73,7 @@ pub struct ReviewedMeta {
     pub finalizers: Option<Vec<String>>,
 }
 
-/// Why a body is no review. The sentences quote nothing of it: it may hold what must not be told.
+/// Why a body is no review. The sentences quote nothing of it: it may hold secrets.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Malformed {
     /// Not JSON, or not of a review's shape.

@@ -26,7 +26,7 @@ use crate::{
 /// The bridge reports a finished deletion by an event; this is how soon we ask, in case the event was lost.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long the last try of a deletion that is given up may take, and each of the two Events that tell of it.
+/// How long the last try of a deletion that is given up may take, and each of the two Events that report it.
 const LAST_TRY: Duration = Duration::from_secs(5);
 const TELLING: Duration = Duration::from_secs(3);
 /// How long after the deadline the last try may wait for its turn at a busy bridge.
@@ -91,7 +91,7 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
     }
 }
 
-/// Told twice: on the instance, whose namespace may be going too and then takes no Events any more, and on its bridge.
+/// Reported twice: on the instance, whose namespace may be going too and then takes no Events any more, and on its bridge.
 async fn tell(notice: &Notice, instance: &WhatsAppInstance, context: &Context) {
     let about = instance.object_ref(&());
     context.events.tell_first(notice.into(), about.clone(), TELLING).await;

@@ -35,9 +35,9 @@ pub struct Settlement {
 /// How far an instance has come; those that have come further get their slot and name first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum EntryState {
-    /// Accepted, and told so: it may be running. A lowered limit does not touch it.
+    /// Accepted, and its status says so: it may be running. A lowered limit does not touch it.
     Running,
-    /// Admitted, or accepted since, but not told yet.
+    /// Admitted, or accepted since, but its status does not say so yet.
     Granted,
     /// Waits, or came in past admission.
     Waiting,

@@ -48,7 +48,7 @@ pub struct Bridges {
     pub store: Cache<WhatsAppBridge>,
     /// The links, shared with the reconcile.
     pub links: Arc<Links>,
-    /// Whom links tell.
+    /// What the links report to.
     pub listeners: Listeners,
     /// Takes Events.
     pub events: Events,

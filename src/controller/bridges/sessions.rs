@@ -1,4 +1,4 @@
-//! The sessions of one shard as its events tell them: the only source the reconcile reads.
+//! The sessions of one shard as its events show them: the only source the reconcile reads.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,7 +13,7 @@ use crate::{
     platform::packed::{Packed, Packer},
 };
 
-/// A session as it was last told of.
+/// A session as the bridge last described it.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The session.
@@ -27,7 +27,7 @@ pub struct Seen {
 
 #[derive(Debug)]
 struct Known {
-    /// `None`: the bridge has it, and tells of it in a way that cannot be read.
+    /// `None`: the bridge has it, and describes it in a form that cannot be read.
     session: Option<Packed<Session>>,
     since: Timestamp,
     code_since: Timestamp,
@@ -64,7 +64,7 @@ impl Sessions {
         self.by_id.contains_key(id)
     }
 
-    /// Whether the bridge has shown that it has a session with this id, or had: it is here, or the bridge told of its end.
+    /// Whether the bridge has shown that it has a session with this id, or had: it is here, or the bridge reported its end.
     /// One that a new list no longer names is as good as never seen: it may be the list of another volume.
     pub fn had(&self, id: &str) -> bool {
         self.holds(id) || self.gone.iter().any(|(gone, _)| gone == id)
@@ -112,7 +112,7 @@ impl Sessions {
         self.by_id.insert(id, unreadable).is_none()
     }
 
-    /// A session as the answer to a call made at `revision` shows it: dropped when an event told something later.
+    /// A session as the answer to a call made at `revision` shows it: dropped when an event has shown it since.
     pub fn insert_answer(&mut self, session: Session, revision: u64, now: Timestamp) -> bool {
         let overtaken = match self.by_id.get(&session.id) {
             Some(known) => known.revision > revision,

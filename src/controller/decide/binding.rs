@@ -19,7 +19,7 @@ pub struct Choice {
     pub binding: BridgeBinding,
     /// How many instances may be bound to the shard.
     pub capacity: usize,
-    /// How the link to the shard stands.
+    /// The state of the link to the shard.
     pub link: LinkState,
 }
 

@@ -47,7 +47,7 @@ pub enum Acceptance {
     Undecided,
 }
 
-/// How the link to a shard stands.
+/// The state of the link to a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkState {
     /// Being made, or broken so recently that it may come back before anybody needs to know.
@@ -66,7 +66,7 @@ pub struct ShardLoad {
     pub name: String,
     /// Instances bound to it.
     pub bound: usize,
-    /// How its link stands.
+    /// The state of its link.
     pub link: LinkState,
 }
 

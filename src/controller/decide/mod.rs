@@ -43,9 +43,9 @@ pub struct Plan {
     pub bind: Option<Choice>,
     /// The status to write; `None` when it is written already.
     pub status: Option<Box<WhatsAppInstanceStatus>>,
-    /// What to tell in Events, once the status is written.
+    /// The Events to publish, once the status is written.
     pub notices: Vec<Notice>,
-    /// What to tell the bridge.
+    /// What to ask of the bridge.
     pub put: Option<SessionSpec>,
     /// When to look again although nothing has changed.
     pub recheck: Option<Timestamp>,
@@ -217,7 +217,7 @@ pub fn plan_deletion(facts: &Facts<'_>, leaving: Leaving, patience: SignedDurati
     DeletionPlan { status: changed.map(Box::new), step, recheck }
 }
 
-/// What the bridge should be told about an instance. The refresh annotation's value names the pairing window; without one
+/// What is wanted of the bridge for an instance. The refresh annotation's value names the pairing window; without one
 /// the session keeps the window that it has, so that applying a file without the annotation asks for nothing.
 pub fn session_spec(instance: &WhatsAppInstance, session: Option<&Session>) -> SessionSpec {
     let pairing = &instance.spec.pairing;

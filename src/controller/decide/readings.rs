@@ -199,7 +199,7 @@ pub fn ended(holders: &[String]) -> Reading {
 }
 
 /// The bridge knows the session. `lost`: it replaces one whose keys the bridge lost, and no device is linked to it yet.
-/// `clocks_differ`: the times that it tells are not those of our clock.
+/// `clocks_differ`: its times are not those of our clock.
 pub fn of_session(session: &Session, lost: bool, clocks_differ: bool, now: Timestamp) -> Reading {
     use SessionPhase as P;
     let Some(session_phase) = session.phase.known() else { return unknown_phase(session) };

@@ -273,7 +273,7 @@ impl Owners {
     }
 }
 
-/// What instances of one owner can be told now.
+/// What the instances of one owner can learn from its ledger now.
 struct LedgerView<'a> {
     owner: &'a str,
     /// The object under this owner's name belongs to another owner.
@@ -305,8 +305,8 @@ fn left(since: Instant) -> Option<Duration> {
     POSTPONEMENT.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
 }
 
-/// Whether no slot, no name and no primary depends on the difference. What an instance shows of its slot and of the primary it
-/// was told by the ledger, and whether it is connected matters only to a wish.
+/// Whether no slot, no name and no primary depends on the difference. What an instance shows of its slot and of the primary comes
+/// from the ledger, and whether it is connected matters only to a wish.
 fn changes_counts_only(was: InstanceFacts, is: InstanceFacts) -> bool {
     let shown = |facts: InstanceFacts| InstanceFacts { accepted: false, connected: false, primary: false, ..facts };
     is.wish.is_none() && shown(was) == shown(is)

@@ -29,7 +29,7 @@ use crate::{
 /// [`WORKERS`](crate::controller::WORKERS) that every other bridge needs too.
 pub const CALLS: usize = 8;
 
-/// What links tell the rest of the controller.
+/// What links report to in the rest of the controller.
 #[derive(Clone, Debug)]
 pub struct Listeners {
     /// Instances to reconcile.
@@ -47,8 +47,8 @@ struct Shared {
     /// As they were read last.
     credentials: Option<Credentials>,
     sessions: Sessions,
-    /// The present connection has told of sessions. One that goes on where the last one broke off may find another volume, and says
-    /// only then that it cannot go on.
+    /// The present connection has shown sessions. A connection that resumes may reach another volume than the one before, and learns
+    /// that only with the first event; so nothing is known of sessions until then.
     heard: bool,
     info: Option<Info>,
 }
@@ -68,13 +68,13 @@ pub struct Link {
 /// A shard's part in its bridge's status.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardSummary {
-    /// How the link stands.
+    /// The state of the link.
     pub state: LinkState,
     /// What the bridge last said of itself.
     pub info: Option<Info>,
     /// Its sessions.
     pub total: usize,
-    /// Those that are not of instances bound to it, once that can be told.
+    /// Those that are not of instances bound to it, once that is known.
     pub strays: Option<Strays>,
 }
 
@@ -98,7 +98,7 @@ impl Link {
         link
     }
 
-    /// How the link stands, and the session with this id if the shard lists it.
+    /// The state of the link, and the session with this id if the shard lists it.
     pub fn look(&self, id: &str) -> (LinkState, Option<Seen>) {
         let shared = lock(&self.shared);
         let session = (shared.state == LinkState::Up).then(|| shared.sessions.get(id)).flatten();
@@ -116,7 +116,7 @@ impl Link {
         lock(&self.shared).info.as_ref().map(|info| info.capabilities.clone()).unwrap_or_default()
     }
 
-    /// Whether the shard has a session with this id and tells of it in a way that cannot be read.
+    /// Whether the shard has a session with this id and describes it in a form that cannot be read.
     pub fn is_unreadable(&self, id: &str) -> bool {
         let shared = lock(&self.shared);
         shared.state == LinkState::Up && shared.sessions.is_unreadable(id)
