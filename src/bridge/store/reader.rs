@@ -1,13 +1,10 @@
 //! Looks things up, beside the thread that writes.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
+use tokio::{sync::Mutex, time::timeout};
 use whatsapp_operator::bridge_api::{Claim, Load, Message, MessageSpec};
 
 use super::{StoreError, messages, remnants};
@@ -36,14 +33,22 @@ impl Reader {
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connection = Arc::clone(&self.0);
-        let looking =
-            tokio::task::spawn_blocking(move || look(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
-        match tokio::time::timeout(LIMIT, looking).await {
-            Ok(Ok(found)) => found.map_err(|source| StoreError::of("read", source)),
-            Ok(Err(_)) => Err(StoreError::Closed),
-            Err(_) => Err(StoreError::Slow(LIMIT)),
-        }
+        self.look_within(LIMIT, look).await
+    }
+
+    /// Looks up one thing after the other. The connection is waited for before a thread is taken, so a look whose caller has given up
+    /// meanwhile never starts.
+    async fn look_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let looking = async {
+            let connection = Arc::clone(&self.0).lock_owned().await;
+            let looked = tokio::task::spawn_blocking(move || look(&connection)).await;
+            looked.map_err(|_| StoreError::Closed)?.map_err(|source| StoreError::of("read", source))
+        };
+        timeout(limit, looking).await.unwrap_or(Err(StoreError::Slow(limit)))
     }
 
     /// A message by its id.
@@ -132,5 +137,36 @@ impl Reader {
     /// Since when the oldest message that waits has waited.
     pub async fn oldest_waiting(&self) -> Result<Option<Timestamp>, StoreError> {
         self.look(messages::oldest_waiting).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_whose_caller_has_given_up_never_starts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bridge.db");
+        drop(super::super::connection(&path).unwrap());
+        let reader = Reader::open(&path).unwrap();
+        // The disk does not answer whoever has the connection.
+        let held = Arc::clone(&reader.0).lock_owned().await;
+        let started = Arc::new(AtomicU32::new(0));
+        let looks = (0..100).map(|_| {
+            let started = Arc::clone(&started);
+            reader.look_within(Duration::from_millis(20), move |_| {
+                started.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            })
+        });
+        for answer in futures::future::join_all(looks).await {
+            assert!(matches!(answer, Err(StoreError::Slow(_))), "{answer:?}");
+        }
+        drop(held);
+        reader.look(|_| Ok(())).await.unwrap();
+        assert_eq!(started.load(Ordering::Relaxed), 0);
     }
 }
