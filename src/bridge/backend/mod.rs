@@ -1,5 +1,6 @@
 //! The one narrow place behind which the WhatsApp library stands.
 
+mod activity;
 mod command;
 mod dial;
 pub mod http;

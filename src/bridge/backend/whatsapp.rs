@@ -32,6 +32,7 @@ use whatsapp_rust::{
 
 use super::{
     Backend, Command, Commands, EventSink, Refused,
+    activity::Activity,
     http::Http,
     library,
     names::Names,
@@ -137,6 +138,7 @@ impl Backend for WhatsApp {
             client: Arc::default(),
             asking: Arc::default(),
             told_of: Arc::default(),
+            activity: Arc::new(Activity::new()),
             presence: presence.clone(),
             stanzas: Arc::default(),
             pair_with_code: start.pair_with_code.clone(),
@@ -238,6 +240,7 @@ struct EventAdapter {
     asking: Arc<AtomicBool>,
     /// Of which connection it was told last that it is ready.
     told_of: Arc<AtomicU32>,
+    activity: Arc<Activity>,
     presence: Presence,
     stanzas: Arc<Stanzas>,
     /// The number that is paired with by code, when that is the method.
@@ -310,6 +313,13 @@ impl EventAdapter {
         tokio::spawn(async move {
             let _ = client.pair_with_code(options).await;
         });
+    }
+
+    /// A message or a word about one came.
+    fn traffic(&self) {
+        if self.activity.is_news() {
+            self.events.tell(ClientEvent::Traffic);
+        }
     }
 
     /// One question at a time: a burst of refused messages has one cause.
@@ -419,7 +429,7 @@ impl EventHandler for EventAdapter {
                     }
                     _ => {}
                 }
-                self.events.tell(ClientEvent::Traffic);
+                self.traffic();
                 if ack.class.as_deref().is_some_and(|class| class != "message") {
                     return;
                 }
@@ -431,7 +441,7 @@ impl EventHandler for EventAdapter {
                 })
             }
             Event::Receipt(told) => {
-                self.events.tell(ClientEvent::Traffic);
+                self.traffic();
                 let phone = told.source.sender.device == 0;
                 let receipt = match told.r#type {
                     ReceiptType::Delivered if phone => Receipt::Delivered,
@@ -451,7 +461,7 @@ impl EventHandler for EventAdapter {
             Event::MexNotification(update) if update.op_name.contains("ReachoutTimelock") => {
                 ClientEvent::Restricted(timelock(&update.payload))
             }
-            Event::Messages(_) => ClientEvent::Traffic,
+            Event::Messages(_) => return self.traffic(),
             _ => return,
         };
         self.events.tell(events);
@@ -558,8 +568,8 @@ mod tests {
     use super::*;
     use crate::machine::ClientEvent;
 
-    /// What is told of `event` in a client that pairs by code.
-    fn told(event: Event) -> Vec<ClientEvent> {
+    /// What is told of events in a client that pairs by code.
+    fn listening() -> (EventAdapter, std::sync::mpsc::Receiver<ClientEvent>) {
         let (sender, told) = std::sync::mpsc::channel();
         let adapter = EventAdapter {
             session: "s".into(),
@@ -568,11 +578,18 @@ mod tests {
             client: Arc::default(),
             asking: Arc::default(),
             told_of: Arc::default(),
+            activity: Arc::new(Activity::new()),
             presence: Presence::new(false),
             stanzas: Arc::default(),
             pair_with_code: Some(Sensitive::new("+15550001111")),
             version: None,
         };
+        (adapter, told)
+    }
+
+    /// What is told of `event` alone.
+    fn told(event: Event) -> Vec<ClientEvent> {
+        let (adapter, told) = listening();
         let kind = event.kind();
         assert!(adapter.interest().wants(kind), "{kind:?}");
         adapter.handle_event(Arc::new(event));
@@ -643,6 +660,20 @@ mod tests {
         ] {
             assert_eq!((receipt(&kind, 0), receipt(&kind, 7)), (of_the_phone, of_a_companion), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn that_something_came_is_not_told_for_each_stanza() {
+        let (adapter, told) = listening();
+        let at = whatsapp_rust::chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        for _ in 0..100 {
+            let source = MessageSource { sender: Jid::pn_device("15550003901", 0), ..MessageSource::default() };
+            let event = events::Receipt::builder().message_ids(vec!["ONE".into()]).source(source).timestamp(at);
+            let event = event.r#type(ReceiptType::Delivered).offline(false).build();
+            adapter.handle_event(Arc::new(Event::Receipt(event)));
+        }
+        let (traffic, others): (Vec<_>, Vec<_>) = told.try_iter().partition(|event| *event == ClientEvent::Traffic);
+        assert_eq!((traffic.len(), others.len()), (1, 100));
     }
 
     #[test]
