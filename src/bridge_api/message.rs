@@ -166,13 +166,6 @@ pub enum MessageState {
     Cancelled,
 }
 
-impl MessageState {
-    /// Whether it waits to be sent or for the server's word on it.
-    pub fn is_waiting(self) -> bool {
-        self == Self::Queued
-    }
-}
-
 /// What a queued message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WaitsFor {
