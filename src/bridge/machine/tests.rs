@@ -585,10 +585,23 @@ fn an_account_that_is_locked_or_banned_keeps_its_keys_and_is_tried_once_a_day() 
         story.connects().is(P::Connected).because(None);
         assert_eq!(story.state.kept.rest, Rest::None);
     }
-    // Nor can its device be removed while it is barred, however often that is tried.
+    // Nor can its device be removed while it is barred. Its deletion tries that once an hour, until it is given up.
     let mut story = Story::linked();
-    story.fails(R::ConnectionLost).happens(Event::Delete { unlink: true });
-    story.hears(ClientEvent::Barred(R::AccountBanned)).ends(End::Stopped).passes(24 * HOUR - 1).is(P::Deleting);
+    story.hears(ClientEvent::Barred(R::AccountBanned)).ends(End::Stopped).is(P::Ended);
+    story.happens(Event::Delete { unlink: true });
+    for _ in 0..3 {
+        story.hears(ClientEvent::Barred(R::AccountBanned)).ends(End::Stopped).is(P::Deleting).because(R::AccountBanned);
+        story.passes(50 * 60).is(P::Deleting);
+        assert!(!story.starts());
+        story.passes(10 * 60).is(P::Deleting);
+        assert!(story.starts());
+    }
+    story.hears(ClientEvent::Barred(R::AccountBanned)).ends(End::Stopped).happens(Event::Delete { unlink: false });
+    assert_eq!(story.effects, [Effect::Erase]);
+    // One that is kept without a device is tried once a day, as one that is to be connected.
+    let mut story = Story::linked();
+    story.fails(R::ConnectionLost).puts(|spec| spec.desired_state = DesiredState::Unlinked.into());
+    story.hears(ClientEvent::Barred(R::AccountBanned)).ends(End::Stopped).passes(24 * HOUR - 1).is(P::Unlinking);
     assert!(!story.starts());
     // A device that is not linked yet is only refused.
     let mut story = Story::fresh();

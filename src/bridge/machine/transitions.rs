@@ -35,6 +35,9 @@ const BAN_SPREAD: (std::time::Duration, std::time::Duration) =
     (std::time::Duration::from_secs(2), std::time::Duration::from_secs(300));
 /// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
 const UNTIMED_RESTRICTION: std::time::Duration = std::time::Duration::from_secs(600);
+/// How long the deletion of a session whose account is locked or banned waits before the device is tried to be unlinked again. Up to a
+/// tenth less, so that sessions that were refused in one moment do not come back in one moment.
+const UNLINK_BARRED: std::time::Duration = std::time::Duration::from_secs(3600);
 /// A pause that the server wants before the next pairing code is believed up to this length.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// WhatsApp gives no time for the passkey; this long a person may look for it.
@@ -597,7 +600,14 @@ fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
     note_disconnect(state, reason, now);
     if state.unlinks() {
         failed(state, reason, now);
-        let end = if let Rest::Barred { again, .. } = rest { Some(again) } else { state.kept.banned_until(now) };
+        let end = match rest {
+            // A person or a controller waits for the deletion to end.
+            Rest::Barred { .. } if state.is_deleting() => {
+                Some(later(now, UNLINK_BARRED - state.up_to(UNLINK_BARRED / 10)))
+            }
+            Rest::Barred { again, .. } => Some(again),
+            _ => state.kept.banned_until(now),
+        };
         if let (Stage::UnlinkLater { at }, Some(end)) = (&mut state.stage, end) {
             *at = end;
         }
