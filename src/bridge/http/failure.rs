@@ -79,7 +79,9 @@ impl Failure {
                     Refusal::Deleting => (StatusCode::CONFLICT, E::Deleting),
                     Refusal::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, E::Full),
                     Refusal::Closing => (StatusCode::SERVICE_UNAVAILABLE, E::Internal),
-                    Refusal::Store(_) | Refusal::Keys(_) => (StatusCode::INTERNAL_SERVER_ERROR, E::Internal),
+                    Refusal::Unreadable | Refusal::Store(_) | Refusal::Keys(_) => {
+                        (StatusCode::INTERNAL_SERVER_ERROR, E::Internal)
+                    }
                 };
                 (status, code, refusal.to_string())
             }

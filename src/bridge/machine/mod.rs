@@ -104,7 +104,7 @@ pub enum ClientEvent {
     },
     /// The account's name changed.
     PushName(Sensitive),
-    /// Something other than keep-alive came or went.
+    /// Something other than keep-alive came or went. Told at most once a minute.
     Traffic,
     /// The device was unlinked by the phone or the server.
     LoggedOut,

@@ -339,6 +339,11 @@ impl State {
         &self.id
     }
 
+    /// How long things may take.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
     /// Whether it is being deleted.
     pub fn is_deleting(&self) -> bool {
         matches!(self.kept.rest, Rest::Unlinking | Rest::Erasing)

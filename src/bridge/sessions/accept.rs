@@ -14,7 +14,7 @@ use super::{
     outboxes::{Place, Undecided},
     refusal::Refusal,
     request::{Asked, NewMessage},
-    session::{Actor, Owed},
+    session::{Actor, Owed, Then},
 };
 use crate::{
     backend::Outgoing,
@@ -92,7 +92,7 @@ impl Actor {
             Ok(told) => return self.accepted(batch.accepted, batch.effects, told).await,
             Err(error) => error,
         };
-        // What was asked for before comes before it.
+        // Earlier changes must be written first, so wait for the note that is under way.
         self.noted().await;
         if matches!(error, StoreError::Slow(_)) {
             self.undecided(batch, &error);
@@ -142,7 +142,7 @@ impl Actor {
         Ok((sequence, place))
     }
 
-    /// They are on the disk.
+    /// Answers the callers of messages that are now on the disk, and sends what can be sent.
     async fn accepted(&mut self, accepted: Vec<Accepted>, mut effects: Vec<Effect>, told: Vec<Told>) {
         let (mut answers, mut repeated) = (Vec::new(), false);
         for Accepted { sequence, new, place, answer } in accepted {
@@ -184,7 +184,7 @@ impl Actor {
         }
     }
 
-    /// They could not be written: nothing has come of them.
+    /// Answers the callers of messages that could not be written: nothing has come of them.
     fn not_accepted(
         &mut self,
         accepted: Vec<Accepted>,
@@ -215,7 +215,7 @@ impl Actor {
     /// Makes the changes that are owed, finds out which messages the store has taken, and does what follows.
     pub(super) async fn settle_owed(&mut self, owed: Owed) {
         if owed.undecided.is_empty() {
-            return self.write_messages(owed.changes, owed.effects).await;
+            return self.write(owed.changes, Then::CarryOut(owed.effects)).await;
         }
         let asked = if owed.changes.is_empty() { vec![Change::Nothing] } else { owed.changes.clone() };
         // Once this is made, whatever the store was asked for before is made or is not.

@@ -111,6 +111,11 @@ pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
     Cow::Owned(kept)
 }
 
+/// What is kept of a session that this process has stored, as sessions go by it.
+pub fn from_disk(kept: Kept) -> Kept {
+    for_disk(&kept, -step()).into_owned()
+}
+
 fn step_between(wall: Timestamp, ours: Timestamp) -> SignedDuration {
     let difference = wall.duration_since(ours);
     if difference.abs() < STEP {

@@ -62,8 +62,10 @@ impl Actor {
         let events = EventSink::to(move |event| {
             let _ = listener.send(Input::Event(Box::new(Event::Client(generation, event))));
         });
-        let id = self.state.id().to_owned();
+        let (id, one_client) = (self.state.id().to_owned(), Arc::clone(&self.one_client));
         self.shared.clients.spawn(async move {
+            // The one before it has told of its end and is about to give this up.
+            let _running = one_client.acquire_owned().await;
             let end = client::run(&shared, &id, start, (handle, commands), events).await;
             let _ = loopback.send(Input::Event(Box::new(Event::ClientEnded(generation, end))));
         });

@@ -10,7 +10,7 @@ use super::{
     clock,
     refusal::Refusal,
     request::{MessageRequest, Wait},
-    session::{Actor, Flying, Input, Noting, Owed},
+    session::{Actor, Flying, Input, Then},
 };
 use crate::{
     backend::{Delivery, Outgoing, Refused},
@@ -94,47 +94,9 @@ impl Actor {
         // What is taken back may be handed over anew, and that must not be overtaken.
         let waits = !effects.is_empty() || writes.iter().any(|write| matches!(write, Write::TakeBack(_)));
         let changes: Vec<Change> = writes.into_iter().map(|write| self.change(write)).collect();
-        if waits {
-            self.write_messages(changes, effects).await;
-        } else {
-            self.note_down(changes).await;
-        }
+        self.write(changes, if waits { Then::CarryOut(effects) } else { Then::GoOn }).await;
         if self.outbox.is_unacknowledged() != was {
             self.show();
-        }
-    }
-
-    pub(super) async fn write_messages(&mut self, changes: Vec<Change>, effects: Vec<Effect>) {
-        if !changes.is_empty()
-            && let Err(error) = self.shared.store.apply(changes.clone()).await
-        {
-            // What was asked for before comes before it.
-            self.noted().await;
-            return self.owe(Owed { changes, effects, ..Owed::default() }, error);
-        }
-        self.carry_out_messages(effects).await;
-    }
-
-    /// Has changes written from which nothing follows. Nothing waits for the disk, or what the session's next message does would;
-    /// what is written later is written after them.
-    async fn note_down(&mut self, changes: Vec<Change>) {
-        if changes.is_empty() {
-            return;
-        }
-        self.noted().await;
-        if let Some(error) = self.failing() {
-            return self.owe(Owed { changes, ..Owed::default() }, error);
-        }
-        let written = tokio::spawn(self.shared.store.begin(changes.clone()).await);
-        self.noting = Some(Noting { changes, written });
-    }
-
-    /// Waits until what was noted down is on the disk.
-    pub(super) async fn noted(&mut self) {
-        if self.noting.is_some()
-            && let Err((changes, error)) = Noting::end(&mut self.noting).await
-        {
-            self.owe(Owed { changes, ..Owed::default() }, error);
         }
     }
 

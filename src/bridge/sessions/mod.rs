@@ -12,6 +12,7 @@ mod registry;
 mod request;
 mod session;
 mod shared;
+mod task;
 #[cfg(test)]
 mod tests;
 

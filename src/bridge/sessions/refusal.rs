@@ -27,6 +27,12 @@ pub enum Refusal {
         /// How many fit.
         max: usize,
     },
+    /// There is a row of the session that cannot be read.
+    #[error(
+        "the bridge's database holds this session, but this version cannot read it and does not overwrite it: use the version of the \
+         bridge that wrote it; or delete the session, with which its keys go, and create it again"
+    )]
+    Unreadable,
     /// The session is being deleted.
     #[error("the session is being deleted: wait until it is gone, then create it again")]
     Deleting,

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +19,7 @@ use super::{
     messages::waits,
     refusal::{Refusal, check_id, check_spec},
     request::{Asked, MessageRequest, NewMessage, Request},
-    session::Actor,
+    task,
 };
 use crate::{
     machine::{Kept, State, Timings},
@@ -85,7 +84,7 @@ impl Registry {
         for (position, Stored { id, kept, waiting, last_sequence }) in (0_u32..).zip(stored) {
             let wait = interval.saturating_mul(position);
             let turn = now.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
-            let state = registry.state(id.clone(), kept, turn);
+            let state = task::state(id.clone(), kept, turn, limits.timings);
             // Before the first request: a session that is missing from a list counts as lost.
             registry.shared.feed.sessions.show(for_people(state.view()));
             let entry = registry.spawn(state, (waiting, last_sequence));
@@ -98,15 +97,10 @@ impl Registry {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn state(&self, id: String, kept: Kept, turn: Timestamp) -> State {
-        // Only spreads retries; any number will do.
-        let seed = RandomState::new().hash_one(&id);
-        State::new(id, kept, turn, self.limits.timings, seed, clock::now())
-    }
-
     fn spawn(&self, state: State, messages: (Vec<Waiting>, u64)) -> Entry {
         let (requests, received) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(Actor::new(Arc::clone(&self.shared), state, messages).run(received));
+        self.shared.outboxes.found(messages.0.len());
+        let task = tokio::spawn(task::run(Arc::clone(&self.shared), state, messages, received));
         Entry { requests, task }
     }
 
@@ -130,22 +124,34 @@ impl Registry {
         }
     }
 
-    /// Stores a new session, then starts it; does nothing when there is one by now.
+    /// Stores a new session, then starts it; does nothing when there is one by now. A row that is on the disk already is never
+    /// overwritten: it says whose account the session is, and for how long that is banned.
     async fn create(&self, id: &str, spec: SessionSpec) -> Result<(), Refusal> {
-        // One at a time: the row of a session that somebody else has just made must not be overwritten.
+        // One at a time, so that the row is not made by another request after it was looked for.
         let _turn = self.creating.lock().await;
         if self.find(id)?.is_some() {
             return Ok(());
         }
-        let kept = Kept::new(spec);
-        self.shared.store.apply(vec![Change::save(id, &kept)?]).await?;
-        // A session of this id that was deleted has left its messages behind.
-        let messages = self.shared.store.reader.waiting(id).await?;
+        let reader = &self.shared.store.reader;
+        let found = match reader.session(id).await {
+            Err(error) if error.is_unreadable() => return Err(Refusal::Unreadable),
+            found => found?,
+        };
+        let (kept, messages) = if let Some(Stored { kept, waiting, last_sequence, .. }) = found {
+            // Left by a creation that was cut off half-way.
+            (clock::from_disk(kept), (waiting, last_sequence))
+        } else {
+            let kept = Kept::new(spec);
+            self.shared.store.apply(vec![Change::create(id, &kept)?]).await?;
+            // A session of this id that was deleted has left its messages behind.
+            (kept, reader.waiting(id).await?)
+        };
         let mut entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);
         }
-        let entry = self.spawn(self.state(id.to_owned(), kept, Timestamp::UNIX_EPOCH), messages);
+        let state = task::state(id.to_owned(), kept, Timestamp::UNIX_EPOCH, self.limits.timings);
+        let entry = self.spawn(state, messages);
         entries.by_id.insert(id.to_owned(), entry);
         Ok(())
     }
@@ -229,7 +235,7 @@ impl Registry {
     }
 
     /// The way to the task of session `id`; `None` when it has none.
-    fn running(&self, id: &str) -> Result<Option<mpsc::Sender<Request>>, Refusal> {
+    pub(super) fn running(&self, id: &str) -> Result<Option<mpsc::Sender<Request>>, Refusal> {
         let entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);

@@ -23,6 +23,9 @@ pub enum Request {
     },
     /// About its messages.
     Message(MessageRequest),
+    /// Panic.
+    #[cfg(test)]
+    Panic,
 }
 
 /// A message that is to be accepted.

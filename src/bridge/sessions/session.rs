@@ -10,7 +10,7 @@ use std::{
 
 use jiff::SignedDuration;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::{AbortHandle, JoinHandle},
     time::Instant,
 };
@@ -37,6 +37,9 @@ const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// How many messages are accepted with one flush at most, so that what else happens to the session does not wait for long.
 const TOGETHER: usize = 64;
+/// While the store fails, the session's inputs wait in memory. When there are more than this, its client is stopped: what WhatsApp has
+/// not delivered by then, WhatsApp keeps, and delivers when the session connects again.
+pub(super) const MOST_INPUTS: usize = 1000;
 
 // Boxed, because a channel reserves room for 32 of them per session.
 pub(super) enum Input {
@@ -48,8 +51,10 @@ pub(super) enum Input {
     Unwritten(Vec<Change>),
 }
 
-/// What has happened and cannot be refused, and the store would not take. Nothing else happens to the session until it does.
+/// An event that has happened, or changes that follow from one, which the store has failed to write. Until they are written the session
+/// takes no other event; changes of messages that come up meanwhile are added to those that are owed.
 struct Unstored {
+    /// Taken after the messages, because it may end those that wait.
     event: Option<Event>,
     messages: Owed,
     error: StoreError,
@@ -68,6 +73,21 @@ pub(super) struct Owed {
     pub(super) undecided: Vec<Undecided>,
 }
 
+/// What is to be done once changes of messages are on the disk.
+pub(super) enum Then {
+    /// Nothing follows from them, so nothing waits for the disk.
+    GoOn,
+    /// The session waits for the disk, and then does this.
+    CarryOut(Vec<outbox::Effect>),
+}
+
+impl Owed {
+    /// These changes, and what follows from them.
+    fn of(changes: Vec<Change>, effects: Vec<outbox::Effect>) -> Self {
+        Self { changes, effects, undecided: Vec::new() }
+    }
+}
+
 /// The task's own things, next to the state.
 pub struct Actor {
     pub(super) shared: Arc<Shared>,
@@ -75,6 +95,8 @@ pub struct Actor {
     inputs: mpsc::UnboundedReceiver<Input>,
     pub(super) loopback: mpsc::UnboundedSender<Input>,
     pub(super) client: Option<(Generation, ClientHandle)>,
+    /// Held by the client that runs, until it is over.
+    pub(super) one_client: Arc<Semaphore>,
     pub(super) waiting_for_permit: Option<AbortHandle>,
     pub(super) permit: Option<OwnedSemaphorePermit>,
     unstored: Option<Box<Unstored>>,
@@ -101,13 +123,19 @@ pub(super) struct Noting {
     pub(super) written: JoinHandle<Result<Vec<Told>, StoreError>>,
 }
 
+/// Changes that could not be noted, and why.
+pub(super) struct Unnoted {
+    changes: Vec<Change>,
+    error: StoreError,
+}
+
 impl Noting {
     /// Ends when they are written, or cannot be; never when there is nothing.
-    pub(super) async fn end(this: &mut Option<Self>) -> Result<(), (Vec<Change>, StoreError)> {
+    async fn end(this: &mut Option<Self>) -> Result<(), Unnoted> {
         let Some(noting) = this.as_mut() else { return pending().await };
         let written = (&mut noting.written).await.unwrap_or(Err(StoreError::Closed));
         let changes = this.take().map(|noting| noting.changes).unwrap_or_default();
-        written.map(drop).map_err(|error| (changes, error))
+        written.map(drop).map_err(|error| Unnoted { changes, error })
     }
 }
 
@@ -122,10 +150,9 @@ pub(super) struct Flying {
 }
 
 impl Actor {
-    /// A session's task; `state` must be stored already, and `waiting` is what waits in it, the last place given out with it.
+    /// A session's task; `state` must be stored already, and `waiting` is what waits in it, the last sequence given out with it.
     pub fn new(shared: Arc<Shared>, state: State, (waiting, last_sequence): (Vec<Waiting>, u64)) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
-        shared.outboxes.found(waiting.len());
         // Only spreads pauses; any number will do.
         let held_up = shared.outboxes.held_up.share();
         let outbox = Outbox::new(waiting, state.kept.spec.sending, RandomState::new().hash_one(state.id()));
@@ -135,6 +162,7 @@ impl Actor {
             inputs,
             loopback,
             client: None,
+            one_client: Arc::new(Semaphore::new(1)),
             waiting_for_permit: None,
             permit: None,
             unstored: None,
@@ -149,22 +177,22 @@ impl Actor {
     }
 
     /// Runs until the session is deleted or the process closes.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub async fn run(mut self, requests: &mut mpsc::Receiver<Request>) {
         let shared = Arc::clone(&self.shared);
         // Whatever is wanted of a fresh or restored session starts by itself.
         self.take(Event::Tick).await;
         loop {
             self.held_up.becomes(self.outbox.held_up(clock::now()));
             let again = self.unstored.as_ref().map(|unstored| unstored.again);
-            // In no order: who asks without a pause must not keep the session from what happens to it.
+            // Unbiased on purpose: a caller that sends requests without pause must not starve the session's own events.
             tokio::select! {
                 () = shared.closing.cancelled() => return self.close().await,
                 request = requests.recv() => match request {
-                    Some(request) if !shared.closing.is_cancelled() => self.answer_all(request, &mut requests).await,
+                    Some(request) if !shared.closing.is_cancelled() => self.answer_all(request, requests).await,
                     _ => return self.close().await,
                 },
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => self.store_again().await,
-                Err((changes, error)) = Noting::end(&mut self.noting) => self.owe(Owed { changes, ..Owed::default() }, error),
+                Err(unnoted) = Noting::end(&mut self.noting) => self.owe_unnoted(unnoted),
                 Some(input) = self.inputs.recv(), if again.is_none() => self.hear(input).await,
                 () = clock::sleep_until_or_set(self.state.wake_at(), self.step), if again.is_none() => self.take(Event::Tick).await,
                 () = clock::sleep_until(self.outbox.wake_at(clock::now())), if again.is_none() => {
@@ -193,13 +221,59 @@ impl Actor {
             },
             Input::Permit(permit) => self.granted(permit).await,
             Input::Message(client, event) => self.told_by(client, event).await,
-            Input::Unwritten(changes) => self.write_messages(changes, Vec::new()).await,
+            Input::Unwritten(changes) => self.write(changes, Then::CarryOut(Vec::new())).await,
         }
     }
 
     /// The error of the store, while it fails.
     pub(super) fn failing(&self) -> Option<StoreError> {
         self.unstored.as_ref().map(|unstored| unstored.error.clone())
+    }
+
+    /// Writes changes of messages: now, or behind what the store has failed to write before. What follows from them is done once they are
+    /// on the disk.
+    pub(super) async fn write(&mut self, changes: Vec<Change>, then: Then) {
+        if changes.is_empty() && matches!(then, Then::GoOn) {
+            return;
+        }
+        if matches!(then, Then::GoOn) {
+            // One note at a time, and it may fail.
+            self.noted().await;
+        }
+        if let Some(error) = self.failing() {
+            let effects = if let Then::CarryOut(effects) = then { effects } else { Vec::new() };
+            return self.owe(Owed::of(changes, effects), error);
+        }
+        match then {
+            // What is written later is written after them.
+            Then::GoOn => {
+                let written = tokio::spawn(self.shared.store.begin(changes.clone()).await);
+                self.noting = Some(Noting { changes, written });
+            }
+            Then::CarryOut(effects) => {
+                if !changes.is_empty()
+                    && let Err(error) = self.shared.store.apply(changes.clone()).await
+                {
+                    // Earlier changes must be written first, so wait for the note that is under way.
+                    self.noted().await;
+                    return self.owe(Owed::of(changes, effects), error);
+                }
+                self.carry_out_messages(effects).await;
+            }
+        }
+    }
+
+    /// Waits until what was noted is on the disk, or is owed.
+    pub(super) async fn noted(&mut self) {
+        if self.noting.is_some()
+            && let Err(unnoted) = Noting::end(&mut self.noting).await
+        {
+            self.owe_unnoted(unnoted);
+        }
+    }
+
+    fn owe_unnoted(&mut self, Unnoted { changes, error }: Unnoted) {
+        self.owe(Owed::of(changes, Vec::new()), error);
     }
 
     /// Answers a request, and those that have come meanwhile; messages that are to be accepted are taken together.
@@ -225,6 +299,8 @@ impl Actor {
         let failing = self.failing();
         match request {
             Request::Message(request) => self.answer_message(request).await,
+            #[cfg(test)]
+            Request::Panic => std::panic::panic_any("a test asked for it"),
             Request::Put(spec, answer) => {
                 let _ = answer.send(match failing {
                     Some(error) => Err(error),
@@ -312,6 +388,21 @@ impl Actor {
         if let Some(unstored) = &mut self.unstored {
             unstored.wait = wait;
             unstored.again = Instant::now() + wait;
+            self.bound_inputs();
+        }
+    }
+
+    /// Stops the client when too many of its events wait for the store. Its end waits behind them, and the state machine then connects
+    /// anew.
+    fn bound_inputs(&self) {
+        if self.inputs.len() > MOST_INPUTS
+            && let Some((_, client)) = &self.client
+        {
+            tracing::warn!(
+                session = self.state.id(),
+                "too much waits for the store; disconnecting from WhatsApp until it can be written"
+            );
+            client.stop();
         }
     }
 
@@ -440,5 +531,17 @@ impl Actor {
             tracing::error!(session = next.id(), %error, "the session's last change is lost");
         }
         self.state = next;
+    }
+}
+
+/// Also when the task panics: a client does not outlive the task that listens to it.
+impl Drop for Actor {
+    fn drop(&mut self) {
+        if let Some((_, client)) = &self.client {
+            client.stop();
+        }
+        if let Some(waiting) = &self.waiting_for_permit {
+            waiting.abort();
+        }
     }
 }

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::{
-    bridge_api::{Event as Shown, Message, MessageState, PairingMethod, SessionPhase, SessionReason, SessionSpec},
+    bridge_api::{
+        Event as Shown, Message, MessageState, PairingMethod, Sending, SessionPhase, SessionReason, SessionSpec,
+    },
     model::Sensitive,
 };
 
@@ -18,9 +20,13 @@ use crate::{
     },
     feed::{Feed, Subscription},
     keys::script::NotedKeys,
-    machine::{ClientEvent, End, Event, Kept, MessageNews, State, Timings},
+    machine::{ClientEvent, End, Event, Kept, MessageNews, Receipt, Rest, State, Timings},
     metrics::Metrics,
-    sessions::{Limits, Outboxes, Refusal, Registry, Shared, check_message, request::NewMessage, session::Actor},
+    sessions::{
+        Limits, Outboxes, Refusal, Registry, Shared, check_message,
+        request::{NewMessage, Request},
+        session::{Actor, MOST_INPUTS},
+    },
     store::{Change, MessageChange, Store, StoreError, Told},
 };
 
@@ -201,6 +207,42 @@ async fn what_a_cut_off_creation_left_is_gone_after_a_deletion() {
 }
 
 #[tokio::test]
+async fn a_creation_takes_up_what_is_on_the_disk_and_overwrites_nothing() {
+    let bench = Bench::fresh();
+    let until = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let banned = Kept { paired: true, rest: Rest::Banned(until), ..Kept::new(SessionSpec::default()) };
+    bench.shared.store.apply(vec![Change::save("a", &banned).unwrap()]).await.unwrap();
+    let put = bench.registry.put("a", SessionSpec::default()).await.unwrap();
+    assert_eq!((put.phase.known(), put.paired), (Some(SessionPhase::Banned), true));
+
+    let raw = rusqlite::Connection::open(bench.directory.path().join("bridge.db")).unwrap();
+    raw.execute("INSERT INTO sessions VALUES ('b', '{')", []).unwrap();
+    let refusal = bench.registry.put("b", SessionSpec::default()).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Unreadable), "{refusal:?}");
+    let row: String = raw.query_row("SELECT kept FROM sessions WHERE id = 'b'", [], |row| row.get(0)).unwrap();
+    assert_eq!(row, "{");
+    // Deleted, it can be created again.
+    assert!(bench.registry.delete("b", true).await.unwrap().is_none());
+    bench.registry.put("b", SessionSpec::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_whose_task_panics_starts_anew_from_what_is_stored_once_its_client_is_over() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    bench.registry.running("a").unwrap().unwrap().send(Request::Panic).await.unwrap();
+    told_to_stop(&mut client).await;
+    assert!(bench.clients.try_recv().is_err(), "one client at a time");
+    client.ends(End::Stopped);
+    let next = bench.client().await;
+    assert!(next.start.linked.is_some());
+    bench.sees_phase(SessionPhase::Connecting).await;
+    next.says(ClientEvent::Connected { phone_number: None, push_name: None });
+    bench.sees_phase(SessionPhase::Connected).await;
+    assert!(bench.registry.put("a", SessionSpec::default()).await.unwrap().paired);
+}
+
+#[tokio::test]
 async fn what_lives_on_of_a_client_that_is_over_has_no_keys() {
     let mut bench = Bench::fresh();
     let client = bench.linked("a").await;
@@ -293,6 +335,24 @@ async fn a_store_that_fails_does_not_keep_the_process_from_ending() {
     tokio::time::timeout(PATIENCE, async { tokio::join!(bench.registry.close(), stop) }).await.expect("closing ends");
 }
 
+#[tokio::test]
+async fn what_a_client_says_while_the_store_fails_is_bounded() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    bench.store_fails(true);
+    client.says(ClientEvent::PushName(Sensitive::new("Berta")));
+    bench.stalls().await;
+    for n in 0..=MOST_INPUTS {
+        let (ids, at) = (vec![format!("3EB0{n:016X}")], Timestamp::now());
+        client.says(ClientEvent::Message(MessageNews::Receipt { ids, receipt: Receipt::Read, at }));
+    }
+    told_to_stop(&mut client).await;
+    client.ends(End::Stopped);
+    bench.store_fails(false);
+    let next = bench.client().await;
+    assert_eq!(next.start.push_name, Some(Sensitive::new("Berta")));
+}
+
 fn text(id: &str, to: &str) -> NewMessage {
     let spec = serde_json::json!({"to": to, "content": {"type": "text", "text": "Hello"}});
     check_message(id, serde_json::from_value(spec).unwrap()).unwrap()
@@ -367,6 +427,43 @@ async fn that_a_message_was_sent_is_written_once_the_store_takes_it() {
     tokio::time::timeout(PATIENCE, sent).await.expect("it is written");
     bench.registry.send("a", text(second, "+15550001")).await.unwrap().unwrap();
     acknowledged(&mut client, second).await;
+}
+
+#[tokio::test]
+async fn no_message_is_handed_over_while_an_earlier_change_is_owed_to_the_store() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let unpaced = SessionSpec { sending: Sending { per_minute: 0, burst: 0 }, ..SessionSpec::default() };
+    bench.registry.put("a", unpaced).await.unwrap();
+    let (first, second, third) = ("3EB0000000000001", "3EB0000000000002", "3EB0000000000003");
+    bench.registry.send("a", text(first, "+15550001")).await.unwrap().unwrap();
+    acknowledged(&mut client, first).await;
+    bench.registry.send("a", text(second, "+15550002")).await.unwrap().unwrap();
+    let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
+    assert_eq!(outgoing.id, second);
+    answer.give(Ok(Delivery::HandedOver { keyed: true }));
+    bench.registry.send("a", text(third, "+15550001")).await.unwrap().unwrap();
+
+    // It cannot be written that nothing came of the second.
+    let raw = rusqlite::Connection::open(bench.directory.path().join("bridge.db")).unwrap();
+    raw.execute_batch(
+        "CREATE TRIGGER no_return BEFORE UPDATE OF handed_over ON messages WHEN NOT NEW.handed_over
+         BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    .unwrap();
+    // A new chat, which the account may not start. The third is none.
+    let news = MessageNews::Answered { id: second.to_owned(), refused: Some(463), at: None };
+    client.says(ClientEvent::Message(news));
+    let fails = async { while bench.registry.call_back("a", "NONE0000".to_owned()).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, fails).await.expect("the session notices");
+    let (waiting, _) = bench.shared.store.reader.waiting("a").await.unwrap();
+    assert_eq!(waiting.iter().map(|waiting| waiting.handed_over).collect::<Vec<_>>(), [true, false]);
+
+    raw.execute_batch("DROP TRIGGER no_return").unwrap();
+    let Command::Send(outgoing, _) = told(&mut client).await else { panic!("the third is handed over") };
+    assert_eq!(outgoing.id, third);
+    let (waiting, _) = bench.shared.store.reader.waiting("a").await.unwrap();
+    assert_eq!(waiting.iter().map(|waiting| waiting.handed_over).collect::<Vec<_>>(), [false, true]);
 }
 
 /// Takes as long as the store may take, 10 s.

@@ -1,6 +1,6 @@
 //! What can be written: one kind of change per table. A new table is a new variant here, and a step in `layout`.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use jiff::Timestamp;
 use whatsapp_operator::bridge_api::{Claim, MessageCause};
@@ -8,6 +8,7 @@ use whatsapp_operator::bridge_api::{Claim, MessageCause};
 use super::{
     StoreError,
     messages::{self, MessageChange, Told},
+    sessions::SessionChange,
 };
 use crate::machine::Kept;
 
@@ -31,28 +32,15 @@ pub enum Change {
     Nothing,
 }
 
-/// A change of the table of sessions.
-#[derive(Clone)]
-pub enum SessionChange {
-    /// The session is as it was encoded now, whether there was one or not.
-    Save {
-        /// Which one.
-        id: String,
-        /// What is kept of it.
-        kept: String,
-    },
-    /// The session is forgotten.
-    Remove {
-        /// Which one.
-        id: String,
-    },
-}
-
 impl Change {
+    /// A session `id` with what is `kept` of it; fails when there is one.
+    pub fn create(id: &str, kept: &Kept) -> Result<Self, StoreError> {
+        Ok(Self::Session(SessionChange::Create { id: id.to_owned(), kept: encoded(kept)? }))
+    }
+
     /// Session `id` with what is `kept` of it.
     pub fn save(id: &str, kept: &Kept) -> Result<Self, StoreError> {
-        let kept = serde_json::to_string(kept).map_err(|error| StoreError::Encode(error.into()))?;
-        Ok(Self::Session(SessionChange::Save { id: id.to_owned(), kept }))
+        Ok(Self::Session(SessionChange::Save { id: id.to_owned(), kept: encoded(kept)? }))
     }
 
     /// Session `id` is forgotten.
@@ -81,16 +69,6 @@ impl Change {
     }
 }
 
-impl SessionChange {
-    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        match self {
-            Self::Save { id, kept } => connection
-                .prepare_cached(
-                    "INSERT INTO sessions (id, kept) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET kept = ?2",
-                )?
-                .execute(params![id, kept])?,
-            Self::Remove { id } => connection.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id])?,
-        };
-        Ok(())
-    }
+fn encoded(kept: &Kept) -> Result<String, StoreError> {
+    serde_json::to_string(kept).map_err(|error| StoreError::Encode(error.into()))
 }

@@ -447,7 +447,7 @@ fn read_with(
 }
 
 /// The error holds neither text nor number: serde says where, and quotes nothing of a value it could not read as JSON.
-fn unreadable(column: usize, _: serde_json::Error) -> rusqlite::Error {
+pub(super) fn unreadable(column: usize, _: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(
         column,
         rusqlite::types::Type::Text,

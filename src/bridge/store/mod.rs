@@ -10,6 +10,7 @@ mod layout;
 mod messages;
 mod reader;
 mod remnants;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -36,25 +37,13 @@ pub use self::{
     error::StoreError,
     messages::{MessageChange, Told},
     reader::Reader,
+    sessions::Stored,
 };
-use crate::{machine::Kept, outbox::Waiting};
 
 /// How long a write may take: a disk that needs longer is as good as none.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a try may take; whoever asks whether the bridge is ready waits a second.
 const TRY: Duration = Duration::from_millis(500);
-
-/// A session as it was stored.
-pub struct Stored {
-    /// Its id.
-    pub id: String,
-    /// What was kept.
-    pub kept: Kept,
-    /// The messages that wait, in order.
-    pub waiting: Vec<Waiting>,
-    /// The last place that was given to a message.
-    pub last_sequence: u64,
-}
 
 /// A handle to the store.
 #[derive(Clone)]
@@ -73,7 +62,7 @@ impl Store {
     /// `listener` hears what came of every change to a message or a claim, in the order in which they were made.
     pub fn open(path: &Path, listener: impl Fn(&Told) + Send + 'static) -> Result<(Self, Vec<Stored>), StoreError> {
         let connection = connection(path)?;
-        let sessions = read(&connection).map_err(|source| StoreError::of("read the sessions", source))?;
+        let sessions = sessions::all(&connection).map_err(|source| StoreError::of("read the sessions", source))?;
         let reader = Reader::open(path)?;
         Ok((Self::write_to(connection, reader, listener)?, sessions))
     }
@@ -160,22 +149,4 @@ fn connection(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path).map_err(|source| StoreError::of("open the file", source))?;
     layout::prepare(&mut connection)?;
     Ok(connection)
-}
-
-fn read(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
-    let mut query = connection.prepare("SELECT id, kept FROM sessions ORDER BY id")?;
-    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    let mut sessions = Vec::new();
-    for row in rows {
-        let (id, kept) = row?;
-        match serde_json::from_str(&kept) {
-            Ok(kept) => {
-                let (waiting, last_sequence) = messages::waiting(connection, &id)?;
-                sessions.push(Stored { id, kept, waiting, last_sequence });
-            }
-            // The parse error may quote the row, and the row holds a phone number.
-            Err(_) => tracing::error!(session = id, "the stored session cannot be read and is left alone"),
-        }
-    }
-    Ok(sessions)
 }

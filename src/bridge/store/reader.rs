@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::{sync::Mutex, time::timeout};
 use whatsapp_operator::bridge_api::{Claim, Load, Message, MessageSpec};
 
-use super::{StoreError, messages, remnants};
+use super::{StoreError, Stored, messages, remnants, sessions};
 use crate::outbox::{RecipientKey, Waiting};
 
 /// How long a look may take.
@@ -49,6 +49,12 @@ impl Reader {
             looked.map_err(|_| StoreError::Closed)?.map_err(|source| StoreError::of("read", source))
         };
         timeout(limit, looking).await.unwrap_or(Err(StoreError::Slow(limit)))
+    }
+
+    /// A session, with the messages that wait in it.
+    pub async fn session(&self, id: &str) -> Result<Option<Stored>, StoreError> {
+        let id = id.to_owned();
+        self.look(move |connection| sessions::one(connection, &id)).await
     }
 
     /// A message by its id.

@@ -7,7 +7,7 @@ use whatsapp_operator::{
 
 use super::*;
 use crate::{
-    machine::Receipt,
+    machine::{Kept, Receipt},
     outbox::{Recipient, Settled},
 };
 
@@ -99,6 +99,18 @@ async fn an_unreadable_row_is_skipped_and_kept() {
     assert_eq!(found.len(), 1);
     let rows: i64 = raw.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 2);
+}
+
+#[tokio::test]
+async fn a_session_is_not_created_over_one_that_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    let create = async |phone| store.apply(vec![Change::create("a", &kept(phone)).unwrap()]).await;
+    create("+15550001").await.unwrap();
+    assert!(create("+15550002").await.is_err());
+    assert!(store.works().await);
+    assert_eq!(store.reader.session("a").await.unwrap().unwrap().kept, kept("+15550001"));
+    assert!(store.reader.session("b").await.unwrap().is_none());
 }
 
 #[tokio::test]

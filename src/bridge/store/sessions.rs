@@ -1,0 +1,92 @@
+//! Sessions in the database.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::messages;
+use crate::{machine::Kept, outbox::Waiting};
+
+/// A session as it was stored.
+pub struct Stored {
+    /// Its id.
+    pub id: String,
+    /// What was kept.
+    pub kept: Kept,
+    /// The messages that wait, in order.
+    pub waiting: Vec<Waiting>,
+    /// The last sequence that was given to a message.
+    pub last_sequence: u64,
+}
+
+/// A change of the table of sessions.
+#[derive(Clone)]
+pub enum SessionChange {
+    /// There is a session, as it was encoded now. An error when there is a row of this id already.
+    Create {
+        /// Which one.
+        id: String,
+        /// What is kept of it.
+        kept: String,
+    },
+    /// The session is as it was encoded now, whether there was one or not.
+    Save {
+        /// Which one.
+        id: String,
+        /// What is kept of it.
+        kept: String,
+    },
+    /// The session is forgotten.
+    Remove {
+        /// Which one.
+        id: String,
+    },
+}
+
+impl SessionChange {
+    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+        match self {
+            Self::Create { id, kept } => connection
+                .prepare_cached("INSERT INTO sessions (id, kept) VALUES (?1, ?2)")?
+                .execute(params![id, kept])?,
+            Self::Save { id, kept } => connection
+                .prepare_cached(
+                    "INSERT INTO sessions (id, kept) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET kept = ?2",
+                )?
+                .execute(params![id, kept])?,
+            Self::Remove { id } => connection.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id])?,
+        };
+        Ok(())
+    }
+}
+
+/// Every session. A row that cannot be read is named in the log and left alone.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
+    let mut query = connection.prepare("SELECT id, kept FROM sessions ORDER BY id")?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let mut sessions = Vec::new();
+    for row in rows {
+        let (id, kept) = row?;
+        match serde_json::from_str(&kept) {
+            Ok(kept) => sessions.push(stored(connection, id, kept)?),
+            // The parse error may quote the row, and the row holds a phone number.
+            Err(_) => tracing::error!(session = id, "the stored session cannot be read and is left alone"),
+        }
+    }
+    Ok(sessions)
+}
+
+/// Session `id`; `None` when there is no row of it. The error of a row that cannot be read
+/// [says so](super::StoreError::is_unreadable).
+pub(super) fn one(connection: &Connection, id: &str) -> rusqlite::Result<Option<Stored>> {
+    let kept: Option<String> = connection
+        .prepare_cached("SELECT kept FROM sessions WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let Some(kept) = kept else { return Ok(None) };
+    let kept = serde_json::from_str(&kept).map_err(|error| messages::unreadable(0, error))?;
+    stored(connection, id.to_owned(), kept).map(Some)
+}
+
+fn stored(connection: &Connection, id: String, kept: Kept) -> rusqlite::Result<Stored> {
+    let (waiting, last_sequence) = messages::waiting(connection, &id)?;
+    Ok(Stored { id, kept, waiting, last_sequence })
+}
