@@ -74,6 +74,15 @@ struct Flying {
     suspected: bool,
 }
 
+/// What is next while nothing is with the server, and nothing was due when it was looked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Plan {
+    /// The first message that nothing but its time keeps back.
+    candidate: Option<Waiting>,
+    /// When another message may be freed: something that keeps it back ends then.
+    freed_at: Option<Timestamp>,
+}
+
 /// What one session has to send.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outbox {
@@ -94,6 +103,9 @@ pub struct Outbox {
     restricted_until: Option<Timestamp>,
     /// No message expires before then.
     next_expiry: Option<Timestamp>,
+    /// What the last step found. Finding it goes through all that wait while the account is restricted, so it is not done for every
+    /// question. None after a change that was no step.
+    plan: Option<Plan>,
     seed: u64,
 }
 
@@ -112,6 +124,7 @@ impl Outbox {
             suspicions: 0,
             troubles: Troubles::default(),
             restricted_until: None,
+            plan: None,
             seed: seed | 1,
         }
     }
@@ -125,11 +138,11 @@ impl Outbox {
         }
         self.apply(event, now, &mut writes);
         self.expire(now, &mut writes);
-        self.proceed(now, &mut writes, &mut effects);
         if !self.troubles.is_empty() {
             let (waiting, flying) = (&self.waiting, self.flying.map(|flying| flying.message));
             self.troubles.keep(|recipient| waiting.iter().chain(&flying).any(|waiting| waiting.recipient == recipient));
         }
+        self.proceed(now, &mut writes, &mut effects);
         (writes, effects)
     }
 
@@ -142,6 +155,7 @@ impl Outbox {
 
     /// Takes back an [`Event::Accepted`] that could not be written: nothing has come of it yet.
     pub fn withdraw(&mut self, sequence: u64) {
+        self.plan = None;
         if self.flying_of(sequence).is_some() {
             self.flying = None;
         } else if let Ok(position) = self.position(sequence) {
@@ -152,6 +166,7 @@ impl Outbox {
     /// Nothing waits any more: what did is settled.
     pub fn clear(&mut self) {
         self.waiting.clear();
+        self.plan = None;
         (self.flying, self.next_expiry, self.not_before) = (None, None, None);
         (self.refusals, self.suspicions) = (0, 0);
         (self.troubles, self.restricted_until) = (Troubles::default(), None);
@@ -163,6 +178,7 @@ impl Outbox {
 
     /// These people have got a message of this session before.
     pub fn knows(&mut self, recipients: &[RecipientKey]) {
+        self.plan = None;
         for waiting in &mut self.waiting {
             waiting.known |= recipients.contains(&waiting.recipient);
         }
@@ -218,7 +234,7 @@ impl Outbox {
         let why = match self.link {
             Link::Down(why) => why,
             Link::Up { .. } if self.flying.is_some() => WaitsFor::Acknowledgement,
-            Link::Up { .. } if first_is_locked() && self.candidate(now).is_none() => WaitsFor::Restriction,
+            Link::Up { .. } if first_is_locked() && self.plan(now).candidate.is_none() => WaitsFor::Restriction,
             Link::Up { .. } => WaitsFor::Pacing,
         };
         (self.len() > 0).then(|| (why, self.len()))
@@ -230,8 +246,8 @@ impl Outbox {
             self.flying.filter(|flying| !flying.suspected).map(|flying| later(flying.since, self.patience(&flying)));
         let (turn, again) = match (self.flying, self.link) {
             (None, Link::Up { .. }) => {
-                let next = self.candidate(now).and_then(|position| self.waiting.get(position));
-                (next.map(|waiting| self.turn_of(waiting, now)), self.troubles.next(now))
+                let Plan { candidate, freed_at } = self.plan(now);
+                (candidate.map(|waiting| self.turn_of(&waiting, now)), freed_at)
             }
             _ => (None, None),
         };
@@ -460,6 +476,7 @@ impl Outbox {
 
     /// Hands over what is next, and suspects a connection on which nothing is acknowledged.
     fn proceed(&mut self, now: Timestamp, writes: &mut Vec<Write>, effects: &mut Vec<Effect>) {
+        self.plan = None;
         let overdue = |flying: &Flying| !flying.suspected && later(flying.since, self.patience(flying)) <= now;
         let overdue = self.flying.as_ref().is_some_and(overdue);
         if let Some(flying) = &mut self.flying {
@@ -471,12 +488,13 @@ impl Outbox {
             return;
         }
         let Link::Up { client, .. } = self.link else { return };
-        let Some(position) = self.candidate(now) else { return };
-        let due = self.waiting.get(position).is_some_and(|waiting| self.turn_of(waiting, now) <= now);
-        if !due {
+        let position = self.position_of_candidate(now);
+        let candidate = position.and_then(|position| self.waiting.get(position)).copied();
+        let due = candidate.is_some_and(|waiting| self.turn_of(&waiting, now) <= now);
+        let Some(mut message) = position.filter(|_| due).and_then(|position| self.waiting.remove(position)) else {
+            self.plan = Some(Plan { candidate, freed_at: self.troubles.next(now) });
             return;
-        }
-        let Some(mut message) = self.waiting.remove(position) else { return };
+        };
         let unanswered = message.handed_over;
         if !unanswered {
             message.handed_over = true;
@@ -491,10 +509,18 @@ impl Outbox {
         effects.push(Effect::Send { client, sequence: message.sequence, fresh });
     }
 
+    /// What is next on a connection that works, while nothing is with the server.
+    fn plan(&self, now: Timestamp) -> Plan {
+        self.plan.unwrap_or_else(|| {
+            let position = self.position_of_candidate(now);
+            let candidate = position.and_then(|position| self.waiting.get(position)).copied();
+            Plan { candidate, freed_at: self.troubles.next(now) }
+        })
+    }
+
     /// The first message that nothing but its time keeps back. Only a restriction, and a recipient who cannot be reached, let
     /// others overtake.
-    fn candidate(&self, now: Timestamp) -> Option<usize> {
-        let Link::Up { .. } = self.link else { return None };
+    fn position_of_candidate(&self, now: Timestamp) -> Option<usize> {
         let is_free = |waiting: &Waiting| {
             !self.is_locked(waiting, now) && self.troubles.aside_until(waiting.recipient, now).is_none()
         };

@@ -29,6 +29,7 @@ impl Story {
 
     fn happens(&mut self, event: Event) -> &mut Self {
         (self.writes, self.effects) = self.outbox.step(event, self.now);
+        assert_eq!(answers(&self.outbox, self.now), answers(&found_anew(&self.outbox), self.now));
         self
     }
 
@@ -71,6 +72,25 @@ impl Story {
     fn waits_for(&self, sequence: u64) -> Option<WaitsFor> {
         self.outbox.waits(sequence, self.now).map(|(why, _)| why)
     }
+}
+
+/// An outbox that has to look for what is next.
+fn found_anew(outbox: &Outbox) -> Outbox {
+    Outbox { plan: None, ..outbox.clone() }
+}
+
+/// What follows from what is next.
+fn answers(outbox: &Outbox, now: Timestamp) -> (Option<Timestamp>, Option<(WaitsFor, usize)>) {
+    (outbox.wake_at(now), outbox.held_up(now))
+}
+
+#[test]
+fn what_a_step_found_is_not_looked_for_again() {
+    let mut story = Story::paced(Sending { per_minute: 60, burst: 1 });
+    story.accepts(1, 1).accepts(2, 2).goes_up(CLIENT).sends(1).is_acknowledged(1).sends(None);
+    assert_eq!(story.outbox.plan.and_then(|plan| plan.candidate).map(|waiting| waiting.sequence), Some(2));
+    story.outbox.withdraw(2);
+    assert_eq!((story.outbox.plan, story.outbox.held_up(story.now)), (None, None));
 }
 
 #[test]
@@ -563,6 +583,7 @@ proptest! {
                 }
             };
             let (writes, effects) = outbox.step(event, now);
+            prop_assert_eq!(answers(&outbox, now), answers(&found_anew(&outbox), now));
             for write in &writes {
                 if let Write::Settle(sequence, Settled { state: MessageState::Expired | MessageState::Cancelled, .. }) = write {
                     prop_assert!(!unanswered.contains(sequence), "{sequence} may have arrived");
