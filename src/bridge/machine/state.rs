@@ -152,6 +152,13 @@ pub enum Rest {
     Erasing,
 }
 
+impl Rest {
+    /// Whether the wish to be offline ends it, so that going off and on again is a way to try once more.
+    pub(super) fn ends_with_going_offline(self) -> bool {
+        matches!(self, Self::Replaced | Self::Outdated | Self::Banned(_) | Self::Barred { .. })
+    }
+}
+
 /// Where a session stands, with the moment something is due.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Stage {

@@ -1,0 +1,117 @@
+//! A client is logged in, or its device is linked no longer.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use whatsapp_operator::{
+    bridge_api::{Restriction, RestrictionKind, SessionReason},
+    model::Sensitive,
+};
+
+use super::steps::{belongs_to, erase_and_go, go, note_disconnect};
+use crate::machine::state::{Rest, Stage, State, later};
+
+/// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
+const UNTIMED_RESTRICTION: Duration = Duration::from_secs(600);
+
+/// A login takes as long as the server has something to say: a backlog of messages can take minutes.
+pub(super) fn progress(state: &mut State, now: Timestamp) {
+    let until = later(now, state.timings.connect);
+    if let Stage::Connecting { by } | Stage::Linking { by } | Stage::Unlinking { by, ready: false, .. } =
+        &mut state.stage
+    {
+        *by = (*by).max(until);
+    }
+}
+
+/// The client is logged in.
+pub(super) fn logged_in(
+    state: &mut State,
+    phone_number: Option<Sensitive>,
+    push_name: Option<Sensitive>,
+    now: Timestamp,
+) {
+    belongs_to(state, phone_number.as_ref());
+    state.kept.paired = true;
+    state.kept.phone_number = phone_number.or(state.kept.phone_number.take());
+    state.kept.push_name = push_name.or(state.kept.push_name.take());
+    if let Stage::Unlinking { ready, .. } = &mut state.stage {
+        *ready = true;
+    } else {
+        connected(state, now);
+    }
+}
+
+fn connected(state: &mut State, now: Timestamp) {
+    state.stage = Stage::Connected;
+    state.shown = None;
+    state.reason = None;
+    state.failures = 0;
+    state.distrust = 0;
+    state.was_connected = true;
+    state.connected_at = Some(now);
+    state.last_active_at = Some(now);
+    // Spread by a tenth: those that logged in together after a restart do not do so again a week later.
+    let anew = state.timings.log_in_anew;
+    state.log_in_anew_at = Some(later(now, state.back_off(anew, anew, 0)));
+    state.kept.rest = Rest::None;
+    state.kept.outdated = None;
+    if state.kept.restriction.as_ref().is_some_and(|found| found.kind == RestrictionKind::TemporaryBan) {
+        state.kept.restriction = None;
+    }
+}
+
+/// What the account may not do while it is connected; `None` lifts it.
+pub(super) fn restricted(state: &mut State, found: Option<Restriction>, now: Timestamp) {
+    let Some(found) = found else {
+        state.kept.restriction = None;
+        return;
+    };
+    // Told once more without an end, it is the same one: every refused message tells of it.
+    let known = state.kept.restriction.take().filter(|known| known.kind == found.kind);
+    let end = found.expires_at.or(known.and_then(|known| known.expires_at));
+    let expires_at = end.or_else(|| Some(later(now, UNTIMED_RESTRICTION)));
+    state.kept.restriction = Some(Restriction { expires_at, ..found });
+}
+
+pub(super) fn logged_out(state: &mut State, now: Timestamp) {
+    state.unauthorized = 0;
+    note_disconnect(state, SessionReason::LoggedOut, now);
+    forget_device(state);
+    state.shown = None;
+    if state.is_deleting() {
+        return erase_and_go(state, false);
+    }
+    state.kept.keys_doomed = true;
+    // Whoever did it, it is what was wished for.
+    if state.kept.spec.wants_unlinked() {
+        (state.stage, state.reason) = (Stage::Stopped, None);
+        return;
+    }
+    state.kept.rest = Rest::LoggedOut;
+    state.reason = Some(SessionReason::LoggedOut);
+    state.stage = Stage::LoggedOut;
+}
+
+/// Without its keys a session is gone for good: no login can bring it back. It is linked anew as one that never was; the
+/// reason stays until that is done. The keys that are of no use are replaced with the first client that starts.
+pub(super) fn keys_lost(state: &mut State, now: Timestamp) {
+    note_disconnect(state, SessionReason::SessionLost, now);
+    forget_device(state);
+    state.kept.windows_passed = 0;
+    (state.failures, state.flaps, state.unauthorized) = (0, 0, 0);
+    // There is nobody left who could have the device removed.
+    if state.is_deleting() {
+        return erase_and_go(state, false);
+    }
+    go(state, now);
+    state.reason = Some(SessionReason::SessionLost);
+}
+
+/// No device is linked any more.
+fn forget_device(state: &mut State) {
+    state.kept.paired = false;
+    state.kept.phone_number = None;
+    state.kept.push_name = None;
+    state.kept.restriction = None;
+}

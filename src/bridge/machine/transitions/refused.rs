@@ -1,0 +1,98 @@
+//! WhatsApp refuses a login.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use whatsapp_operator::bridge_api::{Restriction, RestrictionKind, SessionReason};
+
+use super::{
+    login::logged_out,
+    steps::{failed, held, note_disconnect},
+};
+use crate::machine::{
+    Presented,
+    state::{Rest, Stage, State, later},
+};
+
+/// A login that is refused for good is confirmed after this many doublings: eight seconds.
+const CONFIRMED: u32 = 3;
+
+/// A ban without a length would be over at once, and every login during it counts against the account.
+const UNTIMED_BAN: Duration = Duration::from_secs(900);
+
+/// Accounts that were banned in one moment must not all come back in one moment: that is what they were banned for. Each
+/// waits up to a tenth of the ban longer, within these bounds.
+const BAN_SPREAD: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+
+/// How long the deletion of a session whose account is locked or banned waits before the device is tried to be unlinked again. Up to a
+/// tenth less, so that sessions that were refused in one moment do not come back in one moment.
+const UNLINK_BARRED: Duration = Duration::from_secs(3600);
+
+/// WhatsApp does not accept any more what the client presented.
+pub(super) fn outdated(state: &mut State, presented: Presented, now: Timestamp) {
+    state.note_outdated(presented, now);
+    rest(state, Rest::Outdated, SessionReason::ClientOutdated, now);
+}
+
+/// The account is banned for a time.
+pub(super) fn banned(state: &mut State, code: i64, length: Duration, now: Timestamp) {
+    let ban = if length.is_zero() { UNTIMED_BAN } else { length };
+    let until = later(now, ban);
+    let spread = state.up_to((ban / 10).clamp(BAN_SPREAD.0, BAN_SPREAD.1));
+    state.kept.restriction =
+        Some(Restriction { kind: RestrictionKind::TemporaryBan.into(), code: Some(code), expires_at: Some(until) });
+    rest(state, Rest::Banned(later(until, spread)), SessionReason::TemporaryBan, now);
+}
+
+/// The first time, nothing but a wait follows, and one more login that asks again: keys that were deleted for a mistake of
+/// the server's are lost for good. Such a mistake may last for a moment, so the wait is some seconds. A device that was never linked
+/// is only refused.
+pub(super) fn unauthorized(state: &mut State, now: Timestamp) {
+    if state.kept.paired && state.unauthorized > 0 && !held(state, now) {
+        return logged_out(state, now);
+    }
+    if state.kept.paired {
+        state.failures = state.failures.max(CONFIRMED);
+        failed(state, SessionReason::ServerRefused, now);
+        state.unauthorized += 1;
+    } else {
+        failed(state, SessionReason::ServerRefused, now);
+    }
+}
+
+/// The device is still linked, and its keys are as good as before once the account is.
+pub(super) fn barred(state: &mut State, why: SessionReason, now: Timestamp) {
+    if !state.kept.paired {
+        return failed(state, SessionReason::ServerRefused, now);
+    }
+    state.unauthorized = 0;
+    let barred = state.barred(why, now);
+    rest(state, barred, why, now);
+}
+
+/// Into a state that this client cannot leave.
+pub(super) fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
+    note_disconnect(state, reason, now);
+    if state.unlinks() {
+        failed(state, reason, now);
+        let end = match rest {
+            // A person or a controller waits for the deletion to end.
+            Rest::Barred { .. } if state.is_deleting() => {
+                Some(later(now, UNLINK_BARRED - state.up_to(UNLINK_BARRED / 10)))
+            }
+            Rest::Barred { again, .. } => Some(again),
+            _ => state.kept.banned_until(now),
+        };
+        if let (Stage::UnlinkLater { at }, Some(end)) = (&mut state.stage, end) {
+            *at = end;
+        }
+        return;
+    }
+    state.kept.rest = rest;
+    state.shown = None;
+    state.reason = Some(reason);
+    state.stage = match rest {
+        Rest::Banned(until) => Stage::Banned { until },
+        _ => Stage::Ended { again: state.tried_again_at(now) },
+    };
+}
