@@ -4,7 +4,10 @@ use jiff::Timestamp;
 
 use super::{
     Effect, Start,
-    state::{Client, Permit, Rest, Stage, State, later},
+    kept::Rest,
+    stage::{Client, Permit, Stage},
+    state::State,
+    timings::later,
 };
 use crate::keys::Linked;
 use whatsapp_operator::bridge_api::{PairingMethod, PairingSpec};

@@ -4,7 +4,8 @@ use whatsapp_operator::bridge_api::{PairingCode, PairingMethod, Qr, Session, Ses
 
 use super::{
     Generation,
-    state::{Client, Permit, Stage, State},
+    stage::{Client, Permit, Stage},
+    state::State,
 };
 
 /// WhatsApp gives references for six codes per window: one for 60 s and five for 20 s.

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::machine::{
     ClientEvent, End, Generation,
-    state::{Client, Rest, Shown, Stage, State, later},
+    kept::Rest,
+    stage::{Client, Shown, Stage},
+    state::State,
+    timings::later,
 };
 
 pub(super) fn client(state: &mut State, generation: Generation, event: ClientEvent, now: Timestamp) {

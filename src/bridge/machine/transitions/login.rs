@@ -9,7 +9,7 @@ use whatsapp_operator::{
 };
 
 use super::steps::{belongs_to, erase_and_go, go, note_disconnect};
-use crate::machine::state::{Rest, Stage, State, later};
+use crate::machine::{kept::Rest, stage::Stage, state::State, timings::later};
 
 /// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
 const UNTIMED_RESTRICTION: Duration = Duration::from_secs(600);

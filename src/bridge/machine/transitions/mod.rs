@@ -12,7 +12,9 @@ use jiff::Timestamp;
 
 use super::{
     Effect, Event,
-    state::{Client, Permit, Stage, State, later},
+    stage::{Client, Permit, Stage},
+    state::State,
+    timings::later,
 };
 
 pub(super) fn apply(state: &mut State, event: Event, now: Timestamp, effects: &mut Vec<Effect>) {

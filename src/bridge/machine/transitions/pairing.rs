@@ -8,7 +8,10 @@ use whatsapp_operator::{bridge_api::SessionReason, model::Sensitive};
 use super::steps::{TOO_MANY, WINDOW_GRACE, belongs_to, failed, forget_reason, go, unlink_first, window_passed};
 use crate::machine::{
     Generation,
-    state::{Rest, Shown, Stage, State, Window, later},
+    kept::Rest,
+    stage::{Shown, Stage, Window},
+    state::State,
+    timings::later,
 };
 
 /// WhatsApp gives codes for this long: one for 60 s and five for 20 s each.

@@ -9,10 +9,7 @@ use super::{
     login::logged_out,
     steps::{failed, held, note_disconnect},
 };
-use crate::machine::{
-    Presented,
-    state::{Rest, Stage, State, later},
-};
+use crate::machine::{Presented, kept::Rest, stage::Stage, state::State, timings::later};
 
 /// A login that is refused for good is confirmed after this many doublings: eight seconds.
 const CONFIRMED: u32 = 3;

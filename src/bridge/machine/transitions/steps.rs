@@ -8,7 +8,12 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
-use crate::machine::state::{Client, Rest, Stage, State, later};
+use crate::machine::{
+    kept::Rest,
+    stage::{Client, Stage},
+    state::State,
+    timings::later,
+};
 
 /// `status.lastActiveAt` may be written at most this often.
 pub(super) const ACTIVITY_GRAIN: SignedDuration = SignedDuration::from_mins(15);

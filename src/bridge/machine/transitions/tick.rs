@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use whatsapp_operator::bridge_api::SessionReason;
 
 use super::steps::{ACTIVITY_GRAIN, failed, go, window_passed};
-use crate::machine::state::{Rest, Stage, State, later};
+use crate::machine::{kept::Rest, stage::Stage, state::State, timings::later};
 
 /// Nothing was sent or received for this long: twice the grain in which it is noted.
 const QUIET: SignedDuration = SignedDuration::from_mins(30);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use whatsapp_operator::bridge_api::SessionSpec;
 
 use super::steps::{erase_and_go, go, restart_window, unlink_first};
-use crate::machine::state::{Rest, Stage, State};
+use crate::machine::{kept::Rest, stage::Stage, state::State};
 
 /// What a new wish changes.
 #[allow(clippy::struct_excessive_bools)] // each is a question of its own

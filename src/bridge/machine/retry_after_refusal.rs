@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use whatsapp_operator::bridge_api::SessionReason;
 
 use super::{
+    kept::{Kept, Rest},
     presented::{Outdated, Presented},
-    state::{Kept, Rest, State, later},
+    state::State,
+    timings::later,
 };
 
 /// How long the library goes on with a version of the web client that it has asked for. A try within this time would present
@@ -25,7 +27,7 @@ impl Kept {
             return;
         }
         self.rest = Rest::None;
-        // There is one from here on, so that the login which forgets it is a change, and is stored.
+        // Store an (empty) refusal, so that clearing it after the next login is a change and gets written.
         self.outdated.get_or_insert_default();
     }
 }
