@@ -1,8 +1,13 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
+use whatsapp_operator::bridge_api::MessageCause;
 
-use super::{troubles::*, *};
+use super::{flight::*, troubles::*, *};
+use crate::machine::Generation;
 
 const CLIENT: Generation = 1;
 
@@ -185,7 +190,7 @@ fn the_server_has_its_time_from_when_the_message_is_handed_over() {
     story.accepts(1, 1).goes_up(CLIENT).sends(1);
     // The disk was full for a minute before the client could be told.
     story.now = later(story.now, Duration::from_secs(70));
-    story.outbox.begins(1, story.now);
+    story.outbox.handing_over(1, story.now);
     story.passes(30);
     assert_eq!(story.effects, [], "asking for the recipient's devices takes time");
     story.happens(Event::HandedOver { sequence: 1, keyed: true }).passes(19);

@@ -6,8 +6,8 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use whatsapp_operator::bridge_api::RecipientKey;
 
-use super::{AGAIN, AGAIN_MAX, Obstacle, Waiting};
-use crate::machine::later;
+use super::{Obstacle, Waiting};
+use crate::machine::{doubled, later};
 
 /// How often a message to somebody is tried in its turn, for a minute in all, before others overtake it: until then it may as
 /// well be the server's trouble as the recipient's.
@@ -20,11 +20,15 @@ const SILENT: u32 = 3;
 const NOT_MENTIONED: u32 = 3;
 /// How often a message goes out whose recipient's phone could not be keyed, before it is given up.
 pub(super) const KEYING_TRIES: u32 = 3;
+/// First time for which what is for somebody stands aside; doubles up to the longest.
+const ASIDE: Duration = Duration::from_secs(2);
+/// The longest such time.
+const ASIDE_MAX: Duration = Duration::from_secs(300);
 /// First time for which nobody is written to who was refused as a new chat; doubles up to the longest.
 const NEW_CHAT: Duration = Duration::from_secs(600);
 /// The longest such time.
 const NEW_CHAT_MAX: Duration = Duration::from_secs(6 * 3600);
-/// So many people refused as new chats are the account's trouble, whatever the server says of it.
+/// When this many recipients were refused as new chats, the account is treated as restricted, even if the server denies it.
 const SEVERAL: usize = 3;
 
 /// What stands between a session and one person.
@@ -76,7 +80,7 @@ impl Troubles {
         trouble.told += u32::from(matches!(why, Some(Obstacle::Recipient | Obstacle::NotMentioned)));
         trouble.not_mentioned = if why == Some(Obstacle::NotMentioned) { trouble.not_mentioned + 1 } else { 0 };
         // Longer than the session waits by itself, so that there is time for others.
-        let aside = doubled(AGAIN, trouble.tries, AGAIN_MAX);
+        let aside = doubled(ASIDE, trouble.tries, ASIDE_MAX);
         trouble.aside_until = (trouble.tries >= OVERTAKEN_AFTER).then(|| later(now, aside));
         if trouble.not_mentioned >= NOT_MENTIONED {
             return Verdict::NotOnWhatsApp;
@@ -108,7 +112,7 @@ impl Troubles {
         let trouble = self.0.entry(recipient).or_default();
         trouble.silent = trouble.silent.saturating_add(1);
         if trouble.silent >= SILENT {
-            trouble.aside_until = Some(later(now, AGAIN_MAX));
+            trouble.aside_until = Some(later(now, ASIDE_MAX));
         }
     }
 
@@ -126,7 +130,7 @@ impl Troubles {
     }
 
     /// Whether their devices are to be asked for anew.
-    pub(super) fn are_with(&self, recipient: RecipientKey) -> bool {
+    pub(super) fn has_failed(&self, recipient: RecipientKey) -> bool {
         self.0.get(&recipient).is_some_and(|trouble| trouble.unkeyed + trouble.tries + trouble.silent > 0)
     }
 
@@ -152,7 +156,7 @@ impl Troubles {
     }
 
     /// Forgets those to whom nothing waits any more.
-    pub(super) fn keep(&mut self, waits: impl Fn(RecipientKey) -> bool) {
+    pub(super) fn retain(&mut self, waits: impl Fn(RecipientKey) -> bool) {
         self.0.retain(|recipient, _| waits(*recipient));
     }
 
@@ -165,9 +169,4 @@ impl Trouble {
     fn is_locked(&self, now: Timestamp) -> bool {
         self.locked_until.is_some_and(|until| until > now)
     }
-}
-
-/// `base` doubled `times` times, at most `max`.
-pub(super) fn doubled(base: Duration, times: u32, max: Duration) -> Duration {
-    base.saturating_mul(2_u32.saturating_pow(times.min(16))).min(max)
 }

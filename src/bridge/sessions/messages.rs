@@ -83,7 +83,7 @@ impl Actor {
         if self.outbox.len() > 0 {
             // Without an answer they count as unknown, and wait.
             let known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
-            self.outbox.knows(&known);
+            self.outbox.mark_known(&known);
         }
     }
 
@@ -130,7 +130,7 @@ impl Actor {
     }
 
     async fn send(&mut self, client: Generation, sequence: u64, fresh: bool) {
-        self.outbox.begins(sequence, clock::now());
+        self.outbox.handing_over(sequence, clock::now());
         let kept = self.outgoing.take().filter(|(of, _)| *of == sequence).map(|(_, outgoing)| outgoing);
         let outgoing = match kept {
             Some(outgoing) => Some(Outgoing { fresh, ..outgoing }),

@@ -1,0 +1,195 @@
+//! The message that is with the server, and what becomes of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use whatsapp_operator::bridge_api::{MessageCause, MessageState};
+
+use super::{
+    Link, Obstacle, Outbox, Settled, Waiting, Write,
+    nacks::{self, Refusal},
+    troubles::Verdict,
+};
+use crate::machine::{Generation, doubled, later};
+
+/// How long the server may take to acknowledge a message on a connection that works. Real ones take well under a second.
+pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the client may take before it has handed the message over: it may have to ask for the recipient's devices and for
+/// their keys.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(60);
+
+/// The same after connections in a row on which nothing was acknowledged: the time doubles up to this, because each of them
+/// costs a login.
+const ACKNOWLEDGED_WITHIN_MAX: Duration = Duration::from_secs(600);
+
+/// First wait before a message goes again that the server did not take for a reason that may pass; doubles.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Longest such wait.
+pub(super) const AGAIN_MAX: Duration = Duration::from_secs(300);
+
+/// How long a refusal for a restriction keeps new chats back when nobody says whether there is one: then it is tried again.
+const RESTRICTION_SUSPECTED: Duration = Duration::from_secs(600);
+
+/// The server's word that it has a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Acknowledgement {
+    pub(super) at: Option<Timestamp>,
+}
+
+/// The message that is with the server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct InFlight {
+    pub(super) message: Waiting,
+    pub(super) client: Generation,
+    /// Since when what is due next is due: that the client hands it over, and then the server's word.
+    pub(super) since: Timestamp,
+    /// It was handed over before, and there was no answer.
+    pub(super) unanswered: bool,
+    /// What the client said of the phone's keys, once it did.
+    pub(super) keyed: Option<bool>,
+    /// What the server said, when that was faster than the client.
+    pub(super) acknowledged: Option<Acknowledgement>,
+    pub(super) suspected: bool,
+}
+
+impl Outbox {
+    pub(super) fn flying_of(&mut self, sequence: u64) -> Option<&mut InFlight> {
+        self.flying.as_mut().filter(|flying| flying.message.sequence == sequence)
+    }
+
+    pub(super) fn linked(&mut self, link: Link, now: Timestamp) {
+        let was = self.flying.filter(|flying| link.client() != Some(flying.client));
+        // What was suspected is over when what was known is, or has run out.
+        if self.link.is_timelocked() && matches!(link, Link::Up { timelocked: false, .. }) {
+            self.restricted_until = None;
+        }
+        if link.client() != self.link.client() {
+            self.not_before = None;
+            self.troubles.reconnected();
+        }
+        self.link = link;
+        if let Some(InFlight { message, suspected, keyed, .. }) = was {
+            if suspected && keyed.is_none() {
+                self.troubles.silent(message.recipient, now);
+            }
+            // Whatever is with a client that is gone goes out again by the next one.
+            self.land();
+        }
+    }
+
+    /// Puts the message that is with the server back in its place.
+    fn land(&mut self) {
+        if let Some(InFlight { message, .. }) = self.flying.take() {
+            self.waiting.insert(message);
+        }
+    }
+
+    /// A message is sent when the server has acknowledged it and the recipient's phone can read it.
+    pub(super) fn conclude(&mut self, now: Timestamp, writes: &mut Vec<Write>) {
+        let Some(InFlight { message, keyed: Some(keyed), acknowledged: Some(Acknowledgement { at }), .. }) =
+            self.flying
+        else {
+            return;
+        };
+        self.refusals = 0;
+        if keyed {
+            self.flying = None;
+            self.troubles.over(message.recipient);
+            if !message.known {
+                self.mark_known(&[message.recipient]);
+            }
+            let sent = Settled::ended(MessageState::Sent, None, at.unwrap_or(now));
+            let settled = Settled { by_server: at.is_some(), ..sent };
+            return writes.push(Write::Settle(message.sequence, settled));
+        }
+        match self.troubles.not_keyed(message.recipient) {
+            Verdict::Unreachable | Verdict::NotOnWhatsApp => {
+                self.fail(message, MessageCause::RecipientUnreachable, None, now, writes);
+            }
+            Verdict::Again => {
+                self.land();
+                self.wait_a_while(now);
+            }
+        }
+    }
+
+    pub(super) fn hindered(&mut self, sequence: u64, why: Obstacle, now: Timestamp, writes: &mut Vec<Write>) {
+        let Some(InFlight { message, .. }) = self.flying_of(sequence).copied() else { return };
+        match why {
+            Obstacle::NotOnWhatsApp => self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
+            Obstacle::Unsendable => self.fail(message, MessageCause::Unsendable, None, now, writes),
+            Obstacle::NotMentioned | Obstacle::Recipient | Obstacle::Passing => self.again(Some(why), now, writes),
+            Obstacle::Connection => {
+                self.troubles.failed(&message, Some(why), now);
+                self.land();
+                self.wait_a_while(now);
+            }
+        }
+    }
+
+    pub(super) fn refused(&mut self, sequence: u64, code: i64, now: Timestamp, writes: &mut Vec<Write>) {
+        let Some(InFlight { message, .. }) = self.flying_of(sequence).copied() else { return };
+        self.suspicions = 0;
+        match nacks::meaning(code) {
+            Refusal::NewChat => {
+                self.troubles.not_started(message.recipient, now);
+                // Whoever runs the session asks whether it is restricted, and may get no answer.
+                self.restricted_until = Some(later(now, RESTRICTION_SUSPECTED));
+                self.take_back(writes);
+            }
+            Refusal::Passing => self.again(None, now, writes),
+            Refusal::Final(cause) => self.fail(message, cause, Some(code), now, writes),
+        }
+    }
+
+    /// Nothing came of the message that is with the server, and that is certain: it goes again later, if it is not given up.
+    fn again(&mut self, why: Option<Obstacle>, now: Timestamp, writes: &mut Vec<Write>) {
+        let Some(InFlight { message, .. }) = self.flying else { return };
+        match self.troubles.failed(&message, why, now) {
+            Verdict::NotOnWhatsApp => self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
+            Verdict::Unreachable => self.fail(message, MessageCause::RecipientUnreachable, None, now, writes),
+            Verdict::Again => {
+                self.take_back(writes);
+                self.wait_a_while(now);
+            }
+        }
+    }
+
+    /// Puts the message that is with the server back in its place, because nothing came of it: as if it had not been handed over,
+    /// unless it was before and there was no answer.
+    fn take_back(&mut self, writes: &mut Vec<Write>) {
+        let Some(InFlight { mut message, unanswered, .. }) = self.flying.take() else { return };
+        if !unanswered {
+            message.handed_over = false;
+            writes.push(Write::TakeBack(message.sequence));
+        }
+        self.waiting.insert(message);
+    }
+
+    fn fail(
+        &mut self,
+        message: Waiting,
+        cause: MessageCause,
+        code: Option<i64>,
+        now: Timestamp,
+        writes: &mut Vec<Write>,
+    ) {
+        self.flying = None;
+        self.refusals = 0;
+        self.troubles.over(message.recipient);
+        let settled = Settled { code, ..Settled::ended(MessageState::Failed, Some(cause), now) };
+        writes.push(Write::Settle(message.sequence, settled));
+    }
+
+    pub(super) fn patience(&self, flying: &InFlight) -> Duration {
+        let first = if flying.keyed.is_some() { ACKNOWLEDGED_WITHIN } else { HANDED_OVER_WITHIN };
+        doubled(first, self.suspicions, ACKNOWLEDGED_WITHIN_MAX)
+    }
+
+    fn wait_a_while(&mut self, now: Timestamp) {
+        self.not_before = Some(later(now, doubled(AGAIN, self.refusals, AGAIN_MAX)));
+        self.refusals = self.refusals.saturating_add(1);
+    }
+}
