@@ -5,11 +5,7 @@ use rusqlite::Connection;
 use jiff::Timestamp;
 use whatsapp_operator::bridge_api::{Claim, MessageCause};
 
-use super::{
-    StoreError,
-    messages::{self, MessageChange, Told},
-    sessions::SessionChange,
-};
+use super::{StoreError, claims, message_change::MessageChange, sessions::SessionChange, told::Told};
 use crate::machine::Kept;
 
 /// A change of one table.
@@ -58,7 +54,7 @@ impl Change {
         match self {
             Self::Session(change) => change.write(connection),
             Self::Message(change) => change.write(connection, told),
-            Self::Claim { key, claim, now } => messages::claim(connection, key, claim, *now, told),
+            Self::Claim { key, claim, now } => claims::claim(connection, key, claim, *now, told),
             Self::Nothing => {
                 // No session has this id.
                 connection.execute("INSERT INTO sessions (id, kept) VALUES ('', '')", [])?;

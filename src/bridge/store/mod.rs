@@ -4,15 +4,20 @@
 //! few flushes to the disk, not one each. A write is acknowledged after the flush. What can be written is a [`Change`].
 
 mod change;
+mod claims;
 mod error;
 pub mod history;
 mod layout;
-mod messages;
+mod message_change;
+mod message_queries;
 mod reader;
 mod remnants;
+mod row;
 mod sessions;
+mod settle_sql;
 #[cfg(test)]
 mod tests;
+mod told;
 mod writer;
 
 use std::{
@@ -33,11 +38,7 @@ use tokio::{
 
 use self::writer::Write;
 pub use self::{
-    change::Change,
-    error::StoreError,
-    messages::{MessageChange, Told},
-    reader::Reader,
-    sessions::Stored,
+    change::Change, error::StoreError, message_change::MessageChange, reader::Reader, sessions::Stored, told::Told,
 };
 
 /// How long a write may take: a disk that needs longer is as good as none.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::{sync::Mutex, time::timeout};
 use whatsapp_operator::bridge_api::{Claim, Load, Message, MessageSpec};
 
-use super::{StoreError, Stored, messages, remnants, sessions};
+use super::{StoreError, Stored, claims, message_queries, remnants, sessions};
 use crate::outbox::{RecipientKey, Waiting};
 
 /// How long a look may take.
@@ -60,7 +60,7 @@ impl Reader {
     /// A message by its id.
     pub async fn message(&self, session: &str, id: &str) -> Result<Option<Message>, StoreError> {
         let (session, id) = (session.to_owned(), id.to_owned());
-        self.look(move |connection| messages::by_id(connection, &session, &id)).await
+        self.look(move |connection| message_queries::by_id(connection, &session, &id)).await
     }
 
     /// The message that was accepted under this id, for whoever asks to have `spec` sent under it; remembered as long as an
@@ -73,51 +73,51 @@ impl Reader {
         spec: &MessageSpec,
     ) -> Result<Option<Message>, StoreError> {
         let (session, id) = (session.to_owned(), id.to_owned());
-        let found = self.look(move |connection| messages::remembered(connection, &session, &id)).await?;
+        let found = self.look(move |connection| message_queries::remembered(connection, &session, &id)).await?;
         Ok(found.map(|found| found.asked_for(recipient, &spec.to, &spec.content)))
     }
 
     /// The claim of a key that counts at `now`.
     pub async fn claim(&self, key: &str, now: Timestamp) -> Result<Option<Claim>, StoreError> {
         let key = key.to_owned();
-        self.look(move |connection| messages::claimed(connection, &key, now)).await
+        self.look(move |connection| claims::claimed(connection, &key, now)).await
     }
 
-    /// A message by its place.
+    /// A message by its sequence.
     pub async fn message_at(&self, session: &str, sequence: u64) -> Result<Option<Message>, StoreError> {
         let session = session.to_owned();
-        self.look(move |connection| messages::by_sequence(connection, &session, sequence)).await
+        self.look(move |connection| message_queries::by_sequence(connection, &session, sequence)).await
     }
 
-    /// Messages of a session before a place, newest first.
+    /// Messages of a session before a sequence, newest first.
     pub async fn page(&self, session: &str, before: Option<u64>, limit: u32) -> Result<Vec<Message>, StoreError> {
         let session = session.to_owned();
-        self.look(move |connection| messages::page(connection, &session, before, limit)).await
+        self.look(move |connection| message_queries::page(connection, &session, before, limit)).await
     }
 
-    /// What waits in a session, in order, and the last place that was given out.
+    /// What waits in a session, in order, and the last sequence that was given out.
     pub async fn waiting(&self, session: &str) -> Result<(Vec<Waiting>, u64), StoreError> {
         let session = session.to_owned();
-        self.look(move |connection| messages::waiting(connection, &session)).await
+        self.look(move |connection| message_queries::waiting(connection, &session)).await
     }
 
     /// To whom of those that wait a message of the session has been sent before.
     pub async fn known(&self, session: &str) -> Result<Vec<RecipientKey>, StoreError> {
         let session = session.to_owned();
-        self.look(move |connection| messages::known(connection, &session)).await
+        self.look(move |connection| message_queries::known(connection, &session)).await
     }
 
     /// Whether a message of the session has been sent to this person before.
     pub async fn knows(&self, session: &str, recipient: RecipientKey) -> Result<bool, StoreError> {
         let session = session.to_owned();
-        self.look(move |connection| messages::knows(connection, &session, recipient)).await
+        self.look(move |connection| message_queries::knows(connection, &session, recipient)).await
     }
 
     /// How busy sessions are, and which of them a recipient knows.
     pub async fn load(&self, sessions: Vec<String>, recipient: Option<RecipientKey>) -> Result<Vec<Load>, StoreError> {
         self.look(move |connection| {
             let load = |session: String| {
-                let (waiting, knows_recipient) = messages::load(connection, &session, recipient, MOST_COUNTED)?;
+                let (waiting, knows_recipient) = message_queries::load(connection, &session, recipient, MOST_COUNTED)?;
                 Ok(Load { session, waiting, knows_recipient })
             };
             sessions.into_iter().map(load).collect()
@@ -142,7 +142,7 @@ impl Reader {
 
     /// Since when the oldest message that waits has waited.
     pub async fn oldest_waiting(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.look(messages::oldest_waiting).await
+        self.look(message_queries::oldest_waiting).await
     }
 }
 

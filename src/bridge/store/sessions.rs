@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::messages;
+use super::{message_queries::waiting, row::unreadable};
 use crate::{machine::Kept, outbox::Waiting};
 
 /// A session as it was stored.
@@ -82,11 +82,11 @@ pub(super) fn one(connection: &Connection, id: &str) -> rusqlite::Result<Option<
         .query_row([id], |row| row.get(0))
         .optional()?;
     let Some(kept) = kept else { return Ok(None) };
-    let kept = serde_json::from_str(&kept).map_err(|error| messages::unreadable(0, error))?;
+    let kept = serde_json::from_str(&kept).map_err(|error| unreadable(0, error))?;
     stored(connection, id.to_owned(), kept).map(Some)
 }
 
 fn stored(connection: &Connection, id: String, kept: Kept) -> rusqlite::Result<Stored> {
-    let (waiting, last_sequence) = messages::waiting(connection, &id)?;
+    let (waiting, last_sequence) = waiting(connection, &id)?;
     Ok(Stored { id, kept, waiting, last_sequence })
 }

@@ -430,10 +430,10 @@ fn what_is_forgotten_is_found_by_an_index() {
         ),
         ("SELECT count(*) FROM messages WHERE digest IS NOT NULL".to_owned(), "COVERING INDEX messages_remnants"),
         ("SELECT count(*) FROM messages WHERE state = 'Queued'".to_owned(), "COVERING INDEX messages_"),
-        (messages::WAITING.to_owned(), "COVERING INDEX messages_waiting (session=?)"),
-        (messages::LOAD.to_owned(), "COVERING INDEX messages_waiting (session=?)"),
-        (messages::KNOWN.to_owned(), "COVERING INDEX messages_waiting (session=?)"),
-        (messages::abandon(), "INDEX messages_waiting (session=?)"),
+        (message_queries::WAITING.to_owned(), "COVERING INDEX messages_waiting (session=?)"),
+        (message_queries::LOAD.to_owned(), "COVERING INDEX messages_waiting (session=?)"),
+        (message_queries::KNOWN.to_owned(), "COVERING INDEX messages_waiting (session=?)"),
+        (settle_sql::abandon(), "INDEX messages_waiting (session=?)"),
     ] {
         let query = ["?1", "?2", "?3"].iter().fold(query, |query, name| query.replace(name, "'7'"));
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();

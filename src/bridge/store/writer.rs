@@ -14,8 +14,7 @@ use super::{Change, StoreError, Told};
 /// Writes that may wait; beyond it the writers do.
 pub(super) const QUEUE: usize = 256;
 
-/// When there is a write more often than this, a transaction waits for others: what each costs by itself is then more than there is
-/// to spend.
+/// Above this rate of writes a transaction waits [`LINGER`] for more, because a flush per write would cost more CPU than is available.
 const BUSY: Duration = Duration::from_micros(160);
 /// How long it waits.
 const LINGER: Duration = Duration::from_millis(2);
@@ -64,7 +63,7 @@ pub(super) fn run(
     }
 }
 
-/// How often there is a write. Not how many are in a transaction: one that has waited has many because it did.
+/// The rate of writes. The size of a transaction is no measure of load: a transaction that lingers is large because it lingered.
 struct Rate {
     since: Instant,
     writes: u32,
