@@ -32,12 +32,12 @@ impl Presence {
     /// Changes what is wanted, and says it.
     pub fn change(&self, online: bool, client: &Arc<Client>) {
         self.0.store(online, Ordering::Relaxed);
-        self.say(client);
+        self.announce(client);
     }
 
     /// Says what is wanted to WhatsApp. Without a connection, or a push name, there is nobody to say it to or nothing to say
     /// it with; the next login says it.
-    pub fn say(&self, client: &Arc<Client>) {
+    pub fn announce(&self, client: &Arc<Client>) {
         let (wanted, client) = (Arc::clone(&self.0), Arc::downgrade(client));
         tokio::spawn(async move {
             for pause in AGAIN {
