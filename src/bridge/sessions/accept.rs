@@ -11,10 +11,11 @@ use whatsapp_operator::{
 
 use super::{
     clock,
-    outboxes::{Place, Undecided},
+    outboxes::{QueueSlot, Undecided},
+    owed::Owed,
     refusal::Refusal,
     request::{Asked, NewMessage},
-    session::{Actor, Owed, Then},
+    session::Actor,
 };
 use crate::{
     backend::Outgoing,
@@ -51,7 +52,7 @@ pub fn check(id: &str, spec: MessageSpec) -> Result<NewMessage, Refusal> {
 struct Accepted {
     sequence: u64,
     new: NewMessage,
-    place: Place,
+    slot: QueueSlot,
     answer: oneshot::Sender<Result<(Message, bool), Refusal>>,
 }
 
@@ -71,8 +72,8 @@ impl Actor {
         let mut batch = Batch::default();
         for Asked { message, answer } in asked {
             let refusal = match self.take_in(&message, &mut batch).await {
-                Ok((sequence, place)) => {
-                    batch.accepted.push(Accepted { sequence, new: *message, place, answer });
+                Ok((sequence, slot)) => {
+                    batch.accepted.push(Accepted { sequence, new: *message, slot, answer });
                     continue;
                 }
                 Err(refusal) => refusal,
@@ -102,7 +103,7 @@ impl Actor {
     }
 
     /// Takes a message into the outbox, if nothing speaks against it. What that makes is added to the batch.
-    async fn take_in(&mut self, new: &NewMessage, batch: &mut Batch) -> Result<(u64, Place), Refusal> {
+    async fn take_in(&mut self, new: &NewMessage, batch: &mut Batch) -> Result<(u64, QueueSlot), Refusal> {
         if let Some(error) = self.failing() {
             return Err(error.into());
         }
@@ -116,7 +117,7 @@ impl Actor {
         let expires_at =
             new.spec.expires_at.unwrap_or_else(|| wall.saturating_add(DEFAULT_EXPIRY).unwrap_or(Timestamp::MAX));
         let estimate = self.outbox.estimate(now);
-        let place = self.shared.outboxes.enter(self.outbox.len())?;
+        let slot = self.shared.outboxes.enter(self.outbox.len())?;
         let too_late = estimate.duration_since(now) - expires_at.duration_since(wall);
         if too_late > SignedDuration::ZERO {
             return Err(Refusal::TooMuchWaits { retry_after: Duration::try_from(too_late).unwrap_or_default() });
@@ -139,13 +140,13 @@ impl Actor {
             batch.changes.push(change);
         }
         batch.effects.extend(effects);
-        Ok((sequence, place))
+        Ok((sequence, slot))
     }
 
     /// Answers the callers of messages that are now on the disk, and sends what can be sent.
     async fn accepted(&mut self, accepted: Vec<Accepted>, mut effects: Vec<Effect>, told: Vec<Told>) {
         let (mut answers, mut repeated) = (Vec::new(), false);
-        for Accepted { sequence, new, place, answer } in accepted {
+        for Accepted { sequence, new, slot, answer } in accepted {
             // Under the id of each there is one message by now: this one, or one that was there before.
             let found = told.iter().find_map(|told| match told {
                 Told::Message { message, changed, .. }
@@ -157,7 +158,7 @@ impl Actor {
             });
             match found {
                 Some(message) if message.status.sequence == sequence => {
-                    place.keep();
+                    slot.keep();
                     self.keep_at_hand(sequence, &new, &effects);
                     self.shared.journeys.begin(&message.status, new.trace);
                     answers.push((answer, Ok((message, true))));
@@ -205,41 +206,11 @@ impl Actor {
     fn undecided(&mut self, batch: Batch, error: &StoreError) {
         let Batch { accepted, others, effects, .. } = batch;
         let mut undecided = Vec::new();
-        for Accepted { sequence, place, answer, .. } in accepted {
-            undecided.push(Undecided { sequence, place });
+        for Accepted { sequence, slot, answer, .. } in accepted {
+            undecided.push(Undecided { sequence, slot });
             let _ = answer.send(Err(error.clone().into()));
         }
         self.owe(Owed { changes: others, effects, undecided }, error.clone());
-    }
-
-    /// Makes the changes that are owed, finds out which messages the store has taken, and does what follows.
-    pub(super) async fn settle_owed(&mut self, owed: Owed) {
-        if owed.undecided.is_empty() {
-            return self.write(owed.changes, Then::CarryOut(owed.effects)).await;
-        }
-        let asked = if owed.changes.is_empty() { vec![Change::Nothing] } else { owed.changes.clone() };
-        // Once this is made, whatever the store was asked for before is made or is not.
-        if let Err(error) = self.shared.store.apply(asked).await {
-            return self.owe(owed, error);
-        }
-        let Owed { mut effects, undecided, .. } = owed;
-        let mut undecided = undecided.into_iter();
-        while let Some(one) = undecided.next() {
-            match self.shared.store.reader.message_at(self.state.id(), one.sequence).await {
-                Err(error) if !error.is_unreadable() => {
-                    let undecided = std::iter::once(one).chain(undecided).collect();
-                    return self.owe(Owed { changes: Vec::new(), effects, undecided }, error);
-                }
-                Ok(None) => {
-                    self.outbox.withdraw(one.sequence);
-                    effects.retain(|effect| !effect.sends(one.sequence));
-                }
-                Ok(Some(_)) | Err(_) => one.place.keep(),
-            }
-        }
-        self.carry_out_messages(effects).await;
-        // What was not taken may have stood before what waits.
-        self.message_event(Event::Tick).await;
     }
 
     /// Often the message that was accepted last is the next to be sent; it need not be read for that.

@@ -1,21 +1,20 @@
 //! A session's messages: the outbox's writes are made, then its effects carried out.
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 use whatsapp_operator::bridge_api::{
     Message, MessageState, MessageStatus, RestrictionKind, SessionPhase, SessionReason, WaitsFor,
 };
 
 use super::{
     clock,
+    owed::Then,
     refusal::Refusal,
     request::{MessageRequest, Wait},
-    session::{Actor, Flying, Input, Then},
+    session::Actor,
 };
 use crate::{
-    backend::{Delivery, Outgoing, Refused},
-    machine::{Generation, MessageNews, Receipt, State},
-    outbox::{Effect, Event, Link, Obstacle, Recipient, Write},
+    machine::State,
+    outbox::{Event, Link, Write},
     store::{Change, MessageChange},
 };
 
@@ -79,7 +78,7 @@ impl Actor {
     }
 
     /// Finds out which of those who wait for a message have got one before.
-    async fn recall(&mut self) {
+    pub(super) async fn recall(&mut self) {
         if self.outbox.len() > 0 {
             // Without an answer they count as unknown, and wait.
             let known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
@@ -110,115 +109,6 @@ impl Actor {
                 MessageChange::Settle { session, sequence, settled }
             }
         })
-    }
-
-    pub(super) async fn carry_out_messages(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Send { client, sequence, fresh } => self.send(client, sequence, fresh).await,
-                Effect::Suspect(client) => {
-                    tracing::warn!(
-                        session = self.state.id(),
-                        "the server acknowledges no message any more; connecting anew"
-                    );
-                    if let Some(client) = self.client(client) {
-                        client.give_up();
-                    }
-                }
-            }
-        }
-    }
-
-    async fn send(&mut self, client: Generation, sequence: u64, fresh: bool) {
-        self.outbox.handing_over(sequence, clock::now());
-        let kept = self.outgoing.take().filter(|(of, _)| *of == sequence).map(|(_, outgoing)| outgoing);
-        let outgoing = match kept {
-            Some(outgoing) => Some(Outgoing { fresh, ..outgoing }),
-            None => match self.shared.store.reader.message_at(self.state.id(), sequence).await {
-                Ok(Some(message)) => Recipient::parse(message.to.reveal()).ok().map(|to| Outgoing {
-                    id: message.status.id,
-                    to,
-                    content: message.content,
-                    fresh,
-                }),
-                Ok(None) => None,
-                Err(error) if error.is_unreadable() => {
-                    tracing::error!(session = self.state.id(), sequence, %error, "a message that waits cannot be read; it fails");
-                    None
-                }
-                Err(error) => {
-                    tracing::error!(session = self.state.id(), %error, "a message that waits cannot be read; trying again");
-                    return self.hindered(client, sequence, Obstacle::Connection);
-                }
-            },
-        };
-        let Some(outgoing) = outgoing else { return self.hindered(client, sequence, Obstacle::Unsendable) };
-        self.flying = Some(Flying { id: outgoing.id.clone(), sequence, since: Some(Instant::now()) });
-        let Some(handle) = self.client(client).cloned() else { return };
-        let loopback = self.loopback.clone();
-        tokio::spawn(async move {
-            let event = match handle.send(outgoing).await {
-                Ok(Delivery::HandedOver { keyed }) => Event::HandedOver { sequence, keyed },
-                Ok(Delivery::Hindered(why)) => Event::NotHandedOver { sequence, why },
-                // Its end comes by itself, and the next client sends it again.
-                Err(Refused::Over) => return,
-                Err(_) => Event::NotHandedOver { sequence, why: Obstacle::Connection },
-            };
-            let _ = loopback.send(Input::Message(client, event));
-        });
-    }
-
-    fn hindered(&self, client: Generation, sequence: u64, why: Obstacle) {
-        let _ = self.loopback.send(Input::Message(client, Event::NotHandedOver { sequence, why }));
-    }
-
-    /// What the server or a recipient says of a message.
-    pub(super) async fn news(&mut self, client: Generation, news: MessageNews) {
-        match news {
-            MessageNews::Answered { id, refused, at } => {
-                let Some(flying) = self.flying.as_mut().filter(|flying| flying.id == id) else { return };
-                let sequence = flying.sequence;
-                let event = match refused {
-                    Some(code) => Event::Refused { sequence, code },
-                    None => {
-                        if let Some(since) = flying.since.take() {
-                            self.shared.metrics.acknowledged(since.elapsed());
-                        }
-                        Event::Acknowledged { sequence, at }
-                    }
-                };
-                self.told_by(client, event).await;
-            }
-            MessageNews::Receipt { ids, receipt, at } => self.receipt(ids, receipt, at),
-        }
-    }
-
-    /// An event by a client; one that is gone has nothing to say any more.
-    pub(super) async fn told_by(&mut self, client: Generation, event: Event) {
-        if self.outbox.link().client() != Some(client) {
-            return;
-        }
-        let was = self.outbox.is_restricted();
-        self.message_event(event).await;
-        if self.outbox.is_restricted() && !was {
-            self.recall().await;
-            self.message_event(Event::Tick).await;
-        }
-    }
-
-    /// Nothing waits for it: a receipt that gets lost in a crash costs the news, and what it says comes again with the next. What the
-    /// store does not take it gets later, since the server has been told that the receipt arrived.
-    fn receipt(&self, ids: Vec<String>, receipt: Receipt, at: Timestamp) {
-        let session = self.state.id().to_owned();
-        let change = |id| Change::Message(MessageChange::Receipt { session: session.clone(), id, receipt, at });
-        let changes: Vec<Change> = ids.into_iter().map(change).collect();
-        let (store, loopback) = (self.shared.store.clone(), self.loopback.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.apply(changes.clone()).await {
-                tracing::warn!(session, %error, "a receipt could not be noted; trying again");
-                let _ = loopback.send(Input::Unwritten(changes));
-            }
-        });
     }
 }
 

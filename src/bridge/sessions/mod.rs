@@ -3,18 +3,25 @@
 mod accept;
 mod client;
 mod clock;
+mod closing;
+mod delivery;
 mod effects;
 mod held_up;
 mod messages;
+mod noting;
 mod outboxes;
+mod owed;
 mod refusal;
 mod registry;
 mod request;
 mod session;
 mod shared;
+mod showing;
+mod storing;
 mod task;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 pub use accept::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;

@@ -17,25 +17,25 @@ pub struct Outboxes {
     pub held_up: HeldUp,
 }
 
-/// A place for one message; given back when it is dropped, unless it is kept.
-pub struct Place(Option<Arc<AtomicUsize>>);
+/// Room for one message; given back when it is dropped, unless it is kept.
+pub struct QueueSlot(Option<Arc<AtomicUsize>>);
 
-/// A message of which nobody knows whether the store has taken it, and its place while that is so.
+/// A message of which nobody knows whether the store has taken it, and its slot while that is so.
 pub struct Undecided {
     /// Its sequence.
     pub sequence: u64,
-    /// The place.
-    pub place: Place,
+    /// The slot.
+    pub slot: QueueSlot,
 }
 
-impl Place {
+impl QueueSlot {
     /// The message waits.
     pub fn keep(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
         if let Some(waiting) = self.0.take() {
             waiting.fetch_sub(1, Ordering::Relaxed);
@@ -54,8 +54,8 @@ impl Outboxes {
         self.waiting.fetch_add(waiting, Ordering::Relaxed);
     }
 
-    /// A place in a session in which so many wait.
-    pub fn enter(&self, in_session: usize) -> Result<Place, Refusal> {
+    /// Room in a session in which so many wait.
+    pub fn enter(&self, in_session: usize) -> Result<QueueSlot, Refusal> {
         if in_session >= self.per_session {
             return Err(Refusal::SessionQueueFull { max: self.per_session });
         }
@@ -63,7 +63,7 @@ impl Outboxes {
             (waiting < self.per_bridge).then_some(waiting + 1)
         });
         match entered {
-            Ok(_) => Ok(Place(Some(Arc::clone(&self.waiting)))),
+            Ok(_) => Ok(QueueSlot(Some(Arc::clone(&self.waiting)))),
             Err(_) => Err(Refusal::BridgeQueueFull { max: self.per_bridge }),
         }
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_and_given_back_when_nothing_came_of_them() {
+    fn slots_are_bounded_and_given_back_when_nothing_came_of_them() {
         let outboxes = Outboxes::new(2, 3);
         assert!(matches!(outboxes.enter(2), Err(Refusal::SessionQueueFull { max: 2 })));
         for _ in 0..5 {

@@ -55,7 +55,7 @@ pub enum MessageRequest {
     Accept(Asked),
     /// Call one back.
     CallBack(String, oneshot::Sender<Result<Option<Message>, Refusal>>),
-    /// Say of each of these places what it waits for.
+    /// Say of the message of each of these sequences what it waits for.
     Waits(Vec<u64>, oneshot::Sender<Vec<Option<Wait>>>),
 }
 

@@ -25,7 +25,8 @@ use crate::{
     sessions::{
         Limits, Outboxes, Refusal, Registry, Shared, check_message,
         request::{NewMessage, Request},
-        session::{Actor, MOST_INPUTS},
+        session::Actor,
+        storing::MOST_INPUTS,
     },
     store::{Change, MessageChange, Store, StoreError, Told},
 };

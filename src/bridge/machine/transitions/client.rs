@@ -75,7 +75,7 @@ pub(super) fn ended(state: &mut State, generation: Generation, end: End, now: Ti
             let reason = match end {
                 End::Failed(reason) => reason,
                 End::KeysLost(_) => return login::keys_lost(state, now),
-                // Nobody asked it to.
+                // Not asked to by the state machine: too much of what it said waited for the store.
                 End::Stopped => SessionReason::ConnectionLost,
             };
             failed(state, reason, now);

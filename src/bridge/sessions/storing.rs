@@ -1,0 +1,145 @@
+//! The session's state is stored before anything follows from it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use whatsapp_operator::bridge_api::MessageCause;
+
+use super::{
+    clock,
+    owed::{Owed, Unstored},
+    session::Actor,
+};
+use crate::{
+    machine::{Effect, Event, State, step},
+    store::{Change, StoreError},
+};
+
+/// First wait before what could not be stored is stored again; doubles up to `STORE_RETRY_MAX`.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// A disk that is full stays so until somebody comes; what they do has to show soon.
+const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// While the store fails, the session's inputs wait in memory. When there are more than this, its client is stopped: what WhatsApp has
+/// not delivered by then, WhatsApp keeps, and delivers when the session connects again.
+pub(super) const MOST_INPUTS: usize = 1000;
+
+impl Actor {
+    /// The error of the store, while it fails.
+    pub(super) fn failing(&self) -> Option<StoreError> {
+        self.unstored.as_ref().map(|unstored| unstored.error.clone())
+    }
+
+    /// Takes an event that cannot be refused: what it says has happened. What the store does not take now it gets later.
+    pub(super) async fn take(&mut self, event: Event) {
+        self.take_after(event, STORE_RETRY).await;
+    }
+
+    async fn take_after(&mut self, event: Event, wait: Duration) {
+        if let Err(error) = self.try_take(event.clone()).await {
+            tracing::error!(session = self.state.id(), %error, "the session cannot be stored; trying again");
+            let again = Instant::now() + wait;
+            // One at a time is taken: there is none before it.
+            match &mut self.unstored {
+                Some(unstored) => unstored.event = Some(event),
+                none => {
+                    let unstored = Unstored { event: Some(event), messages: Owed::default(), error, wait, again };
+                    *none = Some(Box::new(unstored));
+                }
+            }
+        }
+    }
+
+    /// Stores what the event changes, then carries out what follows from it. On an error nothing has changed.
+    pub(super) async fn try_take(&mut self, event: Event) -> Result<(), StoreError> {
+        if let Event::ClientEnded(generation, _) = &event
+            && self.client.as_ref().is_some_and(|(running, _)| running == generation)
+        {
+            self.client = None;
+        }
+        let (next, effects) = step(&self.state, event, clock::now());
+        let was = (self.state.phase(), self.state.reason());
+        self.store(&next, effects.contains(&Effect::Forget)).await?;
+        self.state = next;
+        if effects.contains(&Effect::RequestPermit)
+            && let Ok(permit) = self.shared.permits.try_acquire()
+        {
+            // Given at once: nobody has to see the session queue.
+            self.permit = Some(permit);
+            for effect in effects.into_iter().filter(|effect| *effect != Effect::RequestPermit) {
+                self.carry_out(effect);
+            }
+            // The event itself is stored, and must not be taken twice when this one is not.
+            Box::pin(self.take(Event::PermitGranted)).await;
+            return Ok(());
+        }
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        self.log_change(was);
+        self.show();
+        Ok(())
+    }
+
+    pub(super) async fn store(&mut self, next: &State, forget: bool) -> Result<(), StoreError> {
+        let set = clock::was_set_since(self.step);
+        let step = if set { clock::step() } else { self.step };
+        if !forget && next.kept == self.state.kept && !set {
+            return Ok(());
+        }
+        let (change, cause) = if forget {
+            (Change::remove(next.id()), Some(MessageCause::SessionDeleted))
+        } else {
+            // What waits was accepted for the session's account as it was; nobody gets it from another.
+            let changed = next.is_another_account_than(&self.state).then_some(MessageCause::AccountChanged);
+            (Change::save(next.id(), &clock::for_disk(&next.kept, step))?, changed)
+        };
+        let mut changes = vec![change];
+        changes.extend(cause.map(|cause| Change::abandon(next.id(), cause)));
+        // What becomes of messages now would be told of those that are settled as well.
+        self.noted().await;
+        if let Some(error) = self.failing() {
+            return Err(error);
+        }
+        self.shared.store.apply(changes).await?;
+        if cause.is_some() {
+            self.outbox.clear();
+            (self.outgoing, self.handed) = (None, None);
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    pub(super) async fn store_again(&mut self) {
+        let Some(unstored) = self.unstored.take() else { return };
+        let wait = (unstored.wait * 2).min(STORE_RETRY_MAX);
+        self.settle_owed(unstored.messages).await;
+        if let Some(event) = unstored.event {
+            if self.unstored.is_none() {
+                self.take_after(event, wait).await;
+            } else if let Some(still) = &mut self.unstored {
+                still.event = Some(event);
+            }
+        }
+        if let Some(unstored) = &mut self.unstored {
+            unstored.wait = wait;
+            unstored.again = Instant::now() + wait;
+            self.bound_inputs();
+        }
+    }
+
+    /// Stops the client when too many of its events wait for the store. Its end waits behind them, and the state machine then connects
+    /// anew.
+    fn bound_inputs(&self) {
+        if self.inputs.len() > MOST_INPUTS
+            && let Some((_, client)) = &self.client
+        {
+            tracing::warn!(
+                session = self.state.id(),
+                "too much waits for the store; disconnecting from WhatsApp until it can be written"
+            );
+            client.stop();
+        }
+    }
+}
