@@ -11,10 +11,10 @@ mod backend;
 mod data;
 mod feed;
 mod http;
-mod journeys;
 mod keys;
 mod machine;
 mod memory;
+mod message_traces;
 mod metrics;
 mod outbox;
 mod permits;
@@ -48,9 +48,9 @@ use crate::{
         serve::{self, ServeError},
         token::{Token, TokenError},
     },
-    journeys::Journeys,
     keys::files::KeyFiles,
     machine::{Presented, Timings},
+    message_traces::MessageTraces,
     metrics::Metrics,
     permits::Permits,
     sessions::{Limits, Outboxes, Registry, Shared},
@@ -117,8 +117,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result<(), Fatal> {
     let feed = Feed::new(&incarnation());
     let (messages, metrics) = (Arc::clone(&feed.messages), Metrics::new());
-    let (counted, journeys) = (metrics.clone(), Arc::new(Journeys::default()));
-    let followed = Arc::clone(&journeys);
+    let (counted, message_traces) = (metrics.clone(), Arc::new(MessageTraces::default()));
+    let followed = Arc::clone(&message_traces);
     let outboxes = Outboxes::new(args.max_waiting_per_session, args.max_waiting);
     let left = outboxes.clone();
     let (store, mut stored) = Store::open(&data.tables(), move |told| {
@@ -147,7 +147,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         outboxes,
         permits: Arc::new(Permits::new(args.max_pairings)),
         metrics,
-        journeys,
+        message_traces,
         closing: CancellationToken::new(),
     });
     let limits = Limits {

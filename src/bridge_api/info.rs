@@ -118,7 +118,7 @@ pub enum ErrorCode {
     Deleting,
     /// The bridge holds as many sessions as it may (503).
     Full,
-    /// No device is linked to the session, and none is being reconnected: a message would wait for somebody who may never come (409).
+    /// No device is linked to the session, so it accepts no message (409).
     NotPaired,
     /// Another message has that id (409).
     Conflict,

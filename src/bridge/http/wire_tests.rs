@@ -59,7 +59,7 @@ fn bridge(directory: &Path) -> Bridge {
         outboxes: Outboxes::new(100, 1000),
         permits: Arc::new(crate::permits::Permits::new(9)),
         metrics: Metrics::new(),
-        journeys: Arc::default(),
+        message_traces: Arc::default(),
         closing: CancellationToken::new(),
         clients: tokio::runtime::Handle::current(),
     });

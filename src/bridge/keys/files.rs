@@ -60,7 +60,7 @@ impl KeyStore for KeyFiles {
         let file = self.file(session);
         let mut access = file.take_over().await?;
         if !self.files().get(session).is_some_and(|known| Arc::ptr_eq(known, &file)) {
-            // Deleted in this very moment; whoever has the session made again will ask once more.
+            // The keys were deleted while we waited for them. The caller retries, and then gets a new file.
             return Err(KeysError::InUse);
         }
         let (looked_at, directory) = (Arc::clone(&file), self.data.session(session));

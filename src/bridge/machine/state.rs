@@ -51,7 +51,7 @@ pub struct State {
     /// How often the server did not know the device, since a connection held last.
     pub(super) unauthorized: u32,
     /// Of the failures, how many because the server was not trusted.
-    pub(super) distrust: u32,
+    pub(super) untrusted_handshakes: u32,
     pub(super) timings: Timings,
     chance: Chance,
 }
@@ -84,7 +84,7 @@ impl State {
             failures: 0,
             flaps: 0,
             unauthorized: 0,
-            distrust: 0,
+            untrusted_handshakes: 0,
             timings,
             chance: Chance::new(seed),
         };

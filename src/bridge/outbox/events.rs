@@ -23,7 +23,7 @@ pub struct Waiting {
 
 /// Whether messages can be handed to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum Reach {
     /// They cannot, and this is what they wait for.
     Down(WaitsFor),
     /// They can.
@@ -35,7 +35,7 @@ pub enum Link {
     },
 }
 
-impl Link {
+impl Reach {
     /// The client that messages are handed to.
     pub fn client(self) -> Option<Generation> {
         if let Self::Up { client, .. } = self { Some(client) } else { None }
@@ -55,7 +55,7 @@ pub enum Event {
     /// It is called back, if it is not too late.
     CallBack(u64),
     /// Whether messages can be handed over.
-    Link(Link),
+    Reach(Reach),
     /// Another pace.
     Pace(Sending),
     /// The server, asked, says that the account may start chats.

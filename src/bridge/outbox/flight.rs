@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use whatsapp_operator::bridge_api::{MessageCause, MessageState};
 
 use super::{
-    Link, Obstacle, Outbox, Settled, Waiting, Write,
-    nacks::{self, Refusal},
-    troubles::Verdict,
+    Obstacle, Outbox, Reach, Settled, Waiting, Write,
+    nacks::{self, NackMeaning},
+    recipient_failures::Verdict,
 };
 use crate::machine::{Generation, doubled, later};
 
@@ -59,20 +59,20 @@ impl Outbox {
         self.flying.as_mut().filter(|flying| flying.message.sequence == sequence)
     }
 
-    pub(super) fn linked(&mut self, link: Link, now: Timestamp) {
-        let was = self.flying.filter(|flying| link.client() != Some(flying.client));
+    pub(super) fn reach_changed(&mut self, reach: Reach, now: Timestamp) {
+        let was = self.flying.filter(|flying| reach.client() != Some(flying.client));
         // What was suspected is over when what was known is, or has run out.
-        if self.link.is_timelocked() && matches!(link, Link::Up { timelocked: false, .. }) {
+        if self.reach.is_timelocked() && matches!(reach, Reach::Up { timelocked: false, .. }) {
             self.restricted_until = None;
         }
-        if link.client() != self.link.client() {
+        if reach.client() != self.reach.client() {
             self.not_before = None;
-            self.troubles.reconnected();
+            self.recipient_failures.reconnected();
         }
-        self.link = link;
+        self.reach = reach;
         if let Some(InFlight { message, suspected, keyed, .. }) = was {
             if suspected && keyed.is_none() {
-                self.troubles.silent(message.recipient, now);
+                self.recipient_failures.silent(message.recipient, now);
             }
             // Whatever is with a client that is gone goes out again by the next one.
             self.land();
@@ -96,7 +96,7 @@ impl Outbox {
         self.refusals = 0;
         if keyed {
             self.flying = None;
-            self.troubles.over(message.recipient);
+            self.recipient_failures.over(message.recipient);
             if !message.known {
                 self.mark_known(&[message.recipient]);
             }
@@ -104,7 +104,7 @@ impl Outbox {
             let settled = Settled { by_server: at.is_some(), ..sent };
             return writes.push(Write::Settle(message.sequence, settled));
         }
-        match self.troubles.not_keyed(message.recipient) {
+        match self.recipient_failures.not_keyed(message.recipient) {
             Verdict::Unreachable | Verdict::NotOnWhatsApp => {
                 self.fail(message, MessageCause::RecipientUnreachable, None, now, writes);
             }
@@ -122,7 +122,7 @@ impl Outbox {
             Obstacle::Unsendable => self.fail(message, MessageCause::Unsendable, None, now, writes),
             Obstacle::NotMentioned | Obstacle::Recipient | Obstacle::Passing => self.again(Some(why), now, writes),
             Obstacle::Connection => {
-                self.troubles.failed(&message, Some(why), now);
+                self.recipient_failures.failed(&message, Some(why), now);
                 self.land();
                 self.wait_a_while(now);
             }
@@ -133,21 +133,21 @@ impl Outbox {
         let Some(InFlight { message, .. }) = self.flying_of(sequence).copied() else { return };
         self.suspicions = 0;
         match nacks::meaning(code) {
-            Refusal::NewChat => {
-                self.troubles.not_started(message.recipient, now);
+            NackMeaning::NewChat => {
+                self.recipient_failures.not_started(message.recipient, now);
                 // Whoever runs the session asks whether it is restricted, and may get no answer.
                 self.restricted_until = Some(later(now, RESTRICTION_SUSPECTED));
                 self.take_back(writes);
             }
-            Refusal::Passing => self.again(None, now, writes),
-            Refusal::Final(cause) => self.fail(message, cause, Some(code), now, writes),
+            NackMeaning::Passing => self.again(None, now, writes),
+            NackMeaning::Final(cause) => self.fail(message, cause, Some(code), now, writes),
         }
     }
 
     /// Nothing came of the message that is with the server, and that is certain: it goes again later, if it is not given up.
     fn again(&mut self, why: Option<Obstacle>, now: Timestamp, writes: &mut Vec<Write>) {
         let Some(InFlight { message, .. }) = self.flying else { return };
-        match self.troubles.failed(&message, why, now) {
+        match self.recipient_failures.failed(&message, why, now) {
             Verdict::NotOnWhatsApp => self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
             Verdict::Unreachable => self.fail(message, MessageCause::RecipientUnreachable, None, now, writes),
             Verdict::Again => {
@@ -178,7 +178,7 @@ impl Outbox {
     ) {
         self.flying = None;
         self.refusals = 0;
-        self.troubles.over(message.recipient);
+        self.recipient_failures.over(message.recipient);
         let settled = Settled { code, ..Settled::ended(MessageState::Failed, Some(cause), now) };
         writes.push(Write::Settle(message.sequence, settled));
     }

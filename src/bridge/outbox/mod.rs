@@ -18,9 +18,9 @@ mod flight;
 mod nacks;
 mod pace;
 mod queue;
+mod recipient_failures;
 #[cfg(test)]
 mod tests;
-mod troubles;
 mod turn;
 
 use jiff::Timestamp;
@@ -28,14 +28,14 @@ pub use whatsapp_operator::bridge_api::{BadRecipient, Recipient, RecipientKey};
 use whatsapp_operator::bridge_api::{MessageState, Sending, WaitsFor};
 
 pub use self::{
-    events::{Effect, Event, Link, Obstacle, Settled, Waiting, Write},
+    events::{Effect, Event, Obstacle, Reach, Settled, Waiting, Write},
     nacks::{NEW_CHATS_CAPPED, TIMELOCKED},
 };
 use self::{
     flight::{Acknowledgement, InFlight},
     pace::Pace,
     queue::Queue,
-    troubles::Troubles,
+    recipient_failures::RecipientFailures,
     turn::Plan,
 };
 use crate::machine::{Chance, later};
@@ -46,7 +46,7 @@ pub struct Outbox {
     /// In the order in which they were accepted.
     waiting: Queue,
     flying: Option<InFlight>,
-    link: Link,
+    reach: Reach,
     pace: Pace,
     /// Nothing goes before then: the server refused for a reason that may pass.
     not_before: Option<Timestamp>,
@@ -55,7 +55,7 @@ pub struct Outbox {
     /// How many connections were suspected since the server last said anything about a message.
     suspicions: u32,
     /// Who cannot be written to for now.
-    troubles: Troubles,
+    recipient_failures: RecipientFailures,
     /// The server refused a message as those of a restricted account are; until then the account is taken for one.
     restricted_until: Option<Timestamp>,
     /// What the last step found. Finding it goes through all that wait while the account is restricted, so it is not done for every
@@ -70,12 +70,12 @@ impl Outbox {
         Self {
             waiting: Queue::new(waiting),
             flying: None,
-            link: Link::Down(WaitsFor::Connection),
+            reach: Reach::Down(WaitsFor::Connection),
             pace: Pace::new(spec),
             not_before: None,
             refusals: 0,
             suspicions: 0,
-            troubles: Troubles::default(),
+            recipient_failures: RecipientFailures::default(),
             restricted_until: None,
             plan: None,
             chance: Chance::new(seed),
@@ -93,9 +93,9 @@ impl Outbox {
         for sequence in self.waiting.expire(now) {
             writes.push(Write::Settle(sequence, Settled::ended(MessageState::Expired, None, now)));
         }
-        if !self.troubles.is_empty() {
+        if !self.recipient_failures.is_empty() {
             let (waiting, flying) = (&self.waiting, self.flying.map(|flying| flying.message));
-            self.troubles
+            self.recipient_failures
                 .retain(|recipient| waiting.iter().chain(&flying).any(|waiting| waiting.recipient == recipient));
         }
         self.proceed(now, &mut writes, &mut effects);
@@ -125,7 +125,7 @@ impl Outbox {
         self.plan = None;
         (self.flying, self.not_before) = (None, None);
         (self.refusals, self.suspicions) = (0, 0);
-        (self.troubles, self.restricted_until) = (Troubles::default(), None);
+        (self.recipient_failures, self.restricted_until) = (RecipientFailures::default(), None);
     }
 
     /// These people have got a message of this session before.
@@ -145,8 +145,8 @@ impl Outbox {
     }
 
     /// Whether messages can be handed over.
-    pub fn link(&self) -> Link {
-        self.link
+    pub fn reach(&self) -> Reach {
+        self.reach
     }
 
     /// Whether the server stopped to acknowledge messages, as far as is known: a connection was suspected for it, and nothing has
@@ -164,14 +164,14 @@ impl Outbox {
                 self.waiting.insert(waiting);
             }
             Event::CallBack(sequence) => self.call_back(sequence, now, writes),
-            Event::Link(link) => self.linked(link, now),
+            Event::Reach(reach) => self.reach_changed(reach, now),
             Event::Pace(spec) => self.pace.set(spec),
-            Event::Unrestricted if self.link.is_timelocked() => {
+            Event::Unrestricted if self.reach.is_timelocked() => {
                 self.restricted_until = None;
-                self.troubles.unrestricted();
+                self.recipient_failures.unrestricted();
             }
             // Not believed when several people were refused one after the other.
-            Event::Unrestricted if !self.troubles.are_several(now) => self.restricted_until = None,
+            Event::Unrestricted if !self.recipient_failures.are_several(now) => self.restricted_until = None,
             Event::Unrestricted => {}
             Event::Tick => {}
             Event::HandedOver { sequence, keyed } => {
@@ -220,12 +220,12 @@ impl Outbox {
             }
             return;
         }
-        let Link::Up { client, .. } = self.link else { return };
+        let Reach::Up { client, .. } = self.reach else { return };
         let position = self.position_of_candidate(now);
         let candidate = position.and_then(|position| self.waiting.get(position)).copied();
         let due = candidate.is_some_and(|waiting| self.turn_of(&waiting, now) <= now);
         let Some(mut message) = position.filter(|_| due).and_then(|position| self.waiting.remove(position)) else {
-            self.plan = Some(Plan { candidate, freed_at: self.troubles.next(now) });
+            self.plan = Some(Plan { candidate, freed_at: self.recipient_failures.next(now) });
             return;
         };
         let unanswered = message.handed_over;
@@ -245,7 +245,7 @@ impl Outbox {
             acknowledged: None,
             suspected: false,
         });
-        let fresh = self.troubles.has_failed(message.recipient);
+        let fresh = self.recipient_failures.has_failed(message.recipient);
         effects.push(Effect::Send { client, sequence: message.sequence, fresh });
     }
 }

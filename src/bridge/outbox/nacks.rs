@@ -9,7 +9,7 @@ pub const NEW_CHATS_CAPPED: i64 = 475;
 
 /// What follows from a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum NackMeaning {
     /// The account may not start this chat now.
     NewChat,
     /// It may pass: the message goes again.
@@ -19,14 +19,14 @@ pub(super) enum Refusal {
 }
 
 /// What the server's code says. Most codes say no more than that.
-pub(super) fn meaning(code: i64) -> Refusal {
+pub(super) fn meaning(code: i64) -> NackMeaning {
     match code {
-        TIMELOCKED | NEW_CHATS_CAPPED => Refusal::NewChat,
+        TIMELOCKED | NEW_CHATS_CAPPED => NackMeaning::NewChat,
         // Parsing error, unrecognised stanza, its class and its type, invalid protobuf, invalid hosted companion stanza, missing message
         // secret; unsupported admin revoke and LID group, which do not pass as other 5xx do.
-        487..=491 | 493 | 495 | 550 | 551 => Refusal::Final(MessageCause::NotUnderstood),
-        429 | 500..=599 => Refusal::Passing,
-        _ => Refusal::Final(MessageCause::RefusedByServer),
+        487..=491 | 493 | 495 | 550 | 551 => NackMeaning::Final(MessageCause::NotUnderstood),
+        429 | 500..=599 => NackMeaning::Passing,
+        _ => NackMeaning::Final(MessageCause::RefusedByServer),
     }
 }
 
@@ -38,11 +38,11 @@ mod tests {
 
     #[test]
     fn every_code_that_the_library_names_has_its_meaning() {
-        let not_understood = Refusal::Final(MessageCause::NotUnderstood);
-        let refused = Refusal::Final(MessageCause::RefusedByServer);
+        let not_understood = NackMeaning::Final(MessageCause::NotUnderstood);
+        let refused = NackMeaning::Final(MessageCause::RefusedByServer);
         for (nack, means) in [
             (Nack::StaleGroupAddressingMode, refused),
-            (Nack::NewChatMessagesCapped, Refusal::NewChat),
+            (Nack::NewChatMessagesCapped, NackMeaning::NewChat),
             (Nack::ParsingError, not_understood),
             (Nack::UnrecognizedStanza, not_understood),
             (Nack::UnrecognizedStanzaClass, not_understood),
@@ -52,12 +52,12 @@ mod tests {
             (Nack::MissingMessageSecret, not_understood),
             (Nack::SignalErrorOldCounter, refused),
             (Nack::MessageDeletedOnPeer, refused),
-            (Nack::UnhandledError, Refusal::Passing),
+            (Nack::UnhandledError, NackMeaning::Passing),
             (Nack::UnsupportedAdminRevoke, not_understood),
             (Nack::UnsupportedLIDGroup, not_understood),
-            (Nack::DBOperationFailed, Refusal::Passing),
-            (Nack::Unknown(429), Refusal::Passing),
-            (Nack::Unknown(463), Refusal::NewChat),
+            (Nack::DBOperationFailed, NackMeaning::Passing),
+            (Nack::Unknown(429), NackMeaning::Passing),
+            (Nack::Unknown(463), NackMeaning::NewChat),
             (Nack::Unknown(479), refused),
             (Nack::Unknown(0), refused),
         ] {

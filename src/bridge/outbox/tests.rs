@@ -6,7 +6,7 @@ use std::{
 use proptest::prelude::*;
 use whatsapp_operator::bridge_api::MessageCause;
 
-use super::{flight::*, troubles::*, *};
+use super::{flight::*, recipient_failures::*, *};
 use crate::machine::Generation;
 
 const CLIENT: Generation = 1;
@@ -44,7 +44,7 @@ impl Story {
     }
 
     fn goes_up(&mut self, client: Generation) -> &mut Self {
-        self.happens(Event::Link(Link::Up { client, timelocked: false }))
+        self.happens(Event::Reach(Reach::Up { client, timelocked: false }))
     }
 
     fn passes(&mut self, seconds: u64) -> &mut Self {
@@ -135,7 +135,7 @@ fn a_message_was_sent_when_the_server_says_so() {
 fn what_was_handed_over_goes_out_again_by_the_next_client_and_does_not_expire() {
     let mut story = Story::unpaced();
     story.accepts(1, 1).accepts(2, 1).goes_up(CLIENT).sends(1);
-    story.happens(Event::Link(Link::Down(WaitsFor::Connection)));
+    story.happens(Event::Reach(Reach::Down(WaitsFor::Connection)));
     story.passes(7200).settles(2, MessageState::Expired, None);
     assert!(!story.outbox.can_be_called_back(1));
     story.goes_up(CLIENT + 1).sends(1);
@@ -163,7 +163,7 @@ fn without_an_acknowledgement_the_connection_is_suspected_once() {
     assert_eq!(story.effects, [Effect::Suspect(CLIENT)]);
     story.passes(20);
     assert_eq!(story.effects, []);
-    story.happens(Event::Link(Link::Down(WaitsFor::Connection))).goes_up(2).sends(1);
+    story.happens(Event::Reach(Reach::Down(WaitsFor::Connection))).goes_up(2).sends(1);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn connections_on_which_nothing_is_acknowledged_are_suspected_less_and_less_ofte
         story.passes(1);
         assert_eq!(story.effects, [Effect::Suspect(client - 1)]);
         assert!(story.outbox.is_unacknowledged());
-        story.happens(Event::Link(Link::Down(WaitsFor::Connection))).goes_up(client);
+        story.happens(Event::Reach(Reach::Down(WaitsFor::Connection))).goes_up(client);
     }
     story.sends(1).is_acknowledged(1).sends(2);
     assert!(!story.outbox.is_unacknowledged());
@@ -206,7 +206,7 @@ fn a_client_that_never_hands_over_is_suspected_and_the_recipient_is_overtaken_at
     for (client, patience) in [(2, 60), (3, 120), (4, 240)] {
         story.sends(1).passes(patience);
         assert_eq!(story.effects, [Effect::Suspect(client - 1)]);
-        story.happens(Event::Link(Link::Down(WaitsFor::Connection))).goes_up(client);
+        story.happens(Event::Reach(Reach::Down(WaitsFor::Connection))).goes_up(client);
     }
     story.sends(3).is_acknowledged(3).sends(None).passes(AGAIN_MAX.as_secs()).sends(1);
     assert!(!story.outbox.can_be_called_back(1), "nobody knows whether it was sent");
@@ -277,7 +277,7 @@ fn who_is_not_mentioned_again_and_again_has_no_account() {
 fn an_attempt_without_an_answer_stays_one_whatever_is_said_to_a_later_one() {
     for code in [463, 503] {
         let mut story = Story::unpaced();
-        story.accepts(1, 1).goes_up(CLIENT).sends(1).happens(Event::Link(Link::Down(WaitsFor::Connection)));
+        story.accepts(1, 1).goes_up(CLIENT).sends(1).happens(Event::Reach(Reach::Down(WaitsFor::Connection)));
         story.goes_up(2).sends(1).happens(Event::Refused { sequence: 1, code });
         assert_eq!(story.writes, []);
         assert!(!story.outbox.can_be_called_back(1), "{code}: the first may have arrived");
@@ -326,7 +326,7 @@ fn a_restriction_keeps_new_chats_back_and_lets_known_ones_go_on() {
     assert!(story.outbox.can_be_called_back(2), "the server has said that it did not take it");
     story.is_acknowledged(4).sends(None);
     // Another client changes nothing about it; that it is known to be over does.
-    story.goes_up(2).sends(None).happens(Event::Link(Link::Up { client: 2, timelocked: true })).sends(None);
+    story.goes_up(2).sends(None).happens(Event::Reach(Reach::Up { client: 2, timelocked: true })).sends(None);
     story.happens(Event::Unrestricted).goes_up(2).sends(2).is_acknowledged(2).sends(3);
 }
 
@@ -425,13 +425,13 @@ fn what_waits_is_told_with_what_holds_up_the_session() {
     assert_eq!(held_up(&story), None);
     story.accepts(1, 1).accepts(2, 2).accepts(3, 3);
     assert_eq!(held_up(&story), Some((WaitsFor::Connection, 3)));
-    story.happens(Event::Link(Link::Down(WaitsFor::Pairing)));
+    story.happens(Event::Reach(Reach::Down(WaitsFor::Pairing)));
     assert_eq!(held_up(&story), Some((WaitsFor::Pairing, 3)));
     story.goes_up(CLIENT).sends(1);
     assert_eq!(held_up(&story), Some((WaitsFor::Acknowledgement, 3)));
     story.is_acknowledged(1);
     assert_eq!(held_up(&story), Some((WaitsFor::Pacing, 2)));
-    story.happens(Event::Link(Link::Up { client: CLIENT, timelocked: true }));
+    story.happens(Event::Reach(Reach::Up { client: CLIENT, timelocked: true }));
     assert_eq!(held_up(&story), Some((WaitsFor::Restriction, 2)));
 }
 
@@ -555,11 +555,11 @@ proptest! {
                 Step::Up { timelocked } => {
                     client += 1;
                     unanswered.extend(out.take().map(|(_, sequence)| sequence));
-                    Event::Link(Link::Up { client, timelocked })
+                    Event::Reach(Reach::Up { client, timelocked })
                 }
                 Step::Down => {
                     unanswered.extend(out.take().map(|(_, sequence)| sequence));
-                    Event::Link(Link::Down(WaitsFor::Connection))
+                    Event::Reach(Reach::Down(WaitsFor::Connection))
                 }
                 Step::Pass(seconds) => { now = later(now, Duration::from_secs(seconds)); Event::Tick }
                 Step::Crash => {

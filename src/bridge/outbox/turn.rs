@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use whatsapp_operator::bridge_api::WaitsFor;
 
-use super::{Link, Outbox, Waiting};
+use super::{Outbox, Reach, Waiting};
 use crate::machine::later;
 
 /// What is next while nothing is with the server, and nothing was due when it was looked for.
@@ -30,15 +30,15 @@ impl Outbox {
         let position = self.waiting.position(sequence)?;
         let waiting = self.waiting.get(position)?;
         let by_pace = self.pace.estimate(position + usize::from(self.flying.is_some()), now);
-        Some(match self.link {
-            Link::Down(why) => (why, by_pace),
-            Link::Up { .. } if self.is_locked(waiting, now) => {
+        Some(match self.reach {
+            Reach::Down(why) => (why, by_pace),
+            Reach::Up { .. } if self.is_locked(waiting, now) => {
                 (WaitsFor::Restriction, by_pace.max(self.restricted_until.unwrap_or(now)))
             }
-            Link::Up { .. } if let Some(until) = self.troubles.aside_until(waiting.recipient, now) => {
+            Reach::Up { .. } if let Some(until) = self.recipient_failures.aside_until(waiting.recipient, now) => {
                 (WaitsFor::Pacing, until)
             }
-            Link::Up { .. } => {
+            Reach::Up { .. } => {
                 let why = if position == 0 && self.flying.is_none() { WaitsFor::Pacing } else { WaitsFor::Turn };
                 (why, by_pace.max(self.not_before.unwrap_or(now)))
             }
@@ -48,11 +48,11 @@ impl Outbox {
     /// What holds up the messages that wait, and how many they are. Those behind others count with the first.
     pub fn held_up(&self, now: Timestamp) -> Option<(WaitsFor, usize)> {
         let first_is_locked = || self.waiting.get(0).is_some_and(|first| self.is_locked(first, now));
-        let why = match self.link {
-            Link::Down(why) => why,
-            Link::Up { .. } if self.flying.is_some() => WaitsFor::Acknowledgement,
-            Link::Up { .. } if first_is_locked() && self.plan(now).candidate.is_none() => WaitsFor::Restriction,
-            Link::Up { .. } => WaitsFor::Pacing,
+        let why = match self.reach {
+            Reach::Down(why) => why,
+            Reach::Up { .. } if self.flying.is_some() => WaitsFor::Acknowledgement,
+            Reach::Up { .. } if first_is_locked() && self.plan(now).candidate.is_none() => WaitsFor::Restriction,
+            Reach::Up { .. } => WaitsFor::Pacing,
         };
         (self.len() > 0).then(|| (why, self.len()))
     }
@@ -61,8 +61,8 @@ impl Outbox {
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let acknowledged_by =
             self.flying.filter(|flying| !flying.suspected).map(|flying| later(flying.since, self.patience(&flying)));
-        let (turn, again) = match (self.flying, self.link) {
-            (None, Link::Up { .. }) => {
+        let (turn, again) = match (self.flying, self.reach) {
+            (None, Reach::Up { .. }) => {
                 let Plan { candidate, freed_at } = self.plan(now);
                 (candidate.map(|waiting| self.turn_of(&waiting, now)), freed_at)
             }
@@ -76,7 +76,7 @@ impl Outbox {
         self.plan.unwrap_or_else(|| {
             let position = self.position_of_candidate(now);
             let candidate = position.and_then(|position| self.waiting.get(position)).copied();
-            Plan { candidate, freed_at: self.troubles.next(now) }
+            Plan { candidate, freed_at: self.recipient_failures.next(now) }
         })
     }
 
@@ -84,18 +84,18 @@ impl Outbox {
     /// others overtake.
     pub(super) fn position_of_candidate(&self, now: Timestamp) -> Option<usize> {
         let is_free = |waiting: &Waiting| {
-            !self.is_locked(waiting, now) && self.troubles.aside_until(waiting.recipient, now).is_none()
+            !self.is_locked(waiting, now) && self.recipient_failures.aside_until(waiting.recipient, now).is_none()
         };
         self.waiting.iter().position(is_free)
     }
 
     /// Whether only those who have got a message before are written to.
     pub fn is_restricted(&self) -> bool {
-        self.link.is_timelocked() || self.restricted_until.is_some()
+        self.reach.is_timelocked() || self.restricted_until.is_some()
     }
 
     fn is_locked(&self, waiting: &Waiting, now: Timestamp) -> bool {
-        (self.is_restricted() && !waiting.known) || self.troubles.is_locked(waiting.recipient, now)
+        (self.is_restricted() && !waiting.known) || self.recipient_failures.is_locked(waiting.recipient, now)
     }
 
     pub(super) fn turn_of(&self, waiting: &Waiting, now: Timestamp) -> Timestamp {

@@ -160,7 +160,7 @@ impl Actor {
                 Some(message) if message.status.sequence == sequence => {
                     slot.keep();
                     self.keep_at_hand(sequence, &new, &effects);
-                    self.shared.journeys.begin(&message.status, new.trace);
+                    self.shared.message_traces.begin(&message.status, new.trace);
                     answers.push((answer, Ok((message, true))));
                 }
                 Some(before) => {

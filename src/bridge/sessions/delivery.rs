@@ -98,7 +98,7 @@ impl Actor {
 
     /// An event by a client; one that is gone has nothing to say any more.
     pub(super) async fn told_by(&mut self, client: Generation, event: Event) {
-        if self.outbox.link().client() != Some(client) {
+        if self.outbox.reach().client() != Some(client) {
             return;
         }
         let was = self.outbox.is_restricted();

@@ -41,7 +41,7 @@ impl HeldUp {
 
 impl Share {
     /// So many wait in the session, for this.
-    pub fn becomes(&mut self, part: Option<(WaitsFor, usize)>) {
+    pub fn set(&mut self, part: Option<(WaitsFor, usize)>) {
         if part == self.part {
             return;
         }
@@ -60,7 +60,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.becomes(None);
+        self.set(None);
     }
 }
 
@@ -74,13 +74,13 @@ mod tests {
         let counts = || held_up.counts().into_values().collect::<Vec<_>>();
         assert_eq!(counts(), [0; 5]);
         let (mut one, mut other) = (held_up.share(), held_up.share());
-        one.becomes(Some((WaitsFor::Connection, 3)));
-        other.becomes(Some((WaitsFor::Connection, 4)));
+        one.set(Some((WaitsFor::Connection, 3)));
+        other.set(Some((WaitsFor::Connection, 4)));
         assert_eq!(held_up.counts()[&WaitsFor::Connection], 7);
-        one.becomes(Some((WaitsFor::Pacing, 2)));
+        one.set(Some((WaitsFor::Pacing, 2)));
         assert_eq!((held_up.counts()[&WaitsFor::Connection], held_up.counts()[&WaitsFor::Pacing]), (4, 2));
         drop(other);
-        one.becomes(None);
+        one.set(None);
         assert_eq!(counts(), [0; 5]);
     }
 }

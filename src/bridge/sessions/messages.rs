@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     machine::State,
-    outbox::{Event, Link, Write},
+    outbox::{Event, Reach, Write},
     store::{Change, MessageChange},
 };
 
@@ -64,12 +64,12 @@ impl Actor {
 
     /// Takes up what has become of the session: whether messages can be handed over, and how fast.
     pub(super) async fn follow_session(&mut self) {
-        let link = link(&self.state, clock::now());
-        if link != self.outbox.link() {
-            if link.is_timelocked() {
+        let reach = reach(&self.state, clock::now());
+        if reach != self.outbox.reach() {
+            if reach.is_timelocked() {
                 self.recall().await;
             }
-            self.message_event(Event::Link(link)).await;
+            self.message_event(Event::Reach(reach)).await;
         }
         let pace = self.state.kept.spec.sending;
         if pace != self.outbox.pace() {
@@ -119,18 +119,18 @@ pub(super) fn waits(message: &mut MessageStatus, (why, estimate): Wait) {
 }
 
 /// Whether messages can be handed to the server, and by which client.
-fn link(state: &State, now: Timestamp) -> Link {
+fn reach(state: &State, now: Timestamp) -> Reach {
     let timelocked = state.kept.restriction.as_ref().is_some_and(|found| {
         found.kind == RestrictionKind::ReachoutTimelock && found.expires_at.is_none_or(|end| end > now)
     });
     match state.logged_in() {
-        Some(client) => Link::Up { client, timelocked },
+        Some(client) => Reach::Up { client, timelocked },
         None if state.phase() == SessionPhase::Banned
             || state.reason().is_some_and(SessionReason::is_about_the_account) =>
         {
-            Link::Down(WaitsFor::Restriction)
+            Reach::Down(WaitsFor::Restriction)
         }
-        None if !state.kept.paired => Link::Down(WaitsFor::Pairing),
-        None => Link::Down(WaitsFor::Connection),
+        None if !state.kept.paired => Reach::Down(WaitsFor::Pairing),
+        None => Reach::Down(WaitsFor::Connection),
     }
 }

@@ -52,9 +52,7 @@ pub enum Refusal {
     #[error("expiresAt must lie in the future, by 30 days at most")]
     BadExpiry,
     /// No device is linked.
-    #[error(
-        "no device is linked to this session, so the message would wait for somebody who may never come: pair it first"
-    )]
+    #[error("no device is linked to this session; link one, then send the message again")]
     NotPaired,
     /// The id is that of another message.
     #[error("another message with this id was accepted before: a new message needs a new id")]

@@ -110,7 +110,7 @@ impl Actor {
         // Whatever is wanted of a fresh or restored session starts by itself.
         self.take(Event::Tick).await;
         loop {
-            self.held_up.becomes(self.outbox.held_up(clock::now()));
+            self.held_up.set(self.outbox.held_up(clock::now()));
             let again = self.unstored.as_ref().map(|unstored| unstored.again);
             // Unbiased on purpose: a caller that sends requests without pause must not starve the session's own events.
             tokio::select! {

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outboxes;
 use crate::{
-    backend::Backend, data::DataDir, feed::Feed, journeys::Journeys, keys::KeyStore, metrics::Metrics,
+    backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, message_traces::MessageTraces, metrics::Metrics,
     permits::Permits, store::Store,
 };
 
@@ -30,7 +30,7 @@ pub struct Shared {
     /// How many messages may wait, and do.
     pub outboxes: Outboxes,
     /// The traces of messages that wait.
-    pub journeys: Arc<Journeys>,
+    pub message_traces: Arc<MessageTraces>,
     /// Counts.
     pub metrics: Metrics,
     /// Cancelled when every session is to close its client and end; it stays as it is on the disk.

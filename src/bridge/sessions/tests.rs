@@ -69,7 +69,7 @@ impl Bench {
             outboxes,
             permits: Arc::new(crate::permits::Permits::new(permits)),
             metrics: Metrics::new(),
-            journeys: Arc::default(),
+            message_traces: Arc::default(),
             closing: CancellationToken::new(),
             clients: tokio::runtime::Handle::current(),
         });

@@ -47,7 +47,7 @@ fn connected(state: &mut State, now: Timestamp) {
     state.shown = None;
     state.reason = None;
     state.failures = 0;
-    state.distrust = 0;
+    state.untrusted_handshakes = 0;
     state.was_connected = true;
     state.connected_at = Some(now);
     state.last_active_at = Some(now);

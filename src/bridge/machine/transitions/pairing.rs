@@ -54,7 +54,7 @@ fn show(state: &mut State, generation: Generation, mut shown: Shown, now: Timest
     state.shown = Some(shown.into());
     state.refused_until = None;
     forget_reason(state);
-    state.distrust = 0;
+    state.untrusted_handshakes = 0;
 }
 
 /// The server's codes are used up.

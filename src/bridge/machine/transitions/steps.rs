@@ -80,10 +80,11 @@ pub(super) fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
         state.flaps = state.flaps.saturating_add(1);
     }
     note_disconnect(state, reason, now);
-    state.distrust = if reason == SessionReason::ServerNotTrusted { state.distrust + 1 } else { 0 };
+    state.untrusted_handshakes =
+        if reason == SessionReason::ServerNotTrusted { state.untrusted_handshakes + 1 } else { 0 };
     // A linked device first tries the short handshake with the certificate it remembers. When the server has a new one
     // that fails once, and rightly so; the full handshake that follows tells.
-    let excused = state.kept.paired && state.distrust == 1;
+    let excused = state.kept.paired && state.untrusted_handshakes == 1;
     state.reason = Some(if excused { SessionReason::ConnectionLost } else { reason });
     // A login that does not hold counts like one that fails: accounts are banned for logging in again and again.
     let times = if excused { 0 } else { state.failures.max(state.flaps.saturating_sub(1)) };

@@ -10,7 +10,7 @@ use super::{Obstacle, Waiting};
 use crate::machine::{doubled, later};
 
 /// How often a message to somebody is tried in its turn, for a minute in all, before others overtake it: until then it may as
-/// well be the server's trouble as the recipient's.
+/// well be the server's fault as the recipient's.
 pub(super) const OVERTAKEN_AFTER: u32 = 5;
 /// How often the server may say of somebody what keeps a message from them, for a quarter of an hour in all, before it is given up.
 const GIVEN_UP_AFTER: u32 = 10;
@@ -33,7 +33,7 @@ const SEVERAL: usize = 3;
 
 /// What stands between a session and one person.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Trouble {
+struct RecipientFailure {
     /// The message that the next two are about.
     sequence: u64,
     /// How often the server said of them something that keeps it from being sent.
@@ -67,39 +67,39 @@ pub(super) enum Verdict {
 
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Troubles(HashMap<RecipientKey, Trouble>);
+pub(super) struct RecipientFailures(HashMap<RecipientKey, RecipientFailure>);
 
-impl Troubles {
+impl RecipientFailures {
     /// Nothing came of a message to them, for this reason where it was not the server's refusal.
     pub(super) fn failed(&mut self, message: &Waiting, why: Option<Obstacle>, now: Timestamp) -> Verdict {
-        let trouble = self.0.entry(message.recipient).or_default();
-        trouble.tries = trouble.tries.saturating_add(1);
-        if trouble.sequence != message.sequence {
-            (trouble.sequence, trouble.told, trouble.not_mentioned) = (message.sequence, 0, 0);
+        let failure = self.0.entry(message.recipient).or_default();
+        failure.tries = failure.tries.saturating_add(1);
+        if failure.sequence != message.sequence {
+            (failure.sequence, failure.told, failure.not_mentioned) = (message.sequence, 0, 0);
         }
-        trouble.told += u32::from(matches!(why, Some(Obstacle::Recipient | Obstacle::NotMentioned)));
-        trouble.not_mentioned = if why == Some(Obstacle::NotMentioned) { trouble.not_mentioned + 1 } else { 0 };
+        failure.told += u32::from(matches!(why, Some(Obstacle::Recipient | Obstacle::NotMentioned)));
+        failure.not_mentioned = if why == Some(Obstacle::NotMentioned) { failure.not_mentioned + 1 } else { 0 };
         // Longer than the session waits by itself, so that there is time for others.
-        let aside = doubled(ASIDE, trouble.tries, ASIDE_MAX);
-        trouble.aside_until = (trouble.tries >= OVERTAKEN_AFTER).then(|| later(now, aside));
-        if trouble.not_mentioned >= NOT_MENTIONED {
+        let aside = doubled(ASIDE, failure.tries, ASIDE_MAX);
+        failure.aside_until = (failure.tries >= OVERTAKEN_AFTER).then(|| later(now, aside));
+        if failure.not_mentioned >= NOT_MENTIONED {
             return Verdict::NotOnWhatsApp;
         }
-        if trouble.told >= GIVEN_UP_AFTER { Verdict::Unreachable } else { Verdict::Again }
+        if failure.told >= GIVEN_UP_AFTER { Verdict::Unreachable } else { Verdict::Again }
     }
 
     /// A message went out to them, and not to their phone.
     pub(super) fn not_keyed(&mut self, recipient: RecipientKey) -> Verdict {
-        let trouble = self.0.entry(recipient).or_default();
-        trouble.unkeyed = trouble.unkeyed.saturating_add(1);
-        if trouble.unkeyed >= KEYING_TRIES { Verdict::Unreachable } else { Verdict::Again }
+        let failure = self.0.entry(recipient).or_default();
+        failure.unkeyed = failure.unkeyed.saturating_add(1);
+        if failure.unkeyed >= KEYING_TRIES { Verdict::Unreachable } else { Verdict::Again }
     }
 
     /// They were refused as a new chat.
     pub(super) fn not_started(&mut self, recipient: RecipientKey, now: Timestamp) {
-        let trouble = self.0.entry(recipient).or_default();
-        trouble.locked_until = Some(later(now, doubled(NEW_CHAT, trouble.new_chats, NEW_CHAT_MAX)));
-        trouble.new_chats = trouble.new_chats.saturating_add(1);
+        let failure = self.0.entry(recipient).or_default();
+        failure.locked_until = Some(later(now, doubled(NEW_CHAT, failure.new_chats, NEW_CHAT_MAX)));
+        failure.new_chats = failure.new_chats.saturating_add(1);
     }
 
     /// A message to them is settled.
@@ -109,29 +109,29 @@ impl Troubles {
 
     /// A connection had to be made anew, because the client heard nothing about them for too long.
     pub(super) fn silent(&mut self, recipient: RecipientKey, now: Timestamp) {
-        let trouble = self.0.entry(recipient).or_default();
-        trouble.silent = trouble.silent.saturating_add(1);
-        if trouble.silent >= SILENT {
-            trouble.aside_until = Some(later(now, ASIDE_MAX));
+        let failure = self.0.entry(recipient).or_default();
+        failure.silent = failure.silent.saturating_add(1);
+        if failure.silent >= SILENT {
+            failure.aside_until = Some(later(now, ASIDE_MAX));
         }
     }
 
-    /// There is another connection: what failed on the last may have been its trouble, so the order is as it was.
+    /// There is another connection: what failed on the last may have been its fault, so the order is as it was.
     pub(super) fn reconnected(&mut self) {
-        for trouble in self.0.values_mut() {
-            trouble.tries = 0;
-            trouble.aside_until = trouble.aside_until.filter(|_| trouble.silent >= SILENT);
+        for failure in self.0.values_mut() {
+            failure.tries = 0;
+            failure.aside_until = failure.aside_until.filter(|_| failure.silent >= SILENT);
         }
     }
 
     /// The server has lifted the account's restriction.
     pub(super) fn unrestricted(&mut self) {
-        self.0.values_mut().for_each(|trouble| (trouble.locked_until, trouble.new_chats) = (None, 0));
+        self.0.values_mut().for_each(|failure| (failure.locked_until, failure.new_chats) = (None, 0));
     }
 
     /// Whether their devices are to be asked for anew.
     pub(super) fn has_failed(&self, recipient: RecipientKey) -> bool {
-        self.0.get(&recipient).is_some_and(|trouble| trouble.unkeyed + trouble.tries + trouble.silent > 0)
+        self.0.get(&recipient).is_some_and(|failure| failure.unkeyed + failure.tries + failure.silent > 0)
     }
 
     /// Until when others overtake what is for them.
@@ -141,17 +141,17 @@ impl Troubles {
 
     /// Whether they are not written to as a new chat.
     pub(super) fn is_locked(&self, recipient: RecipientKey, now: Timestamp) -> bool {
-        self.0.get(&recipient).is_some_and(|trouble| trouble.is_locked(now))
+        self.0.get(&recipient).is_some_and(|failure| failure.is_locked(now))
     }
 
-    /// Whether so many are that it is the account's trouble.
+    /// Whether so many are that it must be about the account.
     pub(super) fn are_several(&self, now: Timestamp) -> bool {
-        self.0.values().filter(|trouble| trouble.is_locked(now)).nth(SEVERAL - 1).is_some()
+        self.0.values().filter(|failure| failure.is_locked(now)).nth(SEVERAL - 1).is_some()
     }
 
     /// When the first of them may be written to again.
     pub(super) fn next(&self, now: Timestamp) -> Option<Timestamp> {
-        let times = self.0.values().flat_map(|trouble| [trouble.aside_until, trouble.locked_until]);
+        let times = self.0.values().flat_map(|failure| [failure.aside_until, failure.locked_until]);
         times.flatten().filter(|at| *at > now).min()
     }
 
@@ -165,7 +165,7 @@ impl Troubles {
     }
 }
 
-impl Trouble {
+impl RecipientFailure {
     fn is_locked(&self, now: Timestamp) -> bool {
         self.locked_until.is_some_and(|until| until > now)
     }

@@ -17,9 +17,9 @@ const MOST: usize = 10_000;
 
 /// The messages that are followed, by session and id.
 #[derive(Debug, Default)]
-pub struct Journeys(Mutex<HashMap<(String, String), Trace>>);
+pub struct MessageTraces(Mutex<HashMap<(String, String), Trace>>);
 
-impl Journeys {
+impl MessageTraces {
     /// A message is accepted. It is followed when the trace of its request is recorded.
     pub fn begin(&self, message: &MessageStatus, trace: Option<Trace>) {
         let Some(trace) = trace.filter(Trace::is_sent) else { return };
