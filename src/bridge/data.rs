@@ -131,7 +131,7 @@ impl DataDir {
         self.sessions().join(id)
     }
 
-    /// Where keys of session `id` go that are of no use to it. They may be another session's, or be mended by somebody.
+    /// Where keys of session `id` go that are of no use to it. They may be another session's, or may be repaired by hand.
     pub fn lost(&self, id: &str) -> PathBuf {
         self.root.join("lost").join(id)
     }
@@ -156,11 +156,11 @@ pub fn bytes(directory: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
-/// Whoever reads the keys can take over the accounts.
+/// The keys are enough to take over the accounts.
 fn restrict(root: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut permissions = std::fs::metadata(root)?.permissions();
-    // A mounted volume may belong to somebody else, and its mode may be set by the platform: only ever take rights away.
+    // A mounted volume may belong to another user, and its mode may be set by the platform: only ever take rights away.
     if permissions.mode() & 0o007 != 0 {
         permissions.set_mode(permissions.mode() & !0o007);
         if let Err(error) = std::fs::set_permissions(root, permissions)

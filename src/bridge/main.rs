@@ -97,7 +97,7 @@ fn start(args: Args) -> Result<(), Fatal> {
         data.belongs_to(place, args.adopt_data)?;
     }
     let token = Token::read(&args.token_file)?;
-    // Whoever speaks TLS first would otherwise have to choose. An error means that it is chosen already.
+    // The process has one default TLS provider. An error means that it is chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // No trace begins here.
     export::start("whatsapp-bridge", &args.traces, 0.0)?;

@@ -73,7 +73,7 @@ struct Repeated {
     repeated: &'static str,
 }
 
-/// Every phase, so that a phase nobody is in reads 0 and not nothing.
+/// Every phase, so that a phase without sessions reads 0 and not nothing.
 pub const PHASES: [SessionPhase; 15] = [
     SessionPhase::Stopped,
     SessionPhase::Queued,

@@ -41,7 +41,7 @@ impl Permits {
             // The sender is ours.
             let _ = self.open.subscribe().wait_for(|open| *open).await;
             let permit = Arc::clone(&self.windows).acquire_owned().await?;
-            // While this one waited for its turn they may have been closed: the permit goes back, and whoever is next sees that too.
+            // While this one waited for its turn they may have been closed: the permit goes back, and the next in the queue sees that too.
             if *self.open.borrow() {
                 return Ok(permit);
             }

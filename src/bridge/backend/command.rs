@@ -62,7 +62,7 @@ pub enum Delivery {
 pub struct Answer<T>(oneshot::Sender<Result<T, Refused>>);
 
 impl<T> Answer<T> {
-    /// Answers. Whoever asked may be gone.
+    /// Answers. The task that asked may be gone.
     pub fn give(self, answer: Result<T, Refused>) {
         let _ = self.0.send(answer);
     }
@@ -77,7 +77,7 @@ pub enum Refused {
     /// Too many commands wait already.
     #[error("the client has too much to do")]
     Busy,
-    /// There is no login, so nobody to ask.
+    /// It is not logged in, so there is no server to ask.
     #[error("the client is not logged in")]
     NotLoggedIn,
     /// The server did not answer.
@@ -160,7 +160,7 @@ impl ClientHandle {
 }
 
 impl Commands {
-    /// The next command. Once told to stop, that is all it is ever told; so is a client that nobody has a handle to.
+    /// The next command. Once told to stop, that is all it is ever told; so is a client to which there is no handle any more.
     pub async fn next(&mut self) -> Command {
         tokio::select! {
             biased;

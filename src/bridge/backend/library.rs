@@ -34,7 +34,7 @@ pub fn caches() -> CacheConfig {
         pdo_requested: at_most(DAY, 512),
         // As long as a group's own entry.
         sender_key_devices_cache: at_most(HOUR, 500),
-        // Keeps a device that asks again and again from having its session made anew each time.
+        // Keeps a device that asks again and again from having a new session made each time.
         session_recreate_history: at_most(HOUR, 256),
         // Locks: one that is evicted while held lets two writers at the same Signal session. Far above what is in use.
         session_locks_capacity: 10_000,
@@ -43,7 +43,7 @@ pub fn caches() -> CacheConfig {
         resend_rate_limiter_capacity: 4_096,
         // The default of two hours would leave those who ask later with a message they can never read.
         sent_message_ttl_secs: ASKED_AGAIN.as_secs(),
-        // Needed to read reactions to polls, edits and the like, which nobody here reads. The default writes a row per
+        // Needed to read reactions to polls, edits and the like, which the bridge does not read. The default writes a row per
         // message that arrives.
         msg_secret_policy: MsgSecretPolicy::Disabled,
         msg_secret_retention: MsgSecretRetention::default(),

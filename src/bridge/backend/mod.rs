@@ -31,7 +31,7 @@ use crate::{
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Runs a client of session `id` on its `keys` until it is told to stop or is over by itself. When this returns, or is
-    /// dropped, nothing of the client uses the connection any more; the keys are closed by whoever gave them.
+    /// dropped, nothing of the client uses the connection any more; the caller closes the keys.
     async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, commands: Commands, events: EventSink) -> End;
 }
 

@@ -51,7 +51,7 @@ impl Names {
     async fn look_up(&self, host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
         let turn = Arc::clone(&self.0.turn).acquire_owned().await.map_err(io::Error::other)?;
         let names = self.clone();
-        // A task, so that the turn is over when the look-up is, and not when nobody waits for it any more.
+        // A task, so that the turn is over when the look-up is, and not when the client that asked for it has given up.
         let looking = tokio::spawn(async move {
             let found: Vec<SocketAddr> = lookup_host((host.as_str(), port)).await?.collect();
             drop(turn);

@@ -35,8 +35,8 @@ impl Presence {
         self.announce(client);
     }
 
-    /// Says what is wanted to WhatsApp. Without a connection, or a push name, there is nobody to say it to or nothing to say
-    /// it with; the next login says it.
+    /// Says what is wanted to WhatsApp. Without a connection or a push name it
+    /// cannot be said; the next login says it.
     pub fn announce(&self, client: &Arc<Client>) {
         let (wanted, client) = (Arc::clone(&self.0), Arc::downgrade(client));
         tokio::spawn(async move {

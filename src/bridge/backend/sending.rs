@@ -98,7 +98,7 @@ fn unanswered(error: &IqError) -> Obstacle {
     }
 }
 
-/// The recipient's address, which the server knows better than whoever wrote the number: in Brazil, Mexico and Argentina one
+/// The recipient's address, which the server knows better than the caller who wrote the number: in Brazil, Mexico and Argentina one
 /// phone has two.
 async fn address(client: &Client, addresses: &Addresses, to: &Recipient, fresh: bool) -> Result<Jid, Obstacle> {
     let (number, asked) = match to {

@@ -15,12 +15,12 @@ use crate::machine::ClientEvent;
 
 /// How often it is looked at whether a login makes progress.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// For how long progress lengthens a login: a server that says something for ever and lets nobody in is no use. The library
+/// For how long progress lengthens a login: a server that keeps sending and never completes the login is of no use. The library
 /// itself waits up to 180 s for the account's state.
 const LONGEST_LOGIN: Duration = Duration::from_secs(300);
 /// From one answer to the next question. With [`NOTHING`], a connection that leads nowhere is noticed within 25 s.
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// A question is open, and for this long nothing at all came: nobody is there.
+/// A question is open, and for this long nothing at all came: the server is gone.
 const NOTHING: Duration = Duration::from_secs(15);
 /// Something comes, but no answer. A server answers in order, behind all it had to deliver before; this is longer than the
 /// library gives any answer.

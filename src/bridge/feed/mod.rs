@@ -1,4 +1,4 @@
-//! What is told to whoever follows: a stream of events per topic, each with its own buffer to resume from. A burst in one
+//! What followers are told: a stream of events per topic, each with its own buffer to resume from. A burst in one
 //! topic never costs another its place in the stream.
 
 mod messages;

@@ -16,7 +16,7 @@ pub(super) enum After<E> {
     Event(E),
     /// None yet.
     Nothing,
-    /// Nobody can tell any more, or not this process.
+    /// Not known any more, or not to this process.
     Unknown,
 }
 

@@ -166,7 +166,7 @@ pub(super) async fn follow(
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Failure> {
     let closing = api.closing.clone().cancelled_owned();
     let subscription = api.shared.feed.messages.subscribe(since(query, &headers)?);
-    // Whoever follows from now on can go on from here, though nothing has happened yet.
+    // A follower that starts now can resume from here, though nothing has happened yet.
     let begins = api
         .shared
         .feed

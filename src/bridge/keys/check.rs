@@ -21,7 +21,7 @@ const SMALLEST: u64 = 512;
 pub(super) enum Found {
     /// Nothing, or no device.
     Nothing,
-    /// A device nobody has linked yet.
+    /// A device that is not linked yet.
     Unlinked,
     /// A linked device, and the digits of the account's number where it is known.
     Linked(Option<String>),

@@ -39,17 +39,17 @@ pub(super) struct KeyFile {
 /// What the file is in use for.
 pub(super) struct Access {
     pub(super) store: Option<SqliteStore>,
-    /// Cancelled once nothing is left of the store opened last, operations that nobody waits for any more included.
+    /// Cancelled once nothing is left of the store opened last, operations included whose caller has given up.
     gone: CancellationToken,
     used_at: Instant,
     holder: Fence,
 }
 
-/// Stands between the file and whoever has a lease on it. Once lowered it stays so.
+/// Stands between the file and the holder of a lease on it. Once lowered it stays so.
 #[derive(Clone)]
 struct Fence(CancellationToken);
 
-/// Somebody still uses the keys, and their lease is over.
+/// The keys are used by a client whose lease is over.
 #[derive(Debug, Error)]
 #[error("the lease on the keys is over")]
 struct Over;
@@ -68,7 +68,7 @@ impl KeyFile {
         &self.path
     }
 
-    /// Takes the file out of the hands of whoever has it, and waits until nothing of theirs is under way.
+    /// Takes the file from its holder, and waits until none of the holder's operations is under way.
     pub(super) async fn take_over(&self) -> std::result::Result<MutexGuard<'_, Access>, KeysError> {
         let mut access = timeout(LET_GO, self.access.lock()).await.map_err(|_| KeysError::InUse)?;
         access.holder.0.cancel();
@@ -147,13 +147,13 @@ async fn close_unused(FileKeys { file, fence }: FileKeys) {
 const LOGGED: RangeInclusive<u32> = 500..=1500;
 
 /// `gone` is cancelled with the store's last connection: the library runs its operations on threads of their own, where
-/// they go on when nobody waits for them any more.
+/// they go on when their caller has given up.
 fn config(gone: &CancellationToken) -> SqliteStoreConfig {
     let guard = gone.clone().drop_guard();
     // Far more than the few pages that a session in use touches.
     SqliteStoreConfig { cache_size_kib: 64, ..SqliteStoreConfig::default() }.with_connection_init(move |connection| {
         let _ = &guard;
-        // The store has one connection, and nobody else opens the file meanwhile: without locks and shared memory each of the many small
+        // The store has one connection, and nothing else opens the file meanwhile: without locks and shared memory each of the many small
         // transactions of a message asks the kernel for less.
         let logged = fastrand::u32(LOGGED);
         Ok(connection

@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(500);
 /// The files of keys of all sessions.
 pub struct KeyFiles {
     data: DataDir,
-    /// One for each session that was used since the start: whoever still has a former lease has the same one.
+    /// One for each session that was used since the start: a former lease that still exists is on the same one.
     files: Mutex<HashMap<String, Arc<KeyFile>>>,
 }
 
@@ -96,7 +96,7 @@ impl KeyStore for KeyFiles {
         let (directory, lost) = (self.data.session(session), self.data.lost(session));
         on_a_thread("delete", move || remove(&directory).and_then(|()| if all { remove(&lost) } else { Ok(()) }))
             .await?;
-        // Nobody can use it any more: a session of the same name gets another one.
+        // It cannot be used any more: a session of the same name gets another one.
         self.files().remove(session);
         drop(access);
         Ok(())

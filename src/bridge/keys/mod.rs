@@ -1,7 +1,7 @@
 //! The keys of the sessions: who may use them, what is there of them, and how they end.
 //!
 //! Two clients with one session's keys destroy it. So keys are only ever used under a [`Lease`], and a session has one at
-//! a time: giving out the next one fences off whoever had the former, however much of a dropped client is still alive.
+//! a time: giving out the next one fences off the holder of the former, however much of a dropped client is still alive.
 //! Within a process that is a lock and a token ([`files`]); between processes it is the lock on the data directory. A
 //! store that several processes share has to keep both promises by itself, with a token in every write.
 
@@ -25,12 +25,12 @@ use whatsapp_operator::model::Sensitive;
 /// Where the keys of all sessions are.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
-    /// Gives the keys of `session` to one client. Whoever had them finds the store closed from here on, and nothing of
+    /// Gives the keys of `session` to one client. Their former holder finds the store closed from here on, and nothing of
     /// theirs is under way any more. With `linked` they must be those of that device; without it they are made when there
-    /// are none, and made anew when what is there is of no use.
+    /// are none, and replaced when what is there is of no use.
     async fn lease(&self, session: &str, linked: Option<&Linked>) -> Result<Box<dyn Lease>, KeysError>;
 
-    /// Deletes the keys of `session`, out of the hands of whoever has them; with the session itself (`all`) also those that were set
+    /// Deletes the keys of `session`, which takes them from their holder; with the session itself (`all`) also those that were set
     /// aside. Keys that are not there are deleted.
     async fn erase(&self, session: &str, all: bool) -> Result<(), KeysError>;
 

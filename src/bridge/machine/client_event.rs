@@ -69,7 +69,7 @@ pub enum ClientEvent {
     Replaced,
     /// WhatsApp does not accept any more what the client presented.
     Outdated(Presented),
-    /// WhatsApp has locked the account, or banned it without an end: nobody is let in, whoever it is.
+    /// WhatsApp has locked the account, or banned it without an end: no device of it is let in.
     Barred(SessionReason),
     /// The account is banned for a time.
     Banned {

@@ -62,7 +62,7 @@ impl Kept {
         ban.expires_at.filter(|end| *end > now)
     }
 
-    /// A session nobody has worked on yet.
+    /// A new session.
     pub fn new(spec: SessionSpec) -> Self {
         Self {
             spec,

@@ -13,7 +13,7 @@ use std::{
 pub struct OnWrite<T>(Arc<T>);
 
 impl<T> OnWrite<T> {
-    /// A value nobody else has yet.
+    /// A value that is not shared yet.
     pub fn new(value: T) -> Self {
         Self(Arc::new(value))
     }

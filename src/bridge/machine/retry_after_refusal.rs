@@ -1,5 +1,5 @@
 //! When another try is worth it after a refusal that stays. What WhatsApp refused as too old has to differ from what is tried then; an
-//! account that is locked or banned is tried once a day, because somebody may have had that lifted.
+//! account that is locked or banned is tried once a day, because the owner of the account may have had that lifted.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ pub struct State {
     pub(super) reason: Option<SessionReason>,
     pub(super) connected_at: Option<Timestamp>,
     pub(super) last_active_at: Option<Timestamp>,
-    /// When a connection that holds is made anew.
+    /// When the client of a connection that holds is replaced by one that logs in again.
     pub(super) log_in_anew_at: Option<Timestamp>,
     pub(super) was_connected: bool,
     pub(super) shown: Option<Arc<Shown>>,

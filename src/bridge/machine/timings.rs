@@ -15,7 +15,7 @@ pub struct Timings {
     pub retry: Duration,
     /// Longest wait before a connection is made again.
     pub retry_max: Duration,
-    /// Wait before a window reopens while somebody is expected to use a code.
+    /// Wait before a window reopens while a person is expected to use a code.
     pub reopen_expected: Duration,
     /// First wait before a window reopens by itself; doubles up to `reopen_max`.
     pub reopen: Duration,

@@ -105,7 +105,7 @@ pub enum Obstacle {
     Passing,
     /// It cannot be made into a message.
     Unsendable,
-    /// The connection is gone or going; nothing was sent, or nobody knows.
+    /// The connection is gone or going; whether something was sent is not known.
     Connection,
 }
 
@@ -161,7 +161,7 @@ pub enum Effect {
         /// The recipient's devices are to be asked for anew.
         fresh: bool,
     },
-    /// The server acknowledges nothing any more: this connection is to be made anew.
+    /// The server acknowledges nothing any more: this connection is to be replaced.
     Suspect(Generation),
 }
 

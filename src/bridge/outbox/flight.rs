@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Longest such wait.
 pub(super) const AGAIN_MAX: Duration = Duration::from_secs(300);
 
-/// How long a refusal for a restriction keeps new chats back when nobody says whether there is one: then it is tried again.
+/// How long a refusal for a restriction keeps new chats back when it is not known whether there is one: then one is tried again.
 const RESTRICTION_SUSPECTED: Duration = Duration::from_secs(600);
 
 /// The server's word that it has a message.
@@ -135,7 +135,7 @@ impl Outbox {
         match nacks::meaning(code) {
             NackMeaning::NewChat => {
                 self.recipient_failures.not_started(message.recipient, now);
-                // Whoever runs the session asks whether it is restricted, and may get no answer.
+                // The client asks whether the account is restricted, and may get no answer.
                 self.restricted_until = Some(later(now, RESTRICTION_SUSPECTED));
                 self.take_back(writes);
             }

@@ -4,7 +4,7 @@
 //! Invariants:
 //!
 //! - One message at a time is with the server. So their order is kept, and after a crash or a lost connection there is one
-//!   message of which nobody knows whether it arrived; it goes out again with the id it has, and is the same message to all.
+//!   message of which it is not known whether it arrived; it goes out again with the id it has, and is the same message to all.
 //! - That a message is handed over is on the disk before it is. Until then it may expire and be called back; from then on
 //!   only the server's word settles it. Where it is certain that nothing came of it, that is written too; an attempt to which
 //!   there was no answer stays one, whatever the server says to a later one.

@@ -9,22 +9,22 @@ use whatsapp_operator::bridge_api::RecipientKey;
 use super::{Obstacle, Waiting};
 use crate::machine::{doubled, later};
 
-/// How often a message to somebody is tried in its turn, for a minute in all, before others overtake it: until then it may as
+/// How often a message is tried in its turn, for a minute in all, before others overtake it: until then it may as
 /// well be the server's fault as the recipient's.
 pub(super) const OVERTAKEN_AFTER: u32 = 5;
-/// How often the server may say of somebody what keeps a message from them, for a quarter of an hour in all, before it is given up.
+/// How often the server may report something about a recipient that keeps a message from them, for a quarter of an hour in all, before it is given up.
 const GIVEN_UP_AFTER: u32 = 10;
-/// How many connections are given up because nothing is heard about somebody, before others overtake what is for them.
+/// How many connections are given up because nothing is heard about a recipient, before others overtake what is for them.
 const SILENT: u32 = 3;
-/// How often the server may answer without a word about somebody before that means that they have no account.
+/// How often the server may answer without mentioning a recipient before that means that they have no account.
 const NOT_MENTIONED: u32 = 3;
 /// How often a message goes out whose recipient's phone could not be keyed, before it is given up.
 pub(super) const KEYING_TRIES: u32 = 3;
-/// First time for which what is for somebody stands aside; doubles up to the longest.
+/// First time for which others overtake what is for a recipient; doubles up to the longest.
 const ASIDE: Duration = Duration::from_secs(2);
 /// The longest such time.
 const ASIDE_MAX: Duration = Duration::from_secs(300);
-/// First time for which nobody is written to who was refused as a new chat; doubles up to the longest.
+/// First time for which a recipient who was refused as a new chat is not written to; doubles up to the longest.
 const NEW_CHAT: Duration = Duration::from_secs(600);
 /// The longest such time.
 const NEW_CHAT_MAX: Duration = Duration::from_secs(6 * 3600);
@@ -54,7 +54,7 @@ struct RecipientFailure {
     locked_until: Option<Timestamp>,
 }
 
-/// Whether a message to somebody is given up.
+/// Whether a message is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is tried again.
@@ -107,7 +107,7 @@ impl RecipientFailures {
         self.0.remove(&recipient);
     }
 
-    /// A connection had to be made anew, because the client heard nothing about them for too long.
+    /// A connection was given up, because the client heard nothing about them for too long.
     pub(super) fn silent(&mut self, recipient: RecipientKey, now: Timestamp) {
         let failure = self.0.entry(recipient).or_default();
         failure.silent = failure.silent.saturating_add(1);

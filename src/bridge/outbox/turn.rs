@@ -21,7 +21,7 @@ impl Outbox {
         self.pace.estimate(self.len(), now)
     }
 
-    /// What a message waits for, and when it is expected to be sent: not before then, where nobody knows the end of what it waits for.
+    /// What a message waits for, and when it is expected to be sent: not before then, where the end of what it waits for is not known.
     /// `None` when it does not wait.
     pub fn waits(&self, sequence: u64, now: Timestamp) -> Option<(WaitsFor, Timestamp)> {
         if self.flying.is_some_and(|flying| flying.message.sequence == sequence) {

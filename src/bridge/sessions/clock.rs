@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 static START: LazyLock<(Duration, Timestamp)> = LazyLock::new(|| (uptime(), Timestamp::now()));
 
-/// Time since the machine started, suspension included. Nobody sets this clock.
+/// Time since the machine started, suspension included. This clock cannot be set.
 #[cfg(target_os = "linux")]
 fn uptime() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -55,7 +55,7 @@ pub async fn sleep_until(at: Option<Timestamp>) {
     sleep_while(at, || true).await;
 }
 
-/// Until a moment of [`now`], or until the wall clock is set away from where it is `known` to be. Whoever waits for this has to
+/// Until a moment of [`now`], or until the wall clock is set away from where it is `known` to be. The caller has to
 /// take up where the clock is then.
 pub async fn sleep_until_or_set(at: Option<Timestamp>, known: SignedDuration) {
     sleep_while(at, || !was_set_since(known)).await;

@@ -20,7 +20,7 @@ pub struct Outboxes {
 /// Room for one message; given back when it is dropped, unless it is kept.
 pub struct QueueSlot(Option<Arc<AtomicUsize>>);
 
-/// A message of which nobody knows whether the store has taken it, and its slot while that is so.
+/// A message of which it is not known whether the store has taken it, and its slot while that is so.
 pub struct Undecided {
     /// Its sequence.
     pub sequence: u64,

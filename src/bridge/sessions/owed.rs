@@ -29,7 +29,7 @@ pub(super) struct Owed {
     pub(super) changes: Vec<Change>,
     /// What follows from them.
     pub(super) effects: Vec<outbox::Effect>,
-    /// Messages of which nobody knows whether the store has taken them: it was too slow to say.
+    /// Messages of which it is not known whether the store has taken them: it was too slow to answer.
     pub(super) undecided: Vec<Undecided>,
 }
 

@@ -178,7 +178,7 @@ impl Registry {
             return Ok(Some(session));
         }
         // A creation that was cut off half-way left a row, and an unreadable row keeps its keys: both would be a session
-        // again after the next start. One at a time, so that nobody makes the session under our hands.
+        // again after the next start. One at a time, so that no other request creates the session meanwhile.
         let _turn = self.creating.lock().await;
         if let Some(session) = self.tell(id, unlink).await? {
             return Ok(Some(session));

@@ -41,7 +41,7 @@ pub struct NewMessage {
     pub trace: Option<Trace>,
 }
 
-/// A message that somebody asks to accept.
+/// A message that a caller asks to accept.
 pub struct Asked {
     /// The message.
     pub message: Box<NewMessage>,

@@ -23,7 +23,7 @@ pub struct Shared {
     pub keys: Arc<dyn KeyStore>,
     /// Remembers the sessions.
     pub store: Store,
-    /// Shows them to whoever follows.
+    /// Shows them to followers.
     pub feed: Feed,
     /// The pairing permits.
     pub permits: Arc<Permits>,

@@ -18,7 +18,7 @@ use crate::{
 /// First wait before what could not be stored is stored again; doubles up to `STORE_RETRY_MAX`.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// A disk that is full stays so until somebody comes; what they do has to show soon.
+/// The longest such wait. A full disk stays full until an operator frees space, and then the session should recover soon.
 const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// While the store fails, the session's inputs wait in memory. When there are more than this, its client is stopped: what WhatsApp has
@@ -65,7 +65,7 @@ impl Actor {
         if effects.contains(&Effect::RequestPermit)
             && let Ok(permit) = self.shared.permits.try_acquire()
         {
-            // Given at once: nobody has to see the session queue.
+            // Given at once, so the session is not shown as queued.
             self.permit = Some(permit);
             for effect in effects.into_iter().filter(|effect| *effect != Effect::RequestPermit) {
                 self.carry_out(effect);
@@ -91,7 +91,7 @@ impl Actor {
         let (change, cause) = if forget {
             (Change::remove(next.id()), Some(MessageCause::SessionDeleted))
         } else {
-            // What waits was accepted for the session's account as it was; nobody gets it from another.
+            // What waits was accepted for the session's account as it was; it is not sent from another account.
             let changed = next.is_another_account_than(&self.state).then_some(MessageCause::AccountChanged);
             (Change::save(next.id(), &clock::for_disk(&next.kept, step))?, changed)
         };

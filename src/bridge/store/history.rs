@@ -8,7 +8,7 @@ use super::{Change, MessageChange, Store};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(600);
-/// How many are forgotten in one go: a few milliseconds in which nobody else can write.
+/// How many are forgotten in one go: a few milliseconds in which nothing else can be written.
 const AT_ONCE: u32 = 2000;
 
 /// How long messages are remembered after they were over, and how many. What an idempotency key may name leaves a remnant, which
@@ -47,7 +47,7 @@ async fn forget(store: &Store, before: Timestamp, now: Timestamp, most: u32) -> 
     made(store, MessageChange::Forget { before, now, most }, found).await
 }
 
-/// Forgets claims and remnants that nobody can ask for any more; how many.
+/// Forgets claims and remnants that cannot be asked for any more; how many.
 async fn forget_keys(store: &Store, now: Timestamp) -> u32 {
     let found = store.reader.unnamed(now, AT_ONCE).await.unwrap_or(0);
     made(store, MessageChange::ForgetKeys { now, most: AT_ONCE }, found).await

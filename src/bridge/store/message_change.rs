@@ -79,7 +79,7 @@ pub enum MessageChange {
         /// At most.
         most: u32,
     },
-    /// Claims whose time has passed go, and the remnants that nobody can ask for any more; at most so many of each.
+    /// Claims whose time has passed go, and the remnants that cannot be asked for any more; at most so many of each.
     ForgetKeys {
         /// The time.
         now: Timestamp,
@@ -189,7 +189,7 @@ fn arrive(
     let query =
         format!("UPDATE messages SET {set} WHERE session = ?1 AND id = ?2 AND {first} IS NULL RETURNING {COLUMNS}");
     let moved = changed(connection, &query, params![session, id, at.as_millisecond()])?;
-    // One that waits for the acknowledgement waits on, as far as anybody can tell; of a remnant nothing is told.
+    // One that waits for the acknowledgement is shown as waiting until then; of a remnant nothing is told.
     let moved = moved.into_iter().filter(|message| message.status.state != MessageState::Queued);
     let moved = moved.filter(|message| !message.to.reveal().is_empty());
     told.extend(moved.map(|message| one(message, false)));

@@ -43,7 +43,7 @@ pub use self::{
 
 /// How long a write may take: a disk that needs longer is as good as none.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How long a try may take; whoever asks whether the bridge is ready waits a second.
+/// How long a try may take; a probe of whether the bridge is ready waits a second.
 const TRY: Duration = Duration::from_millis(500);
 
 /// A handle to the store.

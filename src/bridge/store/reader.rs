@@ -63,7 +63,7 @@ impl Reader {
         self.look(move |connection| message_queries::by_id(connection, &session, &id)).await
     }
 
-    /// The message that was accepted under this id, for whoever asks to have `spec` sent under it; remembered as long as an
+    /// The message that was accepted under this id, for a caller who asks to have `spec` sent under it; remembered as long as an
     /// idempotency key may name it, and longer than it can be looked up. Another message than `spec` may have no recipient.
     pub async fn accepted(
         &self,
@@ -135,7 +135,7 @@ impl Reader {
         self.look(move |connection| remnants::over(connection, before, most)).await
     }
 
-    /// How many claims and remnants nobody can ask for any more, of each counted up to `most`.
+    /// How many claims and remnants cannot be asked for any more, of each counted up to `most`.
     pub async fn unnamed(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
         self.look(move |connection| remnants::unnamed(connection, now, most)).await
     }
@@ -158,7 +158,7 @@ mod tests {
         let path = directory.path().join("bridge.db");
         drop(super::super::connection(&path).unwrap());
         let reader = Reader::open(&path).unwrap();
-        // The disk does not answer whoever has the connection.
+        // A look that hangs in the disk has the connection.
         let held = Arc::clone(&reader.0).lock_owned().await;
         let started = Arc::new(AtomicU32::new(0));
         let looks = (0..100).map(|_| {

@@ -29,7 +29,7 @@ pub(super) enum Remembered {
 }
 
 impl Remembered {
-    /// The message for whoever asks to have this sent under its id. A remnant of the same message says what they say; that of
+    /// The message for a caller who asks to have this sent under its id. A remnant of the same message says what they say; that of
     /// another one has no recipient, and so is no message that anybody could ask for.
     pub(super) fn asked_for(self, recipient: RecipientKey, to: &Sensitive, content: &Content) -> Message {
         match self {
@@ -75,7 +75,7 @@ pub(super) fn forget(connection: &Connection, before: Timestamp, now: Timestamp,
             Ok((session, sequence, digest))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    // Nobody has the key 0: the recipient counts as one who was never written to, as if the message were gone.
+    // No recipient has the key 0: the recipient counts as one who was never written to, as if the message were gone.
     let mut leave = connection.prepare_cached(
         "UPDATE messages SET recipient = '', recipient_key = 0, content = '', digest = ?3
          WHERE session = ?1 AND sequence = ?2",
@@ -121,7 +121,7 @@ pub(super) fn over(connection: &Connection, before: Timestamp, most: u32) -> rus
         .query_row(params![before.as_millisecond(), most], |row| row.get(0))
 }
 
-/// How many claims and remnants nobody can ask for any more, of each counted up to `most`.
+/// How many claims and remnants cannot be asked for any more, of each counted up to `most`.
 pub(super) fn unnamed(connection: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<u32> {
     connection
         .prepare_cached(

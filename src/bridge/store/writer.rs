@@ -27,7 +27,7 @@ pub(super) struct Write {
     pub(super) done: oneshot::Sender<Result<Vec<Told>, StoreError>>,
 }
 
-/// Writes until nobody can ask for it any more; `failing` says whether the last transaction failed, `commits`
+/// Writes until every handle to the store is gone; `failing` says whether the last transaction failed, `commits`
 /// how many were made. `listener` hears what came
 /// of every change, in the order in which they were made.
 pub(super) fn run(
@@ -57,7 +57,7 @@ pub(super) fn run(
             listener(told);
         }
         for (write, result) in batch.into_iter().zip(results) {
-            // Whoever asked may be gone; what was asked is written all the same.
+            // The task that asked may be gone; its changes are written all the same.
             let _ = write.done.send(result);
         }
     }

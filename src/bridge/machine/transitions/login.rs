@@ -83,7 +83,7 @@ pub(super) fn logged_out(state: &mut State, now: Timestamp) {
         return erase_and_go(state, false);
     }
     state.kept.keys_doomed = true;
-    // Whoever did it, it is what was wished for.
+    // The device may have been removed by the phone, too: the wish is fulfilled either way.
     if state.kept.spec.wants_unlinked() {
         (state.stage, state.reason) = (Stage::Stopped, None);
         return;
@@ -100,7 +100,7 @@ pub(super) fn keys_lost(state: &mut State, now: Timestamp) {
     forget_device(state);
     state.kept.windows_passed = 0;
     (state.failures, state.flaps, state.unauthorized) = (0, 0, 0);
-    // There is nobody left who could have the device removed.
+    // Without keys there is no login, so the device cannot be removed from the account.
     if state.is_deleting() {
         return erase_and_go(state, false);
     }
