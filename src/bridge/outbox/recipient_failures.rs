@@ -12,7 +12,8 @@ use crate::machine::{doubled, later};
 /// How often a message is tried in its turn, for a minute in all, before others overtake it: until then it may as
 /// well be the server's fault as the recipient's.
 pub(super) const OVERTAKEN_AFTER: u32 = 5;
-/// How often the server may report something about a recipient that keeps a message from them, for a quarter of an hour in all, before it is given up.
+/// How often the server may report something about a recipient that keeps a message from them, for a quarter of an hour in all, before
+/// the message is given up.
 const GIVEN_UP_AFTER: u32 = 10;
 /// How many connections are given up because nothing is heard about a recipient, before others overtake what is for them.
 const SILENT: u32 = 3;

@@ -8,8 +8,8 @@ use whatsapp_operator::{
 };
 
 /// The columns that make a message, in the order in which [`read`] takes them.
-pub(super) const COLUMNS: &str = "session, sequence, id, recipient, content, state, cause, code, accepted_at, expires_at, sent_at, \
-                       delivered_at, companion_delivered_at, read_at, ended_at";
+pub(super) const COLUMNS: &str = "session, sequence, id, recipient, content, state, cause, code, accepted_at, \
+                                  expires_at, sent_at, delivered_at, companion_delivered_at, read_at, ended_at";
 
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Message> {
     read_with(row, |error| Err(unreadable(4, error)))

@@ -4,6 +4,8 @@
 //! `info`. That is why no bridge from the `log` crate to `tracing` is installed in this program.
 
 mod adapter;
+#[cfg(test)]
+mod tests;
 mod timelock;
 mod translate;
 

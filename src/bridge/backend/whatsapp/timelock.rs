@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use whatsapp_operator::bridge_api::{Restriction, RestrictionKind};
 use whatsapp_rust::Client;
 
-use super::super::EventSink;
-use crate::{machine::ClientEvent, outbox::TIMELOCKED};
+use crate::{backend::EventSink, machine::ClientEvent, outbox::TIMELOCKED};
 
 /// Asks whether the account may start new chats. Without an answer, what is known stays, or `suspected` is believed.
 pub(super) async fn ask(client: Arc<Client>, suspected: Option<Restriction>, events: EventSink) {

@@ -16,8 +16,10 @@ use whatsapp_rust::{
     },
 };
 
-use super::super::stanzas::Stanzas;
-use crate::machine::{ClientEvent, MessageNews, Receipt};
+use crate::{
+    backend::stanzas::Stanzas,
+    machine::{ClientEvent, MessageNews, Receipt},
+};
 
 /// The reason of a `<failure>` that asks for fewer logins: the status code of HTTP.
 const TOO_MANY_REQUESTS: i32 = 429;
