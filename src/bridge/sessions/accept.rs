@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
-use whatsapp_operator::{
-    bridge_api::{Content, LONGEST_TEXT, Message, MessageSpec, MessageState, MessageStatus},
-    platform::trace,
-};
+use whatsapp_operator::bridge_api::Message;
 
 use super::{
     clock,
+    new_message::{queued, same},
     outboxes::{QueueSlot, Undecided},
     owed::Owed,
     refusal::Refusal,
@@ -19,34 +17,12 @@ use super::{
 };
 use crate::{
     backend::Outgoing,
-    outbox::{Effect, Event, Recipient, Waiting},
+    outbox::{Effect, Event, Waiting},
     store::{Change, MessageChange, StoreError, Told},
 };
 
 /// How long a message may be handed over when its caller does not say.
 const DEFAULT_EXPIRY: SignedDuration = SignedDuration::from_hours(24);
-/// The longest time it may wait.
-const LONGEST_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
-
-/// Checks what a caller wants to send.
-pub fn check(id: &str, spec: MessageSpec) -> Result<NewMessage, Refusal> {
-    let good =
-        (8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    if !good {
-        return Err(Refusal::BadMessageId);
-    }
-    let recipient = Recipient::parse(spec.to.reveal())?;
-    let Content::Text { text } = &spec.content;
-    let length = text.reveal().chars().count();
-    if text.reveal().trim().is_empty() || length > LONGEST_TEXT {
-        return Err(Refusal::BadText { length });
-    }
-    let now = Timestamp::now();
-    if spec.expires_at.is_some_and(|at| at <= now || at.duration_since(now) > LONGEST_EXPIRY) {
-        return Err(Refusal::BadExpiry);
-    }
-    Ok(NewMessage { id: id.to_owned(), spec, recipient, trace: trace::current() })
-}
 
 /// What was accepted in memory, and is being written.
 struct Accepted {
@@ -233,37 +209,5 @@ impl Actor {
         let mut before = same(before, new)?;
         self.describe(&mut before);
         Ok(Some(before))
-    }
-}
-
-/// A message as it is written first.
-fn queued(new: &NewMessage, session: &str, sequence: u64, accepted_at: Timestamp, expires_at: Timestamp) -> Message {
-    let status = MessageStatus {
-        id: new.id.clone(),
-        session: session.to_owned(),
-        sequence,
-        state: MessageState::Queued.into(),
-        waits_for: None,
-        cause: None,
-        code: None,
-        accepted_at,
-        expires_at,
-        estimated_send_at: None,
-        sent_at: None,
-        delivered_at: None,
-        companion_delivered_at: None,
-        read_at: None,
-        ended_at: None,
-    };
-    Message { status, to: new.spec.to.clone(), content: new.spec.content.clone() }
-}
-
-/// The message that was accepted before under this id, if it is the same.
-pub fn same(before: Message, new: &NewMessage) -> Result<Message, Refusal> {
-    let recipient = Recipient::parse(before.to.reveal());
-    if recipient.as_ref() == Ok(&new.recipient) && before.content == new.spec.content {
-        Ok(before)
-    } else {
-        Err(Refusal::OtherMessage)
     }
 }

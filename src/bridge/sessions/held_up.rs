@@ -2,10 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use whatsapp_operator::bridge_api::WaitsFor;
+use whatsapp_operator::{bridge_api::WaitsFor, platform::lock};
 
 /// What may hold up a session, so that what holds up none reads 0 and not nothing.
 const CAUSES: [WaitsFor; 5] =
@@ -30,7 +30,7 @@ impl Default for HeldUp {
 impl HeldUp {
     /// How many wait for each.
     pub fn counts(&self) -> BTreeMap<WaitsFor, usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 
     /// The part of a session in which nothing waits yet.
@@ -45,7 +45,7 @@ impl Share {
         if part == self.part {
             return;
         }
-        let mut counts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.all.0);
         if let Some((cause, count)) = self.part {
             let all = counts.entry(cause).or_default();
             *all = all.saturating_sub(count);

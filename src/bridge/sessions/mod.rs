@@ -8,6 +8,7 @@ mod delivery;
 mod effects;
 mod held_up;
 mod messages;
+mod new_message;
 mod noting;
 mod outboxes;
 mod owed;
@@ -23,7 +24,7 @@ mod task;
 mod tests;
 mod writing;
 
-pub use accept::{check as check_message, same as same_message};
+pub use new_message::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;
 pub use refusal::{LONGEST_ID, Refusal, check_id};
 pub use registry::{Limits, Registry};

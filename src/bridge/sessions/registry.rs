@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -11,7 +11,10 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use whatsapp_operator::bridge_api::{Message, MessageCause, MessageState, Session, SessionSpec};
+use whatsapp_operator::{
+    bridge_api::{Message, MessageCause, MessageState, Session, SessionSpec},
+    platform::lock,
+};
 
 use super::{
     Shared,
@@ -94,7 +97,7 @@ impl Registry {
     }
 
     pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 
     fn spawn(&self, state: State, messages: (Vec<Waiting>, u64)) -> Entry {
