@@ -10,7 +10,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use whatsapp_operator::bridge_api::{MessageStatus, Open, SessionPhase, WaitsFor};
+use whatsapp_operator::{
+    bridge_api::{MessageStatus, Open, SessionPhase, WaitsFor},
+    platform::lock,
+};
 
 /// Seconds: from a server next door to a queue of hours.
 const UNTIL_SENT: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21600.0];
@@ -212,7 +215,7 @@ impl Metrics {
 
     /// Whether it is time to measure what is on the disk: each caller would otherwise keep threads busy that read and write messages.
     pub fn measures(&self, now: Instant) -> bool {
-        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measured = lock(&self.measured);
         let due = measured.is_none_or(|at| now.saturating_duration_since(at) >= MEASURED_EVERY);
         if due {
             *measured = Some(now);

@@ -1,6 +1,6 @@
 //! Addresses of names, looked up one at a time.
 //!
-//! A look-up takes a thread until the system's resolver gives up, 10 to 20 s when no server answers it, whoever waits for it or not. The
+//! A look-up takes a thread until the system's resolver gives up, 10 to 20 s when no server answers it, whether its caller still waits or not. The
 //! same few threads read and write the keys of all sessions: those that dial anew while the cluster's DNS is ill must not keep those
 //! that are connected from sending.
 
@@ -8,12 +8,13 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::{net::lookup_host, sync::Semaphore, time::timeout};
+use whatsapp_operator::platform::lock;
 
 /// How long a look-up may take when there is an older answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -65,7 +66,7 @@ impl Names {
     }
 
     fn last(&self) -> MutexGuard<'_, HashMap<(String, u16), Vec<SocketAddr>>> {
-        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.last)
     }
 }
 

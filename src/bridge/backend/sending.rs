@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use wacore::{
@@ -13,7 +13,7 @@ use wacore::{
     proto_helpers::MessageBuilderExt as _,
 };
 use waproto::whatsapp as wa;
-use whatsapp_operator::{bridge_api::Content, model::Sensitive};
+use whatsapp_operator::{bridge_api::Content, model::Sensitive, platform::lock};
 use whatsapp_rust::{
     Client, Jid, SendError, SendOptions, anyhow,
     cache::Freshness,
@@ -34,11 +34,11 @@ pub struct Addresses(Arc<Mutex<HashMap<Sensitive, Jid>>>);
 
 impl Addresses {
     fn get(&self, number: &Sensitive) -> Option<Jid> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(number).cloned()
+        lock(&self.0).get(number).cloned()
     }
 
     fn put(&self, number: &Sensitive, address: Jid) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if known.len() >= REMEMBERED {
             known.clear();
         }

@@ -8,13 +8,14 @@
 
 use std::{
     borrow::Cow,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use waproto::{
     codec::{adv_device_identity_decode, adv_signed_device_identity_decode, adv_signed_device_identity_hmac_decode},
     whatsapp::ADVEncryptionType,
 };
+use whatsapp_operator::platform::lock;
 use whatsapp_rust::wacore_binary::NodeRef;
 
 /// The code of a stream error that asks for fewer logins.
@@ -45,7 +46,7 @@ pub struct Stanzas(Mutex<Seen>);
 
 impl Stanzas {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Reads a stanza that arrived.

@@ -4,13 +4,13 @@
 //! can be told from outside all the same: whether the dial succeeded, whether the server answered, and who hung up.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use whatsapp_operator::bridge_api::SessionReason;
+use whatsapp_operator::{bridge_api::SessionReason, platform::lock};
 use whatsapp_rust::{
     anyhow, async_channel, bytes,
     transport::{Transport, TransportEvent, TransportFactory},
@@ -83,7 +83,7 @@ impl ConnectionRecorder {
     }
 
     fn record(&self) -> MutexGuard<'_, ConnectionRecord> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// A new connection: from here on the record is about it.

@@ -2,10 +2,10 @@
 //!
 //! Both live under one lock, so what is read and the cursor that goes with it always fit together.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
-use whatsapp_operator::bridge_api::Cursor;
+use whatsapp_operator::{bridge_api::Cursor, platform::lock};
 
 use super::recent::{After, Recent};
 
@@ -45,7 +45,7 @@ impl<S, E: Clone> Topic<S, E> {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<S, E>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Makes a change, and sends the event it gives.

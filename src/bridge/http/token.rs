@@ -3,12 +3,13 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use whatsapp_operator::platform::lock;
 
 /// A changed file counts after this long at most. Kubernetes itself needs up to a minute to change a mounted Secret.
 const REREAD: Duration = Duration::from_secs(2);
@@ -60,7 +61,7 @@ impl Token {
     /// Whether `shown` is one of them. Takes the same time whatever is shown, because digests are compared, all of them.
     pub fn accepts(&self, shown: &str) -> bool {
         let digests = {
-            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut current = lock(&self.current);
             if current.0.elapsed() >= REREAD {
                 // While the file is being replaced the last token stays good.
                 if let Ok(fresh) = load(&self.path) {

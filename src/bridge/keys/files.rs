@@ -5,12 +5,13 @@ use std::{
     fs,
     io::{self, ErrorKind},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use whatsapp_operator::platform::lock;
 
 use super::{KeyStore, KeysError, Lease, Linked, LostKeys, check::look, file::KeyFile};
 use crate::data::{DataDir, bytes};
@@ -50,7 +51,7 @@ impl KeyFiles {
     }
 
     fn files(&self) -> MutexGuard<'_, HashMap<String, Arc<KeyFile>>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.files)
     }
 }
 

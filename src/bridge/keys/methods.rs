@@ -1,4 +1,5 @@
-//! Every method of the library's store, on the open file.
+//! Every method of the library's store, on the open file. The list is that of the library's traits: after an upgrade, a method that is
+//! missing here fails to compile.
 
 use std::{collections::HashMap, sync::Arc};
 

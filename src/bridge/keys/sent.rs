@@ -7,13 +7,11 @@
 //!
 //! How often it is sent again is bounded here: the library believes a device that says each time that it asks for the first time.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use diesel::prelude::*;
 use wacore::store::error::{Result, StoreError};
+use whatsapp_operator::platform::lock;
 use whatsapp_rust_sqlite_storage::SqliteStore;
 
 /// How often a message is read for those who ask for it again: four times each, as WhatsApp's own clients do, by ten devices.
@@ -28,7 +26,7 @@ pub(super) struct Readings(Mutex<HashMap<(String, String), u32>>);
 impl Readings {
     /// Whether this message may be read once more.
     fn count(&self, chat: &str, message_id: &str) -> bool {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.0);
         let key = (chat.to_owned(), message_id.to_owned());
         if counts.len() >= COUNTED && !counts.contains_key(&key) {
             counts.clear();
