@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Effect, Start,
-    kept::Rest,
+    kept::Parked,
     stage::{Client, Permit, Stage},
     state::State,
     timings::later,
@@ -94,13 +94,13 @@ impl State {
     /// The stage that leads to what is wanted, from a standstill.
     pub(super) fn aim(&mut self, now: Timestamp) -> Stage {
         let by = later(now, self.timings.connect);
-        match self.kept.rest {
-            Rest::Erasing => {
+        match self.kept.parked {
+            Parked::Erasing => {
                 self.kept.keys_doomed = true;
                 return Stage::Erasing { unlink: false };
             }
-            Rest::Unlinking => return self.unlinking(false, now),
-            Rest::LoggedOut if !self.kept.paired && !self.kept.spec.wants_unlinked() => return Stage::LoggedOut,
+            Parked::Unlinking => return self.unlinking(false, now),
+            Parked::LoggedOut if !self.kept.paired && !self.kept.spec.wants_unlinked() => return Stage::LoggedOut,
             _ => {}
         }
         if self.kept.spec.wants_unlinked() && self.kept.paired {
@@ -109,18 +109,18 @@ impl State {
         if !self.kept.spec.wants_online() {
             return Stage::Stopped;
         }
-        if matches!(self.kept.rest, Rest::Banned(until) if until <= now) {
-            self.kept.rest = Rest::None;
+        if matches!(self.kept.parked, Parked::Banned(until) if until <= now) {
+            self.kept.parked = Parked::None;
             self.kept.restriction = None;
         }
         let again = self.tried_again_at(now);
         if again.is_some_and(|at| at <= now) {
-            self.kept.rest = Rest::None;
+            self.kept.parked = Parked::None;
         }
-        match self.kept.rest {
-            Rest::Replaced | Rest::Outdated | Rest::Barred { .. } => Stage::Ended { again },
-            Rest::Banned(until) => Stage::Banned { until },
-            Rest::Expired if !self.kept.paired => self.expired(now),
+        match self.kept.parked {
+            Parked::Replaced | Parked::Outdated | Parked::Barred { .. } => Stage::Ended { again },
+            Parked::Banned(until) => Stage::Banned { until },
+            Parked::Expired if !self.kept.paired => self.expired(now),
             _ if self.kept.paired => Stage::Connecting { by },
             _ => Stage::Permit,
         }

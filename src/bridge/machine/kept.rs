@@ -26,10 +26,10 @@ pub struct Kept {
     /// The linked account's name.
     #[serde(default)]
     pub push_name: Option<Sensitive>,
-    /// What it rests in. A word of a later release, found after going back to this one: whatever is wanted is worked on.
-    #[serde(default, deserialize_with = "or_default")]
-    pub rest: Rest,
-    /// What WhatsApp refused last as too old. Beside [`Rest::Outdated`], not in it, so that an earlier release reads that.
+    /// Why it does nothing by itself. A word of a later release, found after going back to this one: whatever is wanted is worked on.
+    #[serde(default, rename = "rest", deserialize_with = "or_default")]
+    pub parked: Parked,
+    /// What WhatsApp refused last as too old. Beside [`Parked::Outdated`], not in it, so that an earlier release reads that.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Option::is_none")]
     pub outdated: Option<Outdated>,
     /// The keys are worthless and must be deleted before anything else is done with the session.
@@ -70,7 +70,7 @@ impl Kept {
             phone_number: None,
             account: None,
             push_name: None,
-            rest: Rest::None,
+            parked: Parked::None,
             outdated: None,
             keys_doomed: false,
             restriction: None,
@@ -83,7 +83,7 @@ impl Kept {
 
 /// States that only a wish, or the passing of time, ends: they survive a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Rest {
+pub enum Parked {
     /// None: whatever is wanted is being worked on.
     #[default]
     None,
@@ -111,7 +111,7 @@ pub enum Rest {
     Erasing,
 }
 
-impl Rest {
+impl Parked {
     /// Whether the wish to be offline ends it, so that going off and on again is a way to try once more.
     pub(super) fn ends_with_going_offline(self) -> bool {
         matches!(self, Self::Replaced | Self::Outdated | Self::Banned(_) | Self::Barred { .. })

@@ -28,7 +28,7 @@ pub use self::{
     client_event::{ClientEvent, End, MessageNews, Receipt},
     effect::{Effect, Start},
     jitter::{Chance, doubled},
-    kept::{Kept, Rest},
+    kept::{Kept, Parked},
     presented::Presented,
     state::State,
     timings::{Timings, later},

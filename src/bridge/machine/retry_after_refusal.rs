@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use whatsapp_operator::bridge_api::SessionReason;
 
 use super::{
-    kept::{Kept, Rest},
+    kept::{Kept, Parked},
     presented::{Outdated, Presented},
     state::State,
     timings::later,
@@ -23,10 +23,10 @@ impl Kept {
     /// A bridge has started whose clients present this. What was refused of others says nothing about them, nor does a refusal
     /// of which an earlier release has not kept what it was of.
     pub fn taken_up_by(&mut self, presented: &Presented) {
-        if self.rest != Rest::Outdated || self.outdated.as_ref().is_some_and(|it| it.refused == *presented) {
+        if self.parked != Parked::Outdated || self.outdated.as_ref().is_some_and(|it| it.refused == *presented) {
             return;
         }
-        self.rest = Rest::None;
+        self.parked = Parked::None;
         // Store an (empty) refusal, so that clearing it after the next login is a change and gets written.
         self.outdated.get_or_insert_default();
     }
@@ -39,17 +39,17 @@ impl State {
         self.kept.outdated = Some(Outdated { refused, again });
     }
 
-    /// The rest of a session whose account is locked or banned.
-    pub(super) fn barred(&mut self, why: SessionReason, now: Timestamp) -> Rest {
-        Rest::Barred { why, again: later(now, DAY + self.up_to(SPREAD)) }
+    /// How a session is parked whose account is locked or banned.
+    pub(super) fn barred(&mut self, why: SessionReason, now: Timestamp) -> Parked {
+        Parked::Barred { why, again: later(now, DAY + self.up_to(SPREAD)) }
     }
 
     /// When a session that rests is tried again by itself. Never further away than a fresh refusal would have it: the time was
     /// stored, and the wall clock may have been set since.
     pub(super) fn tried_again_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let again = match self.kept.rest {
-            Rest::Outdated => self.kept.outdated.as_ref()?.again?,
-            Rest::Barred { again, .. } => again,
+        let again = match self.kept.parked {
+            Parked::Outdated => self.kept.outdated.as_ref()?.again?,
+            Parked::Barred { again, .. } => again,
             _ => return None,
         };
         Some(again.min(later(now, DAY + SPREAD)))

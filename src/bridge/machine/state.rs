@@ -8,7 +8,7 @@ use whatsapp_operator::bridge_api::SessionReason;
 use super::{
     Generation,
     jitter::{Chance, doubled},
-    kept::{Kept, Rest},
+    kept::{Kept, Parked},
     on_write::OnWrite,
     stage::{Client, Permit, Shown, Stage, Window},
     timings::Timings,
@@ -92,12 +92,12 @@ impl State {
         if turn > now && (state.wants_client() || state.stage == Stage::Permit) {
             state.stage = Stage::Turn { at: turn };
         }
-        state.reason = match state.kept.rest {
-            Rest::Replaced => Some(SessionReason::StreamReplaced),
-            Rest::Outdated => Some(SessionReason::ClientOutdated),
-            Rest::Banned(_) => Some(SessionReason::TemporaryBan),
-            Rest::Barred { why, .. } => Some(why),
-            Rest::LoggedOut => Some(SessionReason::LoggedOut),
+        state.reason = match state.kept.parked {
+            Parked::Replaced => Some(SessionReason::StreamReplaced),
+            Parked::Outdated => Some(SessionReason::ClientOutdated),
+            Parked::Banned(_) => Some(SessionReason::TemporaryBan),
+            Parked::Barred { why, .. } => Some(why),
+            Parked::LoggedOut => Some(SessionReason::LoggedOut),
             _ => None,
         };
         state
@@ -115,7 +115,7 @@ impl State {
 
     /// Whether it is being deleted.
     pub fn is_deleting(&self) -> bool {
-        matches!(self.kept.rest, Rest::Unlinking | Rest::Erasing)
+        matches!(self.kept.parked, Parked::Unlinking | Parked::Erasing)
     }
 
     /// Whether the device is being removed from the account, to delete the session or to keep it without one.

@@ -7,7 +7,7 @@ use whatsapp_operator::{
     model::Sensitive,
 };
 
-use super::{ClientEvent, Effect, End, Event, Kept, Presented, Rest, Start, State, Timings, later, step};
+use super::{ClientEvent, Effect, End, Event, Kept, Parked, Presented, Start, State, Timings, later, step};
 use crate::keys::LostKeys;
 
 /// A device is linked, and it is not told whose.
@@ -556,7 +556,7 @@ fn the_current_version_is_tried_once_a_day_when_it_was_too_old() {
     early.is(P::Ended).passes(27 * HOUR).is(P::Connecting);
     // A session that is to be offline stays so.
     story.puts(|spec| spec.desired_state = DesiredState::Disconnected.into()).is(P::Stopped);
-    assert_eq!(story.state.kept.rest, Rest::None);
+    assert_eq!(story.state.kept.parked, Parked::None);
     story.passes(100 * HOUR).is(P::Stopped);
 }
 
@@ -583,7 +583,7 @@ fn an_account_that_is_locked_or_banned_keeps_its_keys_and_is_tried_once_a_day() 
         story.hears(ClientEvent::Barred(why)).ends(End::Stopped);
         story.puts(|spec| spec.pairing.window.push('+')).is(P::Connecting);
         story.connects().is(P::Connected).because(None);
-        assert_eq!(story.state.kept.rest, Rest::None);
+        assert_eq!(story.state.kept.parked, Parked::None);
     }
     // Nor can its device be removed while it is barred. Its deletion tries that once an hour, until it is given up.
     let mut story = Story::linked();

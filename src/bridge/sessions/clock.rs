@@ -8,7 +8,7 @@ use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
 use whatsapp_operator::bridge_api::Session;
 
 use crate::{
-    machine::{Kept, Rest},
+    machine::{Kept, Parked},
     outbox::Settled,
 };
 
@@ -98,9 +98,9 @@ pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
         return Cow::Borrowed(kept);
     }
     let mut kept = kept.clone();
-    let Kept { rest, restriction, last_disconnect, outdated, .. } = &mut kept;
+    let Kept { parked, restriction, last_disconnect, outdated, .. } = &mut kept;
     let times = [
-        if let Rest::Banned(at) | Rest::Barred { again: at, .. } = rest { Some(at) } else { None },
+        if let Parked::Banned(at) | Parked::Barred { again: at, .. } = parked { Some(at) } else { None },
         restriction.as_mut().and_then(|restriction| restriction.expires_at.as_mut()),
         last_disconnect.as_mut().map(|last| &mut last.at),
         outdated.as_mut().and_then(|outdated| outdated.again.as_mut()),
@@ -177,12 +177,12 @@ mod tests {
     #[test]
     fn a_ban_is_stored_by_the_wall_clock_that_the_next_process_starts_with() {
         let (ours, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
-        let kept = Kept { rest: Rest::Banned(ours + hour), ..Kept::new(SessionSpec::default()) };
+        let kept = Kept { parked: Parked::Banned(ours + hour), ..Kept::new(SessionSpec::default()) };
         assert_eq!(*for_disk(&kept, SignedDuration::ZERO), kept);
-        assert_eq!(for_disk(&kept, -hour).rest, Rest::Banned(ours));
-        let barred = |again| Rest::Barred { why: SessionReason::AccountBanned, again };
-        let kept = Kept { rest: barred(ours + hour), ..kept };
-        assert_eq!(for_disk(&kept, -hour).rest, barred(ours));
+        assert_eq!(for_disk(&kept, -hour).parked, Parked::Banned(ours));
+        let barred = |again| Parked::Barred { why: SessionReason::AccountBanned, again };
+        let kept = Kept { parked: barred(ours + hour), ..kept };
+        assert_eq!(for_disk(&kept, -hour).parked, barred(ours));
     }
 
     #[test]

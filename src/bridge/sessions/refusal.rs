@@ -61,13 +61,13 @@ pub enum Refusal {
     #[error("the message was handed to WhatsApp already, or is over: it can no longer be called back")]
     TooLate,
     /// Too many wait in the session.
-    #[error("{max} messages wait in this session, as many as may: send more when some have gone")]
+    #[error("this session's queue is full with {max} messages: send more when some have gone")]
     SessionQueueFull {
         /// How many may.
         max: usize,
     },
     /// Too many wait in all.
-    #[error("{max} messages wait on this bridge, as many as may: send more when some have gone")]
+    #[error("the queues of this bridge are full with {max} messages: send more when some have gone")]
     BridgeQueueFull {
         /// How many may.
         max: usize,

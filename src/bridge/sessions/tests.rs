@@ -20,7 +20,7 @@ use crate::{
     },
     feed::{Feed, Subscription},
     keys::script::NotedKeys,
-    machine::{ClientEvent, End, Event, Kept, MessageNews, Receipt, Rest, State, Timings},
+    machine::{ClientEvent, End, Event, Kept, MessageNews, Parked, Receipt, State, Timings},
     metrics::Metrics,
     sessions::{
         Limits, Outboxes, Refusal, Registry, Shared, check_message,
@@ -211,7 +211,7 @@ async fn what_a_cut_off_creation_left_is_gone_after_a_deletion() {
 async fn a_creation_takes_up_what_is_on_the_disk_and_overwrites_nothing() {
     let bench = Bench::fresh();
     let until = Timestamp::now() + jiff::SignedDuration::from_hours(1);
-    let banned = Kept { paired: true, rest: Rest::Banned(until), ..Kept::new(SessionSpec::default()) };
+    let banned = Kept { paired: true, parked: Parked::Banned(until), ..Kept::new(SessionSpec::default()) };
     bench.shared.store.apply(vec![Change::save("a", &banned).unwrap()]).await.unwrap();
     let put = bench.registry.put("a", SessionSpec::default()).await.unwrap();
     assert_eq!((put.phase.known(), put.paired), (Some(SessionPhase::Banned), true));

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::machine::{
     ClientEvent, End, Generation,
-    kept::Rest,
+    kept::Parked,
     stage::{Client, Shown, Stage},
     state::State,
     timings::later,
@@ -46,7 +46,7 @@ pub(super) fn client(state: &mut State, generation: Generation, event: ClientEve
         ClientEvent::LoggedOut => login::logged_out(state, now),
         ClientEvent::Unauthorized => refused::unauthorized(state, now),
         ClientEvent::Progress => login::progress(state, now),
-        ClientEvent::Replaced => refused::rest(state, Rest::Replaced, SessionReason::StreamReplaced, now),
+        ClientEvent::Replaced => refused::park(state, Parked::Replaced, SessionReason::StreamReplaced, now),
         ClientEvent::Outdated(presented) => refused::outdated(state, presented, now),
         ClientEvent::Barred(why) => refused::barred(state, why, now),
         ClientEvent::Banned { code, for_ } => refused::banned(state, code, for_, now),

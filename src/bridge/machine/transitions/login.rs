@@ -9,7 +9,7 @@ use whatsapp_operator::{
 };
 
 use super::steps::{belongs_to, erase_and_go, go, note_disconnect};
-use crate::machine::{kept::Rest, stage::Stage, state::State, timings::later};
+use crate::machine::{kept::Parked, stage::Stage, state::State, timings::later};
 
 /// A restriction without an end would last until WhatsApp speaks of it again, which it may never do.
 const UNTIMED_RESTRICTION: Duration = Duration::from_secs(600);
@@ -54,7 +54,7 @@ fn connected(state: &mut State, now: Timestamp) {
     // Spread by a tenth: those that logged in together after a restart do not do so again a week later.
     let anew = state.timings.log_in_anew;
     state.log_in_anew_at = Some(later(now, state.back_off(anew, anew, 0)));
-    state.kept.rest = Rest::None;
+    state.kept.parked = Parked::None;
     state.kept.outdated = None;
     if state.kept.restriction.as_ref().is_some_and(|found| found.kind == RestrictionKind::TemporaryBan) {
         state.kept.restriction = None;
@@ -88,7 +88,7 @@ pub(super) fn logged_out(state: &mut State, now: Timestamp) {
         (state.stage, state.reason) = (Stage::Stopped, None);
         return;
     }
-    state.kept.rest = Rest::LoggedOut;
+    state.kept.parked = Parked::LoggedOut;
     state.reason = Some(SessionReason::LoggedOut);
     state.stage = Stage::LoggedOut;
 }

@@ -8,7 +8,7 @@ use whatsapp_operator::{bridge_api::SessionReason, model::Sensitive};
 use super::steps::{TOO_MANY, WINDOW_GRACE, belongs_to, failed, forget_reason, go, unlink_first, window_passed};
 use crate::machine::{
     Generation,
-    kept::Rest,
+    kept::Parked,
     stage::{Shown, Stage, Window},
     state::State,
     timings::later,
@@ -156,7 +156,7 @@ pub(super) fn linked_late(state: &mut State, now: Timestamp) {
         _ if state.is_deleting() => {}
         _ => {
             state.kept.paired = true;
-            state.kept.rest = Rest::None;
+            state.kept.parked = Parked::None;
             go(state, now);
         }
     }

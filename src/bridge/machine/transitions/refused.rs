@@ -9,7 +9,7 @@ use super::{
     login::logged_out,
     steps::{failed, held, note_disconnect},
 };
-use crate::machine::{Presented, kept::Rest, stage::Stage, state::State, timings::later};
+use crate::machine::{Presented, kept::Parked, stage::Stage, state::State, timings::later};
 
 /// A login that is refused for good is confirmed after this many doublings: eight seconds.
 const CONFIRMED: u32 = 3;
@@ -28,7 +28,7 @@ const UNLINK_BARRED: Duration = Duration::from_secs(3600);
 /// WhatsApp does not accept any more what the client presented.
 pub(super) fn outdated(state: &mut State, presented: Presented, now: Timestamp) {
     state.note_outdated(presented, now);
-    rest(state, Rest::Outdated, SessionReason::ClientOutdated, now);
+    park(state, Parked::Outdated, SessionReason::ClientOutdated, now);
 }
 
 /// The account is banned for a time.
@@ -38,7 +38,7 @@ pub(super) fn banned(state: &mut State, code: i64, length: Duration, now: Timest
     let spread = state.up_to((ban / 10).clamp(BAN_SPREAD.0, BAN_SPREAD.1));
     state.kept.restriction =
         Some(Restriction { kind: RestrictionKind::TemporaryBan.into(), code: Some(code), expires_at: Some(until) });
-    rest(state, Rest::Banned(later(until, spread)), SessionReason::TemporaryBan, now);
+    park(state, Parked::Banned(later(until, spread)), SessionReason::TemporaryBan, now);
 }
 
 /// The first time, nothing but a wait follows, and one more login that asks again: keys that were deleted for a mistake of
@@ -64,20 +64,20 @@ pub(super) fn barred(state: &mut State, why: SessionReason, now: Timestamp) {
     }
     state.unauthorized = 0;
     let barred = state.barred(why, now);
-    rest(state, barred, why, now);
+    park(state, barred, why, now);
 }
 
 /// Into a state that this client cannot leave.
-pub(super) fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Timestamp) {
+pub(super) fn park(state: &mut State, parked: Parked, reason: SessionReason, now: Timestamp) {
     note_disconnect(state, reason, now);
     if state.unlinks() {
         failed(state, reason, now);
-        let end = match rest {
+        let end = match parked {
             // A person or a controller waits for the deletion to end.
-            Rest::Barred { .. } if state.is_deleting() => {
+            Parked::Barred { .. } if state.is_deleting() => {
                 Some(later(now, UNLINK_BARRED - state.up_to(UNLINK_BARRED / 10)))
             }
-            Rest::Barred { again, .. } => Some(again),
+            Parked::Barred { again, .. } => Some(again),
             _ => state.kept.banned_until(now),
         };
         if let (Stage::UnlinkLater { at }, Some(end)) = (&mut state.stage, end) {
@@ -85,11 +85,11 @@ pub(super) fn rest(state: &mut State, rest: Rest, reason: SessionReason, now: Ti
         }
         return;
     }
-    state.kept.rest = rest;
+    state.kept.parked = parked;
     state.shown = None;
     state.reason = Some(reason);
-    state.stage = match rest {
-        Rest::Banned(until) => Stage::Banned { until },
+    state.stage = match parked {
+        Parked::Banned(until) => Stage::Banned { until },
         _ => Stage::Ended { again: state.tried_again_at(now) },
     };
 }

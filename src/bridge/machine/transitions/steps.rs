@@ -9,7 +9,7 @@ use whatsapp_operator::{
 };
 
 use crate::machine::{
-    kept::Rest,
+    kept::Parked,
     stage::{Client, Stage},
     state::State,
     timings::later,
@@ -53,19 +53,19 @@ pub(super) fn window_passed(state: &mut State, now: Timestamp) {
     state.window = None;
     forget_reason(state);
     state.failures = 0;
-    state.kept.rest = Rest::Expired;
+    state.kept.parked = Parked::Expired;
     state.kept.windows_passed = state.kept.windows_passed.saturating_add(1);
     state.stage = state.expired(now);
 }
 
 pub(super) fn unlink_first(state: &mut State, ready: bool, now: Timestamp) {
-    state.kept.rest = Rest::Unlinking;
+    state.kept.parked = Parked::Unlinking;
     state.shown = None;
     state.stage = state.unlinking(ready, now);
 }
 
 pub(super) fn erase_and_go(state: &mut State, unlink: bool) {
-    state.kept.rest = Rest::Erasing;
+    state.kept.parked = Parked::Erasing;
     state.kept.keys_doomed = true;
     state.shown = None;
     state.connected_at = None;

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use whatsapp_operator::bridge_api::SessionReason;
 
 use super::steps::{ACTIVITY_GRAIN, failed, go, window_passed};
-use crate::machine::{kept::Rest, stage::Stage, state::State, timings::later};
+use crate::machine::{kept::Parked, stage::Stage, state::State, timings::later};
 
 /// Nothing was sent or received for this long: twice the grain in which it is noted.
 const QUIET: SignedDuration = SignedDuration::from_mins(30);
@@ -24,7 +24,7 @@ pub(super) fn tick(state: &mut State, now: Timestamp) {
         Stage::Turn { at } if due(at) => go(state, now),
         Stage::OpeningLater { at } if due(at) => state.stage = Stage::Permit,
         Stage::Expired { reopen: Some(at) } if due(at) => {
-            state.kept.rest = Rest::None;
+            state.kept.parked = Parked::None;
             state.stage = Stage::Permit;
         }
         Stage::Awaiting { by } | Stage::Passkey { by } if due(by) => window_passed(state, now),
@@ -42,11 +42,11 @@ pub(super) fn tick(state: &mut State, now: Timestamp) {
         }
         // A try that is refused too ends as the one before it did.
         Stage::Ended { again: Some(at) } if due(at) => {
-            state.kept.rest = Rest::None;
+            state.kept.parked = Parked::None;
             go(state, now);
         }
         Stage::Banned { until } if due(until) => {
-            state.kept.rest = Rest::None;
+            state.kept.parked = Parked::None;
             state.kept.restriction = None;
             go(state, now);
         }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use whatsapp_operator::bridge_api::SessionSpec;
 
 use super::steps::{erase_and_go, go, restart_window, unlink_first};
-use crate::machine::{kept::Rest, stage::Stage, state::State};
+use crate::machine::{kept::Parked, stage::Stage, state::State};
 
 /// What a new wish changes.
 #[allow(clippy::struct_excessive_bools)] // each is a question of its own
@@ -53,13 +53,13 @@ pub(super) fn put(state: &mut State, spec: SessionSpec, now: Timestamp) {
     if changed.opens {
         state.kept.windows_passed = 0;
         state.failures = 0;
-        if state.kept.rest != Rest::None {
-            state.kept.rest = Rest::None;
+        if state.kept.parked != Parked::None {
+            state.kept.parked = Parked::None;
             state.reason = None;
         }
     }
     if changed.starts_over && !state.kept.paired {
-        (state.kept.rest, state.reason, state.kept.windows_passed) = (Rest::None, None, 0);
+        (state.kept.parked, state.reason, state.kept.windows_passed) = (Parked::None, None, 0);
     }
     match changed.turned {
         Some(false) => turn_off(state, now),
@@ -89,10 +89,10 @@ fn turn_off(state: &mut State, now: Timestamp) {
         return;
     }
     // Going off and on again is the way to try once more after another client took over.
-    if state.kept.rest.ends_with_going_offline() {
-        state.kept.rest = Rest::None;
+    if state.kept.parked.ends_with_going_offline() {
+        state.kept.parked = Parked::None;
     }
-    if state.kept.rest != Rest::LoggedOut {
+    if state.kept.parked != Parked::LoggedOut {
         state.reason = None;
     }
     go(state, now);
@@ -111,8 +111,8 @@ fn open(state: &mut State, now: Timestamp) {
 
 /// Nothing is shown of a session that is being unlinked, nor waited for.
 fn go_offline(state: &mut State) {
-    if state.kept.rest.ends_with_going_offline() {
-        state.kept.rest = Rest::None;
+    if state.kept.parked.ends_with_going_offline() {
+        state.kept.parked = Parked::None;
     }
     (state.shown, state.window, state.connected_at, state.was_connected) = (None, None, None, false);
 }
@@ -126,7 +126,7 @@ pub(super) fn delete(state: &mut State, unlink: bool, now: Timestamp) {
     if !unlink || !state.kept.paired {
         return erase_and_go(state, unlink);
     }
-    if state.kept.rest == Rest::Unlinking {
+    if state.kept.parked == Parked::Unlinking {
         return;
     }
     let ready = state.stage == Stage::Connected;
