@@ -9,7 +9,13 @@ use axum::{
 use kube::core::Status;
 
 use super::code::Code;
-use crate::{platform::kubernetes::CallError, rules::Denial};
+use crate::{
+    platform::{
+        kubernetes::CallError,
+        refusal::{Refusal, policy_words, refusal},
+    },
+    rules::Denial,
+};
 
 /// What a caller without a token is asked for.
 const CHALLENGE: &str = r#"Bearer realm="whatsapp-operator", error="invalid_token""#;
@@ -91,24 +97,21 @@ impl IntoResponse for Failure {
     }
 }
 
-/// What was tried, in RBAC's words.
+/// What was asked of the API server.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt {
-    /// RBAC verb.
+pub struct Asked {
+    /// The RBAC verb.
     pub verb: &'static str,
     /// The caller has not seen the object yet, so it must not learn whether it is there.
     pub hidden: bool,
 }
 
 /// What a call to the API server with the caller's token came to.
-pub fn of_call(error: &CallError, attempt: Attempt) -> Failure {
+pub fn of_call(error: &CallError, asked: Asked) -> Failure {
     match error {
-        CallError::Slow { .. } => Failure::new(
-            Code::Timeout,
-            "the API server did not answer in time; look at what became of the request, then try again",
-        ),
+        CallError::Slow { .. } => timed_out(),
         CallError::Api { source, .. } => match &**source {
-            kube::Error::Api(status) => of_status(status, attempt),
+            kube::Error::Api(status) => of_status(status, asked),
             kube::Error::SerdeError(_) => Failure::new(
                 Code::Internal,
                 "the session is stored in a form that this version of the gateway cannot read; have an administrator compare its version with the operator's",
@@ -118,85 +121,71 @@ pub fn of_call(error: &CallError, attempt: Attempt) -> Failure {
     }
 }
 
+fn timed_out() -> Failure {
+    Failure::new(
+        Code::Timeout,
+        "the API server did not answer in time; look at what became of the request, then try again",
+    )
+}
+
 fn unavailable() -> Failure {
     Failure::new(Code::Unavailable, "the API server does not answer the gateway; try again in a moment")
 }
 
-/// What a refusal by the API server becomes. Admission's own refusals keep their reason and their sentence.
-pub fn of_status(status: &Status, attempt: Attempt) -> Failure {
+/// What a refusal by the API server becomes. Refusals by the operator's own webhook keep their reason and their sentence.
+fn of_status(status: &Status, asked: Asked) -> Failure {
     if let Some(code) = Code::of_reason(&status.reason).filter(|code| *code != Code::Timeout || status.code == 504) {
-        return Failure::new(code, without_prefix(&status.message));
+        return Failure::new(code, policy_words(&status.message).unwrap_or(&status.message));
     }
-    let retry = status.details.as_ref().map_or(0, |details| u64::from(details.retry_after_seconds));
-    let later = |failure: Failure| if retry > 0 { failure.after(retry) } else { failure };
-    match status.code {
-        401 => Failure::unauthorized(),
-        403 => forbidden(status, attempt),
-        404 => {
-            let kind = status.details.as_ref().map_or("", |details| details.kind.as_str());
-            let name = status.details.as_ref().map_or("", |details| details.name.as_str());
-            match (kind, name) {
-                ("namespaces", _) => {
-                    Failure::new(Code::NotFound, "there is no such namespace; choose another, or leave namespace out")
-                }
-                (_, "") => Failure::new(
-                    Code::NotInstalled,
-                    "the API server does not know WhatsAppInstances; have an administrator install them with whatsapp-operator crd",
-                ),
-                _ => Failure::not_found(),
-            }
+    let later = |failure: Failure, seconds: u32| if seconds > 0 { failure.after(seconds.into()) } else { failure };
+    match refusal(status) {
+        Refusal::Unauthenticated => Failure::unauthorized(),
+        Refusal::RightMissing { .. } if asked.hidden => Failure::not_found(),
+        Refusal::RightMissing { .. } => not_allowed(asked.verb),
+        Refusal::ByPolicy { words } => Failure::new(Code::Refused, words),
+        Refusal::NamespaceTerminating => {
+            Failure::new(Code::Terminating, "the namespace is being deleted; choose another")
         }
-        409 => {
+        Refusal::QuotaExceeded => Failure::new(
+            Code::QuotaExceeded,
+            "a ResourceQuota of the namespace is used up; delete something, or have an administrator raise it",
+        ),
+        Refusal::NoSuchKind => Failure::new(
+            Code::NotInstalled,
+            "the API server does not know WhatsAppInstances; have an administrator install them with whatsapp-operator crd",
+        ),
+        Refusal::NoSuchNamespace => {
+            Failure::new(Code::NotFound, "there is no such namespace; choose another, or leave namespace out")
+        }
+        Refusal::NoSuchObject { .. } => Failure::not_found(),
+        Refusal::Conflict => {
             Failure::new(Code::Conflict, "the session was changed or replaced meanwhile; look at it, then try again")
         }
-        413 => Failure::new(Code::TooLarge, "the session would be larger than the API server takes; send less"),
-        422 | 400 => Failure::new(Code::Invalid, invalid(status)),
-        429 => later(Failure::new(Code::Unavailable, "the API server has too much to do; try again in a moment")),
-        500 if status.message.contains("failed calling webhook") => Failure::new(
+        Refusal::TooLarge => {
+            Failure::new(Code::TooLarge, "the session would be larger than the API server takes; send less")
+        }
+        Refusal::Invalid => Failure::new(Code::Invalid, invalid(status)),
+        Refusal::Busy { retry_after } => later(
+            Failure::new(Code::Unavailable, "the API server has too much to do; try again in a moment"),
+            retry_after,
+        ),
+        Refusal::WebhookAway => Failure::new(
             Code::AdmissionUnavailable,
             "the operator's admission webhook does not answer, and without it nothing may be written; try again in a moment",
         ),
-        504 => Failure::new(
-            Code::Timeout,
-            "the API server did not answer in time; look at what became of the request, then try again",
-        ),
-        _ => later(unavailable()),
+        Refusal::TimedOut => timed_out(),
+        Refusal::TooOld => unavailable(),
+        Refusal::Failed { retry_after } => later(unavailable(), retry_after),
     }
 }
 
-fn forbidden(status: &Status, attempt: Attempt) -> Failure {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    let mut reasons = causes.map(|cause| cause.reason.as_str());
-    if reasons.any(|reason| reason == "NamespaceTerminating") {
-        return Failure::new(Code::Terminating, "the namespace is being deleted; choose another");
-    }
-    // The API server's quota plug-in and its authorizer tell themselves apart by their words only.
-    if status.message.contains("exceeded quota") {
-        return Failure::new(
-            Code::QuotaExceeded,
-            "a ResourceQuota of the namespace is used up; delete something, or have an administrator raise it",
-        );
-    }
-    // Whatever a policy of somebody else says, it is not the authorizer, which has a form of its own.
-    let by_admission = status.message.contains("denied the request");
-    if by_admission || !(status.message.contains("User \"") && status.message.contains(" cannot ")) {
-        return Failure::new(Code::Refused, without_prefix(&status.message));
-    }
-    if attempt.hidden {
-        return Failure::not_found();
-    }
-    let verb = attempt.verb;
+fn not_allowed(verb: &str) -> Failure {
     Failure::new(
         Code::NotAllowed,
         format!(
             "you may not {verb} whatsappinstances.whatsapp-operator.dev here; have an administrator grant the verb {verb}"
         ),
     )
-}
-
-/// A refusal by a webhook without the API server's words around it.
-fn without_prefix(message: &str) -> &str {
-    message.split_once("denied the request: ").map_or(message, |(_, words)| words)
 }
 
 /// Which fields the schema does not take, and its rules, without the values: they could be phone numbers.
@@ -222,12 +211,12 @@ mod tests {
 
     use super::*;
 
-    const GET: Attempt = Attempt { verb: "get", hidden: true };
-    const PATCH: Attempt = Attempt { verb: "patch", hidden: false };
+    const GET: Asked = Asked { verb: "get", hidden: true };
+    const PATCH: Asked = Asked { verb: "patch", hidden: false };
 
-    fn of(status: Value, attempt: Attempt) -> (Code, String) {
+    fn of(status: Value, asked: Asked) -> (Code, String) {
         let status: Status = serde_json::from_value(status).unwrap();
-        let failure = of_status(&status, attempt);
+        let failure = of_status(&status, asked);
         (failure.code, failure.message)
     }
 
@@ -254,6 +243,27 @@ mod tests {
             [(409, "ChangeUnderWay", Code::ChangeUnderWay), (503, "LedgerUnavailable", Code::LedgerUnavailable)]
         {
             assert_eq!(of(json!({"code": status, "reason": reason, "message": "later"}), PATCH).0, code);
+        }
+    }
+
+    #[test]
+    fn a_policy_is_quoted_whatever_its_status_and_its_words() {
+        // The last two would pass for the authorizer and for quota if they were not read from their beginning.
+        for words in ["not on Sundays", r#"x is forbidden: User "m" cannot patch resource "y""#, "exceeded quota: 3"] {
+            let policy = format!(
+                r#"whatsappinstances.whatsapp-operator.dev "a" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {words}"#
+            );
+            let webhook = format!(r#"admission webhook "validate.kyverno.svc" denied the request: {words}"#);
+            // What a policy has when its author chose none, and what Kyverno's webhook has.
+            for (code, reason, message) in [(422, "Invalid", &policy), (400, "", &webhook), (403, "Forbidden", &policy)]
+            {
+                let causes = json!([{"message": message}]);
+                let status = json!({"code": code, "reason": reason, "message": message, "details": {"name": "a", "causes": causes}});
+                for asked in [GET, PATCH] {
+                    let (found, said) = of(status.clone(), asked);
+                    assert_eq!((found, said.as_str()), (Code::Refused, words), "{status}");
+                }
+            }
         }
     }
 

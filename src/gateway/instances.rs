@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     caller::Caller,
     code::Code,
-    failure::{Attempt, Failure, of_call},
+    failure::{Asked, Failure, of_call},
     input::is_object_name,
     session::uid_of,
     state::Gateway,
@@ -123,7 +123,7 @@ async fn get(caller: &Caller, place: &ObjectRef) -> Result<Option<WhatsAppInstan
     let api = of_namespace(caller, &place.namespace);
     match call("read an instance for a caller", CALL_TIMEOUT, api.get(&place.name)).await {
         Ok(found) => Ok(Some(found)),
-        Err(error) => match of_call(&error, Attempt { verb: "get", hidden: true }) {
+        Err(error) => match of_call(&error, Asked { verb: "get", hidden: true }) {
             failure if failure.code == Code::NotFound => Ok(None),
             failure => Err(failure),
         },
@@ -136,7 +136,7 @@ async fn get(caller: &Caller, place: &ObjectRef) -> Result<Option<WhatsAppInstan
 /// When the caller may not list them, and see [`Failure`].
 pub async fn list(caller: &Caller, which: &Which) -> Result<Vec<WhatsAppInstance>, Failure> {
     let listed = pages(&which.api(caller), which.fields()).await;
-    listed.map(|(found, _)| found).map_err(|error| of_call(&error, Attempt { verb: "list", hidden: false }))
+    listed.map(|(found, _)| found).map_err(|error| of_call(&error, Asked { verb: "list", hidden: false }))
 }
 
 /// All of them, and the resource version of the list.
@@ -191,7 +191,7 @@ where
     loop {
         let failure = match write().await {
             Ok(written) => return Ok(written),
-            Err(error) => of_call(&error, Attempt { verb, hidden: false }),
+            Err(error) => of_call(&error, Asked { verb, hidden: false }),
         };
         let undecided =
             matches!(failure.code, Code::LedgerUnavailable | Code::AccessUnknown | Code::AdmissionUnavailable);

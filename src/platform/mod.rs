@@ -19,6 +19,7 @@ pub mod on_behalf;
 pub mod packed;
 pub mod random;
 pub mod rbac;
+pub mod refusal;
 pub mod server_sent;
 pub mod shutdown;
 pub mod telemetry;

@@ -5,6 +5,8 @@ use std::{error::Error as StdError, io};
 use kube::core::Status;
 use thiserror::Error;
 
+use crate::platform::refusal::{Refusal, refusal};
+
 /// Why a verb failed.
 #[derive(Debug, Error)]
 pub enum PluginError {
@@ -213,32 +215,34 @@ pub fn explain(error: &kube::Error, target: &Target, attempt: Attempt<'_>) -> Pl
 
 /// Turns the API server's refusal into a sentence.
 pub fn explain_status(status: &Status, target: &Target, attempt: Attempt<'_>) -> PluginError {
-    let named = status.details.as_ref().map_or("", |details| details.name.as_str());
-    match (status.code, attempt.name) {
-        (401, _) => PluginError::Unauthorized { context: target.context.clone(), server: target.server.clone() },
-        (403, _) if verb_missing(&status.message) == Some(attempt.verb) => PluginError::Forbidden {
+    match refusal(status) {
+        Refusal::Unauthenticated => {
+            PluginError::Unauthorized { context: target.context.clone(), server: target.server.clone() }
+        }
+        // Another right than that one, to impersonate for example, is named by the server's own words.
+        Refusal::RightMissing { verb } if verb == attempt.verb => PluginError::Forbidden {
             verb: attempt.verb,
             scope: attempt.namespace.map_or_else(|| "all namespaces".to_owned(), |ns| format!("namespace \"{ns}\"")),
         },
-        // A missing object is named in the answer; a missing resource type is not.
-        (404, Some(name)) if named == name => {
+        Refusal::NoSuchObject { name } if attempt.name == Some(name) => {
             PluginError::NotFound { name: name.to_owned(), namespace: attempt.namespace.unwrap_or_default().to_owned() }
         }
-        (404, _) => PluginError::NotInstalled { context: target.context.clone() },
-        _ => PluginError::Refused { verb: attempt.verb, message: status.message.clone() },
+        Refusal::NoSuchKind => PluginError::NotInstalled { context: target.context.clone() },
+        Refusal::RightMissing { .. }
+        | Refusal::ByPolicy { .. }
+        | Refusal::NamespaceTerminating
+        | Refusal::QuotaExceeded
+        | Refusal::NoSuchNamespace
+        | Refusal::NoSuchObject { .. }
+        | Refusal::Conflict
+        | Refusal::TooOld
+        | Refusal::TooLarge
+        | Refusal::Invalid
+        | Refusal::Busy { .. }
+        | Refusal::WebhookAway
+        | Refusal::TimedOut
+        | Refusal::Failed { .. } => PluginError::Refused { verb: attempt.verb, message: status.message.clone() },
     }
-}
-
-/// The verb whose right is missing, when that is what a refusal (403) is about. Admission refuses with the same status, somebody
-/// else's policies among it, and in its own words: those a role does not change.
-pub fn verb_missing(message: &str) -> Option<&str> {
-    if message.contains("denied the request:") {
-        return None;
-    }
-    let (_, after) = message.split_once(" is forbidden: User \"")?;
-    let (_, after) = after.split_once("\" cannot ")?;
-    let (verb, after) = after.split_once(' ')?;
-    (after.starts_with("resource ") || after.starts_with("path ")).then_some(verb)
 }
 
 /// The sentence for a server that does not answer.
@@ -313,6 +317,7 @@ mod tests {
             "admission webhook \"x\" denied the request: it is forbidden: User \"anna\" cannot patch resource \"y\"",
             "whatsappinstances.whatsapp-operator.dev \"shop\" is forbidden: ValidatingAdmissionPolicy 'hours' with binding 'hours' denied request: not on Sundays",
             "whatsappinstances.whatsapp-operator.dev \"shop\" is forbidden: exceeded quota: few, requested: 1, used: 3, limited: 3",
+            "whatsappinstances.whatsapp-operator.dev \"shop\" is forbidden: ValidatingAdmissionPolicy 'hours' denied request: x is forbidden: User \"anna\" cannot patch resource \"y\"",
             // Another right than the one that would be told.
             "users \"bob\" is forbidden: User \"anna\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
         ] {

@@ -15,7 +15,7 @@ use crate::{
         answer::{self, Success},
         caller::Caller,
         code::Code,
-        failure::{Attempt, Failure, of_call},
+        failure::{Asked, Failure, of_call},
         input::Parameters,
         state::Shared,
     },
@@ -55,7 +55,7 @@ pub async fn owner(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> R
     let client = if name == caller.user { gateway.client.clone() } else { caller.client.clone() };
     let api: Api<WhatsAppOwner> = Api::all(client);
     let found = call("read an owner for a caller", CALL_TIMEOUT, api.get_opt(&object_name(name))).await;
-    let found = found.map_err(|error| match of_call(&error, Attempt { verb: "get", hidden: false }) {
+    let found = found.map_err(|error| match of_call(&error, Asked { verb: "get", hidden: false }) {
         failure if failure.code == Code::NotAllowed => Failure::new(
             Code::NotAllowed,
             "you may not get whatsappowners.whatsapp-operator.dev, which takes it to see the limits of others; have an administrator grant the verb get",

@@ -21,12 +21,13 @@ use crate::{
     api::WhatsAppInstance,
     gateway::{
         caller::Caller,
-        failure::{Attempt, Failure, of_call, of_status},
+        failure::{Asked, Failure, of_call},
         feed::News,
         instances::{Which, pages, readable},
     },
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call},
+        refusal::{Refusal, refusal},
         watch::{Guarded, watch_config},
     },
 };
@@ -257,8 +258,8 @@ async fn heard(moves: &mut Option<Moves>) -> Result<Arc<News>, RecvError> {
     }
 }
 
-const LIST: Attempt = Attempt { verb: "list", hidden: false };
-const WATCH: Attempt = Attempt { verb: "watch", hidden: false };
+const LIST: Asked = Asked { verb: "list", hidden: false };
+const WATCH: Asked = Asked { verb: "watch", hidden: false };
 
 fn why(error: &CallError) -> Broken {
     match error {
@@ -271,10 +272,10 @@ fn why(error: &CallError) -> Broken {
 }
 
 fn of(status: &Status) -> Broken {
-    match status.code {
-        410 => Broken::TooOld,
-        401 => Broken::End("TokenExpired"),
-        403 if !of_status(status, WATCH).code.entry().retryable => Broken::End("NotAllowed"),
+    match refusal(status) {
+        Refusal::TooOld => Broken::TooOld,
+        Refusal::Unauthenticated => Broken::End("TokenExpired"),
+        Refusal::RightMissing { .. } | Refusal::ByPolicy { .. } => Broken::End("NotAllowed"),
         _ => Broken::Passing,
     }
 }

@@ -22,9 +22,12 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::plugin::{
-    client::Cluster,
-    error::{Attempt, PluginError, root_cause, verb_missing},
+use crate::{
+    platform::refusal::{Refusal, refusal},
+    plugin::{
+        client::Cluster,
+        error::{Attempt, PluginError, root_cause},
+    },
 };
 
 /// How an installation labels the gateway's Service.
@@ -85,7 +88,7 @@ impl Forward {
         // The first connection is made now, so that a missing right is told as one.
         let first = connect(&pods, &pod.name_any(), port).await.map_err(|error| match error {
             // It is a WebSocket, which is opened by GET: API servers ask for the right to get, and from 1.35 on also for that to create.
-            kube::Error::Api(status) if status.code == 403 && verb_missing(&status.message).is_some() => PluginError::Ended(format!(
+            kube::Error::Api(status) if matches!(refusal(&status), Refusal::RightMissing { .. }) => PluginError::Ended(format!(
                 "you may not reach the gateway's pods through the API server; ask for a role with the verbs \"get\" and \"create\" on pods/portforward in namespace \"{namespace}\", or give the gateway's address with --gateway URL"
             )),
             error => missing(&format!("pod \"{}\" cannot be reached through the API server: {}", pod.name_any(), root_cause(&error))),
