@@ -55,7 +55,7 @@ impl Driver for Builtin {
         self.0.delete(session, unlink).await
     }
 
-    fn messages(&self) -> Option<&dyn Messages> {
+    fn messages(self: Arc<Self>) -> Option<Arc<dyn Messages>> {
         Some(self)
     }
 }

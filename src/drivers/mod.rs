@@ -1,7 +1,7 @@
 //! Drivers: how callers talk to a kind of bridge.
 //!
-//! A `WhatsAppBridge` names exactly one kind. [`endpoints`] lists its shards; [`Endpoint::driver`] gives the [`Driver`] of one of
-//! them, with the [`credentials`] of its Secret. Controller and gateway see nothing but the trait.
+//! A `WhatsAppBridge` names exactly one kind. [`endpoints`] says which shards it has, [`Endpoint::driver`] and
+//! [`Endpoint::connect`] give the [`Driver`] of one of them. Controller and gateway see nothing but the trait.
 //!
 //! A bridge of another kind is one more field in `api/bridge.rs`, one more module here, and one more case in everything
 //! that asks for the kind: [`Kind`], [`endpoints`], [`shards`], [`Endpoint`]. Every driver tells of sessions in the types of
@@ -45,7 +45,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     async fn delete(&self, session: &str, unlink: bool) -> Result<Deletion, BridgeError>;
 
     /// Its messages, if this kind of bridge can send any.
-    fn messages(&self) -> Option<&dyn Messages> {
+    fn messages(self: Arc<Self>) -> Option<Arc<dyn Messages>> {
         None
     }
 }
@@ -163,6 +163,15 @@ impl Endpoint {
         }
     }
 
+    /// The driver of this shard, with the credentials out of the Secret that its bridge's `credentialsSecretRef` names. Nothing is
+    /// sent yet.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn connect(&self, secret: &Secret) -> Result<Arc<dyn Driver>, ConnectError> {
+        Ok(self.driver(credentials(secret, &self.credentials)?)?)
+    }
+
     /// The address, for people.
     pub fn address(&self) -> &str {
         match &self.kind {
@@ -189,6 +198,17 @@ pub fn shards(bridge: &WhatsAppBridge) -> impl Iterator<Item = &str> {
     bridge.spec.builtin.iter().flat_map(|builtin| &builtin.shards).map(|shard| shard.name.as_str())
 }
 
+/// Why there is no driver.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The Secret does not hold a token.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The address or the CA bundle is none.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+}
+
 /// The id of an instance's session on every kind of bridge: the uid of the object, which is never used twice.
 pub fn session_id(uid: &str) -> &str {
     uid
@@ -206,13 +226,6 @@ mod tests {
 
     use super::*;
 
-    /// The driver of a shard, or why there is none.
-    fn connect(bridge: &WhatsAppBridge, shard: &str, secret: &Secret) -> Result<Arc<dyn Driver>, String> {
-        let (_, endpoint) = endpoints(bridge).into_iter().find(|(binding, _)| binding.shard == shard).unwrap();
-        let credentials = credentials(secret, &endpoint.credentials).map_err(|error| error.to_string())?;
-        endpoint.driver(credentials).map_err(|error| error.to_string())
-    }
-
     fn bridge() -> WhatsAppBridge {
         serde_json::from_value(json!({
             "metadata": {"name": "main"},
@@ -228,11 +241,15 @@ mod tests {
         serde_json::from_value(json!({"data": {"token": value}})).unwrap()
     }
 
+    fn shard(bridge: &WhatsAppBridge, name: &str) -> Endpoint {
+        endpoints(bridge).into_iter().find(|(binding, _)| binding.shard == name).unwrap().1
+    }
+
     #[test]
-    fn a_bridge_and_a_secret_make_a_driver_and_whatever_is_missing_is_named() {
+    fn a_shard_and_a_secret_make_a_driver_and_whatever_is_missing_is_named() {
         // "right" and nothing, in base64.
-        assert!(connect(&bridge(), "s0", &secret("cmlnaHQ=")).is_ok());
-        let said = |shard, value| connect(&bridge(), shard, &secret(value)).unwrap_err();
+        assert!(shard(&bridge(), "s0").connect(&secret("cmlnaHQ=")).is_ok());
+        let said = |name, value| shard(&bridge(), name).connect(&secret(value)).unwrap_err().to_string();
         assert!(said("s0", "").contains("Secret ns/token, key token"));
         assert!(said("s1", "cmlnaHQ=").contains("not a valid http or https URL"));
     }
@@ -246,8 +263,9 @@ mod tests {
             let data = data.map(|(key, value)| (key, k8s_openapi::ByteString(value.into_bytes()))).collect();
             Secret { data: Some(data), ..Secret::default() }
         };
-        let refused = |bridge: &WhatsAppBridge, secret: &Secret| connect(bridge, "s0", secret).unwrap_err();
-        assert!(connect(&bridge(), "s0", &with(" ")).is_ok());
+        let refused =
+            |bridge: &WhatsAppBridge, secret: &Secret| shard(bridge, "s0").connect(secret).unwrap_err().to_string();
+        assert!(shard(&bridge(), "s0").connect(&with(" ")).is_ok());
         assert_eq!(refused(&bridge(), &with("nonsense")), BridgeError::CaBundle.to_string());
         let mut own = bridge();
         own.spec.builtin.as_mut().unwrap().ca_bundle = Some("nonsense".into());

@@ -9,6 +9,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::ListParams};
+use thiserror::Error;
 use tokio::time::Instant;
 
 use super::{code::Code, failure::Failure, rendezvous};
@@ -66,11 +67,43 @@ impl Bridges {
         Ok(shards)
     }
 
-    /// The shard of a session.
+    /// Asks a shard about messages. One that refuses the token is asked once more, with the token that the Secret holds by then.
     ///
     /// # Errors
-    /// When it cannot be reached.
-    pub async fn shard(&self, binding: &BridgeBinding) -> Result<Arc<dyn Driver>, Failure> {
+    /// See [`Unanswered`].
+    pub async fn ask<T, F>(
+        &self,
+        binding: &BridgeBinding,
+        question: impl Fn(Arc<dyn Messages>) -> F,
+    ) -> Result<T, Unanswered>
+    where
+        F: Future<Output = Result<T, BridgeError>>,
+    {
+        let driver = self.shard(binding).await?;
+        match question(messages(&driver)?).await {
+            Err(BridgeError::Unauthorized) => {
+                self.forget(binding, &driver);
+                let driver = self.shard(binding).await?;
+                Ok(question(messages(&driver)?).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Asks the shard that keeps an idempotency key.
+    ///
+    /// # Errors
+    /// See [`Unanswered`]; there may be no shard at all.
+    pub async fn ask_home<T, F>(&self, key: &str, question: impl Fn(Arc<dyn Messages>) -> F) -> Result<T, Unanswered>
+    where
+        F: Future<Output = Result<T, BridgeError>>,
+    {
+        let home = self.home(key).await?;
+        self.ask(&home, question).await
+    }
+
+    /// The shard of a session.
+    async fn shard(&self, binding: &BridgeBinding) -> Result<Arc<dyn Driver>, Failure> {
         let shards = self.shards().await?;
         let found = shards.iter().find(|(known, _)| known == binding);
         let (_, endpoint) = found.ok_or_else(|| {
@@ -92,9 +125,10 @@ impl Bridges {
             tracing::warn!(%error, "read a bridge's credentials");
             unreachable()
         })?;
-        let credentials = drivers::credentials(&secret, reference).ok();
-        let driver = credentials.and_then(|credentials| endpoint.driver(credentials).ok());
-        let driver = driver.ok_or_else(unreachable)?;
+        let driver = endpoint.connect(&secret).map_err(|error| {
+            tracing::warn!(bridge = binding.name, shard = binding.shard, %error, "reach a bridge");
+            unreachable()
+        })?;
         let entry = (Arc::clone(&driver), endpoint.clone(), Instant::now() + KNOWN);
         lock(&self.drivers).insert(binding.clone(), entry);
         Ok(driver)
@@ -102,18 +136,18 @@ impl Bridges {
 
     /// The shard that keeps an idempotency key: the same for every gateway, whatever the message's own session is. Chosen by
     /// rendezvous hashing, so that another shard more or less moves as few keys as possible.
-    ///
-    /// # Errors
-    /// When there is none, or it cannot be reached.
-    pub async fn home(&self, key: &str) -> Result<Arc<dyn Driver>, Failure> {
+    async fn home(&self, key: &str) -> Result<BridgeBinding, Failure> {
         let shards = self.shards().await?;
         let home = shards.iter().map(|(binding, _)| binding).max_by_key(|binding| weight(key, binding));
-        self.shard(home.ok_or_else(unavailable)?).await
+        home.cloned().ok_or_else(unavailable)
     }
 
-    /// Forgets a token that the shard refused.
-    pub fn forget(&self, binding: &BridgeBinding) {
-        lock(&self.drivers).remove(binding);
+    /// Forgets a driver whose token the shard refused, unless another request has replaced it already.
+    fn forget(&self, binding: &BridgeBinding, refused: &Arc<dyn Driver>) {
+        let mut drivers = lock(&self.drivers);
+        if drivers.get(binding).is_some_and(|(driver, ..)| Arc::ptr_eq(driver, refused)) {
+            drivers.remove(binding);
+        }
     }
 }
 
@@ -121,12 +155,35 @@ fn weight(key: &str, BridgeBinding { name, shard }: &BridgeBinding) -> [u8; 32] 
     rendezvous::weight(key, &format!("{name}\n{shard}"))
 }
 
-/// The messages of a shard.
-///
-/// # Errors
-/// When it is of a kind that sends none.
-pub fn messages(driver: &Arc<dyn Driver>) -> Result<&dyn Messages, Failure> {
-    driver.messages().ok_or_else(|| {
+/// Why a question to a shard has no answer.
+#[derive(Debug, Error)]
+pub enum Unanswered {
+    /// The shard could not be asked.
+    #[error("{}", .0.message)]
+    Unasked(Failure),
+    /// It refused, or did not answer.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Unasked(failure)
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Unasked(failure) => failure,
+            Unanswered::Bridge(error) => of_bridge(&error),
+        }
+    }
+}
+
+/// The messages of a shard; refused when it is of a kind that sends none.
+fn messages(driver: &Arc<dyn Driver>) -> Result<Arc<dyn Messages>, Failure> {
+    Arc::clone(driver).messages().ok_or_else(|| {
         Failure::new(
             Code::NotSupported,
             "the bridge of this session is of a kind through which no messages can be sent",
@@ -203,7 +260,20 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::BTreeSet,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{
+        Json, Router,
+        http::{HeaderMap, StatusCode},
+        response::IntoResponse as _,
+        routing::get,
+    };
+    use k8s_openapi::ByteString;
+    use serde_json::json;
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -220,6 +290,67 @@ mod tests {
         let moved: Vec<_> = keys.iter().filter(|key| home(key, 3) != home(key, 4)).collect();
         assert!((100..200).contains(&moved.len()), "{}", moved.len());
         assert!(moved.iter().all(|key| home(key, 4) == shard(3)), "only to the new one");
+    }
+
+    /// A bridge that takes only the token in `right`, and has one message; its address.
+    async fn bridge(right: Arc<Mutex<&'static str>>) -> String {
+        let read = async move |headers: HeaderMap| {
+            let given = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if given != format!("Bearer {}", *lock(&right)) {
+                return StatusCode::UNAUTHORIZED.into_response();
+            }
+            let at = "2026-01-01T00:00:00Z";
+            let content = json!({"type": "text", "text": "Hi"});
+            Json(json!({"id": "3EB0AB", "session": "s", "sequence": 1, "state": "Sent", "to": "+15550001", "content": content, "acceptedAt": at, "expiresAt": at})).into_response()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().route("/v1/sessions/s/messages/m", get(read));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        url
+    }
+
+    /// An API server with this bridge, whose Secret holds the token in `stored`; `reads` counts how often that was read.
+    fn api(url: String, stored: Arc<Mutex<&'static str>>, reads: Arc<AtomicUsize>) -> Client {
+        let reference = json!({"namespace": "ns", "name": "token", "key": "token"});
+        let shards = json!([{"name": "shard-0", "url": url}]);
+        let bridge = json!({"metadata": {"name": "main"}, "spec": {"builtin": {"shards": shards}, "credentialsSecretRef": reference}});
+        let listed = json!({"apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppBridgeList", "metadata": {}, "items": [bridge]});
+        let secret = async move || {
+            reads.fetch_add(1, Ordering::Relaxed);
+            let token = ByteString(lock(&stored).as_bytes().to_vec());
+            Json(Secret { data: Some([("token".to_owned(), token)].into()), ..Secret::default() })
+        };
+        let app = Router::new()
+            .route("/apis/whatsapp-operator.dev/v1alpha1/whatsappbridges", get(async move || Json(listed.clone())))
+            .route("/api/v1/namespaces/ns/secrets/token", get(secret));
+        Client::new(app, "ns")
+    }
+
+    #[tokio::test]
+    async fn a_new_token_is_used_as_soon_as_a_bridge_refuses_the_old_one() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (right, stored) = (Arc::new(Mutex::new("old")), Arc::new(Mutex::new("old")));
+        let reads = Arc::new(AtomicUsize::new(0));
+        let url = bridge(Arc::clone(&right)).await;
+        let bridges = Bridges::new(api(url, Arc::clone(&stored), Arc::clone(&reads)), None);
+        let binding = shard(0);
+        let ask = async || bridges.ask(&binding, |shard| async move { shard.read("s", "m").await }).await;
+        assert_eq!(ask().await.unwrap().status.id, "3EB0AB");
+        ask().await.unwrap();
+        assert_eq!(reads.load(Ordering::Relaxed), 1, "a token that works is kept");
+        *lock(&right) = "new";
+        *lock(&stored) = "new";
+        ask().await.unwrap();
+        assert_eq!(reads.load(Ordering::Relaxed), 2);
+        // A Secret that is wrong is read once more for each question, and no more often.
+        *lock(&right) = "newer";
+        assert!(matches!(ask().await, Err(Unanswered::Bridge(BridgeError::Unauthorized))));
+        assert_eq!(reads.load(Ordering::Relaxed), 3);
+        // The shard that keeps keys is asked in the same way.
+        *lock(&stored) = "newer";
+        let home = bridges.ask_home("key", |shard| async move { shard.read("s", "m").await });
+        assert!(home.await.is_ok());
     }
 
     #[test]

@@ -8,8 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::Feeds;
 use crate::{
     api::BridgeBinding,
-    bridge_api::{BridgeError, Cursor, MessageEvent},
-    gateway::{bridges::messages, failure::Failure},
+    bridge_api::{Cursor, MessageEvent},
     platform::lock,
 };
 
@@ -43,23 +42,10 @@ struct Ended(String);
 
 /// Follows a shard from `at` on, over one connection.
 async fn once(feeds: &Feeds, binding: &BridgeBinding, at: &mut Option<Cursor>) -> Ended {
-    let failed = |failure: Failure| Ended(failure.message);
-    let driver = match feeds.0.bridges.shard(binding).await {
-        Ok(driver) => driver,
-        Err(failure) => return failed(failure),
-    };
-    let events = match messages(&driver) {
-        Ok(messages) => messages.events(at.as_ref()).await,
-        Err(failure) => return failed(failure),
-    };
-    let mut events = match events {
+    let since = at.as_ref();
+    let mut events = match feeds.0.bridges.ask(binding, |shard| async move { shard.events(since).await }).await {
         Ok(events) => events,
-        Err(error) => {
-            if error == BridgeError::Unauthorized {
-                feeds.0.bridges.forget(binding);
-            }
-            return Ended(error.to_string());
-        }
+        Err(why) => return Ended(why.to_string()),
     };
     let mut first = true;
     while let Some(event) = events.next().await {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use self::kept::Kept;
 pub use self::place::{Places, Step};
 use super::{
-    bridges::{Bridges, messages, of_bridge},
+    bridges::{Bridges, Unanswered, of_bridge},
     failure::Failure,
     metrics::GatewayMetrics,
 };
@@ -158,8 +158,7 @@ impl Feeds {
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.0.catching_up).acquire_owned());
         let held = turn.await.ok().and_then(Result::ok).ok_or_else(gone)?;
         let binding = self.binding(shard).ok_or_else(gone)?;
-        let driver = self.0.bridges.shard(&binding).await?;
-        let events = messages(&driver)?.events(Some(since)).await.map_err(|error| of_bridge(&error))?;
+        let events = self.0.bridges.ask(&binding, |shard| async move { shard.events(Some(since)).await }).await?;
         Ok((events, held))
     }
 
@@ -172,20 +171,14 @@ impl Feeds {
             return Ok(Some(kept));
         }
         let Some(binding) = self.binding(shard) else { return Ok(None) };
-        let driver = self.0.bridges.shard(&binding).await?;
-        match messages(&driver)?.read(&status.session, &status.id).await {
+        match self.0.bridges.ask(&binding, |shard| async move { shard.read(&status.session, &status.id).await }).await {
             Ok(message) => {
                 let message = Arc::new(message);
                 lock(&self.0.kept).put(Arc::clone(&message));
                 Ok(Some(message))
             }
-            Err(BridgeError::NotFound) => Ok(None),
-            Err(error) => {
-                if error == BridgeError::Unauthorized {
-                    self.0.bridges.forget(&binding);
-                }
-                Err(of_bridge(&error))
-            }
+            Err(Unanswered::Bridge(BridgeError::NotFound)) => Ok(None),
+            Err(why) => Err(why.into()),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
     bridge_api::Claim,
     gateway::{
         answer::{self, Success},
-        bridges::messages,
+        bridges::Unanswered,
         code::Code,
         failure::Failure,
         index::Known,
@@ -164,22 +164,24 @@ async fn keep_for(
     uid: &str,
     browser: &str,
 ) -> Result<(), Failure> {
-    let key = sha256(&json!(["linking link", link.annotation()]).to_string());
-    let ours = Claim {
+    let key = &sha256(&json!(["linking link", link.annotation()]).to_string());
+    let ours = &Claim {
         fingerprint: sha256(browser),
         session: uid.to_owned(),
         place: String::new(),
         message: String::new(),
         expires_at: link.expires_at().checked_add(OUTLASTS).unwrap_or(Timestamp::MAX),
     };
-    let home = gateway.bridges.home(&key).await?;
-    let claimed = messages(&home)?.claim(&key, &ours).await;
-    let (first, new) = claimed.map_err(|error| {
-        tracing::warn!(request = story.id(), %error, "which browser opened a link first cannot be checked");
-        Failure::new(
-            Code::BridgeUnavailable,
-            "which browser opened the link first cannot be checked now; try again in a moment",
-        )
+    let claimed = gateway.bridges.ask_home(key, |home| async move { home.claim(key, ours).await }).await;
+    let (first, new) = claimed.map_err(|why| match why {
+        Unanswered::Unasked(failure) => failure,
+        Unanswered::Bridge(error) => {
+            tracing::warn!(request = story.id(), %error, "which browser opened a link first cannot be checked");
+            Failure::new(
+                Code::BridgeUnavailable,
+                "which browser opened the link first cannot be checked now; try again in a moment",
+            )
+        }
     })?;
     if first.fingerprint != ours.fingerprint {
         return Err(Failure::new(

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    bridge_api::{BridgeError, CLAIM_OUTLASTS, Claim},
-    gateway::{bridges::messages, caller::Caller, code::Code, failure::Failure, state::Gateway},
+    bridge_api::{CLAIM_OUTLASTS, Claim},
+    gateway::{bridges::Unanswered, caller::Caller, code::Code, failure::Failure, state::Gateway},
     platform::hex::sha256,
 };
 
@@ -61,10 +61,10 @@ impl Key {
         expires_at: Timestamp,
     ) -> Result<(Claim, bool), Failure> {
         let expires_at = expires_at.checked_add(CLAIM_OUTLASTS).unwrap_or(Timestamp::MAX);
-        let ours = Claim { fingerprint: self.fingerprint.clone(), session, place, message, expires_at };
-        let home = gateway.bridges.home(&self.name).await.map_err(|_| closed())?;
-        let claimed = messages(&home)?.claim(&self.name, &ours).await;
-        let (counts, new) = claimed.map_err(|error| unchecked(caller, &error))?;
+        let ours = &Claim { fingerprint: self.fingerprint.clone(), session, place, message, expires_at };
+        let claimed =
+            gateway.bridges.ask_home(&self.name, |home| async move { home.claim(&self.name, ours).await }).await;
+        let (counts, new) = claimed.map_err(|why| unchecked(caller, why))?;
         if counts.fingerprint != self.fingerprint {
             return Err(Failure::new(
                 Code::KeyReused,
@@ -82,19 +82,23 @@ impl Key {
         if gateway.bridges.shards().await.map_err(|_| closed())?.is_empty() {
             return Ok(None);
         }
-        let home = gateway.bridges.home(&self.name).await.map_err(|_| closed())?;
-        let claimed = messages(&home)?.claimed(&self.name).await;
-        let claimed = claimed.map_err(|error| unchecked(caller, &error))?;
+        let claimed = gateway.bridges.ask_home(&self.name, |home| async move { home.claimed(&self.name).await }).await;
+        let claimed = claimed.map_err(|why| unchecked(caller, why))?;
         Ok(claimed.filter(|claim| claim.fingerprint == self.fingerprint))
     }
 }
 
-fn unchecked(caller: &Caller, error: &BridgeError) -> Failure {
-    tracing::warn!(request = caller.story.id(), %error, "an idempotency key cannot be checked");
-    closed()
+fn unchecked(caller: &Caller, why: Unanswered) -> Failure {
+    match why {
+        Unanswered::Unasked(failure) if failure.code == Code::NotSupported => failure,
+        why => {
+            tracing::warn!(request = caller.story.id(), error = %why, "an idempotency key cannot be checked");
+            closed()
+        }
+    }
 }
 
-/// Without a store of keys nothing is sent: a guard that is not there must not look like one that says yes.
+/// If the key cannot be checked, nothing is sent: to send all the same could send the message twice.
 fn closed() -> Failure {
     Failure::new(
         Code::KeysUnavailable,

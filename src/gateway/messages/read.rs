@@ -13,12 +13,13 @@ use utoipa::ToSchema;
 
 use super::message::{Message, parts};
 use crate::{
+    api::BridgeBinding,
     bridge_api::BridgeError,
-    drivers::{self, Driver},
+    drivers,
     gateway::{
         access::Verb,
         answer::{self, Success},
-        bridges::{messages, of_bridge},
+        bridges::of_bridge,
         caller::{Caller, Id},
         code::Code,
         failure::Failure,
@@ -53,9 +54,9 @@ async fn known(gateway: &Gateway, caller: &Caller, session: &str, verb: Verb) ->
     Ok(known)
 }
 
-async fn shard(gateway: &Gateway, known: &Known) -> Result<Arc<dyn Driver>, Failure> {
-    let binding = known.bridge.as_ref().ok_or_else(|| of_bridge(&BridgeError::NotFound))?;
-    gateway.bridges.shard(binding).await
+/// The shard of a session. One that has none has no messages.
+fn shard(known: &Known) -> Result<&BridgeBinding, Failure> {
+    known.bridge.as_ref().ok_or_else(|| of_bridge(&BridgeError::NotFound))
 }
 
 /// One message
@@ -70,8 +71,8 @@ pub async fn message(State(gateway): State<Shared>, caller: Caller, Id(id): Id, 
     Parameters::of(&uri, &[])?;
     let (session, message) = parts(&id)?;
     let known = known(&gateway, &caller, session, Verb::Get).await?;
-    let driver = shard(&gateway, &known).await?;
-    let found = messages(&driver)?.read(&known.uid, message).await.map_err(|error| of_bridge(&error))?;
+    let uid = known.uid.as_str();
+    let found = gateway.bridges.ask(shard(&known)?, |shard| async move { shard.read(uid, message).await }).await?;
     Ok(answer::with(StatusCode::OK, Message::of(&found)))
 }
 
@@ -98,13 +99,13 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
         return Err(bad("query parameter \"limit\" must be a number from 1 to 50"));
     }
     let known = known(&gateway, &caller, session, Verb::Get).await?;
-    // It is there, and has sent nothing: nobody takes it for a deleted one.
-    if known.bridge.is_none() {
+    // A session that no bridge runs yet exists and has sent nothing, so its page is empty; MessageNotFound would say that it is gone.
+    let Some(shard) = &known.bridge else {
         return Ok(answer::with(StatusCode::OK, Messages { messages: Vec::new(), next_cursor: None }));
-    }
-    let driver = shard(&gateway, &known).await?;
+    };
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-    let page = messages(&driver)?.list(&known.uid, before, limit).await.map_err(|error| of_bridge(&error))?;
+    let uid = known.uid.as_str();
+    let page = gateway.bridges.ask(shard, |shard| async move { shard.list(uid, before, limit).await }).await?;
     let next_cursor = page.next.map(|next| next.to_string());
     let page = Messages { messages: page.items.iter().map(Message::of).collect(), next_cursor };
     Ok(answer::with(StatusCode::OK, page))
@@ -130,8 +131,8 @@ pub async fn cancel(
     Fields::none(body(&headers, content).await?.as_deref())?;
     let (session, message) = parts(&id)?;
     let known = known(&gateway, &caller, session, Verb::Create).await?;
-    let driver = shard(&gateway, &known).await?;
-    let found = messages(&driver)?.call_back(&known.uid, message).await.map_err(|error| of_bridge(&error))?;
+    let uid = known.uid.as_str();
+    let found = gateway.bridges.ask(shard(&known)?, |shard| async move { shard.call_back(uid, message).await }).await?;
     tracing::info!(request = caller.story.id(), caller = caller.user, message_id = id, "message called back");
     Ok(answer::with(StatusCode::OK, Message::of(&found)))
 }

@@ -21,14 +21,14 @@ use super::{
 use crate::{
     api::BridgeBinding,
     bridge_api::{
-        BridgeError, CLAIM_OUTLASTS, Claim, Content, ErrorCode, Extra, LONGEST_TEXT, Load, LoadQuery, MessageSpec,
-        Open, Recipient, RecipientKey,
+        self, BridgeError, CLAIM_OUTLASTS, Claim, Content, ErrorCode, Extra, LONGEST_TEXT, Load, LoadQuery,
+        MessageSpec, Open, Recipient, RecipientKey,
     },
-    drivers::{self, Driver},
+    drivers,
     gateway::{
         access::Verb,
         answer::{self, Success},
-        bridges::{messages, of_bridge},
+        bridges::{Unanswered, of_bridge},
         caller::Caller,
         code::Code,
         failure::Failure,
@@ -306,9 +306,9 @@ async fn balanced(gateway: &Gateway, ready: Vec<Arc<Known>>, wanted: &Wanted) ->
         }
     }
     let asking = shards.into_iter().map(async |(bridge, sessions)| {
-        let driver = gateway.bridges.shard(bridge).await.ok()?;
-        let query = LoadQuery { to: Some(Sensitive::new(wanted.recipient.clone())), sessions };
-        let answer = tokio::time::timeout(ASKING, driver.messages()?.load(&query)).await;
+        let query = &LoadQuery { to: Some(Sensitive::new(wanted.recipient.clone())), sessions };
+        let asked = gateway.bridges.ask(bridge, |shard| async move { shard.load(query).await });
+        let answer = tokio::time::timeout(ASKING, asked).await;
         answer.ok()?.inspect_err(|error| tracing::debug!(%error, "a shard does not say how busy it is")).ok()
     });
     let loads = futures::future::join_all(asking).await.into_iter().flatten().flatten();
@@ -344,29 +344,15 @@ async fn hand_over(
     wait: Duration,
 ) -> Result<Message, Failure> {
     let deadline = caller.story.until(wait);
-    let driver = gateway.bridges.shard(&way.bridge).await?;
     // From before the message is there, so that nothing is missed.
     let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
-    let asked = messages(&driver)?;
-    let accepted = match until_answered(|| asked.send(&way.uid, &way.id, spec)).await {
-        Err(BridgeError::Unauthorized) => {
-            gateway.bridges.forget(&way.bridge);
-            let driver = gateway.bridges.shard(&way.bridge).await?;
-            let asked = messages(&driver)?;
-            until_answered(|| asked.send(&way.uid, &way.id, spec)).await
-        }
-        accepted => accepted,
-    };
-    let accepted = match accepted {
+    let accepted = gateway
+        .bridges
+        .ask(&way.bridge, |shard| async move { until_answered(|| shard.send(&way.uid, &way.id, spec)).await });
+    let accepted = match accepted.await {
         Ok((accepted, _)) => accepted,
-        Err(BridgeError::NotFound) if way.replayed => before(gateway, &driver, way).await?,
-        // The bridge has looked for it, and knows of none.
-        Err(BridgeError::Refused { code: Open::Known(ErrorCode::Invalid), .. })
-            if way.replayed && way.expires_at <= Timestamp::now() =>
-        {
-            return Err(never_accepted());
-        }
-        Err(error) => return Err(refused(&error, way, stays(gateway, way))),
+        Err(Unanswered::Unasked(failure)) => return Err(failure),
+        Err(Unanswered::Bridge(error)) => not_accepted(gateway, way, &error).await?,
     };
     gateway.feeds.accepted(&accepted);
     let message = Message::of(&accepted);
@@ -374,7 +360,7 @@ async fn hand_over(
     let settled = async {
         loop {
             waiter.notified().await;
-            if let Some(message) = look(&driver, way).await.filter(Message::is_settled) {
+            if let Some(message) = look(gateway, way).await.filter(Message::is_settled) {
                 return message;
             }
         }
@@ -386,7 +372,7 @@ async fn hand_over(
     match settled {
         Some(message) => Ok(message),
         None => {
-            let last = tokio::time::timeout(LAST_LOOK, look(&driver, way)).await;
+            let last = tokio::time::timeout(LAST_LOOK, look(gateway, way)).await;
             Ok(last.ok().flatten().unwrap_or(message))
         }
     }
@@ -415,11 +401,22 @@ fn never_accepted() -> Failure {
     )
 }
 
-/// The message that a key was used for, of a session that its bridge does not have: a bridge of a release before does not look
-/// for it by itself.
-async fn before(gateway: &Gateway, driver: &Arc<dyn Driver>, way: &Way) -> Result<crate::bridge_api::Message, Failure> {
-    let found = messages(driver)?.read(&way.uid, &way.id).await;
-    found.map_err(|error| refused(&error, way, stays(gateway, way)))
+/// What follows from a refusal to accept the message: it was accepted before, or the caller is refused.
+async fn not_accepted(gateway: &Gateway, way: &Way, error: &BridgeError) -> Result<bridge_api::Message, Failure> {
+    match error {
+        // A bridge of the release before does not look for a message of a session that it has no more.
+        BridgeError::NotFound if way.replayed => match read(gateway, way).await {
+            Err(Unanswered::Bridge(error)) => Err(refused(&error, way, stays(gateway, way))),
+            found => Ok(found?),
+        },
+        // The bridge has looked for it, and knows of none.
+        BridgeError::Refused { code: Open::Known(ErrorCode::Invalid), .. }
+            if way.replayed && way.expires_at <= Timestamp::now() =>
+        {
+            Err(never_accepted())
+        }
+        error => Err(refused(error, way, stays(gateway, way))),
+    }
 }
 
 /// Whether the instance that sends is there to stay.
@@ -460,8 +457,13 @@ fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
     }
 }
 
-async fn look(driver: &Arc<dyn Driver>, way: &Way) -> Option<Message> {
-    driver.messages()?.read(&way.uid, &way.id).await.ok().as_ref().map(Message::of)
+/// The message as its bridge has it.
+async fn read(gateway: &Gateway, way: &Way) -> Result<bridge_api::Message, Unanswered> {
+    gateway.bridges.ask(&way.bridge, |shard| async move { shard.read(&way.uid, &way.id).await }).await
+}
+
+async fn look(gateway: &Gateway, way: &Way) -> Option<Message> {
+    read(gateway, way).await.ok().as_ref().map(Message::of)
 }
 
 #[cfg(test)]

@@ -94,9 +94,10 @@ async fn readable(gateway: &Gateway, caller: &Caller, which: &Which) -> Result<V
 
 /// What a shard says of some of its sessions; nothing when it does not answer.
 async fn counted(gateway: &Gateway, bridge: BridgeBinding, sessions: Vec<String>) -> Vec<Load> {
-    let Ok(driver) = gateway.bridges.shard(&bridge).await else { return Vec::new() };
-    let Some(messages) = driver.messages() else { return Vec::new() };
-    match tokio::time::timeout(COUNTING, messages.load(&LoadQuery { to: None, sessions })).await {
+    let query = &LoadQuery { to: None, sessions };
+    match tokio::time::timeout(COUNTING, gateway.bridges.ask(&bridge, |shard| async move { shard.load(query).await }))
+        .await
+    {
         Ok(Ok(loads)) => loads,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a shard does not say how many messages wait");
