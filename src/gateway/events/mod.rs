@@ -22,7 +22,10 @@ use axum::{
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
-use super::{caller::Caller, failure::Failure, feed::Places, input::Parameters, sessions::read::which, state::Shared};
+use super::{
+    caller::Caller, code::Code, failure::Failure, feed::Places, input::Parameters,
+    sessions::read::which, state::Shared,
+};
 use follow::{Follow, Start};
 use moves::Moves;
 use told::{Line, Outgoing, StreamEvent};
@@ -59,10 +62,9 @@ pub async fn events(
 ) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri, &["owner", "namespace", "messages"])?;
     let which = which(&gateway, &caller, &parameters)?;
-    let since = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
+    let since = last_event_id(&headers)?;
     let wants_messages = parameters.flag("messages")?.unwrap_or(true);
     let open = gateway.streams.open(&caller.user, &gateway.metrics)?;
-    let since = since.filter(|id| !id.is_empty());
     // An id that cannot be read says nothing of either.
     let (since, places) = match since.as_deref() {
         None => (None, None),
@@ -83,4 +85,38 @@ pub async fn events(
     });
     let stream = Sse::new(events.boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(([UNBUFFERED], stream).into_response())
+}
+
+/// The id in the header `Last-Event-ID`, if there is one. A value that is no text stands for an id that nobody gave.
+///
+/// # Errors
+/// When the header is there twice: it is not known then which of the two events arrived last.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let mut given = headers.get_all("last-event-id").iter();
+    let first = given.next().map(|value| value.to_str().unwrap_or("?").to_owned());
+    if given.next().is_some() {
+        return Err(Failure::new(
+            Code::BadRequest,
+            "the header Last-Event-ID is given twice; give it once, with the id of the last event that arrived",
+        ));
+    }
+    Ok(first.filter(|id| !id.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_events_id_is_given_once() {
+        let given = |values: &[&str]| {
+            let headers = values.iter().map(|value| ("last-event-id".parse().unwrap(), value.parse().unwrap()));
+            last_event_id(&headers.collect())
+        };
+        assert_eq!((given(&[]).unwrap(), given(&[""]).unwrap()), (None, None));
+        assert_eq!(given(&["42"]).unwrap().as_deref(), Some("42"));
+        for twice in [&["42", "42"], &["42", "43"], &["", "42"]] {
+            assert_eq!(given(twice).unwrap_err().code, Code::BadRequest, "{twice:?}");
+        }
+    }
 }
