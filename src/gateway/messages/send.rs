@@ -42,6 +42,9 @@ use crate::{
 /// How long a message may wait when the caller does not say, and at most.
 const EXPIRES_IN: u64 = 24 * 3600;
 const LONGEST_EXPIRY: u64 = 30 * 24 * 3600;
+/// How far a bridge's clock may be behind ours. A bridge refuses a time that is more than [`LONGEST_EXPIRY`] after its own, so a
+/// message that may wait the longest expires this much earlier.
+const CLOCKS_APART: u64 = 5 * 60;
 const REPLAYED: &str = "idempotent-replayed";
 
 /// A message to send.
@@ -185,9 +188,7 @@ async fn way(
     owner: &str,
     key: Option<&Key>,
 ) -> Result<Way, Failure> {
-    let expires_at = Timestamp::now()
-        .checked_add(SignedDuration::from_secs(wanted.expires_in.cast_signed()))
-        .unwrap_or(Timestamp::MAX);
+    let expires_at = expiry(Timestamp::now(), wanted.expires_in);
     let sender = sender(gateway, caller, wanted, owner).await;
     match (sender.and_then(|sender| Ok((bridge(&sender)?, sender))), key) {
         (Ok((bridge, sender)), None) => {
@@ -210,6 +211,12 @@ async fn way(
         }
         (Err(failure), _) => Err(failure),
     }
+}
+
+/// When a message expires that may wait for so many seconds.
+fn expiry(now: Timestamp, expires_in: u64) -> Timestamp {
+    let seconds = expires_in.min(LONGEST_EXPIRY - CLOCKS_APART);
+    now.checked_add(SignedDuration::from_secs(seconds.cast_signed())).unwrap_or(Timestamp::MAX)
 }
 
 fn says_that_nobody_sends(failure: &Failure) -> bool {
@@ -498,6 +505,15 @@ mod tests {
 
     fn broken() -> BridgeError {
         BridgeError::Broken { cause: "connection reset".into() }
+    }
+
+    #[test]
+    fn the_longest_expiry_fits_a_bridge_whose_clock_is_behind() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let bridges_clock = now - SignedDuration::from_secs(299);
+        let longest = expiry(now, LONGEST_EXPIRY).duration_since(bridges_clock);
+        assert!(longest < SignedDuration::from_hours(30 * 24), "{longest}");
+        assert_eq!(expiry(now, 86_400), now + SignedDuration::from_hours(24));
     }
 
     #[test]
