@@ -1,8 +1,9 @@
-//! A QR code as a picture: SVG, or PNG for whatever cannot draw.
+//! A QR code as callers want it: a path of SVG, or PNG for whatever cannot draw.
 
-use qrcode::{Color, EcLevel, QrCode, render::svg};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::platform::qr::Modules;
 
 /// Light modules around the code, as ISO/IEC 18004 asks for.
 const QUIET: usize = 4;
@@ -55,12 +56,6 @@ pub fn wanted(accept: Option<&str>) -> Option<Form> {
     best.map(|(form, _)| form)
 }
 
-/// As SVG; none when the text is too long for any QR code.
-pub fn svg(text: &str) -> Option<String> {
-    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
-    Some(code.render::<svg::Color<'_>>().min_dimensions(512, 512).quiet_zone(true).build())
-}
-
 /// The dark modules of a code as a path of SVG, one unit each, without the light margin of four modules that it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Drawing {
@@ -74,13 +69,13 @@ pub struct Drawing {
 
 /// As a path; none when the text is too long for any QR code.
 pub fn drawing(text: &str) -> Option<Drawing> {
-    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
-    let (size, modules) = (code.width(), code.to_colors());
+    let modules = Modules::of(text)?;
+    let size = modules.width;
     let mut path = String::new();
-    for (y, row) in modules.chunks(size).enumerate() {
+    for y in 0..size {
         let mut x = 0;
         while x < size {
-            let run = row[x..].iter().take_while(|color| **color == Color::Dark).count();
+            let run = (x..size).take_while(|x| modules.is_dark(*x, y)).count();
             if run > 0 {
                 path.push_str(&format!("M{x} {y}h{run}v1h-{run}z"));
             }
@@ -92,14 +87,12 @@ pub fn drawing(text: &str) -> Option<Drawing> {
 
 /// As PNG, one bit a pixel; none when the text is too long for any QR code.
 pub fn png(text: &str) -> Option<Vec<u8>> {
-    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
-    let (width, modules) = (code.width(), code.to_colors());
+    let modules = Modules::of(text)?;
     let is_dark = |x: usize, y: usize| {
-        let inside = |v: usize| (v / SCALE).checked_sub(QUIET).filter(|v| *v < width);
-        let at = inside(x).zip(inside(y)).map(|(x, y)| y * width + x);
-        at.and_then(|at| modules.get(at)).is_some_and(|color| *color == Color::Dark)
+        let inside = |v: usize| (v / SCALE).checked_sub(QUIET);
+        inside(x).zip(inside(y)).is_some_and(|(x, y)| modules.is_dark(x, y))
     };
-    let side = (width + 2 * QUIET) * SCALE;
+    let side = (modules.width + 2 * QUIET) * SCALE;
     let mut rows = Vec::with_capacity(side * (side / 8 + 2));
     for y in 0..side {
         // No filter; then eight pixels a byte, light is 1.
@@ -181,16 +174,17 @@ mod tests {
     #[test]
     fn a_path_has_the_dark_modules_and_no_others() {
         let Drawing { size, path } = drawing("2@abc,def").unwrap();
-        let mut drawn = vec![Color::Light; size * size];
+        let mut drawn = vec![false; size * size];
         for run in path.split('M').skip(1) {
             let (x, rest) = run.split_once(' ').unwrap();
             let (y, rest) = rest.split_once('h').unwrap();
             let (x, y, length): (usize, usize, usize) =
                 (x.parse().unwrap(), y.parse().unwrap(), rest.split_once('v').unwrap().0.parse().unwrap());
-            drawn[y * size + x..][..length].fill(Color::Dark);
+            drawn[y * size + x..][..length].fill(true);
         }
-        let code = QrCode::with_error_correction_level("2@abc,def", EcLevel::L).unwrap();
-        assert_eq!(drawn, code.to_colors());
+        let modules = Modules::of("2@abc,def").unwrap();
+        let dark: Vec<bool> = (0..size * size).map(|at| modules.is_dark(at % size, at / size)).collect();
+        assert_eq!(drawn, dark);
         assert!(drawing(&"x".repeat(4000)).is_none());
     }
 
@@ -200,7 +194,6 @@ mod tests {
         assert!(picture.starts_with(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"));
         let side = u32::from_be_bytes(picture[16..20].try_into().unwrap()) as usize;
         assert_eq!(side % SCALE, 0);
-        assert!(svg("2@abc").unwrap().starts_with("<?xml"));
-        assert!(png(&"x".repeat(4000)).is_none() && svg(&"x".repeat(4000)).is_none());
+        assert!(png(&"x".repeat(4000)).is_none());
     }
 }

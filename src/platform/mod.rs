@@ -1,5 +1,5 @@
 //! Plumbing with no opinion on WhatsApp: the Kubernetes client, watch caches, the work queue, the lease, rights, the admin
-//! server, HTTPS, access and tokens, telemetry, shutdown.
+//! server, HTTPS, access and tokens, telemetry, shutdown, QR codes.
 
 pub mod access;
 pub mod admin;
@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod namespaces;
 pub mod on_behalf;
 pub mod packed;
+pub mod qr;
 pub mod random;
 pub mod rbac;
 pub mod refusal;

@@ -18,10 +18,11 @@ use crate::{
         failure::Failure,
         input::Parameters,
         instances,
-        picture::{Drawing, Form, drawing, png, svg, wanted},
+        picture::{Drawing, Form, drawing, png, wanted},
         session::{self, Session},
         state::Shared,
     },
+    platform::qr::svg,
 };
 
 /// A code for the phone. Whoever uses it controls the session.
