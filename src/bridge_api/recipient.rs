@@ -3,13 +3,10 @@
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::model::Sensitive;
+use crate::model::{Sensitive, is_phone_number};
 
 /// A number that stands for a recipient within a session.
 pub type RecipientKey = u64;
-
-/// E.164 allows 15 digits; the shortest numbers in use have 7 with their country code.
-const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 
 /// A person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +85,7 @@ fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
     let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
     // What is dialled before a country code in most of the world (ITU-T E.164), where others write a plus.
     let digits = if text.starts_with('+') { &digits } else { digits.strip_prefix("00").unwrap_or(&digits) };
-    if !DIGITS.contains(&digits.len()) || digits.starts_with('0') {
+    if !is_phone_number(digits) {
         return Err(BadRecipient::NotInternational);
     }
     Ok(Recipient::PhoneNumber(Sensitive::new(digits)))

@@ -22,7 +22,7 @@ use crate::{
         state::Shared,
         wait::{self, Goal},
     },
-    model::Sensitive,
+    model::{Sensitive, is_international},
     rules::{progress::Gate, text},
 };
 
@@ -142,7 +142,7 @@ fn pairing(fields: &Fields) -> Result<Pairing, Failure> {
         Some(_) => return Err(invalid("field \"pairing.method\" must be QR or Code")),
     };
     let phone = fields.text("phone_number", (0, 40))?;
-    if phone.as_deref().is_some_and(|phone| !is_phone(phone)) {
+    if phone.as_deref().is_some_and(|phone| !is_international(phone)) {
         return Err(invalid("field \"pairing.phone_number\" must be in international form: + and 7 to 15 digits"));
     }
     if method == PairingMethod::Code && phone.is_none() {
@@ -153,11 +153,6 @@ fn pairing(fields: &Fields) -> Result<Pairing, Failure> {
         phone_number: phone.map(Sensitive::new),
         auto_refresh: fields.flag("auto_refresh")?.unwrap_or(false),
     })
-}
-
-fn is_phone(text: &str) -> bool {
-    let Some(digits) = text.strip_prefix('+') else { return false };
-    (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
 }
 
 /// How many digits in a name may be a phone number: the shortest in international form have seven.
@@ -179,11 +174,25 @@ fn slug(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube::CustomResourceExt as _;
+    use utoipa::PartialSchema as _;
+
     use super::*;
+    use crate::model::PHONE_NUMBER;
 
     fn refused(text: &str) -> (Code, String) {
         let failure = wanted(Some(text), "alice").unwrap_err();
         (failure.code, failure.message)
+    }
+
+    #[test]
+    fn the_definition_and_the_document_describe_a_phone_number_as_it_is_checked() {
+        let definition = serde_json::to_value(WhatsAppInstance::crd()).unwrap();
+        let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let pairing = &schema["properties"]["spec"]["properties"]["pairing"]["properties"];
+        assert_eq!(pairing["phoneNumber"]["pattern"], PHONE_NUMBER);
+        let document = serde_json::to_value(NewPairing::schema()).unwrap();
+        assert_eq!(document["properties"]["phone_number"]["pattern"], PHONE_NUMBER);
     }
 
     #[test]
