@@ -32,6 +32,7 @@ pub mod linking;
 pub mod messages;
 pub mod metrics;
 mod page;
+mod parameters;
 pub mod picture;
 pub mod rate;
 mod remembered;

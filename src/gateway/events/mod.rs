@@ -23,7 +23,7 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    caller::Caller, code::Code, failure::Failure, feed::Places, input::Parameters,
+    caller::Caller, code::Code, failure::Failure, feed::Places, input::Parameters, parameters::Those,
     sessions::read::which, state::Shared,
 };
 use follow::{Follow, Start};
@@ -47,8 +47,7 @@ const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-bufferi
 #[utoipa::path(
     get, path = "/api/v1/events", operation_id = "events", tag = "events",
     params(
-        ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Whose sessions; the caller's own when not given, * for everybody's."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$", description = "Where; the gateway's default namespace when not given, * for all."),
+        Those,
         ("messages" = Option<bool>, Query, description = "Whether messages are told as well; true when not given."),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived."),
     ),

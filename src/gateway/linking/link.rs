@@ -23,6 +23,7 @@ use crate::{
         failure::Failure,
         input::{Fields, Parameters, body},
         instances,
+        parameters::{InNamespace, OneSession},
         session::{Session, phase},
         sessions::act::{already_connected, is_connected, refresh},
         state::Shared,
@@ -69,10 +70,7 @@ pub struct Made {
 /// until a device is linked, ten minutes at most; new pairing windows open by themselves until then. A session has one at a time.
 #[utoipa::path(
     post, path = "/api/v1/sessions/link/{id}/", operation_id = "link", tag = "sessions",
-    params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
-    ),
+    params(OneSession, InNamespace),
     request_body(content = Option<NewLink>, example = json!({"expires_in": 600})),
     responses((status = 201, description = "The link. It is shown this once.", body = Success<Made>)),
 )]
@@ -125,10 +123,7 @@ fn lasts(text: Option<&str>) -> Result<Duration, Failure> {
 /// From now on it shows nothing. A code that it has shown stops working too: a new pairing window is opened.
 #[utoipa::path(
     delete, path = "/api/v1/sessions/link/{id}/", operation_id = "revoke-link", tag = "sessions",
-    params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
-    ),
+    params(OneSession, InNamespace),
     responses((status = 200, description = "The session has no link.", body = Success<Session>)),
 )]
 pub async fn revoke_link(

@@ -25,6 +25,7 @@ use crate::{
         failure::Failure,
         index::Known,
         input::{Fields, Parameters, body},
+        parameters::OneMessage,
         state::{Gateway, Shared},
     },
 };
@@ -64,7 +65,7 @@ fn shard(known: &Known) -> Result<&BridgeBinding, Failure> {
 /// How far it has come.
 #[utoipa::path(
     get, path = "/api/v1/messages/{id}/", operation_id = "message", tag = "messages",
-    params(("id" = String, Path, description = "The message's id, as the answer to `send` gave it.")),
+    params(OneMessage),
     responses((status = 200, description = "The message.", body = Success<Message>)),
 )]
 pub async fn message(State(gateway): State<Shared>, caller: Caller, Id(id): Id, uri: Uri) -> Result<Response, Failure> {
@@ -116,7 +117,7 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
 /// Until it is handed to WhatsApp. Again: the same answer.
 #[utoipa::path(
     post, path = "/api/v1/messages/cancel/{id}/", operation_id = "cancel", tag = "messages",
-    params(("id" = String, Path, description = "The message's id, as the answer to `send` gave it.")),
+    params(OneMessage),
     responses((status = 200, description = "It will not be sent.", body = Success<Message>)),
 )]
 pub async fn cancel(

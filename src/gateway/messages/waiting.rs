@@ -22,6 +22,7 @@ use crate::{
         index::Known,
         input::Parameters,
         instances::Which,
+        parameters::Those,
         sessions::read::which,
         state::{Gateway, Shared},
     },
@@ -56,10 +57,7 @@ pub struct WaitingMessages {
 /// caller may not read, or whose bridge does not answer now, is left out.
 #[utoipa::path(
     get, path = "/api/v1/messages/waiting/", operation_id = "waiting", tag = "messages",
-    params(
-        ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Whose sessions; the caller's own when not given, * for everybody's."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$", description = "Where; the gateway's default namespace when not given, * for all."),
-    ),
+    params(Those),
     responses((status = 200, description = "What waits.", body = Success<Waiting>)),
 )]
 pub async fn waiting(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Result<Response, Failure> {

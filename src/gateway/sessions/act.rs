@@ -21,6 +21,7 @@ use crate::{
         failure::Failure,
         input::{Fields, Parameters, body},
         instances,
+        parameters::{InNamespace, OneSession},
         session::Session,
         state::Shared,
         wait::{self, Goal, Standing},
@@ -131,8 +132,8 @@ impl Wish {
 #[utoipa::path(
     post, path = "/api/v1/sessions/connect/{id}/", operation_id = "connect", tag = "sessions",
     params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
+        OneSession,
+        InNamespace,
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is connected; 10 when not given."),
     ),
     responses(
@@ -151,8 +152,8 @@ pub async fn connect(State(gateway): State<Shared>, about: About) -> Result<Resp
 #[utoipa::path(
     post, path = "/api/v1/sessions/disconnect/{id}/", operation_id = "disconnect", tag = "sessions",
     params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
+        OneSession,
+        InNamespace,
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is offline; 10 when not given."),
     ),
     responses(
@@ -171,8 +172,8 @@ pub async fn disconnect(State(gateway): State<Shared>, about: About) -> Result<R
 #[utoipa::path(
     post, path = "/api/v1/sessions/unlink/{id}/", operation_id = "unlink", tag = "sessions",
     params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
+        OneSession,
+        InNamespace,
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until no device is linked; 10 when not given."),
     ),
     responses(
@@ -190,8 +191,8 @@ pub async fn unlink(State(gateway): State<Shared>, about: About) -> Result<Respo
 #[utoipa::path(
     post, path = "/api/v1/sessions/refresh-qr/{id}/", operation_id = "refresh-qr", tag = "sessions",
     params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
+        OneSession,
+        InNamespace,
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait for the code; 10 when not given."),
     ),
     responses(
@@ -209,8 +210,8 @@ pub async fn refresh_qr(State(gateway): State<Shared>, about: About) -> Result<R
 #[utoipa::path(
     post, path = "/api/v1/sessions/set-primary/{id}/", operation_id = "set-primary", tag = "sessions",
     params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
+        OneSession,
+        InNamespace,
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is; 10 when not given."),
     ),
     responses(

@@ -11,6 +11,7 @@ use crate::{
         answer::{self, Success},
         failure::Failure,
         instances,
+        parameters::{InNamespace, OneSession},
         state::Shared,
         wait::{self, Goal},
     },
@@ -35,8 +36,8 @@ pub struct Deleted {
 #[utoipa::path(
     delete, path = "/api/v1/sessions/delete/{id}/", operation_id = "delete", tag = "sessions",
     params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
+        OneSession,
+        InNamespace,
         ("wait" = Option<u64>, Query, minimum = 0, maximum = 60, description = "Seconds to wait until it is gone; 10 when not given."),
     ),
     responses(

@@ -18,6 +18,7 @@ use crate::{
         failure::Failure,
         input::Parameters,
         instances,
+        parameters::{InNamespace, OneSession},
         picture::{Drawing, Form, drawing, png, wanted},
         session::{self, Session},
         state::Shared,
@@ -55,10 +56,7 @@ pub struct PairingCode {
 /// As JSON, SVG or PNG, by the header Accept.
 #[utoipa::path(
     get, path = "/api/v1/sessions/qr/{id}/", operation_id = "qr", tag = "sessions",
-    params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
-    ),
+    params(OneSession, InNamespace),
     responses((status = 200, description = "The code.", content(
         (Success<PairingCode> = "application/json"),
         ("image/svg+xml"),

@@ -14,6 +14,7 @@ use crate::gateway::{
     failure::Failure,
     input::Parameters,
     instances::{self, Which},
+    parameters::{InNamespace, OneSession, Those},
     session::{Session, Status},
     state::{Gateway, Shared},
 };
@@ -50,10 +51,7 @@ pub fn which(gateway: &Gateway, caller: &Caller, parameters: &Parameters) -> Res
 /// caller may list in Kubernetes: take the right to list in a namespace for the right to see every session in it.
 #[utoipa::path(
     get, path = "/api/v1/sessions/list/", operation_id = "list", tag = "sessions",
-    params(
-        ("owner" = Option<String>, Query, min_length = 1, max_length = 253, description = "Whose sessions; the caller's own when not given, * for everybody's."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$", description = "Where; the gateway's default namespace when not given, * for all."),
-    ),
+    params(Those),
     responses((status = 200, description = "The sessions.", body = Success<Sessions>)),
 )]
 pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
@@ -70,10 +68,7 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
 /// With the code to scan, while there is one.
 #[utoipa::path(
     get, path = "/api/v1/sessions/status/{id}/", operation_id = "status", tag = "sessions",
-    params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
-    ),
+    params(OneSession, InNamespace),
     responses((status = 200, description = "The session.", body = Success<Session>)),
 )]
 pub async fn status(State(gateway): State<Shared>, caller: Caller, Id(id): Id, uri: Uri) -> Result<Response, Failure> {

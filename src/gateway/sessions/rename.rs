@@ -16,6 +16,7 @@ use crate::gateway::{
     failure::Failure,
     input::{Fields, Parameters, body, display_name},
     instances,
+    parameters::{InNamespace, OneSession},
     session::Session,
     state::Shared,
 };
@@ -34,10 +35,7 @@ pub struct Changes {
 /// Rename a session
 #[utoipa::path(
     patch, path = "/api/v1/sessions/{id}/", operation_id = "rename", tag = "sessions",
-    params(
-        ("id" = String, Path, description = "The session's id or session_id, or the object's name in the namespace."),
-        ("namespace" = Option<String>, Query, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description = "Namespace of an object's name; the gateway's default when not given."),
-    ),
+    params(OneSession, InNamespace),
     request_body(content = Changes, example = json!({"name": "Support"})),
     responses((status = 200, description = "The session with its new name.", body = Success<Session>)),
 )]
