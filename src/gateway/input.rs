@@ -274,8 +274,8 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// A number in digits, and nothing else.
-fn digits(text: &str) -> Option<u64> {
+/// A number in digits, and nothing else: no sign, no white space.
+pub fn digits(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -458,6 +458,14 @@ mod tests {
         assert!(
             Fields::none(None).is_ok() && Fields::none(Some("{}")).is_ok() && Fields::none(Some("{\"a\":1}")).is_err()
         );
+    }
+
+    #[test]
+    fn digits_are_a_number_and_nothing_else_is() {
+        assert_eq!(digits("42"), Some(42));
+        for bad in ["", "+42", "-1", "4x", " 4", "?", "99999999999999999999999"] {
+            assert_eq!(digits(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! What the gateway's own account needs of Kubernetes. What callers ask for is done with the callers' own tokens.
 
-use crate::platform::rbac::{
-    Reach::{Cluster, Instances, ReleaseNamespace},
-    Right,
+use crate::{
+    api::GROUP,
+    platform::rbac::{
+        Reach::{Cluster, Instances, ReleaseNamespace},
+        Right,
+    },
 };
 
 /// The rights of the gateway.
 pub const RIGHTS: &[Right] = &[
     Right {
-        group: "whatsapp-operator.dev",
+        group: GROUP,
         resources: &["whatsappinstances"],
         verbs: &["list", "watch"],
         names: &[],
@@ -16,7 +19,7 @@ pub const RIGHTS: &[Right] = &[
         why: "know which object a session's id is, and which instance sends a message; no number and no code is kept",
     },
     Right {
-        group: "whatsapp-operator.dev",
+        group: GROUP,
         resources: &["whatsappbridges"],
         verbs: &["list"],
         names: &[],
@@ -24,7 +27,7 @@ pub const RIGHTS: &[Right] = &[
         why: "know where a session is",
     },
     Right {
-        group: "whatsapp-operator.dev",
+        group: GROUP,
         resources: &["whatsappowners"],
         verbs: &["get"],
         names: &[],

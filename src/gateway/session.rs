@@ -86,7 +86,7 @@ pub struct Session {
     pub last_disconnect: Option<Disconnect>,
     /// What may be asked of it now.
     #[schema(example = json!(["qr", "refresh-qr", "disconnect", "rename", "delete"]))]
-    pub actions: Vec<Verb>,
+    pub actions: Vec<Offered>,
 }
 
 /// The end of a connection.
@@ -136,7 +136,8 @@ impl From<PairingMethod> for LinkMethod {
 /// What may be asked of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verb {
+#[schema(as = Verb)]
+pub enum Offered {
     /// GET qr.
     Qr,
     /// POST refresh-qr.
@@ -155,7 +156,7 @@ pub enum Verb {
     Delete,
 }
 
-impl From<Action> for Verb {
+impl From<Action> for Offered {
     fn from(action: Action) -> Self {
         match action {
             Action::ShowCode => Self::Qr,
@@ -211,7 +212,7 @@ impl Session {
                 .last_disconnect
                 .as_ref()
                 .map(|last| Disconnect { reason: last.reason.clone(), at: text(last.at.0) }),
-            actions: actions(instance).into_iter().map(Verb::from).collect(),
+            actions: actions(instance).into_iter().map(Offered::from).collect(),
             id,
         }
     }

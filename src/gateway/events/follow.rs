@@ -23,6 +23,7 @@ use crate::{
         caller::Caller,
         failure::{Asked, Failure, of_call},
         feed::News,
+        input::digits,
         instances::{Which, pages, readable},
     },
     platform::{
@@ -98,12 +99,13 @@ impl Follow {
 
     /// Goes on after `since`, or says why that is not possible.
     async fn resume(&mut self, since: &str) -> Result<Result<Events, &'static str>, Failure> {
-        let Some(wanted) = version(since) else { return Ok(Err("UnknownId")) };
-        // One object at most: it is about the version of the whole, and whether the caller may ask.
+        let Some(wanted) = digits(since) else { return Ok(Err("UnknownId")) };
+        // One object at most: only the version of the list is wanted, and whether the caller may list. Versions of one kind are
+        // comparable decimal numbers.
         let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(1);
         let now = call("list instances for a caller", CALL_TIMEOUT, self.api.list(&params)).await;
         let now = now.map_err(|error| of_call(&error, LIST))?.metadata.resource_version.unwrap_or_default();
-        if version(&now).is_some_and(|now| now < wanted) {
+        if digits(&now).is_some_and(|now| now < wanted) {
             return Ok(Err("UnknownId"));
         }
         since.clone_into(&mut self.place);
@@ -280,11 +282,6 @@ fn of(status: &Status) -> Broken {
     }
 }
 
-/// A resource version. Those of one kind are comparable decimal numbers.
-fn version(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
-}
-
 /// Comes back at that time; never without one.
 async fn at(expires: Option<Timestamp>) {
     let Some(expires) = expires else { return std::future::pending().await };
@@ -295,14 +292,6 @@ async fn at(expires: Option<Timestamp>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_numbers_are_places() {
-        assert_eq!(version("42"), Some(42));
-        for bad in ["", "+42", "-1", "4x", "?", "99999999999999999999999"] {
-            assert_eq!(version(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn what_ends_a_stream_is_told_from_what_passes() {
