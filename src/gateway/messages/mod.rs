@@ -10,9 +10,14 @@
 //! the primary moves meanwhile, when two gateways are asked at once, and when one of them dies between the two steps. Without
 //! an answer from that shard nothing is sent. What was accepted under the id is answered for, whatever has become of its session.
 
+mod destination;
 pub mod key;
 pub mod message;
 pub mod read;
+mod refused;
 pub mod route;
 pub mod send;
+mod sender;
+mod submit;
 pub mod waiting;
+mod wanted;

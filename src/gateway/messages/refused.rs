@@ -1,0 +1,92 @@
+//! What callers hear when a bridge did not accept a message: pure.
+
+use super::destination::Way;
+use crate::{
+    bridge_api::{BridgeError, ErrorCode, Open},
+    gateway::{bridges::of_bridge, code::Code, failure::Failure},
+};
+
+/// A repetition of a message that was not accepted while it could be sent.
+pub fn never_accepted() -> Failure {
+    Failure::new(
+        Code::KeyReused,
+        "this idempotency key was used for a message whose time is over, and its bridge never accepted it; send it with a new key",
+    )
+}
+
+/// What a bridge's refusal to accept a message becomes. That it was not accepted is said only where the bridge has looked, and its
+/// session will not be there again; where nobody knows, that is said.
+pub fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
+    match error {
+        error if error.leaves_open() => Failure::new(
+            Code::Timeout,
+            format!("the bridge did not answer, and may have accepted the message all the same: {}", way.once_more()),
+        ),
+        BridgeError::NotFound | BridgeError::Refused { code: Open::Known(ErrorCode::Deleting), .. }
+            if way.replayed && !stays =>
+        {
+            Failure::new(
+                Code::SessionGone,
+                "the session that this idempotency key was used with is gone or being deleted, and its bridge never accepted the message; send it with a new key",
+            )
+        }
+        // Its disk may have been slow, and have it yet.
+        BridgeError::Refused { code: Open::Known(ErrorCode::Internal), .. } => Failure::new(
+            Code::BridgeUnavailable,
+            format!(
+                "the bridge of this session failed to write the message down, because its disk is slow or cannot be written for example, and may have it all the same: {}; have an administrator look at that disk",
+                way.once_more()
+            ),
+        ),
+        BridgeError::NotFound if stays => Failure::new(
+            Code::NotPaired,
+            "the session is not on its bridge yet, so no device is linked; wait for its QR code and scan it",
+        ),
+        // The bridge's own words quote nothing; which of the fields it is, it knows best.
+        error => of_bridge(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::api::BridgeBinding;
+
+    fn way(replayed: bool) -> Way {
+        let bridge = BridgeBinding { name: "builtin".to_owned(), shard: "shard-0".to_owned() };
+        let (uid, id) = ("s".to_owned(), "3EB0000000000001".to_owned());
+        Way { uid, bridge, id, expires_at: Timestamp::MAX, replayed }
+    }
+
+    fn broken() -> BridgeError {
+        BridgeError::Broken { cause: "connection reset".into() }
+    }
+
+    #[test]
+    fn a_message_is_said_not_to_be_accepted_only_where_it_never_will_be() {
+        let deleting = BridgeError::Refused { code: ErrorCode::Deleting.into(), retry_after: None };
+        let code = |error: &BridgeError, replayed, stays| refused(error, &way(replayed), stays).code;
+        assert_eq!(code(&BridgeError::NotFound, true, false), Code::SessionGone);
+        assert_eq!(code(&deleting, true, false), Code::SessionGone);
+        assert_eq!(code(&deleting, false, false), Code::Terminating);
+        // Made a moment ago, or made anew.
+        assert_eq!(code(&BridgeError::NotFound, true, true), Code::NotPaired);
+        assert_eq!(
+            code(&BridgeError::Unreachable { cause: "connection refused".into() }, true, false),
+            Code::BridgeUnavailable
+        );
+        let failed = BridgeError::Refused { code: ErrorCode::Internal.into(), retry_after: None };
+        let failed = refused(&failed, &way(false), true);
+        assert_eq!(failed.code, Code::BridgeUnavailable);
+        assert!(failed.message.contains("disk") && failed.message.contains("s.3EB0000000000001"), "{}", failed.message);
+        for error in [broken(), BridgeError::TimedOut, BridgeError::StreamEnded, BridgeError::Malformed { status: 500 }]
+        {
+            let failure = refused(&error, &way(false), true);
+            assert_eq!(failure.code, Code::Timeout, "{error}");
+            // Whoever has no key can find out.
+            assert!(failure.message.contains("/api/v1/messages/s.3EB0000000000001/"), "{}", failure.message);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Gives a message to its bridge, and waits until it is settled.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    destination::Way,
+    message::Message,
+    refused::{never_accepted, refused},
+};
+use crate::{
+    bridge_api::{self, BridgeError, ErrorCode, MessageSpec, Open},
+    drivers,
+    gateway::{bridges::Unanswered, caller::Caller, failure::Failure, state::Gateway},
+};
+
+/// How long a bridge may take to say once more how a message stands, when the time to wait for it is up.
+const LAST_LOOK: Duration = Duration::from_secs(2);
+
+/// Has the bridge accept the message, and waits until it is sent, at most so long.
+///
+/// # Errors
+/// When the bridge did not accept it, or that is not known.
+pub async fn hand_over(
+    gateway: &Gateway,
+    caller: &Caller,
+    way: &Way,
+    spec: &MessageSpec,
+    wait: Duration,
+) -> Result<Message, Failure> {
+    let deadline = caller.story.until(wait);
+    // From before the message is there, so that nothing is missed.
+    let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
+    let accepted = gateway
+        .bridges
+        .ask(&way.bridge, |shard| async move { until_answered(|| shard.send(&way.uid, &way.id, spec)).await });
+    let accepted = match accepted.await {
+        Ok((accepted, _)) => accepted,
+        Err(Unanswered::Unasked(failure)) => return Err(failure),
+        Err(Unanswered::Bridge(error)) => not_accepted(gateway, way, &error).await?,
+    };
+    gateway.feeds.accepted(&accepted);
+    let message = Message::of(&accepted);
+    let Some(waiter) = waiter.filter(|_| !message.is_settled()) else { return Ok(message) };
+    let settled = async {
+        loop {
+            waiter.notified().await;
+            if let Some(message) = look(gateway, way).await.filter(Message::is_settled) {
+                return message;
+            }
+        }
+    };
+    let settled = tokio::select! {
+        settled = tokio::time::timeout_at(deadline, settled) => settled.ok(),
+        () = gateway.closing.cancelled() => None,
+    };
+    match settled {
+        Some(message) => Ok(message),
+        None => {
+            let last = tokio::time::timeout(LAST_LOOK, look(gateway, way)).await;
+            Ok(last.ok().flatten().unwrap_or(message))
+        }
+    }
+}
+
+/// Asks once more where nobody knows what became of the first time: under one id it is one message. Where there is no word the second
+/// time either, it is not known still, also when the bridge is not there any more by then.
+async fn until_answered<T, F>(ask: impl Fn() -> F) -> Result<T, BridgeError>
+where
+    F: Future<Output = Result<T, BridgeError>>,
+{
+    match ask().await {
+        // Whoever did not answer in time was given it.
+        Err(open) if open.leaves_open() && open != BridgeError::TimedOut => match ask().await {
+            answered @ (Ok(_) | Err(BridgeError::NotFound | BridgeError::Refused { .. })) => answered,
+            Err(_) => Err(open),
+        },
+        answered => answered,
+    }
+}
+
+/// What follows from a refusal to accept the message: it was accepted before, or the caller is refused.
+async fn not_accepted(gateway: &Gateway, way: &Way, error: &BridgeError) -> Result<bridge_api::Message, Failure> {
+    match error {
+        // A bridge of the release before does not look for a message of a session that it has no more.
+        BridgeError::NotFound if way.replayed => match read(gateway, way).await {
+            Err(Unanswered::Bridge(error)) => Err(refused(&error, way, stays(gateway, way))),
+            found => Ok(found?),
+        },
+        // The bridge has looked for it, and knows of none.
+        BridgeError::Refused { code: Open::Known(ErrorCode::Invalid), .. }
+            if way.replayed && way.expires_at <= Timestamp::now() =>
+        {
+            Err(never_accepted())
+        }
+        error => Err(refused(error, way, stays(gateway, way))),
+    }
+}
+
+/// Whether the instance that sends is there to stay.
+fn stays(gateway: &Gateway, way: &Way) -> bool {
+    gateway.index.known(drivers::instance_uid(&way.uid)).is_some_and(|known| !known.going)
+}
+
+/// The message as its bridge has it.
+async fn read(gateway: &Gateway, way: &Way) -> Result<bridge_api::Message, Unanswered> {
+    gateway.bridges.ask(&way.bridge, |shard| async move { shard.read(&way.uid, &way.id).await }).await
+}
+
+async fn look(gateway: &Gateway, way: &Way) -> Option<Message> {
+    read(gateway, way).await.ok().as_ref().map(Message::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken() -> BridgeError {
+        BridgeError::Broken { cause: "connection reset".into() }
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_tried_once_more_and_what_is_not_known_stays_so() {
+        let full = || BridgeError::Refused { code: ErrorCode::QueueFull.into(), retry_after: None };
+        let gone = || BridgeError::Unreachable { cause: "connection refused".into() };
+        for (answers, came, asked) in [
+            (vec![Ok(1), Ok(2)], Ok(1), 1),
+            (vec![Err(broken()), Ok(2)], Ok(2), 2),
+            // The bridge has looked.
+            (vec![Err(broken()), Err(full())], Err(full()), 2),
+            (vec![Err(broken()), Err(gone())], Err(broken()), 2),
+            (vec![Err(broken()), Err(BridgeError::TimedOut)], Err(broken()), 2),
+            (vec![Err(gone()), Ok(2)], Err(gone()), 1),
+            (vec![Err(BridgeError::TimedOut), Ok(2)], Err(BridgeError::TimedOut), 1),
+        ] {
+            let times = std::cell::Cell::new(0);
+            let ask = || {
+                times.set(times.get() + 1);
+                std::future::ready(answers[times.get() - 1].clone())
+            };
+            assert_eq!((until_answered(ask).await, times.get()), (came, asked), "{answers:?}");
+        }
+    }
+}
