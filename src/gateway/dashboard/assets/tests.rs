@@ -91,39 +91,109 @@ fn comments_are_for_whoever_reads_the_sources() {
     assert!(start.starts_with("import "), "{start}");
 }
 
-/// The keys of what is said in a language, as `t` takes them; of an object on one line, its own.
+/// The keys of what is said in a language, as `t` takes them: one for each text and each list.
 fn words(language: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for file in [format!("words/{language}.js"), format!("words/{language}_windows.js")] {
-        let (_, _, text) = LATER.iter().find(|(name, ..)| *name == file).unwrap();
-        let mut path: Vec<&str> = Vec::new();
-        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
-            let Some((key, _)) = line.split_once(':').filter(|(key, _)| key.starts_with("  ")) else { continue };
-            path.truncate((key.len() - key.trim_start().len()) / 2 - 1);
-            path.push(key.trim().trim_matches('\''));
+    [format!("words/{language}.js"), format!("words/{language}_windows.js")]
+        .iter()
+        .flat_map(|file| keys(file))
+        .collect()
+}
+
+/// The keys of the texts and lists in a file of words, which is one JavaScript object: of texts, lists and such objects.
+fn keys(file: &str) -> BTreeSet<String> {
+    let (_, _, mut rest) = *LATER.iter().find(|(name, ..)| *name == file).unwrap();
+    let (mut found, mut around, mut key) = (BTreeSet::new(), Vec::new(), None::<String>);
+    while let Some(first) = rest.chars().next() {
+        let begin = rest;
+        let word = match first {
+            _ if rest.starts_with("//") => {
+                rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+                continue;
+            }
+            '\'' | '"' | '`' => {
+                rest = after_text(rest);
+                &begin[1..begin.len() - rest.len() - 1]
+            }
+            '[' => {
+                while !rest.starts_with(']') {
+                    rest = if rest.starts_with(['\'', '"', '`']) { after_text(rest) } else { &rest[1..] };
+                }
+                ""
+            }
+            letter if letter.is_alphanumeric() => {
+                rest = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+                &begin[..begin.len() - rest.len()]
+            }
+            other => {
+                match other {
+                    '{' => around.push(key.take()),
+                    '}' => drop(around.pop()),
+                    _ => {}
+                }
+                rest = &rest[other.len_utf8()..];
+                continue;
+            }
+        };
+        if rest.trim_start().starts_with(':') {
+            key = Some(word.to_owned());
+        } else if let Some(key) = key.take_if(|_| !first.is_alphanumeric()) {
+            let path: Vec<String> = around.iter().flatten().cloned().chain([key]).collect();
             found.insert(path.join("."));
         }
     }
     found
 }
 
+/// What follows the text in quotes at the beginning.
+fn after_text(text: &str) -> &str {
+    let quote = &text[..1];
+    let mut rest = &text[1..];
+    while !rest.starts_with(quote) {
+        let length = rest.chars().take(if rest.starts_with('\\') { 2 } else { 1 }).map(char::len_utf8).sum::<usize>();
+        rest = &rest[length..];
+    }
+    &rest[1..]
+}
+
+/// What looks like a key in a script: what is in single quotes, wherever it stands, and what a template begins with.
+fn quoted(script: &str) -> impl Iterator<Item = &str> {
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    script.match_indices(['\'', '`']).filter_map(move |(at, quote)| {
+        let text = &script[at + 1..];
+        let end = text.find(|c: char| !is_key(c))?;
+        (text[end..].starts_with(quote) || text[end..].starts_with("${")).then_some(&text[..end])
+    })
+}
+
 #[test]
 fn every_language_says_all_that_is_asked_for() {
     let english = words("en");
-    assert!(english.len() > 200, "{english:?}");
+    assert!(english.len() > 250, "{english:?}");
+    // Each of an object on one line, of the two of a count, and a list.
+    for key in ["header.themes.dark", "summary.shown.one", "qr.steps", "actions.refresh-qr", "close"] {
+        assert!(english.contains(key), "{key} is not found");
+    }
     assert_eq!(english, words("de"));
+    // A key, or what has several below it: the two of a count, and all that a template may end with.
+    let is_said = |key: &str| {
+        let below = format!("{}.", key.trim_end_matches('.'));
+        english.contains(key) || english.iter().any(|said| said.starts_with(&below))
+    };
+    let groups: BTreeSet<&str> = english.iter().filter_map(|key| Some(key.split_once('.')?.0)).collect();
+    let mut asked = BTreeSet::new();
     let ours = |name: &str| !name.starts_with("words/") && !name.starts_with("vendor/");
     for (name, _, text) in FIRST.iter().chain(LATER).filter(|(name, ..)| ours(name)) {
-        let asked = text.split("t('").collect::<Vec<_>>();
-        for pair in asked.windows(2) {
-            // The end of another function's name.
-            if pair[0].ends_with(char::is_alphanumeric) {
-                continue;
-            }
-            let key = pair[1].split('\'').next().unwrap();
-            let around = key.rsplit_once('.').map_or(key, |(around, _)| around);
-            assert!(english.contains(key) || english.contains(around), "{name} says {key}, which has no words");
+        let grouped = quoted(text).filter(|key| key.split_once('.').is_some_and(|(group, _)| groups.contains(group)));
+        let called = text.match_indices("t('").filter(|(at, _)| !text[..*at].ends_with(char::is_alphanumeric));
+        let called = called.map(|(at, begin)| text[at + begin.len()..].split('\'').next().unwrap());
+        for key in grouped.chain(called) {
+            assert!(is_said(key), "{name} says {key}, which has no words");
+            asked.insert(key);
         }
+    }
+    // One behind a condition, and one out of a list.
+    for key in ["events.resume", "events.pause", "messages.notLinked", "messages.status."] {
+        assert!(asked.contains(key), "{key} is not looked at");
     }
 }
 
