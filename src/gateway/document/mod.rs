@@ -1,111 +1,22 @@
 //! The OpenAPI document: what the routes say of themselves, and what is the same for all of them, refusals above all.
 
+mod codes;
+mod schemas;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    code::{ALL, Code},
-    server::described,
+use self::{
+    codes::codes,
+    schemas::{example, example_of, failure_schema, only_its_type, only_itself, without_null},
 };
+use super::{code::Code, server::described};
 
 const ABOUT: &str = "Sessions of WhatsApp as applications use them. Every request carries a bearer token that the Kubernetes API \
     server accepts, and is made there as that user: Kubernetes says who may do what. Every path is answered with a slash at \
     its end and without. Every answer has the header X-Request-Id; a caller may name its request by the same header. \
     Refusals are a closed list of codes: docs/reference/errors.md.";
-
-/// Refusals that any operation may meet.
-const ANY: &[Code] = &[
-    Code::BadRequest,
-    Code::Unauthorized,
-    Code::NotFound,
-    Code::NotAllowed,
-    Code::RateLimited,
-    Code::Internal,
-    Code::Unavailable,
-    Code::NotInstalled,
-    Code::Timeout,
-];
-/// Refusals of operations that read a body.
-const BODY: &[Code] = &[Code::TooLarge, Code::UnsupportedMediaType];
-/// Refusals of operations that write.
-const WRITE: &[Code] = &[
-    Code::CrossSite,
-    Code::AnotherUser,
-    Code::Refused,
-    Code::Terminating,
-    Code::Conflict,
-    Code::Invalid,
-    Code::AdmissionUnavailable,
-    Code::LedgerUnavailable,
-    Code::AccessUnknown,
-];
-/// Refusals that depend on names and owners.
-const NAMES: &[Code] = &[
-    Code::OwnerNotAllowed,
-    Code::NameTaken,
-    Code::ChangeUnderWay,
-    Code::OwnerObjectForeign,
-    Code::NameBlank,
-    Code::NameUnprintable,
-];
-
-/// Refusals of operations that ask a bridge.
-const BRIDGE: &[Code] = &[Code::MessageNotFound, Code::AccessUnknown, Code::BridgeUnavailable, Code::NotSupported];
-/// Refusals of sending.
-const SEND: &[Code] = &[
-    Code::CrossSite,
-    Code::AnotherUser,
-    Code::Invalid,
-    Code::NoPrimary,
-    Code::NotPaired,
-    Code::NoneReady,
-    Code::SessionGone,
-    Code::Terminating,
-    Code::KeyReused,
-    Code::KeysUnavailable,
-    Code::QueueFull,
-    Code::StorageFull,
-];
-
-fn codes(operation: &str) -> Vec<Code> {
-    let own: &[&[Code]] = match operation {
-        "init" => &[
-            BODY,
-            WRITE,
-            NAMES,
-            &[Code::LimitExceeded, Code::QuotaExceeded, Code::OwnerUnprintable, Code::OwnerMissing],
-        ],
-        "rename" => &[BODY, WRITE, NAMES],
-        "set-primary" => &[BODY, WRITE, &[Code::NotConnected, Code::OwnerMissing]],
-        "link" => &[BODY, WRITE, &[Code::AlreadyConnected, Code::NoCode]],
-        "linking-code" => &[
-            BODY,
-            &[
-                Code::Invalid,
-                Code::LinkTaken,
-                Code::LinkOver,
-                Code::TooManyStreams,
-                Code::BridgeUnavailable,
-                Code::NotSupported,
-            ],
-        ],
-        "refresh-qr" => &[BODY, WRITE, &[Code::AlreadyConnected]],
-        "connect" | "disconnect" | "unlink" | "delete" | "revoke-link" => &[BODY, WRITE],
-        "qr" => &[&[Code::NotAcceptable, Code::AlreadyConnected, Code::NoCode]],
-        "events" => &[&[Code::TooManyStreams]],
-        "send" => &[BODY, BRIDGE, SEND],
-        "message" | "messages" => &[BRIDGE],
-        "waiting" => &[&[Code::AccessUnknown]],
-        "cancel" => &[BODY, BRIDGE, &[Code::TooLate, Code::StorageFull, Code::CrossSite, Code::AnotherUser]],
-        // What is refused for one of many stands in its outcome.
-        "bulk" => &[BODY, &[Code::CrossSite, Code::AnotherUser, Code::Invalid]],
-        "sign-in" => &[BODY, &[Code::CrossSite, Code::Invalid]],
-        "sign-out" => &[BODY, &[Code::CrossSite]],
-        _ => &[],
-    };
-    [ANY].iter().chain(own).flat_map(|codes| codes.iter().copied()).collect()
-}
 
 /// The document as it is served and committed.
 pub fn document() -> String {
@@ -210,78 +121,6 @@ fn own_header(operation: &str, status: &str) -> Option<(&'static str, Value)> {
         _ => return None,
     };
     Some(header)
-}
-
-/// An example of a schema, put together from those of its fields.
-fn example_of(schema: &Value, schemas: &Value) -> Value {
-    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
-        return example_of(&schemas[name], schemas);
-    }
-    if let Some(given) = schema.get("example") {
-        return given.clone();
-    }
-    if let Some(first) = schema["enum"].as_array().and_then(|words| words.first()) {
-        return first.clone();
-    }
-    if let Some(properties) = schema["properties"].as_object() {
-        return properties.iter().map(|(name, field)| (name.clone(), example_of(field, schemas))).collect();
-    }
-    match schema["type"].as_str() {
-        Some("array") => json!([example_of(&schema["items"], schemas)]),
-        Some("boolean") => json!(true),
-        _ => Value::Null,
-    }
-}
-
-/// A field that need not be sent is left out, not null.
-fn without_null(schema: &mut Value) {
-    let Some(properties) = schema["properties"].as_object_mut() else { return };
-    for property in properties.values_mut() {
-        only_its_type(property);
-        only_itself(property);
-    }
-}
-
-/// Without null as its alternative.
-fn only_itself(schema: &mut Value) {
-    if let Some(only) = schema["oneOf"].as_array().and_then(|all| all.first()).cloned() {
-        *schema = only;
-    }
-}
-
-/// Without null beside it.
-fn only_its_type(schema: &mut Value) {
-    if let Some(types) = schema["type"].as_array() {
-        schema["type"] = types.iter().find(|kind| *kind != "null").cloned().unwrap_or_default();
-    }
-}
-
-fn example(code: Code) -> Value {
-    let entry = code.entry();
-    json!({"summary": entry.meaning, "value": {"success": false, "error": {
-        "code": entry.word, "message": entry.meaning, "retryable": entry.retryable, "retryAfter": entry.retry_after,
-        "requestId": "6b1f0c9d2e7a4f35",
-    }}})
-}
-
-fn failure_schema() -> Value {
-    let words: Vec<&str> = ALL.iter().map(|entry| entry.word).collect();
-    json!({
-        "type": "object", "required": ["success", "error"], "description": "A refusal.",
-        "properties": {
-            "success": {"type": "boolean", "const": false, "description": "Always false."},
-            "error": {
-                "type": "object", "required": ["code", "message", "retryable", "retryAfter", "requestId"],
-                "properties": {
-                    "code": {"type": "string", "enum": words, "description": "Which of the closed list."},
-                    "message": {"type": "string", "description": "One sentence for people."},
-                    "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
-                    "retryAfter": {"type": ["integer", "null"], "minimum": 1, "description": "Seconds to wait, when that is known."},
-                    "requestId": {"type": "string", "description": "Names the request, in logs too."},
-                },
-            },
-        },
-    })
 }
 
 #[cfg(test)]
