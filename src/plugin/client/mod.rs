@@ -1,5 +1,7 @@
 //! How the plugin talks to the API server: kubeconfig and flags in, instances out.
 
+mod owners;
+
 use std::{
     future::{Future, ready},
     time::Duration,
@@ -10,7 +12,7 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
     client::{ClientBuilder, DynBody},
     runtime::{WatchStreamExt, watcher},
 };
@@ -23,12 +25,11 @@ use super::{
     error::{Attempt, PluginError, Target, explain, explain_status, root_cause, unreachable_server},
 };
 use crate::{
-    api::{WhatsAppInstance, WhatsAppOwner, WhatsAppOwnerSpec},
+    api::WhatsAppInstance,
     platform::{
         kubeconfig::{self, Found, Unusable},
         kubernetes::{escape_selector, place},
     },
-    rules::owner::object_name,
 };
 
 /// Field manager of everything the plugin changes.
@@ -134,44 +135,6 @@ impl Cluster {
         read(object)
     }
 
-    /// Lists the owners that the cluster keeps a limit for.
-    ///
-    /// # Errors
-    /// See [`PluginError`].
-    pub async fn owners(&self) -> Result<Vec<WhatsAppOwner>, PluginError> {
-        let mut params = ListParams::default().limit(PAGE);
-        let mut found = Vec::new();
-        loop {
-            let page = self.limited(OF_OWNERS, self.owner_api().list(&params)).await.map_err(of_owners)?;
-            let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
-            found.extend(page.items);
-            let Some(token) = next else { return Ok(found) };
-            params = params.continue_token(&token);
-        }
-    }
-
-    /// Sets an owner's limit, on an object made for it where there is none.
-    ///
-    /// # Errors
-    /// See [`PluginError`].
-    pub async fn set_limit(&self, owner: &str, limit: Option<u32>) -> Result<(), PluginError> {
-        let (api, name) = (self.owner_api(), object_name(owner));
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(serde_json::json!({ "spec": { "owner": owner, "maxInstances": limit } }));
-        let attempt = Attempt { verb: "patch", ..OF_OWNERS };
-        let changed = async {
-            match api.patch(&name, &params, &patch).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => {
-                    let spec = WhatsAppOwnerSpec { owner: owner.to_owned(), max_instances: limit.map(i64::from) };
-                    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-                    api.create(&params, &WhatsAppOwner::new(&name, spec)).await.map(drop)
-                }
-                changed => changed.map(drop),
-            }
-        };
-        self.limited(attempt, changed).await.map_err(of_owners)
-    }
-
     /// Follows one instance: how it is now, then every change, for as long as the caller listens. `None` means it is
     /// gone. A broken connection is reported as a passing error and made again.
     pub fn watch(&self, name: &InstanceName) -> impl Stream<Item = Result<Option<Box<WhatsAppInstance>>, PluginError>> {
@@ -201,10 +164,6 @@ impl Cluster {
         PluginError::NotFound { name: name.to_string(), namespace: self.namespace.clone() }
     }
 
-    fn owner_api(&self) -> Api<WhatsAppOwner> {
-        Api::all(self.client.clone())
-    }
-
     // Untyped, so that one object this version cannot read does not hide the others.
     fn instances(&self) -> Api<DynamicObject> {
         let resource = ApiResource::erase::<WhatsAppInstance>(&());
@@ -228,21 +187,6 @@ impl Cluster {
             })?,
         };
         answer.map_err(|error| explain(&error, &self.target, attempt))
-    }
-}
-
-const OF_OWNERS: Attempt<'static> = Attempt { verb: "list", namespace: None, name: None };
-
-/// What is said of instances elsewhere, said of owners.
-fn of_owners(error: PluginError) -> PluginError {
-    match error {
-        PluginError::Forbidden { verb, .. } => PluginError::Ended(format!(
-            "you may not {verb} whatsappowners.whatsapp-operator.dev, which is for administrators; ask one, or for a role with verb \"{verb}\" on it"
-        )),
-        PluginError::Refused { verb, message } => {
-            PluginError::Ended(format!("the API server refused to {verb} the owner: {message}"))
-        }
-        other => other,
     }
 }
 
