@@ -18,6 +18,7 @@ pub mod error;
 #[cfg(test)]
 mod fixtures;
 pub mod gateway;
+mod help;
 pub mod link;
 pub mod list;
 pub mod message;
