@@ -72,7 +72,7 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
             Failure::new(
                 Code::QueueFull,
                 format!(
-                    "as many messages wait in this session as may, or this one would expire before its turn; send it again {later}"
+                    "the session's queue is full, or this message would expire before its turn; send it again {later}"
                 ),
             )
         }

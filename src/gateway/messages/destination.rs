@@ -34,8 +34,8 @@ pub struct Way {
 }
 
 impl Way {
-    /// That of a message with a key. Whoever claimed the key may not have got as far as the bridge, and may have given the message
-    /// another time: it expires when the key says, or the key would be free again while it may still be repeated.
+    /// Where a message with a key goes, as the claim says. The gateway that made the claim may have died before it asked the bridge,
+    /// so the time comes from the claim too: with a later one, the key would be free again while the message could still be sent.
     fn of(claim: Claim, replayed: bool, bridge: Option<BridgeBinding>) -> Option<Self> {
         let named = claim.place.split_once('/');
         let named = named.map(|(name, shard)| BridgeBinding { name: name.to_owned(), shard: shard.to_owned() });
@@ -74,7 +74,8 @@ pub async fn way(
             let (claim, new) = key.claim(gateway, caller, ours, expires_at).await?;
             Way::of(claim, !new, Some(bridge)).ok_or_else(Failure::not_found)
         }
-        // A repetition is about whoever sent it, though nobody does now. Keys are the owner's own.
+        // With a known key, answer for the session that took the message, even if no session can send now. Only for the owner,
+        // because keys are scoped to the owner.
         (Err(nobody), Some(key)) if says_that_nobody_sends(&nobody) && owner == caller.user => {
             let claim = key.claimed(gateway, caller).await?;
             let before = claim.and_then(|claim| Way::of(claim, true, None));

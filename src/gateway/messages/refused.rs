@@ -14,8 +14,8 @@ pub fn never_accepted() -> Failure {
     )
 }
 
-/// What a bridge's refusal to accept a message becomes. That it was not accepted is said only where the bridge has looked, and its
-/// session will not be there again; where nobody knows, that is said.
+/// What a bridge's refusal to accept a message becomes. The caller hears that the message was not accepted only if the bridge has
+/// looked for it and its session will not come back; if the outcome is unknown, the caller hears that.
 pub fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
     match error {
         error if error.leaves_open() => Failure::new(
@@ -30,11 +30,11 @@ pub fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
                 "the session that this idempotency key was used with is gone or being deleted, and its bridge never accepted the message; send it with a new key",
             )
         }
-        // Its disk may have been slow, and have it yet.
+        // A slow disk may still store it.
         BridgeError::Refused { code: Open::Known(ErrorCode::Internal), .. } => Failure::new(
             Code::BridgeUnavailable,
             format!(
-                "the bridge of this session failed to write the message down, because its disk is slow or cannot be written for example, and may have it all the same: {}; have an administrator look at that disk",
+                "the bridge could not confirm that it stored the message (its disk may be slow or full), so it may or may not be sent: {}; have an administrator look at that disk",
                 way.once_more()
             ),
         ),
@@ -42,7 +42,6 @@ pub fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
             Code::NotPaired,
             "the session is not on its bridge yet, so no device is linked; wait for its QR code and scan it",
         ),
-        // The bridge's own words quote nothing; which of the fields it is, it knows best.
         error => of_bridge(error),
     }
 }

@@ -96,7 +96,7 @@ pub async fn send(
     let text = body_of(&headers, content, LARGEST_MESSAGE).await?;
     let wanted = wanted(text.as_deref())?;
     let owner = parameters.owner()?.unwrap_or(&caller.user).to_owned();
-    // Not after how long it expires: whoever computes that from a deadline asks for less each time, and means the same message.
+    // `expires_in` is left out of the fingerprint: a client that derives it from a deadline sends a smaller value with each retry.
     let asked = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
     let key = key.map(|key| Key::new(&owner, &key, &asked));
     let way = way(&gateway, &caller, &wanted, &owner, key.as_ref()).await?;

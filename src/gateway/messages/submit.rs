@@ -30,7 +30,7 @@ pub async fn hand_over(
     wait: Duration,
 ) -> Result<Message, Failure> {
     let deadline = caller.story.until(wait);
-    // From before the message is there, so that nothing is missed.
+    // It begins to listen before the message is there, so that it misses nothing.
     let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
     let accepted = gateway
         .bridges
@@ -64,14 +64,14 @@ pub async fn hand_over(
     }
 }
 
-/// Asks once more where nobody knows what became of the first time: under one id it is one message. Where there is no word the second
-/// time either, it is not known still, also when the bridge is not there any more by then.
+/// Retries once when the first outcome is unknown; the fixed id makes that safe. If the second try gives no definite answer either, the
+/// outcome stays unknown, and the first error is returned, even if the second says "connection refused".
 async fn until_answered<T, F>(ask: impl Fn() -> F) -> Result<T, BridgeError>
 where
     F: Future<Output = Result<T, BridgeError>>,
 {
     match ask().await {
-        // Whoever did not answer in time was given it.
+        // A bridge that did not answer in time has had its time.
         Err(open) if open.leaves_open() && open != BridgeError::TimedOut => match ask().await {
             answered @ (Ok(_) | Err(BridgeError::NotFound | BridgeError::Refused { .. })) => answered,
             Err(_) => Err(open),
