@@ -84,7 +84,7 @@ struct Places {
 
 impl Index {
     /// Where the instance with this uid is, or was a moment ago.
-    pub fn place(&self, uid: &str) -> Option<ObjectRef> {
+    pub fn object_ref(&self, uid: &str) -> Option<ObjectRef> {
         lock(&self.0.places).uids.get(uid).map(|key| ObjectRef::clone(key))
     }
 
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_uid_leads_to_its_object_until_that_is_gone_or_another_has_its_name() {
         let index = Index::default();
-        let name = |uid: &str| index.place(uid).map(|place| place.name);
+        let name = |uid: &str| index.object_ref(uid).map(|place| place.name);
         index.take(present("a", "1"));
         index.take(present("b", "2"));
         assert_eq!((name("1"), name("2"), name("3")), (Some("a".into()), Some("b".into()), None));

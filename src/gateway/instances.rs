@@ -94,7 +94,7 @@ async fn search(
 ) -> Result<WhatsAppInstance, Failure> {
     let uid = uid_of(id);
     let namespace = namespace.unwrap_or(&gateway.settings.namespace);
-    if let Some(place) = gateway.index.place(uid) {
+    if let Some(place) = gateway.index.object_ref(uid) {
         if let Some(found) = get(caller, &place).await?.filter(|found| found.uid().as_deref() == Some(uid)) {
             return Ok(found);
         }

@@ -23,7 +23,7 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    caller::Caller, code::Code, failure::Failure, feed::Places, input::Parameters, parameters::Those,
+    caller::Caller, code::Code, failure::Failure, feed::Positions, input::Parameters, parameters::Those,
     sessions::read::which, state::Shared,
 };
 use follow::{Follow, Start};
@@ -65,12 +65,12 @@ pub async fn events(
     let wants_messages = parameters.flag("messages")?.unwrap_or(true);
     let open = gateway.streams.open(&caller.user, &gateway.metrics)?;
     // An id that cannot be read says nothing of either.
-    let (since, places) = match since.as_deref() {
+    let (since, positions) = match since.as_deref() {
         None => (None, None),
-        Some(id) => Places::of_id(id).map_or((Some(id), None), |(sessions, places)| (Some(sessions), places)),
+        Some(id) => Positions::of_id(id).map_or((Some(id), None), |(sessions, positions)| (Some(sessions), positions)),
     };
     // Followed before the sessions are listed, so that nothing is missed.
-    let moves = if wants_messages { Some(Moves::begin(&gateway, &which, &caller, places).await) } else { None };
+    let moves = if wants_messages { Some(Moves::begin(&gateway, &which, &caller, positions).await) } else { None };
     let Start { follow, first } = Follow::begin(&which, &caller, since, moves).await?;
     let (send, receive) = mpsc::channel::<Outgoing>(AHEAD);
     let (expires, closing) = (caller.expires, gateway.closing.clone());

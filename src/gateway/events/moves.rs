@@ -17,7 +17,7 @@ use crate::{
         access::Verb,
         caller::Caller,
         failure::Failure,
-        feed::{Feeds, News, Places, Step},
+        feed::{Feeds, News, Positions, Step},
         instances::Which,
         state::Shared,
     },
@@ -39,7 +39,7 @@ pub struct Moves {
     user: Arc<UserInfo>,
     news: Receiver<Arc<News>>,
     /// Up to where everything has been told.
-    places: Places,
+    positions: Positions,
     /// Some may have been missed that would be told now.
     doubt: bool,
     untold: u32,
@@ -47,17 +47,17 @@ pub struct Moves {
 
 impl Moves {
     /// From `since` on, or from now on.
-    pub async fn begin(gateway: &Shared, which: &Which, caller: &Caller, since: Option<Places>) -> Self {
+    pub async fn begin(gateway: &Shared, which: &Which, caller: &Caller, since: Option<Positions>) -> Self {
         let news = gateway.feeds.subscribe().await;
-        let mut places = since.unwrap_or_else(|| now(&gateway.feeds));
-        places.keep(|shard| gateway.feeds.has(shard));
+        let mut positions = since.unwrap_or_else(|| now(&gateway.feeds));
+        positions.keep(|shard| gateway.feeds.has(shard));
         let (gateway, which, user) = (Shared::clone(gateway), which.clone(), Arc::clone(&caller.identity));
-        Self { gateway, which, user, news, places, doubt: false, untold: 0 }
+        Self { gateway, which, user, news, positions, doubt: false, untold: 0 }
     }
 
-    /// The id of an event: the place among sessions, and those of the messages.
+    /// The id of an event: the position in the stream of sessions, and those in the streams of messages.
     pub fn id(&self, sessions: &str) -> String {
-        self.places.id(sessions)
+        self.positions.id(sessions)
     }
 
     /// The next news. May be dropped while it waits.
@@ -65,9 +65,9 @@ impl Moves {
         self.news.recv().await
     }
 
-    /// Tells what was missed since the place where it is; none when the caller is gone. `sessions` is the place among sessions.
+    /// Tells what was missed since the position where it is; none when the caller is gone. `sessions` is the position in the stream of sessions.
     pub async fn catch_up(&mut self, line: &Line, sessions: &str) -> Option<()> {
-        for (shard, at) in self.gateway.feeds.places() {
+        for (shard, at) in self.gateway.feeds.positions() {
             self.take(&shard, &at, None, line, sessions).await?;
         }
         Some(())
@@ -76,7 +76,7 @@ impl Moves {
     /// Tells what follows from news; none when the caller is gone.
     pub async fn hear(&mut self, news: Result<Arc<News>, RecvError>, line: &Line, sessions: &str) -> Option<()> {
         match news {
-            Ok(news) => self.take(&news.shard, &news.at, news.moved.as_ref(), line, sessions).await,
+            Ok(news) => self.take(&news.shard, &news.cursor, news.moved.as_ref(), line, sessions).await,
             // Too far behind: the bridges still know.
             Err(RecvError::Lagged(_)) => self.catch_up(line, sessions).await,
             // Not while there is a gateway.
@@ -92,7 +92,7 @@ impl Moves {
         line: &Line,
         sessions: &str,
     ) -> Option<()> {
-        match (self.places.step(shard, at), moved) {
+        match (self.positions.step(shard, at), moved) {
             (Step::Known, _) => Some(()),
             (Step::Next(_), Some(status)) => self.moved(shard, at, status, line, sessions).await,
             (Step::Next(from) | Step::Gap(from), _) => self.missed(shard, &from, at, line, sessions).await,
@@ -104,7 +104,7 @@ impl Moves {
         }
     }
 
-    /// Asks the bridge for what lies between two places.
+    /// Asks the bridge for what lies between two positions.
     async fn missed(&mut self, shard: &str, from: &Cursor, to: &Cursor, line: &Line, sessions: &str) -> Option<()> {
         let feeds = self.gateway.feeds.clone();
         let Ok((mut events, _permit)) = feeds.since(shard, from).await else {
@@ -132,7 +132,7 @@ impl Moves {
 
     /// Some were missed, and nobody can tell which.
     async fn lost(&mut self, shard: &str, to: &Cursor, line: &Line, sessions: &str) -> Option<()> {
-        self.places.set(shard, to);
+        self.positions.set(shard, to);
         (self.doubt, self.untold) = (false, 0);
         self.say(&Told::Reset(MISSED), line, sessions).await
     }
@@ -158,7 +158,7 @@ impl Moves {
                 None
             }
         };
-        self.places.set(shard, at);
+        self.positions.set(shard, at);
         let Some(whole) = whole else {
             self.untold += 1;
             if self.untold < UNTOLD {
@@ -171,12 +171,12 @@ impl Moves {
             self.lost(shard, at, line, sessions).await?;
         }
         self.untold = 0;
-        let (status, place) = (Box::new(status.clone()), self.places.id(sessions));
+        let (status, place) = (Box::new(status.clone()), self.positions.id(sessions));
         line.say(Outgoing::Message { whole, status, place }).await
     }
 
     async fn say(&self, told: &Told<'_>, line: &Line, sessions: &str) -> Option<()> {
-        line.say(Outgoing::Event(told.event(Some(&self.places.id(sessions))))).await
+        line.say(Outgoing::Event(told.event(Some(&self.positions.id(sessions))))).await
     }
 
     /// Whether the caller may read this session's messages.
@@ -190,8 +190,8 @@ impl Moves {
     }
 }
 
-fn now(feeds: &Feeds) -> Places {
-    let mut places = Places::default();
-    feeds.places().into_iter().for_each(|(shard, at)| places.set(&shard, &at));
-    places
+fn now(feeds: &Feeds) -> Positions {
+    let mut positions = Positions::default();
+    feeds.positions().into_iter().for_each(|(shard, at)| positions.set(&shard, &at));
+    positions
 }

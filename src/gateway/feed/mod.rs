@@ -6,7 +6,7 @@
 
 mod follower;
 mod kept;
-mod place;
+mod positions;
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::kept::Kept;
-pub use self::place::{Places, Step};
+pub use self::positions::{Positions, Step};
 use super::{
     bridges::{Bridges, Unanswered, of_bridge},
     failure::Failure,
@@ -46,11 +46,11 @@ const TURN: Duration = Duration::from_secs(5);
 /// One piece of news from a shard.
 #[derive(Debug)]
 pub struct News {
-    /// The shard's key in [`Places`].
+    /// The shard's key in [`Positions`].
     pub shard: Arc<str>,
-    /// The place behind it.
-    pub at: Cursor,
-    /// The message that moved; none when only the place is known, after a new start of the bridge for example.
+    /// The position behind it.
+    pub cursor: Cursor,
+    /// The message that moved; none when only the position is known, after a new start of the bridge for example.
     pub moved: Option<MessageStatus>,
 }
 
@@ -127,7 +127,7 @@ impl Feeds {
     }
 
     /// Where each shard that is followed is now.
-    pub fn places(&self) -> Vec<(Arc<str>, Cursor)> {
+    pub fn positions(&self) -> Vec<(Arc<str>, Cursor)> {
         let state = lock(&self.0.state);
         state.shards.values().filter_map(|shard| Some((Arc::clone(&shard.key), shard.at.clone()?))).collect()
     }
@@ -219,7 +219,7 @@ impl Feeds {
         }
     }
 
-    /// The shard is at this place, and a message may have moved.
+    /// The shard is at this position, and a message may have moved.
     fn heard(&self, binding: &BridgeBinding, at: &Cursor, moved: Option<MessageStatus>) {
         let mut state = lock(&self.0.state);
         let state = &mut *state;
@@ -245,7 +245,7 @@ impl Feeds {
             }
         }
         // Nobody may be listening.
-        let _ = state.news.send(Arc::new(News { shard: Arc::clone(&shard.key), at: at.clone(), moved }));
+        let _ = state.news.send(Arc::new(News { shard: Arc::clone(&shard.key), cursor: at.clone(), moved }));
     }
 
     /// The shard was reached, or could not be.

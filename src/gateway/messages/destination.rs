@@ -20,7 +20,7 @@ use crate::{
 const CLOCKS_APART: u64 = 5 * 60;
 
 /// Where a message goes.
-pub struct Way {
+pub struct Destination {
     /// The instance that sends.
     pub uid: String,
     /// Its shard.
@@ -33,7 +33,7 @@ pub struct Way {
     pub replayed: bool,
 }
 
-impl Way {
+impl Destination {
     /// Where a message with a key goes, as the claim says. The gateway that made the claim may have died before it asked the bridge,
     /// so the time comes from the claim too: with a later one, the key would be free again while the message could still be sent.
     fn of(claim: Claim, replayed: bool, bridge: Option<BridgeBinding>) -> Option<Self> {
@@ -44,7 +44,7 @@ impl Way {
     }
 
     /// What to do where it is not known whether the message was accepted, without sending it twice.
-    pub fn once_more(&self) -> String {
+    pub fn how_to_find_out(&self) -> String {
         let id = public_id(&self.uid, &self.id);
         format!(
             "repeat the request with its Idempotency-Key, or, if it had none, look first whether there is a message /api/v1/messages/{id}/"
@@ -52,33 +52,33 @@ impl Way {
     }
 }
 
-/// Where a message goes: through the instance that sends now, or the way that it went when its key was used before.
+/// Where a message goes: through the instance that sends now, or where it went when its key was used before.
 ///
 /// # Errors
 /// When no instance sends, or the key stands for another message, or that cannot be checked.
-pub async fn way(
+pub async fn destination(
     gateway: &Gateway,
     caller: &Caller,
     wanted: &Wanted,
     owner: &str,
     key: Option<&Key>,
-) -> Result<Way, Failure> {
+) -> Result<Destination, Failure> {
     let expires_at = expiry(Timestamp::now(), wanted.expires_in);
     let sender = sender(gateway, caller, wanted, owner).await;
     match (sender.and_then(|sender| Ok((bridge(&sender)?, sender))), key) {
         (Ok((bridge, sender)), None) => {
-            Ok(Way { uid: sender.uid.clone(), bridge, id: new_id(), expires_at, replayed: false })
+            Ok(Destination { uid: sender.uid.clone(), bridge, id: new_id(), expires_at, replayed: false })
         }
         (Ok((bridge, sender)), Some(key)) => {
             let ours = (sender.uid.clone(), format!("{}/{}", bridge.name, bridge.shard), new_id());
             let (claim, new) = key.claim(gateway, caller, ours, expires_at).await?;
-            Way::of(claim, !new, Some(bridge)).ok_or_else(Failure::not_found)
+            Destination::of(claim, !new, Some(bridge)).ok_or_else(Failure::not_found)
         }
         // With a known key, answer for the session that took the message, even if no session can send now. Only for the owner,
         // because keys are scoped to the owner.
         (Err(nobody), Some(key)) if says_that_nobody_sends(&nobody) && owner == caller.user => {
             let claim = key.claimed(gateway, caller).await?;
-            let before = claim.and_then(|claim| Way::of(claim, true, None));
+            let before = claim.and_then(|claim| Destination::of(claim, true, None));
             let Some(before) = before else { return Err(nobody) };
             match gateway.index.known(drivers::instance_uid(&before.uid)) {
                 Some(known) if !may_send(gateway, caller, &known).await? => Err(nobody),
@@ -127,8 +127,8 @@ mod tests {
             message: "3EB0000000000001".to_owned(),
             expires_at: first + CLAIM_OUTLASTS,
         };
-        let way = Way::of(claim, true, None).unwrap();
-        assert_eq!((way.expires_at, way.bridge.shard.as_str()), (first, "shard-0"));
+        let to = Destination::of(claim, true, None).unwrap();
+        assert_eq!((to.expires_at, to.bridge.shard.as_str()), (first, "shard-0"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What callers hear when a bridge did not accept a message: pure.
 
-use super::destination::Way;
+use super::destination::Destination;
 use crate::{
     bridge_api::{BridgeError, ErrorCode, Open},
     gateway::{bridges::of_bridge, code::Code, failure::Failure},
@@ -16,14 +16,17 @@ pub fn never_accepted() -> Failure {
 
 /// What a bridge's refusal to accept a message becomes. The caller hears that the message was not accepted only if the bridge has
 /// looked for it and its session will not come back; if the outcome is unknown, the caller hears that.
-pub fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
+pub fn refused(error: &BridgeError, to: &Destination, stays: bool) -> Failure {
     match error {
         error if error.leaves_open() => Failure::new(
             Code::Timeout,
-            format!("the bridge did not answer, and may have accepted the message all the same: {}", way.once_more()),
+            format!(
+                "the bridge did not answer, and may have accepted the message all the same: {}",
+                to.how_to_find_out()
+            ),
         ),
         BridgeError::NotFound | BridgeError::Refused { code: Open::Known(ErrorCode::Deleting), .. }
-            if way.replayed && !stays =>
+            if to.replayed && !stays =>
         {
             Failure::new(
                 Code::SessionGone,
@@ -35,7 +38,7 @@ pub fn refused(error: &BridgeError, way: &Way, stays: bool) -> Failure {
             Code::BridgeUnavailable,
             format!(
                 "the bridge could not confirm that it stored the message (its disk may be slow or full), so it may or may not be sent: {}; have an administrator look at that disk",
-                way.once_more()
+                to.how_to_find_out()
             ),
         ),
         BridgeError::NotFound if stays => Failure::new(
@@ -53,10 +56,10 @@ mod tests {
     use super::*;
     use crate::api::BridgeBinding;
 
-    fn way(replayed: bool) -> Way {
+    fn to(replayed: bool) -> Destination {
         let bridge = BridgeBinding { name: "builtin".to_owned(), shard: "shard-0".to_owned() };
         let (uid, id) = ("s".to_owned(), "3EB0000000000001".to_owned());
-        Way { uid, bridge, id, expires_at: Timestamp::MAX, replayed }
+        Destination { uid, bridge, id, expires_at: Timestamp::MAX, replayed }
     }
 
     fn broken() -> BridgeError {
@@ -66,7 +69,7 @@ mod tests {
     #[test]
     fn a_message_is_said_not_to_be_accepted_only_where_it_never_will_be() {
         let deleting = BridgeError::Refused { code: ErrorCode::Deleting.into(), retry_after: None };
-        let code = |error: &BridgeError, replayed, stays| refused(error, &way(replayed), stays).code;
+        let code = |error: &BridgeError, replayed, stays| refused(error, &to(replayed), stays).code;
         assert_eq!(code(&BridgeError::NotFound, true, false), Code::SessionGone);
         assert_eq!(code(&deleting, true, false), Code::SessionGone);
         assert_eq!(code(&deleting, false, false), Code::Terminating);
@@ -77,12 +80,12 @@ mod tests {
             Code::BridgeUnavailable
         );
         let failed = BridgeError::Refused { code: ErrorCode::Internal.into(), retry_after: None };
-        let failed = refused(&failed, &way(false), true);
+        let failed = refused(&failed, &to(false), true);
         assert_eq!(failed.code, Code::BridgeUnavailable);
         assert!(failed.message.contains("disk") && failed.message.contains("s.3EB0000000000001"), "{}", failed.message);
         for error in [broken(), BridgeError::TimedOut, BridgeError::StreamEnded, BridgeError::Malformed { status: 500 }]
         {
-            let failure = refused(&error, &way(false), true);
+            let failure = refused(&error, &to(false), true);
             assert_eq!(failure.code, Code::Timeout, "{error}");
             // Whoever has no key can find out.
             assert!(failure.message.contains("/api/v1/messages/s.3EB0000000000001/"), "{}", failure.message);

@@ -7,7 +7,7 @@ use crate::{
     gateway::{code::Code, failure::Failure, index::Known, rendezvous},
 };
 
-/// What a caller says of the way.
+/// What a caller says of which session sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Routing {
     /// Through the owner's primary instance, where the message waits if it has to.

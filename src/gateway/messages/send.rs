@@ -11,11 +11,11 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    destination::way,
+    destination::destination,
     key::{self, Key},
     message::Message,
     route::Routing,
-    submit::hand_over,
+    submit::submit,
     wanted::wanted,
 };
 use crate::{
@@ -99,28 +99,28 @@ pub async fn send(
     // `expires_in` is left out of the fingerprint: a client that derives it from a deadline sends a smaller value with each retry.
     let asked = json!([wanted.recipient, wanted.text, wanted.session, wanted.routing == Routing::Balanced]);
     let key = key.map(|key| Key::new(&owner, &key, &asked));
-    let way = way(&gateway, &caller, &wanted, &owner, key.as_ref()).await?;
-    if let Some(place) = gateway.index.place(&way.uid) {
+    let to = destination(&gateway, &caller, &wanted, &owner, key.as_ref()).await?;
+    if let Some(place) = gateway.index.object_ref(&to.uid) {
         caller.story.is_about(place);
     }
 
     let spec = MessageSpec {
         to: Sensitive::new(wanted.recipient),
         content: Content::Text { text: Sensitive::new(wanted.text) },
-        expires_at: Some(way.expires_at),
+        expires_at: Some(to.expires_at),
         extra: Extra::default(),
     };
-    let message = hand_over(&gateway, &caller, &way, &spec, wait).await?;
+    let message = submit(&gateway, &caller, &to, &spec, wait).await?;
     tracing::info!(
         request = caller.story.id(),
         caller = caller.user,
         message_id = message.id,
-        replayed = way.replayed,
+        replayed = to.replayed,
         "message accepted"
     );
     let status = if message.is_settled() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = answer::with(status, message);
-    if way.replayed {
+    if to.replayed {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)

@@ -3,50 +3,63 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::{
-    destination::Way,
+    destination::Destination,
     message::Message,
     refused::{never_accepted, refused},
 };
 use crate::{
     bridge_api::{self, BridgeError, ErrorCode, MessageSpec, Open},
     drivers,
-    gateway::{bridges::Unanswered, caller::Caller, failure::Failure, state::Gateway},
+    gateway::{bridges::Unanswered, caller::Caller, failure::Failure, feed::Waiter, state::Gateway},
 };
 
 /// How long a bridge may take to say once more how a message stands, when the time to wait for it is up.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
-/// Has the bridge accept the message, and waits until it is sent, at most so long.
+/// Has the bridge accept a message, and waits for at most `wait` until it is settled.
 ///
 /// # Errors
 /// When the bridge did not accept it, or that is not known.
-pub async fn hand_over(
+pub async fn submit(
     gateway: &Gateway,
     caller: &Caller,
-    way: &Way,
+    to: &Destination,
     spec: &MessageSpec,
     wait: Duration,
 ) -> Result<Message, Failure> {
     let deadline = caller.story.until(wait);
     // It begins to listen before the message is there, so that it misses nothing.
-    let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&way.bridge, &way.uid, &way.id));
-    let accepted = gateway
-        .bridges
-        .ask(&way.bridge, |shard| async move { until_answered(|| shard.send(&way.uid, &way.id, spec)).await });
-    let accepted = match accepted.await {
-        Ok((accepted, _)) => accepted,
-        Err(Unanswered::Unasked(failure)) => return Err(failure),
-        Err(Unanswered::Bridge(error)) => not_accepted(gateway, way, &error).await?,
-    };
+    let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&to.bridge, &to.uid, &to.id));
+    let accepted = accepted(gateway, to, spec).await?;
     gateway.feeds.accepted(&accepted);
     let message = Message::of(&accepted);
-    let Some(waiter) = waiter.filter(|_| !message.is_settled()) else { return Ok(message) };
+    match waiter.filter(|_| !message.is_settled()) {
+        Some(waiter) => Ok(until_settled(gateway, to, &waiter, deadline).await.unwrap_or(message)),
+        None => Ok(message),
+    }
+}
+
+/// The message as its bridge has accepted it.
+async fn accepted(gateway: &Gateway, to: &Destination, spec: &MessageSpec) -> Result<bridge_api::Message, Failure> {
+    let asked = gateway
+        .bridges
+        .ask(&to.bridge, |shard| async move { until_answered(|| shard.send(&to.uid, &to.id, spec)).await });
+    match asked.await {
+        Ok((accepted, _)) => Ok(accepted),
+        Err(Unanswered::Unasked(failure)) => Err(failure),
+        Err(Unanswered::Bridge(error)) => not_accepted(gateway, to, &error).await,
+    }
+}
+
+/// The message once it is settled, or as it is at the deadline; none when the bridge does not say then.
+async fn until_settled(gateway: &Gateway, to: &Destination, waiter: &Waiter, deadline: Instant) -> Option<Message> {
     let settled = async {
         loop {
             waiter.notified().await;
-            if let Some(message) = look(gateway, way).await.filter(Message::is_settled) {
+            if let Some(message) = look(gateway, to).await.filter(Message::is_settled) {
                 return message;
             }
         }
@@ -56,11 +69,8 @@ pub async fn hand_over(
         () = gateway.closing.cancelled() => None,
     };
     match settled {
-        Some(message) => Ok(message),
-        None => {
-            let last = tokio::time::timeout(LAST_LOOK, look(gateway, way)).await;
-            Ok(last.ok().flatten().unwrap_or(message))
-        }
+        Some(message) => Some(message),
+        None => tokio::time::timeout(LAST_LOOK, look(gateway, to)).await.ok().flatten(),
     }
 }
 
@@ -81,35 +91,39 @@ where
 }
 
 /// What follows from a refusal to accept the message: it was accepted before, or the caller is refused.
-async fn not_accepted(gateway: &Gateway, way: &Way, error: &BridgeError) -> Result<bridge_api::Message, Failure> {
+async fn not_accepted(
+    gateway: &Gateway,
+    to: &Destination,
+    error: &BridgeError,
+) -> Result<bridge_api::Message, Failure> {
     match error {
         // A bridge of the release before does not look for a message of a session that it has no more.
-        BridgeError::NotFound if way.replayed => match read(gateway, way).await {
-            Err(Unanswered::Bridge(error)) => Err(refused(&error, way, stays(gateway, way))),
+        BridgeError::NotFound if to.replayed => match read(gateway, to).await {
+            Err(Unanswered::Bridge(error)) => Err(refused(&error, to, stays(gateway, to))),
             found => Ok(found?),
         },
         // The bridge has looked for it, and knows of none.
         BridgeError::Refused { code: Open::Known(ErrorCode::Invalid), .. }
-            if way.replayed && way.expires_at <= Timestamp::now() =>
+            if to.replayed && to.expires_at <= Timestamp::now() =>
         {
             Err(never_accepted())
         }
-        error => Err(refused(error, way, stays(gateway, way))),
+        error => Err(refused(error, to, stays(gateway, to))),
     }
 }
 
 /// Whether the instance that sends is there to stay.
-fn stays(gateway: &Gateway, way: &Way) -> bool {
-    gateway.index.known(drivers::instance_uid(&way.uid)).is_some_and(|known| !known.going)
+fn stays(gateway: &Gateway, to: &Destination) -> bool {
+    gateway.index.known(drivers::instance_uid(&to.uid)).is_some_and(|known| !known.going)
 }
 
 /// The message as its bridge has it.
-async fn read(gateway: &Gateway, way: &Way) -> Result<bridge_api::Message, Unanswered> {
-    gateway.bridges.ask(&way.bridge, |shard| async move { shard.read(&way.uid, &way.id).await }).await
+async fn read(gateway: &Gateway, to: &Destination) -> Result<bridge_api::Message, Unanswered> {
+    gateway.bridges.ask(&to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await }).await
 }
 
-async fn look(gateway: &Gateway, way: &Way) -> Option<Message> {
-    read(gateway, way).await.ok().as_ref().map(Message::of)
+async fn look(gateway: &Gateway, to: &Destination) -> Option<Message> {
+    read(gateway, to).await.ok().as_ref().map(Message::of)
 }
 
 #[cfg(test)]

@@ -60,11 +60,11 @@ impl FromRequest<Shared> for About {
 async fn act(
     gateway: &Shared,
     about: About,
-    wish: Wish,
+    asked: Change,
     gate: fn(&WhatsAppInstance) -> Gate,
     goal: Goal,
 ) -> Result<Response, Failure> {
-    let patch = wish.patch(&about.instance)?;
+    let patch = asked.patch(&about.instance)?;
     change(gateway, about, patch, gate, goal).await
 }
 
@@ -91,7 +91,7 @@ pub fn refresh() -> Value {
 
 /// What is asked of a session by one change of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Change {
     /// Be online; started again where it has ended by itself.
     Connect,
     /// Be offline.
@@ -102,7 +102,7 @@ pub enum Wish {
     RefreshQr,
 }
 
-impl Wish {
+impl Change {
     /// The change.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl Wish {
 )]
 pub async fn connect(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
     let gate = if starts_again(&about.instance) { Gate::after_refresh } else { Gate::after_change };
-    act(&gateway, about, Wish::Connect, gate, Goal::Connected).await
+    act(&gateway, about, Change::Connect, gate, Goal::Connected).await
 }
 
 /// Take a session offline
@@ -162,7 +162,7 @@ pub async fn connect(State(gateway): State<Shared>, about: About) -> Result<Resp
     ),
 )]
 pub async fn disconnect(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
-    act(&gateway, about, Wish::Disconnect, Gate::after_change, Goal::Disconnected).await
+    act(&gateway, about, Change::Disconnect, Gate::after_change, Goal::Disconnected).await
 }
 
 /// Unlink a session's device
@@ -182,7 +182,7 @@ pub async fn disconnect(State(gateway): State<Shared>, about: About) -> Result<R
     ),
 )]
 pub async fn unlink(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
-    act(&gateway, about, Wish::Unlink, Gate::after_change, Goal::Unlinked).await
+    act(&gateway, about, Change::Unlink, Gate::after_change, Goal::Unlinked).await
 }
 
 /// Ask for a new code
@@ -201,7 +201,7 @@ pub async fn unlink(State(gateway): State<Shared>, about: About) -> Result<Respo
     ),
 )]
 pub async fn refresh_qr(State(gateway): State<Shared>, about: About) -> Result<Response, Failure> {
-    act(&gateway, about, Wish::RefreshQr, Gate::after_refresh, Goal::Code).await
+    act(&gateway, about, Change::RefreshQr, Gate::after_refresh, Goal::Code).await
 }
 
 /// Make a session the primary one

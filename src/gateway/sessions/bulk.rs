@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::act::Wish;
+use super::act::Change;
 use crate::{
     gateway::{
         answer::{self, Success},
@@ -193,14 +193,14 @@ async fn ask(
     if !lock(asked).insert(instance.uid().unwrap_or_default()) {
         return Err(Failure::new(Code::Invalid, "another of session_ids names the same session; name each once"));
     }
-    let wish = match action {
-        Action::Connect => Wish::Connect,
-        Action::Disconnect => Wish::Disconnect,
-        Action::Unlink => Wish::Unlink,
-        Action::RefreshQr => Wish::RefreshQr,
+    let change = match action {
+        Action::Connect => Change::Connect,
+        Action::Disconnect => Change::Disconnect,
+        Action::Unlink => Change::Unlink,
+        Action::RefreshQr => Change::RefreshQr,
         Action::Delete => return instances::delete(caller, &instance).await,
     };
-    instances::change(caller, &instance, wish.patch(&instance)?).await.map(drop)
+    instances::change(caller, &instance, change.patch(&instance)?).await.map(drop)
 }
 
 #[cfg(test)]

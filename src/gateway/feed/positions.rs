@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::bridge_api::Cursor;
 
-/// Between the places of an event's id.
+/// Between the positions of an event's id.
 const BETWEEN: char = '~';
 
 /// Where a reader is at each shard, by the shards' keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places(BTreeMap<String, Cursor>);
+pub struct Positions(BTreeMap<String, Cursor>);
 
 /// What lies between a reader and an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum Step {
     Lost,
 }
 
-impl Places {
-    /// What an event that leads to `to` is to a reader at this place.
+impl Positions {
+    /// What an event that leads to `to` is to a reader at this position.
     pub fn step(&self, shard: &str, to: &Cursor) -> Step {
         let Some(from) = self.0.get(shard) else { return Step::Lost };
         if from.incarnation != to.incarnation {
@@ -41,7 +41,7 @@ impl Places {
     /// The reader is here now.
     pub fn set(&mut self, shard: &str, to: &Cursor) {
         match self.0.get_mut(shard) {
-            Some(place) => place.clone_from(to),
+            Some(position) => position.clone_from(to),
             None => drop(self.0.insert(shard.to_owned(), to.clone())),
         }
     }
@@ -51,30 +51,31 @@ impl Places {
         self.0.retain(|shard, _| is_there(shard));
     }
 
-    /// The id of an event: the place in the stream of sessions and those in the streams of messages.
+    /// The id of an event: the position in the stream of sessions and those in the streams of messages.
     pub fn id(&self, sessions: &str) -> String {
         format!("{sessions}{self}")
     }
 
-    /// The places in an id, and the place in the stream of sessions; no places when it has none, nothing when it is no id.
+    /// The positions in an id, and the position in the stream of sessions; no positions when it has none, nothing when it is no id.
     pub fn of_id(id: &str) -> Option<(&str, Option<Self>)> {
-        let (sessions, places) = match id.split_once(BETWEEN) {
+        let (sessions, positions) = match id.split_once(BETWEEN) {
             None => return Some((id, None)),
-            Some((sessions, places)) => (sessions, places),
+            Some((sessions, positions)) => (sessions, positions),
         };
-        let read = |place: &str| {
-            let (shard, cursor) = place.split_once(':')?;
+        let read = |position: &str| {
+            let (shard, cursor) = position.split_once(':')?;
             let cursor: Cursor = cursor.parse().ok()?;
             let plain =
                 |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric());
             (plain(shard) && plain(&cursor.incarnation)).then(|| (shard.to_owned(), cursor))
         };
-        let places = places.split(BETWEEN).filter(|place| !place.is_empty()).map(read).collect::<Option<_>>()?;
-        Some((sessions, Some(Self(places))))
+        let positions =
+            positions.split(BETWEEN).filter(|position| !position.is_empty()).map(read).collect::<Option<_>>()?;
+        Some((sessions, Some(Self(positions))))
     }
 }
 
-impl fmt::Display for Places {
+impl fmt::Display for Positions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // With no shard known as well: it was a stream with messages.
         if self.0.is_empty() {
@@ -96,9 +97,9 @@ mod tests {
 
     #[test]
     fn an_event_is_the_next_or_known_or_behind_a_gap() {
-        let mut places = Places::default();
-        assert_eq!(places.step("a", &cursor("run", 1)), Step::Lost);
-        places.set("a", &cursor("run", 4));
+        let mut positions = Positions::default();
+        assert_eq!(positions.step("a", &cursor("run", 1)), Step::Lost);
+        positions.set("a", &cursor("run", 4));
         for (to, step) in [
             (cursor("run", 5), Step::Next(cursor("run", 4))),
             (cursor("run", 4), Step::Known),
@@ -106,28 +107,28 @@ mod tests {
             (cursor("run", 6), Step::Gap(cursor("run", 4))),
             (cursor("other", 5), Step::Lost),
         ] {
-            assert_eq!(places.step("a", &to), step, "{to}");
+            assert_eq!(positions.step("a", &to), step, "{to}");
         }
     }
 
     #[test]
-    fn an_id_carries_the_places_of_both() {
-        let mut places = Places::default();
-        assert_eq!(Places::of_id(&places.id("7")), Some(("7", Some(places.clone()))));
-        places.set("ab12", &cursor("18f0", 17));
-        places.set("cd34", &cursor("18f1", 0));
-        assert_eq!(places.id("7"), "7~ab12:18f0-17~cd34:18f1-0");
-        assert_eq!(Places::of_id(&places.id("7")), Some(("7", Some(places))));
-        assert_eq!(Places::of_id("7"), Some(("7", None)));
+    fn an_id_carries_the_positions_of_both() {
+        let mut positions = Positions::default();
+        assert_eq!(Positions::of_id(&positions.id("7")), Some(("7", Some(positions.clone()))));
+        positions.set("ab12", &cursor("18f0", 17));
+        positions.set("cd34", &cursor("18f1", 0));
+        assert_eq!(positions.id("7"), "7~ab12:18f0-17~cd34:18f1-0");
+        assert_eq!(Positions::of_id(&positions.id("7")), Some(("7", Some(positions))));
+        assert_eq!(Positions::of_id("7"), Some(("7", None)));
         for bad in ["7~x", "7~:a-1", "7~a:b", "7~a:-1", "7~a:b-x", "7~a/b:c-1"] {
-            assert_eq!(Places::of_id(bad), None, "{bad}");
+            assert_eq!(Positions::of_id(bad), None, "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn no_id_panics(id in "\\PC{0,60}") {
-            let _ = Places::of_id(&id);
+            let _ = Positions::of_id(&id);
         }
     }
 }
