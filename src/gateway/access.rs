@@ -18,7 +18,7 @@ use crate::{
 /// How long an answer of RBAC counts. Rights that are taken away hold for so long.
 const KNOWN: Duration = Duration::from_secs(10);
 
-/// What somebody wants with messages; a verb on `whatsappinstances/messages`.
+/// What a caller wants to do with messages; a verb on `whatsappinstances/messages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// Send one, or call one back.

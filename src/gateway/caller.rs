@@ -28,7 +28,7 @@ pub struct Caller {
     pub expires: Option<Timestamp>,
     /// Where the token stood.
     pub via: Via,
-    /// The request's story.
+    /// What is known of the request, for its log line.
     pub story: Story,
 }
 

@@ -83,7 +83,7 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     gateway.metrics.answered(method, &route, answer, took);
     let (status, ms) = (response.status().as_u16(), took.as_millis());
     let (id, caller, instance) = (story.id(), story.caller(), story.instance());
-    // Whoever shows no token does not decide what a collector is sent.
+    // Without a token, a client does not decide which traces go to the collector.
     if trace.is_sent() && !story.caller().is_empty() {
         export::record(told(Over::answer(trace, took, method, &route, status), &story, answer));
     }

@@ -44,7 +44,7 @@ impl Failure {
         self
     }
 
-    /// Nobody's token.
+    /// The API server does not accept the token.
     pub fn unauthorized() -> Self {
         Self::new(
             Code::Unauthorized,
@@ -58,7 +58,7 @@ impl Failure {
         Self::new(Code::RateLimited, format!("too many requests; try again in {seconds} s")).after(seconds)
     }
 
-    /// Another site's page made the request.
+    /// A page of another site made the request.
     pub fn cross_site() -> Self {
         Self::new(
             Code::CrossSite,
@@ -66,7 +66,7 @@ impl Failure {
         )
     }
 
-    /// Nothing there that the caller may see.
+    /// There is no such session, or the caller may not see it: the answer is the same.
     pub fn not_found() -> Self {
         Self::new(
             Code::NotFound,

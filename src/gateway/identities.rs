@@ -17,7 +17,7 @@ use crate::platform::{lock, tokens};
 
 /// As long as a webhook authorizer's or the API server's own caches keep such answers, roughly.
 const KNOWN: Duration = Duration::from_secs(30);
-/// A token that is nobody's may be somebody's a moment later: a new account's.
+/// A token that is refused may be accepted a moment later: that of a new account.
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// The API server answers in milliseconds; a caller does not wait longer for it.
 const ASKING: Duration = Duration::from_secs(5);

@@ -99,7 +99,7 @@ async fn search(
             return Ok(found);
         }
     } else if is_uid(uid) {
-        // It may be so young that the index does not have it yet; then whoever made it asks.
+        // The index may not have a new instance yet. Most likely its creator asks, so the caller's own instances are listed.
         let which = Which { namespace: Some(namespace.to_owned()), owner: Some(caller.user.clone()) };
         let own = list(caller, &which).await.unwrap_or_default();
         if let Some(found) = own.into_iter().find(|own| own.uid().as_deref() == Some(uid)) {

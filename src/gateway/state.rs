@@ -42,9 +42,9 @@ pub struct Gateway {
     pub client: Client,
     /// The API server, as the caller.
     pub callers: OnBehalf,
-    /// Whose tokens are.
+    /// Which user a token belongs to.
     pub identities: Identities,
-    /// Where the object of a uid is, and which are an owner's.
+    /// Which object has a uid, and which objects are an owner's.
     pub index: Index,
     /// The bridges' shards.
     pub bridges: Arc<Bridges>,
@@ -58,7 +58,7 @@ pub struct Gateway {
     pub streams: Streams,
     /// What is counted.
     pub metrics: GatewayMetrics,
-    /// Whoever waits answers now: the listener closes.
+    /// Cancelled when the listener closes: handlers that wait for something answer at once then.
     pub closing: CancellationToken,
 }
 

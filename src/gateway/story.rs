@@ -13,8 +13,8 @@ use crate::platform::kubernetes::ObjectRef;
 /// The header that names a request, both ways.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// Nobody is kept waiting for longer, counted from when the request came: many proxies answer by themselves after 60 s, and what came of
-/// the request is lost then.
+/// No caller waits longer than this, counted from when the request came: many proxies answer by themselves after 60 s, and the gateway's
+/// answer is lost then.
 const LONGEST: Duration = Duration::from_secs(55);
 
 /// One request's facts. Clones share them.
@@ -47,12 +47,12 @@ impl Story {
         &self.0.id
     }
 
-    /// It is this user's.
+    /// Notes the user who sent it.
     pub fn is_by(&self, user: &str) {
         let _ = self.0.caller.set(user.to_owned());
     }
 
-    /// It is about this instance.
+    /// Notes which instance it is about.
     pub fn is_about(&self, instance: ObjectRef) {
         let _ = self.0.instance.set(instance);
     }
@@ -65,7 +65,7 @@ impl Story {
         Self(Arc::new(Facts { id, began: *began, caller, instance: OnceLock::new() }))
     }
 
-    /// Whose it is; empty when nobody's.
+    /// The user who sent it; empty while that is not known.
     pub fn caller(&self) -> &str {
         self.0.caller.get().map_or("", String::as_str)
     }

@@ -23,7 +23,7 @@ use crate::platform::lock;
 /// How long the rest of a body may take before its sender is answered all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A request's body, which its handler shares with whoever reads on after it.
+/// A request's body, shared by its handler and by what reads the rest of it afterwards.
 struct Unread {
     parts: BodyDataStream,
     begun: bool,
@@ -32,7 +32,7 @@ struct Unread {
 /// Around every request: reads and throws away the body of one that was refused without it, up to what any request may have.
 pub async fn hear_out(request: Request, next: Next) -> Response {
     let most = LARGEST_MESSAGE as u64;
-    // Whoever asks before they send (RFC 9110, section 10.1.1) hears the refusal, and sends nothing.
+    // A client that sends `Expect: 100-continue` (RFC 9110, section 10.1.1) hears the refusal, and sends no body.
     let asks = request.headers().contains_key(header::EXPECT);
     if asks || request.body().is_end_stream() || request.body().size_hint().lower() > most {
         return next.run(request).await;

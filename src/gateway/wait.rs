@@ -72,7 +72,7 @@ pub fn standing(goal: Goal, instance: &WhatsAppInstance) -> Standing {
         }
         (Goal::Code | Goal::Connected, Phase::Disconnected | Phase::AwaitingPasskey) => Over,
         (Goal::Code, Phase::AwaitingPairing) if has_code => Reached,
-        // Somebody has to scan it first.
+        // A person has to scan the code first.
         (Goal::Connected, Phase::AwaitingPairing) if has_code => Over,
         (Goal::Code | Goal::Connected, _) if needs_somebody(status) => Over,
         // Not linked is offline as well.

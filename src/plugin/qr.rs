@@ -223,7 +223,7 @@ impl View {
     fn note(&mut self, words: &str) {
         if io::stderr().is_terminal() && self.noted.as_deref() != Some(words) {
             self.noted = Some(words.to_owned());
-            // A note that cannot be written has nobody to read it.
+            // Without standard error there is no reader for the note.
             let _ = writeln!(io::stderr(), "{words}");
         }
     }

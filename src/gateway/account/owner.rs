@@ -51,7 +51,7 @@ pub struct Owner {
 pub async fn owner(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri, &["owner"])?;
     let name = parameters.owner()?.unwrap_or(&caller.user);
-    // Their own limit is no secret to anybody; all else Kubernetes says.
+    // Callers may always see their own limit, so the gateway reads it for them. Whether they may see another owner's, Kubernetes says.
     let client = if name == caller.user { gateway.client.clone() } else { caller.client.clone() };
     let api: Api<WhatsAppOwner> = Api::all(client);
     let found = call("read an owner for a caller", CALL_TIMEOUT, api.get_opt(&object_name(name))).await;
@@ -62,11 +62,11 @@ pub async fn owner(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> R
         ),
         failure => failure,
     })?;
-    // Under this name may be somebody else, whose object was made by hand.
+    // An object that was made by hand may have this name and another owner in its spec.
     let found = found.filter(|found| found.spec.owner == name);
     let status = found.as_ref().and_then(|found| found.status.clone()).unwrap_or_default();
     let limit = found.and_then(|found| found.spec.max_instances);
-    // Nobody has counted yet before the first instance.
+    // Before the owner's first instance the controller has counted nothing yet.
     let max = limit.or(Some(status.max).filter(|max| *max > 0)).unwrap_or(gateway.settings.limit);
     let shown = Owner { owner: name.to_owned(), used: status.used, max, connected: status.connected };
     Ok(answer::with(StatusCode::OK, shown))

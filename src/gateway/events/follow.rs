@@ -133,7 +133,7 @@ impl Follow {
         Ok(events.boxed())
     }
 
-    /// Tells it all until somebody ends it.
+    /// Sends events until the caller, the token or the gateway ends the stream.
     pub async fn run(self, first: First, line: Line, expires: Option<Timestamp>, closing: CancellationToken) {
         let last = line.clone();
         let reason = tokio::select! {
@@ -147,7 +147,7 @@ impl Follow {
         }
     }
 
-    /// Tells; comes back with why it ends, if the caller is to hear that.
+    /// Sends events; returns why the stream ends, if the caller is to hear that.
     async fn tell(mut self, first: First, line: &Line) -> Option<&'static str> {
         let First { mut reset, mut all, mut events } = first;
         let mut begun = false;
@@ -282,7 +282,7 @@ fn of(status: &Status) -> Broken {
     }
 }
 
-/// Comes back at that time; never without one.
+/// Returns at that time; never when there is none.
 async fn at(expires: Option<Timestamp>) {
     let Some(expires) = expires else { return std::future::pending().await };
     let left = Duration::try_from(expires.duration_since(Timestamp::now())).unwrap_or_default();

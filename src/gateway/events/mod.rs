@@ -86,7 +86,7 @@ pub async fn events(
     Ok(([UNBUFFERED], stream).into_response())
 }
 
-/// The id in the header `Last-Event-ID`, if there is one. A value that is no text stands for an id that nobody gave.
+/// The id in the header `Last-Event-ID`, if there is one. A value that is no text counts as an id that the gateway never gave.
 ///
 /// # Errors
 /// When the header is there twice: it is not known then which of the two events arrived last.

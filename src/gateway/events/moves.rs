@@ -130,7 +130,7 @@ impl Moves {
         self.lost(shard, to, line, sessions).await
     }
 
-    /// Some were missed, and nobody can tell which.
+    /// Some messages were missed, and it is not known which.
     async fn lost(&mut self, shard: &str, to: &Cursor, line: &Line, sessions: &str) -> Option<()> {
         self.positions.set(shard, to);
         (self.doubt, self.untold) = (false, 0);

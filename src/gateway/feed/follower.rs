@@ -15,9 +15,9 @@ use crate::{
 /// First pause before a shard is tried again; doubles, up to the longest.
 const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// How often it is looked which shards there are, and whether anybody wants to know.
+/// How often to look which shards there are, and whether any stream or request follows messages.
 const LOOK: Duration = Duration::from_secs(10);
-/// Looks without anybody who wants to know, after which nothing is followed any more.
+/// After so many looks without a stream or request, no shard is followed any more.
 const QUIET: u32 = 6;
 
 /// Follows a shard for ever.
@@ -67,7 +67,7 @@ async fn once(feeds: &Feeds, binding: &BridgeBinding, at: &mut Option<Cursor>) -
     Ended("the bridge ended the stream".to_owned())
 }
 
-/// Follows shards that are new, no longer those that are gone, and none at all when nobody has wanted to know for a while.
+/// Follows shards that are new, no longer those that are gone, and none at all after [`QUIET`] looks without a stream or request.
 pub(super) async fn keep(feeds: &Feeds) {
     let (mut looks, mut quiet) = (interval(LOOK), 0);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! What becomes of messages, heard once per gateway and passed on to whoever wants to know: event streams ([`News`]), and
+//! What becomes of messages, heard once per gateway and passed on to all who follow: event streams ([`News`]), and
 //! requests that wait for one message ([`Waiter`]).
 //!
 //! A shard is followed while somebody wants to know, and for a moment after. Nothing is kept here for those who were away: the
@@ -87,7 +87,7 @@ struct Shard {
     stop: CancellationToken,
 }
 
-/// Whoever waits until a message is settled. Dropped when it does not wait any more.
+/// A request that waits until a message is settled. It waits no more once this is dropped.
 pub struct Waiter {
     feeds: Feeds,
     name: Name,
@@ -148,7 +148,7 @@ impl Feeds {
         Waiter { feeds: self.clone(), name, notify }
     }
 
-    /// A stream of the shard's own events after `since`, for whoever missed some, and a permit to keep while it is read: only a
+    /// A stream of the shard's own events after `since`, for a reader that missed some, and a permit to keep while it is read: only a
     /// few do that at a time.
     ///
     /// # Errors
@@ -211,7 +211,7 @@ impl Feeds {
         });
     }
 
-    /// Keeps up with which shards there are, and follows none when nobody has wanted to know for a while.
+    /// Keeps up with which shards there are, and follows none after a while without a reader.
     fn keep(&self) {
         if !std::mem::replace(&mut lock(&self.0.state).keeping, true) {
             let (feeds, closing) = (self.clone(), self.0.closing.clone());
@@ -228,7 +228,7 @@ impl Feeds {
         match &moved {
             Some(status) if status.state == MessageState::Queued => {}
             Some(status) => {
-                // Looked up without a copy when nobody waits, as mostly.
+                // Most of the time no request waits; then the key of the look-up need not be made.
                 let waiting = if state.waiting.is_empty() {
                     None
                 } else {
@@ -238,13 +238,13 @@ impl Feeds {
                     wake(notify);
                 }
             }
-            // It may have moved while nobody listened.
+            // Any message of the shard may have moved while its events were not followed.
             None => {
                 let all = state.waiting.values().flatten().filter(|(of, _)| of == binding);
                 all.for_each(|(_, notify)| wake(notify));
             }
         }
-        // Nobody may be listening.
+        // An error only means that there is no stream now.
         let _ = state.news.send(Arc::new(News { shard: Arc::clone(&shard.key), cursor: at.clone(), moved }));
     }
 

@@ -20,7 +20,7 @@ pub enum Step {
     Known,
     /// Events after this one, which the bridge may still know.
     Gap(Cursor),
-    /// Nobody knows what: the bridge was started anew, or its events were not followed.
+    /// It is not known what: the bridge was restarted, or its events were not followed.
     Lost,
 }
 

@@ -131,7 +131,7 @@ pub async fn linking_code(
     Ok(answer::with(StatusCode::OK, code))
 }
 
-/// The same for a link that never was, was taken back, was used, or has expired: nobody learns which.
+/// One refusal for a link that never existed, was taken back, was used, or has expired, so that the page does not tell which.
 fn over() -> Failure {
     Failure::new(
         Code::LinkOver,

@@ -5,8 +5,8 @@
 //!
 //! **One message.** The id that a message has at WhatsApp is fixed before it is handed to its bridge, and the bridge accepts one
 //! message under one id, however often it is asked. Without an idempotency key the id is made here, for this request. With
-//! one, the key is claimed first, at a shard that all gateways agree on ([`super::bridges::Bridges::home`]): whoever claims it
-//! first writes down session and id, everybody else reads them there and asks for the very same. So it is one message also when
+//! one, the key is claimed first, at a shard that all gateways agree on ([`super::bridges::Bridges::ask_home`]): the first
+//! gateway to claim it writes session and id there, every other reads them and asks for the very same message. So it is one message also when
 //! the primary moves meanwhile, when two gateways are asked at once, and when one of them dies between the two steps. Without
 //! an answer from that shard nothing is sent. What was accepted under the id is answered for, whatever has become of its session.
 

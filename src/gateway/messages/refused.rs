@@ -87,7 +87,7 @@ mod tests {
         {
             let failure = refused(&error, &to(false), true);
             assert_eq!(failure.code, Code::Timeout, "{error}");
-            // Whoever has no key can find out.
+            // A caller without an idempotency key can look the message up.
             assert!(failure.message.contains("/api/v1/messages/s.3EB0000000000001/"), "{}", failure.message);
         }
     }

@@ -22,7 +22,7 @@ pub async fn sender(gateway: &Gateway, caller: &Caller, wanted: &Wanted, owner: 
     match (&wanted.session, wanted.routing) {
         (Some(session), _) => {
             let found = gateway.index.known(drivers::instance_uid(session)).ok_or_else(Failure::not_found)?;
-            // Keys are the owner's own: nobody uses another's by a session that is not that owner's.
+            // Idempotency keys belong to an owner, so the named session has to be that owner's.
             let fits = owner == caller.user || found.owner.as_deref() == Some(owner);
             if fits && may_send(gateway, caller, &found).await? { Ok(found) } else { Err(Failure::not_found()) }
         }
@@ -54,7 +54,7 @@ async fn allowed(gateway: &Gateway, caller: &Caller, owner: &str) -> Result<Vec<
     Ok(allowed)
 }
 
-/// How long it may take until a primary one is seen: while it moves, the instances are told one after the other.
+/// How long to wait for a primary instance: while the primary moves, the status of one instance is written after the other's.
 const MOVING: Duration = Duration::from_secs(3);
 
 /// The owner's primary one. An owner with instances has one, though for a moment none of them may say so.
@@ -65,7 +65,7 @@ async fn primary(gateway: &Gateway, caller: &Caller, owner: &str) -> Result<Arc<
             changes.borrow_and_update();
             let own = allowed(gateway, caller, owner).await?;
             let found = route::primary(&own);
-            // The sender lives in the gateway.
+            // An error would mean that the index is gone, which lives as long as the gateway.
             if found.is_ok() || own.iter().all(|known| known.going) || changes.changed().await.is_err() {
                 return found;
             }

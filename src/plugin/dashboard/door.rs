@@ -36,7 +36,7 @@ pub enum Answer {
     Over,
     /// No cookie of ours.
     Stranger,
-    /// It asks for another host: a name that somebody has lead here.
+    /// It asks for another host, whose name was made to lead to this machine (DNS rebinding).
     OtherHost,
     /// Another page wants something changed.
     CrossSite,
@@ -62,7 +62,7 @@ impl Door {
             return Answer::OtherHost;
         }
         if let Some(code) = path.strip_prefix(ENTER) {
-            // A browser that looks ahead has shown the page to nobody yet.
+            // A browser that loads pages ahead has not shown this one yet.
             let ahead = headers.contains_key("sec-purpose") || headers.contains_key("purpose");
             if ahead || self.used || code != self.code || now.duration_since(self.opened) > PATIENCE {
                 return Answer::Over;

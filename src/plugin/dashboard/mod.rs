@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, process::Command, signal::ctrl_c};
 use self::{door::Door, proxy::Proxy};
 use super::{args::DashboardArgs, client::Cluster, error::PluginError, gateway::Lasting, output};
 
-/// What opens an address in the browser of whoever sits here.
+/// The program that opens an address in this machine's browser.
 const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
 
 /// Serves it until it is interrupted.

@@ -1,4 +1,4 @@
-//! What the API server's refusals, and its silence, become for whoever types.
+//! The plugin's error for a refusal by the API server, or for its silence.
 
 use std::error::Error as StdError;
 
@@ -16,7 +16,7 @@ pub struct Target {
     pub server: String,
 }
 
-/// What was tried, in RBAC's words.
+/// What was asked of the API server.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
     /// RBAC verb.

@@ -190,7 +190,7 @@ async fn accept(listener: TcpListener, pods: Api<Pod>, pod: String, port: u16) {
     }
 }
 
-/// Passes one connection on. One that cannot be made is closed: whoever asked says so.
+/// Passes one connection on. If the pod cannot be reached, the connection is closed, and the client reports that.
 async fn pass(mut socket: TcpStream, pods: Api<Pod>, pod: String, port: u16) {
     let Ok((forwarder, mut stream)) = connect(&pods, &pod, port).await else { return };
     let _ = copy_bidirectional(&mut socket, &mut stream).await;
