@@ -25,7 +25,7 @@ pub struct InNamespace {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code)] // as above
-pub struct Those {
+pub struct WhichSessions {
     /// Whose sessions; the caller's own when not given, * for everybody's.
     #[param(min_length = 1, max_length = 253)]
     owner: Option<String>,

@@ -155,8 +155,11 @@ async fn what_others_have_decided_has_a_code_each() {
     let meta = json!({"name": world.name});
     let api = "admissionregistration.k8s.io/v1";
     let rules = json!([{"apiGroups": ["whatsapp-operator.dev"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["whatsappinstances"]}]);
-    let freeze = json!([{"expression": "!object.spec.name.startsWith('Frozen')", "message": "no such sessions during the freeze", "reason": "Forbidden"}]);
-    let policy = json!({"failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules}, "validations": freeze});
+    let freeze = json!({"expression": "!object.spec.name.startsWith('Frozen')", "message": "no such sessions during the freeze", "reason": "Forbidden"});
+    // Without a reason the API server answers 422, as for an object that its schema does not take.
+    let closed = json!({"expression": "!object.spec.name.startsWith('Closed')", "message": "closed on Sundays"});
+    let policy =
+        json!({"failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules}, "validations": [freeze, closed]});
     apply(
         &world.client,
         &json!({"apiVersion": api, "kind": "ValidatingAdmissionPolicy", "metadata": meta, "spec": policy}),
@@ -178,6 +181,8 @@ async fn what_others_have_decided_has_a_code_each() {
     until("is the policy asked", asked).await;
     let frozen = rest.call(&token, "POST", init, named(&world, "Frozen")).await;
     assert!(frozen.refused(403, "Refused").contains("no such sessions during the freeze"));
+    let closed = rest.call(&token, "POST", init, named(&world, "Closed")).await;
+    assert_eq!(closed.refused(403, "Refused"), "closed on Sundays");
 
     // The owner's object is somebody else's, who was there before the webhooks were.
     let bob = account(&world, "bob", ALL_VERBS).await;

@@ -23,7 +23,7 @@ use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    caller::Caller, code::Code, failure::Failure, feed::Positions, input::Parameters, parameters::Those,
+    caller::Caller, code::Code, failure::Failure, feed::Positions, input::Parameters, parameters::WhichSessions,
     sessions::read::which, state::Shared,
 };
 use follow::{Follow, Start};
@@ -47,7 +47,7 @@ const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-bufferi
 #[utoipa::path(
     get, path = "/api/v1/events", operation_id = "events", tag = "events",
     params(
-        Those,
+        WhichSessions,
         ("messages" = Option<bool>, Query, description = "Whether messages are told as well; true when not given."),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived."),
     ),

@@ -22,7 +22,7 @@ use crate::{
         index::Known,
         input::Parameters,
         instances::Which,
-        parameters::Those,
+        parameters::WhichSessions,
         sessions::read::which,
         state::{Gateway, Shared},
     },
@@ -57,7 +57,7 @@ pub struct WaitingMessages {
 /// caller may not read, or whose bridge does not answer now, is left out.
 #[utoipa::path(
     get, path = "/api/v1/messages/waiting/", operation_id = "waiting", tag = "messages",
-    params(Those),
+    params(WhichSessions),
     responses((status = 200, description = "What waits.", body = Success<Waiting>)),
 )]
 pub async fn waiting(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Result<Response, Failure> {

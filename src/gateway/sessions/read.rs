@@ -14,7 +14,7 @@ use crate::gateway::{
     failure::Failure,
     input::Parameters,
     instances::{self, Which},
-    parameters::{InNamespace, OneSession, Those},
+    parameters::{InNamespace, OneSession, WhichSessions},
     session::{Session, Status},
     state::{Gateway, Shared},
 };
@@ -51,7 +51,7 @@ pub fn which(gateway: &Gateway, caller: &Caller, parameters: &Parameters) -> Res
 /// caller may list in Kubernetes: take the right to list in a namespace for the right to see every session in it.
 #[utoipa::path(
     get, path = "/api/v1/sessions/list/", operation_id = "list", tag = "sessions",
-    params(Those),
+    params(WhichSessions),
     responses((status = 200, description = "The sessions.", body = Success<Sessions>)),
 )]
 pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
