@@ -242,6 +242,8 @@ mod tests {
     }
 
     fn shard(bridge: &WhatsAppBridge, name: &str) -> Endpoint {
+        // Several tests may come first; only one installs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         endpoints(bridge).into_iter().find(|(binding, _)| binding.shard == name).unwrap().1
     }
 
