@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -125,7 +125,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         if let Told::Message { message, changed: true, settled } = told {
             if *settled {
                 left.leave(1);
-                counted.settled(&message.status);
+                counted.settled(&message.status, Timestamp::now());
                 followed.over(&message.status);
             }
             messages.show(message.status.clone());
@@ -176,5 +176,5 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
 
 /// A name for this run of the process: the time it started, which no other run on this data directory shares.
 fn incarnation() -> String {
-    format!("{:x}", jiff::Timestamp::now().as_nanosecond())
+    format!("{:x}", Timestamp::now().as_nanosecond())
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -235,13 +236,14 @@ impl Metrics {
         self.commits.inner().store(count, Ordering::Relaxed);
     }
 
-    /// A message waits no longer: it is in this state.
-    pub fn settled(&self, status: &MessageStatus) {
+    /// A message waits no longer: it is in this state since `now`, by the clock that says when it was accepted. `sent_at` is WhatsApp's
+    /// clock, which counts in seconds and may be another time.
+    pub fn settled(&self, status: &MessageStatus, now: Timestamp) {
         let Some(state) = status.state.known() else { return };
         let cause = status.cause.as_ref().and_then(Open::known).map(|cause| format!("{cause:?}")).unwrap_or_default();
         self.settled.get_or_create(&Outcome { state: format!("{state:?}"), cause }).inc();
-        if let Some(sent_at) = status.sent_at {
-            self.until_sent.observe(sent_at.duration_since(status.accepted_at).as_secs_f64().max(0.0));
+        if status.sent_at.is_some() {
+            self.until_sent.observe(now.duration_since(status.accepted_at).as_secs_f64().max(0.0));
         }
     }
 
@@ -282,6 +284,20 @@ mod tests {
         let (metrics, now) = (Metrics::new(), Instant::now());
         let asked = [0, 1, 4, 5, 6, 11].map(|second| metrics.clone().measures(now + Duration::from_secs(second)));
         assert_eq!(asked, [true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn how_long_a_message_took_goes_by_the_clock_that_accepted_it() {
+        let metrics = Metrics::new();
+        let accepted: Timestamp = "2026-01-01T00:00:00.9Z".parse().unwrap();
+        // WhatsApp's clock is an hour ahead, and has whole seconds.
+        let status = serde_json::json!({
+            "id": "3EB0", "session": "s", "sequence": 1, "state": "Sent", "acceptedAt": accepted, "expiresAt": "2026-01-02T00:00:00Z",
+            "sentAt": "2026-01-01T01:00:00Z",
+        });
+        metrics.settled(&serde_json::from_value(status).unwrap(), accepted + Duration::from_millis(250));
+        let text = metrics.text(|_| 0);
+        assert!(text.contains("whatsapp_bridge_messages_until_sent_seconds_sum 0.25\n"), "{text}");
     }
 
     #[test]

@@ -17,7 +17,9 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures::Stream;
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
+use thiserror::Error;
 
 pub use self::credentials::{Credentials, CredentialsError, credentials};
 use crate::{
@@ -221,7 +223,6 @@ pub fn instance_uid(session_id: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Secret;
     use serde_json::json;
 
     use super::*;

@@ -16,12 +16,13 @@ use super::{
     error::PluginError,
     refresh,
     screen::{Code, End, Screen, command, next},
-    terminal::{Ink, Painter, caption, clipped, fitted, picture, svg},
+    terminal::{Ink, Painter, caption, clipped, fitted, picture},
     wait::{Gate, Patience},
 };
 use crate::{
     api::{PairingMethod, WhatsAppInstance},
     model::Sensitive,
+    platform::qr::svg,
 };
 
 /// Shows the codes of an instance until the phone has scanned one.

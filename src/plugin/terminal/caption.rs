@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::drawing::{Ink, Modules};
+use super::drawing::{Ink, draw};
 use crate::{api::PairingMethod, plugin::screen::Code};
 
 /// A code that is this late was not replaced when it should have been.
@@ -11,7 +11,7 @@ const OVERDUE_SECONDS: i64 = 5;
 /// The code without its countdown; none when it cannot be drawn.
 pub fn picture(code: &Code, ink: Ink, columns: Option<usize>) -> Option<String> {
     match code.method {
-        PairingMethod::Qr => Modules::of(code.text.reveal()).map(|modules| modules.draw(ink, columns)),
+        PairingMethod::Qr => draw(code.text.reveal(), ink, columns),
         PairingMethod::Code => Some(format!("\n    {}\n\n", grouped(code.text.reveal()))),
     }
 }

@@ -1,6 +1,6 @@
-//! A QR code as characters, or as an SVG document.
+//! A QR code as characters.
 
-use qrcode::{Color, EcLevel, QrCode, render::svg};
+use crate::platform::qr::Modules;
 
 /// Light modules around the code. ISO/IEC 18004 asks for four; phones need about two.
 const QUIET: usize = 4;
@@ -17,57 +17,31 @@ pub enum Ink {
     OnLight,
 }
 
-/// The modules of a QR code.
-#[derive(Debug, Clone)]
-pub struct Modules {
-    width: usize,
-    dark: Vec<bool>,
-}
-
-impl Modules {
-    /// Encodes a text; none when it is too long for any QR code.
-    pub fn of(text: &str) -> Option<Self> {
-        // The lowest error correction gives the largest modules, and a screen does not get scratched.
-        let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
-        Some(Self {
-            width: code.width(),
-            dark: code.to_colors().into_iter().map(|color| color == Color::Dark).collect(),
-        })
-    }
-
-    /// Draws two rows of modules per line of text.
-    pub fn draw(&self, ink: Ink, columns: Option<usize>) -> String {
-        let quiet = if columns.is_some_and(|columns| columns < self.width + 2 * QUIET) { QUIET_NARROW } else { QUIET };
-        let side = self.width + 2 * quiet;
-        let mut text = String::new();
-        for y in (0..side).step_by(2) {
-            if ink == Ink::Coloured {
-                // Colours 16 and 231 of the 256 are black and white in every theme; 30 and 47 are not.
-                text.push_str("\x1b[38;5;16;48;5;231m");
-            }
-            for x in 0..side {
-                text.push(block(
-                    ink,
-                    self.is_dark(x, y, quiet),
-                    y + 1 < side && self.is_dark(x, y + 1, quiet),
-                    y + 1 < side,
-                ));
-            }
-            if ink == Ink::Coloured {
-                text.push_str("\x1b[0m");
-            }
-            text.push('\n');
+/// The code of a text, two rows of modules per line, within so many columns if that is possible; none when the text is too long for
+/// any QR code.
+pub fn draw(text: &str, ink: Ink, columns: Option<usize>) -> Option<String> {
+    let modules = Modules::of(text)?;
+    let quiet = if columns.is_some_and(|columns| columns < modules.width + 2 * QUIET) { QUIET_NARROW } else { QUIET };
+    let side = modules.width + 2 * quiet;
+    let is_dark = |x: usize, y: usize| match (x.checked_sub(quiet), y.checked_sub(quiet)) {
+        (Some(x), Some(y)) => modules.is_dark(x, y),
+        _ => false,
+    };
+    let mut drawn = String::new();
+    for y in (0..side).step_by(2) {
+        if ink == Ink::Coloured {
+            // Colours 16 and 231 of the 256 are black and white in every theme; 30 and 47 are not.
+            drawn.push_str("\x1b[38;5;16;48;5;231m");
         }
-        text
-    }
-
-    fn is_dark(&self, x: usize, y: usize, quiet: usize) -> bool {
-        let inside = |v: usize| v.checked_sub(quiet).filter(|v| *v < self.width);
-        match (inside(x), inside(y)) {
-            (Some(x), Some(y)) => self.dark.get(y * self.width + x).copied().unwrap_or(false),
-            _ => false,
+        for x in 0..side {
+            drawn.push(block(ink, is_dark(x, y), y + 1 < side && is_dark(x, y + 1), y + 1 < side));
         }
+        if ink == Ink::Coloured {
+            drawn.push_str("\x1b[0m");
+        }
+        drawn.push('\n');
     }
+    Some(drawn)
 }
 
 /// The character for a module and the one below it. The side is odd, so the last line has no lower half.
@@ -84,14 +58,10 @@ fn block(ink: Ink, upper_dark: bool, lower_dark: bool, has_lower: bool) -> char 
     }
 }
 
-/// The code as an SVG document; none when it is too long for any QR code.
-pub fn svg(text: &str) -> Option<String> {
-    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
-    Some(code.render::<svg::Color<'_>>().min_dimensions(512, 512).quiet_zone(true).build())
-}
-
 #[cfg(test)]
 mod tests {
+    use qrcode::{Color, EcLevel, QrCode};
+
     use super::*;
     use crate::plugin::terminal::testing::long_code;
 
@@ -115,7 +85,7 @@ mod tests {
         let width = code.width();
         for ink in [Ink::Coloured, Ink::OnDark, Ink::OnLight] {
             for (columns, quiet) in [(None, 4), (Some(width + 7), 2)] {
-                let drawn = modules(&Modules::of(&text).unwrap().draw(ink, columns), ink);
+                let drawn = modules(&draw(&text, ink, columns).unwrap(), ink);
                 for (y, row) in drawn.iter().take(width + 2 * quiet).enumerate() {
                     assert_eq!(row.len(), width + 2 * quiet);
                     for (x, dark) in row.iter().enumerate() {
@@ -130,17 +100,12 @@ mod tests {
 
     #[test]
     fn only_the_coloured_drawing_has_escapes() {
-        let modules = Modules::of("x").unwrap();
-        assert!(modules.draw(Ink::Coloured, None).contains('\x1b'));
-        assert!(
-            !modules.draw(Ink::OnDark, None).contains('\x1b') && !modules.draw(Ink::OnLight, None).contains('\x1b')
-        );
+        let escapes = |ink| draw("x", ink, None).unwrap().contains('\x1b');
+        assert!(escapes(Ink::Coloured) && !escapes(Ink::OnDark) && !escapes(Ink::OnLight));
     }
 
     #[test]
     fn what_is_too_long_is_refused_not_panicked_on() {
-        let text = "x".repeat(4000);
-        assert!(Modules::of(&text).is_none() && svg(&text).is_none());
-        assert!(svg("x").unwrap().starts_with("<?xml"));
+        assert!(draw(&"x".repeat(4000), Ink::Coloured, None).is_none());
     }
 }

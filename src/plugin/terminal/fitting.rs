@@ -107,12 +107,12 @@ mod tests {
     use super::*;
     use crate::{
         model::Sensitive,
-        plugin::terminal::{drawing::Modules, testing::long_code},
+        plugin::terminal::{drawing::draw, testing::long_code},
     };
 
     #[test]
     fn a_code_of_whatsapps_length_fits_eighty_columns() {
-        let drawing = Modules::of(&long_code()).unwrap().draw(Ink::Coloured, Some(80));
+        let drawing = draw(&long_code(), Ink::Coloured, Some(80)).unwrap();
         assert!(fits(&drawing, (80, 40)));
         assert!(!fits(&drawing, (60, 40)) && !fits(&drawing, (80, 24)));
     }
@@ -127,7 +127,7 @@ mod tests {
             attempt: Some((1, 6)),
         };
         let (qr, typed) = (code(PairingMethod::Qr, &long_code()), code(PairingMethod::Code, "ABCD1234"));
-        let drawing = Modules::of(&long_code()).unwrap().draw(Ink::Coloured, Some(0));
+        let drawing = draw(&long_code(), Ink::Coloured, Some(0)).unwrap();
         let (width, height) = extent(&drawing);
         for columns in [1, 2, 12, 13, width - 1, width, width + 3, width + 4, 80, 120] {
             for rows in [2, 3, 5, 24, height - 1, height, height + 1, height + 2, height + 3, 50] {

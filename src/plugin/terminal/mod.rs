@@ -7,7 +7,7 @@ mod painter;
 
 pub use self::{
     caption::{caption, picture},
-    drawing::{Ink, svg},
+    drawing::{Ink, draw},
     fitting::{clipped, fitted},
     painter::Painter,
 };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use whatsapp_operator::{
     admission::configuration::{Parameters, Reach, mutating, validating},
     api::{WhatsAppBridge, WhatsAppInstance, labels},
-    plugin::terminal::{Ink, Modules},
+    plugin::terminal::{Ink, draw},
 };
 
 use crate::FRIEND;
@@ -289,10 +289,8 @@ pub fn screen(seen: &Seen) -> String {
     let phase = status.phase.map_or_else(|| "new".to_owned(), |phase| phase.to_string());
     let mut lines = vec![format!("{}: {phase}", seen.name)];
     if let Some(qr) = status.qr {
-        match Modules::of(qr.code.reveal()) {
-            Some(modules) => lines.push(modules.draw(Ink::Coloured, None)),
-            None => lines.push("the code is too long to be drawn".to_owned()),
-        }
+        let drawn = draw(qr.code.reveal(), Ink::Coloured, None);
+        lines.push(drawn.unwrap_or_else(|| "the code is too long to be drawn".to_owned()));
         lines.push(format!("code {} of {}, expires {}", qr.attempt, qr.attempts, qr.expires_at.0));
     }
     if let Some(phone) = status.phone_number {

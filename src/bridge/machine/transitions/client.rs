@@ -52,7 +52,7 @@ pub(super) fn client(state: &mut State, generation: Generation, event: ClientEve
         ClientEvent::Banned { code, for_ } => refused::banned(state, code, for_, now),
         ClientEvent::Restricted(found) => login::restricted(state, found, now),
         ClientEvent::Unlinked(Ok(())) if matches!(state.stage, Stage::Unlinking { .. }) => {
-            login::logged_out(state, now)
+            login::logged_out(state, now);
         }
         ClientEvent::Unlinked(Err(reason)) if matches!(state.stage, Stage::Unlinking { .. }) => {
             failed(state, reason, now);

@@ -75,7 +75,7 @@ pub(super) fn park(state: &mut State, parked: Parked, reason: SessionReason, now
         let end = match parked {
             // A person or a controller waits for the deletion to end.
             Parked::Barred { .. } if state.is_deleting() => {
-                Some(later(now, UNLINK_BARRED - state.up_to(UNLINK_BARRED / 10)))
+                Some(later(now, UNLINK_BARRED.saturating_sub(state.up_to(UNLINK_BARRED / 10))))
             }
             Parked::Barred { again, .. } => Some(again),
             _ => state.kept.banned_until(now),
