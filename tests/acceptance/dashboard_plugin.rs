@@ -140,7 +140,8 @@ async fn the_plugin_opens_the_dashboard_signed_in_once_and_no_token_is_in_the_br
     // A second time the address opens nothing, in this browser as in any other.
     let page = browser.new_tab().await;
     browser.open(&address).await;
-    assert!(browser.text("body").await.contains("works once"));
+    assert!(browser.text("h1").await.contains("works once"));
+    browser.nothing_serious("the address was used").await;
     browser.use_tab(page).await;
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     for (path, host, status) in [

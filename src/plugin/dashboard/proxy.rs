@@ -10,7 +10,7 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    response::{IntoResponse, Redirect, Response},
+    response::{Html, IntoResponse, Redirect, Response},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -70,13 +70,13 @@ pub async fn answer(State(proxy): State<Arc<Proxy>>, request: Request) -> Respon
             let kept = [(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
             return (kept, Redirect::to(&proxy.page)).into_response();
         }
-        Answer::Over => return text(StatusCode::GONE, "This address works once, and only for two minutes."),
-        Answer::Stranger => return text(StatusCode::UNAUTHORIZED, "This browser is not signed in here."),
-        Answer::OtherHost => return text(StatusCode::MISDIRECTED_REQUEST, "Nothing is served under this name."),
-        Answer::CrossSite => return text(StatusCode::FORBIDDEN, "Another page asked for this."),
+        Answer::Over => return said(StatusCode::GONE, "This address works once, and only for two minutes."),
+        Answer::Stranger => return said(StatusCode::UNAUTHORIZED, "This browser is not signed in here."),
+        Answer::OtherHost => return said(StatusCode::MISDIRECTED_REQUEST, "Nothing is served under this name."),
+        Answer::CrossSite => return said(StatusCode::FORBIDDEN, "Another page asked for this."),
     }
     let Ok(content) = to_bytes(body, LARGEST).await else {
-        return text(StatusCode::PAYLOAD_TOO_LARGE, "That is more than a request may hold.");
+        return said(StatusCode::PAYLOAD_TOO_LARGE, "That is more than a request may hold.");
     };
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let asked = Asked { method: parts.method, path, headers: passed(&parts.headers, &OURS), content };
@@ -129,9 +129,15 @@ fn returned(answer: reqwest::Response) -> Response {
     (status, headers, Body::from_stream(answer.bytes_stream())).into_response()
 }
 
-fn text(status: StatusCode, what: &str) -> Response {
-    let kept = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    (status, kept, format!("{what} For another way in, run: kubectl whatsapp dashboard\n")).into_response()
+/// A page that says why nothing is passed on. Everything in it is written here.
+fn said(status: StatusCode, what: &str) -> Response {
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+        <meta name=\"color-scheme\" content=\"light dark\">\n<title>kubectl whatsapp dashboard</title>\n\
+        <main>\n<h1>{what}</h1>\n<p>To open the dashboard, run <code>kubectl whatsapp dashboard</code>.</p>\n</main>\n</html>\n"
+    );
+    let kept = [(header::CACHE_CONTROL, "no-store"), (header::CONTENT_SECURITY_POLICY, "default-src 'none'")];
+    (status, kept, Html(page)).into_response()
 }
 
 /// In the form of the gateway's own refusals, which the page reads.
