@@ -10,7 +10,10 @@ use kube::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::platform::kubernetes::{CALL_TIMEOUT, call};
+use crate::platform::{
+    backoff::{Backoff, spread},
+    kubernetes::{CALL_TIMEOUT, call},
+};
 
 /// Events that may wait, as many as client-go lets wait; beyond it they are dropped and counted. The status says the same.
 const QUEUE: usize = 1000;
@@ -19,6 +22,11 @@ const QUEUE_FIRST: usize = 100;
 /// kube's recorder keeps every Event of the last minutes, to count repetitions, and looks through all of them for each new
 /// one. With thousands of instances that takes more memory and time than everything else here; a new one begins empty.
 const REMEMBERED: usize = 256;
+
+/// How soon an Event that goes first is tried again when the API server does not answer or has no time; it doubles up to
+/// [`LAST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(1);
 
 struct QueuedEvent {
     event: Event,
@@ -76,8 +84,9 @@ impl Events {
 }
 
 impl EventWriter {
-    /// Writes until the last [`Events`] is dropped. An Event that cannot be written is counted and not tried again: the status says
-    /// the same. Those that go first have a writer of their own, and so do not wait for a call that takes long either.
+    /// Writes until the last [`Events`] is dropped. An Event that cannot be written is counted. Most are not tried again, since the
+    /// status says the same. Those that go first are, as long as the reconcile waits for them: what they say stands nowhere else. They
+    /// have a writer of their own, and so do not wait for a call that takes long either.
     pub async fn write(self, client: Client, reporter: Reporter) {
         let Self { queue, first, dropped } = self;
         tokio::join!(write_all(first, &client, &reporter, &dropped), write_all(queue, &client, &reporter, &dropped));
@@ -89,10 +98,18 @@ async fn write_all(mut queue: mpsc::Receiver<QueuedEvent>, client: &Client, repo
         let recorder = Recorder::new(client.clone(), reporter.clone());
         for _ in 0..REMEMBERED {
             let Some(QueuedEvent { event, about, done }) = queue.recv().await else { return };
-            let publish = recorder.publish(&event, &about);
-            if let Err(error) = call("publish an Event", CALL_TIMEOUT, publish).await {
+            let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+            loop {
+                let publish = recorder.publish(&event, &about);
+                let Err(error) = call("publish an Event", CALL_TIMEOUT, publish).await else { break };
+                let is_waited_for = done.as_ref().is_some_and(|done| !done.is_closed());
+                if error.is_unanswered() && is_waited_for {
+                    tokio::time::sleep(spread(backoff.pause())).await;
+                    continue;
+                }
                 dropped.inc();
                 tracing::warn!(%error, reason = event.reason, "could not publish an Event");
+                break;
             }
             // The reconcile may have stopped waiting.
             let _ = done.map(|done| done.send(()));
@@ -171,6 +188,23 @@ mod tests {
         drop(writer);
         events.tell_first(event(), about("one"), Duration::ZERO).await;
         assert_eq!(dropped.get(), 2, "there is no writer any more");
+    }
+
+    #[tokio::test]
+    async fn what_goes_first_is_tried_again_while_the_api_server_has_no_time() {
+        let asked = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&asked);
+        let answer = move |Json(event): Json<Value>| async move {
+            let mut asked = lock(&count);
+            *asked += 1;
+            if *asked < 3 { StatusCode::TOO_MANY_REQUESTS.into_response() } else { Json(event).into_response() }
+        };
+        let client = Client::new(Router::new().fallback(answer), "ns");
+        let dropped = Counter::default();
+        let (events, writer) = Events::new(dropped.clone());
+        tokio::spawn(writer.write(client, Reporter { controller: "test".into(), instance: None }));
+        events.tell_first(event(), about("one"), CALL_TIMEOUT).await;
+        assert_eq!((*lock(&asked), dropped.get()), (3, 0));
     }
 
     #[tokio::test]

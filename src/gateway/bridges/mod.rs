@@ -26,20 +26,33 @@ use crate::{
     },
 };
 
-/// How long a list of the bridges, and a token, count. A new token is taken earlier when a bridge refuses the old one.
+/// How long a list of the bridges, and a token, count. A new token is taken earlier when a bridge refuses the old one. When the API server
+/// does not answer by then, what is known counts on: a bridge that is there answers, whatever the API server does.
 const KNOWN: Duration = Duration::from_secs(30);
+/// How soon the API server is asked again then, and about credentials of no use.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How long the API server may take where there is something known to go on with.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// All shards, and how each is reached.
 pub type Shards = Arc<Vec<(BridgeBinding, Endpoint)>>;
-/// A shard as it was reached, what it was reached by, and until when that counts.
-type Reached = (Arc<dyn Driver>, Endpoint, Instant);
+/// A shard as it was last looked up.
+#[derive(Clone)]
+struct Known {
+    /// How it is reached; none when its credentials are of no use.
+    driver: Option<Arc<dyn Driver>>,
+    /// What it is reached by.
+    endpoint: Endpoint,
+    /// Until when that counts.
+    until: Instant,
+}
 
 /// Finds shards and reaches them.
 pub struct Bridges {
     client: Client,
     selector: Option<String>,
     listed: Mutex<Option<(Shards, Instant)>>,
-    drivers: Mutex<HashMap<BridgeBinding, Reached>>,
+    drivers: Mutex<HashMap<BridgeBinding, Known>>,
 }
 
 impl Bridges {
@@ -53,20 +66,24 @@ impl Bridges {
     /// # Errors
     /// When the API server does not say.
     pub async fn shards(&self) -> Result<Shards, Failure> {
-        if let Some((shards, until)) = &*lock(&self.listed)
+        let known = lock(&self.listed).clone();
+        if let Some((shards, until)) = &known
             && *until > Instant::now()
         {
             return Ok(Arc::clone(shards));
         }
         let api: Api<WhatsAppBridge> = Api::all(self.client.clone());
         let params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() };
-        let found = call("list the bridges", CALL_TIMEOUT, api.list(&params)).await;
-        let found = found.map_err(|error| {
-            tracing::warn!(%error, "list the bridges");
-            unavailable()
-        })?;
-        let shards: Shards = Arc::new(found.items.iter().flat_map(drivers::endpoints).collect());
-        *lock(&self.listed) = Some((Arc::clone(&shards), Instant::now() + KNOWN));
+        let limit = if known.is_some() { PATIENCE } else { CALL_TIMEOUT };
+        let (shards, counts) = match call("list the bridges", limit, api.list(&params)).await {
+            Ok(found) => (Arc::new(found.items.iter().flat_map(drivers::endpoints).collect()), KNOWN),
+            Err(error) => {
+                tracing::warn!(%error, "list the bridges");
+                let known = known.filter(|_| error.is_unanswered()).ok_or_else(unavailable)?;
+                (known.0, ASK_AGAIN)
+            }
+        };
+        *lock(&self.listed) = Some((Arc::clone(&shards), Instant::now() + counts));
         Ok(shards)
     }
 
@@ -115,26 +132,33 @@ impl Bridges {
                 "the bridge of this session is gone; have an administrator look at its WhatsAppBridge",
             )
         })?;
-        if let Some((driver, known, until)) = lock(&self.drivers).get(binding)
-            && known == endpoint
-            && *until > Instant::now()
+        let known = lock(&self.drivers).get(binding).filter(|known| known.endpoint == *endpoint).cloned();
+        if let Some(known) = &known
+            && known.until > Instant::now()
         {
-            return Ok(Arc::clone(driver));
+            return known.driver.clone().ok_or_else(unreachable);
         }
         let reference = &endpoint.credentials;
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &reference.namespace);
-        let secret = call("read a bridge's credentials", CALL_TIMEOUT, secrets.get(&reference.name)).await;
-        let secret = secret.map_err(|error| {
-            tracing::warn!(%error, "read a bridge's credentials");
-            unreachable()
-        })?;
-        let driver = endpoint.connect(&secret).map_err(|error| {
-            tracing::warn!(bridge = binding.name, shard = binding.shard, %error, "reach a bridge");
-            unreachable()
-        })?;
-        let entry = (Arc::clone(&driver), endpoint.clone(), Instant::now() + KNOWN);
-        lock(&self.drivers).insert(binding.clone(), entry);
-        Ok(driver)
+        let known = known.and_then(|known| known.driver);
+        let limit = if known.is_some() { PATIENCE } else { CALL_TIMEOUT };
+        let (driver, counts) = match call("read a bridge's credentials", limit, secrets.get(&reference.name)).await {
+            Ok(secret) => match endpoint.connect(&secret) {
+                Ok(driver) => (Some(driver), KNOWN),
+                Err(error) => {
+                    tracing::warn!(bridge = binding.name, shard = binding.shard, %error, "reach a bridge");
+                    (None, ASK_AGAIN)
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%error, "read a bridge's credentials");
+                let known = known.filter(|_| error.is_unanswered()).ok_or_else(unreachable)?;
+                (Some(known), ASK_AGAIN)
+            }
+        };
+        let known = Known { driver: driver.clone(), endpoint: endpoint.clone(), until: Instant::now() + counts };
+        lock(&self.drivers).insert(binding.clone(), known);
+        driver.ok_or_else(unreachable)
     }
 
     /// The shard that keeps an idempotency key: the same for every gateway, whatever the message's own session is. Chosen by
@@ -148,7 +172,8 @@ impl Bridges {
     /// Forgets a driver whose token the shard refused, unless another request has replaced it already.
     fn forget(&self, binding: &BridgeBinding, refused: &Arc<dyn Driver>) {
         let mut drivers = lock(&self.drivers);
-        if drivers.get(binding).is_some_and(|(driver, ..)| Arc::ptr_eq(driver, refused)) {
+        let known = drivers.get(binding).and_then(|known| known.driver.as_ref());
+        if known.is_some_and(|driver| Arc::ptr_eq(driver, refused)) {
             drivers.remove(binding);
         }
     }
@@ -176,7 +201,7 @@ fn unavailable() -> Failure {
 mod tests {
     use std::{
         collections::BTreeSet,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
     use axum::{
@@ -265,6 +290,45 @@ mod tests {
         *lock(&stored) = "newer";
         let home = bridges.ask_home("key", |shard| async move { shard.read("s", "m").await });
         assert!(home.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_bridge_is_asked_also_while_the_api_server_does_not_answer() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (right, reads) = (Arc::new(Mutex::new("token")), Arc::new(AtomicUsize::new(0)));
+        let url = bridge(Arc::clone(&right)).await;
+        let answers = Arc::new(AtomicBool::new(true));
+        let whole = api(url, Arc::clone(&right), Arc::clone(&reads));
+        let gate = Arc::clone(&answers);
+        let service = tower::service_fn(move |request| {
+            let (whole, gate) = (whole.clone(), Arc::clone(&gate));
+            async move {
+                if !gate.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+                whole.send(request).await
+            }
+        });
+        let bridges = Bridges::new(Client::new(service, "ns"), None);
+        let binding = shard(0);
+        let ask = async || bridges.ask(&binding, |shard| async move { shard.read("s", "m").await }).await;
+        ask().await.unwrap();
+        answers.store(false, Ordering::Relaxed);
+        // As if KNOWN had passed.
+        let expire = || {
+            lock(&bridges.listed).as_mut().unwrap().1 = Instant::now();
+            lock(&bridges.drivers).get_mut(&binding).unwrap().until = Instant::now();
+        };
+        expire();
+        assert_eq!(ask().await.unwrap().status.id, "3EB0AB", "what is known counts on");
+        let begun = Instant::now();
+        ask().await.unwrap();
+        assert!(begun.elapsed() < PATIENCE, "the API server is not waited for each time");
+        answers.store(true, Ordering::Relaxed);
+        expire();
+        *lock(&right) = " ";
+        assert!(ask().await.is_err() && ask().await.is_err());
+        assert_eq!(reads.load(Ordering::Relaxed), 2, "credentials of no use are not read for each question");
     }
 
     #[test]

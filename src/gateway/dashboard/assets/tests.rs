@@ -166,6 +166,16 @@ fn quoted(script: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
+fn every_reason_for_a_disconnection_has_words() {
+    use crate::bridge_api::SessionReason as Reason;
+    let english = words("en");
+    let before_a_link = [Reason::CoexistenceNotSupported, Reason::PairingFailed, Reason::PairingCodesUnusable];
+    for reason in Reason::ALL.into_iter().filter(|reason| !before_a_link.contains(reason)) {
+        assert!(english.contains(&format!("disconnects.{reason:?}")), "{reason:?} has no words");
+    }
+}
+
+#[test]
 fn every_language_says_all_that_is_asked_for() {
     let english = words("en");
     assert!(english.len() > 250, "{english:?}");

@@ -6,9 +6,10 @@ const state = {
   chosen: new Set(),
   // By id: {is: waiting, busy, done or failed}, with the key of our words in `word`, or the API's in `text`.
   outcomes: new Map(),
-  // What was asked last, and whether it is still being asked.
+  // What was asked last.
   last: null,
-  running: false,
+  // An object of its own while that is still being asked, so that those who ask notice that they are no longer wanted.
+  running: null,
 };
 const listeners = new Set();
 
@@ -37,8 +38,10 @@ export function select(ids, chosen) {
   listeners.forEach((listener) => listener());
 }
 
+// Also ends what is being asked: it is called when another user signs in.
 export function selectNone() {
   state.chosen.clear();
   state.outcomes.clear();
+  Object.assign(state, { last: null, running: null });
   changed();
 }

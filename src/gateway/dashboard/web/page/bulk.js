@@ -24,9 +24,12 @@ let pause = Promise.resolve();
 // How often it has asked for patience since it last let something through.
 let refused = 0;
 
-async function ask(action, ids) {
+// Nothing, once somebody else uses the page: what was asked under one name is not asked under another.
+async function ask(action, ids, asked) {
   for (;;) {
-    await pause;
+    // It may have become longer meanwhile.
+    for (let seen; seen !== pause; ) await (seen = pause);
+    if (asked !== selection().running) return null;
     try {
       const { outcomes } = await call('POST', 'sessions/bulk/', { action, session_ids: ids });
       refused = 0;
@@ -39,25 +42,25 @@ async function ask(action, ids) {
   }
 }
 
-function put(id, is, said) {
-  selection().outcomes.set(id, { is, ...said });
-  changed();
-}
-
-async function some(verb, ids) {
+async function some(verb, ids, running) {
+  const put = (id, is, said) => {
+    if (running !== selection().running) return;
+    selection().outcomes.set(id, { is, ...said });
+    changed();
+  };
   const asked = ids.filter((id) => {
-    const session = current().sessions.get(id);
-    const offered = session?.actions.includes(verb);
+    // The page may be showing another owner's by now: those that it does not know are asked for all the same.
+    const offered = current().sessions.get(id)?.actions.includes(verb) ?? true;
     if (offered) put(id, 'busy', { word: 'bulk.busy' });
-    else put(id, 'failed', { word: session ? 'bulk.notOffered' : 'qr.gone' });
+    else put(id, 'failed', { word: 'bulk.notOffered' });
     return offered;
   });
   if (!asked.length) return;
   try {
-    const outcomes = await ask(verb, asked);
+    const outcomes = await ask(verb, asked, running);
     asked.forEach((id, at) => {
-      const { done, error } = outcomes[at];
-      put(id, done ? 'done' : 'failed', done ? { word: 'bulk.done' } : { text: sentence(error.message) });
+      const { done, error } = outcomes?.[at] ?? {};
+      if (outcomes) put(id, done ? 'done' : 'failed', done ? { word: 'bulk.done' } : { text: sentence(error.message) });
     });
   } catch (error) {
     asked.forEach((id) => put(id, 'failed', { text: error.message }));
@@ -68,20 +71,25 @@ async function some(verb, ids) {
 async function run(verb, ids) {
   const all = selection();
   if (all.running) return;
-  Object.assign(all, { last: verb, running: true });
+  const running = {};
+  Object.assign(all, { last: verb, running });
   refused = 0;
   all.outcomes.clear();
-  ids.forEach((id) => put(id, 'waiting', { word: 'bulk.waiting' }));
+  ids.forEach((id) => all.outcomes.set(id, { is: 'waiting', word: 'bulk.waiting' }));
+  changed();
   let at = 0;
   const next = async () => {
-    while (at < ids.length) {
+    while (at < ids.length && running === all.running) {
       at += AT_ONCE;
-      await some(verb, ids.slice(at - AT_ONCE, at));
+      await some(verb, ids.slice(at - AT_ONCE, at), running);
     }
   };
-  await Promise.all(Array.from({ length: TOGETHER }, next));
-  all.running = false;
-  changed();
+  try {
+    await Promise.all(Array.from({ length: TOGETHER }, next));
+  } finally {
+    if (running === all.running) all.running = null;
+    changed();
+  }
 }
 
 function ConfirmDelete({ count, onAgreed, onClose }) {
@@ -99,7 +107,8 @@ function ConfirmDelete({ count, onAgreed, onClose }) {
 
 export default function Bulk() {
   const { sessions } = useStore();
-  const { chosen, outcomes, last, running } = useSelection();
+  const { chosen, outcomes, last, running: asked } = useSelection();
+  const running = asked !== null;
   const [asking, setAsking] = useState(false);
   const ids = [...chosen].filter((id) => sessions.has(id));
   const of = (is) => [...outcomes.values()].filter((outcome) => outcome.is === is).length;

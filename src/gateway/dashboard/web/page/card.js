@@ -11,7 +11,8 @@ const Fact = ({ name, wide, children }) => html`<div class="fact ${wide ? 'wide'
 
 export const Card = memo(({ session, waiting, withOwner }) => {
   const { last_disconnect: last } = session;
-  const reason = last && has(`disconnects.${last.reason}`) ? `, ${t(`disconnects.${last.reason}`)}` : '';
+  // A bridge of a later release may know reasons that have no words here.
+  const reason = last && `, ${has(`disconnects.${last.reason}`) ? t(`disconnects.${last.reason}`) : last.reason}`;
   const text = advice(session) || (last && t('card.lastDisconnect', { time: brief(last.at), reason }));
   return html`
     <article class="card ${session.is_primary ? 'is-primary' : ''} is-${light(session)}" data-id=${session.id}

@@ -187,10 +187,14 @@ export default {
     ServerRefused: 'WhatsApp lehnte ab',
     TooManyRequests: 'zu viele Anfragen',
     StreamReplaced: 'ein anderes Programm übernahm',
-    TemporaryBan: 'das Konto war gesperrt',
+    TemporaryBan: 'das Konto war zeitweise gesperrt',
     AccountLocked: 'das Konto war gesperrt',
     LoggedOut: 'das Gerät wurde getrennt',
-    Stopped: 'auf Wunsch',
+    ServerNotTrusted: 'der Server war nicht WhatsApp',
+    ClientOutdated: 'WhatsApp wollte einen neueren Client',
+    AccountBanned: 'das Konto wurde gesperrt',
+    SessionLost: 'die Bridge verlor die Sitzung',
+    MessagesNotAcknowledged: 'WhatsApp bestätigte keine Nachricht',
   },
 
   errors: {

@@ -189,10 +189,14 @@ export default {
     ServerRefused: 'WhatsApp refused it',
     TooManyRequests: 'too many requests',
     StreamReplaced: 'another client took over',
-    TemporaryBan: 'the account was banned',
+    TemporaryBan: 'the account was banned for a while',
     AccountLocked: 'the account was locked',
     LoggedOut: 'the device was unlinked',
-    Stopped: 'on request',
+    ServerNotTrusted: 'the server was not WhatsApp',
+    ClientOutdated: 'WhatsApp wanted a newer client',
+    AccountBanned: 'the account was banned',
+    SessionLost: 'the bridge lost the session',
+    MessagesNotAcknowledged: 'WhatsApp acknowledged no message',
   },
 
   errors: {
