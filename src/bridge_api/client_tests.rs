@@ -30,6 +30,12 @@ async fn each_kind_of_answer_is_its_own_error_with_its_own_reason() {
             BridgeError::Refused { code: ErrorCode::Invalid.into(), retry_after: None },
             reason::BRIDGE_REFUSED,
         ),
+        (
+            500,
+            refusal("SessionUnreadable"),
+            BridgeError::Refused { code: ErrorCode::SessionUnreadable.into(), retry_after: None },
+            reason::BRIDGE_REFUSED,
+        ),
         (404, refusal("NotFound"), BridgeError::NotFound, reason::BRIDGE_MALFORMED_ANSWER),
         (403, String::new(), BridgeError::Unauthorized, reason::BRIDGE_UNAUTHORIZED),
         (502, "<html>".into(), BridgeError::Malformed { status: 502 }, reason::BRIDGE_MALFORMED_ANSWER),
@@ -40,6 +46,14 @@ async fn each_kind_of_answer_is_its_own_error_with_its_own_reason() {
         assert_eq!((&seen, seen.reason()), (&error, why));
         assert!(!seen.to_string().contains("+1555"), "{seen}");
     }
+}
+
+#[test]
+fn a_session_that_the_bridge_cannot_read_is_told_with_what_to_do() {
+    let error = BridgeError::Refused { code: ErrorCode::SessionUnreadable.into(), retry_after: None };
+    assert!(error.to_string().contains("delete the instance"), "{error}");
+    let error = BridgeError::Refused { code: ErrorCode::Full.into(), retry_after: None };
+    assert_eq!(error.to_string(), "the bridge refused: Full");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub enum BridgeError {
         status: u16,
     },
     /// The bridge understood and refused.
-    #[error("the bridge refused: {code:?}")]
+    #[error("{}", refused(.code))]
     Refused {
         /// Why.
         code: Open<ErrorCode>,
@@ -55,6 +55,18 @@ pub enum BridgeError {
     /// The event stream ended.
     #[error("the event stream ended")]
     StreamEnded,
+}
+
+/// What a refusal means. In our words: those of the bridge may hold anything.
+fn refused(code: &Open<ErrorCode>) -> String {
+    match code {
+        Open::Known(ErrorCode::SessionUnreadable) => "its database holds this session, but its version cannot read it and does not overwrite \
+             it; run the version of the bridge that wrote it, or delete the instance, which deletes the session's keys, remove the device on \
+             the phone, and create the instance again"
+            .to_owned(),
+        Open::Known(ErrorCode::Internal) => "the bridge refused: Internal; its log says why, and it is asked again".to_owned(),
+        code => format!("the bridge refused: {code:?}"),
+    }
 }
 
 impl BridgeError {

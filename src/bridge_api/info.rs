@@ -128,6 +128,8 @@ pub enum ErrorCode {
     QueueFull,
     /// The disk takes nothing more (507).
     StorageFull,
-    /// The bridge failed (500).
+    /// The bridge has the session stored in a form that it cannot read (500).
+    SessionUnreadable,
+    /// The bridge failed (500), or its process or the session is being restarted (503).
     Internal,
 }

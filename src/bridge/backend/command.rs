@@ -115,7 +115,12 @@ impl ClientHandle {
         self.stop.cancel();
     }
 
-    /// Whether it was told to stop, once it is.
+    /// Whether it was told to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Ends when it was told to stop.
     pub async fn told_to_stop(&self) {
         self.stop.cancelled().await;
     }

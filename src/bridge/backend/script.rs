@@ -20,7 +20,7 @@ pub struct Running {
     /// What it keeps its keys in.
     pub keys: Arc<dyn Keys>,
     events: EventSink,
-    end: oneshot::Sender<End>,
+    end: oneshot::Sender<Option<End>>,
 }
 
 impl Running {
@@ -31,7 +31,12 @@ impl Running {
 
     /// It ends.
     pub fn ends(self, end: End) {
-        let _ = self.end.send(end);
+        let _ = self.end.send(Some(end));
+    }
+
+    /// It panics.
+    pub fn panics(self) {
+        let _ = self.end.send(None);
     }
 }
 
@@ -65,7 +70,7 @@ impl Backend for Script {
             }
         };
         tokio::select! {
-            end = ended => end.unwrap_or(End::Stopped),
+            end = ended => end.unwrap_or(Some(End::Stopped)).unwrap_or_else(|| std::panic::panic_any("a test asked for it")),
             () = pass_on => End::Stopped,
         }
     }

@@ -12,6 +12,9 @@ use crate::{sessions::Refusal, store::StoreError};
 /// Seconds after which some of the messages that wait will have gone.
 const QUEUE_FULL: u64 = 30;
 
+/// Seconds after which a session that is restarted takes requests again.
+const RESTARTING: u64 = 10;
+
 /// A request that failed.
 pub(super) enum Failure {
     Unauthorized,
@@ -79,9 +82,12 @@ impl Failure {
                     Refusal::Deleting => (StatusCode::CONFLICT, E::Deleting),
                     Refusal::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, E::Full),
                     Refusal::Closing => (StatusCode::SERVICE_UNAVAILABLE, E::Internal),
-                    Refusal::Unreadable | Refusal::Store(_) | Refusal::Keys(_) => {
-                        (StatusCode::INTERNAL_SERVER_ERROR, E::Internal)
+                    Refusal::Restarting => {
+                        retry_after = Some(RESTARTING);
+                        (StatusCode::SERVICE_UNAVAILABLE, E::Internal)
                     }
+                    Refusal::Unreadable => (StatusCode::INTERNAL_SERVER_ERROR, E::SessionUnreadable),
+                    Refusal::Store(_) | Refusal::Keys(_) => (StatusCode::INTERNAL_SERVER_ERROR, E::Internal),
                 };
                 (status, code, refusal.to_string())
             }
@@ -104,4 +110,19 @@ impl IntoResponse for Failure {
 
 pub(super) fn answer(status: StatusCode, code: ErrorCode, message: String) -> Response {
     (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message, retry_after: None } })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_restarted_is_a_failure_that_passes_and_one_that_cannot_be_read_has_its_own_code() {
+        let (status, said) = Failure::from(Refusal::Restarting).answer();
+        assert_eq!((status, said.retry_after), (StatusCode::SERVICE_UNAVAILABLE, Some(RESTARTING)));
+        // Callers take this code for an unknown outcome, which it is.
+        assert!(said.code == ErrorCode::Internal && said.message.contains("try again"), "{said:?}");
+        let (status, said) = Failure::from(Refusal::Unreadable).answer();
+        assert!(status == StatusCode::INTERNAL_SERVER_ERROR && said.code == ErrorCode::SessionUnreadable, "{said:?}");
+    }
 }

@@ -10,6 +10,7 @@ use whatsapp_operator::bridge_api::Session;
 use crate::{
     machine::{Kept, Parked},
     outbox::Settled,
+    store::Stored,
 };
 
 /// Clocks that are kept in step by NTP differ by less; a difference beyond it is a clock that was set.
@@ -111,9 +112,18 @@ pub fn for_disk(kept: &Kept, step: SignedDuration) -> Cow<'_, Kept> {
     Cow::Owned(kept)
 }
 
-/// What is kept of a session that this process has stored, as sessions go by it.
-pub fn from_disk(kept: Kept) -> Kept {
-    for_disk(&kept, -step()).into_owned()
+/// A session that was read from the disk, with its times as sessions go by them: what is kept of it, and until when its messages may be
+/// handed over.
+pub fn from_disk(stored: Stored) -> Stored {
+    in_our_time(stored, step())
+}
+
+fn in_our_time(mut stored: Stored, step: SignedDuration) -> Stored {
+    stored.kept = for_disk(&stored.kept, -step).into_owned();
+    for waiting in &mut stored.waiting {
+        waiting.expires_at = to_ours(waiting.expires_at, step);
+    }
+    stored
 }
 
 fn step_between(wall: Timestamp, ours: Timestamp) -> SignedDuration {
@@ -148,7 +158,10 @@ fn shifted(mut session: Session, by: SignedDuration) -> Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{State, Timings};
+    use crate::{
+        machine::{State, Timings},
+        outbox::{Recipient, Waiting},
+    };
     use whatsapp_operator::{
         bridge_api::{MessageState, Qr, SessionReason, SessionSpec},
         model::Sensitive,
@@ -183,6 +196,19 @@ mod tests {
         let barred = |again| Parked::Barred { why: SessionReason::AccountBanned, again };
         let kept = Kept { parked: barred(ours + hour), ..kept };
         assert_eq!(for_disk(&kept, -hour).parked, barred(ours));
+    }
+
+    #[test]
+    fn what_is_read_while_the_wall_clock_is_set_goes_by_our_time() {
+        let (ours, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
+        let recipient = Recipient::parse("+15550001").unwrap().key();
+        for step in [-hour, SignedDuration::ZERO, hour] {
+            let kept = Kept { parked: Parked::Banned(ours + step), ..Kept::new(SessionSpec::default()) };
+            let waiting = Waiting { sequence: 1, recipient, known: false, expires_at: ours + step, handed_over: false };
+            let stored = Stored { id: "a".to_owned(), kept, waiting: vec![waiting], last_sequence: 1 };
+            let read = in_our_time(stored, step);
+            assert_eq!((read.kept.parked, read.waiting[0].expires_at), (Parked::Banned(ours), ours));
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Carries out what the state machine asks for. Nothing here waits: what takes time comes back as an event.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt;
 use whatsapp_operator::bridge_api::SessionReason;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     backend::{ClientHandle, EventSink, Refused, commands},
-    machine::{ClientEvent, Effect, Event, Generation, Start},
+    machine::{ClientEvent, Effect, End, Event, Generation, Start},
 };
 
 impl Actor {
@@ -66,7 +67,14 @@ impl Actor {
         self.shared.clients.spawn(async move {
             // The one before it has told of its end and is about to give this up.
             let _running = one_client.acquire_owned().await;
-            let end = client::run(&shared, &id, start, (handle, commands), events).await;
+            let run = client::run(&shared, &id, start, (handle, commands), events);
+            let end = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(
+                    session = id,
+                    "the session's client panicked, which is a bug; another one connects anew"
+                );
+                End::Failed(SessionReason::ConnectionLost)
+            });
             let _ = loopback.send(Input::Event(Box::new(Event::ClientEnded(generation, end))));
         });
     }

@@ -4,6 +4,7 @@ mod accept;
 mod client;
 mod clock;
 mod closing;
+mod crowd;
 mod delivery;
 mod effects;
 mod held_up;

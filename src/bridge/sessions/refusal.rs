@@ -30,7 +30,7 @@ pub enum Refusal {
     /// There is a row of the session that cannot be read.
     #[error(
         "the bridge's database holds this session, but this version cannot read it and does not overwrite it: use the version of the \
-         bridge that wrote it; or delete the session, with which its keys go, and create it again"
+         bridge that wrote it; or delete the session, which deletes its keys, remove the device on the phone, and create the session again"
     )]
     Unreadable,
     /// The session is being deleted.
@@ -80,6 +80,11 @@ pub enum Refusal {
         /// How much too late it would be.
         retry_after: Duration,
     },
+    /// The session's task has panicked. What was asked for may have been done.
+    #[error(
+        "the session failed by a bug of the bridge, whose log says more, and is being restarted: try again in a moment"
+    )]
+    Restarting,
     /// The process is about to end.
     #[error("the bridge is shutting down: try again when it is back")]
     Closing,

@@ -122,6 +122,7 @@ impl Registry {
             {
                 return result?.ok_or(Refusal::Deleting);
             }
+            self.unanswered(&requests)?;
             // It was deleted in this very moment: start over.
             tokio::task::yield_now().await;
         }
@@ -137,12 +138,15 @@ impl Registry {
         }
         let reader = &self.shared.store.reader;
         let found = match reader.session(id).await {
-            Err(error) if error.is_unreadable() => return Err(Refusal::Unreadable),
-            found => found?,
+            Err(error) if error.is_unreadable() => {
+                tracing::error!(session = id, %error, "{}", Refusal::Unreadable);
+                return Err(Refusal::Unreadable);
+            }
+            found => found?.map(clock::from_disk),
         };
         let (kept, messages) = if let Some(Stored { kept, waiting, last_sequence, .. }) = found {
             // Left by a creation that was cut off half-way.
-            (clock::from_disk(kept), (waiting, last_sequence))
+            (kept, (waiting, last_sequence))
         } else {
             let kept = Kept::new(spec);
             self.shared.store.apply(vec![Change::create(id, &kept)?]).await?;
@@ -234,7 +238,18 @@ impl Registry {
         {
             return Ok(Some(answer));
         }
-        if self.entries().closing { Err(Refusal::Closing) } else { Ok(None) }
+        self.unanswered(&requests).map(|()| None)
+    }
+
+    /// What became of a request without an answer: an error, unless the task of its session has ended because the session was deleted.
+    fn unanswered(&self, requests: &mpsc::Sender<Request>) -> Result<(), Refusal> {
+        if self.entries().closing {
+            Err(Refusal::Closing)
+        } else if requests.is_closed() {
+            Ok(())
+        } else {
+            Err(Refusal::Restarting)
+        }
     }
 
     /// The way to the task of session `id`; `None` when it has none.
@@ -255,8 +270,7 @@ impl Registry {
         {
             return Ok(Some(result?));
         }
-        // Its task has ended: because the session was deleted, or because the process ends and the session stays.
-        if self.entries().closing { Err(Refusal::Closing) } else { Ok(None) }
+        self.unanswered(&requests).map(|()| None)
     }
 
     /// Closes every connection and ends every task. No request is taken any more. What hangs is left to itself: the process

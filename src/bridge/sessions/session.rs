@@ -15,7 +15,9 @@ use tokio::{
 use whatsapp_operator::bridge_api::{Session, SessionSpec};
 
 use super::{
-    Shared, clock, held_up,
+    Shared, clock,
+    crowd::Crowd,
+    held_up,
     noting::Noting,
     owed::{Then, Unstored},
     request::{MessageRequest, Request},
@@ -63,6 +65,8 @@ pub struct Actor {
     pub(super) outgoing: Option<(u64, Outgoing)>,
     /// The message that is with the server.
     pub(super) handed: Option<Handed>,
+    /// Whether too many inputs wait.
+    pub(super) crowd: Crowd,
     /// What is being written while the session goes on.
     pub(super) noting: Option<Noting>,
 }
@@ -78,8 +82,14 @@ pub(super) struct Handed {
 }
 
 impl Actor {
-    /// A session's task; `state` must be stored already, and `waiting` is what waits in it, the last sequence given out with it.
-    pub fn new(shared: Arc<Shared>, state: State, (waiting, last_sequence): (Vec<Waiting>, u64)) -> Self {
+    /// A session's task; `state` must be stored already, and `waiting` is what waits in it, the last sequence given out with it. All
+    /// tasks of one session share `one_client`.
+    pub fn new(
+        shared: Arc<Shared>,
+        state: State,
+        (waiting, last_sequence): (Vec<Waiting>, u64),
+        one_client: Arc<Semaphore>,
+    ) -> Self {
         let (loopback, inputs) = mpsc::unbounded_channel();
         // Only spreads pauses; any number will do.
         let held_up = shared.outboxes.held_up.share();
@@ -90,7 +100,7 @@ impl Actor {
             inputs,
             loopback,
             client: None,
-            one_client: Arc::new(Semaphore::new(1)),
+            one_client,
             waiting_for_permit: None,
             permit: None,
             unstored: None,
@@ -100,6 +110,7 @@ impl Actor {
             last_sequence,
             outgoing: None,
             handed: None,
+            crowd: Crowd::default(),
             noting: None,
         }
     }
@@ -127,6 +138,7 @@ impl Actor {
                     self.message_event(outbox::Event::Tick).await;
                 }
             }
+            self.bound_inputs();
             if self.unstored.is_none() {
                 self.follow_session().await;
             }

@@ -15,6 +15,12 @@ impl Actor {
     /// The session as callers see it.
     pub(super) fn view(&self) -> Session {
         let mut view = for_people(self.state.view());
+        if view.phase == SessionPhase::Connected && self.client.as_ref().is_some_and(|(_, client)| client.is_stopped())
+        {
+            // The state hears of its end later: other inputs wait before that.
+            (view.phase, view.reason) = (SessionPhase::Reconnecting.into(), Some(SessionReason::ConnectionLost.into()));
+            view.connected_at = None;
+        }
         if view.phase == SessionPhase::Connected && self.outbox.is_unacknowledged() {
             view.reason = Some(SessionReason::MessagesNotAcknowledged.into());
         }

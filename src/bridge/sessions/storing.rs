@@ -21,10 +21,6 @@ pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The longest such wait. A full disk stays full until an operator frees space, and then the session should recover soon.
 const STORE_RETRY_MAX: Duration = Duration::from_secs(8);
 
-/// While the store fails, the session's inputs wait in memory. When there are more than this, its client is stopped: what WhatsApp has
-/// not delivered by then, WhatsApp keeps, and delivers when the session connects again.
-pub(super) const MOST_INPUTS: usize = 1000;
-
 impl Actor {
     /// The error of the store, while it fails.
     pub(super) fn failing(&self) -> Option<StoreError> {
@@ -125,21 +121,22 @@ impl Actor {
         if let Some(unstored) = &mut self.unstored {
             unstored.wait = wait;
             unstored.again = Instant::now() + wait;
-            self.bound_inputs();
         }
     }
 
     /// Stops the client when too many of its events wait for the store. Its end waits behind them, and the state machine then connects
     /// anew.
-    fn bound_inputs(&self) {
-        if self.inputs.len() > MOST_INPUTS
+    pub(super) fn bound_inputs(&mut self) {
+        if self.crowd.lasts(self.inputs.len(), Instant::now())
             && let Some((_, client)) = &self.client
+            && !client.is_stopped()
         {
             tracing::warn!(
                 session = self.state.id(),
                 "too much waits for the store; disconnecting from WhatsApp until it can be written"
             );
             client.stop();
+            self.show();
         }
     }
 }

@@ -24,9 +24,10 @@ use crate::{
     metrics::Metrics,
     sessions::{
         Limits, Outboxes, Refusal, Registry, Shared, check_message,
+        crowd::MOST_INPUTS,
+        new_message::queued,
         request::{NewMessage, Request},
         session::Actor,
-        storing::MOST_INPUTS,
     },
     store::{Change, MessageChange, Store, StoreError, Told},
 };
@@ -187,7 +188,8 @@ async fn a_permit_that_comes_too_late_does_not_cost_the_one_held() {
     let mut bench = Bench::start(Arc::new(tempfile::tempdir().unwrap()), 2);
     let (now, kept) = (jiff::Timestamp::now(), Kept::new(SessionSpec::default()));
     let state = State::new("a".to_owned(), kept, now, Timings::default(), 7, now);
-    let mut actor = Actor::new(Arc::clone(&bench.shared), state, (Vec::new(), 0));
+    let one_client = Arc::new(tokio::sync::Semaphore::new(1));
+    let mut actor = Actor::new(Arc::clone(&bench.shared), state, (Vec::new(), 0), one_client);
     actor.take(Event::Tick).await;
     let _client = bench.client().await;
     let late = bench.shared.permits.try_acquire().unwrap();
@@ -232,15 +234,64 @@ async fn a_session_whose_task_panics_starts_anew_from_what_is_stored_once_its_cl
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
     bench.registry.running("a").unwrap().unwrap().send(Request::Panic).await.unwrap();
+    // Asked for before the panic is over, and while the session waits for its restart.
+    let refusals = tokio::join!(
+        async { bench.registry.put("a", SessionSpec::default()).await.err() },
+        async { bench.registry.send("a", text("3EB0000000000001", "+15550001")).await.err() },
+        async { bench.registry.delete("a", true).await.err() },
+    );
+    let (Some(Refusal::Restarting), Some(Refusal::Restarting), Some(Refusal::Restarting)) = refusals else {
+        panic!("{refusals:?}")
+    };
     told_to_stop(&mut client).await;
-    assert!(bench.clients.try_recv().is_err(), "one client at a time");
+    bench.sees_phase(SessionPhase::Queued).await;
+    bench.sees_phase(SessionPhase::Connecting).await;
+    // Far longer than a client needs to start.
+    let early = tokio::time::timeout(Duration::from_millis(300), bench.clients.recv()).await;
+    assert!(early.is_err(), "one client at a time");
     client.ends(End::Stopped);
     let next = bench.client().await;
     assert!(next.start.linked.is_some());
-    bench.sees_phase(SessionPhase::Connecting).await;
     next.says(ClientEvent::Connected { phone_number: None, push_name: None });
     bench.sees_phase(SessionPhase::Connected).await;
     assert!(bench.registry.put("a", SessionSpec::default()).await.unwrap().paired);
+}
+
+#[tokio::test]
+async fn a_session_whose_task_panics_reads_what_the_task_had_begun_to_write() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let gate = Arc::clone(&bench.gate);
+    let closed = gate.lock().await;
+    // Two writes: the first is on the disk and holds up the writer, so the second is not made when the task panics.
+    let (first, second) = (text("3EB0000000000001", "+15550001"), text("3EB0000000000002", "+15550002"));
+    let store = bench.shared.store.clone();
+    let held = tokio::spawn(async move { store.apply(vec![accept("b", &first)]).await });
+    bench.reads("b", 1).await;
+    let late = tokio::spawn(bench.shared.store.begin(vec![accept("a", &second)]).await);
+    bench.registry.running("a").unwrap().unwrap().send(Request::Panic).await.unwrap();
+    told_to_stop(&mut client).await;
+    client.ends(End::Stopped);
+    // Longer than a look at the disk takes.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(closed);
+    held.await.unwrap().unwrap();
+    late.await.unwrap().unwrap();
+    let next = bench.client().await;
+    next.says(ClientEvent::Connected { phone_number: None, push_name: None });
+    let (third, _) = bench.registry.send("a", text("3EB0000000000003", "+15550003")).await.unwrap().unwrap();
+    assert_eq!(third.status.sequence, 2);
+}
+
+#[tokio::test]
+async fn a_client_that_panics_is_followed_by_another() {
+    let mut bench = Bench::fresh();
+    let client = bench.linked("a").await;
+    client.panics();
+    bench.sees_phase(SessionPhase::Reconnecting).await;
+    let next = bench.client().await;
+    next.says(ClientEvent::Connected { phone_number: None, push_name: None });
+    bench.sees_phase(SessionPhase::Connected).await;
 }
 
 #[tokio::test]
@@ -279,6 +330,16 @@ impl Bench {
         let raw = rusqlite::Connection::open(self.directory.path().join("bridge.db")).unwrap();
         let (from, to) = if fails { (table, "elsewhere") } else { ("elsewhere", table) };
         raw.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    }
+
+    /// Waits until this is the last sequence that is on the disk.
+    async fn reads(&self, session: &str, last: u64) {
+        let read = async {
+            while self.shared.store.reader.waiting(session).await.unwrap().1 != last {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("it is written");
     }
 
     /// Waits until a message waits no longer, as far as its session knows.
@@ -348,6 +409,7 @@ async fn what_a_client_says_while_the_store_fails_is_bounded() {
         client.says(ClientEvent::Message(MessageNews::Receipt { ids, receipt: Receipt::Read, at }));
     }
     told_to_stop(&mut client).await;
+    bench.sees_phase(SessionPhase::Reconnecting).await;
     client.ends(End::Stopped);
     bench.store_fails(false);
     let next = bench.client().await;
@@ -378,6 +440,13 @@ async fn messages_that_are_asked_for_together_are_flushed_together_and_a_repetit
     // Another message under an id that is taken is refused, and is not sent.
     assert!(matches!(bench.registry.send("a", text(&ids[2], "+15550002")).await, Err(Refusal::OtherMessage)));
     assert_eq!(bench.shared.outboxes.waiting(), 15);
+}
+
+/// The first message of a session, as it is written.
+fn accept(session: &str, new: &NewMessage) -> Change {
+    let (now, hour) = (Timestamp::now(), jiff::SignedDuration::from_hours(1));
+    let message = Box::new(queued(new, session, 1, now, now + hour));
+    Change::Message(MessageChange::Accept { message, recipient: new.recipient.key() })
 }
 
 /// Sends a message up to the server's word that it has it.

@@ -75,7 +75,7 @@ pub(super) fn ended(state: &mut State, generation: Generation, end: End, now: Ti
             let reason = match end {
                 End::Failed(reason) => reason,
                 End::KeysLost(_) => return login::keys_lost(state, now),
-                // Not asked to by the state machine: too much of what it said waited for the store.
+                // Not asked to by the state machine: too much of what it said waited for the store, for example.
                 End::Stopped => SessionReason::ConnectionLost,
             };
             failed(state, reason, now);

@@ -21,8 +21,8 @@ const UNTIMED_BAN: Duration = Duration::from_secs(900);
 /// waits up to a tenth of the ban longer, within these bounds.
 const BAN_SPREAD: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 
-/// How long the deletion of a session whose account is locked or banned waits before the device is tried to be unlinked again. Up to a
-/// tenth less, so that sessions that were refused in one moment do not come back in one moment.
+/// How long the deletion of a session whose account is locked or banned waits before the device is tried to be unlinked again. A deletion
+/// by the operator seldom lasts so long: it gives up at its `--deletion-deadline`, and has the session erased. Up to a tenth less, so that sessions that were refused in one moment do not come back in one moment.
 const UNLINK_BARRED: Duration = Duration::from_secs(3600);
 
 /// WhatsApp does not accept any more what the client presented.
@@ -73,7 +73,7 @@ pub(super) fn park(state: &mut State, parked: Parked, reason: SessionReason, now
     if state.unlinks() {
         failed(state, reason, now);
         let end = match parked {
-            // A person or a controller waits for the deletion to end.
+            // Sooner than a session that stays would be tried again.
             Parked::Barred { .. } if state.is_deleting() => {
                 Some(later(now, UNLINK_BARRED.saturating_sub(state.up_to(UNLINK_BARRED / 10))))
             }
