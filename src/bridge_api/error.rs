@@ -42,7 +42,7 @@ pub enum BridgeError {
         status: u16,
     },
     /// The bridge understood and refused.
-    #[error("{}", refused(.code))]
+    #[error("{}", refused(code))]
     Refused {
         /// Why.
         code: Open<ErrorCode>,
