@@ -136,29 +136,23 @@ impl Registry {
         if self.find(id)?.is_some() {
             return Ok(());
         }
-        let reader = &self.shared.store.reader;
-        let found = match reader.session(id).await {
+        self.shared.store.apply(vec![Change::create(id, &Kept::new(spec))?]).await?;
+        // Read back, because a creation that was cut off half-way may have left a row; and a session of this id that was deleted has left
+        // its messages behind.
+        let found = match self.shared.store.reader.session(id).await {
             Err(error) if error.is_unreadable() => {
                 tracing::error!(session = id, %error, "{}", Refusal::Unreadable);
                 return Err(Refusal::Unreadable);
             }
             found => found?.map(clock::from_disk),
         };
-        let (kept, messages) = if let Some(Stored { kept, waiting, last_sequence, .. }) = found {
-            // Left by a creation that was cut off half-way.
-            (kept, (waiting, last_sequence))
-        } else {
-            let kept = Kept::new(spec);
-            self.shared.store.apply(vec![Change::create(id, &kept)?]).await?;
-            // A session of this id that was deleted has left its messages behind.
-            (kept, reader.waiting(id).await?)
-        };
+        let Some(Stored { kept, waiting, last_sequence, .. }) = found else { return Err(Refusal::Deleting) };
         let mut entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);
         }
         let state = task::state(id.to_owned(), kept, Timestamp::UNIX_EPOCH, self.limits.timings);
-        let entry = self.spawn(state, messages);
+        let entry = self.spawn(state, (waiting, last_sequence));
         entries.by_id.insert(id.to_owned(), entry);
         Ok(())
     }

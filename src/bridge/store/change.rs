@@ -29,7 +29,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// A session `id` with what is `kept` of it; fails when there is one.
+    /// A session `id` with what is `kept` of it, unless there is one.
     pub fn create(id: &str, kept: &Kept) -> Result<Self, StoreError> {
         Ok(Self::Session(SessionChange::Create { id: id.to_owned(), kept: encoded(kept)? }))
     }

@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::timeout};
 use whatsapp_operator::bridge_api::{Claim, Load, Message, MessageSpec};
 
 use super::{StoreError, Stored, claims, message_queries, remnants, sessions};
-use crate::outbox::{RecipientKey, Waiting};
+use crate::outbox::RecipientKey;
 
 /// How long a look may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -96,7 +96,8 @@ impl Reader {
     }
 
     /// What waits in a session, in order, and the last sequence that was given out.
-    pub async fn waiting(&self, session: &str) -> Result<(Vec<Waiting>, u64), StoreError> {
+    #[cfg(test)]
+    pub async fn waiting(&self, session: &str) -> Result<(Vec<crate::outbox::Waiting>, u64), StoreError> {
         let session = session.to_owned();
         self.look(move |connection| message_queries::waiting(connection, &session)).await
     }

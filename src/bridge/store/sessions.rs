@@ -20,7 +20,7 @@ pub struct Stored {
 /// A change of the table of sessions.
 #[derive(Clone)]
 pub enum SessionChange {
-    /// There is a session, as it was encoded now. An error when there is a row of this id already.
+    /// There is a session, as it was encoded now, unless there is a row of this id already: that is left as it is.
     Create {
         /// Which one.
         id: String,
@@ -45,7 +45,7 @@ impl SessionChange {
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         match self {
             Self::Create { id, kept } => connection
-                .prepare_cached("INSERT INTO sessions (id, kept) VALUES (?1, ?2)")?
+                .prepare_cached("INSERT INTO sessions (id, kept) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING")?
                 .execute(params![id, kept])?,
             Self::Save { id, kept } => connection
                 .prepare_cached(
