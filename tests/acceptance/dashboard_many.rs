@@ -11,7 +11,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use whatsapp_operator::api::{Phase, WhatsAppInstance, crd};
 
-use browser::Browser;
+use browser::{Browser, LOOKS, Look};
 
 use crate::{
     dashboard::{card, may_have, sign_in, start_browser, with_module},
@@ -308,6 +308,7 @@ async fn page_api_and_plugin_offer_the_same_in_every_phase() {
         seen.extend(said);
     }
     what_the_controller_says_is_shown(&world, &browser, &place).await;
+    every_phase_is_looked_at(&world, &browser, &phases).await;
     // Renaming and deleting are kubectl's own.
     let known = OF_THE_PLUGIN.map(|(verb, _)| verb).into_iter().chain(["rename", "delete"]);
     assert_eq!(seen, known.map(str::to_owned).collect::<BTreeSet<_>>());
@@ -343,6 +344,51 @@ async fn what_the_controller_says_is_shown(world: &World, browser: &Browser, car
         let is = "document.querySelector(arguments[0] + ' .advice')?.textContent.endsWith(arguments[1])";
         browser.until(&format!("{reason}: {shown}"), is, &[card.into(), shown.into()]).await;
     }
+}
+
+/// An instance in each phase, with a reason for it, on one page: as cards and as a table.
+async fn every_phase_is_looked_at(world: &World, browser: &Browser, phases: &[Phase]) {
+    let past = "2026-01-01T00:00:00Z";
+    for phase in phases {
+        let name = phase.to_string().to_lowercase();
+        let reason = match phase {
+            Phase::Pending => "PairingQueued",
+            Phase::Disconnected => "AccountLocked",
+            Phase::Restricted => "ReachoutTimelock",
+            Phase::Rejected => "NameTaken",
+            Phase::BridgeUnavailable => "BridgeUnreachable",
+            Phase::Reconnecting => "ConnectionLost",
+            Phase::Terminating => "Unlinking",
+            other => &other.to_string(),
+        };
+        world.apply(&name, json!({"name": format!("{phase}"), "owner": user(world, "app")})).await;
+        let ready = if *phase == Phase::Connected { "True" } else { "False" };
+        let ready = json!({"type": "Ready", "status": ready, "reason": reason, "message": "It says why.", "lastTransitionTime": past});
+        let paired = !matches!(
+            phase,
+            Phase::Pending | Phase::AwaitingPairing | Phase::PairingExpired | Phase::LoggedOut | Phase::Unlinked
+        );
+        let status = json!({
+            "phase": phase, "conditions": [ready], "phoneNumber": paired.then_some("+15550400777"),
+            "lastDisconnect": {"reason": "ServerUnreachable", "at": past},
+        });
+        let patch = Patch::Merge(json!({ "status": status }));
+        world.instances().patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
+    }
+    // The first one is of the walk through the phases.
+    let all = "document.querySelectorAll('.card').length === arguments[0] && document.body.textContent.includes('Unlock it on the phone')";
+    browser.until("every phase is shown", all, &[(phases.len() + 1).into()]).await;
+    browser.inspect("phases").await;
+    // On a large screen they are all in one picture.
+    for scheme in ["light", "dark"] {
+        browser.look(Look { name: "large", size: (1900, 2000), scheme }).await;
+        browser.keep_picture(&format!("phases-large-{scheme}")).await;
+    }
+    browser.look(LOOKS[0]).await;
+    browser.press_button(".segments", "Table").await;
+    browser.find("table").await;
+    browser.inspect("phases-table").await;
+    browser.press_button(".segments", "Cards").await;
 }
 
 /// The plugin's verbs by the API's; the first has to be asked before anything is changed.
