@@ -37,7 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// All shards, and how each is reached.
 pub type Shards = Arc<Vec<(BridgeBinding, Endpoint)>>;
 /// A shard as it was last looked up.
-#[derive(Clone)]
 struct Known {
     /// How it is reached; none when its credentials are of no use.
     driver: Option<Arc<dyn Driver>>,
@@ -74,14 +73,11 @@ impl Bridges {
         }
         let api: Api<WhatsAppBridge> = Api::all(self.client.clone());
         let params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() };
-        let limit = if known.is_some() { PATIENCE } else { CALL_TIMEOUT };
-        let (shards, counts) = match call("list the bridges", limit, api.list(&params)).await {
-            Ok(found) => (Arc::new(found.items.iter().flat_map(drivers::endpoints).collect()), KNOWN),
-            Err(error) => {
-                tracing::warn!(%error, "list the bridges");
-                let known = known.filter(|_| error.is_unanswered()).ok_or_else(unavailable)?;
-                (known.0, ASK_AGAIN)
-            }
+        let known = known.map(|(shards, _)| shards);
+        let (shards, counts) = match newest("list the bridges", known, api.list(&params)).await {
+            Some(Newest::Answer(found)) => (Arc::new(found.items.iter().flat_map(drivers::endpoints).collect()), KNOWN),
+            Some(Newest::Known(shards)) => (shards, ASK_AGAIN),
+            None => return Err(unavailable()),
         };
         *lock(&self.listed) = Some((Arc::clone(&shards), Instant::now() + counts));
         Ok(shards)
@@ -132,29 +128,29 @@ impl Bridges {
                 "the bridge of this session is gone; have an administrator look at its WhatsAppBridge",
             )
         })?;
-        let known = lock(&self.drivers).get(binding).filter(|known| known.endpoint == *endpoint).cloned();
-        if let Some(known) = &known
-            && known.until > Instant::now()
+        let known = lock(&self.drivers)
+            .get(binding)
+            .filter(|known| known.endpoint == *endpoint)
+            .map(|known| (known.driver.clone(), known.until));
+        if let Some((driver, until)) = &known
+            && *until > Instant::now()
         {
-            return known.driver.clone().ok_or_else(unreachable);
+            return driver.clone().ok_or_else(unreachable);
         }
         let reference = &endpoint.credentials;
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &reference.namespace);
-        let known = known.and_then(|known| known.driver);
-        let limit = if known.is_some() { PATIENCE } else { CALL_TIMEOUT };
-        let (driver, counts) = match call("read a bridge's credentials", limit, secrets.get(&reference.name)).await {
-            Ok(secret) => match endpoint.connect(&secret) {
+        let known = known.and_then(|(driver, _)| driver);
+        let read = newest("read a bridge's credentials", known, secrets.get(&reference.name)).await;
+        let (driver, counts) = match read {
+            Some(Newest::Answer(secret)) => match endpoint.connect(&secret) {
                 Ok(driver) => (Some(driver), KNOWN),
                 Err(error) => {
                     tracing::warn!(bridge = binding.name, shard = binding.shard, %error, "reach a bridge");
                     (None, ASK_AGAIN)
                 }
             },
-            Err(error) => {
-                tracing::warn!(%error, "read a bridge's credentials");
-                let known = known.filter(|_| error.is_unanswered()).ok_or_else(unreachable)?;
-                (Some(known), ASK_AGAIN)
-            }
+            Some(Newest::Known(driver)) => (Some(driver), ASK_AGAIN),
+            None => return Err(unreachable()),
         };
         let known = Known { driver: driver.clone(), endpoint: endpoint.clone(), until: Instant::now() + counts };
         lock(&self.drivers).insert(binding.clone(), known);
@@ -175,6 +171,28 @@ impl Bridges {
         let known = drivers.get(binding).and_then(|known| known.driver.as_ref());
         if known.is_some_and(|driver| Arc::ptr_eq(driver, refused)) {
             drivers.remove(binding);
+        }
+    }
+}
+
+/// What the API server answers, or what was known before where it does not answer.
+enum Newest<A, K> {
+    Answer(A),
+    Known(K),
+}
+
+/// Asks the API server, no longer than [`PATIENCE`] when something is known. Nothing when it refuses, or nothing is known.
+async fn newest<A, K>(
+    doing: &'static str,
+    known: Option<K>,
+    request: impl Future<Output = Result<A, kube::Error>>,
+) -> Option<Newest<A, K>> {
+    let limit = if known.is_some() { PATIENCE } else { CALL_TIMEOUT };
+    match call(doing, limit, request).await {
+        Ok(answer) => Some(Newest::Answer(answer)),
+        Err(error) => {
+            tracing::warn!(%error, "{doing}");
+            known.filter(|_| error.is_unanswered()).map(Newest::Known)
         }
     }
 }
