@@ -1,4 +1,4 @@
-//! Waits that grow, and chance that spreads them.
+//! Chance that spreads waits.
 
 use std::time::Duration;
 
@@ -32,9 +32,4 @@ impl Chance {
         let permille = u32::try_from(900 + self.any() % 201).unwrap_or(1000);
         wait.saturating_mul(permille) / 1000
     }
-}
-
-/// `base` doubled `times` times, at most `max`.
-pub fn doubled(base: Duration, times: u32, max: Duration) -> Duration {
-    base.saturating_mul(2_u32.saturating_pow(times.min(16))).min(max)
 }

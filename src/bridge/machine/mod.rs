@@ -27,7 +27,7 @@ mod view;
 pub use self::{
     client_event::{ClientEvent, End, MessageNews, Receipt},
     effect::{Effect, Start},
-    jitter::{Chance, doubled},
+    jitter::Chance,
     kept::{Kept, Parked},
     presented::Presented,
     state::State,

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use whatsapp_operator::bridge_api::SessionReason;
+use whatsapp_operator::{bridge_api::SessionReason, platform::backoff::doubled};
 
 use super::{
     Generation,
-    jitter::{Chance, doubled},
+    jitter::Chance,
     kept::{Kept, Parked},
     on_write::OnWrite,
     stage::{Client, Permit, Shown, Stage, Window},

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use whatsapp_operator::bridge_api::{MessageCause, MessageState};
+use whatsapp_operator::{
+    bridge_api::{MessageCause, MessageState},
+    platform::backoff::doubled,
+};
 
 use super::{
     Obstacle, Outbox, Reach, Settled, Waiting, Write,
     nacks::{self, NackMeaning},
     recipient_failures::Verdict,
 };
-use crate::machine::{Generation, doubled, later};
+use crate::machine::{Generation, later};
 
 /// How long the server may take to acknowledge a message on a connection that works. Real ones take well under a second.
 pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);

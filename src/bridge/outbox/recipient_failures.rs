@@ -4,10 +4,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
-use whatsapp_operator::bridge_api::RecipientKey;
+use whatsapp_operator::{bridge_api::RecipientKey, platform::backoff::doubled};
 
 use super::{Obstacle, Waiting};
-use crate::machine::{doubled, later};
+use crate::machine::later;
 
 /// How often a message is tried in its turn, for a minute in all, before others overtake it: until then it may as
 /// well be the server's fault as the recipient's.
