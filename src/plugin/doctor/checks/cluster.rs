@@ -58,10 +58,8 @@ pub fn stored_versions(seen: &Seen) -> Vec<Finding> {
     found
         .iter()
         .filter_map(|definition| {
-            let versions = list(definition, "/spec/versions");
-            let present = text(versions.iter().find(|version| version["storage"] == true)?, "/name");
-            let stored = list(definition, "/status/storedVersions").iter().filter_map(Value::as_str);
-            let old: Vec<&str> = stored.filter(|version| *version != present).collect();
+            let typed = serde_json::from_value(definition.clone()).ok()?;
+            let (_, old) = api::crd::stored(&typed)?;
             (!old.is_empty()).then(|| {
                 Finding::note(
                     format!("objects of {} may be stored as {} still", name(definition), old.join(", ")),
