@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use futures::{Stream, stream::try_unfold};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
     client::ClientBuilder,
     config::AuthInfo,
-    core::Status,
+    core::{PartialObjectMeta, Status},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -110,6 +111,23 @@ pub async fn call<T>(
         Ok(answer) => answer.map_err(|source| CallError::Api { doing, source: Box::new(source) }),
         Err(_) => Err(CallError::Slow { doing, limit }),
     }
+}
+
+/// Objects that are read at once.
+const PAGE: u32 = 500;
+
+/// The metadata of all objects, page by page.
+pub fn pages<K>(api: &Api<K>) -> impl Stream<Item = Result<Vec<PartialObjectMeta<K>>, CallError>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    try_unfold(Some(ListParams::default().limit(PAGE)), move |page| async move {
+        let Some(page) = page else { return Ok(None) };
+        let listed = call("list them", CALL_TIMEOUT, api.list_metadata(&page)).await?;
+        let token = listed.metadata.continue_.filter(|token| !token.is_empty());
+        let next = token.map(|token| ListParams::default().limit(PAGE).continue_token(&token));
+        Ok(Some((listed.items, next)))
+    })
 }
 
 /// Whether the object is not there, or its very kind. Of a kind without a definition the API server speaks in plain text, which

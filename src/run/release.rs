@@ -1,9 +1,12 @@
 //! `whatsapp-operator release-instances`: after an uninstallation, no object waits for an operator that is gone.
 
+use std::pin::pin;
+
+use futures::TryStreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams},
     core::{PartialObjectMeta, Status},
 };
 use serde_json::json;
@@ -14,15 +17,13 @@ use crate::{
     api::{WhatsAppBridge, WhatsAppInstance, labels},
     cli::release::ReleaseArgs,
     platform::{
-        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing},
+        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing, pages},
         lease::{self, Candidate},
         telemetry::{self, LogFormat},
         watch::Guarded,
     },
 };
 
-/// Instances read at once.
-const PAGE: u32 = 500;
 /// Writes of one finalizer: the object may be changed meanwhile, a few times.
 const ATTEMPTS: usize = 5;
 
@@ -102,22 +103,19 @@ pub async fn release_instances(args: &ReleaseArgs) -> Result<(), RunError> {
 
 /// How many of these had our finalizer.
 async fn release_all(client: &Client, all: &Api<WhatsAppInstance>) -> Result<usize, ReleaseError> {
-    let (mut page, mut released) = (ListParams::default().limit(PAGE), 0_usize);
+    let (mut pages, mut released) = (pin!(pages(all)), 0_usize);
     loop {
-        let listed = match call("list them", CALL_TIMEOUT, all.list_metadata(&page)).await {
-            Ok(listed) => listed,
+        let page = match pages.try_next().await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Ok(released),
             // Without the definition there is none.
             Err(error) if error.is(is_missing) => return Ok(released),
             Err(error) => return Err(ReleaseError::List(error)),
         };
-        for instance in listed.items {
+        for instance in page {
             let namespace = instance.namespace().unwrap_or_default();
             let api: Api<WhatsAppInstance> = Api::namespaced(client.clone(), &namespace);
             released += usize::from(release(&api, instance).await?);
-        }
-        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = ListParams::default().limit(PAGE).continue_token(&token),
-            None => return Ok(released),
         }
     }
 }

@@ -2,10 +2,13 @@
 //! then the API server does not let the old version be dropped from the definition (`status.storedVersions`).
 //! See <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/>.
 
+use std::pin::pin;
+
+use futures::TryStreamExt as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::{PartialObjectMeta, Status},
 };
 use serde_json::json;
@@ -16,13 +19,10 @@ use crate::{
     api::crd,
     cli::storage::StorageArgs,
     platform::{
-        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing},
+        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing, pages},
         telemetry::{self, LogFormat},
     },
 };
-
-/// Objects read at once.
-const PAGE: u32 = 500;
 
 /// Why what is stored was not migrated.
 #[derive(Debug, Error)]
@@ -117,34 +117,34 @@ async fn read(
     read.map_err(|source| StorageError::Definition { definition: name.to_owned(), source })
 }
 
-/// What has to be done for a definition, by what the API server notes in it: every version that was ever the one to store.
+/// What has to be done for a definition.
 fn migration(definition: &CustomResourceDefinition) -> Result<Option<Migration>, StorageError> {
-    let Some(version) = definition.spec.versions.iter().find(|version| version.storage) else {
+    let Some((version, old)) = crd::stored(definition) else {
         return Err(StorageError::NoStorageVersion(definition.name_any()));
     };
-    let stored = definition.status.as_ref().and_then(|status| status.stored_versions.as_deref()).unwrap_or_default();
-    let old: Vec<String> = stored.iter().filter(|stored| **stored != version.name).cloned().collect();
     if old.is_empty() {
         return Ok(None);
     }
     let resource = ApiResource {
         group: definition.spec.group.clone(),
-        version: version.name.clone(),
-        api_version: format!("{}/{}", definition.spec.group, version.name),
+        version: version.to_owned(),
+        api_version: format!("{}/{version}", definition.spec.group),
         kind: definition.spec.names.kind.clone(),
         plural: definition.spec.names.plural.clone(),
     };
-    Ok(Some(Migration { resource, old }))
+    Ok(Some(Migration { resource, old: old.into_iter().map(str::to_owned).collect() }))
 }
 
 /// Writes every object of a kind once; how many that were.
 async fn rewrite_all(client: &Client, resource: &ApiResource) -> Result<usize, StorageError> {
     let all: Api<DynamicObject> = Api::all_with(client.clone(), resource);
-    let (mut page, mut written, mut failed) = (ListParams::default().limit(PAGE), 0, 0);
-    loop {
-        let listed = call("list them", CALL_TIMEOUT, all.list_metadata(&page)).await;
-        let listed = listed.map_err(|source| StorageError::List { plural: resource.plural.clone(), source })?;
-        for object in &listed.items {
+    let (mut pages, mut written, mut failed) = (pin!(pages(&all)), 0, 0);
+    let unlisted = |source| StorageError::List { plural: resource.plural.clone(), source };
+    while let Some(page) = pages.try_next().await.map_err(unlisted)? {
+        if written > 0 {
+            tracing::info!(kind = resource.kind, written, "goes on");
+        }
+        for object in &page {
             match rewrite(client, resource, object).await {
                 Ok(()) => written += 1,
                 Err(error) => {
@@ -154,15 +154,11 @@ async fn rewrite_all(client: &Client, resource: &ApiResource) -> Result<usize, S
                 }
             }
         }
-        match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => {
-                tracing::info!(kind = resource.kind, written, "goes on");
-                page = ListParams::default().limit(PAGE).continue_token(&token);
-            }
-            None if failed > 0 => return Err(StorageError::Unwritten { plural: resource.plural.clone(), failed }),
-            None => return Ok(written),
-        }
     }
+    if failed > 0 {
+        return Err(StorageError::Unwritten { plural: resource.plural.clone(), failed });
+    }
+    Ok(written)
 }
 
 /// Writes an object as it is. A patch that changes nothing is not kept, except where the object is stored in another version
