@@ -3,10 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::platform::qr::Modules;
+use crate::platform::qr::{Modules, QUIET};
 
-/// Light modules around the code, as ISO/IEC 18004 asks for.
-const QUIET: usize = 4;
 /// Pixels a module is wide in a PNG.
 const SCALE: usize = 8;
 
@@ -88,10 +86,7 @@ pub fn drawing(text: &str) -> Option<Drawing> {
 /// As PNG, one bit a pixel; none when the text is too long for any QR code.
 pub fn png(text: &str) -> Option<Vec<u8>> {
     let modules = Modules::of(text)?;
-    let is_dark = |x: usize, y: usize| {
-        let inside = |v: usize| (v / SCALE).checked_sub(QUIET);
-        inside(x).zip(inside(y)).is_some_and(|(x, y)| modules.is_dark(x, y))
-    };
+    let is_dark = |x: usize, y: usize| modules.is_dark_after(QUIET, x / SCALE, y / SCALE);
     let side = (modules.width + 2 * QUIET) * SCALE;
     let mut rows = Vec::with_capacity(side * (side / 8 + 2));
     for y in 0..side {

@@ -5,6 +5,9 @@ use qrcode::{Color, EcLevel, QrCode, render::svg};
 /// Smallest width and height of an SVG, in its own units.
 const SIDE: u32 = 512;
 
+/// Light modules around a code, as ISO/IEC 18004 asks for.
+pub const QUIET: usize = 4;
+
 /// The modules of a QR code.
 #[derive(Clone, Debug)]
 pub struct Modules {
@@ -24,6 +27,11 @@ impl Modules {
     /// Whether a module is dark. All are light outside the code.
     pub fn is_dark(&self, x: usize, y: usize) -> bool {
         x < self.width && self.dark.get(y * self.width + x).copied().unwrap_or(false)
+    }
+
+    /// The same where so many light modules stand before the code.
+    pub fn is_dark_after(&self, quiet: usize, x: usize, y: usize) -> bool {
+        x.checked_sub(quiet).zip(y.checked_sub(quiet)).is_some_and(|(x, y)| self.is_dark(x, y))
     }
 }
 

@@ -1,9 +1,8 @@
 //! A QR code as characters.
 
-use crate::platform::qr::Modules;
+use crate::platform::qr::{Modules, QUIET};
 
-/// Light modules around the code. ISO/IEC 18004 asks for four; phones need about two.
-const QUIET: usize = 4;
+/// Light modules around the code where there is no room for [`QUIET`]; phones need about two.
 const QUIET_NARROW: usize = 2;
 
 /// How the modules become visible.
@@ -23,10 +22,7 @@ pub fn draw(text: &str, ink: Ink, columns: Option<usize>) -> Option<String> {
     let modules = Modules::of(text)?;
     let quiet = if columns.is_some_and(|columns| columns < modules.width + 2 * QUIET) { QUIET_NARROW } else { QUIET };
     let side = modules.width + 2 * quiet;
-    let is_dark = |x: usize, y: usize| match (x.checked_sub(quiet), y.checked_sub(quiet)) {
-        (Some(x), Some(y)) => modules.is_dark(x, y),
-        _ => false,
-    };
+    let is_dark = |x, y| modules.is_dark_after(quiet, x, y);
     let mut drawn = String::new();
     for y in (0..side).step_by(2) {
         if ink == Ink::Coloured {
