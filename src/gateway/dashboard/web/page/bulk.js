@@ -58,9 +58,10 @@ async function some(verb, ids, running) {
   if (!asked.length) return;
   try {
     const outcomes = await ask(verb, asked, running);
+    if (!outcomes) return;
     asked.forEach((id, at) => {
-      const { done, error } = outcomes?.[at] ?? {};
-      if (outcomes) put(id, done ? 'done' : 'failed', done ? { word: 'bulk.done' } : { text: sentence(error.message) });
+      const { done, error } = outcomes[at];
+      put(id, done ? 'done' : 'failed', done ? { word: 'bulk.done' } : { text: sentence(error.message) });
     });
   } catch (error) {
     asked.forEach((id) => put(id, 'failed', { text: error.message }));
