@@ -31,6 +31,12 @@ async fn each_kind_of_answer_is_its_own_error_with_its_own_reason() {
             reason::BRIDGE_REFUSED,
         ),
         (
+            503,
+            refusal("Closing"),
+            BridgeError::Refused { code: ErrorCode::Closing.into(), retry_after: None },
+            reason::BRIDGE_UNREACHABLE,
+        ),
+        (
             500,
             refusal("SessionUnreadable"),
             BridgeError::Refused { code: ErrorCode::SessionUnreadable.into(), retry_after: None },

@@ -64,6 +64,7 @@ fn refused(code: &Open<ErrorCode>) -> String {
              it; run the version of the bridge that wrote it, or delete the instance, which deletes the session's keys, remove the device on \
              the phone, and create the instance again"
             .to_owned(),
+        Open::Known(ErrorCode::Closing) => "the bridge is shutting down".to_owned(),
         Open::Known(ErrorCode::Internal) => "the bridge refused: Internal; its log says why, and it is asked again".to_owned(),
         code => format!("the bridge refused: {code:?}"),
     }
@@ -82,18 +83,28 @@ impl BridgeError {
             | Self::StreamEnded => reason::BRIDGE_UNREACHABLE,
             Self::NotFound | Self::Malformed { .. } | Self::Unreadable => reason::BRIDGE_MALFORMED_ANSWER,
             Self::Refused { code, .. } if *code == ErrorCode::Full => reason::BRIDGE_FULL,
+            Self::Refused { code, .. } if *code == ErrorCode::Closing => reason::BRIDGE_UNREACHABLE,
             Self::Refused { .. } => reason::BRIDGE_REFUSED,
         }
     }
 
-    /// Whether trying again at once may help: the connection broke, nothing more is known.
+    /// Whether trying again at once may help: the connection broke or is about to, nothing more is known.
     pub fn may_be_brief(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Broken { .. } | Self::TimedOut | Self::StreamEnded)
+        match self {
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::TimedOut | Self::StreamEnded => true,
+            Self::Refused { code, .. } => *code == ErrorCode::Closing,
+            _ => false,
+        }
     }
 
-    /// Whether what was asked may have been done all the same: the request went out, and no answer of the bridge's came back.
+    /// Whether what was asked may have been done all the same: the request went out, and no answer of the bridge's came back, or that
+    /// its process is about to end.
     pub fn leaves_open(&self) -> bool {
-        matches!(self, Self::Broken { .. } | Self::TimedOut | Self::StreamEnded | Self::Malformed { .. })
+        match self {
+            Self::Broken { .. } | Self::TimedOut | Self::StreamEnded | Self::Malformed { .. } => true,
+            Self::Refused { code, .. } => *code == ErrorCode::Closing,
+            _ => false,
+        }
     }
 
     /// What the bridge answered, in the form of its API.

@@ -130,6 +130,8 @@ pub enum ErrorCode {
     StorageFull,
     /// The bridge has the session stored in a form that it cannot read (500).
     SessionUnreadable,
-    /// The bridge failed (500), or its process or the session is being restarted (503).
+    /// The bridge's process is about to end; what was asked for may have been done (503).
+    Closing,
+    /// The bridge failed (500), or the session is being restarted (503).
     Internal,
 }

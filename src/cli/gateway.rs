@@ -69,6 +69,12 @@ pub struct GatewayArgs {
           value_parser = clap::value_parser!(u32).range(0..=100_000))]
     pub rate_limit: u32,
 
+    /// How many seconds requests about messages wait for a bridge that has just gone, as it does while it restarts; from then on they
+    /// are refused at once. 0: at once
+    #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_RESTART_WAIT", value_name = "SECONDS", default_value_t = 15,
+          value_parser = clap::value_parser!(u64).range(0..=30))]
+    pub restart_wait: u64,
+
     /// How many instances the dashboard says an owner may have before their first one, as the operator has it
     #[arg(long, env = "WHATSAPP_OPERATOR_MAX_INSTANCES_PER_OWNER", value_name = "N", default_value_t = DEFAULT_LIMIT,
           value_parser = clap::value_parser!(u32).range(0..=10_000))]

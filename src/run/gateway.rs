@@ -41,6 +41,8 @@ use crate::{
 
 /// How long open requests may take once the listener has closed. A caller that waits for something is answered at once then.
 const DRAIN: Duration = Duration::from_secs(12);
+/// How long of that requests still wait for a bridge that restarts, as it may do at the same time in an upgrade.
+const DRAIN_RESTART: Duration = Duration::from_secs(8);
 
 /// Shown while not ready.
 const UNLISTED: &str = "whatsappinstances are not listed yet";
@@ -70,7 +72,9 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let index = follow_uids(&client, &namespaces, &admin, &shutdown.closing);
     let metrics = GatewayMetrics::register(admin.metrics());
     let namespace = args.namespace().unwrap_or_else(|| client.default_namespace()).to_owned();
-    let bridges = Arc::new(Bridges::new(client.clone(), args.bridge_selector()));
+    let restart = Duration::from_secs(args.restart_wait);
+    let bridges = Bridges::new(client.clone(), args.bridge_selector(), restart, last_waits(&shutdown.closing));
+    let bridges = Arc::new(bridges);
     let gateway = Gateway {
         settings: Settings {
             namespace,
@@ -110,6 +114,18 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let _ = tokio::task::spawn_blocking(export::stop).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Is cancelled when requests wait no longer for a bridge that restarts, since the gateway is closing.
+fn last_waits(closing: &CancellationToken) -> CancellationToken {
+    let (closing, over) = (closing.clone(), CancellationToken::new());
+    let ending = over.clone();
+    tokio::spawn(async move {
+        closing.cancelled().await;
+        tokio::time::sleep(DRAIN_RESTART).await;
+        ending.cancel();
+    });
+    over
 }
 
 /// The certificate to show, kept up with its files; none for plain HTTP.

@@ -1,10 +1,10 @@
 //! Between a message's acceptance and the answer the bridge or the gateway dies, at every point that the schedule names: who
 //! repeats the request with its key has sent one message.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     gateway::world,
@@ -68,29 +68,30 @@ impl Stage {
         dead.0 || dead.1
     }
 
-    /// Asks once; the message's id, if there was an answer that names one.
-    async fn ask(&self, key: &str) -> (Option<String>, bool) {
+    /// Asks once, and starts whoever dies meanwhile: the gateway waits for a bridge that restarts. Whether somebody died, the message's
+    /// id if there was an answer that names one, and whether it was sent.
+    async fn ask(&mut self, key: &str) -> (bool, Option<String>, bool) {
         let request = self.rest.request("POST", SEND).bearer_auth(&self.token).json(&body(key));
-        let asked = request.header("idempotency-key", key).timeout(Duration::from_secs(40)).send().await;
-        let Ok(answer) = asked else { return (None, false) };
-        let status = answer.status().as_u16();
-        let Ok(answer) = answer.json::<Value>().await else { return (None, false) };
-        // Whatever is wrong passes, and the answer says so.
-        assert!(status < 300 || answer["error"]["retryable"] == true, "{status}: {answer}");
-        (answer["data"]["id"].as_str().map(str::to_owned), status == 200)
+        let mut answered = pin!(answer(request.header("idempotency-key", key)));
+        let mut died = false;
+        loop {
+            if let Ok((id, sent)) = timeout(Duration::from_millis(200), &mut answered).await {
+                return (died | self.revive().await, id, sent);
+            }
+            died |= self.revive().await;
+        }
     }
 
     /// Sends one message, with a death before call `point`; whether somebody died.
     async fn send(&mut self, victim: Victim, point: i64) -> bool {
         let key = key(victim, point);
         self.death(victim).at(point);
-        let (first, _) = self.ask(&key).await;
+        let (mut died, first, _) = self.ask(&key).await;
         self.death(victim).never();
-        let mut died = false;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            died |= self.revive().await;
-            let (id, sent) = self.ask(&key).await;
+            let (again, id, sent) = self.ask(&key).await;
+            died |= again;
             if let (Some(first), Some(id)) = (&first, &id) {
                 assert_eq!(first, id, "{key}");
             }
@@ -101,6 +102,16 @@ impl Stage {
             sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+/// The id that an answer names, if there is one, and whether the message was sent.
+async fn answer(request: reqwest::RequestBuilder) -> (Option<String>, bool) {
+    let Ok(answer) = request.timeout(Duration::from_secs(60)).send().await else { return (None, false) };
+    let status = answer.status().as_u16();
+    let Ok(answer) = answer.json::<Value>().await else { return (None, false) };
+    // Whatever is wrong passes, and the answer says so.
+    assert!(status < 300 || answer["error"]["retryable"] == true, "{status}: {answer}");
+    (answer["data"]["id"].as_str().map(str::to_owned), status == 200)
 }
 
 fn key(victim: Victim, point: i64) -> String {
@@ -137,7 +148,7 @@ async fn one_key_is_one_message_wherever_bridge_or_gateway_die() {
     for victim in [Victim::Bridge, Victim::Gateway] {
         // How many calls one message takes.
         stage.death(victim).at(MANY);
-        assert!(stage.ask(&key(victim, 0)).await.1, "one is sent without a death");
+        assert!(stage.ask(&key(victim, 0)).await.2, "one is sent without a death");
         expected.push(key(victim, 0));
         let calls = MANY - stage.death(victim).left();
         stage.death(victim).never();

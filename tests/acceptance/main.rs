@@ -52,6 +52,7 @@ mod gateway_input;
 mod gateway_message_events;
 mod gateway_messages;
 mod gateway_once;
+mod gateway_restarts;
 mod gateway_storm;
 mod gitops;
 mod half_open;

@@ -81,7 +81,7 @@ impl Failure {
                     Refusal::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, E::StorageFull),
                     Refusal::Deleting => (StatusCode::CONFLICT, E::Deleting),
                     Refusal::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, E::Full),
-                    Refusal::Closing => (StatusCode::SERVICE_UNAVAILABLE, E::Internal),
+                    Refusal::Closing => (StatusCode::SERVICE_UNAVAILABLE, E::Closing),
                     Refusal::Restarting => {
                         retry_after = Some(RESTARTING);
                         (StatusCode::SERVICE_UNAVAILABLE, E::Internal)

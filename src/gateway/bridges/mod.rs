@@ -2,6 +2,7 @@
 //! bridge names.
 
 mod answer;
+mod restarts;
 
 use std::{
     collections::HashMap,
@@ -12,9 +13,10 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, api::ListParams};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use self::answer::unreachable;
 pub use self::answer::{Unanswered, of_bridge};
+use self::{answer::unreachable, restarts::Restarts};
 use super::{code::Code, failure::Failure, rendezvous};
 use crate::{
     api::{BridgeBinding, WhatsAppBridge},
@@ -52,12 +54,15 @@ pub struct Bridges {
     selector: Option<String>,
     listed: Mutex<Option<(Shards, Instant)>>,
     drivers: Mutex<HashMap<BridgeBinding, Known>>,
+    restarts: Restarts,
 }
 
 impl Bridges {
-    /// By the gateway's own client; only bridges with these labels.
-    pub fn new(client: Client, selector: Option<String>) -> Self {
-        Self { client, selector, listed: Mutex::default(), drivers: Mutex::default() }
+    /// By the gateway's own client; only bridges with these labels. A shard that restarts is waited for as long as `restart`, and not
+    /// at all once `over` is cancelled.
+    pub fn new(client: Client, selector: Option<String>, restart: Duration, over: CancellationToken) -> Self {
+        let restarts = Restarts::new(restart, over);
+        Self { client, selector, listed: Mutex::default(), drivers: Mutex::default(), restarts }
     }
 
     /// All shards of all bridges.
@@ -83,6 +88,22 @@ impl Bridges {
         Ok(shards)
     }
 
+    /// Asks a shard about messages, and waits for one that restarts. The question may be asked more than once, so what it asks for must
+    /// be done once however often it is asked for.
+    ///
+    /// # Errors
+    /// See [`Unanswered`].
+    pub async fn ask_through_restart<T, F>(
+        &self,
+        binding: &BridgeBinding,
+        question: impl Fn(Arc<dyn Messages>) -> F,
+    ) -> Result<T, Unanswered>
+    where
+        F: Future<Output = Result<T, BridgeError>>,
+    {
+        self.restarts.ask(binding, || self.ask(binding, &question)).await
+    }
+
     /// Asks a shard about messages. One that refuses the token is asked once more, with the token that the Secret holds by then.
     ///
     /// # Errors
@@ -96,17 +117,17 @@ impl Bridges {
         F: Future<Output = Result<T, BridgeError>>,
     {
         let driver = self.shard(binding).await?;
-        match question(messages(&driver)?).await {
-            Err(BridgeError::Unauthorized) => {
-                self.forget(binding, &driver);
-                let driver = self.shard(binding).await?;
-                Ok(question(messages(&driver)?).await?)
-            }
-            answer => Ok(answer?),
+        let mut answer = question(messages(&driver)?).await;
+        if matches!(answer, Err(BridgeError::Unauthorized)) {
+            self.forget(binding, &driver);
+            let driver = self.shard(binding).await?;
+            answer = question(messages(&driver)?).await;
         }
+        self.restarts.note(binding, &answer);
+        Ok(answer?)
     }
 
-    /// Asks the shard that keeps an idempotency key.
+    /// Asks the shard that keeps an idempotency key, and waits for it as [`Self::ask_through_restart`] does.
     ///
     /// # Errors
     /// See [`Unanswered`]; there may be no shard at all.
@@ -115,7 +136,7 @@ impl Bridges {
         F: Future<Output = Result<T, BridgeError>>,
     {
         let home = self.home(key).await?;
-        self.ask(&home, question).await
+        self.ask_through_restart(&home, question).await
     }
 
     /// The shard of a session.
@@ -290,7 +311,12 @@ mod tests {
         let (right, stored) = (Arc::new(Mutex::new("old")), Arc::new(Mutex::new("old")));
         let reads = Arc::new(AtomicUsize::new(0));
         let url = bridge(Arc::clone(&right)).await;
-        let bridges = Bridges::new(api(url, Arc::clone(&stored), Arc::clone(&reads)), None);
+        let bridges = Bridges::new(
+            api(url, Arc::clone(&stored), Arc::clone(&reads)),
+            None,
+            Duration::ZERO,
+            CancellationToken::new(),
+        );
         let binding = shard(0);
         let ask = async || bridges.ask(&binding, |shard| async move { shard.read("s", "m").await }).await;
         assert_eq!(ask().await.unwrap().status.id, "3EB0AB");
@@ -327,7 +353,7 @@ mod tests {
                 whole.send(request).await
             }
         });
-        let bridges = Bridges::new(Client::new(service, "ns"), None);
+        let bridges = Bridges::new(Client::new(service, "ns"), None, Duration::ZERO, CancellationToken::new());
         let binding = shard(0);
         let ask = async || bridges.ask(&binding, |shard| async move { shard.read("s", "m").await }).await;
         ask().await.unwrap();

@@ -64,13 +64,15 @@ impl Key {
         let ours = &Claim { fingerprint: self.fingerprint.clone(), session, place, message, expires_at };
         let claimed =
             gateway.bridges.ask_home(&self.name, |home| async move { home.claim(&self.name, ours).await }).await;
-        let (counts, new) = claimed.map_err(|why| unchecked(caller, why))?;
+        let (counts, _) = claimed.map_err(|why| unchecked(caller, why))?;
         if counts.fingerprint != self.fingerprint {
             return Err(Failure::new(
                 Code::KeyReused,
                 "this idempotency key was used for another message; a new message needs a new key",
             ));
         }
+        // Told by the message, because the shard may have been asked more than once.
+        let new = counts.message == ours.message;
         Ok((counts, new))
     }
 

@@ -44,9 +44,9 @@ pub async fn submit(
 
 /// The message as its bridge has accepted it.
 async fn accepted(gateway: &Gateway, to: &Destination, spec: &MessageSpec) -> Result<bridge_api::Message, Failure> {
-    let asked = gateway
-        .bridges
-        .ask(&to.bridge, |shard| async move { until_answered(|| shard.send(&to.uid, &to.id, spec)).await });
+    // The id is fixed, so the message is one however often it is asked for.
+    let asked =
+        gateway.bridges.ask_through_restart(&to.bridge, |shard| async move { shard.send(&to.uid, &to.id, spec).await });
     match asked.await {
         Ok((accepted, _)) => Ok(accepted),
         Err(Unanswered::Unasked(failure)) => Err(failure),
@@ -71,22 +71,6 @@ async fn until_settled(gateway: &Gateway, to: &Destination, waiter: &Waiter, dea
     match settled {
         Some(message) => Some(message),
         None => tokio::time::timeout(LAST_LOOK, look(gateway, to)).await.ok().flatten(),
-    }
-}
-
-/// Retries once when the first outcome is unknown; the fixed id makes that safe. If the second try gives no definite answer either, the
-/// outcome stays unknown, and the first error is returned, even if the second says "connection refused".
-async fn until_answered<T, F>(ask: impl Fn() -> F) -> Result<T, BridgeError>
-where
-    F: Future<Output = Result<T, BridgeError>>,
-{
-    match ask().await {
-        // A bridge that did not answer in time has had its time.
-        Err(open) if open.leaves_open() && open != BridgeError::TimedOut => match ask().await {
-            answered @ (Ok(_) | Err(BridgeError::NotFound | BridgeError::Refused { .. })) => answered,
-            Err(_) => Err(open),
-        },
-        answered => answered,
     }
 }
 
@@ -119,41 +103,9 @@ fn stays(gateway: &Gateway, to: &Destination) -> bool {
 
 /// The message as its bridge has it.
 async fn read(gateway: &Gateway, to: &Destination) -> Result<bridge_api::Message, Unanswered> {
-    gateway.bridges.ask(&to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await }).await
+    gateway.bridges.ask_through_restart(&to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await }).await
 }
 
 async fn look(gateway: &Gateway, to: &Destination) -> Option<Message> {
     read(gateway, to).await.ok().as_ref().map(Message::of)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn broken() -> BridgeError {
-        BridgeError::Broken { cause: "connection reset".into() }
-    }
-
-    #[tokio::test]
-    async fn a_broken_connection_is_tried_once_more_and_what_is_not_known_stays_so() {
-        let full = || BridgeError::Refused { code: ErrorCode::QueueFull.into(), retry_after: None };
-        let gone = || BridgeError::Unreachable { cause: "connection refused".into() };
-        for (answers, came, asked) in [
-            (vec![Ok(1), Ok(2)], Ok(1), 1),
-            (vec![Err(broken()), Ok(2)], Ok(2), 2),
-            // The bridge has looked.
-            (vec![Err(broken()), Err(full())], Err(full()), 2),
-            (vec![Err(broken()), Err(gone())], Err(broken()), 2),
-            (vec![Err(broken()), Err(BridgeError::TimedOut)], Err(broken()), 2),
-            (vec![Err(gone()), Ok(2)], Err(gone()), 1),
-            (vec![Err(BridgeError::TimedOut), Ok(2)], Err(BridgeError::TimedOut), 1),
-        ] {
-            let times = std::cell::Cell::new(0);
-            let ask = || {
-                times.set(times.get() + 1);
-                std::future::ready(answers[times.get() - 1].clone())
-            };
-            assert_eq!((until_answered(ask).await, times.get()), (came, asked), "{answers:?}");
-        }
-    }
 }
