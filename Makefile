@@ -35,7 +35,7 @@ run: strict-bridge programs ## the same with the real WhatsApp: scan with your o
 	@target/debug/demo --real
 
 .PHONY: test
-test: strict-bridge programs control-plane whatsmeow-client gitops-judge api-tools helm helm3 promtool browser ## everything that must pass on a fresh machine
+test: strict-bridge programs control-plane whatsmeow-client baileys-client gitops-judge api-tools helm helm3 promtool browser ## everything that must pass on a fresh machine
 	@echo "==> tests (12 to 15 minutes on two cores; some of them wait for minutes in real time)"
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked $(CARGO_SET)
 
@@ -160,3 +160,8 @@ gitops-judge:
 .PHONY: whatsmeow-client
 whatsmeow-client:
 	$(call go-program,tests/whatsmeow-client,the stock whatsmeow client)
+
+# A second one, in JavaScript.
+.PHONY: baileys-client
+baileys-client:
+	@tests/baileys-client/install

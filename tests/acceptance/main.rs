@@ -59,6 +59,7 @@ mod half_open;
 mod identities;
 mod least_privilege;
 mod lifecycle;
+mod linked_devices;
 mod linking_link;
 mod logins;
 mod lost_answers;

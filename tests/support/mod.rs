@@ -13,6 +13,7 @@ pub mod program;
 pub mod proxy;
 pub mod relay;
 pub mod rights;
+pub mod stock_client;
 pub mod wall_clock;
 pub mod webhooks;
 pub mod world;

@@ -175,8 +175,12 @@ func report(event any) {
 		if event.Message.GetProtocolMessage() != nil {
 			return // the phone's own words to its companions
 		}
+		text := event.Message.GetConversation()
+		if text == "" {
+			text = event.Message.GetExtendedTextMessage().GetText() // as Baileys writes every text
+		}
 		say("message", map[string]any{
-			"from": event.Info.Sender.String(), "text": event.Message.GetConversation(), "name": event.Info.PushName,
+			"from": event.Info.Sender.String(), "text": text, "name": event.Info.PushName,
 		})
 	case *events.Receipt:
 		kind := string(event.Type)

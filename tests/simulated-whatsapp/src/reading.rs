@@ -46,7 +46,11 @@ impl Reading {
     /// Takes a message apart.
     pub fn take(&self, world: &World, from: DeviceKey, message: &NodeRef<'_>) {
         let Some(to) = message.attrs().optional_jid("to") else { return };
-        let participants = message.get_optional_child("participants").and_then(NodeRef::children).unwrap_or_default();
+        // Written to one device because that asked for it again: nobody else gets it, and the device gets it once. whatsmeow and Baileys
+        // say so, and Baileys lists the device among the participants all the same.
+        let is_for_one = stanza::attr(message, "device_fanout").as_deref() == Some("false");
+        let participants = message.get_optional_child("participants").filter(|_| !is_for_one);
+        let participants = participants.and_then(NodeRef::children).unwrap_or_default();
         let parts = participants.iter().filter_map(|part| Some((part.attrs().optional_jid("jid")?, part)));
         for (device, holder) in std::iter::once((to, message)).chain(parts) {
             let Some(enc) = holder.get_optional_child("enc") else { continue };

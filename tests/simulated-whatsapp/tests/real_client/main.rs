@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod baileys;
 mod companion;
 mod faults;
 mod messages;
 mod program;
 mod sending;
+mod stock;
 mod whatsmeow;
 
 use companion::Companion;

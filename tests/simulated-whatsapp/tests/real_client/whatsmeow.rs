@@ -2,92 +2,12 @@
 //! so that the simulation keeps to the protocol and not to one library.
 
 use crate::{ALICE, Scene};
-use serde_json::{Value, json};
-use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-
-/// Generous: a debug build on a busy two-core machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// The program of tests/whatsmeow-client; see there for its commands and events.
-struct Whatsmeow {
-    _child: Child,
-    commands: ChildStdin,
-    events: Lines<BufReader<ChildStdout>>,
-}
-
-impl Whatsmeow {
-    fn start(scene: &Scene) -> Self {
-        Self::trusting(scene, &scene.server.announcement.root_public_key)
-    }
-
-    fn trusting(scene: &Scene, root: &str) -> Self {
-        // This test program is in target/debug/deps.
-        let target = std::env::current_exe().unwrap().ancestors().nth(3).map(Path::to_owned).unwrap();
-        let program = target.join("whatsmeow-client/whatsmeow-client");
-        assert!(
-            program.exists(),
-            "the whatsmeow client is not built: run the tests with `make test`, which builds it first with Go, or \
-             `make whatsmeow-client` alone"
-        );
-        let address = scene.url().split('/').nth(2).unwrap();
-        let mut child = Command::new(program)
-            .args(["-address", address, "-root", root])
-            .args(std::env::var_os("RUST_LOG").map(|_| "-debug"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let (commands, events) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { _child: child, commands, events: BufReader::new(events).lines() }
-    }
-
-    async fn tell(&mut self, command: &str) {
-        self.commands.write_all(format!("{command}\n").as_bytes()).await.unwrap();
-    }
-
-    /// Waits for an event and skips the others; a command that failed ends the test.
-    async fn wait(&mut self, name: &str) -> Value {
-        self.wait_for_one_of(&[name]).await
-    }
-
-    async fn wait_for_one_of(&mut self, names: &[&str]) -> Value {
-        let mut seen = Vec::new();
-        let found = tokio::time::timeout(DEADLINE, async {
-            while let Some(line) = self.events.next_line().await.unwrap() {
-                let event: Value = serde_json::from_str(&line).unwrap();
-                if names.iter().any(|name| event["event"] == *name) {
-                    return event;
-                }
-                assert_ne!(event["event"], "failed", "{event}; before: {seen:?}");
-                seen.push(event["event"].to_string());
-            }
-            panic!("the client ended while {names:?} was awaited; seen {seen:?}")
-        });
-        let found = found.await;
-        found.unwrap_or_else(|_| panic!("no {names:?} within {DEADLINE:?}; seen {seen:?}"))
-    }
-
-    /// Linked to Alice's phone by QR code, and connected.
-    async fn linked(scene: &Scene) -> Self {
-        let mut client = Self::start(scene);
-        client.tell("connect").await;
-        let code = client.wait("qr").await["code"].as_str().unwrap().to_owned();
-        assert_eq!(scene.scan(&code).await.unwrap()["jid"], "15550001:1@s.whatsapp.net");
-        assert_eq!(client.wait("paired").await["jid"], "15550001:1@s.whatsapp.net");
-        client.wait("connected").await;
-        client
-    }
-}
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_links_by_qr_code_sends_and_comes_back() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::linked(&scene).await;
+    let mut client = scene.linked_whatsmeow().await;
     scene.phone("drop", json!({})).await;
     client.wait("disconnected").await;
     client.wait("connected").await;
@@ -101,7 +21,7 @@ async fn whatsmeow_links_by_qr_code_sends_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_links_by_typed_code() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::start(&scene);
+    let mut client = scene.whatsmeow();
     client.tell("connect").await;
     client.wait("qr").await;
     client.tell(&format!("pair-code {ALICE}")).await;
@@ -114,7 +34,7 @@ async fn whatsmeow_links_by_typed_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_understands_what_it_asks_for() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::linked(&scene).await;
+    let mut client = scene.linked_whatsmeow().await;
     for (number, known) in [(ALICE, true), ("+15559999", false)] {
         client.tell(&format!("ask {number}")).await;
         let asked = client.wait("asked").await;
@@ -126,7 +46,7 @@ async fn whatsmeow_understands_what_it_asks_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_hears_what_others_write_live_and_as_a_backlog_and_a_new_name() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::linked(&scene).await;
+    let mut client = scene.linked_whatsmeow().await;
     for (address, server) in [("pn", "s.whatsapp.net"), ("lid", "lid")] {
         scene.write(json!({"from": "+15550002", "text": address, "name": "Bob", "address": address})).await;
         let message = client.wait("message").await;
@@ -151,7 +71,7 @@ async fn whatsmeow_hears_what_others_write_live_and_as_a_backlog_and_a_new_name(
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_sends_to_a_phone_that_answers_with_receipts_and_asks_again() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::linked(&scene).await;
+    let mut client = scene.linked_whatsmeow().await;
     client.tell("send +15550002 one").await;
     assert_eq!(client.wait("receipt").await["type"], "delivered");
     let rules = json!({"receipts": {"read": true}, "retry": {"times": 1}});
@@ -171,11 +91,11 @@ async fn whatsmeow_sends_to_a_phone_that_answers_with_receipts_and_asks_again() 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_logs_out_and_is_unlinked() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::linked(&scene).await;
+    let mut client = scene.linked_whatsmeow().await;
     client.tell("logout").await;
     client.wait("loggedOutByMe").await;
     assert_eq!(scene.stats().await["registered"], 0);
-    let mut client = Whatsmeow::start(&scene);
+    let mut client = scene.whatsmeow();
     client.tell("connect").await;
     let code = client.wait("qr").await["code"].as_str().unwrap().to_owned();
     scene.scan(&code).await.unwrap();
@@ -188,7 +108,7 @@ async fn whatsmeow_logs_out_and_is_unlinked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_links_a_coexistence_account() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::start(&scene);
+    let mut client = scene.whatsmeow();
     client.tell("connect").await;
     let code = client.wait("qr").await["code"].clone();
     let body = json!({ "qr": code, "phone": ALICE, "fault": "hosted" });
@@ -199,7 +119,7 @@ async fn whatsmeow_links_a_coexistence_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_checks_the_certificate_chain() {
     let scene = Scene::new().await;
-    let mut client = Whatsmeow::trusting(&scene, &"07".repeat(32));
+    let mut client = scene.whatsmeow_that_trusts(&"07".repeat(32));
     client.tell("connect").await;
     let failed = client.wait("failed").await;
     assert!(failed["error"].as_str().unwrap().contains("cert signature"), "{failed}");
