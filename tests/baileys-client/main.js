@@ -47,6 +47,7 @@ function connect() {
   socket = makeWASocket({ waWebSocketUrl: url, auth, logger, getMessage: async key => sent.get(key.id) })
   socket.ev.on('creds.update', update => {
     keep()
+    if (update.accountSyncCounter) say('synced') // it has asked for the account's settings
     if (update.me?.name) say('named', { name: update.me.name })
   })
   socket.ev.on('connection.update', update => {

@@ -2,7 +2,7 @@
 
 use crate::connection::{Command, Outbox};
 use crate::keys::{random, to_hex};
-use crate::phone::Account;
+use crate::phone::{self, Account};
 use crate::reading::{self, Reading};
 use crate::registry::DeviceKey;
 use crate::world::{World, now};
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Node, NodeRef};
+use waproto::whatsapp as wa;
 
 /// WhatsApp Web's persisted query for the reach-out time-lock (`WAWebMexFetchReachoutTimelockJobQuery`).
 const REACHOUT_TIMELOCK_QUERY: &str = "23983697327930364";
@@ -32,6 +33,8 @@ pub struct Session {
     reading: Option<Reading>,
     /// The id of the key share sent over this connection, until it is confirmed.
     key_share: Option<String>,
+    /// The history was sent over this connection.
+    sent_history: bool,
     removed: bool,
 }
 
@@ -39,7 +42,16 @@ impl Session {
     /// A session that has just been welcomed.
     #[must_use]
     pub fn new(key: DeviceKey, connection: u64, outbox: Outbox) -> Self {
-        Self { key, outbox, connection, reads_mail: false, reading: None, key_share: None, removed: false }
+        Self {
+            key,
+            outbox,
+            connection,
+            reads_mail: false,
+            reading: None,
+            key_share: None,
+            sent_history: false,
+            removed: false,
+        }
     }
 
     /// Handles one stanza.
@@ -92,7 +104,7 @@ impl Session {
                 let (answer, uploaded) = prekeys::answer(world, self.key, iq)?;
                 self.send(answer);
                 if uploaded {
-                    self.share_app_state_key(world);
+                    self.welcome(world)?;
                 }
             }
             "passive" => {
@@ -101,7 +113,7 @@ impl Session {
                     if !std::mem::replace(&mut self.reads_mail, true) {
                         mail::deliver(world, self.key, self.connection, self.outbox.clone());
                     }
-                    self.share_app_state_key(world);
+                    self.welcome(world)?;
                 }
             }
             "w:sync:app:state" => {
@@ -163,7 +175,17 @@ impl Session {
         });
     }
 
-    /// The phone's first message. It waits for the companion's keys and is repeated on each login until confirmed.
+    /// The phone's first messages to a companion, which wait for its keys and are repeated on each login until the first is confirmed: the
+    /// account's app-state key and, once the companion reads its mail, the history.
+    fn welcome(&mut self, world: &Arc<World>) -> anyhow::Result<()> {
+        self.share_app_state_key(world);
+        if self.reads_mail && self.key_share.is_some() && !std::mem::replace(&mut self.sent_history, true) {
+            let history = phone::first_history()?;
+            self.tell_companion(world, letters::message_id(), move |_| history);
+        }
+        Ok(())
+    }
+
     fn share_app_state_key(&mut self, world: &Arc<World>) {
         let device = world.registry.device(self.key);
         if world.faults.rules(self.key.phone).keep_app_state_key
@@ -175,10 +197,25 @@ impl Session {
         }
         let id = letters::message_id();
         self.key_share = Some(id.clone());
+        let key = self.key;
+        self.tell_companion(world, id, move |account| phone::app_state_key_share(account, key, now()));
+    }
+
+    /// The phone says something to this companion.
+    fn tell_companion(
+        &self,
+        world: &Arc<World>,
+        id: String,
+        content: impl FnOnce(&Account) -> wa::Message + Send + 'static,
+    ) {
         let (world, outbox, key) = (Arc::clone(world), self.outbox.clone(), self.key);
         tokio::spawn(async move {
-            if let Err(error) = send_key_share(&world, &outbox, key, &id).await {
-                tracing::warn!("the phone could not share its app-state key: {error:#}");
+            let Some(account) = world.registry.account(key.phone) else { return };
+            match letters::to_companion(&world, &account, key, &id, &content(&account)).await {
+                Ok(node) => {
+                    let _ = outbox.send(Command::Send(node));
+                }
+                Err(error) => tracing::warn!("the phone could not write to its companion: {error:#}"),
             }
         });
     }
@@ -199,12 +236,6 @@ impl Session {
     fn send(&self, node: Node) {
         let _ = self.outbox.send(Command::Send(node));
     }
-}
-
-async fn send_key_share(world: &World, outbox: &Outbox, key: DeviceKey, id: &str) -> anyhow::Result<()> {
-    let Some(account) = world.registry.account(key.phone) else { return Ok(()) };
-    let _ = outbox.send(Command::Send(letters::key_share(world, &account, key, id).await?));
-    Ok(())
 }
 
 /// The account's settings where nobody has changed any; nothing for a namespace that is not simulated.

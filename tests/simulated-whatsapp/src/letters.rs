@@ -2,7 +2,7 @@
 
 use crate::keys::{random, to_hex};
 use crate::mail::{Class, Letter};
-use crate::phone::{self, Account};
+use crate::phone::Account;
 use crate::prekeys::Bundle;
 use crate::registry::DeviceKey;
 use crate::world::{Refusal, World, digits, now};
@@ -130,12 +130,18 @@ fn envelope(author: &Account, writing: &Writing, id: &str, (kind, sealed): (&'st
     message.children([NodeBuilder::new("enc").attr("v", "2").attr("type", kind).bytes(sealed).build()]).build()
 }
 
-/// The phone's app-state key for a companion of its own, as a stanza.
+/// What the phone says to a companion of its own, as a stanza.
 ///
 /// # Errors
 /// When the companion's keys cannot be used.
-pub async fn key_share(world: &World, account: &Account, to: DeviceKey, id: &str) -> anyhow::Result<Node> {
-    let plain = MessageUtils::encode_and_pad(&phone::app_state_key_share(account, to, now()));
+pub async fn to_companion(
+    world: &World,
+    account: &Account,
+    to: DeviceKey,
+    id: &str,
+    content: &wa::Message,
+) -> anyhow::Result<Node> {
+    let plain = MessageUtils::encode_and_pad(content);
     let phone = world.signal.of(account);
     let (kind, sealed) = phone.lock().await.seal(to, &plain, || take_bundle(world, to)).await?;
     Ok(NodeBuilder::new("message")

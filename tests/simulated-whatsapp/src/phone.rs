@@ -5,9 +5,11 @@ use crate::faults::LinkFault;
 use crate::keys::{Bytes, Key, random};
 use crate::registry::{DeviceKey, SignedKey};
 use anyhow::Context as _;
+use buffa::Message as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::io::Write as _;
 use wacore_binary::Jid;
 use waproto::whatsapp::{self as wa, ADVEncryptionType};
 
@@ -240,6 +242,37 @@ pub fn app_state_key_share(account: &Account, to: DeviceKey, now: u64) -> wa::Me
         }),
         ..Default::default()
     }
+}
+
+/// The message by which the phone hands a companion the chats it has when the companion is linked: none. It is small enough to go along inline.
+/// Until it comes, Baileys waits 20 seconds for it: it holds back what it hears, and does not ask for the account's settings.
+///
+/// # Errors
+/// When it cannot be compressed.
+pub fn first_history() -> std::io::Result<wa::Message> {
+    let history = wa::HistorySync {
+        sync_type: wa::history_sync::HistorySyncType::INITIAL_BOOTSTRAP,
+        progress: Some(100),
+        ..Default::default()
+    };
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(&history.encode_to_vec())?;
+    let packed = packed.finish()?;
+    let notification = wa::message::HistorySyncNotification {
+        sync_type: Some(wa::message::HistorySyncType::INITIAL_BOOTSTRAP),
+        file_length: u64::try_from(packed.len()).ok(),
+        progress: Some(100),
+        initial_hist_bootstrap_inline_payload: Some(packed),
+        ..Default::default()
+    };
+    Ok(wa::Message {
+        protocol_message: buffa::MessageField::some(wa::message::ProtocolMessage {
+            r#type: Some(wa::message::protocol_message::Type::HISTORY_SYNC_NOTIFICATION),
+            history_sync_notification: buffa::MessageField::some(notification),
+            ..Default::default()
+        }),
+        ..Default::default()
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::connection::{Command, Outbox};
 use crate::letters::{self, Address};
 use crate::mail::{Class, Letter};
-use crate::phone::Account;
+use crate::phone::{self, Account};
 use crate::receipts::{self, address_of};
 use crate::registry::DeviceKey;
 use crate::stanza;
@@ -104,7 +104,8 @@ async fn answer_own(
     }
     world.counters.key_requests.fetch_add(1, Ordering::Relaxed);
     if !world.faults.rules(from.phone).keep_app_state_key {
-        let share = letters::key_share(world, account, from, &letters::message_id()).await?;
+        let key = phone::app_state_key_share(account, from, now());
+        let share = letters::to_companion(world, account, from, &letters::message_id(), &key).await?;
         let _ = outbox.send(Command::Send(share));
     }
     Ok(())

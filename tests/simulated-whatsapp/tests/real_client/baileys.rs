@@ -32,6 +32,20 @@ async fn baileys_links_by_qr_code_sends_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn baileys_gets_the_history_and_the_settings_of_the_account_when_it_is_linked() {
+    let scene = Scene::new().await;
+    let mut client = scene.baileys();
+    client.tell("connect").await;
+    let code = client.wait("qr").await["code"].as_str().unwrap().to_owned();
+    scene.scan(&code).await.unwrap();
+    let mut missing = vec!["history", "synced"];
+    while !missing.is_empty() {
+        let event = client.wait_for_one_of(&missing).await;
+        missing.retain(|name| event["event"] != *name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn baileys_links_by_typed_code() {
     let scene = Scene::new().await;
     let mut client = scene.baileys();
