@@ -35,6 +35,8 @@ pub struct Session {
     key_share: Option<String>,
     /// The history was sent over this connection.
     sent_history: bool,
+    /// The last thing that the phone says to this companion.
+    told: Option<tokio::task::JoinHandle<()>>,
     removed: bool,
 }
 
@@ -50,6 +52,7 @@ impl Session {
             reading: None,
             key_share: None,
             sent_history: false,
+            told: None,
             removed: false,
         }
     }
@@ -201,15 +204,18 @@ impl Session {
         self.tell_companion(world, id, move |account| phone::app_state_key_share(account, key, now()));
     }
 
-    /// The phone says something to this companion.
+    /// The phone says something to this companion, after what it said before.
     fn tell_companion(
-        &self,
+        &mut self,
         world: &Arc<World>,
         id: String,
         content: impl FnOnce(&Account) -> wa::Message + Send + 'static,
     ) {
-        let (world, outbox, key) = (Arc::clone(world), self.outbox.clone(), self.key);
-        tokio::spawn(async move {
+        let (world, outbox, key, before) = (Arc::clone(world), self.outbox.clone(), self.key, self.told.take());
+        self.told = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
             let Some(account) = world.registry.account(key.phone) else { return };
             match letters::to_companion(&world, &account, key, &id, &content(&account)).await {
                 Ok(node) => {
@@ -217,7 +223,7 @@ impl Session {
                 }
                 Err(error) => tracing::warn!("the phone could not write to its companion: {error:#}"),
             }
-        });
+        }));
     }
 
     fn confirmed(&mut self, world: &World, node: &NodeRef<'_>) -> anyhow::Result<()> {
