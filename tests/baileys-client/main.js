@@ -13,11 +13,14 @@
 //
 // The library is as published, and everything it is given is in its public configuration. The certificate chain of the server is no matter of
 // configuration: this version calls its check and passes whatever the signatures are (`Curve.verify` ignores what libsignal answers), so the chain
-// with the simulation's own root is accepted as it stands. The clients that do check it are whatsmeow and the bridge.
+// with the simulation's own root is accepted as it stands. The whatsmeow client beside this one does check it.
+//
+// 7.0.0-rc14 is the newest version that npm can install from a registry alone: what is called the latest, and every 6.x, takes libsignal from a
+// Git repository.
 import { Console } from 'node:console'
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
-import makeWASocket, { DisconnectReason, generateMessageIDV2, jidNormalizedUser } from 'baileys'
+import makeWASocket, { DisconnectReason, generateMessageIDV2 } from 'baileys'
 import pino from 'pino'
 import { Memory } from './memory.js'
 
@@ -67,7 +70,8 @@ function connection({ connection, lastDisconnect, qr, isNewLogin }, creds) {
   const code = lastDisconnect?.error?.output?.statusCode
   if (code === DisconnectReason.loggedOut) return say('loggedOut', { code })
   say('disconnected', { code })
-  setTimeout(connect, code === DisconnectReason.restartRequired ? 0 : 500)
+  const own = generation
+  setTimeout(() => own === generation && connect(), code === DisconnectReason.restartRequired ? 0 : 500)
 }
 
 function message({ key, message, pushName, status, messageStubType, messageStubParameters }) {
