@@ -21,16 +21,22 @@ use super::{
     story::{REQUEST_ID, Story},
 };
 
-/// Answers hold codes and numbers; nothing on the way may keep them, and no browser may show them as something else.
-const HEADERS: &[(&str, &str)] = &[
+/// No browser may show an answer as something else, nor give it to a page of another site.
+pub const HEADERS: &[(&str, &str)] =
+    &[("cross-origin-resource-policy", "same-origin"), ("x-content-type-options", "nosniff")];
+/// Answers hold codes and numbers; nothing on the way may keep them. They may be opened as pages of their own.
+pub const HEADERS_OF_DOCUMENTS: &[(&str, &str)] = &[
     ("cache-control", "no-store"),
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
-    ("cross-origin-resource-policy", "same-origin"),
     ("referrer-policy", "no-referrer"),
-    ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
 ];
 const HSTS: (&str, &str) = ("strict-transport-security", "max-age=31536000");
+
+/// Marks the answer that is a script or a style of a page, the same for everybody. A page loads some twenty of them before anything is
+/// seen: they go without the headers that only documents need, and without the id of the request.
+#[derive(Clone, Copy)]
+pub struct PartOfAPage;
 
 /// How long a browser may remember that an origin may call.
 const PREFLIGHT_SECONDS: &str = "600";
@@ -77,7 +83,8 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     if let Some(failure) = &failure {
         response = written(failure, &story, response);
     }
-    decorate(&gateway, &story, origin, response.headers_mut());
+    let is_part = response.extensions().get::<PartOfAPage>().is_some();
+    decorate(&gateway, (!is_part).then_some(&story), origin, response.headers_mut());
 
     let (took, answer) = (began.elapsed(), failure.as_ref().map_or("ok", |failure| failure.code.entry().word));
     gateway.metrics.answered(method, &route, answer, took);
@@ -151,13 +158,15 @@ fn written(failure: &Failure, story: &Story, answered: Response) -> Response {
     response
 }
 
-fn decorate(gateway: &Gateway, story: &Story, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+/// Adds what every answer has; without a story it is a part of a page.
+fn decorate(gateway: &Gateway, story: Option<&Story>, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     let tls = gateway.settings.https.then_some(&HSTS);
-    for (name, value) in HEADERS.iter().chain(tls) {
+    let of_documents = story.map_or(&[][..], |_| HEADERS_OF_DOCUMENTS);
+    for (name, value) in HEADERS.iter().chain(of_documents).chain(tls) {
         // A page has a policy of its own.
         headers.entry(*name).or_insert(HeaderValue::from_static(value));
     }
-    if let Ok(id) = HeaderValue::try_from(story.id()) {
+    if let Some(Ok(id)) = story.map(|story| HeaderValue::try_from(story.id())) {
         headers.insert(REQUEST_ID, id);
     }
     if !gateway.settings.origins.is_empty() {

@@ -26,6 +26,9 @@ pub struct Session {
     /// The session's id on its bridge; null until it has a place on one.
     #[schema(example = "7f0c6c1e-5a3b-4b5e-9d55-2f9b0a3c1d10")]
     pub session_id: Option<String>,
+    /// The WhatsAppBridge that it has its place on; null until it has one.
+    #[schema(example = "default")]
+    pub bridge: Option<String>,
     /// Where the session stands, in one of three words.
     pub status: Status,
     /// Where the session stands, exactly: the phase of the WhatsAppInstance.
@@ -187,6 +190,7 @@ impl Session {
         Self {
             instance_name: instance.spec.name.clone(),
             session_id: status.session_id.clone(),
+            bridge: status.bridge.as_ref().map(|bridge| bridge.name.clone()),
             status: three_words(phase, status),
             phase: phase.to_string(),
             user: instance.owner().map(str::to_owned),
@@ -324,6 +328,9 @@ mod tests {
         ] {
             assert!(shown.get(field).is_some(), "{field}");
         }
+        assert_eq!(shown["bridge"], Value::Null);
+        let placed = json!({"bridge": {"name": "main", "shard": "main-0"}});
+        assert_eq!(Session::brief(&instance(json!({}), placed)).bridge.as_deref(), Some("main"));
         assert_eq!((&shown["updated_at"], &shown["id"]), (&json!("2026-01-01T00:00:09Z"), &json!("u")));
         assert_eq!(shown["last_disconnect"], json!({"reason": "Stopped", "at": "2026-01-01T00:00:09Z"}));
         let never = serde_json::to_value(Session::brief(&instance(json!({}), json!({"phase": "Connected"})))).unwrap();

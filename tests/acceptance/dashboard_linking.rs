@@ -6,10 +6,11 @@ use whatsapp_operator::api::Phase;
 use browser::Browser;
 
 use crate::{
-    dashboard::{card, counts_down, sign_in, start_browser},
+    dashboard::{card, counts_down, drawn, sign_in, start_browser},
     gateway::{named, world},
     support::{
         gateway::{ALL_VERBS, Rest, account},
+        history::Ask as _,
         world::SOON,
     },
 };
@@ -81,6 +82,59 @@ async fn tab_to(browser: &Browser, css: &str) {
         browser.key(TAB).await;
     }
     panic!("Tab does not lead to {css}");
+}
+
+/// From signing in to the end, nothing but keys: there may be no mouse, or no eyes for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_lives_by_keys_alone() {
+    let phone = "+15550400033";
+    let world = world("dashboard-keys").await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let browser = start_browser(&world.dir).await;
+    browser.open(&format!("{}/dashboard", rest.url)).await;
+    tab_to(&browser, "[name=token]").await;
+    browser.key(&format!("{token}{ENTER}")).await;
+    browser.find(".empty").await;
+
+    // The name has the focus; Enter sends the form, as on any other.
+    browser.key("n").await;
+    browser.find("dialog .field input").await;
+    let named = "document.activeElement === document.querySelector('dialog .field input')";
+    browser.until("the name has the focus", named, &[]).await;
+    browser.key("Reception").await;
+    tab_to(&browser, "dialog summary").await;
+    browser.key(ENTER).await;
+    tab_to(&browser, "dialog [name=bridge]").await;
+    browser.key(&world.name).await;
+    tab_to(&browser, "dialog [type=submit]").await;
+    browser.key(ENTER).await;
+
+    let code = drawn(&browser).await;
+    let list = rest.get(&token, "/api/v1/sessions/list/").await;
+    let object = list.data(200)["sessions"][0]["object"].as_str().unwrap().to_owned();
+    // Another code is a key away too.
+    tab_to(&browser, "dialog [data-verb='refresh-qr']").await;
+    browser.key(ENTER).await;
+    let another = |i: &whatsapp_operator::api::WhatsAppInstance| i.qr().is_some_and(|shown| shown != code);
+    world.history.until(&object, "showing another code", SOON, another).await;
+    world.scan(&object, phone).await;
+    let reception = card(&rest, &token, "Reception").await;
+    browser.find(&format!("{reception}.is-good")).await;
+    browser.until_gone("dialog").await;
+
+    tab_to(&browser, &format!("{reception} [data-verb='delete']")).await;
+    browser.key(ENTER).await;
+    browser.find("dialog [type=submit]:disabled").await;
+    browser.until("the name has the focus", named, &[]).await;
+    browser.key("Reception").await;
+    browser.find("dialog [type=submit]:enabled").await;
+    browser.key(ENTER).await;
+    browser.until_gone(&reception).await;
+    world.history.until_gone(&object, SOON).await;
+    browser.find(".empty").await;
+    browser.close().await;
+    rest.nothing_leaked(&world, &[phone], &[&token]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

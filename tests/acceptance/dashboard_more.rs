@@ -103,6 +103,19 @@ async fn many_instances_of_several_owners_are_found_and_told_apart() {
     browser.open(&format!("{}/dashboard?owner=*", rest.url)).await;
     browser.until("eleven rows", "document.querySelectorAll('tbody tr').length === 11", &[]).await;
     browser.inspect("everyone").await;
+    // The owners and the bridges that are known are offered to whoever adds one.
+    browser.press(".button.add").await;
+    browser.press_button("dialog", "More options").await;
+    let offered = "const of = name => [...document.querySelector(`dialog [name=${name}]`).list.options].map(one => one.value);\
+        return [of('owner'), of('bridge')]";
+    let [owners, bridges] = [[&user(&world, "app"), "bob@example.com"].as_slice(), &[&world.name]].map(|all| {
+        let mut all = all.to_vec();
+        all.sort_unstable();
+        json!(all)
+    });
+    assert_eq!(browser.run(offered, &[]).await, json!([owners, bridges]));
+    browser.escape().await;
+    browser.until_gone("dialog").await;
     browser
         .run(
             "const select = document.querySelector('.scope select'); select.value = 'bob@example.com'; \
@@ -157,7 +170,7 @@ async fn many_instances_of_several_owners_are_found_and_told_apart() {
             typeof value === 'object' && !Array.isArray(value) ? keys(value, path + key + '.') : [path + key]);\
         return keys(module.default).sort()";
     let keys = async |file: &str| with_module(&browser, &format!("words/{file}.js"), same_keys).await;
-    for [english, german] in [["en", "de"], ["en_windows", "de_windows"]] {
+    for [english, german] in [["en", "de"], ["en_more", "de_more"]] {
         let of_english = keys(english).await;
         assert!(of_english.is_array(), "{of_english}");
         assert_eq!(of_english, keys(german).await, "both languages say the same things");

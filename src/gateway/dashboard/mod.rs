@@ -16,7 +16,7 @@ use axum::{
     routing::get,
 };
 
-use super::{code::Code, failure::Failure, state::Shared};
+use super::{code::Code, edge::PartOfAPage, failure::Failure, state::Shared};
 use assets::{Asset, Assets};
 
 /// Nothing from anywhere else, nothing inline, no text that becomes code, no frame around it.
@@ -28,7 +28,7 @@ const PERMISSIONS: (HeaderName, &str) = (
     "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=(), clipboard-write=(self)",
 );
 /// The address of such a file changes with its content.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
+const FOR_EVER: &str = "max-age=31536000, immutable";
 const ASK_AGAIN: &str = "no-cache";
 
 static ASSETS: LazyLock<Assets> = LazyLock::new(Assets::pack);
@@ -55,7 +55,9 @@ fn page(page: &'static Asset, headers: HeaderMap) -> Response {
 async fn file(Path((version, name)): Path<(String, String)>, headers: HeaderMap) -> Result<Response, Failure> {
     let asset = ASSETS.get(&name).ok_or_else(|| Failure::new(Code::NoSuchRoute, "the dashboard has no such file"))?;
     let keep = if version == ASSETS.version { FOR_EVER } else { ASK_AGAIN };
-    Ok(answer(asset, &headers, keep))
+    let mut response = answer(asset, &headers, keep);
+    response.extensions_mut().insert(PartOfAPage);
+    Ok(response)
 }
 
 fn answer(asset: &'static Asset, asked: &HeaderMap, keep: &'static str) -> Response {
@@ -65,18 +67,15 @@ fn answer(asset: &'static Asset, asked: &HeaderMap, keep: &'static str) -> Respo
             .flat_map(|value| value.split(','))
             .any(|value| value.split(';').next().is_some_and(|v| v.trim() == wanted))
     };
-    let common = [
-        (header::ETAG, asset.tag.as_str()),
-        (header::CACHE_CONTROL, keep),
-        (header::VARY, "Accept-Encoding"),
-        (header::CONTENT_TYPE, asset.kind),
-    ];
+    let common = [(header::CACHE_CONTROL, keep), (header::VARY, "Accept-Encoding"), (header::CONTENT_TYPE, asset.kind)];
+    // What is kept for ever is not asked for again.
+    let tag = (keep == ASK_AGAIN).then_some([(header::ETAG, asset.tag.as_str())]);
     if has(header::IF_NONE_MATCH, &asset.tag) {
-        (StatusCode::NOT_MODIFIED, common).into_response()
+        (StatusCode::NOT_MODIFIED, tag, common).into_response()
     } else if has(header::ACCEPT_ENCODING, "gzip") {
-        (common, [(header::CONTENT_ENCODING, "gzip")], asset.packed.as_slice()).into_response()
+        (tag, common, [(header::CONTENT_ENCODING, "gzip")], asset.packed.as_slice()).into_response()
     } else {
-        (common, asset.plain.as_slice()).into_response()
+        (tag, common, asset.plain.as_slice()).into_response()
     }
 }
 
@@ -96,11 +95,12 @@ mod tests {
         assert!(plain.headers().get(header::CONTENT_ENCODING).is_none());
         let packed = file(name(), asked("accept-encoding", "br, gzip;q=0.8")).await.unwrap();
         assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
-        let tag = packed.headers()[header::ETAG].to_str().unwrap();
-        let kept = file(name(), asked("if-none-match", tag)).await.unwrap();
-        assert_eq!(kept.status(), StatusCode::NOT_MODIFIED);
-        let old = file(Path(("old".into(), "start.js".into())), HeaderMap::new()).await.unwrap();
+        let of_another_version = || Path(("old".into(), "start.js".into()));
+        let old = file(of_another_version(), HeaderMap::new()).await.unwrap();
         assert_eq!(old.headers()[header::CACHE_CONTROL], ASK_AGAIN);
+        let tag = old.headers()[header::ETAG].to_str().unwrap();
+        let kept = file(of_another_version(), asked("if-none-match", tag)).await.unwrap();
+        assert_eq!(kept.status(), StatusCode::NOT_MODIFIED);
         assert!(file(Path(("old".into(), "../mod.rs".into())), HeaderMap::new()).await.is_err());
     }
 

@@ -26,30 +26,27 @@ files! {
     SCRIPT "waiting.js",
     SCRIPT "store.js",
     SCRIPT "settings.js",
-    SCRIPT "selection.js",
     SCRIPT "words.js",
-    SCRIPT "parts/icons.js",
     SCRIPT "parts/controls.js",
     SCRIPT "parts/toasts.js",
-    SCRIPT "parts/copy.js",
-    SCRIPT "parts/lost.js",
     SCRIPT "parts/window.js",
-    SCRIPT "page/status.js",
-    SCRIPT "page/actions.js",
-    SCRIPT "page/card.js",
-    SCRIPT "page/summary.js",
     SCRIPT "page/header.js",
     SCRIPT "page/home.js",
-    SCRIPT "app.js",
     SCRIPT "start.js",
     }
     /// What is loaded when it is wanted.
     LATER {
     SCRIPT "words/en.js",
     SCRIPT "words/de.js",
-    SCRIPT "words/en_windows.js",
-    SCRIPT "words/de_windows.js",
+    SCRIPT "words/en_more.js",
+    SCRIPT "words/de_more.js",
+    SCRIPT "selection.js",
+    SCRIPT "words/en_refusals.js",
+    SCRIPT "words/de_refusals.js",
     SCRIPT "page/token.js",
+    SCRIPT "page/cards.js",
+    SCRIPT "page/status.js",
+    SCRIPT "page/actions.js",
     SCRIPT "page/table.js",
     SCRIPT "page/bulk.js",
     SCRIPT "dialogs/add.js",
@@ -66,17 +63,17 @@ files! {
     SCRIPT "parts/dialog.js",
     SCRIPT "parts/focus.js",
     SCRIPT "parts/code.js",
+    SCRIPT "parts/copy.js",
     SCRIPT "parts/share.js",
     SCRIPT "link/start.js",
     }
 }
 
-/// One file for browsers: together they pack better, and arrive at once.
-pub const STYLES: &str = concat!(
-    include_str!("../web/style/base.css"),
-    include_str!("../web/style/page.css"),
-    include_str!("../web/style/dialogs.css")
-);
+/// The styles by the names of the files that browsers get: what is seen at first, and what comes later.
+pub const STYLES: &[(&str, &str)] = &[
+    ("style.css", concat!(include_str!("../web/style/base.css"), include_str!("../web/style/page.css"))),
+    ("later.css", concat!(include_str!("../web/style/table.css"), include_str!("../web/style/dialogs.css"))),
+];
 
 /// The page, without the addresses of its files.
 pub const PAGE: &str = include_str!("../web/page.html");

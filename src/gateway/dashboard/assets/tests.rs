@@ -1,13 +1,22 @@
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path};
 
-use super::*;
+use axum::{
+    extract::Path,
+    http::{HeaderMap, header},
+    response::Response,
+};
+
+use super::{
+    super::{super::edge, ASSETS, file, page},
+    *,
+};
 
 fn web() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gateway/dashboard/web")
+    path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/gateway/dashboard/web")
 }
 
 /// The files below a folder, by their paths from it.
-fn below(folder: &Path, found: &mut BTreeSet<String>, root: &Path) {
+fn below(folder: &path::Path, found: &mut BTreeSet<String>, root: &path::Path) {
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
             below(&path, found, root);
@@ -23,7 +32,7 @@ fn every_file_is_served_and_every_import_leads_to_one() {
     below(&web(), &mut found, &web());
     let served: BTreeSet<String> = FIRST.iter().chain(LATER).map(|(name, ..)| (*name).to_owned()).collect();
     let others = ["page.html", "vendor/fetch", "vendor/pinned", "vendor/LICENSES"];
-    let styles = ["style/base.css", "style/page.css", "style/dialogs.css"];
+    let styles = ["style/base.css", "style/page.css", "style/table.css", "style/dialogs.css"];
     let others = others.iter().chain(&styles).map(|name| (*name).to_owned()).collect();
     assert_eq!(found.difference(&others).collect::<Vec<_>>(), served.iter().collect::<Vec<_>>());
     for (name, kind, _) in FIRST.iter().chain(LATER).filter(|(_, kind, _)| *kind == SCRIPT) {
@@ -37,7 +46,7 @@ fn every_file_is_served_and_every_import_leads_to_one() {
 fn imports(name: &str) -> Vec<(String, bool)> {
     let (_, _, text) = FIRST.iter().chain(LATER).find(|(one, ..)| *one == name).unwrap();
     let place = |target: &str| {
-        let mut path = Path::new(name).parent().unwrap().to_path_buf();
+        let mut path = path::Path::new(name).parent().unwrap().to_path_buf();
         for part in target.split('/') {
             match part {
                 "." => {}
@@ -85,7 +94,7 @@ fn comments_are_for_whoever_reads_the_sources() {
     assert_eq!(lean("a.css", STYLE, "/* Why. */\np { margin: 0; } /* here */\n"), "p { margin: 0; } /* here */\n");
     // One that goes on in the next line would leave half of itself.
     let whole = |line: &str| !line.trim_start().starts_with("/*") || line.trim_end().ends_with("*/");
-    assert!(STYLES.lines().all(whole), "a comment of the styles is longer than its line");
+    assert!(STYLES.iter().all(|(_, text)| text.lines().all(whole)), "a comment of the styles is longer than its line");
     let assets = Assets::pack();
     let start = String::from_utf8(assets.get("start.js").unwrap().plain.clone()).unwrap();
     assert!(start.starts_with("import "), "{start}");
@@ -93,10 +102,12 @@ fn comments_are_for_whoever_reads_the_sources() {
 
 /// The keys of what is said in a language, as `t` takes them: one for each text and each list.
 fn words(language: &str) -> BTreeSet<String> {
-    [format!("words/{language}.js"), format!("words/{language}_windows.js")]
-        .iter()
-        .flat_map(|file| keys(file))
-        .collect()
+    words_of_language(language).iter().flat_map(|file| keys(file)).collect()
+}
+
+/// The files of a language: what is said at first, later, and when something is refused.
+fn words_of_language(language: &str) -> [String; 3] {
+    ["", "_more", "_refusals"].map(|which| format!("words/{language}{which}.js"))
 }
 
 /// The keys of the texts and lists in a file of words, which is one JavaScript object: of texts, lists and such objects.
@@ -176,6 +187,14 @@ fn every_reason_for_a_disconnection_has_words() {
 }
 
 #[test]
+fn every_code_of_a_refusal_has_words() {
+    let english = words("en");
+    for entry in crate::gateway::code::ALL {
+        assert!(english.contains(&format!("refusals.{}", entry.word)), "{} has no words", entry.word);
+    }
+}
+
+#[test]
 fn every_language_says_all_that_is_asked_for() {
     let english = words("en");
     assert!(english.len() > 250, "{english:?}");
@@ -201,6 +220,18 @@ fn every_language_says_all_that_is_asked_for() {
             asked.insert(key);
         }
     }
+    // What is seen first is said with the words that are there first.
+    let first = keys("words/en.js");
+    let at_first = with_imports(&["start.js", "page/token.js"]);
+    for (name, _, text) in FIRST.iter().chain(LATER).filter(|(name, ..)| at_first.contains(*name) && ours(name)) {
+        for key in quoted(text).filter(|key| key.split_once('.').is_some_and(|(group, _)| groups.contains(group))) {
+            let below = format!("{}.", key.trim_end_matches('.'));
+            assert!(
+                first.contains(key) || first.iter().any(|said| said.starts_with(&below)),
+                "{name} says {key} before it has the words"
+            );
+        }
+    }
     // One behind a condition, and one out of a list.
     for key in ["events.resume", "events.pause", "messages.notLinked", "messages.status."] {
         assert!(asked.contains(key), "{key} is not looked at");
@@ -221,28 +252,56 @@ fn the_libraries_are_those_that_were_fetched() {
     assert_eq!(count, 3);
 }
 
-#[test]
-fn the_first_paint_is_small() {
+/// Bytes of an answer with its head, as HTTP/1.1 has it, with the headers that every answer gets on its way and those of the server.
+async fn on_the_wire(response: Response, added: &[&[(&str, &str)]]) -> usize {
+    let mut head = "HTTP/1.1 200 OK\r\ndate: Mon, 30 Nov 2026 10:32:11 GMT\r\ncontent-length: 12345\r\n\r\n".len();
+    let own = response.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+    let added = added.iter().copied().flatten().copied();
+    for (name, value) in own.chain(added) {
+        head += format!("{name}: {value}\r\n").len();
+    }
+    head + axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap().len()
+}
+
+/// Bytes of the answer that says who is signed in, or that nobody is: with its head, some 600.
+const ACCOUNT: usize = 1_000;
+
+#[tokio::test]
+async fn the_first_paint_is_small() {
     let assets = Assets::pack();
     let libraries: usize =
         assets.files.iter().filter(|file| file.name.starts_with("vendor/")).map(|file| file.packed.len()).sum();
-    let size = |name: &str| assets.get(name).unwrap().packed.len();
+    println!("libraries {libraries} B");
     assert!(libraries < 8_000, "the libraries are {libraries} B");
+    let gzip: HeaderMap = [(header::ACCEPT_ENCODING, "gzip".parse().unwrap())].into_iter().collect();
+    let asset = async |name: &str| {
+        let answer = file(Path((ASSETS.version.clone(), name.to_owned())), gzip.clone()).await.unwrap();
+        on_the_wire(answer, &[edge::HEADERS]).await
+    };
     for language in ["en", "de"] {
-        let words = [format!("words/{language}.js"), format!("words/{language}_windows.js")];
-        let [words, of_windows] = words.each_ref().map(String::as_str);
-        for (paint, page, scripts) in [
-            ("the instances", &assets.page, vec!["start.js", words]),
-            ("the form to sign in", &assets.page, vec!["start.js", words, "page/token.js"]),
-            ("the page of a linking link", &assets.link, vec!["link/start.js", words, of_windows]),
+        let words = words_of_language(language);
+        let [words, more, _] = words.each_ref().map(String::as_str);
+        for (paint, shown, scripts, styles) in [
+            ("the instances", &ASSETS.page, vec!["start.js", words], &["style.css"][..]),
+            ("the form to sign in", &ASSETS.page, vec!["start.js", words, "page/token.js"], &["style.css"]),
+            (
+                "the page of a linking link",
+                &ASSETS.link,
+                vec!["link/start.js", words, more],
+                &["style.css", "later.css"],
+            ),
         ] {
-            let scripts: usize = with_imports(&scripts).iter().map(|name| size(name)).sum();
-            let all = scripts + size("icon.svg") + size("style.css") + page.packed.len();
-            println!("{paint}, {language}: {all} B");
+            let document = page(shown, gzip.clone());
+            let id = [("x-request-id", "0123456789abcdef0123456789abcdef")];
+            let mut all = on_the_wire(document, &[edge::HEADERS, edge::HEADERS_OF_DOCUMENTS, &id]).await + ACCOUNT;
+            let scripts = with_imports(&scripts);
+            for name in scripts.iter().map(String::as_str).chain(styles.iter().copied()).chain(["icon.svg"]) {
+                all += asset(name).await;
+            }
+            println!("{paint}, {language}: {all} B in {} files", scripts.len() + styles.len() + 1);
             assert!(all < 40_000, "the first paint of {paint} takes {all} B");
         }
     }
-    println!("libraries {libraries} B");
 }
 
 #[test]

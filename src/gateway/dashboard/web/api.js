@@ -1,22 +1,30 @@
 // The gateway's public API. The browser adds the cookie of `sign-in`; nothing here ever holds a token.
-import { t } from './words.js';
+import { has, loadWords, t } from './words.js';
 
 // A request may wait for the API server; whatever takes longer is not coming.
 const LIMIT = 40_000;
 // Answers say the time in whole seconds, and a server may keep that line for a second.
 const COARSE = 2_000;
 
-// A refusal in the API's words, or the lack of an answer in ours.
+// A refusal, or the lack of an answer, in our words. What the API says itself, which may name names, limits and times, is in `said`, unless
+// it is among our words already.
 export class Refusal extends Error {
   constructor({ code, message, retryable = false, retryAfter, requestId }, status = 0) {
-    super(sentence(message));
-    Object.assign(this, { code, retryable, retryAfter, requestId, status });
+    const [said, words] = [sentence(message), `refusals.${code}`];
+    super(has(words) ? t(words, { said, seconds: retryAfter ?? 1 }) : said);
+    Object.assign(this, { said: this.message.includes(said) ? '' : said, code, retryable, retryAfter, requestId, status });
   }
 }
 
-export function sentence(text) {
+function sentence(text) {
   const first = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?)]$/.test(first) ? first : `${first}.`;
+}
+
+// A refusal as the API gives it. Where our words of it cannot be had, it says the API's.
+export async function refusedBy(error, status) {
+  await loadWords('refusals').catch(() => {});
+  return new Refusal(error, status);
 }
 
 // How far the gateway's clock is ahead of this machine's, as far as its answers tell: at least and at most.
@@ -65,7 +73,9 @@ export const isSignedOut = (response) => response.status === 401 || response.typ
 export async function refusal(response) {
   if (response.type === 'opaqueredirect') return new Refusal({ code: 'Unauthorized', message: t('account.endedBefore') }, 401);
   const answer = await response.json().catch(() => undefined);
-  return typeof answer?.error?.message === 'string' ? new Refusal(answer.error, response.status) : unreadable(response);
+  if (typeof answer?.error?.message !== 'string') return unreadable(response);
+  // That nobody is signed in the page says in other words, and it is the first thing that many see.
+  return response.status === 401 ? new Refusal(answer.error, 401) : refusedBy(answer.error, response.status);
 }
 
 const unreachable = () => new Refusal({ code: 'Unreachable', message: t('errors.unreachable'), retryable: true });

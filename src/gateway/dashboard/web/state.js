@@ -1,6 +1,18 @@
 // What the page knows, in one place, and when it is drawn.
 import { useListeners } from './html.js';
 
+// Which rows are selected, and what came of what was asked of them.
+export const noSelection = () => ({
+  // Ids of instances.
+  chosen: new Set(),
+  // By id: {is: waiting, busy, done or failed}, with the key of our words in `word`, or the refusal in `refused`.
+  outcomes: new Map(),
+  // What was asked last.
+  last: null,
+  // An object of its own while that is still being asked, so that those who ask notice that they are no longer wanted.
+  running: null,
+});
+
 // What is known of whoever is signed in; of the next one it is nothing again.
 export const nothing = () => ({
   sessions: new Map(),
@@ -10,14 +22,16 @@ export const nothing = () => ({
   refused: null,
   // {used, max, connected}, or null when nobody says.
   limit: null,
-  // Owners seen so far, for the switcher.
+  // Owners seen so far, for the switcher, and bridges.
   owners: new Set(),
+  bridges: new Set(),
   // By session: how many of its messages wait.
   waiting: new Map(),
   // By session: the message that is being written.
   drafts: new Map(),
   dialog: null,
   search: '',
+  selection: noSelection(),
 });
 
 export const state = {

@@ -1,7 +1,6 @@
 // Who is signed in, whose instances are shown, and what the gateway told of them.
 import { actFor, get, onAnother, onEnded, path } from './api.js';
 import { changed, covers, moved, nothing, scopeQuery, state } from './state.js';
-import { selectNone } from './selection.js';
 import { follow } from './stream.js';
 import { t } from './words.js';
 import { waitingMoved } from './waiting.js';
@@ -75,7 +74,6 @@ export async function checkAccount() {
 
 function forget() {
   heardLast = [];
-  selectNone();
   changed(nothing());
 }
 
@@ -200,6 +198,7 @@ function put(session) {
   const before = state.sessions.get(session.id);
   state.sessions.set(session.id, session);
   if (session.user) state.owners.add(session.user);
+  if (session.bridge) state.bridges.add(session.bridge);
   if (!before || (before.phase === 'Rejected') !== (session.phase === 'Rejected')) limitMoved();
   moved();
 }

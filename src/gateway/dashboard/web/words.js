@@ -1,31 +1,27 @@
-// What the page says, in the language of whoever reads it. A language is one file in words/, all with the same keys.
+// What the page says, in the language of whoever reads it. A language is three files in words/, in each language with the same keys.
 import { setting } from './settings.js';
 
-const FILES = { en: () => import('./words/en.js'), de: () => import('./words/de.js') };
-// What is said in windows over the page is loaded with the first of them.
-const OF_WINDOWS = { en: () => import('./words/en_windows.js'), de: () => import('./words/de_windows.js') };
+// What is said at first; of instances and in windows; and when the gateway refuses something.
+const FILES = {
+  en: { first: () => import('./words/en.js'), more: () => import('./words/en_more.js'), refusals: () => import('./words/en_refusals.js') },
+  de: { first: () => import('./words/de.js'), more: () => import('./words/de_more.js'), refusals: () => import('./words/de_refusals.js') },
+};
 
 export const LANGUAGES = [{ code: 'en', name: 'English' }, { code: 'de', name: 'Deutsch' }];
 
+const wanted = new Set(['first']);
 let spoken = 'en';
 let words = {};
 
-// Loads the language that was chosen, or that the browser asks for; to be awaited before anything is said.
-export async function loadWords() {
-  const wanted = [setting('language'), ...navigator.languages.map((tag) => tag.slice(0, 2))];
-  const code = wanted.find((one) => one in FILES) ?? 'en';
-  const more = withWindows && OF_WINDOWS[code]();
-  words = { ...(await FILES[code]()).default, ...(await more)?.default };
+// Loads the language that was chosen, or that the browser asks for; to be awaited before anything is said. With `more`, that as well, from
+// now on.
+export async function loadWords(more = 'first') {
+  wanted.add(more);
+  const languages = [setting('language'), ...navigator.languages.map((tag) => tag.slice(0, 2))];
+  const code = languages.find((one) => one in FILES) ?? 'en';
+  const files = await Promise.all([...wanted].map((one) => FILES[code][one]()));
+  words = Object.assign(code === spoken ? words : {}, ...files.map((file) => file.default));
   spoken = code;
-}
-
-let withWindows = false;
-
-export async function loadWordsOfWindows() {
-  if (withWindows) return;
-  const more = (await OF_WINDOWS[spoken]()).default;
-  withWindows = true;
-  words = { ...words, ...more };
 }
 
 export const language = () => spoken;
@@ -59,3 +55,6 @@ export function brief(time) {
   const date = new Date(time);
   return date.toDateString() === new Date().toDateString() ? format({ timeStyle: 'short' }).format(date) : moment(time);
 }
+
+// An owner as short as people know it: of a service account, its namespace and its name.
+export const short = (owner) => owner?.replace(/^system:serviceaccount:([^:]+):/, '$1/') ?? '–';

@@ -6,7 +6,7 @@ import { t } from '../words.js';
 import { Button, Field, Problem } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
 import { toast } from '../parts/toasts.js';
-import { fullAdvice } from '../page/summary.js';
+import { fullAdvice } from '../page/home.js';
 
 const LONGEST = 100;
 // From so many on it is said how many there are.
@@ -38,12 +38,14 @@ export function NameField({ name, onName, problem }) {
     aside=${count >= NEARLY && t('add.count', { count })} error=${problem} onInput=${(event) => onName(event.target.value)} />`;
 }
 
+const offered = (known) => [...known].sort();
+
 const Choice = ({ value, chosen, title, hint, onChoose }) => html`
   <label class="choice"><input type="radio" name="method" value=${value} checked=${chosen} onChange=${onChoose} />
     <span><strong>${title}</strong><span class="hint">${hint}</span></span></label>`;
 
 export default function AddDialog({ onClose }) {
-  const { account, limit } = useStore();
+  const { account, limit, owners, bridges } = useStore();
   const [name, setName] = useState('');
   const [method, setMethod] = useState('QR');
   const [number, setNumber] = useState('');
@@ -96,8 +98,8 @@ export default function AddDialog({ onClose }) {
       ${method === 'Code' && html`<${Field} label=${t('add.phone')} hint=${t('add.phoneHint')} type="tel" value=${number} error=${numberProblem}
         onInput=${(event) => setNumber(event.target.value)} />`}
       <details class="more"><summary>${t('add.more')}</summary>
-        <${Field} label=${t('add.owner')} hint=${t('add.ownerHint')} name="owner" value=${owner} onInput=${(event) => setOwner(event.target.value)} />
-        <${Field} label=${t('add.bridge')} hint=${t('add.bridgeHint')} name="bridge" value=${bridge} onInput=${(event) => setBridge(event.target.value)} />
+        <${Field} label=${t('add.owner')} hint=${t('add.ownerHint')} name="owner" offered=${offered(owners)} value=${owner} onInput=${(event) => setOwner(event.target.value)} />
+        <${Field} label=${t('add.bridge')} hint=${t('add.bridgeHint')} name="bridge" offered=${offered(bridges)} value=${bridge} onInput=${(event) => setBridge(event.target.value)} />
       </details>
     <//>`;
 }

@@ -3,8 +3,7 @@ import { html, useEffect, useRef, useState } from '../html.js';
 import { post, randomKey } from '../api.js';
 import { current } from '../store.js';
 import { t } from '../words.js';
-import { Button, Field, Problem } from '../parts/controls.js';
-import { Icon } from '../parts/icons.js';
+import { Button, Field, Icon, Problem } from '../parts/controls.js';
 import { ActionButton } from '../page/actions.js';
 
 function useDraft(id) {

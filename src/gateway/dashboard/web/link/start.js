@@ -2,9 +2,8 @@
 import { html, render, useEffect, useState } from '../html.js';
 import { post, randomKey } from '../api.js';
 import { show } from '../settings.js';
-import { brief, language, loadWords, loadWordsOfWindows, t } from '../words.js';
-import { Button } from '../parts/controls.js';
-import { Icon } from '../parts/icons.js';
+import { brief, language, loadWords, t } from '../words.js';
+import { Button, Icon } from '../parts/controls.js';
 import { Code, Left, Over, Steps, useSecondsLeft } from '../parts/code.js';
 
 // Seconds until it is asked again after no answer.
@@ -108,8 +107,7 @@ addEventListener('hashchange', () => location.reload());
 
 const link = secret();
 show();
-await loadWords();
-await loadWordsOfWindows();
+await loadWords('more');
 document.documentElement.lang = language();
 document.title = t('link.title');
 render(html`<main class="link"><div class="link-card"><p class="brand"><span class="mark" aria-hidden="true"></span>whatsapp-operator</p><${Page} link=${link} /></div></main>`, document.getElementById('app'));

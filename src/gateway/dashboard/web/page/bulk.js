@@ -1,8 +1,8 @@
 // What is asked of many instances at once: each has its own outcome, and those that failed can be asked again.
 import { html, useState } from '../html.js';
-import { call, sentence } from '../api.js';
+import { call, refusedBy } from '../api.js';
 import { current, useStore } from '../store.js';
-import { changed, selectNone, selection, useSelection } from '../selection.js';
+import { outcomesMoved, selectNone, selection, useSelection } from '../selection.js';
 import { t } from '../words.js';
 import { Button, Field } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
@@ -46,7 +46,7 @@ async function some(verb, ids, running) {
   const put = (id, is, said) => {
     if (running !== selection().running) return;
     selection().outcomes.set(id, { is, ...said });
-    changed();
+    outcomesMoved();
   };
   const asked = ids.filter((id) => {
     // The page may be showing another owner's by now: those that it does not know are asked for all the same.
@@ -59,12 +59,12 @@ async function some(verb, ids, running) {
   try {
     const outcomes = await ask(verb, asked, running);
     if (!outcomes) return;
-    asked.forEach((id, at) => {
-      const { done, error } = outcomes[at];
-      put(id, done ? 'done' : 'failed', done ? { word: 'bulk.done' } : { text: sentence(error.message) });
-    });
-  } catch (error) {
-    asked.forEach((id) => put(id, 'failed', { text: error.message }));
+    for (const [at, { done, error }] of outcomes.entries()) {
+      if (done) put(asked[at], 'done', { word: 'bulk.done' });
+      else put(asked[at], 'failed', { refused: await refusedBy(error) });
+    }
+  } catch (refused) {
+    asked.forEach((id) => put(id, 'failed', { refused }));
   }
 }
 
@@ -77,10 +77,10 @@ async function run(verb, ids) {
   refused = 0;
   all.outcomes.clear();
   ids.forEach((id) => all.outcomes.set(id, { is: 'waiting', word: 'bulk.waiting' }));
-  changed();
+  outcomesMoved();
   let at = 0;
   const next = async () => {
-    while (at < ids.length && running === all.running) {
+    while (at < ids.length && running === selection().running) {
       at += AT_ONCE;
       await some(verb, ids.slice(at - AT_ONCE, at), running);
     }
@@ -89,7 +89,7 @@ async function run(verb, ids) {
     await Promise.all(Array.from({ length: TOGETHER }, next));
   } finally {
     if (running === all.running) all.running = null;
-    changed();
+    outcomesMoved();
   }
 }
 

@@ -3,10 +3,9 @@ import { html, useEffect, useRef, useState } from '../html.js';
 import { post } from '../api.js';
 import { chooseScope, openDialog, signedOut, useStore } from '../store.js';
 import { choose, useSettings } from '../settings.js';
-import { LANGUAGES, brief, loadWords, t } from '../words.js';
-import { Button } from '../parts/controls.js';
+import { LANGUAGES, brief, clockTime, loadWords, short, t } from '../words.js';
+import { Button, Icon } from '../parts/controls.js';
 import { complain } from '../parts/toasts.js';
-import { short } from './status.js';
 
 function Select({ label, value, options, onChoose }) {
   return html`
@@ -39,6 +38,13 @@ const Live = () => {
   if (stream === 'off') return null;
   return html`<span class="live ${stream}" role="status"><span class="light" aria-hidden="true"></span><span>${t(`stream.${stream}`)}</span></span>`;
 };
+
+// That what is shown is old: on the page, and in each window over it, which may hide the page and keeps it from being heard.
+export function Lost() {
+  const { stream, heardAt, refused } = useStore();
+  const visible = stream === 'lost' && !refused;
+  return html`<div class="banner" role="alert" hidden=${!visible}>${visible && html`<${Icon} name="alert" />${t('stream.banner', { time: clockTime(heardAt) })}`}</div>`;
+}
 
 function Menu() {
   const { account } = useStore();

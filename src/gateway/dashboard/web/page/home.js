@@ -1,17 +1,12 @@
 // The page: summary, search, and the instances.
 import { html, useEffect } from '../html.js';
 import { openDialog, scopeOwner, search, useStore } from '../store.js';
-import { waitingOf } from '../waiting.js';
 import { choose, useSettings } from '../settings.js';
 import { t } from '../words.js';
-import { Button, Problem } from '../parts/controls.js';
-import { Icon } from '../parts/icons.js';
-import { Lost } from '../parts/lost.js';
-import { useSelection } from '../selection.js';
+import { Button, Icon, Problem } from '../parts/controls.js';
+import { toast } from '../parts/toasts.js';
 import { Window } from '../parts/window.js';
-import { Card, CardSkeleton } from './card.js';
-import { Header } from './header.js';
-import { Summary, add } from './summary.js';
+import { Header, Lost } from './header.js';
 
 // A word of this length may be the beginning of an id; a shorter one is that of some id by chance, and counts when it is all of it.
 const ID_BEGINS = 4;
@@ -28,6 +23,41 @@ function shown(sessions, text) {
   };
   const found = words.length ? [...sessions.values()].filter(fits) : [...sessions.values()];
   return found.sort((one, other) => byName.compare(one.instance_name, other.instance_name) || one.id.localeCompare(other.id));
+}
+
+const isFull = (limit) => Boolean(limit) && limit.used >= limit.max;
+
+// That no more may be created, and what to do about it.
+export const fullAdvice = (limit) => `${t('summary.full', limit)} ${t('summary.more')}`;
+
+function add(limit) {
+  if (isFull(limit)) toast(t('summary.full', limit), true);
+  else openDialog('add');
+}
+
+function Summary() {
+  const { sessions, limit, loaded, refused } = useStore();
+  const all = [...sessions.values()];
+  const connected = all.filter((session) => session.status === 'connected').length;
+  const full = isFull(limit);
+  return html`
+    <section class="summary" aria-labelledby="summary-title">
+      <div class="summary-text">
+        <h1 id="summary-title">${t('title')}</h1>
+        ${!refused && html`<p class="summary-count" data-used=${limit?.used} data-max=${limit?.max}>
+          ${!loaded ? html`<i class="skeleton-line"></i>` : html`
+            ${limit ? html`<strong>${limit.used}/${limit.max}</strong>` : html`<strong>${t('summary.shown', { count: all.length })}</strong>`}
+            <span class="aside">${t('summary.connected', { count: connected })}</span>`}
+        </p>`}
+        ${limit && !refused && html`<meter min="0" max=${limit.max || 1} value=${limit.used} class=${full ? 'full' : ''}
+          aria-label=${t('summary.used', limit)}></meter>`}
+      </div>
+      ${!refused && html`
+        <div class="summary-add">
+          <${Button} icon="plus" label=${t('summary.add')} kind="primary large add" onPress=${() => add(limit)} aria-disabled=${full || undefined} />
+          ${full && html`<p class="hint">${fullAdvice(limit)}</p>`}
+        </div>`}
+    </section>`;
 }
 
 function Empty({ text }) {
@@ -92,17 +122,15 @@ function useKeys(limit) {
   });
 }
 
+const CardSkeleton = () => html`
+  <div class="card skeleton" aria-hidden="true"><i class="w40"></i><i class="w20"></i><i class="w80"></i><i class="w60"></i></div>`;
+
 export function Home() {
   const { sessions, loaded, refused, search: text, limit, stream } = useStore();
   const { view } = useSettings();
-  const { chosen } = useSelection();
   const list = shown(sessions, text);
-  const withOwner = scopeOwner() === null;
   useKeys(limit);
-  const cards = () => html`
-    <div class="cards">
-      ${list.map((session) => html`<${Card} key=${session.id} session=${session} waiting=${waitingOf(session.id)} withOwner=${withOwner} />`)}
-    </div>`;
+  const skeleton = html`<div class="cards" aria-busy="true"><${CardSkeleton} /><${CardSkeleton} /></div>`;
   return html`
     <${Header} />
     <${Lost} />
@@ -110,9 +138,8 @@ export function Home() {
       <${Summary} />
       ${refused ? html`<${Problem} title=${t('errors.list')} error=${refused} onRetry=${() => location.reload()} />` : html`
         ${(sessions.size > 0 || !loaded) && html`<${Toolbar} count=${list.length} />`}
-        ${view === 'table' && chosen.size > 0 && html`<${Window} kind="bulk" />`}
-        ${!loaded && html`<div class="cards" aria-busy="true"><${CardSkeleton} /><${CardSkeleton} /></div>`}
+        ${!loaded && skeleton}
         ${loaded && list.length === 0 && html`<${Empty} text=${text.trim()} />`}
-        ${loaded && list.length > 0 && (view === 'table' ? html`<${Window} kind="table" sessions=${list} withOwner=${withOwner} />` : cards())}`}
+        ${loaded && sessions.size > 0 && html`<${Window} key=${view} kind=${view === 'table' ? 'table' : 'cards'} sessions=${list} withOwner=${scopeOwner() === null} until=${skeleton} />`}`}
     </main>`;
 }

@@ -47,8 +47,5 @@ export function advice(session) {
   return until ? t('reason.until', { text, time: moment(until) }) : text;
 }
 
-// An owner as short as people know it: of a service account, its namespace and its name.
-export const short = (owner) => owner?.replace(/^system:serviceaccount:([^:]+):/, '$1/') ?? '–';
-
 // The number of the linked account; empty before there is one.
 export const phone = (session) => session.phone_number ?? '';

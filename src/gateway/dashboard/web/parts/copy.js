@@ -1,7 +1,7 @@
 // What goes into the clipboard.
 import { html, useRef, useState } from '../html.js';
 import { t } from '../words.js';
-import { Icon } from './icons.js';
+import { Icon } from './controls.js';
 import { toast } from './toasts.js';
 
 // Whether it is in there; if not, it is said. Without TLS browsers have no clipboard, and they refuse it to a window behind others.

@@ -4,8 +4,8 @@ import { html, useEffect, useId, useRef, useState } from '../html.js';
 import { t } from '../words.js';
 import { Button } from './controls.js';
 import { keep } from './focus.js';
-import { Lost } from './lost.js';
 import { Toasts } from './toasts.js';
+import { Lost } from '../page/header.js';
 
 function show(dialog) {
   dialog.showModal();

@@ -1,8 +1,7 @@
 // Short messages at the edge: what came of something, or why it did not.
 import { html, useEffect, useLayoutEffect, useRef, useState } from '../html.js';
 import { t } from '../words.js';
-import { Button } from './controls.js';
-import { Icon } from './icons.js';
+import { Button, Icon, Said } from './controls.js';
 
 const SHOWN = 6_000;
 const SHOWN_PROBLEM = 12_000;
@@ -20,15 +19,15 @@ const NONE = [];
 const draw = () => places.forEach((redraw) => redraw({}));
 
 // `about`: of two about the same thing only the later one is shown.
-export function toast(text, problem = false, about = text) {
+export function toast(text, problem = false, about = text, said = '') {
   last += 1;
-  const one = { id: last, text, problem, about, at: Date.now() };
+  const one = { id: last, text, problem, about, said, at: Date.now() };
   list = [...list.filter((other) => other.about !== about).slice(-3), one];
   draw();
   setTimeout(dismiss, problem ? SHOWN_PROBLEM : SHOWN, one.id);
 }
 
-export const complain = (error, about) => toast(error.message, true, about);
+export const complain = (error, about) => toast(error.message, true, about, error.said);
 
 function dismiss(id) {
   list = list.filter((one) => one.id !== id);
@@ -55,7 +54,7 @@ export function Toasts() {
     <div class="toasts" popover="manual" ref=${place} role="status" aria-live="polite">
       ${shown.map((one) => html`
         <div class="toast ${one.problem ? 'bad' : ''}" key=${one.id}>
-          <${Icon} name=${one.problem ? 'alert' : 'check'} /><p>${one.text}</p>
+          <${Icon} name=${one.problem ? 'alert' : 'check'} /><p>${one.text}<${Said} error=${one} /></p>
           <${Button} icon="close" label=${t('close')} kind="quiet" onlyIcon onPress=${() => dismiss(one.id)} />
         </div>`)}
     </div>`;

@@ -1,15 +1,15 @@
-// One instance as a card.
+// Instances as cards.
 import { html, memo } from '../html.js';
-import { brief, day, has, t } from '../words.js';
-import { Button } from '../parts/controls.js';
+import { waitingOf } from '../waiting.js';
+import { brief, day, has, short, t } from '../words.js';
+import { Button, Icon } from '../parts/controls.js';
 import { Copy } from '../parts/copy.js';
-import { Icon } from '../parts/icons.js';
 import { Actions, act } from './actions.js';
-import { Status, advice, light, phone, short } from './status.js';
+import { Status, advice, light, phone } from './status.js';
 
 const Fact = ({ name, wide, children }) => html`<div class="fact ${wide ? 'wide' : ''}"><dt>${name}</dt><dd>${children}</dd></div>`;
 
-export const Card = memo(({ session, waiting, withOwner }) => {
+const Card = memo(({ session, waiting, withOwner }) => {
   const { last_disconnect: last } = session;
   // A bridge of a later release may know reasons that have no words here.
   const reason = last && `, ${has(`disconnects.${last.reason}`) ? t(`disconnects.${last.reason}`) : last.reason}`;
@@ -41,5 +41,7 @@ export const Card = memo(({ session, waiting, withOwner }) => {
     </article>`;
 });
 
-export const CardSkeleton = () => html`
-  <div class="card skeleton" aria-hidden="true"><i class="w40"></i><i class="w20"></i><i class="w80"></i><i class="w60"></i></div>`;
+export default ({ sessions, withOwner }) => html`
+  <div class="cards">
+    ${sessions.map((session) => html`<${Card} key=${session.id} session=${session} waiting=${waitingOf(session.id)} withOwner=${withOwner} />`)}
+  </div>`;
