@@ -308,6 +308,7 @@ async fn page_api_and_plugin_offer_the_same_in_every_phase() {
         seen.extend(said);
     }
     what_the_controller_says_is_shown(&world, &browser, &place).await;
+    until_when_and_since_when(&world, &browser, &place).await;
     every_phase_is_looked_at(&world, &browser, &phases).await;
     // Renaming and deleting are kubectl's own.
     let known = OF_THE_PLUGIN.map(|(verb, _)| verb).into_iter().chain(["rename", "delete"]);
@@ -343,6 +344,24 @@ async fn what_the_controller_says_is_shown(world: &World, browser: &Browser, car
         world.instances().patch_status("shop", &PatchParams::default(), &status).await.unwrap();
         let is = "document.querySelector(arguments[0] + ' .advice')?.textContent.endsWith(arguments[1])";
         browser.until(&format!("{reason}: {shown}"), is, &[card.into(), shown.into()]).await;
+    }
+}
+
+/// A restriction with its end; and of what is connected, when and why it last was not.
+async fn until_when_and_since_when(world: &World, browser: &Browser, card: &str) {
+    let (past, later) = ("2026-01-01T12:03:00Z", "2099-02-03T04:05:00Z");
+    for (phase, ready, reason, says) in [
+        ("Restricted", "False", "ReachoutTimelock", ["forbids this account to start new chats", "Until Feb 3, 2099"]),
+        ("Connected", "True", "Known", ["Last disconnected: Jan 1, 2026", "WhatsApp could not be reached"]),
+    ] {
+        let ready = json!({"type": "Ready", "status": ready, "reason": reason, "message": "It says why.", "lastTransitionTime": past});
+        let status = Patch::Merge(json!({"status": {
+            "phase": phase, "conditions": [ready], "restriction": {"kind": "ReachoutTimelock", "expiresAt": later},
+            "lastDisconnect": {"reason": "ServerUnreachable", "at": past},
+        }}));
+        world.instances().patch_status("shop", &PatchParams::default(), &status).await.unwrap();
+        let is = "(text => arguments[1].every(part => text?.includes(part)))(document.querySelector(arguments[0] + ' .advice')?.textContent)";
+        browser.until(&format!("{phase}: {says:?}"), is, &[card.into(), json!(says)]).await;
     }
 }
 

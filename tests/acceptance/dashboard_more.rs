@@ -318,6 +318,8 @@ async fn messages_are_sent_cancelled_and_seen_to_arrive() {
     world.scan(&object, phone).await;
     browser.find(&format!("{shop}.is-good")).await;
 
+    the_card_tells_and_is_found(&browser, &rest, &token, &shop, phone).await;
+
     browser.press(&format!("{shop} [data-verb='messages']")).await;
     browser.find(".quiet-text").await;
     browser.inspect("messages-empty").await;
@@ -373,6 +375,28 @@ async fn messages_are_sent_cancelled_and_seen_to_arrive() {
     rest.nothing_leaked(&world, &[phone, friend], &[&token]).await;
 }
 
+/// The day it was created, and its session's id, which is copied when it is pressed; and whatever it is looked for by finds it.
+async fn the_card_tells_and_is_found(browser: &Browser, rest: &Rest, token: &str, card: &str, phone: &str) {
+    let session = rest.get(token, "/api/v1/sessions/list/").await.data(200)["sessions"][0].clone();
+    let text = |field: &str| session[field].as_str().unwrap_or_else(|| panic!("no {field} in {session}")).to_owned();
+    let created = "const [time] = document.querySelectorAll(`${arguments[0]} .facts time`);\
+        return [time.dateTime, time.textContent === new Intl.DateTimeFormat('en', {dateStyle: 'medium'}).format(new Date(time.dateTime))]";
+    assert_eq!(browser.run(created, &[card.into()]).await, json!([text("created_at"), true]));
+    let permissions = json!({"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]});
+    browser.devtools("Browser.grantPermissions", permissions).await;
+    browser.press(&format!("{card} .copy")).await;
+    browser.until("it says so", "document.querySelector('.copy [role=status]').textContent === 'Copied'", &[]).await;
+    let copied = browser.run("return navigator.clipboard.readText()", &[]).await;
+    assert_eq!(copied, text("session_id"));
+    for word in [&phone[5..], &text("session_id")[..8], &text("object"), "shop", &text("user")] {
+        browser.type_into("#search", "nothing like it").await;
+        browser.until_gone(card).await;
+        browser.type_into("#search", word).await;
+        browser.find(card).await;
+    }
+    browser.type_into("#search", "").await;
+}
+
 /// A new pairing window for each code of which the time is looked at would be minutes; this is one whole window.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_of_a_window_is_counted_down_and_then_it_has_expired() {
@@ -394,6 +418,7 @@ async fn every_code_of_a_window_is_counted_down_and_then_it_has_expired() {
         let expires = qr.expires_at.0.as_millisecond();
         browser.until(&format!("code {attempt} is shown"), counted, &[expires.into()]).await;
         assert_eq!(drawn(&browser).await, qr.code.reveal(), "code {attempt}");
+        assert!(browser.text(".qr-left").await.contains(&format!("Code {attempt} of 6")));
         counts_down(&browser, qr.expires_at.0).await;
     }
     browser
@@ -525,10 +550,9 @@ async fn two_hundred_cards_stay_smooth() {
             if (card.isConnected && card.matches('.is-good') === online) times.push(took);\
         }\
         return times.length === 15 ? times.sort((a, b) => a - b) : `${seen.length} are on the screen, ${times.length} drawn at once`";
-    // Each of these rounds has drawn. Whatever else runs only adds to it, so the quickest counts: 16 ms is the goal, for a machine that
-    // does nothing else; the limit is for one at its worst.
+    // Each of these rounds has drawn. Whatever else runs only adds to it, so the quickest of them counts.
     let (mut best, mut slowest) = (f64::MAX, 0_f64);
-    for _ in 0..4 {
+    for _ in 0..8 {
         let quiet = calm().await;
         let times = with_module(&browser, "store.js", measure).await;
         drop(quiet);
@@ -544,7 +568,7 @@ async fn two_hundred_cards_stay_smooth() {
         }
     }
     println!("among 200 cards one is drawn anew within {best:.1} ms (slowest {slowest:.1} ms)");
-    assert!(best < 50.0, "a card is drawn anew within {best:.1} ms (slowest {slowest:.1} ms)");
+    assert!(best < 16.0, "a card is drawn anew within {best:.1} ms (slowest {slowest:.1} ms)");
     others_move_and_what_is_read_stays(&browser).await;
     // By WebDriver's own scrolling it is not reached: what it scrolls past turns out to be higher or lower than taken to be.
     browser.run("document.querySelector('.segments button').focus()", &[]).await;

@@ -67,7 +67,8 @@ async fn is_small(browser: &Browser, rest: &Rest, token: &str, what: &str) {
     for path in &paths {
         sent += on_the_wire(rest, token, path).await;
     }
-    println!("{what}: {} B as the browser counts, {sent} B as HTTP/1.1 sends: {paths:?}", loaded["bytes"]);
+    let counted = &loaded["bytes"];
+    println!("{what}: {counted} B as the browser counts, {sent} B as HTTP/1.1 sends, {} files", paths.len());
     let all_there = ["/dashboard", "/style.css", "/vendor/preact.js", "/start.js", "/page/home.js", "/api/v1/me"];
     for part in all_there {
         assert!(paths.iter().any(|path| path.ends_with(part)), "{what}: {part} is not counted: {paths:?}");

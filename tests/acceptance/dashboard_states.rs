@@ -306,7 +306,7 @@ async fn what_is_refused_and_what_is_in_every_window_in_both_languages() {
                 "Es warten so viele",
                 "antwortet nicht",
                 "die Berechtigung",
-                "a request is malformed",
+                "A request is malformed",
             ],
         ),
     ] {

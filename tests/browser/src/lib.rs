@@ -303,6 +303,11 @@ impl Browser {
             let width = look.size.0.into();
             let wide = self.run("return document.documentElement.scrollWidth - arguments[0]", &[width]).await;
             assert!(wide.as_i64().unwrap() <= 0, "{state}, {}: the page is {wide} px too wide", look.name);
+            // A window cuts off what is wider than it is.
+            let cut = "return [...document.querySelectorAll('dialog[open]')].flatMap(dialog => { const whole = dialog.getBoundingClientRect();\
+                return [...dialog.querySelectorAll('button, input, p, h2')].filter(one => { const {left, right, width} = one.getBoundingClientRect();\
+                return width > 2 && (left < whole.left || right > whole.right); }); }).map(one => one.outerHTML)";
+            assert_eq!(self.run(cut, &[]).await, json!([]), "{state}, {}: the window cuts something off", look.name);
         }
         self.look(LOOKS[0]).await;
     }

@@ -12,14 +12,15 @@ import { thread } from './thread.js';
 
 const ICONS = { queued: 'clock', sent: 'check', delivered: 'checks', read: 'checks', failed: 'alert', expired: 'alert', cancelled: 'close' };
 
+// What follows the word of its state.
 function why(message) {
   const { status, waits_for: waits, cause, estimated_send_at: expected } = message;
   if (status === 'queued' && waits) {
     const text = has(`messages.waits.${waits}`) ? t(`messages.waits.${waits}`) : waits;
-    return expected && waits === 'Pacing' ? `${text}, ${t('messages.expected', { time: brief(expected) })}` : text;
+    return ` ${text}${expected && waits === 'Pacing' ? `, ${t('messages.expected', { time: brief(expected) })}` : ''}`;
   }
-  if (cause) return has(`messages.cause.${cause}`) ? t(`messages.cause.${cause}`) : cause;
-  return status === 'sent' && message.companion_delivered_at ? t('messages.onCompanion') : '';
+  if (cause) return `: ${has(`messages.cause.${cause}`) ? t(`messages.cause.${cause}`) : cause}`;
+  return status === 'sent' && message.companion_delivered_at ? `, ${t('messages.onCompanion')}` : '';
 }
 
 const lastStep = (message) =>
@@ -39,7 +40,7 @@ function Message({ message, onTaken }) {
       <p class="message-to"><bdi class="number">${message.recipient}</bdi><time class="aside" datetime=${message.accepted_at}>${brief(message.accepted_at)}</time></p>
       <p class="message-text" dir="auto">${message.message}</p>
       <p class="message-state"><${Icon} name=${ICONS[message.status] ?? 'check'} />
-        <span>${t(`messages.status.${message.status}`)}${reason && html` <span class="aside">${reason}</span>`}</span>
+        <span>${t(`messages.status.${message.status}`)}${reason && html`<span class="aside">${reason}</span>`}</span>
         ${message.status !== 'queued' && html`<time class="aside" datetime=${lastStep(message)}>${brief(lastStep(message))}</time>`}
         ${message.status === 'queued' && html`<${Button} label=${t('messages.cancel')} kind="small quiet" onPress=${cancel} />`}
       </p>

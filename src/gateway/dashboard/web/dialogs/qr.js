@@ -114,7 +114,9 @@ export default function QrDialog({ id, onClose }) {
       <div class="qr">
         <${Code} drawing=${code?.qr_drawing} characters=${code?.pairing_code} typed=${typed} over=${over} />
         <div class="qr-side">
-          ${!idle && html`<${Steps} typed=${typed} />`}
+          ${(awaited || expired) && html`<${Steps} typed=${typed} />`}
+          ${linking && html`<p class="hint">${t('qr.keepOpen')}</p>`}
+          ${connected && html`<p class="hint">${t('qr.closes')}</p>`}
           ${code && !over && html`
             <${Left} until=${until} left=${left} typed=${typed}>
               ${code.qr_attempt && html`<span class="aside">${t('qr.attempt', { attempt: code.qr_attempt, attempts: code.qr_attempts })}</span>`}

@@ -35,6 +35,6 @@ export default function RemoveDialog({ id, onClose }) {
     <${Dialog} title=${t('remove.title', { name })} onClose=${onClose} footer=${footer}>
       <${Problem} error=${refused} />
       <p>${t('remove.text')}</p>
-      <${Field} label=${t('remove.type', { name: `“${name}”` })} value=${typed} dir="auto" onInput=${(event) => setTyped(event.target.value)} />
+      <${Field} label=${t('remove.typeName', { name })} value=${typed} dir="auto" onInput=${(event) => setTyped(event.target.value)} />
     <//>`;
 }

@@ -95,7 +95,7 @@ function Page({ link }) {
     <div class="qr">
       <${Code} drawing=${code?.qr_drawing} characters=${code?.pairing_code} typed=${typed} over=${hidden} />
       <div class="qr-side">
-        <${Steps} typed=${typed} />
+        ${code?.state === 'linking' ? html`<p class="hint">${t('qr.keepOpen')}</p>` : html`<${Steps} typed=${typed} />`}
         ${code?.state === 'code' && !hidden && html`<${Left} until=${code.code_expires_at} left=${left} typed=${typed} />`}
         ${code && html`<p class="hint">${t('link.until', { time: brief(code.link_expires_at) })}</p>`}
       </div>

@@ -102,7 +102,7 @@ function ConfirmDelete({ count, onAgreed, onClose }) {
   return html`
     <${Dialog} title=${t('bulk.deleteTitle', { count })} onClose=${onClose} footer=${footer}>
       <p>${t('bulk.deleteText')}</p>
-      <${Field} label=${t('remove.type', { name: count })} value=${typed} inputmode="numeric" onInput=${(event) => setTyped(event.target.value)} />
+      <${Field} label=${t('remove.type', { count })} value=${typed} inputmode="numeric" onInput=${(event) => setTyped(event.target.value)} />
     <//>`;
 }
 
