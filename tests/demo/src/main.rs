@@ -67,6 +67,10 @@ async fn check(stage: &Stage) {
     println!("ok  begun and deleted through the REST API in {} ms", step.elapsed().as_millis());
 
     let step = Instant::now();
+    opens_the_dashboard(stage).await;
+    println!("ok  the dashboard's address signs in, in {} ms", step.elapsed().as_millis());
+
+    let step = Instant::now();
     let body = serde_json::json!({"recipient": FRIEND, "message": "Hello from the demo"});
     let path = format!("/api/v1/messages/send/?owner={}&wait=30", stage::OWNER);
     let sent = stage.rest.call(&stage.token, "POST", &path, body).await.data(200).clone();
@@ -122,7 +126,42 @@ async fn check(stage: &Stage) {
     stage.history.until_gone(INSTANCE, patience).await;
     assert!(stage.whatsapp().devices().await.is_empty(), "the device is unlinked");
     println!("ok  deleted and unlinked in {} ms", step.elapsed().as_millis());
+
+    let step = Instant::now();
+    three_owners(stage).await;
+    println!("ok  three owners with three instances each in {} ms", step.elapsed().as_millis());
     println!("demo-check: all went well");
+}
+
+/// The address that is printed leads to the page, with a cookie of this demo's gateway that scripts cannot read.
+async fn opens_the_dashboard(stage: &Stage) {
+    let address = door::open(&stage.rest.url, stage.token.clone()).await;
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let entered = http.build().expect("a client").get(&address).send().await.expect("the address answers");
+    assert_eq!(entered.headers()["location"], format!("{}/dashboard", stage.rest.url));
+    let cookie = entered.headers()["set-cookie"].to_str().expect("a cookie").to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "the cookie is for the page alone");
+    let me = stage.rest.request("GET", "/api/v1/me").header("cookie", cookie.split(';').next().unwrap_or_default());
+    assert_eq!(me.send().await.expect("the gateway answers").status(), 200, "it signs in");
+}
+
+/// Once the first owner has room again, the line that is printed gives three owners three instances each, and the dashboard's account sees them all.
+async fn three_owners(stage: &Stage) {
+    for n in 3..=10 {
+        stage.delete(&format!("line-{n}")).await;
+    }
+    for n in 3..=10 {
+        stage.history.until_gone(&format!("line-{n}"), Duration::from_secs(60)).await;
+    }
+    let line = format!("export KUBECONFIG=$PWD/target/demo/kubeconfig; {}", stage.three_owners_line());
+    let output = tokio::task::spawn_blocking(move || stage::shell(&line)).await.expect("run the line");
+    assert!(output.status.success(), "the line that is printed: {}", String::from_utf8_lossy(&output.stderr));
+    let all = stage.rest.get(&stage.token, "/api/v1/sessions/list/?owner=*").await.data(200)["sessions"].clone();
+    for owner in ["alice", "bob", "carol"] {
+        let names = all.as_array().into_iter().flatten().filter_map(|one| one["instance_name"].as_str());
+        let theirs = names.filter(|name| name.ends_with(&format!(" of {owner}"))).count();
+        assert_eq!(theirs, 3, "instances of {owner}: {all}");
+    }
 }
 
 async fn show(stage: &Stage) {

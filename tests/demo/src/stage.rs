@@ -187,9 +187,21 @@ impl Stage {
         )
     }
 
+    /// The line with which three owners have three instances each.
+    pub fn three_owners_line(&self) -> String {
+        format!(
+            "for o in alice bob carol; do for n in 1 2 3; do sed \"s/name: business-account/name: $o-$n/; s/Business Account/Line $n of $o/; s/alice@/$o@/\" examples/instance.yaml | {} apply -f -; done; done",
+            self.kubectl()
+        )
+    }
+
+    fn kubectl(&self) -> String {
+        self.plane.kubectl().map_or_else(|| "kubectl".to_owned(), |path| path.display().to_string())
+    }
+
     /// What a person may do now.
     pub fn print_how_to_join(&self, name: &str, dashboard: &str) {
-        let kubectl = self.plane.kubectl().map_or_else(|| "kubectl".to_owned(), |path| path.display().to_string());
+        let kubectl = self.kubectl();
         println!(
             "\nThe dashboard, signed in as the application \"{APPLICATION}\" of this demo; switch to everyone's to see the example:"
         );
@@ -215,9 +227,7 @@ impl Stage {
             "  for n in $(seq 2 11); do sed \"s/name: business-account/name: line-$n/; s/Business Account/Line $n/\" examples/instance.yaml | {kubectl} apply -f -; done"
         );
         println!("  # three owners with three instances each");
-        println!(
-            "  for o in alice bob carol; do for n in 1 2 3; do sed \"s/name: business-account/name: $o-$n/; s/Business Account/Line $n of $o/; s/alice@/$o@/\" examples/instance.yaml | {kubectl} apply -f -; done; done"
-        );
+        println!("  {}", self.three_owners_line());
         println!("  kubectl-whatsapp owners");
         println!("  # scan line-2 as another phone (--phone +15550002222), then make it the primary one");
         println!("  kubectl-whatsapp set-primary line-2 --wait");
