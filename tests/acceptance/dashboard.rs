@@ -87,9 +87,12 @@ async fn object(rest: &Rest, token: &str, name: &str) -> String {
 pub async fn drawn(browser: &Browser) -> String {
     browser.find(".qr-picture").await;
     let script = "const picture = document.querySelector('.qr-picture');\
-        return [picture.viewBox.baseVal.width, picture.querySelector('path').getAttribute('d')]";
+        return [picture.viewBox.baseVal.width, picture.querySelector('path').getAttribute('d'), picture.getBoundingClientRect().width]";
     let found = browser.run(script, &[]).await;
     let (side, path) = (found[0].as_f64().unwrap(), found[1].as_str().unwrap().to_owned());
+    // Modules are whole pixels, all of the same size: it is crisp.
+    let pixels = found[2].as_f64().unwrap() / side;
+    assert!(pixels >= 1.0 && pixels.fract() == 0.0, "a module is {pixels} pixels wide");
     let mut dark = std::collections::HashSet::new();
     for run in path.split('M').skip(1) {
         let (x, rest) = run.split_once(' ').unwrap();
@@ -183,6 +186,7 @@ async fn an_instance_lives_from_add_to_delete() {
     assert_eq!(drawn(&browser).await, qr.code.reveal());
     counts_down(&browser, qr.expires_at.0).await;
     assert!(browser.text(".qr-left").await.contains("Code 1 of 6"));
+    assert!(browser.text(".steps").await.contains("Tap Link a device and point the phone here"));
     browser.inspect("qr").await;
     browser.press_button("dialog", "Refresh QR").await;
     let before = qr.code.reveal().to_owned();
@@ -261,6 +265,8 @@ async fn an_instance_lives_from_add_to_delete() {
     browser.press(&format!("{second} [data-verb='set-primary']")).await;
     browser.find(&format!("{second}.is-primary .badge")).await;
     browser.until_gone(&format!("{business}.is-primary")).await;
+    let borders = "return new Set([...document.querySelectorAll('.card')].map(card => getComputedStyle(card).borderTopColor)).size";
+    assert_eq!(browser.run(borders, &[]).await, 2, "the primary one's border has a colour of its own");
     browser.use_tab(second_tab.clone()).await;
     browser.find(&format!("{second}.is-primary .badge")).await;
     browser.until_gone(&format!("{business}.is-primary")).await;
@@ -273,6 +279,9 @@ async fn an_instance_lives_from_add_to_delete() {
     browser.inspect("cards-disconnected").await;
     browser.press(&format!("{business} [data-verb='connect']")).await;
     browser.find(&format!("{business}.is-good")).await;
+    browser.use_tab(second_tab.clone()).await;
+    browser.find(&format!("{business}.is-good")).await;
+    browser.use_tab(first_tab.clone()).await;
 
     // Another name, refused by the server and then taken.
     browser.press_button(&business, "Rename").await;

@@ -48,6 +48,14 @@ async fn on_the_wire(rest: &Rest, token: &str, path: &str) -> u64 {
         "{path}: {}",
         String::from_utf8_lossy(&answer[..answer.len().min(200)])
     );
+    // What little a file says of itself is what browsers go by; a page has its policy besides.
+    let head = String::from_utf8_lossy(&answer).split("\r\n\r\n").next().unwrap().to_lowercase();
+    let all = ["x-content-type-options: nosniff", "cross-origin-resource-policy: same-origin"];
+    let of_pages =
+        ["content-security-policy: default-src 'self'", "referrer-policy: no-referrer", "x-frame-options: deny"];
+    for header in all.iter().chain(of_pages.iter().filter(|_| path == "/dashboard")) {
+        assert!(head.contains(header), "{path} lacks {header}: {head}");
+    }
     answer.len().try_into().unwrap()
 }
 

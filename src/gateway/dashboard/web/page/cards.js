@@ -41,7 +41,7 @@ const Card = memo(({ session, waiting, withOwner }) => {
     </article>`;
 });
 
-export default ({ sessions, withOwner }) => html`
+export default ({ sessions, withOwner }) => sessions.length > 0 && html`
   <div class="cards">
     ${sessions.map((session) => html`<${Card} key=${session.id} session=${session} waiting=${waitingOf(session.id)} withOwner=${withOwner} />`)}
   </div>`;

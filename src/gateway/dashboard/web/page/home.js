@@ -140,6 +140,6 @@ export function Home() {
         ${(sessions.size > 0 || !loaded) && html`<${Toolbar} count=${list.length} />`}
         ${!loaded && skeleton}
         ${loaded && list.length === 0 && html`<${Empty} text=${text.trim()} />`}
-        ${loaded && sessions.size > 0 && html`<${Window} key=${view} kind=${view === 'table' ? 'table' : 'cards'} sessions=${list} withOwner=${scopeOwner() === null} until=${skeleton} />`}`}
+        ${loaded && sessions.size > 0 && html`<${Window} key=${view} kind=${view === 'table' ? 'table' : 'cards'} sessions=${list} withOwner=${scopeOwner() === null} until=${list.length > 0 && skeleton} />`}`}
     </main>`;
 }
