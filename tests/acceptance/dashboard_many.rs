@@ -38,6 +38,10 @@ async fn bulk_is_over(browser: &Browser, done: usize, failed: usize) {
     browser.until_within(SOON * 3, &format!("{done} are asked for and {failed} failed"), &over, &[]).await;
 }
 
+/// All of the 200 are offline, and may be connected.
+const ALL_OFFLINE: &str = "!document.querySelector('[data-bulk=connect]').disabled\
+    && document.querySelectorAll('tbody .status.off').length === 200";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_are_asked_at_once_and_each_has_its_outcome() {
     let world = World::start("dashboard-bulk").await;
@@ -58,27 +62,36 @@ async fn two_hundred_are_asked_at_once_and_each_has_its_outcome() {
     assert!(browser.text(".bulk strong").await.contains("200"));
     browser.inspect("bulk").await;
 
-    // The goal is that all 200 are under way within 2 s on a machine that does nothing else; they are offline and have never
-    // been online, so nothing but the wish is asked of anybody. A plain client that writes the same wishes is the floor.
-    let calm = calm().await;
+    // The goal is that all 200 are under way within 2 s with release programs on a machine that does nothing else; they are offline, so
+    // nothing but the wish is asked of anybody. Elsewhere it is held against a plain client that writes as many wishes, eight at a time.
+    // Other programs come and go: one good round of three is enough.
     let measure = "const done = arguments[arguments.length - 1]; const began = performance.now();\
         if (!document.querySelector('[data-bulk=disconnect]').disabled) done('it is offered'); document.querySelector('[data-bulk=connect]').click();\
         const look = () => { const outcome = document.querySelector('.bulk-outcome')?.dataset;\
             if (outcome && Number(outcome.done) + Number(outcome.failed) === 200) done(performance.now() - began); else setTimeout(look, 10); }; look()";
-    let took = browser.run_async(measure).await;
-    let took = took.as_f64().expect("disconnecting is not offered to those that are offline");
-    bulk_is_over(&browser, 200, 0).await;
-    let mut wished = 0;
-    for instance in world.instances().list(&kube::api::ListParams::default()).await.unwrap() {
-        wished += usize::from(instance.spec.desired_state == whatsapp_operator::api::DesiredState::Connected);
+    let is_good = |&(took, plain): &(f64, f64)| took < f64::max(2_000.0, 2.0 * plain);
+    let mut rounds = Vec::new();
+    while rounds.len() < 3 {
+        let calm = calm().await;
+        let took = browser.run_async(measure).await;
+        let took = took.as_f64().expect("disconnecting is not offered to those that are offline");
+        bulk_is_over(&browser, 200, 0).await;
+        let all = world.instances().list(&kube::api::ListParams::default()).await.unwrap();
+        assert!(all.iter().all(|one| one.spec.desired_state == whatsapp_operator::api::DesiredState::Connected));
+        let began = Instant::now();
+        let off =
+            async |n: usize| world.patch_spec(&format!("line-{n:03}"), json!({"desiredState": "Disconnected"})).await;
+        futures::stream::iter(0..200).for_each_concurrent(8, off).await;
+        let plain = began.elapsed().as_secs_f64() * 1000.0;
+        drop(calm);
+        println!("200 are under way after {took:.0} ms; a plain client takes {plain:.0} ms for as many wishes");
+        rounds.push((took, plain));
+        if is_good(&(took, plain)) {
+            break;
+        }
+        browser.until_within(SOON * 2, "all are offline", ALL_OFFLINE, &[]).await;
     }
-    assert_eq!(wished, 200);
-    let began = Instant::now();
-    let off = async |n: usize| world.patch_spec(&format!("line-{n:03}"), json!({"desiredState": "Disconnected"})).await;
-    futures::stream::iter(0..200).for_each_concurrent(8, off).await;
-    println!("200 are under way after {took:.0} ms; a plain client takes {:.0?} for as many wishes", began.elapsed());
-    drop(calm);
-    assert!(took < 90_000.0, "200 are under way after {took} ms; the limit is for a machine at its worst");
+    assert!(rounds.iter().any(is_good), "200 are under way after, and a plain client takes, so many ms: {rounds:?}");
     a_busy_gateway_is_waited_for(&browser).await;
     browser.close().await;
 }
@@ -86,12 +99,11 @@ async fn two_hundred_are_asked_at_once_and_each_has_its_outcome() {
 /// A gateway that asks for patience again and again is waited for, also while the page shows something else and in another language;
 /// and the limit that was known is shown meanwhile.
 async fn a_busy_gateway_is_waited_for(browser: &Browser) {
-    let ready = "!document.querySelector('[data-bulk=connect]').disabled && document.querySelectorAll('tbody .status.off').length === 200";
-    browser.until_within(SOON * 2, "all are offline", ready, &[]).await;
-    // One of ten gets through; of the limit none.
+    browser.until_within(SOON * 2, "all are offline", ALL_OFFLINE, &[]).await;
+    // One of six gets through, unless the gateway itself asks for patience then; of the limit none.
     let busy = "const really = window.fetch; window.asked = {bulk: 0, owner: 0}; window.fetch = (to, how) => {\
         const what = Object.keys(window.asked).find(one => to.includes(`/${one}`));\
-        if (!what || (window.asked[what] += 1) % 10 === 0 && what === 'bulk') return really(to, how);\
+        if (!what || (window.asked[what] += 1) % 6 === 0 && what === 'bulk') return really(to, how);\
         return Promise.resolve(new Response(JSON.stringify({success: false, error: {code: 'RateLimited', message: 'too many requests',\
             retryable: true, retryAfter: 0.2}}), {status: 429})); };\
         document.dispatchEvent(new Event('visibilitychange', {bubbles: true}));\
@@ -103,7 +115,7 @@ async fn a_busy_gateway_is_waited_for(browser: &Browser) {
     bulk_is_over(browser, 200, 0).await;
     browser.find(".bulk [aria-label='Select none']:enabled").await;
     let asked = browser.run("return window.asked", &[]).await;
-    assert!(asked["bulk"].as_u64().unwrap() >= 40 && asked["owner"].as_u64().unwrap() > 0, "{asked}");
+    assert!(asked["bulk"].as_u64().unwrap() >= 24 && asked["owner"].as_u64().unwrap() > 0, "{asked}");
     assert!(browser.text(".summary-count").await.contains("200/300"));
 }
 
