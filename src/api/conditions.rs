@@ -171,8 +171,8 @@ mod tests {
             super::reason::UNCLAIMED_SESSIONS,
             super::reason::BOUND_ELSEWHERE,
         ];
-        let english = include_str!("../gateway/dashboard/web/words/en.js");
-        let german = include_str!("../gateway/dashboard/web/words/de.js");
+        let english = include_str!("../gateway/dashboard/web/words/en_more.js");
+        let german = include_str!("../gateway/dashboard/web/words/de_more.js");
         for words in [english, german] {
             let words = words.split("  reason: {").nth(1).unwrap().split("  },").next().unwrap();
             for reason in reasons().into_iter().filter(|reason| !others.contains(reason)) {
