@@ -140,6 +140,31 @@ async fn what_is_forbidden_is_heard_of(browser: &Browser, rest: &Rest) {
         "try { document.createElement('p').innerHTML = '<b>'; return 'taken'; } catch (error) { return error.name; }";
     assert_eq!(browser.run(markup, &[]).await, "TypeError", "text becomes markup");
     assert!(!browser.forbidden().await.is_empty(), "it is not heard of");
+    // Nothing shows the page within another, one of its own included.
+    let framed = "const done = arguments[arguments.length - 1]; const frame = document.createElement('iframe');\
+        frame.onload = () => done(frame.contentDocument ? 'shown' : 'refused'); frame.src = '/dashboard'; document.body.append(frame)";
+    assert_eq!(browser.run_async(framed).await, "refused", "the page is shown in a frame");
+    browser.forbidden().await;
+}
+
+/// Whatever the page has asked for since it was opened is an operation of the API's public document.
+async fn asks_what_any_caller_may_ask(browser: &Browser, rest: &Rest) {
+    let document: Value = rest.request("GET", "/api/v1/openapi.json").send().await.unwrap().json().await.unwrap();
+    let parts = |path: &str| path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let operations: Vec<_> = document["paths"].as_object().unwrap().keys().map(|path| parts(path)).collect();
+    let asked = "return performance.getEntriesByType('resource').filter(one => one.initiatorType === 'fetch')\
+        .map(one => new URL(one.name).pathname)";
+    let asked = browser.run(asked, &[]).await;
+    let asked: Vec<&str> = asked.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(asked.len() > 5, "{asked:?}");
+    for path in asked {
+        let is_it = |operation: &Vec<String>| {
+            let of_it = parts(path);
+            of_it.len() == operation.len()
+                && operation.iter().zip(&of_it).all(|(wanted, is)| wanted == is || wanted.starts_with('{'))
+        };
+        assert!(operations.iter().any(is_it), "the page asks for {path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -311,6 +336,7 @@ async fn an_instance_lives_from_add_to_delete() {
     browser.until_gone(&business).await;
     browser.until("the slot is free", "document.querySelector('.summary-count').dataset.used === '1'", &[]).await;
 
+    asks_what_any_caller_may_ask(&browser, &rest).await;
     browser.key("?").await;
     browser.inspect("help").await;
     browser.escape().await;
