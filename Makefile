@@ -83,7 +83,7 @@ api-check: programs control-plane api-tools ## the REST API against its own docu
 
 # As many as were promised: 2,000 messages of 20 sessions and ten kills, and a death at every call that leaves a trace.
 .PHONY: message-check
-message-check: programs control-plane ## messages in full numbers, and a death of bridge and gateway at every point (about half an hour)
+message-check: programs control-plane ## messages in full numbers, and a death of bridge and gateway at every point (a few minutes)
 	BIG_MESSAGES=1 DEATH_POINTS=1000 cargo test --locked $(CARGO_SET) --test acceptance -- --nocapture big_messages gateway_storm gateway_deaths
 
 .PHONY: pictures

@@ -3,13 +3,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, sleep_until},
+    sync::{Mutex as Turn, OwnedMutexGuard, Semaphore, SemaphorePermit, watch},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,12 +27,19 @@ const MOST: usize = 512;
 
 /// Which shards are away, and the requests that wait for them.
 pub(super) struct Restarts {
-    /// How long a shard may be away until it is no longer waited for.
+    /// How long a shard may be away until it is no longer waited for, and how long a request waits at most.
     patience: Duration,
-    /// Since when.
-    away: Mutex<HashMap<BridgeBinding, Instant>>,
+    away: Mutex<HashMap<BridgeBinding, Arc<Absence>>>,
     places: Semaphore,
     over: CancellationToken,
+}
+
+/// A shard that is away.
+struct Absence {
+    since: Instant,
+    /// One of the requests that wait for the shard asks it now and then; the others follow when it is back.
+    turn: Arc<Turn<()>>,
+    back: watch::Sender<bool>,
 }
 
 impl Restarts {
@@ -45,12 +52,16 @@ impl Restarts {
     pub(super) fn note<T>(&self, binding: &BridgeBinding, answer: &Result<T, BridgeError>) {
         match answer {
             Err(error) if is_away(error) => {
-                self.since().entry(binding.clone()).or_insert_with(Instant::now);
+                let absence =
+                    || Absence { since: Instant::now(), turn: Arc::default(), back: watch::Sender::new(false) };
+                self.away().entry(binding.clone()).or_insert_with(|| Arc::new(absence()));
             }
             // It may be there and slow, or not there.
             Err(BridgeError::TimedOut) => {}
             _ => {
-                self.since().remove(binding);
+                if let Some(absence) = self.away().remove(binding) {
+                    absence.back.send_replace(true);
+                }
             }
         }
     }
@@ -64,9 +75,12 @@ impl Restarts {
     where
         F: Future<Output = Result<T, Unanswered>>,
     {
-        let (mut open, mut place) = (None, None);
+        let last = Instant::now() + self.patience;
+        let (mut open, mut place, mut turn) = (None, None, None);
         loop {
-            let error = match ask().await {
+            let answer = ask().await;
+            drop(turn.take());
+            let error = match answer {
                 Err(Unanswered::Bridge(error)) if is_away(&error) => error,
                 Err(unanswered) if !is_definite(&unanswered) => {
                     return Err(open.map_or(unanswered, Unanswered::Bridge));
@@ -78,27 +92,46 @@ impl Restarts {
                 open = Some(error);
                 continue;
             }
-            if !self.waits(binding, &mut place).await {
-                return Err(open.unwrap_or(error).into());
+            match self.until_next(binding, last, &mut place).await {
+                Some(next) => turn = next,
+                None => return Err(open.unwrap_or(error).into()),
             }
         }
     }
 
-    /// Waits a little for the shard; whether it is to be asked again. The request takes its place with the first wait.
-    async fn waits<'a>(&'a self, binding: &BridgeBinding, place: &mut Option<SemaphorePermit<'a>>) -> bool {
-        let (now, since) = (Instant::now(), self.since().get(binding).copied());
-        // Another request has had an answer in between.
-        let since = since.unwrap_or(now);
+    /// Waits until the shard is to be asked again: it is back, or it is this request's turn to look, which is held meanwhile. `None` when it is
+    /// not waited for any more. The request takes its place with the first wait.
+    async fn until_next<'a>(
+        &'a self,
+        binding: &BridgeBinding,
+        last: Instant,
+        place: &mut Option<SemaphorePermit<'a>>,
+    ) -> Option<Option<OwnedMutexGuard<()>>> {
         if place.is_none() {
-            *place = self.places.try_acquire().ok();
+            *place = Some(self.places.try_acquire().ok()?);
         }
-        let again = now + ASK_AGAIN;
-        place.is_some()
-            && again < since + self.patience
-            && self.over.run_until_cancelled(sleep_until(again)).await.is_some()
+        let absence = self.away().get(binding).cloned();
+        let until = absence.as_ref().map_or(last, |absence| last.min(absence.since + self.patience));
+        let next = async {
+            // Another request has had an answer in between.
+            let Some(absence) = absence else {
+                sleep(ASK_AGAIN).await;
+                return None;
+            };
+            let mut back = absence.back.subscribe();
+            let back = async { _ = back.wait_for(|is_back| *is_back).await };
+            tokio::select! {
+                turn = Arc::clone(&absence.turn).lock_owned() => {
+                    sleep(ASK_AGAIN).await;
+                    Some(turn)
+                }
+                () = back => None,
+            }
+        };
+        self.over.run_until_cancelled(timeout_at(until, next)).await?.ok()
     }
 
-    fn since(&self) -> MutexGuard<'_, HashMap<BridgeBinding, Instant>> {
+    fn away(&self) -> MutexGuard<'_, HashMap<BridgeBinding, Arc<Absence>>> {
         lock(&self.away)
     }
 }
@@ -203,6 +236,24 @@ mod tests {
         }
         let restarts = Restarts::new(PATIENCE, CancellationToken::new());
         assert_eq!(heard(&restarts, &[Err(broken()), Err(gone())]).await.0, Err(broken()));
+    }
+
+    #[tokio::test]
+    async fn one_of_those_that_wait_asks_and_all_follow_when_the_shard_is_back() {
+        const MANY: usize = 100;
+        let restarts = Restarts::new(Duration::from_secs(30), CancellationToken::new());
+        let (binding, asked, is_back) = (shard(), Cell::new(0), Cell::new(false));
+        let ask = || {
+            asked.set(asked.get() + 1);
+            // All have come, and a few have looked.
+            is_back.set(is_back.get() || asked.get() == MANY + 4);
+            let answer = if is_back.get() { Ok(()) } else { Err(gone()) };
+            restarts.note(&binding, &answer);
+            std::future::ready(answer.map_err(Unanswered::Bridge))
+        };
+        let answers = futures::future::join_all((0..MANY).map(|_| restarts.ask(&binding, ask))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(asked.get(), MANY + 4 + MANY - 1, "while it is away one asks, and then each once");
     }
 
     #[tokio::test]
