@@ -32,8 +32,8 @@ async fn each_kind_of_answer_is_its_own_error_with_its_own_reason() {
         ),
         (
             503,
-            refusal("Closing"),
-            BridgeError::Refused { code: ErrorCode::Closing.into(), retry_after: None },
+            r#"{"error": {"code": "Internal", "message": "no +1555", "closing": true}}"#.to_owned(),
+            BridgeError::Closing,
             reason::BRIDGE_UNREACHABLE,
         ),
         (

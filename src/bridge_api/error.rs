@@ -41,6 +41,9 @@ pub enum BridgeError {
         /// The HTTP status it came with.
         status: u16,
     },
+    /// The bridge's process is about to end, and answers nothing more.
+    #[error("the bridge is shutting down")]
+    Closing,
     /// The bridge understood and refused.
     #[error("{}", refused(code))]
     Refused {
@@ -64,7 +67,6 @@ fn refused(code: &Open<ErrorCode>) -> String {
              it; run the version of the bridge that wrote it, or delete the instance, which deletes the session's keys, remove the device on \
              the phone, and create the instance again"
             .to_owned(),
-        Open::Known(ErrorCode::Closing) => "the bridge is shutting down".to_owned(),
         Open::Known(ErrorCode::Internal) => "the bridge refused: Internal; its log says why, and it is asked again".to_owned(),
         code => format!("the bridge refused: {code:?}"),
     }
@@ -80,36 +82,37 @@ impl BridgeError {
             | Self::Unreachable { .. }
             | Self::Broken { .. }
             | Self::TimedOut
+            | Self::Closing
             | Self::StreamEnded => reason::BRIDGE_UNREACHABLE,
             Self::NotFound | Self::Malformed { .. } | Self::Unreadable => reason::BRIDGE_MALFORMED_ANSWER,
             Self::Refused { code, .. } if *code == ErrorCode::Full => reason::BRIDGE_FULL,
-            Self::Refused { code, .. } if *code == ErrorCode::Closing => reason::BRIDGE_UNREACHABLE,
             Self::Refused { .. } => reason::BRIDGE_REFUSED,
         }
     }
 
     /// Whether trying again at once may help: the connection broke or is about to, nothing more is known.
     pub fn may_be_brief(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::TimedOut | Self::StreamEnded => true,
-            Self::Refused { code, .. } => *code == ErrorCode::Closing,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::TimedOut | Self::Closing | Self::StreamEnded
+        )
     }
 
-    /// Whether what was asked may have been done all the same: the request went out, and no answer of the bridge's came back, or that
-    /// its process is about to end.
+    /// Whether what was asked may have been done all the same: the request went out, and no answer of the bridge's came back, or one that
+    /// leaves it open.
     pub fn leaves_open(&self) -> bool {
         match self {
-            Self::Broken { .. } | Self::TimedOut | Self::StreamEnded | Self::Malformed { .. } => true,
-            Self::Refused { code, .. } => *code == ErrorCode::Closing,
+            Self::Broken { .. } | Self::TimedOut | Self::Closing | Self::StreamEnded | Self::Malformed { .. } => true,
+            // A bridge of a later release says something that this one does not know.
+            Self::Refused { code: Open::Unknown(_), .. } => true,
             _ => false,
         }
     }
 
     /// What the bridge answered, in the form of its API.
-    pub(super) fn of_answer(ErrorDetail { code, retry_after, .. }: ErrorDetail) -> Self {
+    pub(super) fn of_answer(ErrorDetail { code, retry_after, closing, .. }: ErrorDetail) -> Self {
         match code {
+            _ if closing => Self::Closing,
             Open::Known(ErrorCode::Unauthorized) => Self::Unauthorized,
             Open::Known(ErrorCode::NotFound) => Self::NotFound,
             code => Self::Refused { code, retry_after },

@@ -103,6 +103,9 @@ pub struct ErrorDetail {
     /// After how many seconds another try may succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
+    /// The bridge's process is about to end, and another one starts; what was asked for may have been done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closing: bool,
 }
 
 /// What went wrong, for programs.
@@ -130,8 +133,6 @@ pub enum ErrorCode {
     StorageFull,
     /// The bridge has the session stored in a form that it cannot read (500).
     SessionUnreadable,
-    /// The bridge's process is about to end; what was asked for may have been done (503).
-    Closing,
-    /// The bridge failed (500), or the session is being restarted (503).
+    /// The bridge failed (500), or its process or the session is being restarted (503).
     Internal,
 }

@@ -58,7 +58,8 @@ pub struct Gateway {
     pub streams: Streams,
     /// What is counted.
     pub metrics: GatewayMetrics,
-    /// Cancelled when the listener closes: handlers that wait for something answer at once then.
+    /// Cancelled when the listener closes: handlers that wait for something answer at once then, but for those that
+    /// wait for a bridge that restarts.
     pub closing: CancellationToken,
 }
 

@@ -42,6 +42,11 @@ impl Story {
         (Instant::now() + wait).min(self.0.began + LONGEST)
     }
 
+    /// When the request came.
+    pub fn began(&self) -> Instant {
+        self.0.began
+    }
+
     /// The request's name.
     pub fn id(&self) -> &str {
         &self.0.id

@@ -39,7 +39,8 @@ use crate::{
     },
 };
 
-/// How long open requests may take once the listener has closed. A caller that waits for something is answered at once then.
+/// How long open requests may take once the listener has closed. A caller that waits for something is answered at once then, but for one that
+/// waits for a bridge that restarts.
 const DRAIN: Duration = Duration::from_secs(12);
 /// How long of that requests still wait for a bridge that restarts, as it may do at the same time in an upgrade.
 const DRAIN_RESTART: Duration = Duration::from_secs(8);

@@ -118,6 +118,23 @@ pub fn with_code() -> Value {
     status
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_page_that_does_not_come_is_said_to_be_missing_and_comes_with_a_reload() {
+    let stage = Stage::start("dashboard-states-part").await;
+    let browser = &stage.browser;
+    let id = stage.instance("reception", json!({}), status("Connected", "Known", true)).await;
+    browser.devtools("Network.enable", json!({})).await;
+    browser.devtools("Network.setCacheDisabled", json!({"cacheDisabled": true})).await;
+    browser.devtools("Network.setBlockedURLs", json!({"urls": ["*/page/cards.js"]})).await;
+    stage.open("/dashboard").await;
+    stage.says("main .problem", "does not answer").await;
+    browser.inspect("part-missing").await;
+    browser.devtools("Network.setBlockedURLs", json!({"urls": []})).await;
+    browser.press("main .problem .button").await;
+    browser.find(&format!("[data-id='{id}']")).await;
+    stage.browser.close().await;
+}
+
 /// The window that says that the phone is linked closes by itself; here it stays until the test has seen it.
 const FAREWELL_STAYS: &str = "const soon = window.setTimeout;\
     window.setTimeout = (what, after, ...rest) => after === 1500 ? (window.farewell = what, 0) : soon(what, after, ...rest)";
@@ -185,7 +202,7 @@ async fn the_window_of_a_code_in_all_its_states() {
     stage.browser.close().await;
 }
 
-/// With a code to type, without an answer, taken by another browser; and in German.
+/// With a code to type, taken by another browser, over; and in German.
 async fn the_page_of_a_link_in_its_states(stage: &Stage, typed: &str, gone: &str) {
     let browser = &stage.browser;
     let ends = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600)).to_string();
@@ -219,7 +236,7 @@ async fn the_page_of_a_link_in_its_states(stage: &Stage, typed: &str, gone: &str
     browser.press(".link .button").await;
     browser.find(".qr-picture").await;
     browser.inspect("link-german").await;
-    // The gateway is gone while the code is on the screen.
+    // The phone has used the code.
     stage.stands("german", status("Connecting", "Connecting", false)).await;
     stage.says(".qr-over", "Das Telefon hat den Code").await;
     browser.inspect("link-linking-german").await;

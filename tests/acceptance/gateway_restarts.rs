@@ -58,6 +58,7 @@ async fn while_a_bridge_restarts_nobody_is_refused_and_every_message_is_one() {
         }
         expected.extend((0..MESSAGES).map(|number| format!("{round}-{number}")));
     }
+    assert!(rest.program.log().contains("a request waits for a shard that restarts"));
     let arrived = async || world.whatsapp.inbox(FRIEND).await.len() >= expected.len();
     until("has everything arrived", arrived).await;
     let arrived: Vec<String> = world.whatsapp.inbox(FRIEND).await.into_iter().map(|line| line.text).collect();

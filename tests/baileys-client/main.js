@@ -106,6 +106,7 @@ const commands = {
     const [number, ...words] = rest.split(' ')
     const id = generateMessageIDV2(socket.user.id)
     const answer = socket.waitForMessage(id)
+    answer.catch(() => {}) // where sending fails first, that is what is told
     const { message } = await socket.sendMessage(jid(number), { text: words.join(' ') }, { messageId: id })
     sent.set(id, message)
     const error = (await answer)?.attrs.error

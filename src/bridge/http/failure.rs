@@ -47,7 +47,7 @@ impl Failure {
     /// The status, and what the body says.
     pub(super) fn answer(self) -> (StatusCode, ErrorDetail) {
         use ErrorCode as E;
-        let mut retry_after = None;
+        let (mut retry_after, mut closing) = (None, false);
         let (status, code, message) = match self {
             Self::Unauthorized => (
                 StatusCode::UNAUTHORIZED,
@@ -81,7 +81,10 @@ impl Failure {
                     Refusal::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, E::StorageFull),
                     Refusal::Deleting => (StatusCode::CONFLICT, E::Deleting),
                     Refusal::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, E::Full),
-                    Refusal::Closing => (StatusCode::SERVICE_UNAVAILABLE, E::Closing),
+                    Refusal::Closing => {
+                        closing = true;
+                        (StatusCode::SERVICE_UNAVAILABLE, E::Internal)
+                    }
                     Refusal::Restarting => {
                         retry_after = Some(RESTARTING);
                         (StatusCode::SERVICE_UNAVAILABLE, E::Internal)
@@ -92,7 +95,7 @@ impl Failure {
                 (status, code, refusal.to_string())
             }
         };
-        (status, ErrorDetail { code: code.into(), message, retry_after })
+        (status, ErrorDetail { code: code.into(), message, retry_after, closing })
     }
 }
 
@@ -109,7 +112,8 @@ impl IntoResponse for Failure {
 }
 
 pub(super) fn answer(status: StatusCode, code: ErrorCode, message: String) -> Response {
-    (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message, retry_after: None } })).into_response()
+    (status, Json(ErrorBody { error: ErrorDetail { code: code.into(), message, retry_after: None, closing: false } }))
+        .into_response()
 }
 
 #[cfg(test)]

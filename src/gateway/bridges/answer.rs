@@ -83,7 +83,6 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
         Open::Known(ErrorCode::Deleting) => {
             Failure::new(Code::Terminating, "the session is being deleted; send through another")
         }
-        Open::Known(ErrorCode::Closing) => unreachable(),
         Open::Known(ErrorCode::Invalid) => {
             Failure::new(Code::Invalid, "the bridge calls the message invalid; check recipient and text")
         }
@@ -118,7 +117,7 @@ mod tests {
         let failed = code(ErrorCode::Internal);
         assert!(failed.code == Code::BridgeUnavailable && failed.message.contains("disk"), "{}", failed.message);
         assert_eq!(of_bridge(&BridgeError::NotFound).code, Code::MessageNotFound);
-        assert_eq!(code(ErrorCode::Closing).message, unreachable().message);
+        assert_eq!(of_bridge(&BridgeError::Closing).message, unreachable().message);
         assert_eq!(of_bridge(&BridgeError::StreamEnded).code, Code::BridgeUnavailable);
     }
 }

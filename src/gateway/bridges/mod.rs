@@ -88,20 +88,21 @@ impl Bridges {
         Ok(shards)
     }
 
-    /// Asks a shard about messages, and waits for one that restarts. The question may be asked more than once, so what it asks for must
-    /// be done once however often it is asked for.
+    /// Asks a shard about messages for a request that `began` then, and waits for one that restarts. The question may be asked more than
+    /// once, so what it asks for must be done once however often it is asked for.
     ///
     /// # Errors
     /// See [`Unanswered`].
     pub async fn ask_through_restart<T, F>(
         &self,
+        began: Instant,
         binding: &BridgeBinding,
         question: impl Fn(Arc<dyn Messages>) -> F,
     ) -> Result<T, Unanswered>
     where
         F: Future<Output = Result<T, BridgeError>>,
     {
-        self.restarts.ask(binding, || self.ask(binding, &question)).await
+        self.restarts.ask(began, binding, || self.ask(binding, &question)).await
     }
 
     /// Asks a shard about messages. One that refuses the token is asked once more, with the token that the Secret holds by then.
@@ -131,12 +132,17 @@ impl Bridges {
     ///
     /// # Errors
     /// See [`Unanswered`]; there may be no shard at all.
-    pub async fn ask_home<T, F>(&self, key: &str, question: impl Fn(Arc<dyn Messages>) -> F) -> Result<T, Unanswered>
+    pub async fn ask_home<T, F>(
+        &self,
+        began: Instant,
+        key: &str,
+        question: impl Fn(Arc<dyn Messages>) -> F,
+    ) -> Result<T, Unanswered>
     where
         F: Future<Output = Result<T, BridgeError>>,
     {
         let home = self.home(key).await?;
-        self.ask_through_restart(&home, question).await
+        self.ask_through_restart(began, &home, question).await
     }
 
     /// The shard of a session.
@@ -332,7 +338,7 @@ mod tests {
         assert_eq!(reads.load(Ordering::Relaxed), 3);
         // The shard that keeps keys is asked in the same way.
         *lock(&stored) = "newer";
-        let home = bridges.ask_home("key", |shard| async move { shard.read("s", "m").await });
+        let home = bridges.ask_home(Instant::now(), "key", |shard| async move { shard.read("s", "m").await });
         assert!(home.await.is_ok());
     }
 

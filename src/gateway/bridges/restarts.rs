@@ -14,12 +14,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Unanswered;
-use crate::{
-    api::BridgeBinding,
-    bridge_api::{BridgeError, ErrorCode, Open},
-    platform::lock,
-};
+use crate::{api::BridgeBinding, bridge_api::BridgeError, platform::lock};
 
+/// How often a request may break the connection: it may be the request that ends the shard's process.
+const BREAKS: usize = 2;
+/// A shard of which nothing was heard for so long may have been back since it was seen to be away.
+const STALE: Duration = Duration::from_secs(60);
 /// How soon a shard that is away is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How many requests wait at most; each holds a connection and a message. More are refused at once.
@@ -27,19 +27,28 @@ const MOST: usize = 512;
 
 /// Which shards are away, and the requests that wait for them.
 pub(super) struct Restarts {
-    /// How long a shard may be away until it is no longer waited for, and how long a request waits at most.
+    /// How long a shard may be away until it is no longer waited for, and how old a request is at most that waits.
     patience: Duration,
-    away: Mutex<HashMap<BridgeBinding, Arc<Absence>>>,
+    away: Mutex<HashMap<BridgeBinding, Absence>>,
     places: Semaphore,
     over: CancellationToken,
 }
 
 /// A shard that is away.
+#[derive(Clone)]
 struct Absence {
     since: Instant,
+    /// When it was last asked and not there.
+    seen: Instant,
     /// One of the requests that wait for the shard asks it now and then; the others follow when it is back.
     turn: Arc<Turn<()>>,
-    back: watch::Sender<bool>,
+    back: Arc<watch::Sender<bool>>,
+}
+
+impl Absence {
+    fn new(now: Instant) -> Self {
+        Self { since: now, seen: now, turn: Arc::default(), back: Arc::new(watch::Sender::new(false)) }
+    }
 }
 
 impl Restarts {
@@ -52,9 +61,9 @@ impl Restarts {
     pub(super) fn note<T>(&self, binding: &BridgeBinding, answer: &Result<T, BridgeError>) {
         match answer {
             Err(error) if is_away(error) => {
-                let absence =
-                    || Absence { since: Instant::now(), turn: Arc::default(), back: watch::Sender::new(false) };
-                self.away().entry(binding.clone()).or_insert_with(|| Arc::new(absence()));
+                let (now, mut away) = (Instant::now(), self.away());
+                away.retain(|_, absence| now - absence.seen < STALE);
+                away.entry(binding.clone()).or_insert_with(|| Absence::new(now)).seen = now;
             }
             // It may be there and slow, or not there.
             Err(BridgeError::TimedOut) => {}
@@ -66,17 +75,22 @@ impl Restarts {
         }
     }
 
-    /// Asks until the shard has answered, or has been away for too long. `ask` may be carried out more than once, so it must ask for
+    /// Asks for a request that `began` then, until the shard has answered, or has been away for too long. `ask` may be carried out more than once, so it must ask for
     /// something that is done once however often it is asked for.
     ///
     /// When a connection broke and the shard does not answer afterwards, what it was asked for may have been done: the error of that
     /// try is returned, even if a later one says "connection refused".
-    pub(super) async fn ask<T, F>(&self, binding: &BridgeBinding, ask: impl Fn() -> F) -> Result<T, Unanswered>
+    pub(super) async fn ask<T, F>(
+        &self,
+        began: Instant,
+        binding: &BridgeBinding,
+        ask: impl Fn() -> F,
+    ) -> Result<T, Unanswered>
     where
         F: Future<Output = Result<T, Unanswered>>,
     {
-        let last = Instant::now() + self.patience;
-        let (mut open, mut place, mut turn) = (None, None, None);
+        let last = began + self.patience;
+        let (mut open, mut breaks, mut place, mut turn) = (None, 0, None, None);
         loop {
             let answer = ask().await;
             drop(turn.take());
@@ -87,6 +101,10 @@ impl Restarts {
                 }
                 answered => return answered,
             };
+            breaks += usize::from(matches!(error, BridgeError::Broken { .. } | BridgeError::StreamEnded));
+            if breaks == BREAKS {
+                return Err(open.unwrap_or(error).into());
+            }
             // The next connection may be a good one.
             if open.is_none() && error.leaves_open() {
                 open = Some(error);
@@ -109,6 +127,7 @@ impl Restarts {
     ) -> Option<Option<OwnedMutexGuard<()>>> {
         if place.is_none() {
             *place = Some(self.places.try_acquire().ok()?);
+            tracing::debug!(bridge = binding.name, shard = binding.shard, "a request waits for a shard that restarts");
         }
         let absence = self.away().get(binding).cloned();
         let until = absence.as_ref().map_or(last, |absence| last.min(absence.since + self.patience));
@@ -131,7 +150,7 @@ impl Restarts {
         self.over.run_until_cancelled(timeout_at(until, next)).await?.ok()
     }
 
-    fn away(&self) -> MutexGuard<'_, HashMap<BridgeBinding, Arc<Absence>>> {
+    fn away(&self) -> MutexGuard<'_, HashMap<BridgeBinding, Absence>> {
         lock(&self.away)
     }
 }
@@ -139,16 +158,21 @@ impl Restarts {
 /// Whether the shard's process is not there, or about to end: no connection, one that broke, or a proxy in between that says so.
 fn is_away(error: &BridgeError) -> bool {
     match error {
-        BridgeError::Unreachable { .. } | BridgeError::Broken { .. } | BridgeError::StreamEnded => true,
-        BridgeError::Malformed { status } => matches!(status, 502..=504),
-        BridgeError::Refused { code, .. } => *code == Open::Known(ErrorCode::Closing),
+        BridgeError::Unreachable { .. }
+        | BridgeError::Broken { .. }
+        | BridgeError::Closing
+        | BridgeError::StreamEnded => true,
+        BridgeError::Malformed { status } => matches!(status, 502 | 503),
         _ => false,
     }
 }
 
 /// Whether the shard has looked at what it was asked.
 fn is_definite(unanswered: &Unanswered) -> bool {
-    matches!(unanswered, Unanswered::Bridge(BridgeError::NotFound | BridgeError::Refused { .. }))
+    match unanswered {
+        Unanswered::Bridge(error @ (BridgeError::NotFound | BridgeError::Refused { .. })) => !error.leaves_open(),
+        Unanswered::Bridge(_) | Unanswered::Unasked(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -156,8 +180,10 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::bridge_api::ErrorCode;
 
-    const PATIENCE: Duration = Duration::from_secs(1);
+    /// Longer than any test.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn shard() -> BridgeBinding {
         BridgeBinding { name: "main".to_owned(), shard: "shard-0".to_owned() }
@@ -179,7 +205,7 @@ mod tests {
     async fn heard(restarts: &Restarts, answers: &[Result<u32, BridgeError>]) -> (Result<u32, BridgeError>, usize) {
         let times = Cell::new(0);
         let binding = shard();
-        let answer = restarts.ask(&binding, || {
+        let answer = restarts.ask(Instant::now(), &binding, || {
             let answer = answers[times.get().min(answers.len() - 1)].clone();
             times.set(times.get() + 1);
             restarts.note(&binding, &answer);
@@ -195,14 +221,18 @@ mod tests {
     #[tokio::test]
     async fn a_shard_that_restarts_is_waited_for_and_one_that_stays_away_is_not() {
         let restarts = Restarts::new(PATIENCE, CancellationToken::new());
-        let away = [Err(gone()), Err(refused(ErrorCode::Closing)), Err(gone()), Ok(7)];
+        let away = [Err(gone()), Err(BridgeError::Closing), Err(gone()), Ok(7)];
         // The second tells that what was asked may have been done: it is asked again at once.
         assert_eq!(heard(&restarts, &away).await, (Ok(7), 4));
-        // It is gone for good: it is asked for as long as it may be away, and later not waited for.
-        let begun = Instant::now();
-        let (answer, asked) = heard(&restarts, &[Err(gone())]).await;
-        assert!(answer == Err(gone()) && asked > 1 && begun.elapsed() + ASK_AGAIN * 2 > PATIENCE, "{asked}");
-        assert_eq!(heard(&restarts, &[Err(gone())]).await, (Err(gone()), 1));
+        // It is gone for good: one that comes later is refused at once.
+        let short = Restarts::new(Duration::from_millis(500), CancellationToken::new());
+        assert_eq!(heard(&short, &[Err(gone())]).await.0, Err(gone()));
+        assert!(short.away()[&shard()].since.elapsed() + ASK_AGAIN * 2 > short.patience, "it was waited for");
+        assert_eq!(heard(&short, &[Err(gone()), Ok(1)]).await, (Err(gone()), 1));
+        // That was long ago, and nobody has asked since: it may have come back, and restarts again.
+        short.away().get_mut(&shard()).unwrap().seen = Instant::now().checked_sub(STALE).unwrap();
+        heard(&short, &[Err(gone())]).await.0.unwrap_err();
+        assert!(short.away()[&shard()].since.elapsed() < STALE);
         // It has come back, and goes again.
         assert_eq!(heard(&restarts, &[Ok(1)]).await, (Ok(1), 1));
         assert_eq!(heard(&restarts, &[Err(gone()), Ok(2)]).await, (Ok(2), 2));
@@ -219,22 +249,24 @@ mod tests {
             (0, vec![Err(broken()), Err(BridgeError::TimedOut)], Err(broken()), 2),
             (0, vec![Err(broken()), Err(BridgeError::Unauthorized)], Err(broken()), 2),
             (0, vec![Err(gone()), Ok(2)], Err(gone()), 1),
+            // It may be the request itself that ends the bridge.
+            (60, vec![Err(broken()), Err(gone()), Err(broken()), Ok(2)], Err(broken()), 3),
             // One that did not answer in time has had its time.
-            (1, vec![Err(BridgeError::TimedOut), Ok(2)], Err(BridgeError::TimedOut), 1),
+            (60, vec![Err(BridgeError::TimedOut), Ok(2)], Err(BridgeError::TimedOut), 1),
             (
                 15,
                 vec![Err(BridgeError::Malformed { status: 500 }), Ok(2)],
                 Err(BridgeError::Malformed { status: 500 }),
                 1,
             ),
-            (1, vec![Err(broken()), Err(gone()), Err(gone()), Ok(2)], Ok(2), 4),
-            (1, vec![Err(broken()), Err(gone()), Err(full())], Err(full()), 3),
-            (1, vec![Err(BridgeError::Malformed { status: 503 }), Err(gone()), Ok(2)], Ok(2), 3),
+            (60, vec![Err(broken()), Err(gone()), Err(gone()), Ok(2)], Ok(2), 4),
+            (60, vec![Err(broken()), Err(gone()), Err(full())], Err(full()), 3),
+            (60, vec![Err(BridgeError::Malformed { status: 503 }), Err(gone()), Ok(2)], Ok(2), 3),
         ] {
             let restarts = Restarts::new(Duration::from_secs(patience), CancellationToken::new());
             assert_eq!(heard(&restarts, &answers).await, (came, asked), "{answers:?}");
         }
-        let restarts = Restarts::new(PATIENCE, CancellationToken::new());
+        let restarts = Restarts::new(Duration::from_millis(500), CancellationToken::new());
         assert_eq!(heard(&restarts, &[Err(broken()), Err(gone())]).await.0, Err(broken()));
     }
 
@@ -251,9 +283,21 @@ mod tests {
             restarts.note(&binding, &answer);
             std::future::ready(answer.map_err(Unanswered::Bridge))
         };
-        let answers = futures::future::join_all((0..MANY).map(|_| restarts.ask(&binding, ask))).await;
+        let answers = futures::future::join_all((0..MANY).map(|_| restarts.ask(Instant::now(), &binding, ask))).await;
         assert!(answers.iter().all(Result::is_ok));
         assert_eq!(asked.get(), MANY + 4 + MANY - 1, "while it is away one asks, and then each once");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_fails_while_others_are_answered_has_an_end() {
+        let restarts = Restarts::new(Duration::from_millis(700), CancellationToken::new());
+        let binding = shard();
+        let answer = restarts.ask(Instant::now(), &binding, || {
+            restarts.note::<()>(&binding, &Err(gone()));
+            restarts.note(&binding, &Ok(()));
+            std::future::ready(Err::<(), _>(gone().into()))
+        });
+        assert!(matches!(answer.await, Err(Unanswered::Bridge(BridgeError::Unreachable { .. }))));
     }
 
     #[tokio::test]

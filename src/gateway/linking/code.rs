@@ -127,7 +127,9 @@ pub async fn linking_code(
     let _open = gateway.streams.open(&format!("linking link {uid}"), &gateway.metrics)?;
     keep_for(&gateway, &story, &link, uid, &browser).await?;
     let left = link.expires_at().duration_since(Timestamp::now()).try_into().unwrap_or_default();
-    let code = follow(&gateway, &known, secret, seen.as_deref(), WAIT.min(left)).await?;
+    let code =
+        follow(&gateway, &known, secret, seen.as_deref(), WAIT.min(left).saturating_sub(story.began().elapsed()))
+            .await?;
     Ok(answer::with(StatusCode::OK, code))
 }
 
@@ -169,11 +171,12 @@ async fn keep_for(
         fingerprint: sha256(browser),
         session: uid.to_owned(),
         place: String::new(),
-        message: String::new(),
+        // Names this request, because the shard may be asked more than once.
+        message: format!("{:016x}", fastrand::u64(..)),
         expires_at: link.expires_at().checked_add(OUTLASTS).unwrap_or(Timestamp::MAX),
     };
-    let claimed = gateway.bridges.ask_home(key, |home| async move { home.claim(key, ours).await }).await;
-    let (first, new) = claimed.map_err(|why| match why {
+    let claimed = gateway.bridges.ask_home(story.began(), key, |home| async move { home.claim(key, ours).await }).await;
+    let (first, _) = claimed.map_err(|why| match why {
         Unanswered::Unasked(failure) => failure,
         Unanswered::Bridge(error) => {
             tracing::warn!(request = story.id(), %error, "which browser opened a link first cannot be checked");
@@ -189,7 +192,7 @@ async fn keep_for(
             "the link was opened in another browser before; go on there, or ask whoever sent it for a new one",
         ));
     }
-    if new {
+    if first.message == ours.message {
         let (caller, instance) = (story.caller(), story.instance());
         tracing::info!(request = story.id(), caller, instance, "a linking link is opened");
     }

@@ -62,8 +62,10 @@ impl Key {
     ) -> Result<(Claim, bool), Failure> {
         let expires_at = expires_at.checked_add(CLAIM_OUTLASTS).unwrap_or(Timestamp::MAX);
         let ours = &Claim { fingerprint: self.fingerprint.clone(), session, place, message, expires_at };
-        let claimed =
-            gateway.bridges.ask_home(&self.name, |home| async move { home.claim(&self.name, ours).await }).await;
+        let claimed = gateway
+            .bridges
+            .ask_home(caller.story.began(), &self.name, |home| async move { home.claim(&self.name, ours).await })
+            .await;
         let (counts, _) = claimed.map_err(|why| unchecked(caller, why))?;
         if counts.fingerprint != self.fingerprint {
             return Err(Failure::new(
@@ -84,7 +86,10 @@ impl Key {
         if gateway.bridges.shards().await.map_err(|_| closed())?.is_empty() {
             return Ok(None);
         }
-        let claimed = gateway.bridges.ask_home(&self.name, |home| async move { home.claimed(&self.name).await }).await;
+        let claimed = gateway
+            .bridges
+            .ask_home(caller.story.began(), &self.name, |home| async move { home.claimed(&self.name).await })
+            .await;
         let claimed = claimed.map_err(|why| unchecked(caller, why))?;
         Ok(claimed.filter(|claim| claim.fingerprint == self.fingerprint))
     }

@@ -14,10 +14,26 @@ pub fn never_accepted() -> Failure {
     )
 }
 
+/// A message whose time was over when its bridge was back.
+pub fn expired() -> Failure {
+    Failure::new(
+        Code::BridgeUnavailable,
+        "the bridge of this session could not be reached before the message's time (expires_in) was over, so it was not accepted; send it again, with a new idempotency key if it had one",
+    )
+}
+
 /// What a bridge's refusal to accept a message becomes. The caller hears that the message was not accepted only if the bridge has
 /// looked for it and its session will not come back; if the outcome is unknown, the caller hears that.
 pub fn refused(error: &BridgeError, to: &Destination, stays: bool) -> Failure {
     match error {
+        // A slow disk may still store it; and a bridge of a later release may say something that this one does not know.
+        BridgeError::Refused { code: Open::Known(ErrorCode::Internal) | Open::Unknown(_), .. } => Failure::new(
+            Code::BridgeUnavailable,
+            format!(
+                "the bridge could not confirm that it stored the message (its disk may be slow or full), so it may or may not be sent: {}; have an administrator look at that disk",
+                to.how_to_find_out()
+            ),
+        ),
         error if error.leaves_open() => Failure::new(
             Code::Timeout,
             format!(
@@ -33,14 +49,6 @@ pub fn refused(error: &BridgeError, to: &Destination, stays: bool) -> Failure {
                 "the session that this idempotency key was used with is gone or being deleted, and its bridge never accepted the message; send it with a new key",
             )
         }
-        // A slow disk may still store it.
-        BridgeError::Refused { code: Open::Known(ErrorCode::Internal), .. } => Failure::new(
-            Code::BridgeUnavailable,
-            format!(
-                "the bridge could not confirm that it stored the message (its disk may be slow or full), so it may or may not be sent: {}; have an administrator look at that disk",
-                to.how_to_find_out()
-            ),
-        ),
         BridgeError::NotFound if stays => Failure::new(
             Code::NotPaired,
             "the session is not on its bridge yet, so no device is linked; wait for its QR code and scan it",

@@ -55,13 +55,19 @@ pub fn ready(own: Vec<Arc<Known>>) -> Result<Vec<Arc<Known>>, Failure> {
 }
 
 /// The one of these that sends to a recipient. A recipient stays with the instance that they have heard from; a new one goes
-/// where the least waits, and where that is the same, always to the same one. `None` only when there are none.
-pub fn balanced(ready: &[Arc<Known>], recipient: RecipientKey, busy: impl Fn(&Known) -> Busy) -> Option<Arc<Known>> {
+/// where the least waits, and where that is the same, always to the same one. One whose bridge does not say how busy it is sends only
+/// where no other can. `None` only when there are none.
+pub fn balanced(
+    ready: &[Arc<Known>],
+    recipient: RecipientKey,
+    busy: impl Fn(&Known) -> Option<Busy>,
+) -> Option<Arc<Known>> {
     let recipient = recipient.to_string();
     let best = ready.iter().max_by_key(|known| {
-        let Busy { waiting, knows_recipient } = busy(known);
+        let busy = busy(known);
+        let Busy { waiting, knows_recipient } = busy.unwrap_or_default();
         let waiting = if knows_recipient { 0 } else { waiting };
-        (knows_recipient, Reverse(waiting), rendezvous::weight(&recipient, &known.uid))
+        (busy.is_some(), knows_recipient, Reverse(waiting), rendezvous::weight(&recipient, &known.uid))
     });
     best.map(Arc::clone)
 }
@@ -98,7 +104,7 @@ mod tests {
 
     #[test]
     fn new_recipients_are_spread_evenly_and_the_same_one_goes_the_same_way() {
-        let idle = |_: &Known| Busy::default();
+        let idle = |_: &Known| Some(Busy::default());
         let own: Vec<_> = (0..4).map(|n| known(n, false, true)).collect();
         let mut counts = BTreeMap::new();
         for n in 0..400 {
@@ -116,14 +122,24 @@ mod tests {
     fn a_new_recipient_goes_where_little_waits_and_one_who_knows_an_instance_stays() {
         let own: Vec<_> = (0..3).map(|n| known(n, false, true)).collect();
         let busy = |knows: &'static str| {
-            move |known: &Known| Busy {
-                waiting: if known.uid == "uid-1" { 3 } else { 50 },
-                knows_recipient: known.uid == knows,
+            move |known: &Known| {
+                let waiting = if known.uid == "uid-1" { 3 } else { 50 };
+                Some(Busy { waiting, knows_recipient: known.uid == knows })
             }
         };
         for n in 0..20 {
             assert_eq!(balanced(&own, n, busy("nobody")).unwrap().uid, "uid-1");
             assert_eq!(balanced(&own, n, busy("uid-2")).unwrap().uid, "uid-2");
+        }
+    }
+
+    #[test]
+    fn one_whose_bridge_is_silent_sends_only_where_no_other_can() {
+        let own: Vec<_> = (0..3).map(|n| known(n, false, true)).collect();
+        let busy = |known: &Known| (known.uid == "uid-1").then_some(Busy { waiting: 50, knows_recipient: false });
+        for n in 0..20 {
+            assert_eq!(balanced(&own, n, busy).unwrap().uid, "uid-1");
+            assert!(balanced(&own, n, |_| None).is_some());
         }
     }
 }

@@ -77,7 +77,7 @@ async fn primary(gateway: &Gateway, caller: &Caller, owner: &str) -> Result<Arc<
     }
 }
 
-/// How long the bridges may take to say how busy their sessions are; those that do not are taken for idle.
+/// How long the bridges may take to say how busy their sessions are; those that do not are passed over where another session can send.
 const ASKING: Duration = Duration::from_secs(2);
 
 /// The one of several instances that sends.
@@ -99,7 +99,7 @@ async fn balanced(gateway: &Gateway, ready: Vec<Arc<Known>>, wanted: &Wanted) ->
     let loads = futures::future::join_all(asking).await.into_iter().flatten().flatten();
     let busy: HashMap<String, Busy> =
         loads.map(|Load { session, waiting, knows_recipient }| (session, Busy { waiting, knows_recipient })).collect();
-    let chosen = route::balanced(&ready, wanted.key, |known| busy.get(&known.uid).copied().unwrap_or_default());
+    let chosen = route::balanced(&ready, wanted.key, |known| busy.get(&known.uid).copied());
     chosen.ok_or_else(Failure::not_found)
 }
 

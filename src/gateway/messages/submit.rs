@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     destination::Destination,
     message::Message,
-    refused::{never_accepted, refused},
+    refused::{expired, never_accepted, refused},
 };
 use crate::{
     bridge_api::{self, BridgeError, ErrorCode, MessageSpec, Open},
@@ -33,7 +33,7 @@ pub async fn submit(
     let deadline = caller.story.until(wait);
     // It begins to listen before the message is there, so that it misses nothing.
     let waiter = (!wait.is_zero()).then(|| gateway.feeds.wait(&to.bridge, &to.uid, &to.id));
-    let accepted = accepted(gateway, to, spec).await?;
+    let accepted = accepted(gateway, caller, to, spec).await?;
     gateway.feeds.accepted(&accepted);
     let message = Message::of(&accepted);
     match waiter.filter(|_| !message.is_settled()) {
@@ -43,14 +43,20 @@ pub async fn submit(
 }
 
 /// The message as its bridge has accepted it.
-async fn accepted(gateway: &Gateway, to: &Destination, spec: &MessageSpec) -> Result<bridge_api::Message, Failure> {
+async fn accepted(
+    gateway: &Gateway,
+    caller: &Caller,
+    to: &Destination,
+    spec: &MessageSpec,
+) -> Result<bridge_api::Message, Failure> {
     // The id is fixed, so the message is one however often it is asked for.
-    let asked =
-        gateway.bridges.ask_through_restart(&to.bridge, |shard| async move { shard.send(&to.uid, &to.id, spec).await });
+    let asked = gateway.bridges.ask_through_restart(caller.story.began(), &to.bridge, |shard| async move {
+        shard.send(&to.uid, &to.id, spec).await
+    });
     match asked.await {
         Ok((accepted, _)) => Ok(accepted),
         Err(Unanswered::Unasked(failure)) => Err(failure),
-        Err(Unanswered::Bridge(error)) => not_accepted(gateway, to, &error).await,
+        Err(Unanswered::Bridge(error)) => not_accepted(gateway, caller, to, &error).await,
     }
 }
 
@@ -77,20 +83,19 @@ async fn until_settled(gateway: &Gateway, to: &Destination, waiter: &Waiter, dea
 /// What follows from a refusal to accept the message: it was accepted before, or the caller is refused.
 async fn not_accepted(
     gateway: &Gateway,
+    caller: &Caller,
     to: &Destination,
     error: &BridgeError,
 ) -> Result<bridge_api::Message, Failure> {
     match error {
         // A bridge of the release before does not look for a message of a session that it has no more.
-        BridgeError::NotFound if to.replayed => match read(gateway, to).await {
+        BridgeError::NotFound if to.replayed => match read(gateway, caller.story.began(), to).await {
             Err(Unanswered::Bridge(error)) => Err(refused(&error, to, stays(gateway, to))),
             found => Ok(found?),
         },
         // The bridge has looked for it, and knows of none.
-        BridgeError::Refused { code: Open::Known(ErrorCode::Invalid), .. }
-            if to.replayed && to.expires_at <= Timestamp::now() =>
-        {
-            Err(never_accepted())
+        BridgeError::Refused { code: Open::Known(ErrorCode::Invalid), .. } if to.expires_at <= Timestamp::now() => {
+            Err(if to.replayed { never_accepted() } else { expired() })
         }
         error => Err(refused(error, to, stays(gateway, to))),
     }
@@ -102,10 +107,19 @@ fn stays(gateway: &Gateway, to: &Destination) -> bool {
 }
 
 /// The message as its bridge has it.
-async fn read(gateway: &Gateway, to: &Destination) -> Result<bridge_api::Message, Unanswered> {
-    gateway.bridges.ask_through_restart(&to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await }).await
+async fn read(gateway: &Gateway, began: Instant, to: &Destination) -> Result<bridge_api::Message, Unanswered> {
+    gateway
+        .bridges
+        .ask_through_restart(began, &to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await })
+        .await
 }
 
 async fn look(gateway: &Gateway, to: &Destination) -> Option<Message> {
-    read(gateway, to).await.ok().as_ref().map(Message::of)
+    gateway
+        .bridges
+        .ask(&to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await })
+        .await
+        .ok()
+        .as_ref()
+        .map(Message::of)
 }

@@ -13,15 +13,22 @@ const wanted = new Set(['first']);
 let spoken = 'en';
 let words = {};
 
+function chosen() {
+  const languages = [setting('language'), ...navigator.languages.map((tag) => tag.slice(0, 2))];
+  return languages.find((one) => one in FILES) ?? 'en';
+}
+
 // Loads the language that was chosen, or that the browser asks for; to be awaited before anything is said. With `more`, that as well, from
 // now on.
 export async function loadWords(more = 'first') {
+  const code = chosen();
+  const files = await Promise.all([...new Set([...wanted, more])].map((one) => FILES[code][one]()));
+  // Another one was chosen meanwhile.
+  if (code !== chosen()) return loadWords(more);
   wanted.add(more);
-  const languages = [setting('language'), ...navigator.languages.map((tag) => tag.slice(0, 2))];
-  const code = languages.find((one) => one in FILES) ?? 'en';
-  const files = await Promise.all([...wanted].map((one) => FILES[code][one]()));
   words = Object.assign(code === spoken ? words : {}, ...files.map((file) => file.default));
   spoken = code;
+  return undefined;
 }
 
 export const language = () => spoken;

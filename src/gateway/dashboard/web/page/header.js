@@ -5,7 +5,7 @@ import { chooseScope, openDialog, signedOut, useStore } from '../store.js';
 import { choose, useSettings } from '../settings.js';
 import { LANGUAGES, brief, clockTime, loadWords, short, t } from '../words.js';
 import { Button, Icon } from '../parts/controls.js';
-import { complain } from '../parts/toasts.js';
+import { complain, toast } from '../parts/toasts.js';
 
 function Select({ label, value, options, onChoose }) {
   return html`
@@ -71,8 +71,15 @@ function Menu() {
     }
   }
   async function speak(code) {
+    const before = settings.language;
     choose('language', code);
-    await loadWords();
+    try {
+      await loadWords();
+    } catch {
+      choose('language', before);
+      toast(t('errors.unreachable'), true);
+      return;
+    }
     // Once more, in the new words.
     choose('language', code);
   }

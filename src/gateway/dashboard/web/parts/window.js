@@ -2,6 +2,7 @@
 import { html, useEffect, useState } from '../html.js';
 import { closeDialog } from '../store.js';
 import { loadWords, t } from '../words.js';
+import { Problem } from './controls.js';
 import { toast } from './toasts.js';
 
 // What the page shows besides a window.
@@ -73,19 +74,25 @@ async function load(kind) {
 // `until`: what is shown in the place of a part of the page before it is there.
 export function Window({ kind, until, ...properties }) {
   const [Part, setPart] = useState(() => loaded.get(kind));
-  const [tried, setTried] = useState(0);
+  const [failed, setFailed] = useState(0);
   useEffect(() => {
     if (Part) return undefined;
     let again;
     load(kind).then((part) => setPart(() => part), () => {
-      if (until) again = setTimeout(setTried, AGAIN, tried + 1);
-      else closeDialog();
+      if (!(kind in WINDOWS)) {
+        again = setTimeout(setFailed, AGAIN, failed + 1);
+        return;
+      }
+      closeDialog();
       // A proxy at which nobody is signed in any more may keep this file to itself too.
       toast(t(properties.again ? 'account.endedBefore' : 'errors.unreachable'), true);
     });
     return () => clearTimeout(again);
-  }, [kind, tried]);
-  return Part ? html`<${Part} ...${properties} />` : until;
+  }, [kind, failed]);
+  if (Part) return html`<${Part} ...${properties} />`;
+  // Many browsers remember that a file did not come, and do not ask for it again before the page is loaded anew.
+  if (failed) return html`<${Problem} error=${{ message: t('errors.unreachable') }} onRetry=${() => location.reload()} />`;
+  return until;
 }
 
 export function loadAll() {
