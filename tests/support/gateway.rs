@@ -427,21 +427,37 @@ pub async fn until_allowed(
     group: &str,
     resource: &str,
 ) {
-    let what = ResourceAttributes {
+    until_reviewed(client, user, attributes(namespace, verb, group, resource), true).await;
+}
+
+/// And of one that is gone.
+pub async fn until_refused(
+    client: &Client,
+    user: &str,
+    namespace: Option<&str>,
+    verb: &str,
+    group: &str,
+    resource: &str,
+) {
+    until_reviewed(client, user, attributes(namespace, verb, group, resource), false).await;
+}
+
+fn attributes(namespace: Option<&str>, verb: &str, group: &str, resource: &str) -> ResourceAttributes {
+    ResourceAttributes {
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
         verb: Some(verb.to_owned()),
         namespace: namespace.map(str::to_owned),
         ..ResourceAttributes::default()
-    };
-    let allowed = async {
-        loop {
-            let user = UserInfo { username: Some(user.to_owned()), ..UserInfo::default() };
-            if is_allowed(client, user, what.clone(), SOON).await.unwrap() {
-                return;
-            }
+    }
+}
+
+async fn until_reviewed(client: &Client, user: &str, what: ResourceAttributes, allowed: bool) {
+    let reviewed = async {
+        let user = || UserInfo { username: Some(user.to_owned()), ..UserInfo::default() };
+        while is_allowed(client, user(), what.clone(), SOON).await.unwrap() != allowed {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(SOON, allowed).await.expect("the rights are known");
+    tokio::time::timeout(SOON, reviewed).await.expect("the rights are known");
 }
