@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::Unanswered;
 use crate::{api::BridgeBinding, bridge_api::BridgeError, platform::lock};
 
-/// How often a request may break the connection: it may be the request that ends the shard's process.
+/// How often a request may break the connection, with a wait in between: it may be the request that ends the shard's process. Breaks without
+/// a wait count once, because a process that ends breaks all connections that were kept.
 const BREAKS: usize = 2;
 /// A shard of which nothing was heard for so long may have been back since it was seen to be away.
 const STALE: Duration = Duration::from_secs(60);
@@ -75,8 +76,8 @@ impl Restarts {
         }
     }
 
-    /// Asks for a request that `began` then, until the shard has answered, or has been away for too long. `ask` may be carried out more than once, so it must ask for
-    /// something that is done once however often it is asked for.
+    /// Asks for a request that `began` then, until the shard has answered, or has been away for too long. `ask` may be carried out more
+    /// than once, so it must ask for something that is done once however often it is asked for.
     ///
     /// When a connection broke and the shard does not answer afterwards, what it was asked for may have been done: the error of that
     /// try is returned, even if a later one says "connection refused".
@@ -90,7 +91,7 @@ impl Restarts {
         F: Future<Output = Result<T, Unanswered>>,
     {
         let last = began + self.patience;
-        let (mut open, mut breaks, mut place, mut turn) = (None, 0, None, None);
+        let (mut open, mut breaks, mut has_broken, mut place, mut turn) = (None, 0, false, None, None);
         loop {
             let answer = ask().await;
             drop(turn.take());
@@ -101,9 +102,11 @@ impl Restarts {
                 }
                 answered => return answered,
             };
-            breaks += usize::from(matches!(error, BridgeError::Broken { .. } | BridgeError::StreamEnded));
-            if breaks == BREAKS {
-                return Err(open.unwrap_or(error).into());
+            if matches!(error, BridgeError::Broken { .. } | BridgeError::StreamEnded) && !has_broken {
+                (has_broken, breaks) = (true, breaks + 1);
+                if breaks == BREAKS {
+                    return Err(open.unwrap_or(error).into());
+                }
             }
             // The next connection may be a good one.
             if open.is_none() && error.leaves_open() {
@@ -111,7 +114,7 @@ impl Restarts {
                 continue;
             }
             match self.until_next(binding, last, &mut place).await {
-                Some(next) => turn = next,
+                Some(next) => (turn, has_broken) = (next, false),
                 None => return Err(open.unwrap_or(error).into()),
             }
         }
@@ -251,6 +254,8 @@ mod tests {
             (0, vec![Err(gone()), Ok(2)], Err(gone()), 1),
             // It may be the request itself that ends the bridge.
             (60, vec![Err(broken()), Err(gone()), Err(broken()), Ok(2)], Err(broken()), 3),
+            // All connections that were kept broke with the process.
+            (60, vec![Err(broken()), Err(broken()), Err(gone()), Ok(2)], Ok(2), 4),
             // One that did not answer in time has had its time.
             (60, vec![Err(BridgeError::TimedOut), Ok(2)], Err(BridgeError::TimedOut), 1),
             (
