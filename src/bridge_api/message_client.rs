@@ -107,14 +107,13 @@ impl BridgeClient {
         decode(answer, limited::LIST).await
     }
 
-    /// Claims a key; the claim that counts, and whether it is this one. On the disk when this returns.
+    /// Claims a key; the claim that counts, this one or one that was made before. On the disk when this returns.
     ///
     /// # Errors
     /// See [`BridgeError`].
-    pub async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError> {
+    pub async fn claim(&self, key: &str, claim: &Claim) -> Result<Claim, BridgeError> {
         let answer = self.send(self.request(Method::PUT, &["v1", "claims", key])?.json(claim)).await?;
-        let new = answer.status() == StatusCode::CREATED;
-        Ok((decode(answer, limited::ANSWER).await?, new))
+        decode(answer, limited::ANSWER).await
     }
 
     /// The claim of a key. To be asked only of a bridge with [`Capability::ClaimLookup`](super::Capability::ClaimLookup).

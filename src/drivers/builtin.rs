@@ -82,7 +82,7 @@ impl Messages for Builtin {
         self.0.load(query).await.map(|list| list.items)
     }
 
-    async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError> {
+    async fn claim(&self, key: &str, claim: &Claim) -> Result<Claim, BridgeError> {
         self.0.claim(key, claim).await
     }
 

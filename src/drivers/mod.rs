@@ -70,8 +70,8 @@ pub trait Messages: Send + Sync {
     /// How busy sessions are, and which of them a recipient knows.
     async fn load(&self, query: &LoadQuery) -> Result<Vec<Load>, BridgeError>;
 
-    /// Claims a key; the claim that counts, and whether it is this one. On the disk when this returns.
-    async fn claim(&self, key: &str, claim: &Claim) -> Result<(Claim, bool), BridgeError>;
+    /// Claims a key; the claim that counts, this one or one that was made before. On the disk when this returns.
+    async fn claim(&self, key: &str, claim: &Claim) -> Result<Claim, BridgeError>;
 
     /// The claim of a key, without making one; none either when the bridge is of a release that cannot say.
     async fn claimed(&self, key: &str) -> Result<Option<Claim>, BridgeError>;

@@ -28,13 +28,22 @@ pub async fn start_browser(dir: &Path) -> Browser {
 }
 
 /// Lets an owner have so many instances.
-pub async fn may_have(world: &World, owner: &str, instances: u32) {
+async fn may_have(world: &World, owner: &str, instances: u32) {
     let limit = json!({
         "apiVersion": "whatsapp-operator.dev/v1alpha1", "kind": "WhatsAppOwner",
         "metadata": {"name": whatsapp_operator::rules::owner::object_name(owner)},
         "spec": {"owner": owner, "maxInstances": instances},
     });
     apply(&world.client, &limit).await;
+}
+
+/// Makes 200 instances of an owner, who may have more. They are offline.
+pub async fn two_hundred(world: &World, owner: &str) {
+    may_have(world, owner, 300).await;
+    for n in 0..200 {
+        let spec = json!({"name": format!("Line {n:03}"), "owner": owner, "desiredState": "Disconnected"});
+        world.apply(&format!("line-{n:03}"), spec).await;
+    }
 }
 
 /// Opens the page and signs in with a token.

@@ -1,11 +1,9 @@
 //! The dashboard with 200 instances.
 
-use serde_json::json;
-
 use browser::Browser;
 
 use crate::{
-    dashboard::{may_have, sign_in, start_browser, with_module},
+    dashboard::{sign_in, start_browser, two_hundred, with_module},
     support::{
         gateway::{ALL_VERBS, Rest, account, user},
         world::{SOON, World},
@@ -47,15 +45,7 @@ async fn two_hundred_cards_stay_smooth() {
     let rest = Rest::start(&world, &[]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     let owner = user(&world, "app");
-    may_have(&world, &owner, 300).await;
-    for n in 0..200 {
-        world
-            .apply(
-                &format!("line-{n}"),
-                json!({"name": format!("Line {n}"), "owner": owner, "desiredState": "Disconnected"}),
-            )
-            .await;
-    }
+    two_hundred(&world, &owner).await;
     let browser = start_browser(&world.dir).await;
     sign_in(&browser, &rest, &token, "/dashboard").await;
     browser

@@ -9,7 +9,7 @@ use whatsapp_operator::api::{Phase, WhatsAppInstance};
 use browser::Browser;
 
 use crate::{
-    dashboard::{card, may_have, sign_in, start_browser, with_module},
+    dashboard::{card, sign_in, start_browser, two_hundred, with_module},
     gateway::{named, world},
     support::{
         gateway::{ALL_VERBS, Rest, account, user},
@@ -42,11 +42,7 @@ async fn two_hundred_are_asked_at_once_and_each_has_its_outcome() {
     let rest = Rest::start(&world, &[]).await;
     let token = account(&world, "app", ALL_VERBS).await;
     let owner = user(&world, "app");
-    may_have(&world, &owner, 300).await;
-    for n in 0..200 {
-        let spec = json!({"name": format!("Line {n:03}"), "owner": owner, "desiredState": "Disconnected"});
-        world.apply(&format!("line-{n:03}"), spec).await;
-    }
+    two_hundred(&world, &owner).await;
     let browser = start_browser(&world.dir).await;
     sign_in(&browser, &rest, &token, "/dashboard").await;
     browser.press_button(".segments", "Table").await;

@@ -97,7 +97,7 @@ async fn the_first_paint_takes_less_than_40_kilobytes() {
     // Every visit is a first one.
     browser.devtools("Network.enable", json!({})).await;
     browser.devtools("Network.setCacheDisabled", json!({"cacheDisabled": true})).await;
-    browser.open(&format!("{}/dashboard", rest.url)).await;
+    anew().await;
     for language in ["en", "de"] {
         browser.run("localStorage.setItem('dashboard.language', arguments[0])", &[language.into()]).await;
         anew().await;

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     least_privilege::account,
     support::{
-        gateway::until_refused,
+        gateway::{attributes, until_reviewed},
         webhooks::{Configuration, until_asked, webhook_program},
         world::{
             ALONE, BridgeAddress, OperatorAddress, SOON, Wishes, World, bridge_program, cluster, create_namespace,
@@ -26,7 +26,6 @@ use crate::{
     },
 };
 
-const GROUP: &str = "whatsapp-operator.dev";
 /// How long a program goes on answering after it was told to stop: long enough to ask it something then, on a slow machine too.
 const DELAYED: Duration = Duration::from_secs(15);
 /// The same as an argument.
@@ -249,7 +248,8 @@ async fn an_operator_that_may_not_list_says_so_at_the_start_and_a_leader_is_not_
     bindings.delete(&world.name, &Default::default()).await.unwrap();
     // The API server hears of it with a delay, within which the standby might list still.
     let user = format!("system:serviceaccount:{0}:{0}", world.name);
-    until_refused(&world.client, &user, Some(&world.name), "list", GROUP, "whatsappinstances").await;
+    let listing = attributes(Some(&world.name), "list", "whatsapp-operator.dev", "whatsappinstances");
+    until_reviewed(&world.client, &user, listing, false).await;
     world.operator.stop();
     // It says so 20 s after it has the lease, which it has after 2 s, or 15 s where it was not given back.
     until_within(SOON * 3, &second.admin, "can be listed").await;

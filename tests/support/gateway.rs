@@ -430,19 +430,8 @@ pub async fn until_allowed(
     until_reviewed(client, user, attributes(namespace, verb, group, resource), true).await;
 }
 
-/// And of one that is gone.
-pub async fn until_refused(
-    client: &Client,
-    user: &str,
-    namespace: Option<&str>,
-    verb: &str,
-    group: &str,
-    resource: &str,
-) {
-    until_reviewed(client, user, attributes(namespace, verb, group, resource), false).await;
-}
-
-fn attributes(namespace: Option<&str>, verb: &str, group: &str, resource: &str) -> ResourceAttributes {
+/// What is asked for, as the API server reviews it.
+pub fn attributes(namespace: Option<&str>, verb: &str, group: &str, resource: &str) -> ResourceAttributes {
     ResourceAttributes {
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
@@ -452,7 +441,8 @@ fn attributes(namespace: Option<&str>, verb: &str, group: &str, resource: &str) 
     }
 }
 
-async fn until_reviewed(client: &Client, user: &str, what: ResourceAttributes, allowed: bool) {
+/// Waits until the API server lets this user do so, or until it does not any more.
+pub async fn until_reviewed(client: &Client, user: &str, what: ResourceAttributes, allowed: bool) {
     let reviewed = async {
         let user = || UserInfo { username: Some(user.to_owned()), ..UserInfo::default() };
         while is_allowed(client, user(), what.clone(), SOON).await.unwrap() != allowed {

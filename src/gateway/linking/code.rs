@@ -176,7 +176,7 @@ async fn keep_for(
         expires_at: link.expires_at().checked_add(OUTLASTS).unwrap_or(Timestamp::MAX),
     };
     let claimed = gateway.bridges.ask_home(story.began(), key, |home| async move { home.claim(key, ours).await }).await;
-    let (first, _) = claimed.map_err(|why| match why {
+    let first = claimed.map_err(|why| match why {
         Unanswered::Unasked(failure) => failure,
         Unanswered::Bridge(error) => {
             tracing::warn!(request = story.id(), %error, "which browser opened a link first cannot be checked");

@@ -66,7 +66,7 @@ impl Key {
             .bridges
             .ask_home(caller.story.began(), &self.name, |home| async move { home.claim(&self.name, ours).await })
             .await;
-        let (counts, _) = claimed.map_err(|why| unchecked(caller, why))?;
+        let counts = claimed.map_err(|why| unchecked(caller, why))?;
         if counts.fingerprint != self.fingerprint {
             return Err(Failure::new(
                 Code::KeyReused,

@@ -22,11 +22,7 @@ async fn send(client: &mut StockClient, to: &str, text: &str) -> Value {
 async fn baileys_links_by_qr_code_sends_and_comes_back() {
     let scene = Scene::new().await;
     let mut client = scene.linked_baileys().await;
-    scene.phone("drop", json!({})).await;
-    client.wait("disconnected").await;
-    client.wait("connected").await;
-    client.tell("reconnect").await;
-    client.wait("connected").await;
+    scene.it_comes_back(&mut client).await;
     send(&mut client, ALICE, "note to myself").await;
     assert_eq!(scene.stats().await["registrationsTotal"], 1);
 }
@@ -48,38 +44,20 @@ async fn baileys_gets_the_history_and_the_settings_of_the_account_when_it_is_lin
 #[tokio::test(flavor = "multi_thread")]
 async fn baileys_links_by_typed_code() {
     let scene = Scene::new().await;
-    let mut client = scene.baileys();
-    client.tell("connect").await;
-    client.wait("qr").await;
-    client.tell(&format!("pair-code {ALICE}")).await;
-    let code = client.wait("pairCode").await["code"].clone();
-    let body = json!({ "code": code, "phone": ALICE, "pushName": "Alice" });
-    assert_eq!(scene.call("/v1/pair-code", Some(body)).await.unwrap()["jid"], "15550001:1@s.whatsapp.net");
-    client.wait("connected").await;
+    scene.it_links_by_typed_code(scene.baileys()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn baileys_understands_what_it_asks_for() {
     let scene = Scene::new().await;
-    let mut client = scene.linked_baileys().await;
-    for (number, known) in [(ALICE, true), ("+15559999", false)] {
-        client.tell(&format!("ask {number}")).await;
-        let asked = client.wait("asked").await;
-        assert_eq!((&asked["groups"], &asked["picture"]), (&json!(0), &json!(false)));
-        assert_eq!(asked["onWhatsApp"], known, "{asked}");
-    }
+    scene.it_understands_what_it_asks_for(scene.linked_baileys().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn baileys_hears_what_others_write_live_and_as_a_backlog_and_a_new_name() {
     let scene = Scene::new().await;
     let mut client = scene.linked_baileys().await;
-    for (address, server) in [("pn", "s.whatsapp.net"), ("lid", "lid")] {
-        scene.write(json!({"from": BOB, "text": address, "name": "Bob", "address": address})).await;
-        let message = client.wait("message").await;
-        assert_eq!((&message["text"], &message["name"]), (&json!(address), &json!("Bob")));
-        assert!(message["from"].as_str().unwrap().ends_with(server), "{message}");
-    }
+    scene.it_hears_both_addresses(&mut client).await;
     scene.write(json!({"from": BOB, "text": "later", "count": 3, "queued": true})).await;
     scene.phone("drop", json!({})).await;
     for text in ["later 1", "later 2", "later 3"] {
@@ -104,9 +82,7 @@ async fn baileys_sends_to_a_phone_that_answers_with_receipts_and_asks_again() {
     scene.call("/v1/phones/15550002/rules", Some(rules)).await.unwrap();
     client.tell(&format!("send {BOB} two")).await;
     receipt(&mut client, "read").await;
-    let arrived = scene.inbox("15550002", 2).await;
-    let lines: Vec<_> = arrived.iter().map(|one| (&one["text"], &one["count"], &one["retries"])).collect();
-    assert_eq!(lines, [(&json!("one"), &json!(1), &json!(0)), (&json!("two"), &json!(1), &json!(1))]);
+    scene.one_and_two_arrived().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,10 +142,5 @@ async fn baileys_is_unlinked_on_the_phone_and_logs_out_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn baileys_links_a_coexistence_account() {
     let scene = Scene::new().await;
-    let mut client = scene.baileys();
-    client.tell("connect").await;
-    let code = client.wait("qr").await["code"].clone();
-    let body = json!({ "qr": code, "phone": ALICE, "fault": "hosted" });
-    scene.call("/v1/scan", Some(body)).await.unwrap();
-    client.wait("connected").await;
+    scene.it_links_a_coexistence_account(scene.baileys()).await;
 }

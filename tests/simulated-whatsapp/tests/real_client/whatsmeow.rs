@@ -8,11 +8,7 @@ use serde_json::json;
 async fn whatsmeow_links_by_qr_code_sends_and_comes_back() {
     let scene = Scene::new().await;
     let mut client = scene.linked_whatsmeow().await;
-    scene.phone("drop", json!({})).await;
-    client.wait("disconnected").await;
-    client.wait("connected").await;
-    client.tell("reconnect").await;
-    client.wait("connected").await;
+    scene.it_comes_back(&mut client).await;
     client.tell(&format!("send {ALICE} note to myself")).await;
     assert!(client.wait("sent").await["id"].is_string());
     assert_eq!(scene.stats().await["registrationsTotal"], 1);
@@ -21,38 +17,20 @@ async fn whatsmeow_links_by_qr_code_sends_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_links_by_typed_code() {
     let scene = Scene::new().await;
-    let mut client = scene.whatsmeow();
-    client.tell("connect").await;
-    client.wait("qr").await;
-    client.tell(&format!("pair-code {ALICE}")).await;
-    let code = client.wait("pairCode").await["code"].clone();
-    let body = json!({ "code": code, "phone": ALICE, "pushName": "Alice" });
-    assert_eq!(scene.call("/v1/pair-code", Some(body)).await.unwrap()["jid"], "15550001:1@s.whatsapp.net");
-    client.wait("connected").await;
+    scene.it_links_by_typed_code(scene.whatsmeow()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_understands_what_it_asks_for() {
     let scene = Scene::new().await;
-    let mut client = scene.linked_whatsmeow().await;
-    for (number, known) in [(ALICE, true), ("+15559999", false)] {
-        client.tell(&format!("ask {number}")).await;
-        let asked = client.wait("asked").await;
-        assert_eq!((&asked["groups"], &asked["picture"]), (&json!(0), &json!(false)));
-        assert_eq!(asked["onWhatsApp"], known, "{asked}");
-    }
+    scene.it_understands_what_it_asks_for(scene.linked_whatsmeow().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_hears_what_others_write_live_and_as_a_backlog_and_a_new_name() {
     let scene = Scene::new().await;
     let mut client = scene.linked_whatsmeow().await;
-    for (address, server) in [("pn", "s.whatsapp.net"), ("lid", "lid")] {
-        scene.write(json!({"from": "+15550002", "text": address, "name": "Bob", "address": address})).await;
-        let message = client.wait("message").await;
-        assert_eq!((&message["text"], &message["name"]), (&json!(address), &json!("Bob")));
-        assert!(message["from"].as_str().unwrap().ends_with(server), "{message}");
-    }
+    scene.it_hears_both_addresses(&mut client).await;
     scene.write(json!({"from": "+15550002", "text": "later", "count": 3, "queued": true})).await;
     scene.phone("drop", json!({})).await;
     // The client says that the backlog is over when it has it, and what is in it when it has decrypted that.
@@ -82,10 +60,7 @@ async fn whatsmeow_sends_to_a_phone_that_answers_with_receipts_and_asks_again() 
         kinds.push(client.wait("receipt").await["type"].as_str().unwrap().to_owned());
     }
     assert!(kinds.contains(&"delivered".to_owned()), "{kinds:?}");
-    let arrived = scene.call("/v1/inbox?phone=15550002", None).await.unwrap();
-    let lines: Vec<_> =
-        arrived.as_array().unwrap().iter().map(|one| (&one["text"], &one["count"], &one["retries"])).collect();
-    assert_eq!(lines, [(&json!("one"), &json!(1), &json!(0)), (&json!("two"), &json!(1), &json!(1))]);
+    scene.one_and_two_arrived().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,12 +83,7 @@ async fn whatsmeow_logs_out_and_is_unlinked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatsmeow_links_a_coexistence_account() {
     let scene = Scene::new().await;
-    let mut client = scene.whatsmeow();
-    client.tell("connect").await;
-    let code = client.wait("qr").await["code"].clone();
-    let body = json!({ "qr": code, "phone": ALICE, "fault": "hosted" });
-    scene.call("/v1/scan", Some(body)).await.unwrap();
-    client.wait("connected").await;
+    scene.it_links_a_coexistence_account(scene.whatsmeow()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
