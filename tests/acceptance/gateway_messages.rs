@@ -94,6 +94,8 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
     );
     let next = send(&rest, &token, &format!("{SEND}?wait=30"), &body("Order 19"), Some("order-19")).await;
     assert_eq!(next.data(200)["session_id"], json!(second));
+    // The server has it; the phone reads it a moment later.
+    until("has all arrived", async || world.whatsapp.inbox(friend).await.len() >= 3).await;
     let texts: Vec<String> = world.whatsapp.inbox(friend).await.into_iter().map(|line| line.text).collect();
     assert_eq!(texts, ["Hello", "Order 17", "Order 19"]);
 
