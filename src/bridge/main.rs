@@ -136,9 +136,13 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         session.kept.taken_up_by(&presented);
     }
     let listeners = serve::bind(&args).await?;
+    let keys = KeyFiles::new(data.clone());
+    if args.adopt_data {
+        keys.restored().map_err(|source| DataError::Unusable { path: data.sessions(), source })?;
+    }
     let backend = Arc::new(WhatsApp::new(args.whatsapp_url, args.whatsapp_version, data.page()));
     let shared = Arc::new(Shared {
-        keys: Arc::new(KeyFiles::new(data.clone())),
+        keys: Arc::new(keys),
         data,
         clients,
         backend,

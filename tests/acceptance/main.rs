@@ -86,6 +86,7 @@ mod quiet;
 mod readiness;
 mod release;
 mod reports;
+mod rolled_back_keys;
 mod storage;
 mod strict_bridge;
 mod together;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use wacore::store::error::{Result, StoreError};
 use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
 
-use super::{KeysError, Lease, sent::Readings};
+use super::{KeysError, Lease, rollback, sent::Readings};
 
 /// How long a former client's last operation may take. A disk that needs longer is asked again later.
 const LET_GO: Duration = Duration::from_secs(10);
@@ -106,6 +106,19 @@ impl FileKeys {
         &self.file.readings
     }
 
+    /// Waits until everything that was written is on the disk, which the library's own writes do not wait for.
+    pub(super) async fn flush(&self) -> Result<()> {
+        let log = self.file.path.with_extension("db-wal");
+        let flushing = move || match std::fs::File::open(log) {
+            Ok(log) => log.sync_data(),
+            // It is gone when the file was closed, which flushed everything.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        let flushed = tokio::task::spawn_blocking(flushing).await.map_err(std::io::Error::other).flatten();
+        flushed.map_err(|error| StoreError::Database(Box::new(error)))
+    }
+
     pub(super) async fn open(&self) -> Result<MappedMutexGuard<'_, SqliteStore>> {
         let mut access = self.file.access.lock().await;
         if self.fence.0.is_cancelled() {
@@ -171,8 +184,16 @@ impl Lease for FileLease {
     }
 
     async fn close(self: Box<Self>) {
+        let file = &self.0.file;
         self.0.fence.0.cancel();
-        self.0.file.access.lock().await.close().await;
+        let mut access = file.access.lock().await;
+        // Nobody has a lease by now, unless another one was given out meanwhile.
+        if access.close().await
+            && access.holder.0.is_cancelled()
+            && let Some(directory) = file.path.parent()
+        {
+            rollback::forget(directory);
+        }
     }
 }
 

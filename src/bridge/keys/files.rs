@@ -13,7 +13,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use whatsapp_operator::platform::lock;
 
-use super::{KeyStore, KeysError, Lease, Linked, LostKeys, check::look, file::KeyFile};
+use super::{
+    KeyStore, KeysError, Lease, Linked, LostKeys,
+    check::{Found, look},
+    file::KeyFile,
+    rollback,
+};
 use crate::data::{DataDir, bytes};
 
 /// A file of keys that was not used for this long is closed. Opening it again takes half a millisecond.
@@ -22,6 +27,8 @@ const REST: Duration = Duration::from_millis(500);
 /// The files of keys of all sessions.
 pub struct KeyFiles {
     data: DataDir,
+    /// Which start of the machine this is.
+    machine_start: Arc<str>,
     /// One for each session that was used since the start: a former lease that still exists is on the same one.
     files: Mutex<HashMap<String, Arc<KeyFile>>>,
 }
@@ -29,7 +36,45 @@ pub struct KeyFiles {
 impl KeyFiles {
     /// The keys in `data`.
     pub fn new(data: DataDir) -> Self {
-        Self { data, files: Mutex::default() }
+        Self::under(data, &rollback::machine_start())
+    }
+
+    /// The same, under this start of the machine.
+    pub(super) fn under(data: DataDir, machine_start: &str) -> Self {
+        Self { data, machine_start: machine_start.into(), files: Mutex::default() }
+    }
+
+    /// All keys are from a copy, which may be older than what they were last used for.
+    pub fn restored(&self) -> io::Result<()> {
+        for session in fs::read_dir(self.data.sessions())? {
+            rollback::note(&session?.path(), rollback::RESTORED)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the keys ready for use, and notes that they are used.
+    async fn begin(&self, session: &str, file: &Arc<KeyFile>, found: Found) -> Result<(), KeysError> {
+        let (directory, start, file) = (self.data.session(session), Arc::clone(&self.machine_start), Arc::clone(file));
+        let renewed = on_a_thread("note the use of", move || {
+            let renewed = match found {
+                Found::Linked(_) if rollback::suspected(&directory, &start)? => Some(rollback::renew(file.path())),
+                _ => None,
+            };
+            if !matches!(renewed, Some(Err(_))) {
+                rollback::note(&directory, &start)?;
+            }
+            Ok(renewed)
+        })
+        .await?;
+        if let Some(sessions) = renewed.transpose().map_err(KeysError::Database)? {
+            tracing::warn!(
+                session,
+                sessions,
+                "its keys are older than what they were last used for, since the machine went down or they were restored: \
+                 it makes new Signal sessions with its recipients"
+            );
+        }
+        Ok(())
     }
 
     fn file(&self, session: &str) -> Arc<KeyFile> {
@@ -88,6 +133,7 @@ impl KeyStore for KeyFiles {
                 return Err(KeysError::Lost(lost));
             }
         }
+        self.begin(session, &file, found).await?;
         Ok(Box::new(file.lease(&mut access)))
     }
 

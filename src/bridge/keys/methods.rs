@@ -135,7 +135,10 @@ pass_on! {
 #[deny(clippy::missing_trait_methods)]
 impl DeviceStore for FileKeys {
     async fn save(&self, device: &Device) -> Result<()> {
-        self.open().await?.save(device).await
+        let store = self.open().await?;
+        store.save(device).await?;
+        // A device that was just linked is linked at WhatsApp, too: with its keys lost, only a person could remove it there.
+        self.flush().await
     }
 
     async fn load(&self) -> Result<Option<Device>> {

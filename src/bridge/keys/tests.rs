@@ -200,14 +200,34 @@ async fn a_message_is_not_sent_again_for_ever_to_a_device_that_always_asks_for_t
 /// A data directory with keys in it.
 struct Bench {
     directory: tempfile::TempDir,
+    data: DataDir,
     files: KeyFiles,
 }
 
 impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let files = KeyFiles::new(DataDir::lock(directory.path()).unwrap());
-        Self { directory, files }
+        let data = DataDir::lock(directory.path()).unwrap();
+        let files = KeyFiles::under(data.clone(), "first");
+        Self { directory, data, files }
+    }
+
+    /// A session that has a Signal session with somebody.
+    async fn writes(&self, session: &str) {
+        if !self.path(session).exists() {
+            self.links(session, "15550001").await;
+        }
+        let lease = self.files.lease(session, Some(&Linked { phone_number: None })).await.unwrap();
+        lease.keys().put_session("alice", b"ratchet").await.unwrap();
+        lease.close().await;
+    }
+
+    /// Whether the next bridge on this machine, under this start of it, has the Signal session. It is killed afterwards: its lease
+    /// is dropped and not closed.
+    async fn has_it(&self, session: &str, machine_start: &str) -> bool {
+        let files = KeyFiles::under(self.data.clone(), machine_start);
+        let lease = files.lease(session, Some(&Linked { phone_number: None })).await.unwrap();
+        lease.keys().has_session("alice").await.unwrap()
     }
 
     fn path(&self, session: &str) -> PathBuf {
@@ -330,4 +350,43 @@ async fn deleted_keys_are_gone_also_for_whoever_has_them() {
     assert!(!bench.path("a").parent().unwrap().exists());
     bench.files.erase("a", true).await.unwrap();
     assert_eq!(bench.loses("a").await, LostKeys::Missing);
+}
+
+#[tokio::test]
+async fn signal_sessions_are_made_anew_only_when_the_machine_went_down_while_they_were_used() {
+    let bench = Bench::new();
+    bench.writes("a").await;
+    assert!(bench.has_it("a", "second").await, "what was closed is on the disk");
+    assert!(bench.has_it("a", "second").await, "what a killed process has written is there");
+    assert!(!bench.has_it("a", "third").await, "what was not on the disk is lost with the machine");
+    let lease = bench.files.lease("a", None).await.unwrap();
+    assert!(lease.keys().load().await.unwrap().unwrap().pn.is_some(), "it is linked as before");
+    lease.close().await;
+
+    bench.writes("b").await;
+    fs::write(bench.path("b").with_file_name("in-use"), [0xff, 0xfe]).unwrap();
+    assert!(!bench.has_it("b", "first").await, "half a note is of no known start");
+}
+
+#[tokio::test]
+async fn restored_keys_make_new_signal_sessions_once() {
+    let bench = Bench::new();
+    bench.writes("a").await;
+    bench.files.restored().unwrap();
+    assert!(!bench.has_it("a", "first").await);
+    bench.writes("a").await;
+    assert!(bench.has_it("a", "first").await);
+}
+
+#[tokio::test]
+async fn a_lease_that_ends_late_leaves_the_note_of_the_next_one() {
+    let bench = Bench::new();
+    bench.writes("a").await;
+    let former = bench.files.lease("a", None).await.unwrap();
+    let next = bench.files.lease("a", None).await.unwrap();
+    let note = bench.path("a").with_file_name("in-use");
+    former.close().await;
+    assert!(note.exists());
+    next.close().await;
+    assert!(!note.exists());
 }

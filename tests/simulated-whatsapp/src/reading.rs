@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use wacore::messages::decode_plaintext;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node, NodeRef};
+use wacore_libsignal::protocol::SignalProtocolError;
 use waproto::whatsapp::{self as wa, message::protocol_message::Type};
 
 /// Where the phones read what one connection writes, in the order it was written. Apart from the connection, so that
@@ -83,6 +84,12 @@ async fn read(world: &Arc<World>, from: DeviceKey, outbox: &Outbox, part: &Part)
         }
         // The copy for the own phone: it has no use for it here.
         Err(_) if is_own => Ok(()),
+        // With a number that its sender has used up: WhatsApp's clients take it for a copy of an earlier message and say nothing
+        // (whatsmeow: ErrOldCounter; whatsapp-rust: receive.rs).
+        Err(error) if matches!(error.downcast_ref(), Some(SignalProtocolError::DuplicatedMessage(..))) => {
+            tracing::info!("a phone drops a message that it takes for a copy of an earlier one");
+            Ok(())
+        }
         Err(error) => {
             tracing::info!("a phone cannot read a message: {error:#}");
             receipts::ask_again(world, &account, &part.to, from, &part.id).await

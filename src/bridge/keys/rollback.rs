@@ -1,0 +1,74 @@
+//! Keys that were rolled back: whether they were, and what is done about it.
+//!
+//! A file of keys is written without waiting for the disk: a message takes several writes, and a flush for each of them would cost more
+//! than all the rest of sending. A process that is killed loses none of them, since the kernel has them. A machine that goes down does: the
+//! file is then as it was some seconds ago, and one from a snapshot as it was hours ago. Each Signal session in it numbers its next
+//! messages again with numbers that it has used up. The recipient takes such a message for a copy of an earlier one and drops it without a
+//! word (`DuplicatedMessage` in libsignal, `ErrOldCounter` in whatsmeow): nobody would ever read it.
+//!
+//! So a lease leaves a note beside the file of the start of the machine under which the file is used, and takes the note away when
+//! everything is on the disk. Who finds a note of another start makes new Signal sessions: the old ones are deleted, and the library asks
+//! for the recipients' pre-keys when it writes to them next. What was encrypted for a deleted session cannot be read; the library asks
+//! its sender for it again.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Write as _},
+    path::Path,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+/// The note's name, in the directory of a session's keys.
+const NOTE: &str = "in-use";
+
+/// What is noted of keys that were restored from a copy: no start of a machine.
+pub(super) const RESTORED: &str = "restored";
+
+/// The machine's current start: an id that Linux draws anew at every start (random(4), `/proc/sys/kernel/random/boot_id`). Where it cannot be
+/// read, no two starts of the process are taken for the same.
+pub(super) fn machine_start() -> String {
+    let drawn = || format!("unknown-{:016x}", fastrand::u64(..));
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| drawn(), |id| id.trim().to_owned())
+}
+
+/// Whether the keys in `directory` may have been rolled back, now that the machine's start is `current`.
+pub(super) fn suspected(directory: &Path, current: &str) -> io::Result<bool> {
+    match fs::read_to_string(directory.join(NOTE)) {
+        Ok(noted) => Ok(noted != current),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        // Half a note, after the machine went down while it was written.
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Notes on the disk that the keys in `directory` are used under this start of the machine.
+pub(super) fn note(directory: &Path, start: &str) -> io::Result<()> {
+    let path = directory.join(NOTE);
+    if fs::read_to_string(&path).is_ok_and(|noted| noted == start) {
+        return Ok(());
+    }
+    let mut file = File::create(path)?;
+    file.write_all(start.as_bytes())?;
+    file.sync_all()?;
+    File::open(directory)?.sync_all()
+}
+
+/// The keys in `directory` are on the disk and not used any more. A note that stays costs new Signal sessions at worst.
+pub(super) fn forget(directory: &Path) {
+    let _ = fs::remove_file(directory.join(NOTE));
+}
+
+/// Deletes the Signal sessions in the file of keys at `path`, on the disk. Says how many there were.
+pub(super) fn renew(path: &Path) -> rusqlite::Result<usize> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    let transaction = connection.transaction()?;
+    let deleted = transaction.execute("DELETE FROM sessions", [])?;
+    // Those of groups, which number their messages in the same way.
+    transaction.execute_batch("DELETE FROM sender_keys; DELETE FROM sender_key_devices")?;
+    transaction.commit()?;
+    Ok(deleted)
+}

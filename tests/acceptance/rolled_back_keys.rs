@@ -1,0 +1,86 @@
+//! Keys that are older than what they were last used for: the machine under a bridge went down, or its volume was restored from a
+//! snapshot. Recipients drop what is encrypted with numbers that were used before, without a word.
+
+use std::{fs, ops::RangeInclusive, path::Path};
+
+use crate::{bridge::Bench, messages::id};
+
+/// The files in `from`, as they are, instead of those in `to`.
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap().map(|file| file.unwrap()) {
+        let to = to.join(file.file_name());
+        if file.path().is_dir() {
+            copy(&file.path(), &to);
+        } else {
+            fs::copy(file.path(), to).unwrap();
+        }
+    }
+}
+
+impl Bench {
+    /// These messages are written to `friend`, whose phone says that it has them.
+    async fn delivers(&self, friend: &str, numbers: RangeInclusive<usize>) {
+        for number in numbers.clone() {
+            self.accepted("a", &id(number), friend, &format!("Number {number}")).await;
+        }
+        for number in numbers {
+            self.until_message("a", &id(number), &["Delivered"]).await;
+        }
+    }
+
+    /// The phone of `friend` has these messages, each once.
+    async fn has_delivered(&self, friend: &str, numbers: impl Iterator<Item = usize>) {
+        let inbox = self.whatsapp.inbox(friend).await;
+        let found: Vec<_> = inbox.iter().map(|message| (message.text.as_str(), message.count)).collect();
+        let texts: Vec<_> = numbers.map(|number| format!("Number {number}")).collect();
+        assert_eq!(found, texts.iter().map(|text| (text.as_str(), 1)).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_after_the_machine_went_down_is_read() {
+    let (sender, friend) = ("+15550003061", "+15550003961");
+    let mut bench = Bench::start("machine-went-down", &[]).await;
+    bench.sender("a", sender).await;
+    bench.delivers(friend, 1..=2).await;
+    bench.bridge.kill();
+    let (keys, on_the_disk) = (bench.dir.join("bridge/sessions/a"), bench.dir.join("on-the-disk"));
+    copy(&keys, &on_the_disk);
+    bench.address = bench.bridge.start().await;
+    bench.delivers(friend, 3..=5).await;
+    bench.bridge.kill();
+
+    // The machine starts again. The bridge's own tables wait for the disk and have everything; of the keys there is what was on the disk
+    // before the last three messages.
+    copy(&on_the_disk, &keys);
+    let note = keys.join("in-use");
+    assert!(note.is_file(), "nothing tells that the keys were in use");
+    fs::write(note, "another start").unwrap();
+    bench.address = bench.bridge.start().await;
+    bench.delivers(friend, 6..=8).await;
+    bench.has_delivered(friend, 1..=8).await;
+    bench.nothing_leaked(&[sender, friend, "Number"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_from_a_restored_volume_is_read() {
+    let (sender, friend) = ("+15550003062", "+15550003962");
+    let mut bench = Bench::start("restored-volume", &["--place", "shop/bridge-0"]).await;
+    bench.sender("a", sender).await;
+    bench.delivers(friend, 1..=2).await;
+    let (volume, snapshot) = (bench.dir.join("bridge"), bench.dir.join("snapshot"));
+    bench.bridge.stop();
+    copy(&volume, &snapshot);
+    bench.address = bench.bridge.start().await;
+    bench.delivers(friend, 3..=5).await;
+    bench.bridge.stop();
+
+    copy(&snapshot, &volume);
+    bench.bridge.add(["--adopt-data"]);
+    bench.address = bench.bridge.start().await;
+    // Nothing is known of the messages in between any more, so their numbers are free.
+    bench.delivers(friend, 6..=8).await;
+    bench.has_delivered(friend, 1..=8).await;
+}
