@@ -192,7 +192,7 @@ impl Lease for FileLease {
             && access.holder.0.is_cancelled()
             && let Some(directory) = file.path.parent()
         {
-            rollback::forget(directory);
+            rollback::unused(directory);
         }
     }
 }

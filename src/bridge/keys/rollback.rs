@@ -6,13 +6,13 @@
 //! messages again with numbers that it has used up. The recipient takes such a message for a copy of an earlier one and drops it without a
 //! word (`DuplicatedMessage` in libsignal, `ErrOldCounter` in whatsmeow): nobody would ever read it.
 //!
-//! So a lease leaves a note beside the file of the start of the machine under which the file is used, and takes the note away when
-//! everything is on the disk. Who finds a note of another start makes new Signal sessions: the old ones are deleted, and the library asks
+//! So a lease notes beside the file under which start of the machine it is used, and at its end, when everything is on the disk, that it is
+//! not. Who finds a note of another start makes new Signal sessions: the old ones are deleted, and the library asks
 //! for the recipients' pre-keys when it writes to them next. What was encrypted for a deleted session cannot be read; the library asks
 //! its sender for it again.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     path::Path,
 };
@@ -21,7 +21,10 @@ use rusqlite::{Connection, OpenFlags};
 
 /// The note's name, in the directory of a session's keys.
 const NOTE: &str = "in-use";
-
+/// All notes are this long, so that one is written over another also while the disk is full.
+const LENGTH: usize = 40;
+/// What is noted of keys that are not used.
+const UNUSED: &str = "no";
 /// What is noted of keys that were restored from a copy: no start of a machine.
 pub(super) const RESTORED: &str = "restored";
 
@@ -34,30 +37,37 @@ pub(super) fn machine_start() -> String {
 
 /// Whether the keys in `directory` may have been rolled back, now that the machine's start is `current`.
 pub(super) fn suspected(directory: &Path, current: &str) -> io::Result<bool> {
-    match fs::read_to_string(directory.join(NOTE)) {
-        Ok(noted) => Ok(noted != current),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        // Half a note, after the machine went down while it was written.
-        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(true),
-        Err(error) => Err(error),
-    }
+    Ok(read(directory)?.is_some_and(|noted| noted != UNUSED && noted != current))
 }
 
 /// Notes on the disk that the keys in `directory` are used under this start of the machine.
 pub(super) fn note(directory: &Path, start: &str) -> io::Result<()> {
-    let path = directory.join(NOTE);
-    if fs::read_to_string(&path).is_ok_and(|noted| noted == start) {
-        return Ok(());
-    }
-    let mut file = File::create(path)?;
-    file.write_all(start.as_bytes())?;
-    file.sync_all()?;
+    write(directory, start)?.sync_all()?;
     File::open(directory)?.sync_all()
 }
 
-/// The keys in `directory` are on the disk and not used any more. A note that stays costs new Signal sessions at worst.
-pub(super) fn forget(directory: &Path) {
-    let _ = fs::remove_file(directory.join(NOTE));
+/// The keys in `directory` are on the disk and not used any more. That this is not noted costs new Signal sessions at worst.
+pub(super) fn unused(directory: &Path) {
+    if let Err(error) = write(directory, UNUSED)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(%error, directory = %directory.display(), "cannot note that keys are not in use any more");
+    }
+}
+
+/// The note. Half of one, after the machine went down while it was written, says nothing that is known.
+fn read(directory: &Path) -> io::Result<Option<String>> {
+    match fs::read(directory.join(NOTE)) {
+        Ok(note) => Ok(Some(String::from_utf8_lossy(&note).trim_end().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn write(directory: &Path, note: &str) -> io::Result<File> {
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(NOTE))?;
+    file.write_all(format!("{note:<LENGTH$}").as_bytes())?;
+    Ok(file)
 }
 
 /// Deletes the Signal sessions in the file of keys at `path`, on the disk. Says how many there were.

@@ -384,9 +384,9 @@ async fn a_lease_that_ends_late_leaves_the_note_of_the_next_one() {
     bench.writes("a").await;
     let former = bench.files.lease("a", None).await.unwrap();
     let next = bench.files.lease("a", None).await.unwrap();
-    let note = bench.path("a").with_file_name("in-use");
+    let noted = || fs::read_to_string(bench.path("a").with_file_name("in-use")).unwrap().trim_end().to_owned();
     former.close().await;
-    assert!(note.exists());
+    assert_eq!(noted(), "first");
     next.close().await;
-    assert!(!note.exists());
+    assert_eq!(noted(), "no");
 }
