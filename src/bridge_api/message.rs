@@ -30,13 +30,10 @@ pub struct MessageSpec {
 pub enum Content {
     /// Plain text.
     Text {
-        /// 1 to 65,536 characters, the most that WhatsApp's own clients send.
+        /// 1 to 65,536 characters, the most that WhatsApp's own clients send; what else it may be says [`check_text`](super::check_text).
         text: Sensitive,
     },
 }
-
-/// How many characters a text may have.
-pub const LONGEST_TEXT: usize = 65_536;
 
 /// Several messages that are to be sent, each as by a request of its own: in this order where they are of one session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

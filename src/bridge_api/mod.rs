@@ -59,6 +59,7 @@ pub(crate) mod scripted_bridge;
 mod session;
 mod spec;
 mod stream;
+mod text;
 #[cfg(test)]
 mod wire_tests;
 
@@ -72,3 +73,4 @@ pub use recipient::{BadRecipient, Recipient, RecipientKey};
 pub use session::*;
 pub use spec::*;
 pub use stream::*;
+pub use text::{BadText, LONGEST_TEXT, check_text};

@@ -160,6 +160,7 @@ async fn a_message_that_is_asked_for_wrongly_is_refused_by_its_field_and_rule() 
         (with("message", json!("")), 422, "Invalid", "field \"message\" must be 1 to 65536 characters long"),
         (with("message", json!("x".repeat(LONGEST + 1))), 422, "Invalid", "1 to 65536 characters long"),
         (with("message", json!(" \n\t")), 422, "Invalid", "field \"message\" must not be blank"),
+        (with("message", json!("a\0b")), 422, "Invalid", "field \"message\" must not hold the character U+0000"),
         (with("session_id", json!(7)), 422, "Invalid", "field \"session_id\" must be a string"),
         (with("session_id", json!("")), 422, "Invalid", "field \"session_id\" must be 1 to 253 characters long"),
         (with("session_id", json!("nowhere")), 404, "NotFound", "there is no such session"),
@@ -196,7 +197,7 @@ async fn a_message_that_is_asked_for_wrongly_is_refused_by_its_field_and_rule() 
     let kind = ("content-type", "application/json".as_bytes());
     let body = good.to_string().into_bytes();
     let wide: Vec<u8> = good.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let huge = json!({"recipient": friend, "message": "x".repeat(7 * LONGEST)}).to_string().into_bytes();
+    let huge = json!({"recipient": friend, "message": "x".repeat(13 * LONGEST)}).to_string().into_bytes();
     let long = "k".repeat(256);
     let gzip = ("content-encoding", "gzip".as_bytes());
     let key = |value: &'static [u8]| ("idempotency-key", value);

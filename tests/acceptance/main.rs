@@ -60,6 +60,7 @@ mod gateway_messages;
 mod gateway_once;
 mod gateway_restarts;
 mod gateway_storm;
+mod gateway_texts;
 mod gitops;
 mod half_open;
 mod identities;

@@ -65,7 +65,7 @@ impl Failure {
                     | Refusal::NoPhoneNumber
                     | Refusal::BadMessageId
                     | Refusal::BadRecipient(_)
-                    | Refusal::BadText { .. }
+                    | Refusal::BadText(_)
                     | Refusal::BadExpiry => (StatusCode::BAD_REQUEST, E::Invalid),
                     Refusal::NotPaired => (StatusCode::CONFLICT, E::NotPaired),
                     Refusal::OtherMessage => (StatusCode::CONFLICT, E::Conflict),

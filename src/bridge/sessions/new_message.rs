@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use whatsapp_operator::{
-    bridge_api::{Content, LONGEST_TEXT, Message, MessageSpec, MessageState, MessageStatus},
+    bridge_api::{Content, Message, MessageSpec, MessageState, MessageStatus, check_text},
     platform::trace,
 };
 
@@ -21,10 +21,7 @@ pub fn check(id: &str, spec: MessageSpec) -> Result<NewMessage, Refusal> {
     }
     let recipient = Recipient::parse(spec.to.reveal())?;
     let Content::Text { text } = &spec.content;
-    let length = text.reveal().chars().count();
-    if text.reveal().trim().is_empty() || length > LONGEST_TEXT {
-        return Err(Refusal::BadText { length });
-    }
+    check_text(text.reveal())?;
     let now = Timestamp::now();
     if spec.expires_at.is_some_and(|at| at <= now || at.duration_since(now) > LONGEST_EXPIRY) {
         return Err(Refusal::BadExpiry);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 use whatsapp_operator::{
-    bridge_api::{LONGEST_TEXT, PairingMethod, SessionSpec},
-    model::Sensitive,
+    bridge_api::{BadText, PairingMethod, SessionSpec},
+    model::{Sensitive, is_international},
 };
 
 use crate::{keys::KeysError, outbox::BadRecipient, store::StoreError};
@@ -42,12 +42,9 @@ pub enum Refusal {
     /// The recipient cannot be one.
     #[error(transparent)]
     BadRecipient(#[from] BadRecipient),
-    /// The text is empty or too long.
-    #[error("the text must not be blank and may have up to {LONGEST_TEXT} characters; this one has {length}")]
-    BadText {
-        /// How many it has.
-        length: usize,
-    },
+    /// The text cannot be sent.
+    #[error("the text {0}")]
+    BadText(#[from] BadText),
     /// The message would expire in the past, or too late.
     #[error("expiresAt must lie in the future, by 30 days at most")]
     BadExpiry,
@@ -112,14 +109,8 @@ pub fn check_id(id: &str) -> Result<(), Refusal> {
 pub(super) fn check_spec(spec: &SessionSpec) -> Result<(), Refusal> {
     let pairing = &spec.pairing;
     let number = pairing.phone_number.as_ref().map(Sensitive::reveal);
-    let good = pairing.method != PairingMethod::Code || number.is_some_and(is_phone_number);
+    let good = pairing.method != PairingMethod::Code || number.is_some_and(is_international);
     if good { Ok(()) } else { Err(Refusal::NoPhoneNumber) }
-}
-
-/// International form (E.164): a plus and up to 15 digits.
-fn is_phone_number(text: &str) -> bool {
-    text.strip_prefix('+')
-        .is_some_and(|digits| (7..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -137,10 +128,16 @@ mod tests {
     }
 
     #[test]
-    fn phone_numbers_are_international() {
-        assert!(is_phone_number("+15551234567"));
-        for bad in ["15551234567", "+1555123456a", "+1", "", "+1234567890123456"] {
-            assert!(!is_phone_number(bad), "{bad}");
+    fn a_pairing_code_takes_a_number_in_international_form() {
+        let check = |number: Option<&str>| {
+            let mut spec = SessionSpec::default();
+            spec.pairing.method = PairingMethod::Code.into();
+            spec.pairing.phone_number = number.map(Sensitive::new);
+            check_spec(&spec).is_ok()
+        };
+        assert!(check(Some("+15551234567")));
+        for bad in [None, Some("15551234567"), Some("+0555123456"), Some("+1")] {
+            assert!(!check(bad), "{bad:?}");
         }
     }
 }

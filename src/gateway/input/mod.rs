@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use futures::StreamExt as _;
 
@@ -25,8 +25,8 @@ use crate::bridge_api::LONGEST_TEXT;
 pub const LARGEST_BODY: usize = 64 << 10;
 /// A larger body is read to its end, so that its sender hears why it is refused; one that is larger still is not.
 const DISCARDED: usize = 4 << 20;
-/// A message of the longest text, every character of which may take six bytes.
-pub const LARGEST_MESSAGE: usize = 6 * LONGEST_TEXT + (16 << 10);
+/// A message of the longest text, every character of which may take twelve bytes: an emoji that is written as two escapes.
+pub const LARGEST_MESSAGE: usize = 12 * LONGEST_TEXT + (16 << 10);
 /// A body that needs longer is not meant to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,7 +72,8 @@ pub async fn body_of(headers: &HeaderMap, body: Body, most: usize) -> Result<Opt
             "the body must be JSON; send it with the header Content-Type: application/json",
         ));
     }
-    if headers.get_all(header::CONTENT_ENCODING).iter().any(|encoding| encoding != "identity") {
+    let is_plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
         return Err(Failure::new(
             Code::UnsupportedMediaType,
             "the body must not be compressed; send it without the header Content-Encoding",
@@ -111,6 +112,8 @@ mod tests {
         let json = headers(&[("content-type", "application/json; charset=utf-8")]);
         assert_eq!(body(&json, Body::from("{}")).await.unwrap().as_deref(), Some("{}"));
         assert_eq!(body(&json, Body::from("\u{feff}{}")).await.unwrap().as_deref(), Some("{}"));
+        let plain = headers(&[("content-type", "Application/JSON"), ("content-encoding", "Identity")]);
+        assert_eq!(body(&plain, Body::from("{}")).await.unwrap().as_deref(), Some("{}"));
         let packed = headers(&[("content-type", "application/json"), ("content-encoding", "gzip")]);
         assert_eq!(body(&packed, Body::from("x")).await.unwrap_err().code, Code::UnsupportedMediaType);
         assert_eq!(body(&HeaderMap::new(), Body::empty()).await.unwrap(), None);

@@ -41,8 +41,8 @@ pub struct NewMessage {
     /// A phone number in international form, or a WhatsApp address of a person.
     #[schema(min_length = 1, max_length = 64, example = "+15551234567")]
     recipient: String,
-    /// The text.
-    #[schema(min_length = 1, max_length = 65536, example = "Your order is on its way.")]
+    /// The text, which arrives as it is. Any characters (Unicode code points), but not white space only and not U+0000.
+    #[schema(min_length = 1, max_length = 65536, pattern = r"^[^\u0000]*$", example = "Your order is on its way.")]
     message: String,
     /// The session to send through; chosen by `routing` when not given.
     #[schema(min_length = 1, max_length = 253)]

@@ -2,7 +2,7 @@
 
 use super::route::Routing;
 use crate::{
-    bridge_api::{LONGEST_TEXT, Recipient, RecipientKey},
+    bridge_api::{LONGEST_TEXT, Recipient, RecipientKey, check_text},
     gateway::{code::Code, failure::Failure, input::Fields},
 };
 
@@ -37,9 +37,7 @@ pub fn wanted(text: Option<&str>) -> Result<Wanted, Failure> {
     let recipient = fields.required("recipient", (1, 64))?;
     let key = Recipient::parse(&recipient).map_err(|bad| invalid(&bad.to_string()))?.key();
     let text = fields.required("message", (1, LONGEST_TEXT))?;
-    if text.trim().is_empty() {
-        return Err(invalid("field \"message\" must not be blank; give it something that shows"));
-    }
+    check_text(&text).map_err(|bad| invalid(&format!("field \"message\" {bad}")))?;
     let session = fields.text("session_id", (1, 253))?;
     let routing = match fields.text("routing", (1, 20))?.as_deref() {
         None | Some("primary") => Routing::Primary,
@@ -63,6 +61,7 @@ mod tests {
             (r#"{"message":"Hi"}"#, Code::Invalid),
             (r#"{"recipient":"+15551234567"}"#, Code::Invalid),
             (r#"{"recipient":"+15551234567","message":" "}"#, Code::Invalid),
+            (r#"{"recipient":"+15551234567","message":"a\u0000"}"#, Code::Invalid),
             (r#"{"recipient":5,"message":"Hi"}"#, Code::Invalid),
             (r#"{"recipient":"0170 1234567","message":"Hi"}"#, Code::Invalid),
             (r#"{"recipient":"+15551234567","message":"Hi","routing":"fast"}"#, Code::Invalid),
