@@ -2,6 +2,7 @@
 //! bridge names.
 
 mod answer;
+mod places;
 mod restarts;
 
 use std::{
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::answer::{Unanswered, of_bridge};
 use self::{answer::unreachable, restarts::Restarts};
-use super::{code::Code, failure::Failure, rendezvous};
+use super::{code::Code, failure::Failure, rendezvous, story::Story};
 use crate::{
     api::{BridgeBinding, WhatsAppBridge},
     bridge_api::BridgeError,
@@ -88,21 +89,21 @@ impl Bridges {
         Ok(shards)
     }
 
-    /// Asks a shard about messages for a request that `began` then, and waits for one that restarts. The question may be asked more than
+    /// Asks a shard about messages for a request, and waits for one that restarts. The question may be asked more than
     /// once, so what it asks for must be done once however often it is asked for.
     ///
     /// # Errors
     /// See [`Unanswered`].
     pub async fn ask_through_restart<T, F>(
         &self,
-        began: Instant,
+        story: &Story,
         binding: &BridgeBinding,
         question: impl Fn(Arc<dyn Messages>) -> F,
     ) -> Result<T, Unanswered>
     where
         F: Future<Output = Result<T, BridgeError>>,
     {
-        self.restarts.ask(began, binding, || self.ask(binding, &question)).await
+        self.restarts.ask(story, binding, || self.ask(binding, &question)).await
     }
 
     /// Asks a shard about messages. One that refuses the token is asked once more, with the token that the Secret holds by then.
@@ -134,7 +135,7 @@ impl Bridges {
     /// See [`Unanswered`]; there may be no shard at all.
     pub async fn ask_home<T, F>(
         &self,
-        began: Instant,
+        story: &Story,
         key: &str,
         question: impl Fn(Arc<dyn Messages>) -> F,
     ) -> Result<T, Unanswered>
@@ -142,7 +143,7 @@ impl Bridges {
         F: Future<Output = Result<T, BridgeError>>,
     {
         let home = self.home(key).await?;
-        self.ask_through_restart(began, &home, question).await
+        self.ask_through_restart(story, &home, question).await
     }
 
     /// The shard of a session.
@@ -338,7 +339,8 @@ mod tests {
         assert_eq!(reads.load(Ordering::Relaxed), 3);
         // The shard that keeps keys is asked in the same way.
         *lock(&stored) = "newer";
-        let home = bridges.ask_home(Instant::now(), "key", |shard| async move { shard.read("s", "m").await });
+        let story = Story::begin(&HeaderMap::new());
+        let home = bridges.ask_home(&story, "key", |shard| async move { shard.read("s", "m").await });
         assert!(home.await.is_ok());
     }
 

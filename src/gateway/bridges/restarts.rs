@@ -8,13 +8,21 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as Turn, OwnedMutexGuard, Semaphore, SemaphorePermit, watch},
+    sync::{Mutex as Turn, OwnedMutexGuard, watch},
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Unanswered;
-use crate::{api::BridgeBinding, bridge_api::BridgeError, platform::lock};
+use super::{
+    Unanswered,
+    places::{Place, Places},
+};
+use crate::{
+    api::BridgeBinding,
+    bridge_api::BridgeError,
+    gateway::{code::Code, failure::Failure, story::Story},
+    platform::lock,
+};
 
 /// How often a request may break the connection, with a wait in between: it may be the request that ends the shard's process. Breaks without
 /// a wait count once, because a process that ends breaks all connections that were kept.
@@ -25,13 +33,15 @@ const STALE: Duration = Duration::from_secs(60);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How many requests wait at most; each holds a connection and a message. More are refused at once.
 const MOST: usize = 512;
+/// How many of those one caller may have: the others are not refused because one application asks for much.
+const MOST_OF_A_CALLER: usize = MOST / 4;
 
 /// Which shards are away, and the requests that wait for them.
 pub(super) struct Restarts {
     /// How long a shard may be away until it is no longer waited for, and how old a request is at most that waits.
     patience: Duration,
     away: Mutex<HashMap<BridgeBinding, Absence>>,
-    places: Semaphore,
+    places: Places,
     over: CancellationToken,
 }
 
@@ -55,7 +65,7 @@ impl Absence {
 impl Restarts {
     /// Shards are waited for until they have been away for `patience`, and not once `over` is cancelled.
     pub(super) fn new(patience: Duration, over: CancellationToken) -> Self {
-        Self { patience, away: Mutex::default(), places: Semaphore::new(MOST), over }
+        Self { patience, away: Mutex::default(), places: Places::new(MOST, MOST_OF_A_CALLER), over }
     }
 
     /// Notes what came of a question to a shard.
@@ -76,22 +86,23 @@ impl Restarts {
         }
     }
 
-    /// Asks for a request that `began` then, until the shard has answered, or has been away for too long. `ask` may be carried out more
+    /// Asks for a request, until the shard has answered, or has been away for too long. `ask` may be carried out more
     /// than once, so it must ask for something that is done once however often it is asked for.
     ///
     /// When a connection broke and the shard does not answer afterwards, what it was asked for may have been done: the error of that
     /// try is returned, even if a later one says "connection refused".
     pub(super) async fn ask<T, F>(
         &self,
-        began: Instant,
+        story: &Story,
         binding: &BridgeBinding,
         ask: impl Fn() -> F,
     ) -> Result<T, Unanswered>
     where
         F: Future<Output = Result<T, Unanswered>>,
     {
-        let last = began + self.patience;
-        let (mut open, mut breaks, mut has_broken, mut place, mut turn) = (None, 0, false, None, None);
+        let last = story.began() + self.patience;
+        let (mut open, mut breaks, mut has_broken, mut turn) = (None, 0, false, None);
+        let mut place: Option<Place<'_>> = None;
         loop {
             let answer = ask().await;
             drop(turn.take());
@@ -113,7 +124,15 @@ impl Restarts {
                 open = Some(error);
                 continue;
             }
-            match self.until_next(binding, last, &mut place).await {
+            if place.is_none() {
+                place = self.places.take(story.caller());
+                if place.is_none() {
+                    return Err(open.map_or_else(|| too_many().into(), Unanswered::Bridge));
+                }
+                let BridgeBinding { name, shard } = binding;
+                tracing::debug!(bridge = name, shard, "a request waits for a shard that restarts");
+            }
+            match self.until_next(binding, last).await {
                 Some(next) => (turn, has_broken) = (next, false),
                 None => return Err(open.unwrap_or(error).into()),
             }
@@ -121,17 +140,8 @@ impl Restarts {
     }
 
     /// Waits until the shard is to be asked again: it is back, or it is this request's turn to look, which is held meanwhile. `None` when it is
-    /// not waited for any more. The request takes its place with the first wait.
-    async fn until_next<'a>(
-        &'a self,
-        binding: &BridgeBinding,
-        last: Instant,
-        place: &mut Option<SemaphorePermit<'a>>,
-    ) -> Option<Option<OwnedMutexGuard<()>>> {
-        if place.is_none() {
-            *place = Some(self.places.try_acquire().ok()?);
-            tracing::debug!(bridge = binding.name, shard = binding.shard, "a request waits for a shard that restarts");
-        }
+    /// not waited for any more.
+    async fn until_next(&self, binding: &BridgeBinding, last: Instant) -> Option<Option<OwnedMutexGuard<()>>> {
         let absence = self.away().get(binding).cloned();
         let until = absence.as_ref().map_or(last, |absence| last.min(absence.since + self.patience));
         let next = async {
@@ -170,6 +180,14 @@ fn is_away(error: &BridgeError) -> bool {
     }
 }
 
+/// There is no place to wait, and nothing is known to have come of the request.
+fn too_many() -> Failure {
+    Failure::new(
+        Code::BridgeUnavailable,
+        "the bridge of this session restarts, and no more requests may wait for it (one caller may have a quarter of the places); nothing was done: send fewer at a time, and try this one again in a moment",
+    )
+}
+
 /// Whether the shard has looked at what it was asked.
 fn is_definite(unanswered: &Unanswered) -> bool {
     match unanswered {
@@ -181,6 +199,8 @@ fn is_definite(unanswered: &Unanswered) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+
+    use axum::http::HeaderMap;
 
     use super::*;
     use crate::bridge_api::ErrorCode;
@@ -206,19 +226,36 @@ mod tests {
 
     /// What a caller hears of a shard that answers in this way, the last for ever; how often it is asked.
     async fn heard(restarts: &Restarts, answers: &[Result<u32, BridgeError>]) -> (Result<u32, BridgeError>, usize) {
+        let (answer, times) = heard_by("app", restarts, answers).await;
+        let answer = answer.map_err(|unanswered| match unanswered {
+            Unanswered::Bridge(error) => error,
+            Unanswered::Unasked(failure) => panic!("{failure:?}"),
+        });
+        (answer, times)
+    }
+
+    async fn heard_by(
+        caller: &str,
+        restarts: &Restarts,
+        answers: &[Result<u32, BridgeError>],
+    ) -> (Result<u32, Unanswered>, usize) {
         let times = Cell::new(0);
         let binding = shard();
-        let answer = restarts.ask(Instant::now(), &binding, || {
+        let story = story(caller);
+        let answer = restarts.ask(&story, &binding, || {
             let answer = answers[times.get().min(answers.len() - 1)].clone();
             times.set(times.get() + 1);
             restarts.note(&binding, &answer);
             std::future::ready(answer.map_err(Unanswered::Bridge))
         });
-        let answer = answer.await.map_err(|unanswered| match unanswered {
-            Unanswered::Bridge(error) => error,
-            Unanswered::Unasked(failure) => panic!("{failure:?}"),
-        });
+        let answer = answer.await;
         (answer, times.get())
+    }
+
+    fn story(caller: &str) -> Story {
+        let story = Story::begin(&HeaderMap::new());
+        story.is_by(caller);
+        story
     }
 
     #[tokio::test]
@@ -288,7 +325,8 @@ mod tests {
             restarts.note(&binding, &answer);
             std::future::ready(answer.map_err(Unanswered::Bridge))
         };
-        let answers = futures::future::join_all((0..MANY).map(|_| restarts.ask(Instant::now(), &binding, ask))).await;
+        let story = story("app");
+        let answers = futures::future::join_all((0..MANY).map(|_| restarts.ask(&story, &binding, ask))).await;
         assert!(answers.iter().all(Result::is_ok));
         assert_eq!(asked.get(), MANY + 4 + MANY - 1, "while it is away one asks, and then each once");
     }
@@ -296,8 +334,8 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_fails_while_others_are_answered_has_an_end() {
         let restarts = Restarts::new(Duration::from_millis(700), CancellationToken::new());
-        let binding = shard();
-        let answer = restarts.ask(Instant::now(), &binding, || {
+        let (binding, story) = (shard(), story("app"));
+        let answer = restarts.ask(&story, &binding, || {
             restarts.note::<()>(&binding, &Err(gone()));
             restarts.note(&binding, &Ok(()));
             std::future::ready(Err::<(), _>(gone().into()))
@@ -306,14 +344,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn few_wait_at_a_time_and_none_once_it_is_over() {
+    async fn few_of_one_caller_wait_at_a_time_and_none_once_it_is_over() {
         let over = CancellationToken::new();
         let restarts = Restarts::new(PATIENCE, over.clone());
-        let taken = restarts.places.try_acquire_many(u32::try_from(MOST).unwrap()).unwrap();
-        assert_eq!(heard(&restarts, &[Err(gone()), Ok(1)]).await, (Err(gone()), 1));
-        drop(taken);
+        let taken: Vec<_> = (0..MOST).filter_map(|_| restarts.places.take("greedy")).collect();
+        // Refused at once and told what to do; a caller who has asked for nothing else waits.
+        let Err(Unanswered::Unasked(refused)) = heard_by("greedy", &restarts, &[Err(gone()), Ok(1)]).await.0 else {
+            panic!("one caller took all places");
+        };
+        assert!(refused.code == Code::BridgeUnavailable && refused.message.contains("fewer"), "{}", refused.message);
         assert_eq!(heard(&restarts, &[Err(gone()), Ok(1)]).await, (Ok(1), 2));
-        assert_eq!(restarts.places.available_permits(), MOST);
+        // Where something may have come of it, that is what counts.
+        let unknown = heard_by("greedy", &restarts, &[Err(broken()), Err(gone())]).await.0;
+        assert!(matches!(unknown, Err(Unanswered::Bridge(BridgeError::Broken { .. }))), "{unknown:?}");
+        drop(taken);
+        assert!(matches!(heard_by("greedy", &restarts, &[Err(gone()), Ok(1)]).await, (Ok(1), 2)));
         over.cancel();
         assert_eq!(heard(&restarts, &[Err(gone()), Ok(1)]).await, (Err(gone()), 1));
     }

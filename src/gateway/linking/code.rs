@@ -175,7 +175,7 @@ async fn keep_for(
         message: format!("{:016x}", fastrand::u64(..)),
         expires_at: link.expires_at().checked_add(OUTLASTS).unwrap_or(Timestamp::MAX),
     };
-    let claimed = gateway.bridges.ask_home(story.began(), key, |home| async move { home.claim(key, ours).await }).await;
+    let claimed = gateway.bridges.ask_home(story, key, |home| async move { home.claim(key, ours).await }).await;
     let first = claimed.map_err(|why| match why {
         Unanswered::Unasked(failure) => failure,
         Unanswered::Bridge(error) => {

@@ -64,7 +64,7 @@ impl Key {
         let ours = &Claim { fingerprint: self.fingerprint.clone(), session, place, message, expires_at };
         let claimed = gateway
             .bridges
-            .ask_home(caller.story.began(), &self.name, |home| async move { home.claim(&self.name, ours).await })
+            .ask_home(&caller.story, &self.name, |home| async move { home.claim(&self.name, ours).await })
             .await;
         let counts = claimed.map_err(|why| unchecked(caller, why))?;
         if counts.fingerprint != self.fingerprint {
@@ -88,7 +88,7 @@ impl Key {
         }
         let claimed = gateway
             .bridges
-            .ask_home(caller.story.began(), &self.name, |home| async move { home.claimed(&self.name).await })
+            .ask_home(&caller.story, &self.name, |home| async move { home.claimed(&self.name).await })
             .await;
         let claimed = claimed.map_err(|why| unchecked(caller, why))?;
         Ok(claimed.filter(|claim| claim.fingerprint == self.fingerprint))

@@ -75,11 +75,7 @@ pub async fn message(State(gateway): State<Shared>, caller: Caller, Id(id): Id, 
     let uid = known.uid.as_str();
     let found = gateway
         .bridges
-        .ask_through_restart(
-            caller.story.began(),
-            shard(&known)?,
-            |shard| async move { shard.read(uid, message).await },
-        )
+        .ask_through_restart(&caller.story, shard(&known)?, |shard| async move { shard.read(uid, message).await })
         .await?;
     Ok(answer::with(StatusCode::OK, Message::of(&found)))
 }
@@ -115,7 +111,7 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
     let uid = known.uid.as_str();
     let page = gateway
         .bridges
-        .ask_through_restart(caller.story.began(), shard, |shard| async move { shard.list(uid, before, limit).await })
+        .ask_through_restart(&caller.story, shard, |shard| async move { shard.list(uid, before, limit).await })
         .await?;
     let next_cursor = page.next.map(|next| next.to_string());
     let page = Messages { messages: page.items.iter().map(Message::of).collect(), next_cursor };
@@ -145,9 +141,7 @@ pub async fn cancel(
     let uid = known.uid.as_str();
     let found = gateway
         .bridges
-        .ask_through_restart(caller.story.began(), shard(&known)?, |shard| async move {
-            shard.call_back(uid, message).await
-        })
+        .ask_through_restart(&caller.story, shard(&known)?, |shard| async move { shard.call_back(uid, message).await })
         .await?;
     tracing::info!(request = caller.story.id(), caller = caller.user, message_id = id, "message called back");
     Ok(answer::with(StatusCode::OK, Message::of(&found)))

@@ -37,7 +37,7 @@ pub async fn submit(
     gateway.feeds.accepted(&accepted);
     let message = Message::of(&accepted);
     match waiter.filter(|_| !message.is_settled()) {
-        Some(waiter) => Ok(until_settled(gateway, to, &waiter, deadline).await.unwrap_or(message)),
+        Some(waiter) => Ok(until_settled(gateway, caller, to, &waiter, deadline).await.unwrap_or(message)),
         None => Ok(message),
     }
 }
@@ -50,9 +50,9 @@ async fn accepted(
     spec: &MessageSpec,
 ) -> Result<bridge_api::Message, Failure> {
     // The id is fixed, so the message is one however often it is asked for.
-    let asked = gateway.bridges.ask_through_restart(caller.story.began(), &to.bridge, |shard| async move {
-        shard.send(&to.uid, &to.id, spec).await
-    });
+    let asked = gateway
+        .bridges
+        .ask_through_restart(&caller.story, &to.bridge, |shard| async move { shard.send(&to.uid, &to.id, spec).await });
     match asked.await {
         Ok((accepted, _)) => Ok(accepted),
         Err(Unanswered::Unasked(failure)) => Err(failure),
@@ -61,11 +61,18 @@ async fn accepted(
 }
 
 /// The message once it is settled, or as it is at the deadline; none when the bridge does not say then.
-async fn until_settled(gateway: &Gateway, to: &Destination, waiter: &Waiter, deadline: Instant) -> Option<Message> {
+async fn until_settled(
+    gateway: &Gateway,
+    caller: &Caller,
+    to: &Destination,
+    waiter: &Waiter,
+    deadline: Instant,
+) -> Option<Message> {
+    let look = async || read(gateway, caller, to).await.ok().as_ref().map(Message::of);
     let settled = async {
         loop {
             waiter.notified().await;
-            if let Some(message) = look(gateway, to).await.filter(Message::is_settled) {
+            if let Some(message) = look().await.filter(Message::is_settled) {
                 return message;
             }
         }
@@ -76,7 +83,7 @@ async fn until_settled(gateway: &Gateway, to: &Destination, waiter: &Waiter, dea
     };
     match settled {
         Some(message) => Some(message),
-        None => tokio::time::timeout(LAST_LOOK, look(gateway, to)).await.ok().flatten(),
+        None => tokio::time::timeout(LAST_LOOK, look()).await.ok().flatten(),
     }
 }
 
@@ -89,7 +96,7 @@ async fn not_accepted(
 ) -> Result<bridge_api::Message, Failure> {
     match error {
         // A bridge of the release before does not look for a message of a session that it has no more.
-        BridgeError::NotFound if to.replayed => match read(gateway, caller.story.began(), to).await {
+        BridgeError::NotFound if to.replayed => match read(gateway, caller, to).await {
             Err(Unanswered::Bridge(error)) => Err(refused(&error, to, stays(gateway, to))),
             found => Ok(found?),
         },
@@ -107,19 +114,9 @@ fn stays(gateway: &Gateway, to: &Destination) -> bool {
 }
 
 /// The message as its bridge has it.
-async fn read(gateway: &Gateway, began: Instant, to: &Destination) -> Result<bridge_api::Message, Unanswered> {
+async fn read(gateway: &Gateway, caller: &Caller, to: &Destination) -> Result<bridge_api::Message, Unanswered> {
     gateway
         .bridges
-        .ask_through_restart(began, &to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await })
+        .ask_through_restart(&caller.story, &to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await })
         .await
-}
-
-async fn look(gateway: &Gateway, to: &Destination) -> Option<Message> {
-    gateway
-        .bridges
-        .ask(&to.bridge, |shard| async move { shard.read(&to.uid, &to.id).await })
-        .await
-        .ok()
-        .as_ref()
-        .map(Message::of)
 }
