@@ -48,6 +48,7 @@ mod examples;
 mod gate;
 mod gateway;
 mod gateway_access;
+mod gateway_bounds;
 mod gateway_bulk;
 mod gateway_crowd;
 mod gateway_deaths;

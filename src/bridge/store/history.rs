@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Change, MessageChange, Store};
 
 /// How often it is looked at.
-const EVERY: Duration = Duration::from_secs(600);
+pub const EVERY: Duration = Duration::from_secs(600);
 /// How many are forgotten in one go: a few milliseconds in which nothing else can be written.
 const AT_ONCE: u32 = 2000;
 
@@ -21,8 +21,8 @@ pub struct History {
     pub messages: u64,
 }
 
-/// Forgets for as long as it is polled.
-pub async fn prune(store: Store, history: History) {
+/// Forgets for as long as it is polled: at once, and again after each pause of this length.
+pub async fn prune(store: Store, history: History, pause: Duration) {
     loop {
         let now = Timestamp::now();
         let old = now.saturating_sub(history.age).unwrap_or(Timestamp::MIN);
@@ -37,7 +37,7 @@ pub async fn prune(store: Store, history: History) {
             }
             left = left.saturating_sub(forgotten);
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -525,7 +525,7 @@ async fn history_goes_by_age_and_by_number_the_oldest_first_and_what_waits_stays
     };
     for (messages, stay) in [(99, vec![7, 6, 5, 4, 1]), (2, vec![7, 6, 1])] {
         let age = jiff::SignedDuration::from_hours(192);
-        let pruning = history::prune(store.clone(), history::History { age, messages });
+        let pruning = history::prune(store.clone(), history::History { age, messages }, history::EVERY);
         let pruned = async {
             while left().await != stay {
                 tokio::task::yield_now().await;
@@ -537,6 +537,22 @@ async fn history_goes_by_age_and_by_number_the_oldest_first_and_what_waits_stays
         }
     }
     assert_eq!(store.reader.history().await.unwrap(), 2);
+
+    // Looked at again and again: what is over later goes later.
+    let history = history::History { age: jiff::SignedDuration::from_hours(192), messages: 2 };
+    let pruning = history::prune(store.clone(), history, Duration::from_millis(10));
+    let more = async {
+        for (sequence, stay) in [(8, [8, 7, 1]), (9, [9, 8, 1])] {
+            put(sequence, 0, true).await;
+            while left().await != stay {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = pruning => {}
+        done = tokio::time::timeout(Duration::from_secs(30), more) => done.expect("it is looked at again"),
+    }
 }
 
 #[tokio::test]

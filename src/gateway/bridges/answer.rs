@@ -72,7 +72,7 @@ pub fn of_bridge(error: &BridgeError) -> Failure {
             Failure::new(
                 Code::QueueFull,
                 format!(
-                    "the session's queue is full, or this message would expire before its turn; send it again {later}"
+                    "as many messages wait as may, in this session or on its bridge, or this one would expire before its turn; send it again {later}"
                 ),
             )
         }
