@@ -53,7 +53,7 @@ use crate::{
     message_traces::MessageTraces,
     metrics::Metrics,
     permits::Permits,
-    sessions::{Limits, Outboxes, Registry, Shared},
+    sessions::{Limits, Outboxes, People, Registry, Shared},
     store::{
         Store, StoreError, Told,
         history::{self, History},
@@ -149,6 +149,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         store,
         feed,
         outboxes,
+        people: People::default(),
         permits: Arc::new(Permits::new(args.max_pairings)),
         metrics,
         message_traces,

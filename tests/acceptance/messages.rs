@@ -97,6 +97,39 @@ async fn a_message_is_sent_delivered_and_read_and_its_repetition_is_the_same_mes
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_two_numbers_is_one_person_once_whatsapp_has_said_so() {
+    // Brazil, with the ninth digit and as WhatsApp has it.
+    const WRITTEN: &str = "+55 11 98765-3971";
+    const KNOWN: &str = "+551187653971";
+    const PHONE: &str = "+15550003071";
+    let bench = Bench::start("messages-two-numbers", &[]).await;
+    bench.sender("a", PHONE).await;
+    bench.sender("b", "+15550003072").await;
+    let knows = async |session: &str, to: &str| {
+        let question = json!({"to": to, "sessions": [session]});
+        let answer = bench.ask(Method::POST, "/v1/messages/load", Some(question)).await.1;
+        answer["items"][0]["knowsRecipient"] == true
+    };
+    assert!(!knows("a", WRITTEN).await && !knows("a", KNOWN).await);
+    bench.accepted("a", &id(1), WRITTEN, "Hello").await;
+    bench.until_message("a", &id(1), &["Delivered"]).await;
+    // A caller who writes them in the other way is sent through the session that they have heard from.
+    assert!(knows("a", WRITTEN).await && knows("a", KNOWN).await && !knows("b", KNOWN).await);
+
+    // Whichever way: one after the other, with a pause of a second.
+    bench.put("a", json!({"sending": {"perMinute": 6000, "burst": 100}})).await;
+    for (number, to) in [(2, KNOWN), (3, WRITTEN), (4, KNOWN), (5, WRITTEN)] {
+        bench.accepted("a", &id(number), to, "Hello").await;
+    }
+    bench.until_message("a", &id(5), &["Delivered"]).await;
+    let arrived: Vec<Received> = bench.whatsapp.inbox(KNOWN).await;
+    assert_eq!(arrived.iter().map(|line| &line.id).collect::<Vec<_>>(), [&id(1), &id(2), &id(3), &id(4), &id(5)]);
+    let took = arrived[4].acked_at - arrived[1].acked_at;
+    assert!(took > 2500, "three pauses in {took} ms");
+    bench.nothing_leaked(&[PHONE, KNOWN, "1198765", "98765-3971"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_cannot_be_sent_says_why_and_one_that_waits_says_for_what() {
     let mut bench = Bench::start("messages-waiting", &[]).await;
     bench.put("new", json!({})).await;

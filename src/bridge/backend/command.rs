@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use whatsapp_operator::bridge_api::Content;
 
-use crate::outbox::{Obstacle, Recipient};
+use crate::outbox::{Obstacle, Recipient, RecipientKey};
 
 /// Commands that may wait for a client to take them up.
 const QUEUE: usize = 4;
@@ -52,6 +52,8 @@ pub enum Delivery {
     HandedOver {
         /// For the phone.
         keyed: bool,
+        /// Who the recipient is, however they were written: the key of the address that the server has for them.
+        person: RecipientKey,
     },
     /// It is not, for this reason.
     Hindered(Obstacle),

@@ -65,7 +65,10 @@ pub async fn send(client: &Client, addresses: &Addresses, message: Outgoing) -> 
     match sent {
         // whatsapp-rust 0.7.0 sends, and says that all is well, also when the phone's keys could not be had and only other
         // devices of the recipient get something they can read (send/mod.rs).
-        Ok(_) => Delivery::HandedOver { keyed: client.signal().validate_session(&address).await.unwrap_or(false) },
+        Ok(_) => Delivery::HandedOver {
+            keyed: client.signal().validate_session(&address).await.unwrap_or(false),
+            person: person(&address).key(),
+        },
         Err(error) => Delivery::Hindered(obstacle(&error)),
     }
 }
@@ -119,6 +122,12 @@ async fn address(client: &Client, addresses: &Addresses, to: &Recipient, fresh: 
     let address = found.pn_jid.unwrap_or(found.jid).to_non_ad();
     addresses.put(number, address.clone());
     Ok(address)
+}
+
+/// Whose address it is.
+fn person(address: &Jid) -> Recipient {
+    let user = Sensitive::new(address.user.as_str());
+    if address.is_lid() { Recipient::Lid(user) } else { Recipient::PhoneNumber(user) }
 }
 
 /// What the server says of a number of which the library says that it has no account. The library takes an answer that says nothing

@@ -121,9 +121,9 @@ pub(super) async fn load(State(api): State<Api>, body: Bytes) -> Result<Json<Loa
         return Err(Failure::Invalid(format!("sessions must be at most {MOST_LOADS}")));
     }
     let recipient = to.map(|to| Recipient::parse(to.reveal()).map_err(Refusal::from)).transpose()?;
-    let recipient = recipient.map(|recipient| recipient.key());
+    let person = recipient.map(|recipient| api.shared.people.all_keys(recipient.key())).unwrap_or_default();
     sessions.retain(|session| api.shared.feed.sessions.get(session).is_some());
-    let items = api.shared.store.reader.load(sessions, recipient).await.map_err(Refusal::from)?;
+    let items = api.shared.store.reader.load(sessions, person).await.map_err(Refusal::from)?;
     Ok(Json(LoadList { items }))
 }
 

@@ -27,7 +27,7 @@ use crate::{
     machine::Timings,
     metrics::Metrics,
     outbox::{Recipient, Settled},
-    sessions::{Limits, Outboxes, Registry, Shared},
+    sessions::{Limits, Outboxes, People, Registry, Shared},
     store::{Change, MessageChange, Store},
 };
 
@@ -57,6 +57,7 @@ fn bridge(directory: &Path) -> Bridge {
         store,
         feed: Feed::new("run"),
         outboxes: Outboxes::new(100, 1000),
+        people: People::default(),
         permits: Arc::new(crate::permits::Permits::new(9)),
         metrics: Metrics::new(),
         message_traces: Arc::default(),

@@ -174,6 +174,7 @@ impl Outbox {
             Event::Unrestricted if !self.recipient_failures.are_several(now) => self.restricted_until = None,
             Event::Unrestricted => {}
             Event::Tick => {}
+            Event::Recognized { sequence, person } => self.recognized(sequence, person),
             Event::HandedOver { sequence, keyed } => {
                 if let Some(flying) = self.flying_of(sequence) {
                     (flying.keyed, flying.since) = (Some(keyed), now);
@@ -198,6 +199,19 @@ impl Outbox {
         {
             self.waiting.remove(position);
             writes.push(Write::Settle(sequence, Settled::ended(MessageState::Cancelled, None, now)));
+        }
+    }
+
+    /// The recipient of the message that is with the server is this person: what else is for them, under the key it was for them till now
+    /// or under this one, keeps to one order and one pace.
+    fn recognized(&mut self, sequence: u64, person: RecipientKey) {
+        let Some(flying) = self.flying_of(sequence).filter(|flying| flying.message.recipient != person) else { return };
+        let written = std::mem::replace(&mut flying.message.recipient, person);
+        let known = flying.message.known;
+        self.pace.rename(written, person);
+        self.recipient_failures.rename(written, person);
+        if self.waiting.rename(written, person) || known {
+            self.mark_known(&[person]);
         }
     }
 

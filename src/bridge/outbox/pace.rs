@@ -64,6 +64,15 @@ impl Pace {
         later(free.max(now), interval.saturating_mul(paced))
     }
 
+    /// Whoever was known as `written` is this person.
+    pub fn rename(&mut self, written: RecipientKey, person: RecipientKey) {
+        if let Some((last, _)) = &mut self.last
+            && *last == written
+        {
+            *last = person;
+        }
+    }
+
     /// A message goes to this person now; `jitter` is any number.
     pub fn spend(&mut self, recipient: RecipientKey, now: Timestamp, jitter: u64) {
         let Some(interval) = self.interval() else { return };
@@ -111,6 +120,9 @@ mod tests {
         pace.spend(1, at(0), 1000);
         assert_eq!(pace.next(1, at(0)), at(1500));
         assert_eq!(pace.next(2, at(0)), at(0));
+        pace.rename(3, 4);
+        pace.rename(1, 2);
+        assert_eq!((pace.next(2, at(0)), pace.next(4, at(0))), (at(1500), at(0)));
     }
 
     #[test]

@@ -68,6 +68,18 @@ impl Queue {
         }
     }
 
+    /// Whoever was known as `written` is this person; whether some message is marked that they have got one before.
+    pub(super) fn rename(&mut self, written: RecipientKey, person: RecipientKey) -> bool {
+        let mut known = false;
+        for waiting in &mut self.waiting {
+            if waiting.recipient == written {
+                waiting.recipient = person;
+            }
+            known |= waiting.known && waiting.recipient == person;
+        }
+        known
+    }
+
     /// Takes out what has expired, and gives the sequences.
     pub(super) fn expire(&mut self, now: Timestamp) -> Vec<u64> {
         let mut expired = Vec::new();

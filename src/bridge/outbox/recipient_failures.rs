@@ -103,6 +103,13 @@ impl RecipientFailures {
         failure.new_chats = failure.new_chats.saturating_add(1);
     }
 
+    /// Whoever was known as `written` is this person. What was found out last counts.
+    pub(super) fn rename(&mut self, written: RecipientKey, person: RecipientKey) {
+        if let Some(failure) = self.0.remove(&written) {
+            self.0.insert(person, failure);
+        }
+    }
+
     /// A message to them is settled.
     pub(super) fn over(&mut self, recipient: RecipientKey) {
         self.0.remove(&recipient);

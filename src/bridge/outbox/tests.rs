@@ -115,6 +115,32 @@ fn messages_go_one_after_the_other_and_each_is_handed_over_on_the_disk_first() {
 }
 
 #[test]
+fn a_person_who_is_written_in_two_ways_is_one_person_once_the_server_has_said_so() {
+    let mut story = Story::paced(Sending { per_minute: 6000, burst: 100 });
+    // The first is written in another way than the second, and the third is somebody else.
+    story.accepts(1, 10).accepts(2, 20).accepts(3, 30).goes_up(CLIENT).sends(1);
+    story.happens(Event::Recognized { sequence: 1, person: 20 });
+    story.is_acknowledged(1).settles(1, MessageState::Sent, None).sends(None);
+    assert_eq!(story.waits_for(2), Some(WaitsFor::Pacing));
+    story.passes(2).sends(2);
+    // Said again, and of one that is not with the server: nothing changes.
+    story.happens(Event::Recognized { sequence: 2, person: 20 }).happens(Event::Recognized { sequence: 3, person: 20 });
+    story.is_acknowledged(2).sends(3);
+}
+
+#[test]
+fn who_is_known_in_one_way_is_known_in_the_other() {
+    let mut story = Story::unpaced();
+    let expires_at = later(story.now, Duration::from_secs(3600));
+    let known = Waiting { sequence: 1, recipient: 10, known: true, expires_at, handed_over: false };
+    story.happens(Event::Accepted(known)).accepts(2, 20).accepts(3, 30);
+    story.happens(Event::Reach(Reach::Up { client: CLIENT, timelocked: true })).sends(1);
+    story.happens(Event::Recognized { sequence: 1, person: 20 });
+    story.is_acknowledged(1).sends(2);
+    assert_eq!(story.waits_for(3), Some(WaitsFor::Restriction));
+}
+
+#[test]
 fn a_message_was_sent_when_the_server_says_so() {
     let mut story = Story::unpaced();
     for (sequence, at) in [(1, Some(later(story.now, Duration::from_secs(7)))), (2, None)] {

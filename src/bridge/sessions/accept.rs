@@ -99,13 +99,14 @@ impl Actor {
             return Err(Refusal::TooMuchWaits { retry_after: Duration::try_from(too_late).unwrap_or_default() });
         }
         let recipient = new.recipient.key();
-        let known = self.outbox.is_restricted() && self.shared.store.reader.knows(self.state.id(), recipient).await?;
+        let (person, keys) = (self.shared.people.person(recipient), self.shared.people.all_keys(recipient));
+        let known = self.outbox.is_restricted() && self.shared.store.reader.knows(self.state.id(), keys).await?;
         // Not given out again, whatever comes of it: a disk that is slow may still take it.
         self.last_sequence += 1;
         let sequence = self.last_sequence;
         let message = Box::new(queued(new, self.state.id(), sequence, wall, expires_at));
         let expires_at = clock::to_ours(expires_at, clock::step());
-        let waiting = Waiting { sequence, recipient, known, expires_at, handed_over: false };
+        let waiting = Waiting { sequence, recipient: person, known, expires_at, handed_over: false };
         let (writes, effects) = self.outbox.step(Event::Accepted(waiting), now);
         batch.changes.push(Change::Message(MessageChange::Accept { message, recipient }));
         for write in writes {

@@ -58,10 +58,15 @@ impl Actor {
         let Some(outgoing) = outgoing else { return self.hindered(client, sequence, Obstacle::Unsendable) };
         self.handed = Some(Handed { id: outgoing.id.clone(), sequence, since: Some(Instant::now()) });
         let Some(handle) = self.client(client).cloned() else { return };
-        let loopback = self.loopback.clone();
+        let (loopback, people) = (self.loopback.clone(), self.shared.people.clone());
         tokio::spawn(async move {
+            let written = outgoing.to.key();
             let event = match handle.send(outgoing).await {
-                Ok(Delivery::HandedOver { keyed }) => Event::HandedOver { sequence, keyed },
+                Ok(Delivery::HandedOver { keyed, person }) => {
+                    people.learn(written, person);
+                    let _ = loopback.send(Input::Message(client, Event::Recognized { sequence, person }));
+                    Event::HandedOver { sequence, keyed }
+                }
                 Ok(Delivery::Hindered(why)) => Event::NotHandedOver { sequence, why },
                 // Its end comes by itself, and the next client sends it again.
                 Err(Refused::Over) => return,

@@ -81,7 +81,8 @@ impl Actor {
     pub(super) async fn recall(&mut self) {
         if self.outbox.len() > 0 {
             // Without an answer they count as unknown, and wait.
-            let known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
+            let mut known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
+            known.iter_mut().for_each(|key| *key = self.shared.people.person(*key));
             self.outbox.mark_known(&known);
         }
     }

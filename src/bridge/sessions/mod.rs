@@ -13,6 +13,7 @@ mod new_message;
 mod noting;
 mod outboxes;
 mod owed;
+mod people;
 mod refusal;
 mod registry;
 mod request;
@@ -27,6 +28,7 @@ mod writing;
 
 pub use new_message::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;
+pub use people::People;
 pub use refusal::{LONGEST_ID, Refusal, check_id};
 pub use registry::{Limits, Registry};
 pub use shared::Shared;

@@ -87,9 +87,10 @@ impl Actor {
     pub fn new(
         shared: Arc<Shared>,
         state: State,
-        (waiting, last_sequence): (Vec<Waiting>, u64),
+        (mut waiting, last_sequence): (Vec<Waiting>, u64),
         one_client: Arc<Semaphore>,
     ) -> Self {
+        waiting.iter_mut().for_each(|waiting| waiting.recipient = shared.people.person(waiting.recipient));
         let (loopback, inputs) = mpsc::unbounded_channel();
         // Only spreads pauses; any number will do.
         let held_up = shared.outboxes.held_up.share();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::Outboxes;
+use super::{Outboxes, People};
 use crate::{
     backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, message_traces::MessageTraces, metrics::Metrics,
     permits::Permits, store::Store,
@@ -29,6 +29,8 @@ pub struct Shared {
     pub permits: Arc<Permits>,
     /// How many messages may wait, and do.
     pub outboxes: Outboxes,
+    /// Which ways of writing a recipient lead to one person.
+    pub people: People,
     /// The traces of messages that wait.
     pub message_traces: Arc<MessageTraces>,
     /// Counts.

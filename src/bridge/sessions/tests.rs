@@ -23,7 +23,7 @@ use crate::{
     machine::{ClientEvent, End, Event, Kept, MessageNews, Parked, Receipt, State, Timings},
     metrics::Metrics,
     sessions::{
-        Limits, Outboxes, Refusal, Registry, Shared, check_message,
+        Limits, Outboxes, People, Refusal, Registry, Shared, check_message,
         crowd::MOST_INPUTS,
         new_message::queued,
         request::{NewMessage, Request},
@@ -68,6 +68,7 @@ impl Bench {
             store,
             feed: Feed::new("run"),
             outboxes,
+            people: People::default(),
             permits: Arc::new(crate::permits::Permits::new(permits)),
             metrics: Metrics::new(),
             message_traces: Arc::default(),
@@ -453,7 +454,7 @@ fn accept(session: &str, new: &NewMessage) -> Change {
 async fn acknowledged(client: &mut Running, id: &str) {
     let Command::Send(outgoing, answer) = told(client).await else { panic!("it is handed over") };
     assert_eq!(outgoing.id, id);
-    answer.give(Ok(Delivery::HandedOver { keyed: true }));
+    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key() }));
     client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
 }
 
@@ -511,7 +512,7 @@ async fn no_message_is_handed_over_while_an_earlier_change_is_owed_to_the_store(
     bench.registry.send("a", text(second, "+15550002")).await.unwrap().unwrap();
     let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
     assert_eq!(outgoing.id, second);
-    answer.give(Ok(Delivery::HandedOver { keyed: true }));
+    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key() }));
     bench.registry.send("a", text(third, "+15550001")).await.unwrap().unwrap();
 
     // It cannot be written that nothing came of the second.
@@ -561,8 +562,8 @@ async fn a_message_that_was_forgotten_is_not_sent_again_while_a_key_may_name_it(
     let mut client = bench.linked("a").await;
     let id = "3EB0000000000000000001";
     bench.registry.send("a", text(id, "+15550001")).await.unwrap().unwrap();
-    let Command::Send(_, answer) = told(&mut client).await else { panic!("it is handed over") };
-    answer.give(Ok(Delivery::HandedOver { keyed: true }));
+    let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
+    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key() }));
     client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
     let sent = async {
         while bench.shared.outboxes.waiting() > 0 {

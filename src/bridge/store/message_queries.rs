@@ -86,31 +86,38 @@ pub(super) fn known(connection: &Connection, session: &str) -> rusqlite::Result<
         .collect()
 }
 
-/// Whether a message of the session has been sent to this person before.
-pub(super) fn knows(connection: &Connection, session: &str, recipient: RecipientKey) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM messages WHERE session = ?1 AND recipient_key = ?2 AND sent_at IS NOT NULL)",
-        )?
-        .query_row(params![session, recipient.cast_signed()], |row| row.get(0))
+/// Whether a message of the session has been sent to the person with these keys before.
+pub(super) fn knows(connection: &Connection, session: &str, person: &[RecipientKey]) -> rusqlite::Result<bool> {
+    let mut sent = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM messages WHERE session = ?1 AND recipient_key = ?2 AND sent_at IS NOT NULL)",
+    )?;
+    let mut knows = false;
+    for key in person {
+        knows = knows || sent.query_row(params![session, key.cast_signed()], |row| row.get(0))?;
+    }
+    Ok(knows)
 }
 
-/// How many messages wait in a session, counted up to `most`, and whether one of those, or one that was sent, is for this
-/// person.
+/// How many messages wait in a session, counted up to `most`, and whether one of those, or one that was sent, is for the person with
+/// these keys.
 pub(super) fn load(
     connection: &Connection,
     session: &str,
-    recipient: Option<RecipientKey>,
+    person: &[RecipientKey],
     most: u32,
 ) -> rusqlite::Result<(u64, bool)> {
-    let (waiting, one): (i64, bool) = connection
-        .prepare_cached(LOAD)?
-        .query_row(params![session, recipient.map(u64::cast_signed), most], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let known = match recipient {
-        Some(recipient) => one || knows(connection, session, recipient)?,
-        None => false,
+    let mut load = connection.prepare_cached(LOAD)?;
+    let mut loaded = |key: Option<RecipientKey>| -> rusqlite::Result<(i64, bool)> {
+        load.query_row(params![session, key.map(u64::cast_signed), most], |row| Ok((row.get(0)?, row.get(1)?)))
     };
-    Ok((from_sql(waiting), known))
+    let (waiting, mut knows) = match person.first() {
+        Some(first) => loaded(Some(*first))?,
+        None => (loaded(None)?.0, false),
+    };
+    for key in person.iter().skip(1) {
+        knows = knows || loaded(Some(*key))?.1;
+    }
+    Ok((from_sql(waiting), knows || self::knows(connection, session, person)?))
 }
 
 /// Since when the oldest message that waits has waited.

@@ -108,17 +108,17 @@ impl Reader {
         self.look(move |connection| message_queries::known(connection, &session)).await
     }
 
-    /// Whether a message of the session has been sent to this person before.
-    pub async fn knows(&self, session: &str, recipient: RecipientKey) -> Result<bool, StoreError> {
+    /// Whether a message of the session has been sent to the person with these keys before.
+    pub async fn knows(&self, session: &str, person: Vec<RecipientKey>) -> Result<bool, StoreError> {
         let session = session.to_owned();
-        self.look(move |connection| message_queries::knows(connection, &session, recipient)).await
+        self.look(move |connection| message_queries::knows(connection, &session, &person)).await
     }
 
-    /// How busy sessions are, and which of them a recipient knows.
-    pub async fn load(&self, sessions: Vec<String>, recipient: Option<RecipientKey>) -> Result<Vec<Load>, StoreError> {
+    /// How busy sessions are, and which of them the person with these keys knows; none for nobody.
+    pub async fn load(&self, sessions: Vec<String>, person: Vec<RecipientKey>) -> Result<Vec<Load>, StoreError> {
         self.look(move |connection| {
             let load = |session: String| {
-                let (waiting, knows_recipient) = message_queries::load(connection, &session, recipient, MOST_COUNTED)?;
+                let (waiting, knows_recipient) = message_queries::load(connection, &session, &person, MOST_COUNTED)?;
                 Ok(Load { session, waiting, knows_recipient })
             };
             sessions.into_iter().map(load).collect()
