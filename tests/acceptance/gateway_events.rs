@@ -55,7 +55,13 @@ async fn a_stream_tells_everything_once_and_goes_on_where_it_was() {
     assert_eq!(told[0], told[1]);
 
     // Where it cannot go on it says so, and begins anew.
-    for (since, reason) in [("1", "TooLongAgo"), ("nonsense", "UnknownId"), ("99999999999999", "UnknownId")] {
+    for (since, reason) in [
+        ("1", "TooLongAgo"),
+        ("nonsense", "UnknownId"),
+        ("99999999999999", "UnknownId"),
+        ("0", "UnknownId"),
+        ("00~", "UnknownId"),
+    ] {
         let mut anew = rest.follow(&token, "?owner=*", Some(since)).await;
         let (before, _) = anew.until("ready", |event| event.kind == "ready").await;
         assert_eq!((before[0].kind.as_str(), &before[0].data["reason"]), ("reset", &json!(reason)), "{since}");

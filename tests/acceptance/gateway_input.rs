@@ -96,6 +96,7 @@ async fn a_body_that_is_wrong_is_refused_by_its_field_and_rule() {
     for (path, code) in [
         ("/api/v1/sessions/status/%FF/", "BadRequest"),
         ("/api/v1/sessions/list/?owner=", "BadRequest"),
+        ("/api/v1/sessions/list/?owner=%FF", "BadRequest"),
         ("/api/v1/sessions/list/?namespace=A_b", "BadRequest"),
         ("/api/v1/events?since=1", "BadRequest"),
     ] {

@@ -99,7 +99,8 @@ impl Follow {
 
     /// Goes on after `since`, or says why that is not possible.
     async fn resume(&mut self, since: &str) -> Result<Result<Events, &'static str>, Failure> {
-        let Some(wanted) = digits(since) else { return Ok(Err("UnknownId")) };
+        // No object has the version 0: the API server takes it for the wish to begin anywhere.
+        let Some(wanted) = digits(since).filter(|wanted| *wanted > 0) else { return Ok(Err("UnknownId")) };
         // One object at most: only the version of the list is wanted, and whether the caller may list. Versions of one kind are
         // comparable decimal numbers.
         let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(1);

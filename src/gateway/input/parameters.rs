@@ -38,6 +38,10 @@ impl Parameters {
             |name| bad(format!("unknown query parameter {:?}; {}", shortened(name), rule())),
             |name| bad(format!("query parameter {name:?} is given twice; give it once")),
         )?;
+        // Bytes that are no UTF-8 were replaced, and would name something that the caller did not ask for.
+        if let Some((name, _)) = pairs.iter().find(|(_, value)| value.contains(char::REPLACEMENT_CHARACTER)) {
+            return Err(bad(format!("query parameter {name:?} must be UTF-8, percent-encoded")));
+        }
         Ok(Self(pairs))
     }
 
@@ -133,6 +137,7 @@ mod tests {
         }
         assert!(of("wait=1&wait=1").unwrap_err().message.contains("twice"));
         assert!(of("wiat=1").unwrap_err().message.contains("known here: wait, namespace"));
+        assert!(of("wait=%ff").unwrap_err().message.contains("\"wait\" must be UTF-8"));
         assert!(of("namespace=A_b").unwrap().namespace().is_err());
         assert_eq!(of("namespace=a-b").unwrap().namespace().unwrap(), Some("a-b"));
     }
