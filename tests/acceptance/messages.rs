@@ -115,10 +115,12 @@ async fn who_has_two_numbers_is_one_person_once_whatsapp_has_said_so() {
     bench.until_message("a", &id(1), &["Delivered"]).await;
     // A caller who writes them in the other way is sent through the session that they have heard from.
     assert!(knows("a", WRITTEN).await && knows("a", KNOWN).await && !knows("b", KNOWN).await);
+    let lid = bench.whatsapp.inbox(KNOWN).await[0].lid.clone();
+    assert!(knows("a", &lid).await && !knows("b", &lid).await);
 
     // Whichever way: one after the other, with a pause of a second.
     bench.put("a", json!({"sending": {"perMinute": 6000, "burst": 100}})).await;
-    for (number, to) in [(2, KNOWN), (3, WRITTEN), (4, KNOWN), (5, WRITTEN)] {
+    for (number, to) in [(2, KNOWN), (3, WRITTEN), (4, &lid), (5, WRITTEN)] {
         bench.accepted("a", &id(number), to, "Hello").await;
     }
     bench.until_message("a", &id(5), &["Delivered"]).await;

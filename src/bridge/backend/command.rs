@@ -54,6 +54,8 @@ pub enum Delivery {
         keyed: bool,
         /// Who the recipient is, however they were written: the key of the address that the server has for them.
         person: RecipientKey,
+        /// The same person by their linked id, where the server named it.
+        lid: Option<RecipientKey>,
     },
     /// It is not, for this reason.
     Hindered(Obstacle),

@@ -30,27 +30,35 @@ const REMEMBERED: usize = 4096;
 
 /// Where the recipients of one client's messages are, as the server said. Clones share it.
 #[derive(Clone, Default)]
-pub struct Addresses(Arc<Mutex<HashMap<Sensitive, Jid>>>);
+pub struct Addresses(Arc<Mutex<HashMap<Sensitive, Found>>>);
+
+/// A recipient as the server has them.
+#[derive(Clone)]
+struct Found {
+    address: Jid,
+    /// Their linked id, where the server named it.
+    lid: Option<Jid>,
+}
 
 impl Addresses {
-    fn get(&self, number: &Sensitive) -> Option<Jid> {
+    fn get(&self, number: &Sensitive) -> Option<Found> {
         lock(&self.0).get(number).cloned()
     }
 
-    fn put(&self, number: &Sensitive, address: Jid) {
+    fn put(&self, number: &Sensitive, found: Found) {
         let mut known = lock(&self.0);
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(number.clone(), address);
+        known.insert(number.clone(), found);
     }
 }
 
 /// Hands a message over under the id it has. The server's acknowledgement comes as an event.
 pub async fn send(client: &Client, addresses: &Addresses, message: Outgoing) -> Delivery {
     let Outgoing { id, to, content, fresh } = message;
-    let address = match address(client, addresses, &to, fresh).await {
-        Ok(address) => address,
+    let Found { address, lid } = match find(client, addresses, &to, fresh).await {
+        Ok(found) => found,
         Err(obstacle) => return Delivery::Hindered(obstacle),
     };
     let Content::Text { text } = content;
@@ -68,6 +76,7 @@ pub async fn send(client: &Client, addresses: &Addresses, message: Outgoing) -> 
         Ok(_) => Delivery::HandedOver {
             keyed: client.signal().validate_session(&address).await.unwrap_or(false),
             person: person(&address).key(),
+            lid: lid.map(|lid| person(&lid).key()),
         },
         Err(error) => Delivery::Hindered(obstacle(&error)),
     }
@@ -103,9 +112,9 @@ fn unanswered(error: &IqError) -> Obstacle {
 
 /// The recipient's address, which the server knows better than the caller who wrote the number: in Brazil, Mexico and Argentina one
 /// phone has two.
-async fn address(client: &Client, addresses: &Addresses, to: &Recipient, fresh: bool) -> Result<Jid, Obstacle> {
+async fn find(client: &Client, addresses: &Addresses, to: &Recipient, fresh: bool) -> Result<Found, Obstacle> {
     let (number, asked) = match to {
-        Recipient::Lid(user) => return Ok(Jid::lid(user.reveal())),
+        Recipient::Lid(user) => return Ok(Found { address: Jid::lid(user.reveal()), lid: None }),
         Recipient::PhoneNumber(number) => (number, Jid::pn(number.reveal())),
     };
     if let Some(known) = addresses.get(number).filter(|_| !fresh) {
@@ -119,9 +128,9 @@ async fn address(client: &Client, addresses: &Addresses, to: &Recipient, fresh: 
         return Err(account(client, asked).await);
     };
     // Where the server names the linked id, it names the number beside it; the library finds the one by the other.
-    let address = found.pn_jid.unwrap_or(found.jid).to_non_ad();
-    addresses.put(number, address.clone());
-    Ok(address)
+    let found = Found { address: found.pn_jid.unwrap_or(found.jid).to_non_ad(), lid: found.lid };
+    addresses.put(number, found.clone());
+    Ok(found)
 }
 
 /// Whose address it is.

@@ -62,8 +62,11 @@ impl Actor {
         tokio::spawn(async move {
             let written = outgoing.to.key();
             let event = match handle.send(outgoing).await {
-                Ok(Delivery::HandedOver { keyed, person }) => {
-                    people.learn(written, person);
+                Ok(Delivery::HandedOver { keyed, person, lid }) => {
+                    if let Some(lid) = lid {
+                        people.learn(lid, person);
+                    }
+                    let person = people.learn(written, person);
                     let _ = loopback.send(Input::Message(client, Event::Recognized { sequence, person }));
                     Event::HandedOver { sequence, keyed }
                 }

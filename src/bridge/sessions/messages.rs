@@ -82,7 +82,9 @@ impl Actor {
         if self.outbox.len() > 0 {
             // Without an answer they count as unknown, and wait.
             let mut known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
-            known.iter_mut().for_each(|key| *key = self.shared.people.person(*key));
+            for key in &mut known {
+                *key = self.shared.people.person(*key);
+            }
             self.outbox.mark_known(&known);
         }
     }

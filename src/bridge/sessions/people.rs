@@ -1,5 +1,5 @@
 //! Which ways of writing a recipient lead to one person, as far as WhatsApp's server has said: in Brazil, Mexico and Argentina one
-//! phone has two numbers. Known as long as the process lives, and learned again with the next message that is sent.
+//! phone has two numbers, and everybody has a linked id beside the number. Known as long as the process lives, and learned again with the next message that is sent.
 
 use std::{
     collections::HashMap,
@@ -10,8 +10,9 @@ use whatsapp_operator::platform::lock;
 
 use crate::outbox::RecipientKey;
 
-/// Of how many ways of writing somebody is remembered who it is. Beyond it they are learned anew.
-const REMEMBERED: usize = 100_000;
+/// Of how many ways of writing somebody is remembered who it is, at about 100 bytes each. Beyond it all are learned anew, each with the next
+/// message.
+const REMEMBERED: usize = 50_000;
 
 /// The people that are known under more than one key. Clones share them.
 #[derive(Clone, Default)]
@@ -26,11 +27,12 @@ struct Known {
 }
 
 impl People {
-    /// The server says that whoever is `written` so is this `person`.
-    pub fn learn(&self, written: RecipientKey, person: RecipientKey) {
+    /// The server says that whoever is `written` so is this `person`; who that is by all that is known.
+    pub fn learn(&self, written: RecipientKey, person: RecipientKey) -> RecipientKey {
         let mut known = lock(&self.0);
+        let person = known.persons.get(&person).copied().unwrap_or(person);
         if written == person || known.persons.get(&written) == Some(&person) {
-            return;
+            return person;
         }
         if known.persons.len() >= REMEMBERED {
             *known = Known::default();
@@ -41,6 +43,7 @@ impl People {
             ways.retain(|way| *way != written);
         }
         known.ways.entry(person).or_default().push(written);
+        person
     }
 
     /// Who somebody is: the key of the address that the server has for them, or, while that is not known, the one they are written with.
@@ -65,10 +68,10 @@ mod tests {
     fn one_person_has_all_the_keys_that_lead_to_them() {
         let people = People::default();
         assert_eq!((people.person(1), people.all_keys(1)), (1, vec![1]), "nothing is known");
-        people.learn(1, 1);
-        people.learn(1, 2);
-        people.learn(1, 2);
-        people.learn(3, 2);
+        assert_eq!(people.learn(1, 1), 1);
+        for (written, person) in [(1, 2), (1, 2), (3, 1), (2, 2), (2, 1)] {
+            assert_eq!(people.learn(written, person), 2, "{written} is {person}");
+        }
         for key in 1..=3 {
             assert_eq!((people.person(key), people.all_keys(key)), (2, vec![2, 1, 3]));
         }
@@ -81,7 +84,9 @@ mod tests {
     fn no_more_are_remembered_than_may_be() {
         let people = People::default();
         let most = u64::try_from(REMEMBERED).unwrap();
-        (1..=most + 1).for_each(|key| people.learn(key, 0));
+        for key in 1..=most + 1 {
+            people.learn(key, 0);
+        }
         assert_eq!((people.person(1), people.person(most + 1)), (1, 0));
         assert_eq!(people.all_keys(0), [0, most + 1]);
     }

@@ -90,7 +90,9 @@ impl Actor {
         (mut waiting, last_sequence): (Vec<Waiting>, u64),
         one_client: Arc<Semaphore>,
     ) -> Self {
-        waiting.iter_mut().for_each(|waiting| waiting.recipient = shared.people.person(waiting.recipient));
+        for message in &mut waiting {
+            message.recipient = shared.people.person(message.recipient);
+        }
         let (loopback, inputs) = mpsc::unbounded_channel();
         // Only spreads pauses; any number will do.
         let held_up = shared.outboxes.held_up.share();

@@ -454,7 +454,7 @@ fn accept(session: &str, new: &NewMessage) -> Change {
 async fn acknowledged(client: &mut Running, id: &str) {
     let Command::Send(outgoing, answer) = told(client).await else { panic!("it is handed over") };
     assert_eq!(outgoing.id, id);
-    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key() }));
+    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
     client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
 }
 
@@ -512,7 +512,7 @@ async fn no_message_is_handed_over_while_an_earlier_change_is_owed_to_the_store(
     bench.registry.send("a", text(second, "+15550002")).await.unwrap().unwrap();
     let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
     assert_eq!(outgoing.id, second);
-    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key() }));
+    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
     bench.registry.send("a", text(third, "+15550001")).await.unwrap().unwrap();
 
     // It cannot be written that nothing came of the second.
@@ -563,7 +563,7 @@ async fn a_message_that_was_forgotten_is_not_sent_again_while_a_key_may_name_it(
     let id = "3EB0000000000000000001";
     bench.registry.send("a", text(id, "+15550001")).await.unwrap().unwrap();
     let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
-    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key() }));
+    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
     client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
     let sent = async {
         while bench.shared.outboxes.waiting() > 0 {
