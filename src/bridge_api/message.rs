@@ -208,7 +208,7 @@ pub enum MessageCause {
 pub struct MessageList {
     /// The messages.
     pub items: Vec<Message>,
-    /// What `before` has to be for the next page; none when there is none.
+    /// What `before` has to be for the next page; none when there is none. A page ends early where the texts are long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
 }

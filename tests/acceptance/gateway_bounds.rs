@@ -1,4 +1,4 @@
-//! The bounds of a whole bridge: how many messages wait, and how many that are over are remembered.
+//! The bounds of a bridge: how many messages wait, how many that are over are remembered, and how long a page of them may be.
 
 use serde_json::{Value, json};
 
@@ -71,6 +71,36 @@ async fn what_waits_on_a_bridge_is_bounded_over_all_its_sessions() {
     assert_eq!(arrived, ["Crate one", "Crate two", "Crate four"]);
     rest.nothing_leaked(&world, &[friend, phones[0], phones[1], "Crate "], &[&token]).await;
     world.nothing_leaked(&[friend, phones[0], phones[1], "Crate "]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_long_texts_is_short_and_its_cursor_leads_to_the_others() {
+    let (friend, phone) = ("+15550208873", "+15550208074");
+    let world = bounded("gateway-bounds-page", ["--max-waiting", "99"]).await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+    let id = connected(&world, &rest, &token, "Line", phone).await;
+    rest.post(&token, &format!("/api/v1/sessions/disconnect/{id}/?wait=30")).await.data(200);
+    let mut expected = Vec::new();
+    // Each a quarter of a megabyte, and then short ones.
+    let long = "\u{1f600}".repeat(65_536);
+    for text in [&*long, &long, &long, &long, &long, "Short", "Short"] {
+        let body = json!({"recipient": friend, "message": text, "session_id": id});
+        expected.push(send(&rest, &token, SEND, &body, None).await.data(202)["id"].clone());
+    }
+    expected.reverse();
+    let (mut found, mut pages, mut cursor) = (Vec::new(), Vec::new(), String::new());
+    while pages.len() < 9 {
+        let page = rest.get(&token, &format!("/api/v1/messages/list/?session_id={id}{cursor}")).await;
+        let messages = page.data(200)["messages"].as_array().unwrap();
+        pages.push(messages.len());
+        found.extend(messages.iter().map(|message| message["id"].clone()));
+        let Some(next) = page.data(200)["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!((found, pages), (expected, vec![3, 1, 1, 1, 1]));
+    let one = rest.get(&token, &format!("/api/v1/messages/list/?session_id={id}&limit=1")).await;
+    assert!(one.data(200)["messages"].as_array().unwrap().len() == 1 && one.data(200)["next_cursor"].is_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]

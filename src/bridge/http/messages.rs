@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// Messages on a page, when the caller does not say.
-const PAGE: u32 = 50;
+const PAGE: usize = 50;
 /// Messages on a page at most.
-const LONGEST_PAGE: u32 = 500;
+const LONGEST_PAGE: usize = 500;
 
 pub(super) async fn put(
     State(api): State<Api>,
@@ -93,7 +93,7 @@ pub(super) async fn read(
 #[derive(Deserialize)]
 pub(super) struct Page {
     before: Option<u64>,
-    limit: Option<u32>,
+    limit: Option<usize>,
 }
 
 pub(super) async fn list(
@@ -105,10 +105,7 @@ pub(super) async fn list(
     let Query(Page { before, limit }) =
         query.map_err(|_| Failure::Invalid("before and limit must be numbers that are not negative".to_owned()))?;
     let limit = limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE);
-    // One more than asked for tells whether there is another page.
-    let mut items = api.shared.store.reader.page(&session, before, limit + 1).await.map_err(Refusal::from)?;
-    let more = items.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let (mut items, more) = api.shared.store.reader.page(&session, before, limit).await.map_err(Refusal::from)?;
     api.registry.describe(&session, &mut items).await?;
     let next = items.last().filter(|_| more).map(|message| message.status.sequence);
     Ok(Json(MessageList { items, next }))

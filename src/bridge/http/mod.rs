@@ -30,8 +30,8 @@ mod wire_tests;
 /// A session's spec is a few hundred bytes; the rest is for fields of later releases.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The longest text, every character of which may take six bytes in JSON, and the fields around it.
-const MAX_MESSAGE: usize = 6 * LONGEST_TEXT + 16 * 1024;
+/// The longest text, every character of which may take twelve bytes in JSON that is ASCII only, and the fields around it.
+const MAX_MESSAGE: usize = 12 * LONGEST_TEXT + 16 * 1024;
 
 /// As many sessions as may be asked about, and a recipient.
 const LONGEST_LOAD: usize = MOST_LOADS * (LONGEST_ID + 4) + 1024;

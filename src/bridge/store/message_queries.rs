@@ -32,19 +32,33 @@ pub(super) fn by_sequence(connection: &Connection, session: &str, sequence: u64)
     connection.prepare_cached(&query)?.query_row(params![session, to_sql(sequence)], read).optional()
 }
 
-/// Messages of a session before a sequence, newest first; remnants say nothing, so they are none.
+/// Bytes of texts after which a page ends, whatever its limit: a page is several times in the memory of bridge and gateway, for each
+/// caller who asks for one, and 50 texts may have 20 MB.
+const LONGEST_PAGE: usize = 128 << 10;
+
+/// Messages of a session before a sequence, newest first, at most so many; and whether there are more. Remnants say nothing, so they are
+/// none.
 pub(super) fn page(
     connection: &Connection,
     session: &str,
     before: Option<u64>,
-    limit: u32,
-) -> rusqlite::Result<Vec<Message>> {
+    limit: usize,
+) -> rusqlite::Result<(Vec<Message>, bool)> {
     let query = format!(
         "SELECT {COLUMNS} FROM messages WHERE session = ?1 AND sequence < ?2 AND digest IS NULL
-         ORDER BY sequence DESC LIMIT ?3"
+         ORDER BY sequence DESC"
     );
-    let before = before.map_or(i64::MAX, to_sql);
-    connection.prepare_cached(&query)?.query_map(params![session, before, limit], read)?.collect()
+    let mut statement = connection.prepare_cached(&query)?;
+    let mut rows = statement.query(params![session, before.map_or(i64::MAX, to_sql)])?;
+    let (mut page, mut texts) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        if page.len() == limit || texts >= LONGEST_PAGE {
+            return Ok((page, true));
+        }
+        texts += row.get_ref("content")?.as_str()?.len();
+        page.push(read(row)?);
+    }
+    Ok((page, false))
 }
 
 // None of these goes through what a session has sent: there may be a million of it.

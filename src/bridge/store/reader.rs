@@ -89,8 +89,13 @@ impl Reader {
         self.look(move |connection| message_queries::by_sequence(connection, &session, sequence)).await
     }
 
-    /// Messages of a session before a sequence, newest first.
-    pub async fn page(&self, session: &str, before: Option<u64>, limit: u32) -> Result<Vec<Message>, StoreError> {
+    /// Messages of a session before a sequence, newest first, at most so many; and whether there are more.
+    pub async fn page(
+        &self,
+        session: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<Message>, bool), StoreError> {
         let session = session.to_owned();
         self.look(move |connection| message_queries::page(connection, &session, before, limit)).await
     }

@@ -267,7 +267,7 @@ async fn a_message_is_accepted_once_and_its_state_only_moves_forward() {
         [(3, true), (4, false)]
     );
     assert_eq!(last, 4);
-    let page = store.reader.page("a", Some(4), 10).await.unwrap();
+    let (page, _) = store.reader.page("a", Some(4), 10).await.unwrap();
     assert_eq!(page.iter().map(|message| message.status.sequence).collect::<Vec<_>>(), [3, 1]);
     let abandon = MessageChange::Abandon {
         session: "a".to_owned(),
@@ -337,7 +337,7 @@ async fn what_is_left_of_a_forgotten_message_says_nothing_and_knows_it_again_unt
 
     // It is not shown any more, and neither text nor recipient is there.
     assert_eq!(store.reader.message("a", "ONE").await.unwrap(), None);
-    assert_eq!(store.reader.page("a", None, 9).await.unwrap(), []);
+    assert_eq!(store.reader.page("a", None, 9).await.unwrap(), (vec![], false));
     assert_eq!(store.reader.history().await.unwrap(), 0);
     assert!(!store.reader.knows("a", vec![Recipient::parse("+15551234567").unwrap().key()]).await.unwrap());
     let raw = Connection::open(&path).unwrap();
@@ -407,7 +407,7 @@ async fn messages_of_the_layout_before_are_taken_up() {
     )
     .unwrap();
     let (store, _) = Store::open(&path, |_| ()).unwrap();
-    assert_eq!(store.reader.page("a", None, 9).await.unwrap().len(), 2);
+    assert_eq!(store.reader.page("a", None, 9).await.unwrap().0.len(), 2);
     assert_eq!((store.reader.history().await.unwrap(), store.reader.waiting("a").await.unwrap().1), (1, 2));
     assert_eq!(store.reader.over(Timestamp::from_millisecond(1500).unwrap(), 9).await.unwrap(), 0);
     assert_eq!(store.reader.over(Timestamp::from_millisecond(1501).unwrap(), 9).await.unwrap(), 1);
@@ -520,7 +520,7 @@ async fn history_goes_by_age_and_by_number_the_oldest_first_and_what_waits_stays
         put(sequence, hours_ago, true).await;
     }
     let left = async || {
-        let page = store.reader.page("a", None, 9).await.unwrap();
+        let (page, _) = store.reader.page("a", None, 9).await.unwrap();
         page.into_iter().map(|message| message.status.sequence).collect::<Vec<_>>()
     };
     for (messages, stay) in [(99, vec![7, 6, 5, 4, 1]), (2, vec![7, 6, 1])] {
@@ -573,4 +573,31 @@ async fn of_two_claims_of_one_key_the_first_counts_until_its_time_is_up() {
     let looked_up = async |now| store.reader.claim("k", at(now)).await.unwrap().map(|claim| claim.message);
     assert_eq!((looked_up(1060).await, looked_up(1061).await), (Some("ONE".to_owned()), None));
     assert_eq!(counts(claim("THREE", 1061)).await, ("THREE".to_owned(), true));
+}
+
+#[tokio::test]
+async fn a_page_ends_where_its_texts_are_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    let recipient = Recipient::parse("+15551234567").unwrap().key();
+    for (sequence, length) in [(1, 5), (2, 5), (3, 200_000), (4, 5), (5, 5)] {
+        let message = json!({
+            "id": sequence.to_string(), "session": "a", "sequence": sequence, "state": "Queued",
+            "acceptedAt": Timestamp::UNIX_EPOCH, "expiresAt": Timestamp::UNIX_EPOCH, "to": "+15551234567",
+            "content": {"type": "text", "text": "x".repeat(length)},
+        });
+        let message = serde_json::from_value(message).unwrap();
+        store.apply(vec![Change::Message(MessageChange::Accept { message, recipient })]).await.unwrap();
+    }
+    for (before, limit, found, more) in [
+        (None, 9, vec![5, 4, 3], true),
+        (Some(3), 9, vec![2, 1], false),
+        (None, 2, vec![5, 4], true),
+        (Some(3), 2, vec![2, 1], false),
+        (Some(1), 9, vec![], false),
+    ] {
+        let (page, goes_on) = store.reader.page("a", before, limit).await.unwrap();
+        let page: Vec<u64> = page.into_iter().map(|message| message.status.sequence).collect();
+        assert_eq!((page, goes_on), (found, more), "{limit} before {before:?}");
+    }
 }

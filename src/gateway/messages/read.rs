@@ -88,7 +88,7 @@ pub async fn message(State(gateway): State<Shared>, caller: Caller, Id(id): Id, 
     params(
         ("session_id" = String, Query, min_length = 1, max_length = 64, description = "Whose messages."),
         ("cursor" = Option<String>, Query, min_length = 1, max_length = 19, pattern = "^[0-9]+$", description = "`next_cursor` of the page before."),
-        ("limit" = Option<u64>, Query, minimum = 1, maximum = 50, description = "Messages on the page; 50 when not given."),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 50, description = "Messages on the page at most; 50 when not given. Where the texts are long there are fewer: `next_cursor` tells whether there are more."),
     ),
     responses((status = 200, description = "A page.", body = Success<Messages>)),
 )]
