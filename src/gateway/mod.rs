@@ -34,6 +34,7 @@ pub mod metrics;
 mod page;
 mod parameters;
 pub mod picture;
+mod places;
 pub mod rate;
 mod remembered;
 mod rendezvous;

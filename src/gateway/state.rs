@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     access::Access, bridges::Bridges, code::Code, failure::Failure, feed::Feeds, identities::Identities, index::Index,
-    metrics::GatewayMetrics, rate::Rate,
+    input::LongBodies, metrics::GatewayMetrics, rate::Rate,
 };
 use crate::platform::{lock, on_behalf::OnBehalf};
 
@@ -56,6 +56,8 @@ pub struct Gateway {
     pub rate: Rate,
     /// How many streams are open.
     pub streams: Streams,
+    /// How many long bodies are read at the moment.
+    pub long_bodies: LongBodies,
     /// What is counted.
     pub metrics: GatewayMetrics,
     /// Cancelled when the listener closes: handlers that wait for something answer at once then, but for those that

@@ -21,6 +21,7 @@ use crate::{
         feed::Feeds,
         identities::Identities,
         index::Index,
+        input::LongBodies,
         metrics::GatewayMetrics,
         rate::Rate,
         server::router,
@@ -93,6 +94,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
         index: index.clone(),
         rate: Rate::new(args.rate_limit),
         streams: Streams::default(),
+        long_bodies: LongBodies::default(),
         metrics,
         closing: shutdown.closing.clone(),
     };

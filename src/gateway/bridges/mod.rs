@@ -2,7 +2,6 @@
 //! bridge names.
 
 mod answer;
-mod places;
 mod restarts;
 
 use std::{

@@ -13,14 +13,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Unanswered,
-    places::{Place, Places},
-};
+use super::Unanswered;
 use crate::{
     api::BridgeBinding,
     bridge_api::BridgeError,
-    gateway::{code::Code, failure::Failure, story::Story},
+    gateway::{
+        code::Code,
+        failure::Failure,
+        places::{Place, Places},
+        story::Story,
+    },
     platform::lock,
 };
 

@@ -18,7 +18,11 @@ pub use self::{
     names::{is_label, is_object_name},
     parameters::{LONGEST_WAIT, Parameters, digits},
 };
-use super::{code::Code, failure::Failure};
+use super::{
+    code::Code,
+    failure::Failure,
+    places::{Place, Places},
+};
 use crate::bridge_api::LONGEST_TEXT;
 
 /// Far more than any body here needs.
@@ -29,6 +33,18 @@ const DISCARDED: usize = 4 << 20;
 pub const LARGEST_MESSAGE: usize = 12 * LONGEST_TEXT + (16 << 10);
 /// A body that needs longer is not meant to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many bodies that are longer than [`LARGEST_BODY`] are read at a time; one caller may have a quarter of them. Whoever sends many of
+/// them slowly would fill the gateway's memory otherwise.
+const LONG_BODIES: usize = 32;
+
+/// The long bodies that are read at the moment.
+pub struct LongBodies(Places);
+
+impl Default for LongBodies {
+    fn default() -> Self {
+        Self(Places::new(LONG_BODIES, LONG_BODIES / 4))
+    }
+}
 
 fn bad(message: impl Into<String>) -> Failure {
     Failure::new(Code::BadRequest, message)
@@ -43,23 +59,46 @@ fn invalid(message: impl Into<String>) -> Failure {
 /// # Errors
 /// When it is too large, too slow, not said to be JSON, or not UTF-8.
 pub async fn body(headers: &HeaderMap, body: Body) -> Result<Option<String>, Failure> {
-    body_of(headers, body, LARGEST_BODY).await
+    body_of(headers, body, LARGEST_BODY, || None).await
 }
 
-/// The same, of so many bytes at most.
+/// The same, of [`LARGEST_MESSAGE`] at most; a long one takes a place of its caller.
 ///
 /// # Errors
-/// See [`body`].
-pub async fn body_of(headers: &HeaderMap, body: Body, most: usize) -> Result<Option<String>, Failure> {
+/// See [`body`]; or the caller has no place left.
+pub async fn long_body(
+    headers: &HeaderMap,
+    body: Body,
+    LongBodies(places): &LongBodies,
+    caller: &str,
+) -> Result<Option<String>, Failure> {
+    body_of(headers, body, LARGEST_MESSAGE, || places.take(caller)).await
+}
+
+async fn body_of<'a>(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    place: impl Fn() -> Option<Place<'a>>,
+) -> Result<Option<String>, Failure> {
     let too_large = || Failure::new(Code::TooLarge, format!("the body must be at most {most} bytes long"));
     let said: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if said.is_some_and(|length| length > DISCARDED) {
         return Err(too_large());
     }
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read(body, most)).await else {
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read(body, most, place)).await else {
         return Err(bad(format!("the body did not arrive within {BODY_TIMEOUT:?}; send it again")));
     };
-    let bytes = read.map_err(|_| bad("the body did not arrive whole; send it again"))?.ok_or_else(too_large)?;
+    let bytes = match read.map_err(|_| bad("the body did not arrive whole; send it again"))? {
+        Read::Whole(bytes) => bytes,
+        Read::TooLarge => return Err(too_large()),
+        Read::NoPlace => {
+            return Err(Failure::new(
+                Code::RateLimited,
+                "too many long messages arrive at once, and a quarter of the places is yours; send fewer of them at a time, and this one again in a moment",
+            ));
+        }
+    };
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -84,20 +123,41 @@ pub async fn body_of(headers: &HeaderMap, body: Body, most: usize) -> Result<Opt
     Ok(Some(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)))
 }
 
-/// All of a body; none when it is too large. Then it is read on and thrown away, up to a limit: a caller who is still sending
-/// does not hear an answer.
-async fn read(body: Body, most: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+/// A body that was read.
+enum Read {
+    /// All of it.
+    Whole(Vec<u8>),
+    TooLarge,
+    /// It is long, and there is no place for another one.
+    NoPlace,
+}
+
+/// All of a body, if it is not too large and there is a place for a long one. Otherwise it is read on and thrown away, up to a limit: a
+/// caller who is still sending does not hear an answer.
+async fn read<'a>(body: Body, most: usize, take: impl Fn() -> Option<Place<'a>>) -> Result<Read, axum::Error> {
     let (mut kept, mut seen, mut parts) = (Vec::new(), 0, body.into_data_stream());
+    let (mut place, mut no_place) = (None, false);
     while let Some(part) = parts.next().await {
         let part = part?;
         seen += part.len();
-        if seen <= most {
-            kept.extend_from_slice(&part);
-        } else if seen > DISCARDED {
+        if seen > LARGEST_BODY && seen <= most && place.is_none() && !no_place {
+            place = take();
+            no_place = place.is_none();
+        }
+        if seen > DISCARDED {
             break;
         }
+        if seen > most || no_place {
+            kept = Vec::new();
+        } else {
+            kept.extend_from_slice(&part);
+        }
     }
-    Ok((seen <= most).then_some(kept))
+    Ok(match (seen <= most, no_place) {
+        (false, _) => Read::TooLarge,
+        (true, true) => Read::NoPlace,
+        (true, false) => Read::Whole(kept),
+    })
 }
 
 #[cfg(test)]
@@ -123,5 +183,42 @@ mod tests {
         assert_eq!(code(json.clone(), vec![b' '; LARGEST_BODY + 1]).await, Code::TooLarge);
         assert_eq!(code(headers(&[("content-length", "99999999")]), Vec::new()).await, Code::TooLarge);
         assert_eq!(code(json, b"{\"name\":\"\xff\"}".to_vec()).await, Code::BadRequest);
+    }
+
+    /// A body of so many bytes that does not end before `end` says so.
+    fn slow(length: usize, end: tokio::sync::oneshot::Receiver<()>) -> Body {
+        let first = futures::stream::iter([Ok::<_, axum::Error>(vec![b' '; length])]);
+        let last = futures::stream::once(async move {
+            let _ = end.await;
+            Ok(b"{}".to_vec())
+        });
+        Body::from_stream(first.chain(last))
+    }
+
+    #[tokio::test]
+    async fn one_caller_has_a_part_of_the_places_for_long_bodies_and_gives_them_back() {
+        let json: HeaderMap =
+            [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect();
+        let places = LongBodies::default();
+        let read = |caller: &'static str, body: Body| long_body(&json, body, &places, caller);
+        let (mut ends, mut under_way) = (Vec::new(), Vec::new());
+        for _ in 0..LONG_BODIES / 4 {
+            let (end, ended) = tokio::sync::oneshot::channel();
+            ends.push(end);
+            let mut reading = Box::pin(read("greedy", slow(LARGEST_BODY + 1, ended)));
+            assert!(futures::poll!(&mut reading).is_pending());
+            under_way.push(reading);
+        }
+        let long = || Body::from(vec![b' '; LARGEST_BODY + 1]);
+        let refused = read("greedy", long()).await.unwrap_err();
+        assert!(refused.code == Code::RateLimited && refused.message.contains("fewer"), "{}", refused.message);
+        // Neither others nor what is short are held up.
+        assert!(read("other", long()).await.unwrap().is_some());
+        assert_eq!(read("greedy", Body::from("{}")).await.unwrap().as_deref(), Some("{}"));
+        ends.into_iter().for_each(drop);
+        for body in futures::future::join_all(under_way).await {
+            assert!(body.unwrap().unwrap().ends_with("{}"));
+        }
+        assert!(read("greedy", long()).await.unwrap().is_some());
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         answer::{self, Success},
         caller::Caller,
         failure::Failure,
-        input::{LARGEST_MESSAGE, Parameters, body_of},
+        input::{Parameters, long_body},
         state::Shared,
     },
     model::Sensitive,
@@ -93,7 +93,7 @@ pub async fn send(
     let parameters = Parameters::of(&uri, &["wait", "owner"])?;
     let wait = parameters.wait(0)?;
     let key = key::of(&headers)?;
-    let text = body_of(&headers, content, LARGEST_MESSAGE).await?;
+    let text = long_body(&headers, content, &gateway.long_bodies, &caller.user).await?;
     let wanted = wanted(text.as_deref())?;
     let owner = parameters.owner()?.unwrap_or(&caller.user).to_owned();
     // `expires_in` is left out of the fingerprint: a client that derives it from a deadline sends a smaller value with each retry.

@@ -1,4 +1,4 @@
-//! Places for requests that wait: so many in all, and so many for each caller.
+//! Places for requests that cost something for a while: so many in all, and so many for each caller.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 use crate::platform::lock;
 
 /// The places.
-pub(super) struct Places {
+pub struct Places {
     most: usize,
     most_of_a_caller: usize,
     /// How many each caller has who has any.
@@ -16,19 +16,19 @@ pub(super) struct Places {
 }
 
 /// A place that is taken; given back when it is dropped.
-pub(super) struct Place<'a> {
+pub struct Place<'a> {
     places: &'a Places,
     caller: String,
 }
 
 impl Places {
     /// So many, of which one caller may have so many.
-    pub(super) fn new(most: usize, most_of_a_caller: usize) -> Self {
+    pub fn new(most: usize, most_of_a_caller: usize) -> Self {
         Self { most, most_of_a_caller, taken: Mutex::default() }
     }
 
     /// A place for a request of this caller, unless they have as many as they may, or none is left.
-    pub(super) fn take(&self, caller: &str) -> Option<Place<'_>> {
+    pub fn take(&self, caller: &str) -> Option<Place<'_>> {
         let mut taken = self.taken();
         let of_caller = taken.get(caller).copied().unwrap_or(0);
         if of_caller >= self.most_of_a_caller || taken.values().sum::<usize>() >= self.most {
