@@ -63,6 +63,7 @@ async fn a_linked_device_of_the_recipient_reads_a_message_once_says_so_and_answe
     bench.accepted("a", &id(2), FRIEND, "And the phone has this one, too").await;
     reads(&mut friend, &id(2), "And the phone has this one, too").await;
     bench.until_message("a", &id(2), &["Delivered"]).await;
+    until_time(&bench, &id(2), "companionDeliveredAt").await;
 
     friend.tell(&format!("send {SENDER} An answer")).await;
     let answer = friend.wait("sent").await["id"].clone();

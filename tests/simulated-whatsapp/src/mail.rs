@@ -14,7 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Node, NodeRef, NodeValue};
+use wacore_binary::{Jid, Node, NodeRef, NodeValue};
+
+#[cfg(test)]
+mod tests;
 
 /// What became of a message to one device: a line of `GET /v1/phones/{phone}/messages`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +82,11 @@ impl Letter {
     #[must_use]
     pub fn notification(id: String, node: Node) -> Self {
         Self { class: Class::Notification, id, node, pause: Duration::ZERO, queued: false }
+    }
+
+    /// The address it comes from; none where that is the server's own, which clients write in more than one way.
+    fn sender(&self) -> Option<Jid> {
+        self.node.attrs.get("from").and_then(NodeValue::to_jid).filter(|sender| !sender.user.is_empty())
     }
 
     /// Who wrote it, if it is a message.
@@ -164,14 +172,20 @@ impl Mail {
         all
     }
 
-    /// A device acknowledged a stanza of the server: by its id, its class, and for a receipt its type.
+    /// A device acknowledged a stanza that was sent to it: by its id, its class, whom it is from, and for a receipt its type. The devices of
+    /// an account confirm one message with receipts that differ only in whom they are from, and the ack of one says nothing of another,
+    /// which may not even have been sent yet.
     pub fn acknowledged(&self, key: DeviceKey, ack: &NodeRef<'_>) {
         let [id, class] = ["id", "class"].map(|name| stanza::attr(ack, name).unwrap_or_default());
-        let kind = stanza::attr(ack, "type");
-        let is_it = |letter: &Letter| {
+        let (kind, to) = (stanza::attr(ack, "type"), ack.attrs().optional_jid("to"));
+        let is_it = |kept: &Kept| {
+            let letter = &kept.letter;
             let is_kind = |value: &NodeValue| kind.as_deref() == Some(&*value.as_str());
-            letter.id == id
+            !kept.done
+                && kept.delivery.sent > 0
+                && letter.id == id
                 && letter.class.tag() == class
+                && letter.sender().is_none_or(|sender| Some(sender) == to)
                 && (letter.class != Class::Receipt || letter.node.attrs.get("type").map_or(kind.is_none(), is_kind))
         };
         self.settle(key, is_it, 1, |_| {});
@@ -181,20 +195,20 @@ impl Mail {
     pub fn receipt(&self, key: DeviceKey, receipt: &NodeRef<'_>) -> Option<DeviceKey> {
         let kind = stanza::attr(receipt, "type").unwrap_or_else(|| "delivered".to_owned());
         let ids = stanza::receipt_ids(receipt);
-        let is_it = |letter: &Letter| letter.author().is_some() && ids.contains(&letter.id);
+        let is_it = |kept: &Kept| kept.letter.author().is_some() && ids.contains(&kept.letter.id);
         self.settle(key, is_it, ids.len(), |delivery| delivery.receipts.push(kind.clone()))
     }
 
     fn settle(
         &self,
         key: DeviceKey,
-        is_it: impl Fn(&Letter) -> bool,
+        is_it: impl Fn(&Kept) -> bool,
         most: usize,
         note: impl Fn(&mut Delivery),
     ) -> Option<DeviceKey> {
         let mut boxes = lock(&self.0);
         // The latest are asked after most.
-        let named = boxes.get_mut(&key)?.letters.iter_mut().rev().filter(|kept| is_it(&kept.letter)).take(most);
+        let named = boxes.get_mut(&key)?.letters.iter_mut().rev().filter(|kept| is_it(kept)).take(most);
         let settled = named.map(|kept| {
             kept.done = true;
             kept.delivery.acknowledged = true;
