@@ -124,8 +124,15 @@ impl Actor {
         let change = |id| Change::Message(MessageChange::Receipt { session: session.clone(), id, receipt, at });
         let changes: Vec<Change> = ids.into_iter().map(change).collect();
         let (store, loopback) = (self.shared.store.clone(), self.loopback.clone());
+        // Asked for here, not in the task: tasks that are spawned in a row need not start in that order, and a receipt that a message was
+        // read, written first, would leave nothing to be told of its delivery.
+        let begun = store.begin_at_once(changes.clone());
         tokio::spawn(async move {
-            if let Err(error) = store.apply(changes.clone()).await {
+            let written = match begun {
+                Ok(written) => written.await,
+                Err(changes) => store.apply(changes).await,
+            };
+            if let Err(error) = written {
                 tracing::warn!(session, %error, "a receipt could not be noted; trying again");
                 let _ = loopback.send(Input::Unwritten(changes));
             }

@@ -22,6 +22,7 @@ use crate::{
     keys::script::NotedKeys,
     machine::{ClientEvent, End, Event, Kept, MessageNews, Parked, Receipt, State, Timings},
     metrics::Metrics,
+    outbox::Settled,
     sessions::{
         Limits, Outboxes, People, Refusal, Registry, Shared, check_message,
         crowd::MOST_INPUTS,
@@ -44,6 +45,8 @@ pub(crate) struct Bench {
     directory: Arc<tempfile::TempDir>,
     /// The store goes on only while nobody holds it.
     gate: Arc<tokio::sync::Mutex<()>>,
+    /// How far messages came, as it was told.
+    states: Arc<Mutex<Vec<(String, MessageState)>>>,
 }
 
 impl Bench {
@@ -53,9 +56,15 @@ impl Bench {
         let erased = Arc::clone(&keys.erased);
         let outboxes = Outboxes::new(100, 1000);
         let (left, gate) = (outboxes.clone(), Arc::new(tokio::sync::Mutex::new(())));
-        let passed = Arc::clone(&gate);
+        let (passed, states) = (Arc::clone(&gate), Arc::new(Mutex::new(Vec::new())));
+        let told_states = Arc::clone(&states);
         let listener = move |told: &Told| {
             drop(passed.blocking_lock());
+            if let Told::Message { message, changed: true, .. } = told
+                && let Some(state) = message.status.state.known()
+            {
+                told_states.lock().unwrap().push((message.status.id.clone(), state));
+            }
             if let Told::Message { settled: true, .. } = told {
                 left.leave(1);
             }
@@ -78,7 +87,7 @@ impl Bench {
         let shown = shared.feed.sessions.subscribe(None);
         let limits = Limits { max_sessions: 9, resume_interval: Some(Duration::ZERO), timings: Timings::default() };
         let registry = Registry::resume(Arc::clone(&shared), limits, stored);
-        Self { registry, shared, clients, erased, shown, directory, gate }
+        Self { registry, shared, clients, erased, shown, directory, gate, states }
     }
 
     pub(crate) fn fresh() -> Self {
@@ -456,6 +465,45 @@ async fn acknowledged(client: &mut Running, id: &str) {
     assert_eq!(outgoing.id, id);
     answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
     client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
+}
+
+/// On several threads: there a task may start before one that was spawned earlier.
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_are_told_in_the_order_in_which_they_come_and_each_of_the_ids_in_one() {
+    use MessageState as S;
+    const MESSAGES: usize = 40;
+    let mut bench = Bench::fresh();
+    let client = bench.linked("a").await;
+    let ids: Vec<String> = (0..MESSAGES).map(|n| format!("3EB0{n:016X}")).collect();
+    for (id, sequence) in ids.iter().zip(1..) {
+        let (new, now) = (text(id, "+15550001"), Timestamp::now());
+        let message = Box::new(queued(&new, "a", sequence, now, now));
+        let settled = Settled { state: S::Sent, cause: None, code: None, at: now, by_server: true };
+        let accept = MessageChange::Accept { message, recipient: new.recipient.key() };
+        let settle = MessageChange::Settle { session: "a".to_owned(), sequence, settled };
+        bench.shared.store.apply(vec![Change::Message(accept), Change::Message(settle)]).await.unwrap();
+    }
+    // What waits at a login comes at once: of each pair of messages, that both were delivered, and then that both were read.
+    for pair in ids.chunks(2) {
+        for (receipt, second) in [(Receipt::Delivered, 5), (Receipt::Read, 9)] {
+            let (ids, at) = (pair.to_vec(), Timestamp::from_second(second).unwrap());
+            client.says(ClientEvent::Message(MessageNews::Receipt { ids, receipt, at }));
+        }
+    }
+    let told = |id: &String| -> Vec<S> {
+        bench.states.lock().unwrap().iter().filter(|(of, _)| of == id).map(|(_, state)| *state).collect()
+    };
+    let all = async {
+        while !ids.iter().all(|id| told(id).contains(&S::Read)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.expect("all are read");
+    for id in &ids {
+        assert_eq!(told(id), [S::Queued, S::Sent, S::Delivered, S::Read], "{id}");
+        let status = bench.shared.store.reader.message("a", id).await.unwrap().unwrap().status;
+        assert_eq!([status.delivered_at, status.read_at].map(|at| at.unwrap().as_second()), [5, 9]);
+    }
 }
 
 #[tokio::test]

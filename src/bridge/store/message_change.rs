@@ -174,21 +174,33 @@ fn arrive(
     at: Timestamp,
     told: &mut Vec<Told>,
 ) -> rusqlite::Result<()> {
-    // What was read was delivered. A message that waits for the acknowledgement stays queued until it comes.
-    let (first, set) = match receipt {
-        Receipt::Delivered => ("delivered_at", format!("delivered_at = ?3, {}", arrived("'Sent'", "'Delivered'"))),
-        Receipt::CompanionDelivered => ("companion_delivered_at", "companion_delivered_at = ?3".to_owned()),
+    // What was read was delivered. A message that waits for the acknowledgement stays queued until it comes. `earlier` is what is set where
+    // the same was told before, with a later time.
+    let (first, set, earlier) = match receipt {
+        Receipt::Delivered => {
+            ("delivered_at", format!("delivered_at = ?3, {}", arrived("'Sent'", "'Delivered'")), "delivered_at = ?3")
+        }
+        Receipt::CompanionDelivered => {
+            ("companion_delivered_at", "companion_delivered_at = ?3".to_owned(), "companion_delivered_at = ?3")
+        }
         Receipt::Read => (
             "read_at",
             format!(
                 "read_at = ?3, delivered_at = coalesce(delivered_at, ?3), {}",
                 arrived("'Sent', 'Delivered'", "'Read'")
             ),
+            "delivered_at = iif(delivered_at = read_at, ?3, delivered_at), read_at = ?3",
         ),
     };
     let query =
         format!("UPDATE messages SET {set} WHERE session = ?1 AND id = ?2 AND {first} IS NULL RETURNING {COLUMNS}");
     let moved = changed(connection, &query, params![session, id, at.as_millisecond()])?;
+    if moved.is_empty() {
+        // Receipts of several devices come in any order. That the time was an earlier one is no news to tell.
+        connection
+            .prepare_cached(&format!("UPDATE messages SET {earlier} WHERE session = ?1 AND id = ?2 AND {first} > ?3"))?
+            .execute(params![session, id, at.as_millisecond()])?;
+    }
     // One that waits for the acknowledgement is shown as waiting until then; of a remnant nothing is told.
     let moved = moved.into_iter().filter(|message| message.status.state != MessageState::Queued);
     let moved = moved.filter(|message| !message.to.reveal().is_empty());

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::json;
 use whatsapp_operator::{
-    bridge_api::{MessageCause, MessageState, SessionSpec},
+    bridge_api::{MessageCause, MessageState, MessageStatus, SessionSpec},
     model::Sensitive,
 };
 
@@ -223,11 +225,76 @@ async fn states(store: &Store, change: Change) -> Vec<MessageState> {
     let told = store.apply(vec![change]).await.unwrap();
     let settled = |told: &&Told| matches!(told, Told::Message { settled: true, .. });
     assert!(!settles || told.iter().filter(settled).count() == usize::from(!told.is_empty()), "counted once: {told:?}");
-    let state = |told| match told {
-        Told::Message { message, changed: true, .. } => message.status.state.known(),
+    told.into_iter().filter_map(moved).filter_map(|status| status.state.known()).collect()
+}
+
+/// How far a message is that something is told of.
+fn moved(told: Told) -> Option<MessageStatus> {
+    match told {
+        Told::Message { message, changed: true, .. } => Some(message.status),
         _ => None,
+    }
+}
+
+/// The receipts of a phone and of two linked devices, on both of which it was read, in every order, before the acknowledgement, after it,
+/// and on both sides of it: the end is the same, and nothing is told twice.
+#[tokio::test]
+async fn receipts_come_to_the_same_in_whatever_order_they_come_and_whenever_the_acknowledgement_does() {
+    use Receipt as R;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    let receipts =
+        [(R::CompanionDelivered, 5), (R::Delivered, 6), (R::CompanionDelivered, 7), (R::Read, 8), (R::Read, 9)];
+    let mut sequence = 0;
+    for order in orders(receipts.len()) {
+        for acknowledged_after in [0, 2, receipts.len()] {
+            sequence += 1;
+            let id = format!("3EB0{sequence:016X}");
+            // The server says it again when it was not acknowledged.
+            let twice = |&number: &usize| {
+                let (kind, second) = receipts[number];
+                [receipt(&id, kind, second), receipt(&id, kind, second)]
+            };
+            let mut changes: Vec<Change> = order.iter().flat_map(twice).collect();
+            changes.insert(acknowledged_after * 2, settle(sequence, MessageState::Sent));
+            store.apply(vec![accepted(sequence, &id, "+15551234567")]).await.unwrap();
+            let told: Vec<_> = store.apply(changes).await.unwrap().into_iter().filter_map(moved).collect();
+            let case = format!("{order:?} {acknowledged_after}");
+            let status = store.reader.message("a", &id).await.unwrap().unwrap().status;
+            assert_eq!(status.state, MessageState::Read, "{case}");
+            let times = [status.companion_delivered_at, status.delivered_at, status.read_at];
+            assert_eq!(times.map(|at| at.unwrap().as_second()), [5, 6, 8], "{case}");
+            assert_eq!(status.sent_at.map(Timestamp::as_second), Some(1_800_000_009), "{case}");
+            let states: Vec<_> = told.iter().map(|status| status.state.known().unwrap()).collect();
+            assert!(states.is_sorted() && states.last() == Some(&MessageState::Read), "{case}: {states:?}");
+            let words: BTreeSet<_> =
+                told.iter().map(|status| (status.state.known(), status.companion_delivered_at.is_some())).collect();
+            assert_eq!(words.len(), told.len(), "{case}: told twice: {told:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_only_known_to_have_been_read_was_delivered_when_it_was_read_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&directory.path().join("bridge.db"), |_| ()).unwrap();
+    store.apply(vec![accepted(1, "ONE", "+15551234567"), settle(1, MessageState::Sent)]).await.unwrap();
+    store.apply(vec![receipt("ONE", Receipt::Read, 9), receipt("ONE", Receipt::Read, 8)]).await.unwrap();
+    let status = store.reader.message("a", "ONE").await.unwrap().unwrap().status;
+    assert_eq!([status.delivered_at, status.read_at].map(|at| at.unwrap().as_second()), [8, 8]);
+}
+
+/// Every order of so many.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    let Some(last) = count.checked_sub(1) else { return vec![Vec::new()] };
+    let with_last = |order: Vec<usize>| {
+        (0..count).map(move |place| {
+            let mut order = order.clone();
+            order.insert(place, last);
+            order
+        })
     };
-    told.into_iter().filter_map(state).collect()
+    orders(last).into_iter().flat_map(with_last).collect()
 }
 
 #[tokio::test]

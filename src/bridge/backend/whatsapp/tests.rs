@@ -89,6 +89,28 @@ fn a_receipt_is_told_with_the_kind_of_device_that_it_comes_from() {
 }
 
 #[test]
+fn a_receipt_tells_of_all_its_messages_whichever_address_it_comes_from() {
+    let at = whatsapp_rust::chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    for (sender, receipt) in [
+        (Jid::lid("100000012345"), Receipt::Delivered),
+        (Jid::lid_device("100000012345", 7), Receipt::CompanionDelivered),
+        (Jid::pn("15550003901"), Receipt::Delivered),
+        (Jid::pn_device("15550003901", 7), Receipt::CompanionDelivered),
+    ] {
+        // One that waited for a login tells nothing else.
+        for offline in [false, true] {
+            let source = MessageSource { sender: sender.clone(), ..MessageSource::default() };
+            let event = events::Receipt::builder().message_ids(vec!["ONE".into(), "TWO".into()]).source(source);
+            let event = event.timestamp(at).r#type(ReceiptType::Delivered).offline(offline).build();
+            let ids = vec!["ONE".to_owned(), "TWO".to_owned()];
+            let at = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+            let expected = ClientEvent::Message(MessageNews::Receipt { ids, receipt, at });
+            assert_eq!(told(Event::Receipt(event)).pop(), Some(expected), "{sender}");
+        }
+    }
+}
+
+#[test]
 fn that_something_came_is_not_told_for_each_stanza() {
     let (adapter, told) = listening();
     let at = whatsapp_rust::chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
