@@ -41,6 +41,11 @@ pub struct MakeError {
 }
 
 impl Pair {
+    /// Whether it is not valid yet at `now`: it was made by a clock that was ahead, or the clock has been set back since.
+    pub fn is_to_come(&self, now: Timestamp) -> bool {
+        now < begin(self.made)
+    }
+
     /// A new authority.
     ///
     /// # Errors
@@ -75,6 +80,11 @@ impl Pair {
     }
 }
 
+/// From when on a certificate is valid that is made then.
+fn begin(made: Timestamp) -> Timestamp {
+    made.saturating_sub(BACKDATE).unwrap_or(made)
+}
+
 fn make(
     subject: &str,
     life: Duration,
@@ -86,7 +96,7 @@ fn make(
     let mut params = CertificateParams::default();
     params.distinguished_name = name(subject);
     // rcgen speaks another crate's time; with its own helper for dates we need not.
-    params.not_before = date_time_ymd(1970, 1, 1) + since_1970(now.saturating_sub(BACKDATE).unwrap_or(now));
+    params.not_before = date_time_ymd(1970, 1, 1) + since_1970(begin(now));
     params.not_after = date_time_ymd(1970, 1, 1) + since_1970(ends);
     let failed = |source| MakeError { subject: subject.to_owned(), source };
     let (certificate, key) = sign(params).map_err(failed)?;

@@ -60,6 +60,11 @@ pub struct Retired {
 }
 
 impl Certificates {
+    /// Whether no client whose clock is right takes what the server shows, because it is not valid yet.
+    pub fn are_to_come(&self, now: Timestamp) -> bool {
+        self.authority.is_to_come(now) || self.leaf.is_to_come(now)
+    }
+
     /// What clients are to trust, PEM.
     pub fn bundle(&self) -> String {
         let next = self.next.as_ref().map(|next| next.certificate.as_str());
@@ -75,12 +80,14 @@ pub enum Due {
     Nothing(Timestamp),
     /// There is nothing of use: begin with a new authority.
     StartAnew,
-    /// A new authority joins the bundle.
+    /// A new authority joins the bundle, in place of one that is not valid yet.
     IntroduceAuthority,
     /// Clients have been told of the new authority: from now on the overlap counts.
     NotePublished,
     /// The new authority signs.
     SwitchAuthority,
+    /// When the old authority signed last was noted by a clock that was ahead: from now on the overlap counts.
+    NoteRetired,
     /// The old authority leaves the bundle.
     RetireAuthority,
     /// A new leaf by the same authority.
@@ -95,24 +102,34 @@ pub fn due(
     published: bool,
     now: Timestamp,
 ) -> Due {
-    let Some(certificates) = certificates.filter(|certificates| now < certificates.authority.ends) else {
+    let is_of_use = |authority: &Pair| now < authority.ends && !authority.is_to_come(now);
+    let Some(certificates) = certificates.filter(|certificates| is_of_use(&certificates.authority)) else {
         return Due::StartAnew;
     };
     let authority = &certificates.authority;
+    if certificates.next.as_ref().is_some_and(|next| next.is_to_come(now)) {
+        return Due::IntroduceAuthority;
+    }
     // As long as clients have not been told of the next authority, it may sign nothing; the old one goes on.
     let change = certificates.next.as_ref().filter(|_| published).map(|_| match certificates.next_published {
+        // Noted by a clock that was ahead, it would count from then only.
         None => (now, Due::NotePublished),
+        Some(since) if since > now => (now, Due::NotePublished),
         Some(since) => (after(since, lifetimes.overlap), Due::SwitchAuthority),
+    });
+    let retirement = certificates.previous.as_ref().map(|previous| match previous.since {
+        since if since > now => (now, Due::NoteRetired),
+        since => (after(since, lifetimes.overlap), Due::RetireAuthority),
     });
     let steps = [
         change,
-        certificates.previous.as_ref().map(|previous| (after(previous.since, lifetimes.overlap), Due::RetireAuthority)),
+        retirement,
         // One change of authority at a time.
         (certificates.next.is_none() && certificates.previous.is_none())
             .then(|| (two_thirds(authority), Due::IntroduceAuthority)),
         Some((two_thirds(&certificates.leaf), Due::RenewLeaf)),
     ];
-    if lacks(certificates, hosts) {
+    if lacks(certificates, hosts) || certificates.leaf.is_to_come(now) {
         return Due::RenewLeaf;
     }
     let soonest = steps.into_iter().flatten().min_by_key(|(at, _)| *at);
@@ -153,8 +170,11 @@ pub fn carry_out(
     };
     match step {
         Due::Nothing(_) | Due::StartAnew => {}
-        Due::IntroduceAuthority => new.next = Some(Pair::authority(lifetimes.authority, now)?),
+        Due::IntroduceAuthority => {
+            (new.next, new.next_published) = (Some(Pair::authority(lifetimes.authority, now)?), None);
+        }
         Due::NotePublished => new.next_published = Some(now),
+        Due::NoteRetired => new.previous = new.previous.map(|previous| Retired { since: now, ..previous }),
         Due::RetireAuthority => new.previous = None,
         Due::RenewLeaf => (new.leaf, new.hosts) = (signed(&new.authority)?, hosts.clone()),
         Due::SwitchAuthority => {
@@ -316,6 +336,55 @@ mod tests {
         let noted = carry_out(Due::NotePublished, Some(&renewed), &hosts(), &lifetimes, at).unwrap();
         assert!(matches!(due(Some(&noted), &hosts(), &lifetimes, false, later), Due::Nothing(_)));
         assert_eq!(due(Some(&noted), &hosts(), &lifetimes, true, later), Due::SwitchAuthority);
+    }
+
+    /// Every step at every offset of a clock that was ahead when the step was taken, and is right afterwards: from then on, what is shown is
+    /// valid at once, and a change that is under way comes to its end.
+    #[test]
+    fn what_a_clock_that_was_ahead_has_made_is_made_again_when_the_clock_is_right() {
+        let lifetimes = Lifetimes::default();
+        let start_of_change = start() + SignedDuration::from_hours(365 * 24 * 2 / 3);
+        let taken = |before: &Certificates, step, at| carry_out(step, Some(before), &hosts(), &lifetimes, at).unwrap();
+        for ahead in [1, 48, 10 * 365 * 24].map(SignedDuration::from_hours) {
+            for wrong in [
+                Due::StartAnew,
+                Due::RenewLeaf,
+                Due::IntroduceAuthority,
+                Due::NotePublished,
+                Due::SwitchAuthority,
+                Due::NoteRetired,
+            ] {
+                let (mut certificates, mut now) = (fresh(), start_of_change);
+                certificates = taken(&certificates, Due::RenewLeaf, now);
+                for step in [Due::IntroduceAuthority, Due::NotePublished, Due::SwitchAuthority, Due::NoteRetired] {
+                    if wrong == step || matches!(wrong, Due::StartAnew | Due::RenewLeaf) {
+                        break;
+                    }
+                    certificates = taken(&certificates, step, now);
+                }
+                certificates = taken(&certificates, wrong, now + ahead);
+                let mut steps = 0;
+                let settled = now + SignedDuration::from_hours(3);
+                while now < settled {
+                    match due(Some(&certificates), &hosts(), &lifetimes, true, now) {
+                        Due::Nothing(until) => {
+                            assert!(trusts(&certificates.bundle(), &certificates.leaf.certificate, "127.0.0.1", now));
+                            assert!(until > now);
+                            now = until;
+                        }
+                        step => {
+                            steps += 1;
+                            certificates = taken(&certificates, step, now);
+                        }
+                    }
+                }
+                assert!(steps < 10, "{wrong:?} {ahead}: {steps}");
+                let left = (certificates.next.is_some(), certificates.previous.is_some());
+                // One that was introduced ahead of time is published, signs, and is the authority.
+                assert_eq!(left, (false, false), "{wrong:?} {ahead}");
+                assert!(!certificates.are_to_come(now));
+            }
+        }
     }
 
     #[test]

@@ -14,4 +14,4 @@ pub use authority::{MakeError, Pair};
 pub use configured::is_published;
 pub use decide::{Certificates, Due, Lifetimes, Retired, carry_out, due};
 pub use publish::Publisher;
-pub use secret::{CertificateError, CertificateSecret, ToldBy};
+pub use secret::{CertificateError, CertificateSecret, Memory, ToldBy};

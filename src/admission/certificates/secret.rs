@@ -1,6 +1,10 @@
 //! The Secret that replicas share: the first one to see that something is due does it; the resourceVersion decides which was first.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::{ByteString, api::core::v1::Secret, jiff::Timestamp};
@@ -38,6 +42,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// How often to look even if nothing seems due: a watch may miss, and clocks jump.
 const LOOK: Duration = Duration::from_secs(300);
+/// How often one process replaces what is not valid yet by its clock. Two replicas of which one has a clock that is days ahead would
+/// otherwise replace each other's without a pause.
+const REMAKE_EVERY: Duration = Duration::from_secs(600);
 /// Writes begun in one look. Another replica may be faster once or twice; after that something else is wrong.
 const ATTEMPTS: usize = 8;
 
@@ -91,6 +98,22 @@ pub struct CertificateSecret {
     pub told_by: ToldBy,
 }
 
+/// What a process remembers from one look to the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    anew: Anew,
+    /// When it last replaced what was not valid yet.
+    remade: Option<Instant>,
+}
+
+impl Memory {
+    /// How long to leave what is not valid yet; none when it is to be replaced now.
+    fn leaves_for(&self, now: Instant) -> Option<Duration> {
+        let left = REMAKE_EVERY.checked_sub(now.saturating_duration_since(self.remade?))?;
+        (!left.is_zero()).then_some(left)
+    }
+}
+
 /// Where clients learn whom to trust: what has to hold a new authority before it may sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToldBy {
@@ -105,9 +128,9 @@ pub enum ToldBy {
 impl CertificateSecret {
     /// Shows the certificate and passes on the bundle, both as they are in the Secret, and does what is due, until `stop`.
     pub async fn keep(&self, tls: Arc<Tls>, bundle: watch::Sender<Option<String>>, stop: CancellationToken) {
-        let (mut changes, mut retry, mut anew) = (self.changes(), FIRST_RETRY, Anew::default());
+        let (mut changes, mut retry, mut memory) = (self.changes(), FIRST_RETRY, Memory::default());
         while !stop.is_cancelled() {
-            let wait = match self.step(&tls, &bundle, &mut anew).await {
+            let wait = match self.step(&tls, &bundle, &mut memory).await {
                 Ok(wait) => {
                     retry = FIRST_RETRY;
                     wait.min(LOOK)
@@ -135,18 +158,25 @@ impl CertificateSecret {
         &self,
         tls: &Tls,
         bundle: &watch::Sender<Option<String>>,
-        anew: &mut Anew,
+        memory: &mut Memory,
     ) -> Result<Duration, CertificateError> {
+        let left = memory.leaves_for(Instant::now());
         for _ in 0..ATTEMPTS {
             let secret = self.call("read", self.api().get_opt(&self.name)).await?;
-            if let Some(wait) = anew.puts_off(&self.name, secret.is_some()) {
+            if let Some(wait) = memory.anew.puts_off(&self.name, secret.is_some()) {
                 return Ok(wait);
             }
             let certificates = secret.as_ref().and_then(read);
             let published = self.is_next_published(certificates.as_ref()).await;
             let now = Timestamp::now();
             let step = due(certificates.as_ref(), &self.hosts, &self.lifetimes, published, now);
-            if let (Due::Nothing(until), Some(certificates)) = (step, &certificates) {
+            let to_come = certificates.as_ref().is_some_and(|certificates| certificates.are_to_come(now));
+            let left = left.filter(|_| to_come);
+            let until = match step {
+                Due::Nothing(until) => Some(until),
+                _ => left.map(|left| now.saturating_add(left).unwrap_or(now)),
+            };
+            if let (Some(until), Some(certificates)) = (until, &certificates) {
                 tls.show(&certificates.leaf.certificate, certificates.leaf.key.reveal())?;
                 bundle.send_if_modified(|sent| {
                     let new = Some(certificates.bundle());
@@ -157,6 +187,13 @@ impl CertificateSecret {
                 let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
                 let waits = certificates.next.is_some() && !published;
                 return Ok(if waits { wait.min(self.look_for_publication()) } else { wait });
+            }
+            if to_come {
+                tracing::warn!(
+                    secret = self.name,
+                    "the certificates are not valid yet by this machine's clock; they are made anew"
+                );
+                memory.remade = Some(Instant::now());
             }
             tracing::info!(?step, secret = self.name, "certificates");
             let new = carry_out(step, certificates.as_ref(), &self.hosts, &self.lifetimes, now)?;
@@ -288,4 +325,18 @@ fn data(certificates: &Certificates) -> BTreeMap<String, ByteString> {
         ("tls.crt".to_owned(), text(&certificates.leaf.certificate)),
         ("tls.key".to_owned(), text(certificates.leaf.key.reveal())),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_valid_yet_is_replaced_now_and_then_and_not_without_a_pause() {
+        let now = Instant::now();
+        assert_eq!(Memory::default().leaves_for(now), None);
+        let memory = Memory { remade: Some(now), ..Memory::default() };
+        assert_eq!(memory.leaves_for(now), Some(REMAKE_EVERY));
+        assert_eq!(memory.leaves_for(now + REMAKE_EVERY), None);
+    }
 }

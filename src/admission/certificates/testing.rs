@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use rustls::{
     RootCertStore,
@@ -29,11 +29,10 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{CertificateError, CertificateSecret, Certificates, Due, Lifetimes, ToldBy, carry_out};
+use super::{CertificateError, CertificateSecret, Certificates, Due, Lifetimes, Memory, ToldBy, carry_out};
 use crate::{
     admission::configuration::{Parameters, Reach, mutating, validating},
     platform::{
-        anew::Anew,
         https::{Tls, listen, serve},
         shutdown::Shutdown,
     },
@@ -198,7 +197,7 @@ async fn a_namespace_that_does_not_exist_is_named_and_waited_for_patiently() {
     let api = Api::default();
     let secret = api.secret(Lifetimes::default());
     let (tls, (send, _bundle)) = (Arc::new(Tls::default()), watch::channel(None));
-    let error = secret.step(&tls, &send, &mut Anew::default()).await.unwrap_err();
+    let error = secret.step(&tls, &send, &mut Memory::default()).await.unwrap_err();
     assert!(matches!(error, CertificateError::NoNamespace { .. }), "{error}");
     assert!(error.to_string().contains("ns/webhook") && error.to_string().contains("--webhook-secret-namespace"));
     assert_eq!(api.calls(&Method::POST).len(), 1, "no second try before a pause");
@@ -232,7 +231,7 @@ async fn the_certificate_changes_its_authority_only_once_the_api_server_was_told
     let secret = api.secret(lifetimes);
     api.0.lock().unwrap().has_namespace = true;
     let (tls, (send, bundle)) = (Tls::default(), watch::channel(None));
-    secret.step(&tls, &send, &mut Anew::default()).await.unwrap();
+    secret.step(&tls, &send, &mut Memory::default()).await.unwrap();
     let old = bundle.borrow().clone().unwrap();
     api.configure(&old);
     // A year later.
@@ -248,16 +247,45 @@ async fn the_certificate_changes_its_authority_only_once_the_api_server_was_told
 
     for _ in 0..3 {
         tokio::time::sleep(lifetimes.overlap * 2).await;
-        secret.step(&tls, &send, &mut Anew::default()).await.unwrap();
+        secret.step(&tls, &send, &mut Memory::default()).await.unwrap();
         assert!(trusts(&old, &state().leaf.certificate, "127.0.0.1", Timestamp::now()), "nobody was told yet");
     }
     let both = bundle.borrow().clone().unwrap();
     assert_ne!(both, old);
     api.configure(&both);
     for _ in 0..2 {
-        secret.step(&tls, &send, &mut Anew::default()).await.unwrap();
+        secret.step(&tls, &send, &mut Memory::default()).await.unwrap();
         tokio::time::sleep(lifetimes.overlap * 2).await;
     }
     assert!(!trusts(&old, &state().leaf.certificate, "127.0.0.1", Timestamp::now()));
     assert!(trusts(&both, &state().leaf.certificate, "127.0.0.1", Timestamp::now()));
+}
+
+#[tokio::test]
+async fn certificates_that_are_not_valid_yet_are_made_anew_and_those_of_a_replica_with_a_wrong_clock_not_for_ever() {
+    let (api, hosts, lifetimes) = (Api::default(), vec!["127.0.0.1".to_owned()], Lifetimes::default());
+    let secret = api.secret(lifetimes);
+    api.0.lock().unwrap().has_namespace = true;
+    let (tls, (send, bundle)) = (Tls::default(), watch::channel(None));
+    let mut memory = Memory::default();
+    secret.step(&tls, &send, &mut memory).await.unwrap();
+    // Made by a clock that is ten days ahead.
+    let ahead = Timestamp::now() + SignedDuration::from_hours(240);
+    let by_another = || {
+        let anew = carry_out(Due::StartAnew, None, &hosts, &lifetimes, ahead).unwrap();
+        let text = k8s_openapi::ByteString(serde_json::to_vec(&anew).unwrap());
+        api.0.lock().unwrap().by_path.get_mut(SECRET).unwrap()["data"]["certificates.json"] =
+            serde_json::to_value(text).unwrap();
+        anew
+    };
+    let wrong = by_another();
+    secret.step(&tls, &send, &mut memory).await.unwrap();
+    let shown = bundle.borrow().clone().unwrap();
+    assert_ne!(shown, wrong.bundle());
+    let writes = api.calls(&Method::PUT).len();
+    let wrong = by_another();
+    let wait = secret.step(&tls, &send, &mut memory).await.unwrap();
+    assert_eq!(api.calls(&Method::PUT).len(), writes, "a moment later it is left");
+    assert_eq!(bundle.borrow().clone().unwrap(), wrong.bundle(), "clients are told what the server shows");
+    assert!(wait > Duration::from_secs(500) && wait < Duration::from_secs(700), "{wait:?}");
 }

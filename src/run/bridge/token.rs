@@ -67,6 +67,8 @@ pub fn due(
     fresh: impl FnOnce() -> Sensitive,
 ) -> Due {
     let mut new = held.clone();
+    // A step that was taken by a clock that was ahead counts from now: the change goes on.
+    new.change.at = new.change.at.map(|at| at.min(now));
     if let Some(authorities) = authorities {
         new.authorities = Some(authorities.to_owned());
     }
@@ -178,6 +180,19 @@ mod tests {
             (Some(&token("new")), &[token("new")][..])
         );
         assert_eq!((done.at, step(&done.held, Some("1"), 60).held), (None, done.held));
+    }
+
+    #[test]
+    fn a_change_goes_on_that_was_begun_by_a_clock_that_was_ahead() {
+        let year = 365 * 24 * 60;
+        let announced = step(&settled("old"), Some("1"), year).held;
+        let seen = step(&announced, Some("1"), 0);
+        assert_eq!(seen.at, Some(at(5)));
+        let switched = step(&seen.held, Some("1"), 5).held;
+        let ahead = Change { at: Some(at(year)), ..switched.change.clone() };
+        let seen = step(&Held { change: ahead, ..switched }, Some("1"), 6);
+        assert_eq!((seen.held.change.step, seen.at), (Step::Switched, Some(at(21))));
+        assert_eq!(step(&seen.held, Some("1"), 21).held.change.step, Step::Done);
     }
 
     #[test]
