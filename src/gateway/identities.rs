@@ -29,7 +29,8 @@ const AT_ONCE: usize = 32;
 pub struct Identity {
     /// The user.
     pub user: Arc<UserInfo>,
-    /// When the token expires, if it says so itself.
+    /// When the token expires, if it says so itself. Not by a clock of ours that is ahead: where it would be over already, the API server
+    /// knows better.
     pub expires: Option<Timestamp>,
 }
 
@@ -54,10 +55,8 @@ impl Identities {
     /// When it is nobody's, or nobody says so.
     pub async fn of(&self, token: &str) -> Result<Identity, Failure> {
         let key: Key = Sha256::digest(token.as_bytes()).into();
-        let expires = expiry(token);
-        if expires.is_some_and(|at| at <= Timestamp::now()) {
-            return Err(Failure::unauthorized());
-        }
+        let said = expiry(token);
+        let expires = said.filter(|at| *at > Timestamp::now());
         let found = |verdict| match verdict {
             Verdict::Somebody(user) => Ok(Identity { user, expires }),
             Verdict::Nobody => Err(Failure::unauthorized()),
@@ -83,7 +82,7 @@ impl Identities {
         };
         let known = matches!(verdict, Verdict::Somebody(_));
         self.metrics.asked(if known { "known" } else { "unknown" });
-        let keep = keep(known, expires, Timestamp::now());
+        let keep = keep(known, said, Timestamp::now());
         lock(&self.remembered).put(key, verdict.clone(), keep, Instant::now());
         found(verdict)
     }
@@ -98,11 +97,14 @@ enum Verdict {
     Nobody,
 }
 
-/// How long an answer is kept: never longer than the token lives.
+/// How long an answer is kept: one that knows the token never longer than the token lives. Where it is over by our clock and good for the
+/// API server, one of the two clocks is wrong, and it is asked each time.
 fn keep(known: bool, expires: Option<Timestamp>, now: Timestamp) -> Duration {
-    let most = if known { KNOWN } else { UNKNOWN };
-    let left = expires.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    left.map_or(most, |left| left.min(most))
+    if !known {
+        return UNKNOWN;
+    }
+    let left = expires.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
+    left.map_or(KNOWN, |left| left.min(KNOWN))
 }
 
 /// When a token expires by its own word (a JWT's claim `exp`, RFC 7519 section 4.1.4). It is believed only where that makes
@@ -122,10 +124,39 @@ fn expiry(token: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::SignedDuration;
+
     use super::*;
 
     fn token(claims: &str) -> String {
         format!("e30.{}.signature", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    /// An API server that knows the tokens of its own clock, which is an hour behind this machine's.
+    #[tokio::test]
+    async fn a_token_that_is_over_by_a_clock_that_is_ahead_is_good_where_the_api_server_says_so() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let review = async |axum::Json(review): axum::Json<serde_json::Value>| {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            let token = review["spec"]["token"].as_str().unwrap();
+            let known = expiry(token).is_some_and(|at| at > Timestamp::now() - SignedDuration::from_hours(1));
+            let user = serde_json::json!({"username": "alice"});
+            axum::Json(serde_json::json!({"spec": {}, "status": {"authenticated": known, "user": user}}))
+        };
+        let app = axum::Router::new().route("/apis/authentication.k8s.io/v1/tokenreviews", axum::routing::post(review));
+        let identities = Identities::new(Client::new(app, "ns"), Vec::new(), GatewayMetrics::default());
+        let exp = |minutes: i64| token(&format!("{{\"exp\":{}}}", Timestamp::now().as_second() + minutes * 60));
+        let good = exp(-30);
+        for _ in 0..2 {
+            let identity = identities.of(&good).await.unwrap();
+            assert_eq!((identity.user.username.as_deref(), identity.expires), (Some("alice"), None));
+        }
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2, "not remembered");
+        for _ in 0..2 {
+            assert!(identities.of(&exp(-90)).await.is_err());
+        }
+        assert_eq!(ASKED.load(Ordering::Relaxed), 3, "one that is nobody's is");
     }
 
     #[test]
@@ -135,6 +166,9 @@ mod tests {
         assert_eq!(keep(true, exp(3600), now), KNOWN);
         assert_eq!(keep(true, exp(7), now), Duration::from_secs(7));
         assert_eq!(keep(false, exp(3600), now), UNKNOWN);
+        // By a clock that is ahead.
+        assert_eq!(keep(true, exp(-3600), now), Duration::ZERO);
+        assert_eq!(keep(false, exp(-3600), now), UNKNOWN);
         assert_eq!(keep(true, None, now), KNOWN);
         for odd in [
             "",

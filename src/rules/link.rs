@@ -18,6 +18,9 @@ use crate::{
 /// How long a link may work: long enough to reach for the phone, too short to be found later in a chat.
 pub const LONGEST: Duration = Duration::from_secs(600);
 
+/// How far the clocks of the gateway's replicas may differ.
+const CLOCKS: Duration = Duration::from_secs(60);
+
 /// What an instance knows of its link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,10 +65,12 @@ impl LinkingLink {
         self.sha256.get(..8).unwrap_or_default()
     }
 
-    /// Whether `secret` is its secret, and it has not expired.
+    /// Whether `secret` is its secret, and it has not expired. One that would work for longer than any was made by a clock that was ahead,
+    /// or the clock has been set back since: when it was made is not known then.
     pub fn is_opened_by(&self, secret: &str, now: Timestamp) -> bool {
+        let latest = now.saturating_add(CLOCKS).and_then(|now| now.checked_add(LONGEST)).unwrap_or(Timestamp::MAX);
         // Digests are compared: how long that takes tells nothing of the secret.
-        now < self.expires_at && self.sha256 == sha256(secret)
+        now < self.expires_at && self.expires_at <= latest && self.sha256 == sha256(secret)
     }
 
     /// Whether a device was linked since it was made.
@@ -120,6 +125,9 @@ mod tests {
         assert_eq!(known, link);
         assert!(known.is_opened_by("secret", at("12:09:59")));
         assert!(!known.is_opened_by("secret", at("12:10:00")) && !known.is_opened_by("other", at("12:00:01")));
+        // Another replica's clock may be behind a little. By one that was set back, nobody knows when it was made.
+        assert!(known.is_opened_by("secret", at("11:59:01")));
+        assert!(!known.is_opened_by("secret", at("11:58:59")) && !known.is_opened_by("secret", at("11:00:00")));
         let short = LinkingLink::new("secret", None, at("12:00:00"), Duration::from_secs(60));
         assert!(!short.is_opened_by("secret", at("12:01:00")));
     }
