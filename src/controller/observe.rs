@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::{
-    bridges::sessions::Seen,
+    bridges::sessions::{Moment, Seen},
     context::Context,
     decide::{
         binding,
@@ -22,7 +22,8 @@ use crate::{
 /// Gathers the facts about one instance.
 pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'a> {
     let uid = instance.uid().unwrap_or_default();
-    let now = jiff::Timestamp::now();
+    let moment = Moment::now();
+    let now = moment.wall;
     let binding = binding(instance, &uid, context);
     let bound = binding.as_ref();
     let (link, session) = match bound {
@@ -35,7 +36,8 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
     let call = if instance.metadata.deletion_timestamp.is_some() { BridgeCall::Delete } else { BridgeCall::Put };
     let (acceptance, primary) = context.owners.acceptance(instance);
     let trouble = if acceptance == Acceptance::Undecided { context.owners.trouble(instance) } else { None };
-    let (session_since, code_since) = session.as_ref().map_or((now, now), |seen| (seen.since, seen.code_since));
+    let (session_since, code_since) =
+        session.as_ref().map_or((now, now), |seen| (moment.wall_of(seen.since), moment.wall_of(seen.code_since)));
     Facts {
         instance,
         of_another_operator: is_of_another_operator(instance, bound, context),

@@ -3,15 +3,45 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     bridge_api::Session,
     drivers::Snapshot,
     platform::packed::{Packed, Packer},
 };
+
+/// One moment by both clocks: what a bridge says is by a wall clock, which may be set; how long something lasts is measured by one that
+/// only goes forward.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By our wall clock.
+    pub wall: Timestamp,
+    /// By the clock that is never set.
+    pub steady: Instant,
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Self {
+        Self { wall: Timestamp::now(), steady: Instant::now() }
+    }
+
+    /// When that was, by the wall clock as it is now.
+    pub fn wall_of(&self, since: Instant) -> Timestamp {
+        let ago = SignedDuration::try_from(self.steady.saturating_duration_since(since)).unwrap_or_default();
+        self.wall.saturating_sub(ago).unwrap_or(self.wall)
+    }
+
+    /// A time of the wall clock, or now where it is still to come.
+    fn steady_of(&self, at: Timestamp) -> Instant {
+        let ago = Duration::try_from(self.wall.duration_since(at)).unwrap_or_default();
+        self.steady.checked_sub(ago).unwrap_or(self.steady)
+    }
+}
 
 /// A session as the bridge last described it.
 #[derive(Clone, Debug)]
@@ -20,17 +50,17 @@ pub struct Seen {
     pub session: Arc<Session>,
     /// Since when it has been in its phase: by the bridge's clock, or since we first saw it there, so that a bridge whose
     /// clock runs ahead cannot keep a state new for ever.
-    pub since: Timestamp,
-    /// Since when it has shown the code that it shows, by our clock.
-    pub code_since: Timestamp,
+    pub since: Instant,
+    /// Since when it has shown the code that it shows.
+    pub code_since: Instant,
 }
 
 #[derive(Debug)]
 struct Known {
     /// `None`: the bridge has it, and describes it in a form that cannot be read.
     session: Option<Packed<Session>>,
-    since: Timestamp,
-    code_since: Timestamp,
+    since: Instant,
+    code_since: Instant,
     revision: u64,
 }
 
@@ -86,18 +116,18 @@ impl Sessions {
     }
 
     /// A session as an event shows it. Returns whether it is new here.
-    pub fn insert(&mut self, session: Session, now: Timestamp) -> bool {
+    pub fn insert(&mut self, session: Session, now: Moment) -> bool {
         self.revision += 1;
         let fresh = !self.by_id.contains_key(&session.id);
         let before = self.get(&session.id);
         let same_phase = before.as_ref().filter(|before| {
             (&before.session.phase, before.session.phase_since) == (&session.phase, session.phase_since)
         });
-        let since = same_phase.map_or(session.phase_since.min(now), |before| before.since);
+        let since = same_phase.map_or_else(|| now.steady_of(session.phase_since), |before| before.since);
         let same_code = before.as_ref().filter(|before| {
             (&before.session.qr, &before.session.pairing_code) == (&session.qr, &session.pairing_code)
         });
-        let code_since = same_code.map_or(now, |before| before.code_since);
+        let code_since = same_code.map_or(now.steady, |before| before.code_since);
         if let Some(packed) = self.packer.pack(&session) {
             let known = Known { session: Some(packed), since, code_since, revision: self.revision };
             self.by_id.insert(session.id, known);
@@ -106,14 +136,14 @@ impl Sessions {
     }
 
     /// A session as an event shows it that cannot be read. Returns whether it is new here.
-    pub fn insert_unreadable(&mut self, id: String, now: Timestamp) -> bool {
+    pub fn insert_unreadable(&mut self, id: String, now: Moment) -> bool {
         self.revision += 1;
-        let unreadable = Known { session: None, since: now, code_since: now, revision: self.revision };
+        let unreadable = Known { session: None, since: now.steady, code_since: now.steady, revision: self.revision };
         self.by_id.insert(id, unreadable).is_none()
     }
 
     /// A session as the answer to a call made at `revision` shows it: dropped when an event has shown it since.
-    pub fn insert_answer(&mut self, session: Session, revision: u64, now: Timestamp) -> bool {
+    pub fn insert_answer(&mut self, session: Session, revision: u64, now: Moment) -> bool {
         let overtaken = match self.by_id.get(&session.id) {
             Some(known) => known.revision > revision,
             None => self.gone.iter().any(|(id, at)| *id == session.id && *at > revision),
@@ -133,7 +163,7 @@ impl Sessions {
     }
 
     /// Everything anew. Returns the ids of what changed, came or went.
-    pub fn replace(&mut self, snapshot: Snapshot, now: Timestamp) -> Vec<String> {
+    pub fn replace(&mut self, snapshot: Snapshot, now: Moment) -> Vec<String> {
         let mut before = std::mem::take(&mut self.by_id);
         let mut changed = Vec::new();
         for session in snapshot.sessions {
@@ -165,9 +195,16 @@ mod tests {
     use super::*;
     use crate::{bridge_api::SessionPhase, controller::fixtures};
 
+    /// So many seconds after the first of them.
+    fn at(seconds: u64) -> Moment {
+        static FIRST: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        let wall = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds.cast_signed());
+        Moment { wall, steady: *FIRST + Duration::from_secs(seconds) }
+    }
+
     #[test]
     fn an_answer_that_an_event_overtook_is_dropped() {
-        let now = Timestamp::UNIX_EPOCH;
+        let now = at(0);
         let mut sessions = Sessions::default();
         let before = sessions.revision();
         sessions.insert(fixtures::session(SessionPhase::AwaitingPairing), now);
@@ -179,7 +216,7 @@ mod tests {
 
     #[test]
     fn an_answer_does_not_bring_back_a_session_that_went_meanwhile() {
-        let now = Timestamp::UNIX_EPOCH;
+        let now = at(0);
         let mut sessions = Sessions::default();
         sessions.insert(fixtures::session(SessionPhase::Connected), now);
         let before = sessions.revision();
@@ -192,7 +229,7 @@ mod tests {
 
     #[test]
     fn listing_again_tells_what_came_changed_and_went() {
-        let now = Timestamp::UNIX_EPOCH;
+        let now = at(0);
         let named = |id: &str, phase| Session { id: id.into(), ..fixtures::session(phase) };
         let list = |sessions| Snapshot { sessions, unreadable: Vec::new() };
         let mut sessions = Sessions::default();
@@ -219,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_session_that_cannot_be_read_is_there_all_the_same_until_it_can_or_is_gone() {
-        let now = Timestamp::UNIX_EPOCH;
+        let now = at(0);
         let list = |sessions, unreadable: &[&str]| Snapshot {
             sessions,
             unreadable: unreadable.iter().map(|&id| id.to_owned()).collect(),
@@ -242,28 +279,44 @@ mod tests {
 
     #[test]
     fn a_bridge_whose_clock_runs_ahead_does_not_keep_a_state_new() {
-        let now = Timestamp::UNIX_EPOCH;
+        let now = at(0);
         let mut sessions = Sessions::default();
         let ahead = Session {
-            phase_since: now + jiff::SignedDuration::from_hours(1),
+            phase_since: now.wall + SignedDuration::from_hours(1),
             ..fixtures::session(SessionPhase::Opening)
         };
         sessions.insert(ahead.clone(), now);
-        sessions.insert(ahead, now + jiff::SignedDuration::from_secs(60));
-        assert_eq!(sessions.get(fixtures::UID).unwrap().since, now);
+        sessions.insert(ahead, at(60));
+        assert_eq!(sessions.get(fixtures::UID).unwrap().since, now.steady);
     }
 
     #[test]
     fn each_code_has_a_time_at_which_it_was_first_seen() {
-        let at = |seconds| Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(seconds);
         let showing =
             |attempt| Session { qr: Some(fixtures::qr(attempt)), ..fixtures::session(SessionPhase::AwaitingPairing) };
         let mut sessions = Sessions::default();
         for (attempt, now, seen) in [(1, 1, 1), (1, 7, 1), (2, 20, 20)] {
             sessions.insert(showing(attempt), at(now));
-            assert_eq!(sessions.get(fixtures::UID).unwrap().code_since, at(seen));
+            assert_eq!(sessions.get(fixtures::UID).unwrap().code_since, at(seen).steady);
         }
         sessions.replace(Snapshot { sessions: vec![showing(2)], unreadable: Vec::new() }, at(30));
-        assert_eq!(sessions.get(fixtures::UID).unwrap().code_since, at(20));
+        assert_eq!(sessions.get(fixtures::UID).unwrap().code_since, at(20).steady);
+    }
+
+    /// Set back, the wall clock would else keep for hours what is to last for seconds, and set forward end it at once.
+    #[test]
+    fn what_has_lasted_so_long_has_whatever_the_wall_clock_is_set_to() {
+        let mut sessions = Sessions::default();
+        let began = at(100).wall - SignedDuration::from_secs(5);
+        let opening =
+            Session { phase_since: began, qr: Some(fixtures::qr(1)), ..fixtures::session(SessionPhase::Opening) };
+        sessions.insert(opening.clone(), at(100));
+        for hours in [-48, -1, 0, 1, 48] {
+            let now = Moment { wall: at(130).wall + SignedDuration::from_hours(hours), ..at(130) };
+            sessions.insert(opening.clone(), now);
+            let seen = sessions.get(fixtures::UID).unwrap();
+            let lasted = |since| now.wall.duration_since(now.wall_of(since)).as_secs();
+            assert_eq!((lasted(seen.since), lasted(seen.code_since)), (35, 30), "{hours}");
+        }
     }
 }

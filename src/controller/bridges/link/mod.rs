@@ -8,12 +8,11 @@ mod tell;
 
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
-use super::sessions::{Seen, Sessions};
+use super::sessions::{Moment, Seen, Sessions};
 use crate::{
     api::BridgeBinding,
     bridge_api::{BridgeError, Capabilities, Deletion, Info, SessionSpec},
@@ -148,7 +147,7 @@ impl Link {
         // Where the answer will stand in the order of updates.
         let revision = lock(&self.shared).sessions.revision();
         let session = self.note_unauthorized(driver.put(id, wanted).await)?;
-        if lock(&self.shared).sessions.insert_answer(session, revision, Timestamp::now()) {
+        if lock(&self.shared).sessions.insert_answer(session, revision, Moment::now()) {
             self.listeners.bridges.notify_one();
         }
         Ok(())

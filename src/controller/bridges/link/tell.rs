@@ -1,10 +1,8 @@
 //! What a link learns: kept in its table of sessions, and passed on to whom it concerns.
 
-use jiff::Timestamp;
-
 use super::Link;
 use crate::{
-    controller::decide::facts::LinkState,
+    controller::{bridges::sessions::Moment, decide::facts::LinkState},
     drivers::{self, Snapshot, Update},
     platform::lock,
 };
@@ -14,7 +12,7 @@ impl Link {
         let (changed, freed) = {
             let sessions = &mut lock(&self.shared).sessions;
             let before = sessions.len();
-            (sessions.replace(snapshot, Timestamp::now()), sessions.len() < before)
+            (sessions.replace(snapshot, Moment::now()), sessions.len() < before)
         };
         for id in changed {
             self.wake(&id);
@@ -32,8 +30,8 @@ impl Link {
             shared.heard |= update != Update::Missed;
             let sessions = &mut shared.sessions;
             match update {
-                Update::Session(session) => (session.id.clone(), sessions.insert(*session, Timestamp::now())),
-                Update::Unreadable(id) => (id.clone(), sessions.insert_unreadable(id, Timestamp::now())),
+                Update::Session(session) => (session.id.clone(), sessions.insert(*session, Moment::now())),
+                Update::Unreadable(id) => (id.clone(), sessions.insert_unreadable(id, Moment::now())),
                 Update::Gone(id) => (id.clone(), sessions.remove(&id)),
                 Update::Missed => return,
             }
