@@ -1,6 +1,7 @@
-//! A wall clock that is set while the bridge runs: nobody waits for it, and no ban ends by it.
+//! A wall clock that is set while the bridge runs: nobody waits for it, no ban ends by it, and nothing is forgotten by it.
 
 use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -98,6 +99,25 @@ async fn a_ban_that_ended_while_the_machine_was_suspended_is_over() {
     bench.whatsapp.happens_for(PHONE, "ban", 0).await;
     clock.suspend(2 * HOUR);
     bench.until("a", "Connected", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_days_ahead_frees_no_idempotency_key() {
+    let (bench, clock) = bench("clock-claims").await;
+    let claims = async |message: &str| {
+        let expires_at = Timestamp::now() + SignedDuration::from_hours(25);
+        let claim =
+            json!({"fingerprint": "f", "session": "a", "message": message, "expiresAt": expires_at.to_string()});
+        let (_, counts) = bench.ask(Method::PUT, "/v1/claims/key", Some(claim)).await;
+        counts["message"].clone()
+    };
+    assert_eq!(claims("ONE").await, "ONE");
+    for days in [2, 3650, -2, 0] {
+        clock.set(days * 24 * HOUR);
+        assert_eq!(claims("TWO").await, "ONE", "{days}");
+        let (_, found) = bench.ask(Method::GET, "/v1/claims/key", None).await;
+        assert_eq!(found["message"], "ONE", "{days}");
+    }
 }
 
 /// CPU time of a process, in seconds.

@@ -137,7 +137,7 @@ impl State {
     /// A window that passed, with the time it reopens by itself.
     pub(super) fn expired(&mut self, now: Timestamp) -> Stage {
         let PairingSpec { auto_refresh, refresh_until, .. } = self.kept.spec.pairing;
-        let reopen = if refresh_until.is_some_and(|until| now < until) {
+        let reopen = if refresh_until.is_some_and(|until| self.wall(now) < until) {
             Some(later(now, self.timings.reopen_expected))
         } else if auto_refresh {
             let (base, max) = (self.timings.reopen, self.timings.reopen_max);

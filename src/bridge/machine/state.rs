@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use whatsapp_operator::{bridge_api::SessionReason, platform::backoff::doubled};
 
 use super::{
@@ -53,6 +53,8 @@ pub struct State {
     /// Of the failures, how many because the server was not trusted.
     pub(super) untrusted_handshakes: u32,
     pub(super) timings: Timings,
+    /// How far the wall clock is ahead of the clock that this state goes by: times that others say are the wall's.
+    wall_ahead: SignedDuration,
     chance: Chance,
 }
 
@@ -86,6 +88,7 @@ impl State {
             unauthorized: 0,
             untrusted_handshakes: 0,
             timings,
+            wall_ahead: SignedDuration::ZERO,
             chance: Chance::new(seed),
         };
         state.stage = state.aim(now);
@@ -106,6 +109,16 @@ impl State {
     /// The id it was created with.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The wall clock is so far ahead.
+    pub fn set_wall_ahead(&mut self, by: SignedDuration) {
+        self.wall_ahead = by;
+    }
+
+    /// What the wall clock says at `now`.
+    pub(super) fn wall(&self, now: Timestamp) -> Timestamp {
+        now.saturating_add(self.wall_ahead).unwrap_or(now)
     }
 
     /// How long things may take.

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
 use whatsapp_operator::bridge_api::Session;
 
 use crate::{
-    machine::{Kept, Parked},
+    machine::{ClientEvent, Event, Kept, Parked},
     outbox::Settled,
     store::Stored,
 };
@@ -46,6 +46,12 @@ pub fn step() -> SignedDuration {
     step_between(Timestamp::now(), now())
 }
 
+/// The earlier of the two clocks, for what is deleted when its time is over, and cannot be brought back: a wall clock that is set far ahead,
+/// be it for a moment, ends nothing early. What a clock that is set back keeps is kept for as much longer.
+pub fn earliest() -> Timestamp {
+    Timestamp::now().min(now())
+}
+
 /// Whether the wall clock was set since it was that far away from ours.
 pub fn was_set_since(known: SignedDuration) -> bool {
     (step() - known).abs() >= STEP
@@ -81,6 +87,13 @@ pub fn to_wall(at: Timestamp, step: SignedDuration) -> Timestamp {
 /// A time of the wall clock as sessions go by it.
 pub fn to_ours(at: Timestamp, step: SignedDuration) -> Timestamp {
     at.saturating_sub(step).unwrap_or(at)
+}
+
+/// What happened, with the times that WhatsApp says as sessions go by them.
+pub fn event_in_our_time(event: Event, step: SignedDuration) -> Event {
+    let Event::Client(client, ClientEvent::Restricted(Some(mut found))) = event else { return event };
+    found.expires_at = found.expires_at.map(|at| to_ours(at, step));
+    Event::Client(client, ClientEvent::Restricted(Some(found)))
 }
 
 /// A session with its times as the wall clock has them now.
@@ -222,6 +235,24 @@ mod tests {
             assert_eq!(at(ours + step, true), ours + step);
             assert_eq!(at(ours, false), ours + step);
         }
+    }
+
+    #[test]
+    fn a_restriction_ends_when_whatsapp_says_however_far_the_clock_was_set() {
+        let (ours, hour) = (Timestamp::UNIX_EPOCH, SignedDuration::from_hours(1));
+        let ends = |expires_at| {
+            let restriction = serde_json::json!({"kind": "ReachoutTimelock", "expiresAt": expires_at});
+            Event::Client(1, ClientEvent::Restricted(Some(serde_json::from_value(restriction).unwrap())))
+        };
+        for step in [-hour, SignedDuration::ZERO, hour] {
+            assert_eq!(event_in_our_time(ends(ours + step), step), ends(ours));
+        }
+        assert_eq!(event_in_our_time(Event::Tick, hour), Event::Tick);
+    }
+
+    #[test]
+    fn what_cannot_be_brought_back_is_over_by_both_clocks() {
+        assert!(earliest() <= now() && earliest() <= Timestamp::now());
     }
 
     #[tokio::test]

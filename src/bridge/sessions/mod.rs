@@ -26,6 +26,7 @@ mod task;
 mod tests;
 mod writing;
 
+pub use clock::earliest;
 pub use new_message::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;
 pub use people::People;

@@ -54,7 +54,9 @@ impl Actor {
         {
             self.client = None;
         }
-        let (next, effects) = step(&self.state, event, clock::now());
+        let ahead = clock::step();
+        self.state.set_wall_ahead(ahead);
+        let (next, effects) = step(&self.state, clock::event_in_our_time(event, ahead), clock::now());
         let was = (self.state.phase(), self.state.reason());
         self.store(&next, effects.contains(&Effect::Forget)).await?;
         self.state = next;

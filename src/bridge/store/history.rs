@@ -21,23 +21,30 @@ pub struct History {
     pub messages: u64,
 }
 
-/// Forgets for as long as it is polled: at once, and again after each pause of this length.
-pub async fn prune(store: Store, history: History, pause: Duration) {
+/// Forgets for as long as it is polled: at once, and again after each pause of this length, by this clock. At once only what is too many
+/// goes, for which no clock is needed: that of a machine that has just started may be set first.
+pub async fn prune(store: Store, history: History, pause: Duration, clock: impl Fn() -> Timestamp) {
+    let mut now = Timestamp::MIN;
     loop {
-        let now = Timestamp::now();
-        let old = now.saturating_sub(history.age).unwrap_or(Timestamp::MIN);
-        while forget(&store, old, now, AT_ONCE).await > 0 {}
-        while forget_keys(&store, now).await > 0 {}
-        let over = store.reader.history().await.unwrap_or(0).saturating_sub(history.messages);
-        let mut left = u32::try_from(over).unwrap_or(u32::MAX);
-        while left > 0 {
-            let forgotten = forget(&store, Timestamp::MAX, now, left.min(AT_ONCE)).await;
-            if forgotten == 0 {
-                break;
-            }
-            left = left.saturating_sub(forgotten);
-        }
+        look(&store, history, now).await;
         tokio::time::sleep(pause).await;
+        now = clock();
+    }
+}
+
+/// Forgets what is too old, or too much.
+pub(super) async fn look(store: &Store, history: History, now: Timestamp) {
+    let old = now.saturating_sub(history.age).unwrap_or(Timestamp::MIN);
+    while forget(store, old, now, AT_ONCE).await > 0 {}
+    while forget_keys(store, now).await > 0 {}
+    let over = store.reader.history().await.unwrap_or(0).saturating_sub(history.messages);
+    let mut left = u32::try_from(over).unwrap_or(u32::MAX);
+    while left > 0 {
+        let forgotten = forget(store, Timestamp::MAX, now, left.min(AT_ONCE)).await;
+        if forgotten == 0 {
+            break;
+        }
+        left = left.saturating_sub(forgotten);
     }
 }
 

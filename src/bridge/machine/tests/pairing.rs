@@ -137,6 +137,22 @@ fn while_somebody_is_expected_a_window_reopens_at_once_and_no_longer() {
 }
 
 #[test]
+fn somebody_is_expected_until_a_time_of_the_wall_clock_however_far_that_was_set() {
+    for ahead in [-48, 48].map(SignedDuration::from_hours) {
+        let mut story = Story::fresh();
+        story.state.set_wall_ahead(ahead);
+        let until = story.now + ahead + SignedDuration::from_secs(100);
+        story.opens().puts(|spec| spec.pairing.refresh_until = Some(until));
+        story.shows("a code", 60).hears(ClientEvent::WindowPassed).ends(End::Stopped).is(P::PairingExpired);
+        assert!(story.state.wake_at().is_some(), "{ahead}");
+        story.passes(1).opens().shows("a code", 60);
+        story.now = later(story.now, Duration::from_secs(100));
+        story.hears(ClientEvent::WindowPassed).ends(End::Stopped).is(P::PairingExpired);
+        assert_eq!(story.state.wake_at(), None, "{ahead}");
+    }
+}
+
+#[test]
 fn a_server_that_hangs_up_after_the_first_code_is_asked_ever_more_slowly() {
     let mut story = Story::fresh();
     story.opens();
