@@ -12,8 +12,9 @@ use thiserror::Error;
 
 use crate::model::Sensitive;
 
-/// Clocks differ: a certificate is valid from a little before it was made.
-const BACKDATE: SignedDuration = SignedDuration::from_mins(5);
+/// Clocks differ, and may be wrong by days: a certificate is valid from long before it was made. That gives nobody anything, since its key is
+/// new.
+const BACKDATE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -388,6 +388,16 @@ mod tests {
     }
 
     #[test]
+    fn a_client_whose_clock_is_weeks_behind_takes_what_was_made_now() {
+        let (certificates, behind) = (fresh(), start() - SignedDuration::from_hours(29 * 24));
+        assert!(trusts(&certificates.bundle(), &certificates.leaf.certificate, "127.0.0.1", behind));
+        assert!(!certificates.are_to_come(behind));
+        let further = behind - SignedDuration::from_hours(48);
+        assert!(!trusts(&certificates.bundle(), &certificates.leaf.certificate, "127.0.0.1", further));
+        assert!(certificates.are_to_come(further));
+    }
+
+    #[test]
     fn keys_do_not_show_in_debug_output() {
         assert!(!format!("{:?}", fresh()).contains("PRIVATE"));
     }

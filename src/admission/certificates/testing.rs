@@ -269,8 +269,8 @@ async fn certificates_that_are_not_valid_yet_are_made_anew_and_those_of_a_replic
     let (tls, (send, bundle)) = (Tls::default(), watch::channel(None));
     let mut memory = Memory::default();
     secret.step(&tls, &send, &mut memory).await.unwrap();
-    // Made by a clock that is ten days ahead.
-    let ahead = Timestamp::now() + SignedDuration::from_hours(240);
+    // Made by a clock that is two months ahead.
+    let ahead = Timestamp::now() + SignedDuration::from_hours(60 * 24);
     let by_another = || {
         let anew = carry_out(Due::StartAnew, None, &hosts, &lifetimes, ahead).unwrap();
         let text = k8s_openapi::ByteString(serde_json::to_vec(&anew).unwrap());
