@@ -6,7 +6,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use k8s_openapi::{api::authentication::v1::UserInfo, jiff::Timestamp};
+use k8s_openapi::{
+    api::authentication::v1::UserInfo,
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::Client;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -21,6 +24,9 @@ const KNOWN: Duration = Duration::from_secs(30);
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// The API server answers in milliseconds; a caller does not wait longer for it.
 const ASKING: Duration = Duration::from_secs(5);
+/// For so long after its end the API server still accepts a token of a service account, to make up for clocks that differ. The gateway does not,
+/// and asks about a token whose end is longer ago only because its own clock may be wrong.
+const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 /// Questions under way at once: garbage costs the API server no more than that.
 const AT_ONCE: usize = 32;
 
@@ -55,8 +61,11 @@ impl Identities {
     /// When it is nobody's, or nobody says so.
     pub async fn of(&self, token: &str) -> Result<Identity, Failure> {
         let key: Key = Sha256::digest(token.as_bytes()).into();
-        let said = expiry(token);
-        let expires = said.filter(|at| *at > Timestamp::now());
+        let (said, now) = (expiry(token), Timestamp::now());
+        if said.is_some_and(|at| at <= now && now.duration_since(at) <= LEEWAY) {
+            return Err(Failure::unauthorized());
+        }
+        let expires = said.filter(|at| *at > now);
         let found = |verdict| match verdict {
             Verdict::Somebody(user) => Ok(Identity { user, expires }),
             Verdict::Nobody => Err(Failure::unauthorized()),
@@ -124,8 +133,6 @@ fn expiry(token: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::jiff::SignedDuration;
-
     use super::*;
 
     fn token(claims: &str) -> String {
@@ -146,15 +153,18 @@ mod tests {
         };
         let app = axum::Router::new().route("/apis/authentication.k8s.io/v1/tokenreviews", axum::routing::post(review));
         let identities = Identities::new(Client::new(app, "ns"), Vec::new(), GatewayMetrics::default());
-        let exp = |minutes: i64| token(&format!("{{\"exp\":{}}}", Timestamp::now().as_second() + minutes * 60));
-        let good = exp(-30);
+        let exp = |seconds: i64| token(&format!("{{\"exp\":{}}}", Timestamp::now().as_second() + seconds));
+        assert!(identities.of(&exp(-20)).await.is_err());
+        assert_eq!(ASKED.load(Ordering::Relaxed), 0, "one that has just ended is over");
+        let good = exp(-1800);
         for _ in 0..2 {
             let identity = identities.of(&good).await.unwrap();
             assert_eq!((identity.user.username.as_deref(), identity.expires), (Some("alice"), None));
         }
         assert_eq!(ASKED.load(Ordering::Relaxed), 2, "not remembered");
+        let ended = exp(-5400);
         for _ in 0..2 {
-            assert!(identities.of(&exp(-90)).await.is_err());
+            assert!(identities.of(&ended).await.is_err());
         }
         assert_eq!(ASKED.load(Ordering::Relaxed), 3, "one that is nobody's is");
     }
