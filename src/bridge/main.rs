@@ -163,7 +163,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
     let history =
         History { age: SignedDuration::from_hours(24 * i64::from(args.history_days)), messages: args.history_messages };
     tokio::spawn(memory::watch(args.memory_dir, Arc::clone(&shared.permits)));
-    tokio::spawn(history::prune(shared.store.clone(), history, history::EVERY, sessions::earliest));
+    tokio::spawn(history::prune(shared.store.clone(), history, history::EVERY, sessions::certain));
     let found = stored.len();
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sessions = found, "whatsapp-bridge started");

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     outbox::Recipient,
-    sessions::{Refusal, check_id, check_message, earliest, same_message},
+    sessions::{Refusal, certain, check_id, check_message, same_message},
     store::{Change, Told},
 };
 
@@ -140,7 +140,7 @@ pub(super) async fn claim(State(api): State<Api>, Path(key): Path<String>, body:
             "the body is not a claim (fingerprint, session, place, message, expiresAt), at line {line} column {column}"
         ))
     })?;
-    let change = Change::Claim { key, claim, now: earliest() };
+    let change = Change::Claim { key, claim, now: certain() };
     let told = api.shared.store.apply(vec![change]).await.map_err(Refusal::from)?;
     match told.into_iter().next() {
         Some(Told::Claim { claim, new: true }) => Ok((StatusCode::CREATED, Json(claim)).into_response()),
@@ -151,7 +151,7 @@ pub(super) async fn claim(State(api): State<Api>, Path(key): Path<String>, body:
 
 pub(super) async fn claimed(State(api): State<Api>, Path(key): Path<String>) -> Result<Json<Claim>, Failure> {
     check_id(&key)?;
-    let found = api.shared.store.reader.claim(&key, earliest()).await.map_err(Refusal::from)?;
+    let found = api.shared.store.reader.claim(&key, certain()).await.map_err(Refusal::from)?;
     found.map(Json).ok_or_else(|| Failure::NotFound("there is no such claim".to_owned()))
 }
 

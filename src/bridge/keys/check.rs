@@ -64,7 +64,7 @@ pub(super) fn look(path: &Path) -> Result<Found, KeysError> {
     match read(path, size <= READ_WHOLE) {
         Ok(found) => Ok(found),
         Err(error) if damaged(&error) => Ok(Found::Unreadable),
-        Err(error) => Err(KeysError::Database(error)),
+        Err(source) => Err(KeysError::Database { doing: "look at", source }),
     }
 }
 

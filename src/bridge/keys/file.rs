@@ -68,6 +68,11 @@ impl KeyFile {
         &self.path
     }
 
+    /// SQLite's log of changes.
+    fn log(&self) -> PathBuf {
+        self.path.with_extension("db-wal")
+    }
+
     /// Takes the file from its holder, and waits until none of the holder's operations is under way.
     pub(super) async fn take_over(&self) -> std::result::Result<MutexGuard<'_, Access>, KeysError> {
         let mut access = timeout(LET_GO, self.access.lock()).await.map_err(|_| KeysError::InUse)?;
@@ -108,7 +113,7 @@ impl FileKeys {
 
     /// Waits until everything that was written is on the disk, which the library's own writes do not wait for.
     pub(super) async fn flush(&self) -> Result<()> {
-        let log = self.file.path.with_extension("db-wal");
+        let log = self.file.log();
         let flushing = move || match std::fs::File::open(log) {
             Ok(log) => log.sync_data(),
             // It is gone when the file was closed, which flushed everything.
@@ -187,8 +192,11 @@ impl Lease for FileLease {
         let file = &self.0.file;
         self.0.fence.0.cancel();
         let mut access = file.access.lock().await;
+        let closed = access.close().await;
+        // SQLite copies its log of changes when it closes a file, flushes that, and deletes the log; where it could not, the log stays.
+        let on_the_disk = closed && !file.log().exists();
         // Nobody has a lease by now, unless another one was given out meanwhile.
-        if access.close().await
+        if on_the_disk
             && access.holder.0.is_cancelled()
             && let Some(directory) = file.path.parent()
         {

@@ -66,12 +66,15 @@ impl KeyFiles {
             Ok(renewed)
         })
         .await?;
-        if let Some(sessions) = renewed.transpose().map_err(KeysError::Database)? {
+        if let Some(sessions) = renewed
+            .transpose()
+            .map_err(|source| KeysError::Database { doing: "delete the Signal sessions of", source })?
+        {
             tracing::warn!(
                 session,
                 sessions,
-                "its keys are older than what they were last used for, since the machine went down or they were restored: \
-                 it makes new Signal sessions with its recipients"
+                "its keys were in use under another start of a machine, or are from a copy, and may be older than what they \
+                 were last used for: it makes new Signal sessions with its recipients"
             );
         }
         Ok(())

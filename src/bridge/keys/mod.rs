@@ -89,6 +89,11 @@ pub enum KeysError {
         source: io::Error,
     },
     /// SQLite said so. Another try may do.
-    #[error("look at the session's keys: {0}")]
-    Database(rusqlite::Error),
+    #[error("{doing} the session's keys: {source}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: rusqlite::Error,
+    },
 }

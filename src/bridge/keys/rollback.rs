@@ -42,8 +42,9 @@ pub(super) fn suspected(directory: &Path, current: &str) -> io::Result<bool> {
 
 /// Notes on the disk that the keys in `directory` are used under this start of the machine.
 pub(super) fn note(directory: &Path, start: &str) -> io::Result<()> {
+    let is_new = read(directory)?.is_none();
     write(directory, start)?.sync_all()?;
-    File::open(directory)?.sync_all()
+    if is_new { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 /// The keys in `directory` are on the disk and not used any more. That this is not noted costs new Signal sessions at worst.

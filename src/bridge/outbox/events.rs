@@ -62,13 +62,6 @@ pub enum Event {
     Unrestricted,
     /// [`Outbox::wake_at`](super::Outbox::wake_at) has come. Harmless at any other time.
     Tick,
-    /// The server knows the recipient under this key, however the caller wrote them.
-    Recognized {
-        /// Of which message.
-        sequence: u64,
-        /// Who it is.
-        person: RecipientKey,
-    },
     /// The client handed it to the server, and could or could not encrypt it for the recipient's phone.
     HandedOver {
         /// Which.

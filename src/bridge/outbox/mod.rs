@@ -17,6 +17,7 @@ mod events;
 mod flight;
 mod nacks;
 mod pace;
+mod persons;
 mod queue;
 mod recipient_failures;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use self::{
 use self::{
     flight::{Acknowledgement, InFlight},
     pace::Pace,
+    persons::Persons,
     queue::Queue,
     recipient_failures::RecipientFailures,
     turn::Plan,
@@ -46,6 +48,8 @@ pub struct Outbox {
     /// In the order in which they were accepted.
     waiting: Queue,
     flying: Option<InFlight>,
+    /// Whose the keys of the recipients are.
+    persons: Persons,
     reach: Reach,
     pace: Pace,
     /// Nothing goes before then: the server refused for a reason that may pass.
@@ -70,6 +74,7 @@ impl Outbox {
         Self {
             waiting: Queue::new(waiting),
             flying: None,
+            persons: Persons::default(),
             reach: Reach::Down(WaitsFor::Connection),
             pace: Pace::new(spec),
             not_before: None,
@@ -131,7 +136,29 @@ impl Outbox {
     /// These people have got a message of this session before.
     pub fn mark_known(&mut self, recipients: &[RecipientKey]) {
         self.plan = None;
-        self.waiting.mark_known(recipients);
+        let persons: Vec<RecipientKey> = recipients.iter().map(|key| self.persons.of(*key)).collect();
+        self.waiting.mark_known(&persons);
+    }
+
+    /// Whoever has one of these keys is this person: what is for them, under whichever key, keeps to one order and one pace.
+    pub fn recognize(&mut self, keys: &[RecipientKey], person: RecipientKey) {
+        for &key in keys {
+            if key == person || !self.persons.learn(key, person) {
+                continue;
+            }
+            self.plan = None;
+            self.pace.rename(key, person);
+            self.recipient_failures.rename(key, person);
+            let mut known = self.waiting.rename(key, person);
+            let of_theirs = |flying: &&mut InFlight| [key, person].contains(&flying.message.recipient);
+            if let Some(flying) = self.flying.as_mut().filter(of_theirs) {
+                flying.message.recipient = person;
+                known |= flying.message.known;
+            }
+            if known {
+                self.waiting.mark_known(&[person]);
+            }
+        }
     }
 
     /// How many wait, the one that is with the server included.
@@ -157,7 +184,8 @@ impl Outbox {
 
     fn apply(&mut self, event: Event, now: Timestamp, writes: &mut Vec<Write>) {
         match event {
-            Event::Accepted(waiting) => {
+            Event::Accepted(mut waiting) => {
+                waiting.recipient = self.persons.of(waiting.recipient);
                 if waiting.known {
                     self.mark_known(&[waiting.recipient]);
                 }
@@ -174,7 +202,6 @@ impl Outbox {
             Event::Unrestricted if !self.recipient_failures.are_several(now) => self.restricted_until = None,
             Event::Unrestricted => {}
             Event::Tick => {}
-            Event::Recognized { sequence, person } => self.recognized(sequence, person),
             Event::HandedOver { sequence, keyed } => {
                 if let Some(flying) = self.flying_of(sequence) {
                     (flying.keyed, flying.since) = (Some(keyed), now);
@@ -199,19 +226,6 @@ impl Outbox {
         {
             self.waiting.remove(position);
             writes.push(Write::Settle(sequence, Settled::ended(MessageState::Cancelled, None, now)));
-        }
-    }
-
-    /// The recipient of the message that is with the server is this person: what else is for them, under the key it was for them till now
-    /// or under this one, keeps to one order and one pace.
-    fn recognized(&mut self, sequence: u64, person: RecipientKey) {
-        let Some(flying) = self.flying_of(sequence).filter(|flying| flying.message.recipient != person) else { return };
-        let written = std::mem::replace(&mut flying.message.recipient, person);
-        let known = flying.message.known;
-        self.pace.rename(written, person);
-        self.recipient_failures.rename(written, person);
-        if self.waiting.rename(written, person) || known {
-            self.mark_known(&[person]);
         }
     }
 

@@ -103,11 +103,15 @@ impl RecipientFailures {
         failure.new_chats = failure.new_chats.saturating_add(1);
     }
 
-    /// Whoever was known as `written` is this person. What was found out last counts.
+    /// Whoever was known as `written` is this person. What keeps messages from them for longer counts.
     pub(super) fn rename(&mut self, written: RecipientKey, person: RecipientKey) {
-        if let Some(failure) = self.0.remove(&written) {
-            self.0.insert(person, failure);
+        let Some(mut failure) = self.0.remove(&written) else { return };
+        if let Some(there) = self.0.get(&person) {
+            failure.aside_until = failure.aside_until.max(there.aside_until);
+            failure.locked_until = failure.locked_until.max(there.locked_until);
+            failure.new_chats = failure.new_chats.max(there.new_chats);
         }
+        self.0.insert(person, failure);
     }
 
     /// A message to them is settled.

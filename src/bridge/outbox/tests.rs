@@ -119,13 +119,30 @@ fn a_person_who_is_written_in_two_ways_is_one_person_once_the_server_has_said_so
     let mut story = Story::paced(Sending { per_minute: 6000, burst: 100 });
     // The first is written in another way than the second, and the third is somebody else.
     story.accepts(1, 10).accepts(2, 20).accepts(3, 30).goes_up(CLIENT).sends(1);
-    story.happens(Event::Recognized { sequence: 1, person: 20 });
+    story.outbox.recognize(&[20, 10], 20);
     story.is_acknowledged(1).settles(1, MessageState::Sent, None).sends(None);
     assert_eq!(story.waits_for(2), Some(WaitsFor::Pacing));
     story.passes(2).sends(2);
-    // Said again, and of one that is not with the server: nothing changes.
-    story.happens(Event::Recognized { sequence: 2, person: 20 }).happens(Event::Recognized { sequence: 3, person: 20 });
+    // Said again, nothing changes.
+    story.outbox.recognize(&[20, 10], 20);
     story.is_acknowledged(2).sends(3);
+}
+
+#[test]
+fn what_waits_for_a_person_under_another_key_keeps_to_their_pace_and_their_order() {
+    let mut story = Story::paced(Sending { per_minute: 6000, burst: 100 });
+    // The second is written by the linked id, before the server has said whose that is.
+    story.accepts(1, 20).accepts(2, 10).goes_up(CLIENT).sends(1);
+    story.outbox.recognize(&[20, 10], 20);
+    story.is_acknowledged(1).sends(None);
+    assert_eq!(story.waits_for(2), Some(WaitsFor::Pacing));
+    // So is one that is accepted later, and by somebody who has forgotten what the server said.
+    story.passes(2).sends(2).accepts(3, 10).is_acknowledged(2).sends(None);
+    assert_eq!(story.waits_for(3), Some(WaitsFor::Pacing));
+    // A person who has another key now.
+    story.outbox.recognize(&[20], 30);
+    story.outbox.recognize(&[30], 20);
+    story.passes(2).sends(3);
 }
 
 #[test]
@@ -135,9 +152,13 @@ fn who_is_known_in_one_way_is_known_in_the_other() {
     let known = Waiting { sequence: 1, recipient: 10, known: true, expires_at, handed_over: false };
     story.happens(Event::Accepted(known)).accepts(2, 20).accepts(3, 30);
     story.happens(Event::Reach(Reach::Up { client: CLIENT, timelocked: true })).sends(1);
-    story.happens(Event::Recognized { sequence: 1, person: 20 });
+    story.outbox.recognize(&[20, 10], 20);
     story.is_acknowledged(1).sends(2);
     assert_eq!(story.waits_for(3), Some(WaitsFor::Restriction));
+    // What the store knows is under the key that they were written with.
+    story.outbox.recognize(&[30, 40], 30);
+    story.outbox.mark_known(&[40]);
+    story.is_acknowledged(2).sends(3);
 }
 
 #[test]

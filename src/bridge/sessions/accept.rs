@@ -100,6 +100,7 @@ impl Actor {
         }
         let recipient = new.recipient.key();
         let (person, keys) = (self.shared.people.person(recipient), self.shared.people.all_keys(recipient));
+        self.outbox.recognize(&keys, person);
         let known = self.outbox.is_restricted() && self.shared.store.reader.knows(self.state.id(), keys).await?;
         // Not given out again, whatever comes of it: a disk that is slow may still take it.
         self.last_sequence += 1;

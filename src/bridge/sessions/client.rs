@@ -82,7 +82,7 @@ fn without_keys(id: &str, error: &KeysError) -> End {
     tracing::error!(session = id, %error, "the session's keys cannot be used");
     match error {
         KeysError::Lost(lost) => End::KeysLost(*lost),
-        KeysError::InUse | KeysError::Disk { .. } | KeysError::Database(_) => {
+        KeysError::InUse | KeysError::Disk { .. } | KeysError::Database { .. } => {
             End::Failed(SessionReason::ConnectionLost)
         }
     }

@@ -2,10 +2,14 @@
 //! a wall clock that is set back or forward keeps no session waiting and ends no ban early, and the time that a suspended
 //! machine sleeps counts. What people read, and what is stored for the next process, follows the wall clock.
 
-use std::{borrow::Cow, sync::LazyLock, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{LazyLock, Mutex},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
-use whatsapp_operator::bridge_api::Session;
+use whatsapp_operator::{bridge_api::Session, platform::lock};
 
 use crate::{
     machine::{ClientEvent, Event, Kept, Parked},
@@ -46,10 +50,34 @@ pub fn step() -> SignedDuration {
     step_between(Timestamp::now(), now())
 }
 
-/// The earlier of the two clocks, for what is deleted when its time is over, and cannot be brought back: a wall clock that is set far ahead,
-/// be it for a moment, ends nothing early. What a clock that is set back keeps is kept for as much longer.
-pub fn earliest() -> Timestamp {
-    Timestamp::now().min(now())
+/// A machine that has just started may have its clock set first, and a process may have started with it.
+const SETTLES: Duration = Duration::from_secs(600);
+/// A wall clock that was set and has not been set again for this long is believed.
+const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+
+/// What it is certainly later than, for what is deleted when its time is over, and cannot be brought back: a wall clock that is set far
+/// ahead, be it for a moment, ends nothing early.
+pub fn certain() -> Timestamp {
+    /// How far the wall clock is from ours, and since when.
+    static SET: Mutex<(SignedDuration, Option<Duration>)> = Mutex::new((SignedDuration::ZERO, None));
+    let (step, uptime) = (step(), uptime());
+    let mut set = lock(&SET);
+    if (step - set.0).abs() >= STEP {
+        *set = (step, Some(uptime));
+    }
+    let since = set.1.unwrap_or(START.0);
+    certain_by(Timestamp::now(), now(), uptime.saturating_sub(START.0), uptime.saturating_sub(since))
+}
+
+/// The same, by these two clocks, of a process that has run for so long and whose wall clock was not set for so long.
+fn certain_by(wall: Timestamp, ours: Timestamp, started: Duration, unset: Duration) -> Timestamp {
+    if started < SETTLES {
+        Timestamp::MIN
+    } else if unset >= BELIEVED {
+        wall
+    } else {
+        wall.min(ours)
+    }
 }
 
 /// Whether the wall clock was set since it was that far away from ours.
@@ -251,8 +279,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_brought_back_is_over_by_both_clocks() {
-        assert!(earliest() <= now() && earliest() <= Timestamp::now());
+    fn what_cannot_be_brought_back_is_over_when_it_is_so_without_a_doubt() {
+        let (hour, minute) = (SignedDuration::from_hours(1), Duration::from_secs(60));
+        let ours = Timestamp::from_second(1_800_000_000).unwrap();
+        for (ahead, started, unset, certain) in [
+            (hour, 9 * minute, 9 * minute, Timestamp::MIN),
+            (hour, 11 * minute, minute, ours),
+            (-hour, 11 * minute, minute, ours - hour),
+            (hour, 3000 * minute, 23 * 60 * minute, ours),
+            (hour, 3000 * minute, 25 * 60 * minute, ours + hour),
+        ] {
+            assert_eq!(certain_by(ours + ahead, ours, started, unset), certain, "{ahead} {started:?} {unset:?}");
+        }
     }
 
     #[tokio::test]

@@ -67,7 +67,7 @@ impl Actor {
                         people.learn(lid, person);
                     }
                     let person = people.learn(written, person);
-                    let _ = loopback.send(Input::Message(client, Event::Recognized { sequence, person }));
+                    let _ = loopback.send(Input::Recognized(person));
                     Event::HandedOver { sequence, keyed }
                 }
                 Ok(Delivery::Hindered(why)) => Event::NotHandedOver { sequence, why },
@@ -100,7 +100,7 @@ impl Actor {
                 };
                 self.told_by(client, event).await;
             }
-            MessageNews::Receipt { ids, receipt, at } => self.receipt(ids, receipt, at),
+            MessageNews::Receipt { ids, receipt, at } => self.receipt(ids, receipt, at).await,
         }
     }
 
@@ -117,22 +117,18 @@ impl Actor {
         }
     }
 
-    /// Nothing waits for it: a receipt that gets lost in a crash costs the news, and what it says comes again with the next. What the
+    /// Nothing waits for the disk: a receipt that gets lost in a crash costs the news, and what it says comes again with the next. What the
     /// store does not take it gets later, since the server has been told that the receipt arrived.
-    fn receipt(&self, ids: Vec<String>, receipt: Receipt, at: Timestamp) {
+    async fn receipt(&self, ids: Vec<String>, receipt: Receipt, at: Timestamp) {
         let session = self.state.id().to_owned();
         let change = |id| Change::Message(MessageChange::Receipt { session: session.clone(), id, receipt, at });
         let changes: Vec<Change> = ids.into_iter().map(change).collect();
-        let (store, loopback) = (self.shared.store.clone(), self.loopback.clone());
+        let loopback = self.loopback.clone();
         // Asked for here, not in the task: tasks that are spawned in a row need not start in that order, and a receipt that a message was
         // read, written first, would leave nothing to be told of its delivery.
-        let begun = store.begin_at_once(changes.clone());
+        let written = self.shared.store.begin(changes.clone()).await;
         tokio::spawn(async move {
-            let written = match begun {
-                Ok(written) => written.await,
-                Err(changes) => store.apply(changes).await,
-            };
-            if let Err(error) = written {
+            if let Err(error) = written.await {
                 tracing::warn!(session, %error, "a receipt could not be noted; trying again");
                 let _ = loopback.send(Input::Unwritten(changes));
             }

@@ -82,9 +82,7 @@ impl Actor {
         if self.outbox.len() > 0 {
             // Without an answer they count as unknown, and wait.
             let mut known = self.shared.store.reader.known(self.state.id()).await.unwrap_or_default();
-            for key in &mut known {
-                *key = self.shared.people.person(*key);
-            }
+            known.extend(known.clone().into_iter().map(|key| self.shared.people.person(key)));
             self.outbox.mark_known(&known);
         }
     }

@@ -26,7 +26,7 @@ mod task;
 mod tests;
 mod writing;
 
-pub use clock::earliest;
+pub use clock::certain;
 pub use new_message::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;
 pub use people::People;

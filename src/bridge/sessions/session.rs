@@ -25,7 +25,7 @@ use super::{
 use crate::{
     backend::{ClientHandle, Outgoing},
     machine::{ClientEvent, Event, Generation, State},
-    outbox::{self, Outbox, Waiting},
+    outbox::{self, Outbox, RecipientKey, Waiting},
     store::{Change, StoreError},
 };
 
@@ -38,6 +38,8 @@ pub(super) enum Input {
     Permit(OwnedSemaphorePermit),
     /// A client on a message.
     Message(Generation, outbox::Event),
+    /// The server has said who a recipient is, whom callers may have written in several ways.
+    Recognized(RecipientKey),
     /// Changes of messages that the store did not take.
     Unwritten(Vec<Change>),
 }
@@ -164,6 +166,7 @@ impl Actor {
             },
             Input::Permit(permit) => self.granted(permit).await,
             Input::Message(client, event) => self.told_by(client, event).await,
+            Input::Recognized(person) => self.outbox.recognize(&self.shared.people.all_keys(person), person),
             Input::Unwritten(changes) => self.write(changes, Then::CarryOut(Vec::new())).await,
         }
     }

@@ -21,14 +21,11 @@ pub struct History {
     pub messages: u64,
 }
 
-/// Forgets for as long as it is polled: at once, and again after each pause of this length, by this clock. At once only what is too many
-/// goes, for which no clock is needed: that of a machine that has just started may be set first.
+/// Forgets for as long as it is polled: at once, and again after each pause of this length, by this clock.
 pub async fn prune(store: Store, history: History, pause: Duration, clock: impl Fn() -> Timestamp) {
-    let mut now = Timestamp::MIN;
     loop {
-        look(&store, history, now).await;
+        look(&store, history, clock()).await;
         tokio::time::sleep(pause).await;
-        now = clock();
     }
 }
 

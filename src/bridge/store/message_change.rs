@@ -186,10 +186,10 @@ fn arrive(
         Receipt::Read => (
             "read_at",
             format!(
-                "read_at = ?3, delivered_at = coalesce(delivered_at, ?3), {}",
+                "read_at = ?3, delivered_at = min(coalesce(delivered_at, ?3), ?3), {}",
                 arrived("'Sent', 'Delivered'", "'Read'")
             ),
-            "delivered_at = iif(delivered_at = read_at, ?3, delivered_at), read_at = ?3",
+            "delivered_at = min(delivered_at, ?3), read_at = ?3",
         ),
     };
     let query =

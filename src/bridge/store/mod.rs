@@ -118,18 +118,6 @@ impl Store {
         }
     }
 
-    /// The same without waiting for anything: what is asked for by calls of this is made in the order of the calls. Gives the changes back
-    /// while too many others wait.
-    pub fn begin_at_once(
-        &self,
-        changes: Vec<Change>,
-    ) -> Result<impl Future<Output = Result<Vec<Told>, StoreError>> + Send + use<>, Vec<Change>> {
-        let (done, written) = oneshot::channel();
-        self.queue.try_send(Write { changes, done }).map_err(|refused| refused.into_inner().changes)?;
-        let store = self.clone();
-        Ok(async move { timeout(LIMIT, answer(written)).await.unwrap_or_else(|_| store.is_slow(LIMIT)) })
-    }
-
     async fn apply_within(&self, limit: Duration, changes: Vec<Change>) -> Result<Vec<Told>, StoreError> {
         timeout(limit, self.queue(changes)).await.unwrap_or_else(|_| self.is_slow(limit))
     }

@@ -20,7 +20,7 @@ use crate::{
     gateway::{
         code::Code,
         failure::Failure,
-        places::{Place, Places},
+        seats::{Seat, Seats},
         story::Story,
     },
     platform::lock,
@@ -43,7 +43,7 @@ pub(super) struct Restarts {
     /// How long a shard may be away until it is no longer waited for, and how old a request is at most that waits.
     patience: Duration,
     away: Mutex<HashMap<BridgeBinding, Absence>>,
-    places: Places,
+    seats: Seats,
     over: CancellationToken,
 }
 
@@ -67,7 +67,7 @@ impl Absence {
 impl Restarts {
     /// Shards are waited for until they have been away for `patience`, and not once `over` is cancelled.
     pub(super) fn new(patience: Duration, over: CancellationToken) -> Self {
-        Self { patience, away: Mutex::default(), places: Places::new(MOST, MOST_OF_A_CALLER), over }
+        Self { patience, away: Mutex::default(), seats: Seats::new(MOST, MOST_OF_A_CALLER), over }
     }
 
     /// Notes what came of a question to a shard.
@@ -104,7 +104,7 @@ impl Restarts {
     {
         let last = story.began() + self.patience;
         let (mut open, mut breaks, mut has_broken, mut turn) = (None, 0, false, None);
-        let mut place: Option<Place<'_>> = None;
+        let mut seat: Option<Seat<'_>> = None;
         loop {
             let answer = ask().await;
             drop(turn.take());
@@ -126,9 +126,9 @@ impl Restarts {
                 open = Some(error);
                 continue;
             }
-            if place.is_none() {
-                place = self.places.take(story.caller());
-                if place.is_none() {
+            if seat.is_none() {
+                seat = self.seats.take(story.caller());
+                if seat.is_none() {
                     return Err(open.map_or_else(|| too_many().into(), Unanswered::Bridge));
                 }
                 let BridgeBinding { name, shard } = binding;
@@ -182,11 +182,14 @@ fn is_away(error: &BridgeError) -> bool {
     }
 }
 
-/// There is no place to wait, and nothing is known to have come of the request.
+/// There is no seat to wait, and nothing is known to have come of the request.
 fn too_many() -> Failure {
     Failure::new(
         Code::BridgeUnavailable,
-        "the bridge of this session restarts, and no more requests may wait for it (one caller may have a quarter of the places); nothing was done: send fewer at a time, and try this one again in a moment",
+        format!(
+            "the bridge of this session restarts, and as many requests wait for a bridge as may ({MOST} in all, {MOST_OF_A_CALLER} of \
+             one caller); nothing was done, so try this one again in a moment"
+        ),
     )
 }
 
@@ -349,10 +352,10 @@ mod tests {
     async fn few_of_one_caller_wait_at_a_time_and_none_once_it_is_over() {
         let over = CancellationToken::new();
         let restarts = Restarts::new(PATIENCE, over.clone());
-        let taken: Vec<_> = (0..MOST).filter_map(|_| restarts.places.take("greedy")).collect();
+        let taken: Vec<_> = (0..MOST).filter_map(|_| restarts.seats.take("greedy")).collect();
         // Refused at once and told what to do; a caller who has asked for nothing else waits.
         let Err(Unanswered::Unasked(refused)) = heard_by("greedy", &restarts, &[Err(gone()), Ok(1)]).await.0 else {
-            panic!("one caller took all places");
+            panic!("one caller took all seats");
         };
         assert!(refused.code == Code::BridgeUnavailable && refused.message.contains("fewer"), "{}", refused.message);
         assert_eq!(heard(&restarts, &[Err(gone()), Ok(1)]).await, (Ok(1), 2));

@@ -21,7 +21,7 @@ pub use self::{
 use super::{
     code::Code,
     failure::Failure,
-    places::{Place, Places},
+    seats::{Seat, Seats},
 };
 use crate::bridge_api::LONGEST_TEXT;
 
@@ -33,16 +33,18 @@ const DISCARDED: usize = 4 << 20;
 pub const LARGEST_MESSAGE: usize = 12 * LONGEST_TEXT + (16 << 10);
 /// A body that needs longer is not meant to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many bodies that are longer than [`LARGEST_BODY`] are read at a time; one caller may have a quarter of them. Whoever sends many of
-/// them slowly would fill the gateway's memory otherwise.
+/// How many bodies that are longer than [`LARGEST_BODY`] are read at a time. Whoever sends many of them slowly would fill the gateway's
+/// memory otherwise.
 const LONG_BODIES: usize = 32;
+/// How many of them one caller may have.
+const LONG_BODIES_OF_A_CALLER: usize = 8;
 
 /// The long bodies that are read at the moment.
-pub struct LongBodies(Places);
+pub struct LongBodies(Seats);
 
 impl Default for LongBodies {
     fn default() -> Self {
-        Self(Places::new(LONG_BODIES, LONG_BODIES / 4))
+        Self(Seats::new(LONG_BODIES, LONG_BODIES_OF_A_CALLER))
     }
 }
 
@@ -62,40 +64,43 @@ pub async fn body(headers: &HeaderMap, body: Body) -> Result<Option<String>, Fai
     body_of(headers, body, LARGEST_BODY, || None).await
 }
 
-/// The same, of [`LARGEST_MESSAGE`] at most; a long one takes a place of its caller.
+/// The same, of [`LARGEST_MESSAGE`] at most; a long one takes a seat of its caller.
 ///
 /// # Errors
-/// See [`body`]; or the caller has no place left.
+/// See [`body`]; or the caller has no seat left.
 pub async fn long_body(
     headers: &HeaderMap,
     body: Body,
-    LongBodies(places): &LongBodies,
+    LongBodies(seats): &LongBodies,
     caller: &str,
 ) -> Result<Option<String>, Failure> {
-    body_of(headers, body, LARGEST_MESSAGE, || places.take(caller)).await
+    body_of(headers, body, LARGEST_MESSAGE, || seats.take(caller)).await
 }
 
 async fn body_of<'a>(
     headers: &HeaderMap,
     body: Body,
     most: usize,
-    place: impl Fn() -> Option<Place<'a>>,
+    seat: impl Fn() -> Option<Seat<'a>>,
 ) -> Result<Option<String>, Failure> {
     let too_large = || Failure::new(Code::TooLarge, format!("the body must be at most {most} bytes long"));
     let said: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if said.is_some_and(|length| length > DISCARDED) {
         return Err(too_large());
     }
-    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read(body, most, place)).await else {
+    let Ok(read) = tokio::time::timeout(BODY_TIMEOUT, read(body, most, seat)).await else {
         return Err(bad(format!("the body did not arrive within {BODY_TIMEOUT:?}; send it again")));
     };
     let bytes = match read.map_err(|_| bad("the body did not arrive whole; send it again"))? {
         Read::Whole(bytes) => bytes,
         Read::TooLarge => return Err(too_large()),
-        Read::NoPlace => {
+        Read::NoSeat => {
             return Err(Failure::new(
                 Code::RateLimited,
-                "too many long messages arrive at once, and a quarter of the places is yours; send fewer of them at a time, and this one again in a moment",
+                format!(
+                    "too many long messages arrive at once (read are {LONG_BODIES} at a time, {LONG_BODIES_OF_A_CALLER} of one caller); try \
+                     this one again in a moment"
+                ),
             ));
         }
     };
@@ -128,34 +133,34 @@ enum Read {
     /// All of it.
     Whole(Vec<u8>),
     TooLarge,
-    /// It is long, and there is no place for another one.
-    NoPlace,
+    /// It is long, and there is no seat for another one.
+    NoSeat,
 }
 
-/// All of a body, if it is not too large and there is a place for a long one. Otherwise it is read on and thrown away, up to a limit: a
+/// All of a body, if it is not too large and there is a seat for a long one. Otherwise it is read on and thrown away, up to a limit: a
 /// caller who is still sending does not hear an answer.
-async fn read<'a>(body: Body, most: usize, take: impl Fn() -> Option<Place<'a>>) -> Result<Read, axum::Error> {
+async fn read<'a>(body: Body, most: usize, take: impl Fn() -> Option<Seat<'a>>) -> Result<Read, axum::Error> {
     let (mut kept, mut seen, mut parts) = (Vec::new(), 0, body.into_data_stream());
-    let (mut place, mut no_place) = (None, false);
+    let (mut seat, mut no_seat) = (None, false);
     while let Some(part) = parts.next().await {
         let part = part?;
         seen += part.len();
-        if seen > LARGEST_BODY && seen <= most && place.is_none() && !no_place {
-            place = take();
-            no_place = place.is_none();
+        if seen > LARGEST_BODY && seen <= most && seat.is_none() && !no_seat {
+            seat = take();
+            no_seat = seat.is_none();
         }
         if seen > DISCARDED {
             break;
         }
-        if seen > most || no_place {
+        if seen > most || no_seat {
             kept = Vec::new();
         } else {
             kept.extend_from_slice(&part);
         }
     }
-    Ok(match (seen <= most, no_place) {
+    Ok(match (seen <= most, no_seat) {
         (false, _) => Read::TooLarge,
-        (true, true) => Read::NoPlace,
+        (true, true) => Read::NoSeat,
         (true, false) => Read::Whole(kept),
     })
 }
@@ -199,8 +204,8 @@ mod tests {
     async fn one_caller_has_a_part_of_the_places_for_long_bodies_and_gives_them_back() {
         let json: HeaderMap =
             [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect();
-        let places = LongBodies::default();
-        let read = |caller: &'static str, body: Body| long_body(&json, body, &places, caller);
+        let seats = LongBodies::default();
+        let read = |caller: &'static str, body: Body| long_body(&json, body, &seats, caller);
         let (mut ends, mut under_way) = (Vec::new(), Vec::new());
         for _ in 0..LONG_BODIES / 4 {
             let (end, ended) = tokio::sync::oneshot::channel();

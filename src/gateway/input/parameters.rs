@@ -40,7 +40,9 @@ impl Parameters {
         )?;
         // Bytes that are no UTF-8 were replaced, and would name something that the caller did not ask for.
         if let Some((name, _)) = pairs.iter().find(|(_, value)| value.contains(char::REPLACEMENT_CHARACTER)) {
-            return Err(bad(format!("query parameter {name:?} must be UTF-8, percent-encoded")));
+            return Err(bad(format!(
+                "query parameter {name:?} must be percent-encoded UTF-8, and hold no U+FFFD, which stands for bytes that are not"
+            )));
         }
         Ok(Self(pairs))
     }

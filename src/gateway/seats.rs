@@ -1,4 +1,4 @@
-//! Places for requests that cost something for a while: so many in all, and so many for each caller.
+//! Seats for requests that cost something for a while: so many in all, and so many for each caller.
 
 use std::{
     collections::HashMap,
@@ -7,35 +7,35 @@ use std::{
 
 use crate::platform::lock;
 
-/// The places.
-pub struct Places {
+/// The seats.
+pub struct Seats {
     most: usize,
     most_of_a_caller: usize,
     /// How many each caller has who has any.
     taken: Mutex<HashMap<String, usize>>,
 }
 
-/// A place that is taken; given back when it is dropped.
-pub struct Place<'a> {
-    places: &'a Places,
+/// A seat that is taken; given back when it is dropped.
+pub struct Seat<'a> {
+    seats: &'a Seats,
     caller: String,
 }
 
-impl Places {
+impl Seats {
     /// So many, of which one caller may have so many.
     pub fn new(most: usize, most_of_a_caller: usize) -> Self {
         Self { most, most_of_a_caller, taken: Mutex::default() }
     }
 
-    /// A place for a request of this caller, unless they have as many as they may, or none is left.
-    pub fn take(&self, caller: &str) -> Option<Place<'_>> {
+    /// A seat for a request of this caller, unless they have as many as they may, or none is left.
+    pub fn take(&self, caller: &str) -> Option<Seat<'_>> {
         let mut taken = self.taken();
         let of_caller = taken.get(caller).copied().unwrap_or(0);
         if of_caller >= self.most_of_a_caller || taken.values().sum::<usize>() >= self.most {
             return None;
         }
         taken.insert(caller.to_owned(), of_caller + 1);
-        Some(Place { places: self, caller: caller.to_owned() })
+        Some(Seat { seats: self, caller: caller.to_owned() })
     }
 
     fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
@@ -43,9 +43,9 @@ impl Places {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.seats.taken();
         if let Some(of_caller) = taken.get_mut(&self.caller) {
             *of_caller -= 1;
             if *of_caller == 0 {
@@ -61,14 +61,14 @@ mod tests {
 
     #[test]
     fn one_caller_leaves_places_for_others_and_all_are_given_back() {
-        let places = Places::new(5, 2);
-        let greedy: Vec<_> = (0..9).filter_map(|_| places.take("greedy")).collect();
+        let seats = Seats::new(5, 2);
+        let greedy: Vec<_> = (0..9).filter_map(|_| seats.take("greedy")).collect();
         assert_eq!(greedy.len(), 2);
-        let others: Vec<_> = ["a", "a", "b", "c"].into_iter().filter_map(|caller| places.take(caller)).collect();
+        let others: Vec<_> = ["a", "a", "b", "c"].into_iter().filter_map(|caller| seats.take(caller)).collect();
         assert_eq!(others.len(), 3, "no more than there are");
         drop(greedy);
-        assert!(places.take("c").is_some(), "a place is free when a request is answered");
+        assert!(seats.take("c").is_some(), "a seat is free when a request is answered");
         drop(others);
-        assert!(places.taken().is_empty(), "nobody is remembered who waits for nothing");
+        assert!(seats.taken().is_empty(), "nobody is remembered who waits for nothing");
     }
 }
