@@ -76,10 +76,10 @@ async fn a_gateway_that_ends_while_requests_wait_for_a_bridge_answers_all_of_the
     let id = connected(&world, &rest, &token, "Line", "+15550205092").await;
     until_primary(&rest, &token, &id).await;
     let mut expected = BTreeSet::new();
-    let waiting = || rest.program.log().matches("a request waits for a shard that restarts").count();
+    let waiting = |rest: &Rest| rest.program.log().matches("a request waits for a shard that restarts").count();
     for (round, comes_back) in [("back", true), ("away", false)] {
         world.bridge.kill();
-        let (mut asked, asked_at, before) = (JoinSet::new(), Instant::now(), waiting());
+        let (mut asked, asked_at, before) = (JoinSet::new(), Instant::now(), waiting(&rest));
         let texts: Vec<String> = (0..6).map(|number| format!("{round}-{number}")).collect();
         for (number, text) in texts.iter().enumerate() {
             let request = rest.request("POST", SEND).bearer_auth(&token);
@@ -88,7 +88,7 @@ async fn a_gateway_that_ends_while_requests_wait_for_a_bridge_answers_all_of_the
             let text = text.clone();
             asked.spawn(async move { (number, text, answered(request).await) });
         }
-        until("do all of them wait", async || waiting() >= before + texts.len()).await;
+        until("do all of them wait", async || waiting(&rest) >= before + texts.len()).await;
         rest.program.terminate();
         let signalled = Instant::now();
         if comes_back {

@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_caller_has_a_part_of_the_places_for_long_bodies_and_gives_them_back() {
+    async fn one_caller_has_a_part_of_the_seats_for_long_bodies_and_gives_them_back() {
         let json: HeaderMap =
             [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))].into_iter().collect();
         let seats = LongBodies::default();
         let read = |caller: &'static str, body: Body| long_body(&json, body, &seats, caller);
         let (mut ends, mut under_way) = (Vec::new(), Vec::new());
-        for _ in 0..LONG_BODIES / 4 {
+        for _ in 0..LONG_BODIES_OF_A_CALLER {
             let (end, ended) = tokio::sync::oneshot::channel();
             ends.push(end);
             let mut reading = Box::pin(read("greedy", slow(LARGEST_BODY + 1, ended)));
@@ -216,7 +216,11 @@ mod tests {
         }
         let long = || Body::from(vec![b' '; LARGEST_BODY + 1]);
         let refused = read("greedy", long()).await.unwrap_err();
-        assert!(refused.code == Code::RateLimited && refused.message.contains("fewer"), "{}", refused.message);
+        assert!(
+            refused.code == Code::RateLimited && refused.message.contains("32 at a time, 8 of one caller"),
+            "{}",
+            refused.message
+        );
         // Neither others nor what is short are held up.
         assert!(read("other", long()).await.unwrap().is_some());
         assert_eq!(read("greedy", Body::from("{}")).await.unwrap().as_deref(), Some("{}"));

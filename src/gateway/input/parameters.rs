@@ -139,7 +139,7 @@ mod tests {
         }
         assert!(of("wait=1&wait=1").unwrap_err().message.contains("twice"));
         assert!(of("wiat=1").unwrap_err().message.contains("known here: wait, namespace"));
-        assert!(of("wait=%ff").unwrap_err().message.contains("\"wait\" must be UTF-8"));
+        assert!(of("wait=%ff").unwrap_err().message.contains("\"wait\" must be percent-encoded UTF-8"));
         assert!(of("namespace=A_b").unwrap().namespace().is_err());
         assert_eq!(of("namespace=a-b").unwrap().namespace().unwrap(), Some("a-b"));
     }
