@@ -71,6 +71,9 @@ async fn of_15_the_10_oldest_are_accepted_and_the_others_wait_their_turn() {
     accepted(&world, &by_age[11]).await;
     accepted(&world, &by_age[12]).await;
     until(&world, "at 12 of 12", |status| (status.used, status.max) == (12, 12)).await;
+    // The operator has the answers to its writes: one that it has accepted in this very moment and knows no answer for goes back to those
+    // that wait.
+    world.until_sessions(12).await;
 
     // Lowering stops nobody; a place that becomes free now is not given away.
     set_max(&world, Some(3)).await;
