@@ -80,10 +80,16 @@ fn damaged(error: &rusqlite::Error) -> bool {
     }
 }
 
-fn read(path: &Path, whole: bool) -> rusqlite::Result<Found> {
+/// Opens a file of keys that is there, past the library.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+fn read(path: &Path, whole: bool) -> rusqlite::Result<Found> {
+    let connection = open(path)?;
     if whole {
         let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if found != "ok" {

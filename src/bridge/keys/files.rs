@@ -55,21 +55,8 @@ impl KeyFiles {
     /// Makes the keys ready for use, and notes that they are used.
     async fn begin(&self, session: &str, file: &Arc<KeyFile>, found: Found) -> Result<(), KeysError> {
         let (directory, start, file) = (self.data.session(session), Arc::clone(&self.machine_start), Arc::clone(file));
-        let renewed = on_a_thread("note the use of", move || {
-            let renewed = match found {
-                Found::Linked(_) if rollback::suspected(&directory, &start)? => Some(rollback::renew(file.path())),
-                _ => None,
-            };
-            if !matches!(renewed, Some(Err(_))) {
-                rollback::note(&directory, &start)?;
-            }
-            Ok(renewed)
-        })
-        .await?;
-        if let Some(sessions) = renewed
-            .transpose()
-            .map_err(|source| KeysError::Database { doing: "delete the Signal sessions of", source })?
-        {
+        let renewing = move || Ok(make_ready(file.path(), &found, &directory, &start));
+        if let Some(sessions) = on_a_thread(NOTING, renewing).await?? {
             tracing::warn!(
                 session,
                 sessions,
@@ -156,6 +143,20 @@ impl KeyStore for KeyFiles {
         let sessions = self.data.sessions();
         tokio::task::spawn_blocking(move || bytes(&sessions)).await.map_err(io::Error::other)?
     }
+}
+
+const NOTING: &str = "note the use of";
+
+/// Says how many Signal sessions were deleted, where they had to be.
+fn make_ready(path: &Path, found: &Found, directory: &Path, start: &str) -> Result<Option<usize>, KeysError> {
+    let unnoted = |source| KeysError::Disk { doing: NOTING, source };
+    let undeleted = |source| KeysError::Database { doing: "delete the Signal sessions of", source };
+    let mut renewed = None;
+    if matches!(found, Found::Linked(_)) && rollback::suspected(directory, start).map_err(unnoted)? {
+        renewed = Some(rollback::renew(path).map_err(undeleted)?);
+    }
+    rollback::note(directory, start).map_err(unnoted)?;
+    Ok(renewed)
 }
 
 async fn on_a_thread<T: Send + 'static>(

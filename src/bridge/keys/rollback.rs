@@ -17,7 +17,7 @@ use std::{
     path::Path,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use super::check::open;
 
 /// The note's name, in the directory of a session's keys.
 const NOTE: &str = "in-use";
@@ -73,8 +73,7 @@ fn write(directory: &Path, note: &str) -> io::Result<File> {
 
 /// Deletes the Signal sessions in the file of keys at `path`, on the disk. Says how many there were.
 pub(super) fn renew(path: &Path) -> rusqlite::Result<usize> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
+    let mut connection = open(path)?;
     connection.execute_batch("PRAGMA synchronous = FULL")?;
     let transaction = connection.transaction()?;
     let deleted = transaction.execute("DELETE FROM sessions", [])?;
