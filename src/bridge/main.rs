@@ -53,7 +53,7 @@ use crate::{
     message_traces::MessageTraces,
     metrics::Metrics,
     permits::Permits,
-    sessions::{Limits, Outboxes, People, Registry, Shared},
+    sessions::{AskedAgain, Limits, Outboxes, People, Registry, Shared},
     store::{
         Store, StoreError, Told,
         history::{self, History},
@@ -136,7 +136,9 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         session.kept.taken_up_by(&presented);
     }
     let listeners = serve::bind(&args).await?;
-    let keys = KeyFiles::new(data.clone());
+    let people = People::default();
+    let sent = AskedAgain::new(store.reader.clone(), people.clone());
+    let keys = KeyFiles::new(data.clone(), Arc::new(sent));
     if args.adopt_data {
         keys.restored().map_err(|source| DataError::Unusable { path: data.sessions(), source })?;
     }
@@ -149,7 +151,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         store,
         feed,
         outboxes,
-        people: People::default(),
+        people,
         permits: Arc::new(Permits::new(args.max_pairings)),
         metrics,
         message_traces,

@@ -3,6 +3,8 @@
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
+use serde_json::json;
+
 use crate::{bridge::Bench, messages::id};
 
 /// The files in `from`, as they are, instead of those in `to`.
@@ -62,6 +64,39 @@ async fn what_is_sent_after_the_machine_went_down_is_read() {
     bench.delivers(friend, 6..=8).await;
     bench.has_delivered(friend, 1..=8).await;
     bench.nothing_leaked(&[sender, friend, "Number"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_phone_could_not_read_is_sent_again_after_the_machine_went_down() {
+    let sender = "+15550003063";
+    let mut bench = Bench::start("asked-again-later", &[]).await;
+    bench.sender("a", sender).await;
+    let (keys, on_the_disk) = (bench.dir.join("bridge/sessions/a"), bench.dir.join("on-the-disk"));
+    for (number, address) in ["pn", "lid"].into_iter().enumerate() {
+        let friend = format!("+1555000396{}", number + 3);
+        let text = format!("Asked for by {address}");
+        // It has been written to before, and asks for the next message once the bridge is gone.
+        bench.accepted("a", &id(number * 2), &friend, "Before").await;
+        bench.until_message("a", &id(number * 2), &["Delivered"]).await;
+        bench.bridge.kill();
+        copy(&keys, &on_the_disk);
+        bench.address = bench.bridge.start().await;
+        let late = json!({"retry": {"times": 1}, "receipts": {"address": address, "afterMs": 5000}});
+        bench.whatsapp.rules(&friend, late).await;
+        bench.accepted("a", &id(number * 2 + 1), &friend, &text).await;
+        bench.until_message("a", &id(number * 2 + 1), &["Sent"]).await;
+        bench.bridge.kill();
+
+        // The file of keys never heard of the message.
+        copy(&on_the_disk, &keys);
+        fs::write(keys.join("in-use"), "another start").unwrap();
+        bench.address = bench.bridge.start().await;
+        bench.until_message("a", &id(number * 2 + 1), &["Delivered"]).await;
+        let inbox = bench.whatsapp.inbox(&friend).await;
+        let lines: Vec<_> = inbox.iter().map(|line| (&*line.text, line.count, line.retries)).collect();
+        assert_eq!(lines, [("Before", 1, 0), (&*text, 1, 1)]);
+        bench.nothing_leaked(&[sender, &friend, "Asked for"]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use self::command::{ClientHandle, Command, Commands, Delivery, Outgoing, Refused, commands};
+pub use self::{
+    command::{ClientHandle, Command, Commands, Delivery, Outgoing, Refused, commands},
+    sending::encoded,
+};
 use crate::{
     keys::Keys,
     machine::{ClientEvent, End, Start},

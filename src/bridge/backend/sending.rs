@@ -55,14 +55,14 @@ impl Addresses {
 }
 
 /// Hands a message over under the id it has. The server's acknowledgement comes as an event.
-pub async fn send(client: &Client, addresses: &Addresses, message: Outgoing) -> Delivery {
-    let Outgoing { id, to, content, fresh } = message;
+pub async fn send(client: &Client, addresses: &Addresses, outgoing: Outgoing) -> Delivery {
+    let Outgoing { id, to, content, fresh } = outgoing;
     let Found { address, lid } = match find(client, addresses, &to, fresh).await {
         Ok(found) => found,
         Err(obstacle) => return Delivery::Hindered(obstacle),
     };
-    let Content::Text { text } = content;
-    let send = |options| client.send_message_with_options(address.clone(), wa::Message::text(text.reveal()), options);
+    let content = message(content);
+    let send = |options| client.send_message_with_options(address.clone(), content.clone(), options);
     let as_known = SendOptions::default().with_message_id(id);
     let sent = if fresh {
         let asked_anew = send(as_known.clone().with_device_freshness(Freshness::Refresh)).await;
@@ -80,6 +80,16 @@ pub async fn send(client: &Client, addresses: &Addresses, message: Outgoing) -> 
         },
         Err(error) => Delivery::Hindered(obstacle(&error)),
     }
+}
+
+/// What a message says, as WhatsApp has it.
+fn message(Content::Text { text }: Content) -> wa::Message {
+    wa::Message::text(text.reveal())
+}
+
+/// What a message says, as it is encrypted for its recipient.
+pub fn encoded(content: Content) -> Vec<u8> {
+    waproto::codec::message_to_vec(&message(content))
 }
 
 /// Whether the server answered, and the library cannot read what. Nothing was sent. Asked for the devices anew it wants more of the

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use wacore::store::error::{Result, StoreError};
 use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
 
-use super::{KeysError, Lease, rollback, sent::Readings};
+use super::{KeysError, Lease, rollback, sent::Sent};
 
 /// How long a former client's last operation may take. A disk that needs longer is asked again later.
 const LET_GO: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(super) struct KeyFile {
     rest: Duration,
     /// One operation at a time, as the library's store has it, too.
     pub(super) access: Mutex<Access>,
-    readings: Readings,
+    sent: Sent,
 }
 
 /// What the file is in use for.
@@ -56,12 +56,12 @@ struct Over;
 
 impl KeyFile {
     /// The file at `path`, which is closed when it was not used for `rest`.
-    pub(super) fn new(path: PathBuf, rest: Duration) -> Self {
+    pub(super) fn new(path: PathBuf, rest: Duration, sent: Sent) -> Self {
         let gone = CancellationToken::new();
         gone.cancel();
         let holder = Fence(gone.clone());
         let access = Mutex::new(Access { store: None, gone, used_at: Instant::now(), holder });
-        Self { path, rest, access, readings: Readings::default() }
+        Self { path, rest, access, sent }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -106,9 +106,9 @@ pub(super) struct FileKeys {
 }
 
 impl FileKeys {
-    /// How often what was sent was read; also by those who had the file before.
-    pub(super) fn readings(&self) -> &Readings {
-        &self.file.readings
+    /// What the session has sent; also by those who had the file before.
+    pub(super) fn sent(&self) -> &Sent {
+        &self.file.sent
     }
 
     /// Waits until everything that was written is on the disk, which the library's own writes do not wait for.

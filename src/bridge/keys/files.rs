@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use whatsapp_operator::platform::lock;
 
 use super::{
-    KeyStore, KeysError, Lease, Linked, LostKeys,
+    KeyStore, KeysError, Lease, Linked, LostKeys, SentMessages,
     check::{Found, look},
     file::KeyFile,
     rollback,
+    sent::Sent,
 };
 use crate::data::{DataDir, bytes};
 
@@ -29,19 +30,21 @@ pub struct KeyFiles {
     data: DataDir,
     /// Which start of the machine this is.
     machine_start: Arc<str>,
+    /// What the sessions have sent.
+    sent: Arc<dyn SentMessages>,
     /// One for each session that was used since the start: a former lease that still exists is on the same one.
     files: Mutex<HashMap<String, Arc<KeyFile>>>,
 }
 
 impl KeyFiles {
-    /// The keys in `data`.
-    pub fn new(data: DataDir) -> Self {
-        Self::under(data, &rollback::machine_start())
+    /// The keys in `data`; what its sessions have `sent` is asked for where their files do not have it.
+    pub fn new(data: DataDir, sent: Arc<dyn SentMessages>) -> Self {
+        Self::under(data, sent, &rollback::machine_start())
     }
 
     /// The same, under this start of the machine.
-    pub(super) fn under(data: DataDir, machine_start: &str) -> Self {
-        Self { data, machine_start: machine_start.into(), files: Mutex::default() }
+    pub(super) fn under(data: DataDir, sent: Arc<dyn SentMessages>, machine_start: &str) -> Self {
+        Self { data, machine_start: machine_start.into(), sent, files: Mutex::default() }
     }
 
     /// All keys are from a copy, which may be older than what they were last used for.
@@ -68,7 +71,8 @@ impl KeyFiles {
     }
 
     fn file(&self, session: &str) -> Arc<KeyFile> {
-        let new = || Arc::new(KeyFile::new(self.data.keys(session), REST));
+        let sent = || Sent::new(session, Arc::clone(&self.sent));
+        let new = || Arc::new(KeyFile::new(self.data.keys(session), REST, sent()));
         Arc::clone(self.files().entry(session.to_owned()).or_insert_with(new))
     }
 

@@ -29,16 +29,15 @@ macro_rules! pass_on {
         #[deny(clippy::missing_trait_methods)]
         impl $store for FileKeys {
             $(async fn $method(&self, $($name: $type),*) -> Result<$answer> {
-                let store = self.open().await?;
-                call!(self.readings(), store, $method, ($($name),*) $(, $own)?).await
+                call!(self, $method, ($($name),*) $(, $own)?)
             })*
         }
     )*};
 }
 
 macro_rules! call {
-    ($readings:expr, $store:ident, $method:ident, ($($name:ident),*)) => { $store.$method($($name),*) };
-    ($readings:expr, $store:ident, $method:ident, ($($name:ident),*), $own:path) => { $own($readings, &$store, $($name),*) };
+    ($keys:ident, $method:ident, ($($name:ident),*)) => { $keys.open().await?.$method($($name),*).await };
+    ($keys:ident, $method:ident, ($($name:ident),*), $own:path) => { $own($keys, $($name),*).await };
 }
 
 pass_on! {

@@ -39,6 +39,13 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn bytes(&self) -> io::Result<u64>;
 }
 
+/// The bridge's own record of what its sessions have sent. It is on the disk before a message goes out, which a file of keys is not.
+#[async_trait]
+pub trait SentMessages: Send + Sync + 'static {
+    /// The message that `session` has sent in `chat` under this id, encoded for its recipient.
+    async fn message(&self, session: &str, chat: &str, id: &str) -> Option<Vec<u8>>;
+}
+
 /// The right to use the keys of one session. It ends when the next one is given out, when it is closed, and when it is
 /// dropped.
 #[async_trait]

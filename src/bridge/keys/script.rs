@@ -7,8 +7,18 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{KeyStore, KeysError, Lease, Linked, files::KeyFiles};
+use super::{KeyStore, KeysError, Lease, Linked, SentMessages, files::KeyFiles};
 use crate::data::DataDir;
+
+/// No session has sent anything.
+pub struct NothingSent;
+
+#[async_trait]
+impl SentMessages for NothingSent {
+    async fn message(&self, _: &str, _: &str, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+}
 
 /// Files of keys in a directory of their own, with a note of every deletion.
 pub struct NotedKeys {
@@ -25,7 +35,7 @@ impl NotedKeys {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = DataDir::lock(directory.path()).unwrap();
-        let files = KeyFiles::new(data.clone());
+        let files = KeyFiles::new(data.clone(), Arc::new(NothingSent));
         Self { data, erased: Arc::default(), files, _directory: directory }
     }
 }

@@ -5,28 +5,44 @@
 //! kill in between would lose it for all of them. So here it is only read, and stays until it is old, counted from when it was
 //! sent: putting it back must not make it younger, or a device that asks again and again would keep it for ever.
 //!
+//! What is not there, because the file is older than what it was last used for, or because it is older than the library keeps it, is
+//! looked up in the bridge's own tables.
+//!
 //! How often it is sent again is bounded here: the library believes a device that says each time that it asks for the first time.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use diesel::prelude::*;
 use wacore::store::error::{Result, StoreError};
 use whatsapp_operator::platform::lock;
-use whatsapp_rust_sqlite_storage::SqliteStore;
+
+use super::{SentMessages, file::FileKeys};
 
 /// How often a message is read for those who ask for it again: four times each, as WhatsApp's own clients do, by ten devices.
 pub(super) const READINGS: u32 = 40;
 /// Of how many messages it is known how often they were read.
 const COUNTED: usize = 1024;
 
-/// How often messages of one session were read, by chat and id, since the process started.
-#[derive(Default)]
-pub(super) struct Readings(Mutex<HashMap<(String, String), u32>>);
+/// What one session has sent.
+pub(super) struct Sent {
+    session: String,
+    /// The bridge's own tables.
+    elsewhere: Arc<dyn SentMessages>,
+    /// How often messages were read, by chat and id, since the process started.
+    readings: Mutex<HashMap<(String, String), u32>>,
+}
 
-impl Readings {
+impl Sent {
+    pub(super) fn new(session: &str, elsewhere: Arc<dyn SentMessages>) -> Self {
+        Self { session: session.to_owned(), elsewhere, readings: Mutex::default() }
+    }
+
     /// Whether this message may be read once more.
     fn count(&self, chat: &str, message_id: &str) -> bool {
-        let mut counts = lock(&self.0);
+        let mut counts = lock(&self.readings);
         let key = (chat.to_owned(), message_id.to_owned());
         if counts.len() >= COUNTED && !counts.contains_key(&key) {
             counts.clear();
@@ -48,13 +64,8 @@ diesel::table! {
 }
 
 /// Keeps a message. One that is there already gets the new content and keeps its age.
-pub(super) async fn keep(
-    _: &Readings,
-    store: &SqliteStore,
-    chat: &str,
-    message_id: &str,
-    payload: &[u8],
-) -> Result<()> {
+pub(super) async fn keep(keys: &FileKeys, chat: &str, message_id: &str, payload: &[u8]) -> Result<()> {
+    let store = keys.open().await?;
     let row = (
         sent_messages::chat_jid.eq(chat.to_owned()),
         sent_messages::message_id.eq(message_id.to_owned()),
@@ -74,18 +85,22 @@ pub(super) async fn keep(
 }
 
 /// Reads a message, which stays; nothing once it was read too often.
-pub(super) async fn read(
-    readings: &Readings,
-    store: &SqliteStore,
-    chat: &str,
-    message_id: &str,
-) -> Result<Option<Vec<u8>>> {
+pub(super) async fn read(keys: &FileKeys, chat: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+    let sent = keys.sent();
+    let found = match in_the_file(keys, chat, message_id).await? {
+        Some(found) => Some(found),
+        None => sent.elsewhere.message(&sent.session, chat, message_id).await,
+    };
+    Ok(found.filter(|_| sent.count(chat, message_id)))
+}
+
+async fn in_the_file(keys: &FileKeys, chat: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+    let store = keys.open().await?;
     let key = (chat.to_owned(), message_id.to_owned(), store.device_id());
     let reading = move |connection: &mut SqliteConnection| {
         sent_messages::table.find(key).select(sent_messages::payload).first(connection).optional().map_err(failed)
     };
-    let found = store.shared().read(reading).await?;
-    Ok(found.filter(|_| readings.count(chat, message_id)))
+    store.shared().read(reading).await
 }
 
 fn failed(error: diesel::result::Error) -> StoreError {

@@ -9,12 +9,23 @@ use diesel::{SqliteConnection, connection::SimpleConnection as _};
 use tokio::sync::oneshot;
 use whatsapp_operator::model::Sensitive;
 
-use super::{KeyStore, Keys, KeysError, Lease, Linked, LostKeys, file::KeyFile, files::KeyFiles, sent::READINGS};
+use super::{
+    KeyStore, Keys, KeysError, Lease, Linked, LostKeys, SentMessages,
+    file::KeyFile,
+    files::KeyFiles,
+    script::NothingSent,
+    sent::{READINGS, Sent},
+};
 use crate::data::DataDir;
 
 const KEY: [u8; 32] = [7; 32];
 const NEVER: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The file of keys of session `a`, which has sent nothing.
+fn file(path: PathBuf, rest: Duration) -> Arc<KeyFile> {
+    Arc::new(KeyFile::new(path, rest, Sent::new("a", Arc::new(NothingSent))))
+}
 
 /// A lease on a file that is there for it alone.
 async fn leased(file: &Arc<KeyFile>) -> Box<dyn Lease> {
@@ -36,7 +47,7 @@ async fn closed(file: &KeyFile) {
 async fn an_unused_file_is_closed_and_opened_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let file = Arc::new(KeyFile::new(path.clone(), Duration::ZERO));
+    let file = file(path.clone(), Duration::ZERO);
     let lease = leased(&file).await;
     let keys = lease.keys();
     keys.put_identity("alice", KEY).await.unwrap();
@@ -49,7 +60,7 @@ async fn an_unused_file_is_closed_and_opened_again() {
 async fn a_used_file_stays_open() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let file = file(path.clone(), NEVER);
     let lease = leased(&file).await;
     lease.keys().put_identity("alice", KEY).await.unwrap();
     assert!(file.access.lock().await.store.is_some());
@@ -59,7 +70,7 @@ async fn a_used_file_stays_open() {
 #[tokio::test]
 async fn what_is_left_of_a_client_that_is_over_cannot_write() {
     let directory = tempfile::tempdir().unwrap();
-    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let file = file(directory.path().join("keys.db"), NEVER);
     let lease = leased(&file).await;
     let left = lease.keys();
     left.put_identity("alice", KEY).await.unwrap();
@@ -73,7 +84,7 @@ async fn what_is_left_of_a_client_that_is_over_cannot_write() {
 #[tokio::test]
 async fn a_client_that_is_dropped_lets_go_of_its_file() {
     let directory = tempfile::tempdir().unwrap();
-    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let file = file(directory.path().join("keys.db"), NEVER);
     let lease = leased(&file).await;
     let keys = lease.keys();
     keys.put_identity("alice", KEY).await.unwrap();
@@ -85,7 +96,7 @@ async fn a_client_that_is_dropped_lets_go_of_its_file() {
 #[tokio::test]
 async fn the_next_lease_fences_off_a_client_that_lives_on() {
     let directory = tempfile::tempdir().unwrap();
-    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let file = file(directory.path().join("keys.db"), NEVER);
     let former = leased(&file).await;
     let left = former.keys();
     left.put_identity("alice", KEY).await.unwrap();
@@ -103,7 +114,7 @@ async fn the_next_lease_fences_off_a_client_that_lives_on() {
 async fn an_operation_nobody_waits_for_is_over_before_the_next_lease() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let file = file(path.clone(), NEVER);
     let former = file.lease(&mut file.take_over().await.unwrap());
     let keys = former.0.clone();
     // An operation that is under way on a thread and stays so.
@@ -136,14 +147,14 @@ async fn an_operation_nobody_waits_for_is_over_before_the_next_lease() {
 async fn what_a_killed_process_left_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let file = file(path.clone(), NEVER);
     let lease = leased(&file).await;
     lease.keys().put_identity("alice", KEY).await.unwrap();
     let left = directory.path().join("left.db");
     for extension in ["db", "db-wal"] {
         fs::copy(path.with_extension(extension), left.with_extension(extension)).unwrap();
     }
-    let file = Arc::new(KeyFile::new(left, NEVER));
+    let file = self::file(left, NEVER);
     assert_eq!(leased(&file).await.keys().load_identity("alice").await.unwrap(), Some(KEY));
 }
 
@@ -151,7 +162,7 @@ async fn what_a_killed_process_left_is_found() {
 async fn a_message_that_was_sent_is_there_for_every_device_that_asks_until_it_is_old() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
-    let file = Arc::new(KeyFile::new(path.clone(), NEVER));
+    let file = file(path.clone(), NEVER);
     let lease = leased(&file).await;
     let keys = lease.keys();
     keys.store_sent_message("chat", "one", b"content").await.unwrap();
@@ -179,7 +190,7 @@ async fn a_message_that_was_sent_is_there_for_every_device_that_asks_until_it_is
 #[tokio::test]
 async fn a_message_is_not_sent_again_for_ever_to_a_device_that_always_asks_for_the_first_time() {
     let directory = tempfile::tempdir().unwrap();
-    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER));
+    let file = file(directory.path().join("keys.db"), NEVER);
     let lease = leased(&file).await;
     let keys = lease.keys();
     for chat in ["number", "lid"] {
@@ -197,6 +208,32 @@ async fn a_message_is_not_sent_again_for_ever_to_a_device_that_always_asks_for_t
     assert_eq!(next.keys().take_sent_message("number", "one").await.unwrap(), None);
 }
 
+#[tokio::test]
+async fn what_the_file_does_not_have_is_looked_up_elsewhere_and_counted_the_same() {
+    struct Tables;
+    #[async_trait::async_trait]
+    impl SentMessages for Tables {
+        async fn message(&self, session: &str, chat: &str, id: &str) -> Option<Vec<u8>> {
+            ((session, chat, id) == ("a", "chat", "one")).then(|| b"from the tables".to_vec())
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER, Sent::new("a", Arc::new(Tables))));
+    let lease = leased(&file).await;
+    let keys = lease.keys();
+    let read = async |chat: &str, id: &str| keys.take_sent_message(chat, id).await.unwrap();
+    for _ in 0..READINGS {
+        assert_eq!(read("chat", "one").await.as_deref(), Some(&b"from the tables"[..]));
+    }
+    assert_eq!(read("chat", "one").await, None);
+    assert_eq!(read("other", "one").await, None);
+    keys.store_sent_message("chat", "two", b"content").await.unwrap();
+    assert_eq!(read("chat", "two").await.as_deref(), Some(&b"content"[..]));
+    // Whoever has no right to the keys any more does not get it from elsewhere either.
+    drop(leased(&file).await);
+    assert!(keys.take_sent_message("chat", "three").await.is_err());
+}
+
 /// A data directory with keys in it.
 struct Bench {
     directory: tempfile::TempDir,
@@ -208,7 +245,7 @@ impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = DataDir::lock(directory.path()).unwrap();
-        let files = KeyFiles::under(data.clone(), "first");
+        let files = KeyFiles::under(data.clone(), Arc::new(NothingSent), "first");
         Self { directory, data, files }
     }
 
@@ -225,7 +262,7 @@ impl Bench {
     /// Whether the next bridge on this machine, under this start of it, has the Signal session. It is killed afterwards: its lease
     /// is dropped and not closed.
     async fn has_it(&self, session: &str, machine_start: &str) -> bool {
-        let files = KeyFiles::under(self.data.clone(), machine_start);
+        let files = KeyFiles::under(self.data.clone(), Arc::new(NothingSent), machine_start);
         let lease = files.lease(session, Some(&Linked { phone_number: None })).await.unwrap();
         lease.keys().has_session("alice").await.unwrap()
     }

@@ -1,6 +1,7 @@
 //! The sessions of this process: a registry of them, and a task for each.
 
 mod accept;
+mod asked_again;
 mod client;
 mod clock;
 mod closing;
@@ -26,6 +27,7 @@ mod task;
 mod tests;
 mod writing;
 
+pub use asked_again::AskedAgain;
 pub use clock::certain;
 pub use new_message::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;

@@ -16,6 +16,13 @@ pub(super) fn by_id(connection: &Connection, session: &str, id: &str) -> rusqlit
     connection.prepare_cached(&query)?.query_row(params![session, id], read).optional()
 }
 
+/// A message that the server was given, by its id.
+pub(super) fn handed_over(connection: &Connection, session: &str, id: &str) -> rusqlite::Result<Option<Message>> {
+    let query =
+        format!("SELECT {COLUMNS} FROM messages WHERE session = ?1 AND id = ?2 AND digest IS NULL AND handed_over");
+    connection.prepare_cached(&query)?.query_row(params![session, id], read).optional()
+}
+
 /// What is known of the message that was accepted under an id.
 pub(super) fn remembered(connection: &Connection, session: &str, id: &str) -> rusqlite::Result<Option<Remembered>> {
     let query = format!("SELECT {COLUMNS}, digest FROM messages WHERE session = ?1 AND id = ?2");

@@ -63,6 +63,12 @@ impl Reader {
         self.look(move |connection| message_queries::by_id(connection, &session, &id)).await
     }
 
+    /// A message that the server was given, by its id.
+    pub async fn handed_over(&self, session: &str, id: &str) -> Result<Option<Message>, StoreError> {
+        let (session, id) = (session.to_owned(), id.to_owned());
+        self.look(move |connection| message_queries::handed_over(connection, &session, &id)).await
+    }
+
     /// The message that was accepted under this id, for a caller who asks to have `spec` sent under it; remembered as long as an
     /// idempotency key may name it, and longer than it can be looked up. Another message than `spec` may have no recipient.
     pub async fn accepted(
