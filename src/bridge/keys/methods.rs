@@ -19,7 +19,7 @@ use wacore::{
 };
 use whatsapp_rust::bytes::Bytes;
 
-use super::{file::FileKeys, sent};
+use super::{file::FileKeys, sent_table};
 
 // The traits' own versions of some methods are several steps where the library's store takes one: all must be passed on. What
 // stands behind `=` is done by us instead.
@@ -110,8 +110,8 @@ pass_on! {
         fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> u32;
         fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> ();
         fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> ();
-        fn store_sent_message(chat: &str, message_id: &str, payload: &[u8]) -> () = sent::keep;
-        fn take_sent_message(chat: &str, message_id: &str) -> Option<Vec<u8>> = sent::read;
+        fn store_sent_message(chat: &str, message_id: &str, payload: &[u8]) -> () = sent_table::keep;
+        fn take_sent_message(chat: &str, message_id: &str) -> Option<Vec<u8>> = sent_table::read;
         fn delete_expired_sent_messages(cutoff: i64) -> u32;
         fn store_pending_inbound(chat: &str, sender: &str, id: &str, message: &[u8]) -> ();
         fn get_pending_inbound(chat: &str, sender: &str, id: &str) -> Option<Vec<u8>>;

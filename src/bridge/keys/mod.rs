@@ -13,6 +13,7 @@ mod rollback;
 #[cfg(test)]
 pub mod script;
 mod sent;
+mod sent_table;
 #[cfg(test)]
 mod tests;
 
