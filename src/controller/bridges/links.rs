@@ -7,13 +7,14 @@ use std::{
 
 use kube::Client;
 
-use super::link::{Link, Listeners};
+use super::link::{AllCalls, Link, Listeners};
 use crate::{api::BridgeBinding, drivers::Endpoint, platform::lock};
 
 /// All links.
 #[derive(Debug, Default)]
 pub struct Links {
     by_shard: Mutex<HashMap<BridgeBinding, Arc<Link>>>,
+    calls: AllCalls,
 }
 
 impl Links {
@@ -40,9 +41,9 @@ impl Links {
             keep
         });
         for (shard, endpoint) in wanted {
-            links
-                .entry(shard.clone())
-                .or_insert_with(|| Link::start(shard.clone(), endpoint.clone(), client.clone(), listeners.clone()));
+            let (client, calls) = (client.clone(), self.calls.clone());
+            let start = || Link::start(shard.clone(), endpoint.clone(), client, listeners.clone(), calls);
+            links.entry(shard.clone()).or_insert_with(start);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The link to one shard: it follows the shard's sessions, passes calls on, and knows whether the shard can be reached.
 
+mod calls;
 mod course;
 mod credentials;
 mod fault;
@@ -9,9 +10,11 @@ mod tell;
 use std::sync::{Arc, Mutex};
 
 use kube::Client;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc::UnboundedSender};
+use tokio::sync::{Notify, mpsc::UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
+use self::calls::ShardCalls;
+pub use self::calls::{AllCalls, Call};
 use super::sessions::{Moment, Seen, Sessions};
 use crate::{
     api::BridgeBinding,
@@ -23,10 +26,6 @@ use crate::{
     drivers::{Credentials, Driver, Endpoint},
     platform::{lock, watch::Key},
 };
-
-/// Calls to one shard under way at once. A shard whose disk hangs answers none of them, and each holds one of the
-/// [`WORKERS`](crate::controller::WORKERS) that every other bridge needs too.
-pub const CALLS: usize = 8;
 
 /// What links report to in the rest of the controller.
 #[derive(Clone, Debug)]
@@ -59,7 +58,7 @@ pub struct Link {
     endpoint: Endpoint,
     shared: Mutex<Shared>,
     again: Notify,
-    calls: Semaphore,
+    calls: ShardCalls,
     stop: CancellationToken,
     listeners: Listeners,
 }
@@ -79,13 +78,19 @@ pub struct ShardSummary {
 
 impl Link {
     /// Starts following a shard, until it is [stopped](Self::stop).
-    pub(super) fn start(shard: BridgeBinding, endpoint: Endpoint, client: Client, listeners: Listeners) -> Arc<Self> {
+    pub(super) fn start(
+        shard: BridgeBinding,
+        endpoint: Endpoint,
+        client: Client,
+        listeners: Listeners,
+        all_calls: AllCalls,
+    ) -> Arc<Self> {
         let link = Arc::new(Self {
             shard,
             endpoint,
             shared: Mutex::default(),
             again: Notify::new(),
-            calls: Semaphore::new(CALLS),
+            calls: ShardCalls::among(all_calls),
             stop: CancellationToken::new(),
             listeners,
         });
@@ -132,10 +137,10 @@ impl Link {
         }
     }
 
-    /// The permission for one call to the shard, held until the call ends; none while [`CALLS`] are under way. The caller then tries
-    /// again later instead of waiting here.
-    pub fn try_call(&self) -> Option<SemaphorePermit<'_>> {
-        self.calls.try_acquire().ok()
+    /// The permission for one call to the shard, held until the call ends; none while as many are under way as it may have. The caller
+    /// then tries again later instead of waiting here.
+    pub fn try_call(&self) -> Option<Call<'_>> {
+        self.calls.begin()
     }
 
     /// States what is wanted of a session, and takes the answer for what the shard holds.
