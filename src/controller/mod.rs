@@ -188,6 +188,7 @@ fn instance_told(
                 context.owners.instance_changed(&key, before.as_deref(), None);
                 (before, true)
             }
+            Change::Listing => (None, false),
             Change::Listed => (None, true),
         };
         if gone.and_then(|gone| gone.uid()).is_some_and(|uid| context.instances.forget(&uid)) {
@@ -220,7 +221,7 @@ fn bridge_told(
             bridges.sync_gone(&key.name);
             let _ = gone.send(key.name.clone());
         }
-        Change::Unfit(..) | Change::Listed => {}
+        Change::Unfit(..) | Change::Listing | Change::Listed => {}
     }
 }
 
@@ -234,7 +235,7 @@ fn any_bridge_told(listeners: Listeners) -> impl FnMut(Option<Arc<BridgeMeta>>, 
                 return;
             }
             Change::Present(key, _) | Change::Gone(key) => key,
-            Change::Unfit(..) | Change::Listed => return,
+            Change::Unfit(..) | Change::Listing | Change::Listed => return,
         };
         for instance in listeners.instances.select(|_, bound| bound.is_none_or(|bound| bound.name == key.name)) {
             let _ = listeners.queue.send(instance);

@@ -139,7 +139,7 @@ impl Index {
                 }
             }
             Change::Gone(key) => lock(&self.0.places).remove(&key),
-            Change::Unfit(..) => {}
+            Change::Unfit(..) | Change::Listing => {}
             Change::Listed => {
                 self.0.listed.send_replace(true);
             }

@@ -88,6 +88,7 @@ mod quiet;
 mod readiness;
 mod release;
 mod reports;
+mod restored_cluster;
 mod rolled_back_keys;
 mod storage;
 mod strict_bridge;

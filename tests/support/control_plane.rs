@@ -10,7 +10,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -91,9 +91,19 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts one and waits until it answers.
     pub async fn start(options: &Options) -> Result<Self, Error> {
+        Self::start_as(options, None).await
+    }
+
+    /// Starts another one that is what this one is now: with its objects and versions, certificates and tokens, as if it were restored from
+    /// a backup of etcd. From then on they have nothing to do with each other.
+    pub async fn restored(&self) -> Result<Self, Error> {
+        Self::start_as(&Options::default(), Some(self)).await
+    }
+
+    async fn start_as(options: &Options, of: Option<&Self>) -> Result<Self, Error> {
         let binaries = binaries(options.assets.as_deref()).await?;
         for _ in 0..ATTEMPTS {
-            if let Some(plane) = Self::attempt(&binaries, options).await? {
+            if let Some(plane) = Self::attempt(&binaries, options, of).await? {
                 return Ok(plane);
             }
         }
@@ -108,11 +118,14 @@ impl ControlPlane {
     }
 
     /// `None` when a port was taken between our finding it free and the program binding it.
-    async fn attempt(binaries: &Path, options: &Options) -> Result<Option<Self>, Error> {
+    async fn attempt(binaries: &Path, options: &Options, of: Option<&Self>) -> Result<Option<Self>, Error> {
         let dir = private_dir()?;
         let [client, peer, secure] = free_ports()?;
         let users = [ADMIN].into_iter().map(str::to_owned).chain(options.users.iter().cloned());
-        let tokens = users.map(|user| Ok((user, token()?))).collect::<Result<Vec<_>, Error>>()?;
+        let tokens = match of {
+            Some(other) => other.copy_to(&dir).map(|()| other.tokens.clone())?,
+            None => users.map(|user| Ok((user, token()?))).collect::<Result<Vec<_>, Error>>()?,
+        };
 
         let etcd_url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
@@ -250,6 +263,17 @@ impl ControlPlane {
         Some(self.binaries.join("kubectl")).filter(|own| !on_path && own.is_file())
     }
 
+    /// Copies data and certificates as they are at one moment, as a crash would leave them.
+    fn copy_to(&self, dir: &Path) -> Result<(), Error> {
+        self.etcd.signal("-STOP")?;
+        let copied = run(Command::new("cp")
+            .arg("-a")
+            .args(["etcd-data", "certificates"].map(|name| self.dir.join(name)))
+            .arg(dir));
+        self.etcd.signal("-CONT")?;
+        copied
+    }
+
     /// The process ids of kube-apiserver and etcd.
     pub fn pids(&self) -> [u32; 2] {
         [self.apiserver.pid(), self.etcd.pid()]
@@ -366,6 +390,14 @@ fn token() -> Result<String, Error> {
 }
 
 /// A new directory that only we can read, because tokens and keys are in it.
+/// Runs a command that says nothing.
+fn run(command: &mut Command) -> Result<(), Error> {
+    let ran = command
+        .status()
+        .and_then(|status| if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) });
+    ran.map_err(doing(format!("{command:?}")))
+}
+
 fn private_dir() -> Result<PathBuf, Error> {
     let dir = std::env::temp_dir().join(format!("whatsapp-control-plane-{}", token()?));
     fs::DirBuilder::new().mode(0o700).create(&dir).map_err(doing(format!("create {}", dir.display())))?;

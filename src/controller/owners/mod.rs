@@ -156,7 +156,7 @@ impl Owners {
         match &change {
             Change::Present(_, after) => self.counts.change(before, Some(after)),
             Change::Gone(_) => self.counts.change(before, None),
-            Change::Unfit(..) | Change::Listed => {}
+            Change::Unfit(..) | Change::Listing | Change::Listed => {}
         }
         match change {
             // An object under any other name is no owner's ledger.
@@ -168,7 +168,7 @@ impl Owners {
                     self.gone(&before.spec.owner);
                 }
             }
-            Change::Present(..) | Change::Unfit(..) | Change::Listed => {}
+            Change::Present(..) | Change::Unfit(..) | Change::Listing | Change::Listed => {}
         }
     }
 

@@ -171,6 +171,13 @@ impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache
         }
     }
 
+    /// What a list shows counts, also where it is older than our own write before it: the cluster was restored from a backup then.
+    fn expect_a_list(&self) {
+        for kept in lock(&self.0.objects).by_key.values_mut() {
+            kept.ahead = None;
+        }
+    }
+
     /// Whether a change is our own write come back, or from before it: nothing new.
     fn is_behind(&self, change: &Change<K>) -> bool {
         let Change::Present(key, object) = change else { return false };
@@ -189,6 +196,10 @@ impl<K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned> Cache
             Change::Present(key, object) => self.put(key, object, None).and_then(Before::unpack),
             Change::Gone(key) => self.remove(key).and_then(Before::unpack),
             Change::Unfit(..) => None,
+            Change::Listing => {
+                self.expect_a_list();
+                None
+            }
             Change::Listed => {
                 self.0.listed.send_replace(true);
                 None
@@ -299,7 +310,7 @@ mod tests {
             let before = before.map(|before| version(&*before));
             lock(&told).push(match change {
                 Change::Present(_, object) => (before, Some(version(&object))),
-                Change::Unfit(..) | Change::Gone(_) | Change::Listed => (before, None),
+                Change::Unfit(..) | Change::Gone(_) | Change::Listing | Change::Listed => (before, None),
             });
         });
         heard
@@ -331,6 +342,23 @@ mod tests {
         // A cluster that was restored from a backup counts from an older version again.
         follow(&cache, &[2]).await;
         assert_eq!(lock(&heard).last(), Some(&(Some(6), Some(2))));
+    }
+
+    #[tokio::test]
+    async fn a_list_undoes_our_own_write_before_it_and_not_the_one_that_came_meanwhile() {
+        let cache = Cache::new();
+        let shown = || cache.all().first().map(|object| version(&**object));
+        follow(&cache, &[1]).await;
+        cache.learn(&object(9));
+        follow(&cache, &[5]).await;
+        assert_eq!(shown(), Some(9), "what the watch shows is older");
+        cache.keep(&Change::Listing);
+        follow(&cache, &[5]).await;
+        assert_eq!(shown(), Some(5));
+        cache.keep(&Change::Listing);
+        cache.learn(&object(7));
+        follow(&cache, &[6]).await;
+        assert_eq!(shown(), Some(7));
     }
 
     #[test]

@@ -98,7 +98,7 @@ enum News<K> {
     Unreadable,
 }
 
-/// A watch that pauses after failures, and lists anew when it has been failing for long.
+/// A watch that pauses after failures, and lists anew after them.
 struct Steady<K> {
     source: Source<K>,
     config: watcher::Config,

@@ -20,9 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// even if that is refused.)
 const FIRST_PAUSE: Duration = Duration::from_millis(800);
 const LAST_PAUSE: Duration = Duration::from_secs(15);
-/// An attempt takes 25 s at most, the silence after which a connection is given up. When more than that and a pause lies
-/// between two failures, the watch has worked in between: there is no other sign that it was taken up again.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// The watches that are blind, by their kind. Clones share them.
 #[derive(Clone, Debug)]
@@ -91,8 +88,9 @@ pub(super) struct Course {
 /// How a watch goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Next {
-    /// It is started again with a list: a watch that is taken up again where it was shows nothing until something changes,
-    /// and a list shows at once that it works.
+    /// It is started again with a list, and not taken up where it was. While the API server was away the cluster may have been restored
+    /// from a backup, which counts from an older version again: asked for what came after a later one, it answers with nothing, not even
+    /// an error, until it has counted that far. A list also shows at once that the watch works.
     pub anew: bool,
     /// After this long.
     pub pause: Duration,
@@ -101,9 +99,9 @@ pub(super) struct Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Works,
-    /// It has failed since the one time, last at the other.
-    Fails(Instant, Instant),
-    /// It has failed for too long, and lists anew: it works again once that is through.
+    /// It has failed since then, and lists anew: it works again once that is through.
+    Fails(Instant),
+    /// It has failed for too long.
     Blind,
 }
 
@@ -120,7 +118,8 @@ impl Course {
     pub(super) fn take<K>(&mut self, event: &Result<watcher::Event<K>, watcher::Error>, now: Instant) -> Next {
         let sign = sign(event);
         let next = next(self.state, sign, now, self.health.patience);
-        let anew = self.turn(next);
+        let anew = self.state == State::Works && next != State::Works;
+        self.turn(next);
         if sign == Sign::Works {
             self.pauses.reset();
         }
@@ -137,8 +136,7 @@ impl Course {
         self.pauses.reset();
     }
 
-    /// Takes the next state. Whether it has just gone blind.
-    fn turn(&mut self, next: State) -> bool {
+    fn turn(&mut self, next: State) {
         let (was, is) = (self.state == State::Blind, next == State::Blind);
         self.state = next;
         if was != is {
@@ -150,7 +148,6 @@ impl Course {
                 }
             });
         }
-        is && !was
     }
 }
 
@@ -176,20 +173,27 @@ fn next(state: State, sign: Sign, now: Instant, patience: Duration) -> State {
     match (sign, state) {
         (Sign::Works, _) => State::Works,
         (Sign::Nothing, state) | (Sign::Fails, state @ State::Blind) => state,
-        (Sign::Fails, State::Fails(since, last)) if now - last < QUIET => {
-            if now - since < patience {
-                State::Fails(since, now)
-            } else {
-                State::Blind
-            }
-        }
-        (Sign::Fails, State::Fails(..) | State::Works) => State::Fails(now, now),
+        (Sign::Fails, State::Fails(since)) if now - since >= patience => State::Blind,
+        (Sign::Fails, State::Fails(since)) => State::Fails(since),
+        (Sign::Fails, State::Works) => State::Fails(now),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_that_fails_is_begun_anew_with_a_list() {
+        let mut course = Health::default().of("things");
+        let mut is_begun_anew = |event| course.take::<()>(&event, Instant::now()).anew;
+        let (refused, listed) = (|| Err(watcher::Error::NoResourceVersion), || Ok(watcher::Event::InitDone));
+        assert!(is_begun_anew(refused()));
+        assert!(!is_begun_anew(Ok(watcher::Event::Init)));
+        assert!(!is_begun_anew(refused()), "it asks for a list already");
+        assert!(!is_begun_anew(listed()));
+        assert!(is_begun_anew(refused()));
+    }
 
     /// Whether a watch is blind after these signs, each so many seconds after the start.
     fn is_blind(signs: &[(u64, Sign)]) -> bool {
@@ -206,8 +210,6 @@ mod tests {
             (&[(0, Fails), (30, Fails), (60, Fails)], true),
             (&[(0, Fails), (30, Works), (60, Fails), (100, Fails)], false),
             (&[(0, Fails), (30, Fails), (45, Nothing), (60, Fails)], true),
-            // Taken up again in between, without a sign.
-            (&[(0, Fails), (60, Fails), (110, Fails)], false),
             (&[(0, Fails), (59, Fails), (61, Fails), (62, Nothing), (600, Fails)], true),
             (&[(0, Fails), (59, Fails), (61, Fails), (62, Works)], false),
         ] {

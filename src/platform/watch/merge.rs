@@ -30,7 +30,10 @@ impl<K: Resource<DynamicType = ()> + DeserializeOwned> Merge<K> {
         use watcher::Event;
         let mut changes = Vec::new();
         match event {
-            Event::Init => self.listing[which].clear(),
+            Event::Init => {
+                self.listing[which].clear();
+                changes.push(Change::Listing);
+            }
             Event::InitApply(object) => {
                 let key = Key::new(ObjectRef::of(&object));
                 self.listing[which].insert(Key::clone(&key));
@@ -154,7 +157,7 @@ mod tests {
         for event in [Event::Init, Event::InitDone] {
             gone.extend(watch.0.take(0, event));
         }
-        let before = gone.iter().map(|change| watch.1.keep(change).unwrap().name_any());
+        let before = gone.iter().filter_map(|change| watch.1.keep(change)).map(|object| object.name_any());
         assert_eq!(before.collect::<Vec<_>>(), ["one", "two"]);
         assert!(!watch.is_synced());
     }

@@ -43,6 +43,8 @@ pub enum Change<K> {
     Unfit(Key, Option<String>),
     /// It is gone.
     Gone(Key),
+    /// A list has begun: it shows everything as it is, what was written before this included.
+    Listing,
     /// Everything has been listed once.
     Listed,
 }

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Error, READY_WITHIN, doing, room};
+use super::{Error, READY_WITHIN, doing, room, run};
 use crate::support::program::tail;
 
 /// One program on its tether.
@@ -81,6 +81,11 @@ impl Tethered {
     pub fn pid(&self) -> u32 {
         let text = fs::read_to_string(&self.pid_file).unwrap_or_default();
         text.trim().parse().unwrap_or_default()
+    }
+
+    /// Sends the program a signal.
+    pub fn signal(&self, signal: &str) -> Result<(), Error> {
+        run(Command::new("kill").args([signal, &self.pid().to_string()]))
     }
 
     /// Lets go of the tether and waits until the program is gone.
