@@ -97,6 +97,8 @@ async fn a_cluster_that_is_restored_from_a_backup_is_seen_as_it_is() {
     world.history.until_phase("late", Phase::AwaitingPairing, SOON).await;
     until("the gateway sees what is there", async || sees(&late).await && !sees(&kept).await).await;
     time_passes(&world, 300).await;
+    let mut events = rest.follow(plane.token(), "?owner=*", None).await;
+    events.until("ready", |event| event.kind == "ready").await;
 
     // No API server until all watches have noticed; then that of the backup.
     way.to.send_replace(None);
@@ -111,6 +113,10 @@ async fn a_cluster_that_is_restored_from_a_backup_is_seen_as_it_is() {
     way.to.send_replace(Some(address(&backup)));
     until("the gateway sees what was restored", async || sees(&kept).await && !sees(&late).await).await;
     let instances = world.instances();
+    events.until("a reset", |event| event.kind == "reset").await;
+    let (told, _) = events.until("ready", |event| event.kind == "ready").await;
+    let names: Vec<_> = told.iter().map(|event| event.data["session"]["instance_name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["kept"], "who follows events is told what there is");
     until("the operator brings it up again", async || {
         let found = tokio::time::timeout(Duration::from_secs(5), instances.get("kept")).await;
         found.is_ok_and(|found| found.is_ok_and(|found| found.qr().is_some_and(|shown| shown != code)))

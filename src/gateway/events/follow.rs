@@ -101,12 +101,7 @@ impl Follow {
     async fn resume(&mut self, since: &str) -> Result<Result<Events, &'static str>, Failure> {
         // No object has the version 0: the API server takes it for the wish to begin anywhere.
         let Some(wanted) = digits(since).filter(|wanted| *wanted > 0) else { return Ok(Err("UnknownId")) };
-        // One object at most: only the version of the list is wanted, and whether the caller may list. Versions of one kind are
-        // comparable decimal numbers.
-        let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(1);
-        let now = call("list instances for a caller", CALL_TIMEOUT, self.api.list(&params)).await;
-        let now = now.map_err(|error| of_call(&error, LIST))?.metadata.resource_version.unwrap_or_default();
-        if digits(&now).is_some_and(|now| now < wanted) {
+        if self.is_ahead(wanted).await.map_err(|error| of_call(&error, LIST))? {
             return Ok(Err("UnknownId"));
         }
         since.clone_into(&mut self.place);
@@ -114,6 +109,25 @@ impl Follow {
             Ok(events) => Ok(Ok(events)),
             Err(error) if error.is(|status| status.code == 410) => Ok(Err("TooLongAgo")),
             Err(error) => Err(of_call(&error, WATCH)),
+        }
+    }
+
+    /// Whether the API server has not counted as far as this version.
+    async fn is_ahead(&self, version: u64) -> Result<bool, CallError> {
+        // One object at most: only the version of the list is wanted, and whether the caller may list. Versions of one kind are
+        // comparable decimal numbers.
+        let params = ListParams { field_selector: self.fields.clone(), ..ListParams::default() }.limit(1);
+        let listed = call("list instances for a caller", CALL_TIMEOUT, self.api.list(&params)).await?;
+        let now = listed.metadata.resource_version.as_deref().and_then(digits);
+        Ok(now.is_some_and(|now| now < version))
+    }
+
+    /// Whether the cluster, which was away, was restored from a backup meanwhile: it counts from an earlier version then, and says nothing to
+    /// a watch until it has counted as far as before.
+    async fn has_lost_its_place(&self) -> Result<bool, CallError> {
+        match digits(&self.place) {
+            Some(place) => self.is_ahead(place).await,
+            None => Ok(false),
         }
     }
 
@@ -222,7 +236,18 @@ impl Follow {
             }
             match broken {
                 Broken::End(reason) => return Err(reason),
-                Broken::Passing => {}
+                Broken::Passing if tried == 0 => {}
+                Broken::Passing => match self.has_lost_its_place().await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        broken = Broken::TooOld;
+                        continue;
+                    }
+                    Err(error) => {
+                        broken = why(&error);
+                        continue;
+                    }
+                },
                 Broken::TooOld => match self.list().await {
                     Ok(found) => all = Some(found),
                     Err(error) => {
