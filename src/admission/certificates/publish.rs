@@ -18,10 +18,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{Event, watcher},
-    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -37,7 +33,7 @@ use crate::{
     api::labels::FIELD_MANAGER,
     platform::{
         kubernetes::{CALL_TIMEOUT, call},
-        watch::{watch_config, watch_error},
+        watch::changes_of_one,
     },
 };
 
@@ -78,17 +74,7 @@ impl Publisher {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
     {
-        let config = watch_config().fields(&format!("metadata.name={}", self.name));
-        let mut changes =
-            Box::pin(watcher(api.clone(), config).default_backoff().filter_map(async |event| match event {
-                // The beginning of a list tells nothing yet.
-                Ok(Event::Init) => None,
-                Ok(_) => Some(()),
-                Err(error) => {
-                    tracing::warn!(error = watch_error(&error), "watch the webhook configurations");
-                    None
-                }
-            }));
+        let mut changes = changes_of_one(api.clone(), &self.name, "the webhook configurations");
         let (mut retry, mut memory, mut injected) = (FIRST_RETRY, Memory::default(), false);
         while !stop.is_cancelled() {
             let (current, leads) = (self.bundle.borrow_and_update().clone(), *self.leads.borrow_and_update());

@@ -12,10 +12,6 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ObjectMeta, PostParams},
     core::Status,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{Event, watcher},
-    },
 };
 use thiserror::Error;
 use tokio::{sync::watch, time::sleep};
@@ -30,7 +26,7 @@ use crate::platform::{
     anew::Anew,
     https::{Tls, TlsError},
     kubernetes::{CALL_TIMEOUT, CallError, call},
-    watch::{watch_config, watch_error},
+    watch::changes_of_one,
 };
 
 /// Key of the whole state; the others repeat parts of it for people and tools.
@@ -275,16 +271,7 @@ impl CertificateSecret {
     }
 
     fn changes(&self) -> impl Stream<Item = ()> + Unpin + use<> {
-        let config = watch_config().fields(&format!("metadata.name={}", self.name));
-        Box::pin(watcher(self.api(), config).default_backoff().filter_map(async |event| match event {
-            // The beginning of a list tells nothing yet.
-            Ok(Event::Init) => None,
-            Ok(_) => Some(()),
-            Err(error) => {
-                tracing::warn!(error = watch_error(&error), "watch a Secret with certificates");
-                None
-            }
-        }))
+        changes_of_one(self.api(), &self.name, "a Secret with certificates")
     }
 
     fn api(&self) -> Api<Secret> {

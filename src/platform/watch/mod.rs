@@ -7,6 +7,7 @@ mod fit;
 mod guarded;
 mod health;
 mod merge;
+mod one;
 mod recent;
 mod source;
 
@@ -15,6 +16,7 @@ pub use changes::{changes, changes_in};
 pub use fit::watch_error;
 pub use guarded::{Guarded, Salvage, Unfit};
 pub use health::{Blind, Health};
+pub use one::changes_of_one;
 
 use std::sync::Arc;
 

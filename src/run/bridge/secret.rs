@@ -8,10 +8,6 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ObjectMeta, PostParams},
     core::Status,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{Event, watcher},
-    },
 };
 use thiserror::Error;
 use tokio::{sync::watch, time::sleep};
@@ -24,7 +20,7 @@ use crate::{
     platform::{
         anew::Anew,
         kubernetes::{CALL_TIMEOUT, CallError, call},
-        watch::{watch_config, watch_error},
+        watch::changes_of_one,
     },
 };
 
@@ -146,16 +142,7 @@ impl TokenSecret {
 
     fn changes(&self) -> impl Stream<Item = ()> + Unpin + use<> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let config = watch_config().fields(&format!("metadata.name={}", self.name));
-        Box::pin(watcher(api, config).default_backoff().filter_map(async |event| match event {
-            // The beginning of a list tells nothing yet.
-            Ok(Event::Init) => None,
-            Ok(_) => Some(()),
-            Err(error) => {
-                tracing::warn!(error = watch_error(&error), "watch the Secret of the bridge's token");
-                None
-            }
-        }))
+        changes_of_one(api, &self.name, "the Secret of the bridge's token")
     }
 }
 

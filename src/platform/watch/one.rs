@@ -1,0 +1,105 @@
+//! Says when one object may have changed, for those who read it themselves.
+
+use std::{fmt::Debug, time::Duration};
+
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
+use kube::{
+    Api, Resource,
+    runtime::watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use super::{fit::watch_error, watch_config};
+use crate::platform::backoff::{Backoff, spread};
+
+/// The pause after a failure. It doubles up to the last one.
+const FIRST_PAUSE: Duration = Duration::from_millis(800);
+const LAST_PAUSE: Duration = Duration::from_secs(15);
+
+/// A watch of one object.
+struct One<K> {
+    api: Api<K>,
+    config: watcher::Config,
+    /// What it is to people, for the log.
+    what: &'static str,
+    watch: BoxStream<'static, Result<Event<K>, watcher::Error>>,
+    pauses: Backoff,
+}
+
+/// Tells each time that the object with this name may have changed: when it has, when it is gone, and after the API server was away. Then it
+/// is looked at anew and not taken up where it was: see [`changes`](super::changes).
+pub fn changes_of_one<K>(api: Api<K>, name: &str, what: &'static str) -> impl Stream<Item = ()> + Unpin + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watch_config().fields(&format!("metadata.name={name}"));
+    let watch = watcher(api.clone(), config.clone()).boxed();
+    let one = One { api, config, what, watch, pauses: Backoff::new(FIRST_PAUSE, LAST_PAUSE) };
+    stream::unfold(one, async |mut one| one.next().await.map(|()| ((), one))).boxed()
+}
+
+impl<K> One<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    async fn next(&mut self) -> Option<()> {
+        loop {
+            match self.watch.next().await? {
+                // The beginning of a list tells nothing yet.
+                Ok(Event::Init) => {}
+                Ok(_) => {
+                    self.pauses.reset();
+                    return Some(());
+                }
+                Err(error) => {
+                    tracing::warn!(error = watch_error(&error), "watch {}", self.what);
+                    tokio::time::sleep(spread(self.pauses.pause())).await;
+                    self.watch = watcher(self.api.clone(), self.config.clone()).boxed();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{Json, Router, extract::Query, http::StatusCode, response::IntoResponse as _, routing::get};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Client;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        watch: bool,
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_it_is_looked_at_anew() {
+        let lists = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lists);
+        let answer = async move |Query(asked): Query<Asked>| {
+            if asked.watch {
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            }
+            counted.fetch_add(1, Ordering::Relaxed);
+            let one = json!({"metadata": {"namespace": "ns", "name": "one"}});
+            Json(json!({"metadata": {"resourceVersion": "1"}, "items": [one]})).into_response()
+        };
+        let client = Client::new(Router::new().route("/api/v1/namespaces/ns/configmaps", get(answer)), "ns");
+        let mut changes = changes_of_one(Api::<ConfigMap>::default_namespaced(client), "one", "a test");
+        while lists.load(Ordering::Relaxed) < 2 {
+            tokio::time::timeout(Duration::from_secs(30), changes.next()).await.expect("it is told").expect("for ever");
+        }
+    }
+}
