@@ -82,9 +82,7 @@ pub enum RunError {
     #[error("start the controller's threads: {0}")]
     Threads(#[source] io::Error),
     /// Only webhooks were asked for, and none of them.
-    #[error(
-        "--webhook-listen none leaves the subcommand webhook nothing to do; give an address, for example 0.0.0.0:9443"
-    )]
+    #[error("--webhook-listen none leaves the subcommand webhook nothing to do; give an address, for example :9443")]
     NothingToServe,
     /// Signals.
     #[error("listen to signals: {0}")]
@@ -153,7 +151,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let admin = Admin::default();
     ready::never_when_stopping(&admin, &shutdown);
     let metrics = ReconcileMetrics::register(admin.metrics(), controller::WORKERS);
-    let address = admin.serve(args.process.admin_listen).await?;
+    let address = admin.serve(args.process.admin_listen)?;
     tracing::info!(%address, "admin server listens");
     let (client, url) = kubernetes::connect(&args.cluster.choice())?;
     let settings = args.settings();

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
-use whatsapp_operator::platform::{telemetry::LogFormat, trace::export::Export};
+use whatsapp_operator::platform::{https::address, telemetry::LogFormat, trace::export::Export};
 
 /// Runs WhatsApp Web sessions for whatsapp-operator and offers them over HTTP.
 ///
@@ -12,12 +12,12 @@ use whatsapp_operator::platform::{telemetry::LogFormat, trace::export::Export};
 #[derive(Debug, Parser)]
 #[command(name = "whatsapp-bridge", version, after_help = EXAMPLES)]
 pub struct Args {
-    /// Where the API listens
-    #[arg(long, env = "WHATSAPP_BRIDGE_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    /// Where the API listens; a port alone is all addresses of IPv4 and IPv6
+    #[arg(long, env = "WHATSAPP_BRIDGE_LISTEN", value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
     pub listen: SocketAddr,
 
     /// Where /healthz, /readyz and /metrics are served, without a token
-    #[arg(long, env = "WHATSAPP_BRIDGE_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    #[arg(long, env = "WHATSAPP_BRIDGE_ADMIN_LISTEN", value_name = "ADDRESS", default_value = ":8081", value_parser = address)]
     pub admin_listen: SocketAddr,
 
     /// Where keys and sessions are kept; one process at a time

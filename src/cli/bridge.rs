@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::{values::name, webhook::life};
+use crate::platform::cluster_proxy::bare;
 
 /// The bridge that the operator is installed with: what it makes and keeps for it.
 #[derive(Clone, Debug, Args)]
@@ -42,7 +43,8 @@ impl BridgeArgs {
 
     /// The Secret of the certificate and whom it is for, when one is to be kept.
     pub fn certificate(&self) -> Option<(&str, Vec<String>)> {
-        let hosts: Vec<_> = self.bridge_hosts.iter().filter(|host| !host.is_empty()).cloned().collect();
+        let hosts: Vec<_> =
+            self.bridge_hosts.iter().filter(|host| !host.is_empty()).map(|host| bare(host).to_owned()).collect();
         (!self.bridge_tls_secret.is_empty() && !hosts.is_empty()).then_some((self.bridge_tls_secret.as_str(), hosts))
     }
 }

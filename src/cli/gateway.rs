@@ -7,9 +7,12 @@ use clap::Args;
 use super::{
     ClusterArgs,
     process::ProcessArgs,
-    values::{address, namespace, selector},
+    values::{namespace, selector},
 };
-use crate::{platform::trace::export::Export, rules::DEFAULT_LIMIT};
+use crate::{
+    platform::{https::address, trace::export::Export},
+    rules::DEFAULT_LIMIT,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,8 +35,8 @@ pub struct GatewayArgs {
     #[command(flatten)]
     pub cluster: ClusterArgs,
 
-    /// Where to serve the API
-    #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8000", value_parser = address)]
+    /// Where to serve the API; a port alone is all addresses of IPv4 and IPv6
+    #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_LISTEN", value_name = "ADDRESS", default_value = ":8000", value_parser = address)]
     pub listen: SocketAddr,
 
     /// Certificate chain, PEM; plain HTTP when not given, so put something that speaks TLS in front: tokens travel here

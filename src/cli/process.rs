@@ -5,14 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr as _, time::Duration};
 use clap::Args;
 use jiff::SignedDuration;
 
-use super::values::address;
-use crate::platform::telemetry::LogFormat;
+use crate::platform::{https::address, telemetry::LogFormat};
 
 /// What every long-running subcommand takes.
 #[derive(Args, Clone, Debug)]
 pub struct ProcessArgs {
-    /// Where to serve /healthz, /readyz and /metrics
-    #[arg(long, env = "WHATSAPP_OPERATOR_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:8080", value_parser = address)]
+    /// Where to serve /healthz, /readyz and /metrics; a port alone is all addresses of IPv4 and IPv6
+    #[arg(long, env = "WHATSAPP_OPERATOR_ADMIN_LISTEN", value_name = "ADDRESS", default_value = ":8080", value_parser = address)]
     pub admin_listen: SocketAddr,
 
     /// Write the addresses listened on to this file as JSON, once

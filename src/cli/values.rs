@@ -1,6 +1,6 @@
 //! Values of flags, each with what it must be.
 
-use std::{net::SocketAddr, str::FromStr as _};
+use std::str::FromStr as _;
 
 use jiff::SignedDuration;
 
@@ -40,9 +40,4 @@ pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
     let must = || "it must be a duration such as 90s, 10m or 1h30m, and not negative".to_owned();
     let duration = SignedDuration::from_str(text).map_err(|_| must())?;
     if duration.is_negative() || duration > SignedDuration::from_hours(24 * 365) { Err(must()) } else { Ok(duration) }
-}
-
-/// An address to listen on.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "it must be an IP address and a port, for example 0.0.0.0:8080 or 127.0.0.1:0".into())
 }

@@ -8,13 +8,14 @@ use jiff::SignedDuration;
 use super::{
     ClusterArgs,
     process::ProcessArgs,
-    values::{address, name, namespace},
+    values::{name, namespace},
 };
 use crate::{
     admission::{
         certificates::Lifetimes,
         configuration::{Parameters, Reach},
     },
+    platform::{cluster_proxy::bare, https::address},
     rules::DEFAULT_LIMIT,
 };
 
@@ -22,10 +23,10 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Admission webhooks")]
 pub struct WebhookArgs {
-    /// Where to serve admission reviews; "none" for a controller without them, which repairs what breaks a rule and refuses
-    /// nothing
+    /// Where to serve admission reviews (a port alone is all addresses of IPv4 and IPv6); "none" for a controller without
+    /// them, which repairs what breaks a rule and refuses nothing
     #[arg(long = "webhook-listen", env = "WHATSAPP_OPERATOR_WEBHOOK_LISTEN", value_name = "ADDRESS",
-          default_value = "0.0.0.0:9443", value_parser = listen)]
+          default_value = ":9443", value_parser = listen)]
     pub listen: Listen,
 
     /// How many instances an owner may have, unless spec.maxInstances of the WhatsAppOwner says otherwise
@@ -102,7 +103,8 @@ impl WebhookArgs {
 
     /// Whom the certificate is for.
     pub fn hosts(&self, namespace: &str) -> Vec<String> {
-        let given: Vec<_> = self.webhook_hosts.iter().filter(|host| !host.is_empty()).cloned().collect();
+        let given: Vec<_> =
+            self.webhook_hosts.iter().filter(|host| !host.is_empty()).map(|host| bare(host).to_owned()).collect();
         if given.is_empty() { vec![format!("whatsapp-operator-webhook.{namespace}.svc")] } else { given }
     }
 }
@@ -209,7 +211,7 @@ mod tests {
         assert_eq!(args.webhook.hosts("whatsapp"), ["whatsapp-operator-webhook.whatsapp.svc"]);
         assert_eq!(args.webhook.lifetimes(), crate::admission::certificates::Lifetimes::default());
         let Ok(Command::Controller(args)) = parse(&["controller"]) else { panic!() };
-        assert_eq!(args.webhook.listen, Listen::At("0.0.0.0:9443".parse().unwrap()));
+        assert_eq!(args.webhook.listen, Listen::At("[::]:9443".parse().unwrap()));
         let Ok(Command::Controller(args)) = parse(&["controller", "--webhook-listen=none"]) else { panic!() };
         assert_eq!(args.webhook.listen, Listen::Nowhere);
     }

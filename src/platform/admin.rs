@@ -92,8 +92,8 @@ impl Admin {
     ///
     /// # Errors
     /// When the address cannot be listened on.
-    pub async fn serve(&self, address: SocketAddr) -> Result<SocketAddr, ListenError> {
-        let (listener, bound) = https::listen(address, "--admin-listen").await?;
+    pub fn serve(&self, address: SocketAddr) -> Result<SocketAddr, ListenError> {
+        let (listener, bound) = https::listen(address, "--admin-listen")?;
         let app = router(Arc::new(self.clone()));
         tokio::spawn(async move {
             if let Err(error) = axum::serve(https::plain(listener), app).await {
@@ -143,7 +143,7 @@ mod tests {
     async fn readiness_follows_the_program_and_liveness_does_not() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let admin = Admin::default();
-        let address = admin.serve("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = admin.serve("127.0.0.1:0".parse().unwrap()).unwrap();
         assert_eq!(get_status(address, "/readyz").await, 503);
         admin.ready(Part::Start);
         assert_eq!(get_status(address, "/readyz").await, 200);
@@ -158,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_address_is_refused_with_the_flag_that_gave_it() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let error = Admin::default().serve(taken.local_addr().unwrap()).await.unwrap_err();
+        let error = Admin::default().serve(taken.local_addr().unwrap()).unwrap_err();
         assert!(error.to_string().contains("--admin-listen"), "{error}");
     }
 }

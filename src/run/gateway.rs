@@ -59,7 +59,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
     ready::never_when_stopping(&admin, &shutdown);
-    let admin_address = admin.serve(args.process.admin_listen).await?;
+    let admin_address = admin.serve(args.process.admin_listen)?;
     let tls = certificate(args, &shutdown.closing).await?;
 
     let (client, url) = kubernetes::connect(&args.cluster.choice())?;
@@ -100,7 +100,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     };
 
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let (tcp, address) = https::listen(args.listen, "--listen").await?;
+    let (tcp, address) = https::listen(args.listen, "--listen")?;
     let ended = https::serve(tcp, tls, router(Arc::new(gateway), document()), shutdown.clone(), DRAIN);
     tracing::info!(%address, scheme, "serving the API");
     // Until then sessions are found by their names, and by their ids only where their owner asks.

@@ -112,7 +112,7 @@ pub(super) async fn start(start: Start<'_>, admin: &Admin, shutdown: Shutdown) -
     let looked_at = scope.clone().unwrap_or_default();
     let ledgers = Ledgers::new(client.clone(), looked_at, Some(owners), args.max_instances_per_owner);
     let admission = Admission::new(client, ledgers, scope, AdmissionMetrics::register(admin.metrics()));
-    let (tcp, address) = https::listen(listen, "--webhook-listen").await?;
+    let (tcp, address) = https::listen(listen, "--webhook-listen")?;
     let ended = https::serve(tcp, Some(tls), router(Arc::new(admission)), shutdown, DRAIN);
     tracing::info!(%address, "serving admission reviews");
     Ok(Some(Webhooks { address, leads, ended }))
@@ -193,7 +193,7 @@ pub async fn webhook(args: &AloneArgs) -> Result<(), RunError> {
     let shutdown = Shutdown::on_signal(args.process.shutdown_delay).map_err(RunError::Signals)?;
     let admin = Admin::default();
     ready::never_when_stopping(&admin, &shutdown);
-    let address = admin.serve(args.process.admin_listen).await?;
+    let address = admin.serve(args.process.admin_listen)?;
     let (client, url) = kubernetes::connect(&args.cluster.choice())?;
     kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), &url).await?;
     let namespace = args.lease_namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());

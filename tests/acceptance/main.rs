@@ -65,6 +65,7 @@ mod gateway_texts;
 mod gitops;
 mod half_open;
 mod identities;
+mod ipv6;
 mod least_privilege;
 mod lifecycle;
 mod linked_devices;

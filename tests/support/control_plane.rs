@@ -7,7 +7,7 @@
 use std::{
     fmt, fs, io,
     io::Read,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -44,6 +44,14 @@ pub struct Options {
     pub users: Vec<String>,
     /// Goes before other processes where the machine allows that: all of a run's tests wait for it.
     pub favoured: bool,
+    /// Everything is reached by IPv6 and by nothing else, as in a cluster that has no IPv4.
+    pub ipv6: bool,
+}
+
+impl Options {
+    fn loopback(&self) -> IpAddr {
+        if self.ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
+    }
 }
 
 /// Why there is no control plane.
@@ -120,15 +128,16 @@ impl ControlPlane {
     /// `None` when a port was taken between our finding it free and the program binding it.
     async fn attempt(binaries: &Path, options: &Options, of: Option<&Self>) -> Result<Option<Self>, Error> {
         let dir = private_dir()?;
-        let [client, peer, secure] = free_ports()?;
+        let ip = options.loopback();
+        let [client, peer, secure] = free_ports(ip)?.map(|port| SocketAddr::new(ip, port));
         let users = [ADMIN].into_iter().map(str::to_owned).chain(options.users.iter().cloned());
         let tokens = match of {
             Some(other) => other.copy_to(&dir).map(|()| other.tokens.clone())?,
             None => users.map(|user| Ok((user, token()?))).collect::<Result<Vec<_>, Error>>()?,
         };
 
-        let etcd_url = format!("http://127.0.0.1:{client}");
-        let peer_url = format!("http://127.0.0.1:{peer}");
+        let etcd_url = format!("http://{client}");
+        let peer_url = format!("http://{peer}");
         let data = dir.join("etcd-data");
         let etcd_arguments = [
             "--name=tests".to_owned(),
@@ -149,7 +158,7 @@ impl ControlPlane {
         let by: &[&str] = if options.favoured { &["nice", "-n", "-10"] } else { &[] };
         let mut etcd = Tethered::spawn("etcd", binaries, &dir, &tether, by, &etcd_arguments)?;
         let deadline = Instant::now() + READY_WITHIN;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, client)).is_err() {
+        while TcpStream::connect(client).is_err() {
             if etcd.lost_its_port() {
                 return Ok(None);
             }
@@ -159,7 +168,7 @@ impl ControlPlane {
 
         let arguments = apiserver_arguments(&dir, &etcd_url, secure, &tokens, options.audit)?;
         let apiserver = Tethered::spawn("kube-apiserver", binaries, &dir, &[], by, &arguments)?;
-        let url = format!("https://127.0.0.1:{secure}");
+        let url = format!("https://{secure}");
         let (binaries, audit) = (binaries.to_owned(), options.audit);
         let mut plane = Self { dir, url, binaries, tokens, audit, apiserver, etcd };
         if !plane.until_ready(deadline).await? {
@@ -290,7 +299,7 @@ impl Drop for ControlPlane {
 fn apiserver_arguments(
     dir: &Path,
     etcd: &str,
-    port: u16,
+    address: SocketAddr,
     tokens: &[(String, String)],
     audit: bool,
 ) -> Result<Vec<String>, Error> {
@@ -306,15 +315,15 @@ fn apiserver_arguments(
     let key = certificates.join("apiserver.key");
     let mut arguments = vec![
         format!("--etcd-servers={etcd}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        "--advertise-address=127.0.0.1".to_owned(),
+        format!("--bind-address={}", address.ip()),
+        format!("--advertise-address={}", address.ip()),
         // Nobody reaches it through the Service `kubernetes`, and an endpoint may not be a loopback address.
         "--endpoint-reconciler-type=none".to_owned(),
-        format!("--secure-port={port}"),
+        format!("--secure-port={}", address.port()),
         format!("--cert-dir={}", certificates.display()),
         format!("--token-auth-file={}", token_file.display()),
         "--authorization-mode=RBAC".to_owned(),
-        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        format!("--service-cluster-ip-range={}", if address.is_ipv6() { "fd00:10::/112" } else { "10.0.0.0/24" }),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         format!("--service-account-key-file={}", key.display()),
         format!("--service-account-signing-key-file={}", key.display()),
@@ -370,15 +379,15 @@ fn trusting(pem: &[u8]) -> Option<reqwest::Client> {
 }
 
 /// Three different ports that were free a moment ago.
-fn free_ports() -> Result<[u16; 3], Error> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+fn free_ports(ip: IpAddr) -> Result<[u16; 3], Error> {
+    let bind = || TcpListener::bind((ip, 0));
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
     // All are held until all are known, or the same one might come twice.
     let find = || {
         let held = [bind()?, bind()?, bind()?];
         Ok([port(&held[0])?, port(&held[1])?, port(&held[2])?])
     };
-    find().map_err(doing("find a free port on 127.0.0.1"))
+    find().map_err(doing(format!("find a free port on {ip}; this machine has to have that address")))
 }
 
 /// 128 random bits in hexadecimal, from the operating system.

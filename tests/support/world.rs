@@ -38,6 +38,9 @@ pub const ALONE: &str = "--leader-elect=false";
 /// The web version the bridge claims: given, because the simulated WhatsApp has no page to read it from.
 pub const VERSION: &str = "2.3000.1030000000";
 
+/// Where programs listen, unless something else is wished.
+const LOOPBACK: &str = "127.0.0.1:0";
+
 /// What the bridge announces.
 #[derive(Clone, Debug, Deserialize)]
 pub struct BridgeAddress {
@@ -99,6 +102,8 @@ pub struct Wishes {
     pub webhooks: bool,
     /// Another API server than the one that all tests share.
     pub kubeconfig: Option<PathBuf>,
+    /// Programs listen on all addresses, and are reached by IPv6 alone.
+    pub ipv6: bool,
 }
 
 impl Wishes {
@@ -129,7 +134,10 @@ impl World {
         create_namespace(&client, name).await;
         let history = History::watch(client.clone(), name).await;
 
-        let (whatsapp_program, whatsapp) = start_whatsapp(&dir).await;
+        let listen = if wishes.ipv6 { ":0" } else { LOOPBACK };
+        let seen = |url: &str| if wishes.ipv6 { by_ipv6(url) } else { url.to_owned() };
+        let (whatsapp_program, whatsapp) =
+            start_whatsapp_at(&dir, if wishes.ipv6 { "[::1]:0" } else { LOOPBACK }).await;
         let token = token();
         let mut bridge = bridge_program(&dir, &token)
             .args(["--whatsapp-url", &whatsapp.url, "--whatsapp-version", VERSION, "--resume-interval", "50ms"])
@@ -137,7 +145,11 @@ impl World {
         if let Some(executable) = wishes.bridge_executable.or_else(|| of_another_release("BRIDGE")) {
             bridge = bridge.executable(executable);
         }
-        let bridge_address: BridgeAddress = bridge.start().await;
+        bridge.set("--listen", listen);
+        bridge.set("--admin-listen", listen);
+        let mut bridge_address: BridgeAddress = bridge.start().await;
+        bridge_address.http = seen(&bridge_address.http);
+        bridge_address.admin = seen(&bridge_address.admin);
         // So that a restarted bridge is found where it was.
         bridge.set("--listen", host(&bridge_address.http));
         create_bridge(&client, name, &[&bridge_address.http], &token).await;
@@ -148,7 +160,14 @@ impl World {
         if let Some(executable) = of_another_release("OPERATOR") {
             operator = operator.executable(executable);
         }
-        let operator_address: OperatorAddress = operator.start().await;
+        operator.set("--admin-listen", listen);
+        if wishes.webhooks && wishes.ipv6 {
+            operator.set("--webhook-listen", listen);
+            operator.set("--webhook-hosts", "[::1]");
+        }
+        let mut operator_address: OperatorAddress = operator.start().await;
+        operator_address.admin = seen(&operator_address.admin);
+        operator_address.webhook = operator_address.webhook.as_deref().map(seen);
         let webhooks = operator_address.webhook.as_deref().map(|url| {
             // So that a restarted operator is found where it was.
             operator.set("--webhook-listen", host(url));
@@ -299,8 +318,12 @@ fn of_another_release(program: &str) -> Option<PathBuf> {
 
 /// Starts a simulated WhatsApp that a restart finds again at the same addresses.
 pub async fn start_whatsapp(dir: &Path) -> (Program, WhatsApp) {
+    start_whatsapp_at(dir, LOOPBACK).await
+}
+
+async fn start_whatsapp_at(dir: &Path, listen: &str) -> (Program, WhatsApp) {
     let mut program = Program::new("simulated-whatsapp", dir)
-        .args(["serve", "--no-delay", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--state-dir"])
+        .args(["serve", "--no-delay", "--listen", listen, "--control", listen, "--state-dir"])
         .args([dir.join("whatsapp")]);
     let announcement: Announcement = program.start().await;
     program.set("--listen", host(&announcement.url));
@@ -451,6 +474,11 @@ fn merge(base: &mut Value, more: Value) {
     if let (Value::Object(base), Value::Object(more)) = (base, more) {
         base.extend(more);
     }
+}
+
+/// The address of a program that listens on all addresses, by that of IPv6: it announces the other one.
+pub fn by_ipv6(url: &str) -> String {
+    url.replace("127.0.0.1", "[::1]")
 }
 
 /// HOST:PORT of a URL.

@@ -68,7 +68,7 @@ async fn everything_is_renewed_under_load_without_one_failed_request() {
     tls.show(&certificates.leaf.certificate, certificates.leaf.key.reveal()).unwrap();
     let (stop, stop_clients) = (CancellationToken::new(), CancellationToken::new());
     let answer = Router::new().route("/", get(async || "answered"));
-    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
     let ending = Shutdown { closing: stop.clone(), ..Shutdown::default() };
     let server = serve(tcp, Some(Arc::clone(&tls)), answer, ending, Duration::from_secs(30));
 

@@ -51,8 +51,8 @@ pub struct Listeners {
 
 /// Opens the listeners of `args`.
 pub async fn bind(args: &Args) -> Result<Listeners, ServeError> {
-    let api = listen(args.listen, "--listen").await?;
-    let admin = listen(args.admin_listen, "--admin-listen").await?;
+    let api = listen(args.listen, "--listen")?;
+    let admin = listen(args.admin_listen, "--admin-listen")?;
     let certificate = match (&args.tls_cert, &args.tls_key) {
         (Some(chain), Some(key)) => {
             let tls = Arc::default();

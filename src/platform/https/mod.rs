@@ -1,5 +1,6 @@
 //! Serving HTTP: one listener, TLS with a certificate that changes while connections are open, an end in order.
 
+mod address;
 mod files;
 mod idle;
 mod listener;
@@ -22,6 +23,7 @@ use tokio::{
 use tower::util::MapResponseLayer;
 
 pub use self::{
+    address::address,
     files::{Files, FilesError, LOOK},
     tls::{Tls, TlsError},
 };
@@ -37,13 +39,14 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// Listens on `address`, which was given by `flag`. What arrives before [`serve`] waits.
+/// Listens on `address`, which was given by `flag`: `[::]` is all addresses, of IPv4 as well, also where the kernel has no IPv6. What
+/// arrives before [`serve`] waits.
 ///
 /// # Errors
 /// When the address is taken or not ours.
-pub async fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ListenError> {
+pub fn listen(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), ListenError> {
     let failed = |source| ListenError { address, flag, source };
-    let tcp = TcpListener::bind(address).await.map_err(failed)?;
+    let tcp = address::bind(address).map_err(failed)?;
     let bound = tcp.local_addr().map_err(failed)?;
     Ok((tcp, bound))
 }

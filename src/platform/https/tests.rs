@@ -97,7 +97,7 @@ async fn authorities_of_callers_can_be_replaced_while_it_serves() {
     let mut files = Files::authorities(&tls, &file, "--client-ca");
     files.take().await.unwrap();
     tls.show(&own.chain, &own.key).unwrap();
-    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
     let router = Router::new().route("/", get(async || "answered"));
     let served = serve(tcp, Some(tls), router, closes(&closing), SOON);
     let kept = tokio::spawn(files.keep(Duration::from_millis(1), closing.clone()));
@@ -126,7 +126,7 @@ async fn authorities_of_callers_can_be_replaced_while_it_serves() {
 async fn requests_under_way_are_answered_and_no_others_once_it_closes() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (closing, under_way) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
-    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
     let answer = {
         let (closing, under_way) = (closing.clone(), Arc::clone(&under_way));
         async move || {
@@ -150,7 +150,7 @@ async fn whoever_keeps_a_connection_is_told_to_end_it_before_the_process_does() 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     let shutdown = Shutdown::default();
-    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
     let served = serve(tcp, None, Router::new().route("/", get(async || "answered")), shutdown.clone(), SOON);
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     let mut asked = async || {
@@ -177,7 +177,7 @@ async fn whoever_keeps_a_connection_is_told_to_end_it_before_the_process_does() 
 async fn a_request_that_does_not_end_holds_nothing_up_for_ever() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (closing, under_way) = (CancellationToken::new(), Arc::new(tokio::sync::Notify::new()));
-    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
     let hang = {
         let under_way = Arc::clone(&under_way);
         async move || {
@@ -196,7 +196,7 @@ async fn a_request_that_does_not_end_holds_nothing_up_for_ever() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn whoever_is_gone_without_a_word_is_not_waited_for_a_quarter_of_an_hour() {
-    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+    let (tcp, address) = listen("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
     let (_caller, taken) = tokio::join!(tokio::net::TcpStream::connect(address), tcp.accept());
     let (taken, _) = taken.unwrap();
     prepare(&taken);
