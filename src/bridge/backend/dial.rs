@@ -2,22 +2,19 @@
 //!
 //! The library's own dial does not switch off Nagle's algorithm: a stanza that follows another one closely is then held back until the
 //! server has confirmed the first, which takes 40 ms and more where its confirmations are delayed. It also tries only the first of a
-//! name's addresses, which is in vain where one of two networks does not work.
+//! name's addresses, which is in vain where one of two networks does not work, and knows no proxy.
 
-use std::{io, time::Duration};
+use std::io;
 
 use axum::http::{HeaderValue, Uri, header};
 use thiserror::Error;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, MaybeTlsStream, WebSocketStream};
 use wacore::net::{WHATSAPP_WEB_ORIGIN, WHATSAPP_WEB_WS_URL};
+use whatsapp_operator::platform::cluster_proxy::{Environment, ProxyError, bare, shown};
 use whatsapp_rust_tokio_transport::{Connector, default_tls_connector};
 
-use super::names::Names;
-
-/// How long an address may take when there is another one to try: the library gives up a dial after 20 s (client.rs,
-/// `TRANSPORT_CONNECT_TIMEOUT`).
-const EACH: Duration = Duration::from_secs(5);
+use super::{names::Names, proxy, reach};
 
 /// An open connection.
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -31,6 +28,12 @@ pub enum DialError {
     /// Nothing answers at the address.
     #[error("cannot reach {0}: {1}")]
     Unreachable(String, io::Error),
+    /// The proxy on the way does not connect.
+    #[error("cannot reach {0} through the proxy {1} (HTTPS_PROXY): {2}")]
+    Proxy(String, String, io::Error),
+    /// The proxy on the way cannot be used.
+    #[error("cannot reach {0}: {1}")]
+    NoProxy(String, ProxyError),
     /// There is a server whose certificate is not WhatsApp's.
     #[error("{0} shows a certificate that is not WhatsApp's: {1}")]
     Intercepted(String, tokio_websockets::Error),
@@ -39,15 +42,15 @@ pub enum DialError {
     TurnedAway(String, tokio_websockets::Error),
 }
 
-/// Dials `url`, or WhatsApp itself.
+/// Dials `url`, or WhatsApp itself, through a proxy where this environment says so.
 ///
 /// # Errors
 /// When no WebSocket is open in the end.
-pub async fn dial(url: Option<&str>, names: &Names) -> Result<Socket, DialError> {
+pub async fn dial(url: Option<&str>, names: &Names, environment: &Environment) -> Result<Socket, DialError> {
     let url = url.unwrap_or(WHATSAPP_WEB_WS_URL);
     let uri: Uri = url.parse().map_err(|_| DialError::Address(url.to_owned()))?;
     // An IPv6 address is bracketed in a URL, and nowhere else.
-    let host = uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']').to_owned());
+    let host = uri.host().map(|host| bare(host).to_owned());
     let (Some(host), Some(scheme @ ("ws" | "wss"))) = (host, uri.scheme_str()) else {
         return Err(DialError::Address(url.to_owned()));
     };
@@ -56,11 +59,8 @@ pub async fn dial(url: Option<&str>, names: &Names) -> Result<Socket, DialError>
         _ => (80, Connector::Plain),
     };
     let port = uri.port_u16().unwrap_or(port);
-    let there = format!("{host}:{port}");
-    let socket = connect(&host, port, names).await;
-    let socket = socket.map_err(|error| DialError::Unreachable(there.clone(), error))?;
-    // Without it everything works, only slower.
-    let _ = socket.set_nodelay(true);
+    let there = reach::authority(&host, port);
+    let socket = connect(&host, port, scheme == "wss", names, environment).await?;
     let turned_away = |error| DialError::TurnedAway(there.clone(), error);
     let socket = connector.wrap(&host, socket).await.map_err(|error| {
         if is_certificate_error(&error) { DialError::Intercepted(there.clone(), error) } else { turned_away(error) }
@@ -72,22 +72,24 @@ pub async fn dial(url: Option<&str>, names: &Names) -> Result<Socket, DialError>
     Ok(socket)
 }
 
-/// Connects to the first of a name's addresses that answers.
-async fn connect(host: &str, port: u16, names: &Names) -> io::Result<TcpStream> {
-    let mut addresses = names.addresses(host, port).await?.into_iter().peekable();
-    let mut failed = io::Error::from(io::ErrorKind::NotFound);
-    while let Some(address) = addresses.next() {
-        let connecting = TcpStream::connect(address);
-        let connected = match addresses.peek() {
-            Some(_) => timeout(EACH, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-            None => connecting.await,
-        };
-        match connected {
-            Ok(socket) => return Ok(socket),
-            Err(error) => failed = error,
-        }
+async fn connect(
+    host: &str,
+    port: u16,
+    tls: bool,
+    names: &Names,
+    environment: &Environment,
+) -> Result<TcpStream, DialError> {
+    let there = reach::authority(host, port);
+    let http: Uri = format!("{}://{there}", if tls { "https" } else { "http" })
+        .parse()
+        .map_err(|_| DialError::Address(there.clone()))?;
+    match environment.proxy(&http, None) {
+        Err(error) => Err(DialError::NoProxy(there, error)),
+        Ok(Some(through)) => proxy::connect(&through, &there, names)
+            .await
+            .map_err(|error| DialError::Proxy(there, shown(&through).trim_end_matches('/').to_owned(), error)),
+        Ok(None) => reach::connect(host, port, names).await.map_err(|error| DialError::Unreachable(there, error)),
     }
-    Err(failed)
 }
 
 fn is_certificate_error(error: &tokio_websockets::Error) -> bool {
@@ -100,7 +102,10 @@ fn is_certificate_error(error: &tokio_websockets::Error) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
 
     use super::*;
 
@@ -128,14 +133,44 @@ mod tests {
     #[tokio::test]
     async fn failures_are_told_apart_by_how_far_it_came() {
         let names = Names::default();
-        let said = async |url: String| dial(Some(&url), &names).await.map(drop).unwrap_err();
+        let said = async |url: String| dial(Some(&url), &names, &Environment::default()).await.map(drop).unwrap_err();
         let port = intercepting().await;
         assert!(matches!(said(format!("wss://localhost:{port}/ws/chat")).await, DialError::Intercepted(..)));
         assert!(matches!(said(format!("ws://localhost:{port}/ws/chat")).await, DialError::TurnedAway(..)));
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         assert!(matches!(said(format!("wss://localhost:{free}/ws/chat")).await, DialError::Unreachable(..)));
+        assert!(
+            matches!(said(format!("wss://[::1]:{free}/ws/chat")).await, DialError::Unreachable(there, _) if there.starts_with("[::1]:"))
+        );
         for bad in ["http://localhost/", "localhost", ""] {
             assert!(matches!(said(bad.to_owned()).await, DialError::Address(..)), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_proxy_of_the_environment_is_asked_except_for_those_it_is_not_for() {
+        let names = Names::default();
+        let proxy = TcpListener::bind("[::1]:0").await.unwrap();
+        let address = format!("http://anna:hunter2@{}", proxy.local_addr().unwrap());
+        let asked = tokio::spawn(async move {
+            let (mut socket, _) = proxy.accept().await.unwrap();
+            let mut request = [0; 64];
+            let length = socket.read(&mut request).await.unwrap();
+            socket.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let environment = Environment::of(|name| match name {
+            "HTTPS_PROXY" => Some(address.clone()),
+            "NO_PROXY" => Some("near.invalid".to_owned()),
+            _ => None,
+        });
+        let said = async |url: &str| dial(Some(url), &names, &environment).await.map(drop).unwrap_err();
+        let error = said("wss://far.invalid/ws/chat").await;
+        assert!(matches!(error, DialError::Proxy(..)) && !error.to_string().contains("hunter2"), "{error}");
+        assert!(asked.await.unwrap().starts_with("CONNECT far.invalid:443 HTTP/1.1"));
+        assert!(matches!(said("wss://near.invalid/ws/chat").await, DialError::Unreachable(..)));
+        let environment = Environment::of(|name| (name == "HTTPS_PROXY").then(|| "nonsense://x".to_owned()));
+        let error = dial(None, &names, &environment).await.map(drop).unwrap_err();
+        assert!(matches!(error, DialError::NoProxy(..)), "{error}");
     }
 }

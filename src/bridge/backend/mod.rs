@@ -7,6 +7,8 @@ pub mod http;
 mod library;
 mod names;
 mod presence;
+mod proxy;
+mod reach;
 mod runtime;
 #[cfg(test)]
 pub mod script;

@@ -10,7 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use whatsapp_operator::{bridge_api::SessionReason, platform::lock};
+use whatsapp_operator::{
+    bridge_api::SessionReason,
+    platform::{cluster_proxy::Environment, lock},
+};
 use whatsapp_rust::{
     anyhow, async_channel, bytes,
     transport::{Transport, TransportEvent, TransportFactory},
@@ -65,7 +68,9 @@ enum Dial {
 impl From<&DialError> for Dial {
     fn from(error: &DialError) -> Self {
         match error {
-            DialError::Address(_) | DialError::Unreachable(..) => Self::Unreachable,
+            DialError::Address(_) | DialError::Unreachable(..) | DialError::Proxy(..) | DialError::NoProxy(..) => {
+                Self::Unreachable
+            }
             DialError::Intercepted(..) => Self::Intercepted,
             DialError::TurnedAway(..) => Self::TurnedAway,
         }
@@ -228,7 +233,7 @@ impl TransportFactory for RecordingFactory {
         &self,
     ) -> Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>), anyhow::Error> {
         let handle = self.recorder.begin();
-        let (transport, arriving) = match dial(self.url.as_deref(), &self.names).await {
+        let (transport, arriving) = match dial(self.url.as_deref(), &self.names, &Environment::read()).await {
             Ok(socket) => from_websocket(socket),
             Err(error) => {
                 tracing::warn!(%error, "the connection to WhatsApp was not opened");
