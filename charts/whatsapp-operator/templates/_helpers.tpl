@@ -106,6 +106,33 @@ https://{{ first .httpRoute.hostnames -}}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether the cluster chooses users and groups itself. */}}
+{{- define "whatsapp-operator.openshift" -}}
+{{- $said := .Values.openshift | toString -}}
+{{- if or (eq $said "true") (and (eq $said "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}true{{ end -}}
+{{- end -}}
+
+{{/* A security context, of a pod or of a container, without what the cluster chooses: (dict "root" $ "context" .Values.operator.securityContext) */}}
+{{- define "whatsapp-operator.podSecurityContext" -}}
+{{- $context := .context | default dict -}}
+{{- if include "whatsapp-operator.openshift" .root -}}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" "supplementalGroups" -}}
+{{- end -}}
+{{- with $context }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "whatsapp-operator.ipFamilies" -}}
+{{- with .Values.services.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.services.ipFamilies }}
+ipFamilies: {{ toJson . }}
+{{- end }}
+{{- end -}}
+
 {{/* The parts that all pods have in common: (dict "root" $ "component" "gateway" "values" .Values.gateway) */}}
 {{- define "whatsapp-operator.podMetadata" -}}
 labels:
@@ -130,8 +157,7 @@ annotations:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-securityContext:
-  {{- toYaml .values.podSecurityContext | nindent 2 }}
+{{- include "whatsapp-operator.podSecurityContext" (dict "root" .root "context" .values.podSecurityContext) }}
 terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
 {{- with .values.priorityClassName }}
 priorityClassName: {{ . }}
@@ -190,6 +216,8 @@ metadata:
   {{- include "whatsapp-operator.metadata" . | nindent 2 }}
 spec:
   maxUnavailable: {{ .values.podDisruptionBudget.maxUnavailable }}
+  # A pod that is not ready does nothing that a drain could interrupt; without this it would hold up the drain for as long as it is not.
+  unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
       {{- include "whatsapp-operator.selector" . | nindent 6 }}

@@ -41,7 +41,7 @@ fn cert_manager_signs_the_webhooks_certificate_with_an_authority_that_lasts() {
 #[test]
 fn a_gateway_speaks_tls_to_pods_that_speak_tls() {
     let port = |objects: &[Value]| of(objects, "Service", "whatsapp-operator-gateway")["spec"]["ports"][0].clone();
-    assert_eq!(port(&with(&[]).unwrap()).get("appProtocol"), None);
+    assert_eq!(port(&with(&[]).unwrap())["appProtocol"], "http");
     let example = format!("{ROOT}/examples/helm/cert-manager.yaml");
     let objects = rendered(&["--values", &example]).unwrap();
     let port = port(&objects);

@@ -4,6 +4,7 @@
 mod catalogue;
 mod certificates;
 mod clusters;
+mod environments;
 mod rights;
 mod values;
 mod watching;
@@ -178,6 +179,7 @@ fn nothing_privileged_nothing_called_latest_no_password_and_nothing_random() {
                 let image = container["image"].as_str().unwrap();
                 assert!(image.contains(':') && !image.ends_with(":latest"), "{shown}: {image}");
                 assert!(container["resources"]["requests"]["memory"].is_string(), "{shown}");
+                assert!(container["resources"]["requests"]["cpu"].is_string(), "{shown}");
                 assert!(container["resources"]["limits"]["memory"].is_string(), "{shown}");
                 if !shown.contains("uninstall") {
                     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {

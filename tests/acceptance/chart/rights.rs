@@ -133,7 +133,7 @@ fn the_operator_fits_on_the_network_of_the_node() {
     .unwrap();
     assert_eq!(update(&objects), json!({"maxSurge": 0, "maxUnavailable": 1}));
     let operator = arguments(&objects, "Deployment", "whatsapp-operator");
-    assert!(operator.contains(&"--admin-listen=0.0.0.0:18080".to_owned()), "{operator:?}");
+    assert!(operator.contains(&"--admin-listen=:18080".to_owned()), "{operator:?}");
     let ports = &of(&objects, "Deployment", "whatsapp-operator")["spec"]["template"]["spec"]["containers"][0]["ports"];
     assert_eq!(ports[0], json!({"name": "admin", "containerPort": 18080}));
     let service = &of(&objects, "Service", "whatsapp-operator-metrics")["spec"]["ports"][0];
