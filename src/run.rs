@@ -154,7 +154,7 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
     let address = admin.serve(args.process.admin_listen)?;
     tracing::info!(%address, "admin server listens");
     let (client, url) = kubernetes::connect(&args.cluster.choice())?;
-    let settings = args.settings();
+    let settings = args.settings(lease_namespace(&client, args));
     probe(&client, &url, &settings.namespaces).await?;
     let health = Health::default();
     let owners = webhook::follow_owners(&client, &health, &shutdown.closing);

@@ -68,6 +68,14 @@ pub struct WhatsAppBridgeSpec {
     pub capacity: BridgeCapacity,
 }
 
+impl WhatsAppBridge {
+    /// The namespace of the installation that made it, which is that of its Secret; `None` when no installation did.
+    pub fn installed_in(&self) -> Option<&str> {
+        let made = self.metadata.labels.as_ref().and_then(|labels| labels.get(super::labels::MANAGED_BY));
+        made.is_some_and(|by| by == "whatsapp-operator").then_some(&self.spec.credentials_secret_ref.namespace)
+    }
+}
+
 /// The bridge program that comes with the operator: one or more shards, each with its own volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -41,7 +41,7 @@ pub struct ControllerArgs {
     pub watch_namespaces: Vec<String>,
 
     /// Only WhatsAppBridges with these labels, for example 'operator=blue', and instances that are on them or ask for them;
-    /// all when empty
+    /// all when empty, but for those that another installation in the cluster has made
     #[arg(long, env = "WHATSAPP_OPERATOR_BRIDGE_SELECTOR", value_name = "K=V", value_parser = selector)]
     pub bridge_selector: Option<String>,
 
@@ -76,12 +76,13 @@ pub struct ControllerArgs {
 }
 
 impl ControllerArgs {
-    /// What the controller is told.
-    pub fn settings(&self) -> Settings {
+    /// What the controller of the installation in this namespace is told.
+    pub fn settings(&self, installation: String) -> Settings {
         let namespaces = self.watch_namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
         Settings {
             namespaces,
             bridge_selector: self.bridge_selector.clone().filter(|selector| !selector.is_empty()),
+            installation,
             deletion_deadline: self.deletion_deadline,
             max_instances_per_owner: self.webhook.max_instances_per_owner,
         }
@@ -124,20 +125,20 @@ mod tests {
             "--leader-elect=false",
         ]);
         let args = args.unwrap();
-        assert_eq!(args.settings().namespaces, ["a", "b"]);
-        assert_eq!(args.settings().bridge_selector.as_deref(), Some("x=y"));
-        assert_eq!(args.settings().deletion_deadline, SignedDuration::from_secs(90));
+        assert_eq!(args.settings("here".into()).namespaces, ["a", "b"]);
+        assert_eq!(args.settings("here".into()).bridge_selector.as_deref(), Some("x=y"));
+        assert_eq!(args.settings("here".into()).deletion_deadline, SignedDuration::from_secs(90));
         assert!(!args.leader_elect);
         let plain = parsed(&[]).unwrap();
-        assert!(plain.settings().namespaces.is_empty() && plain.leader_elect);
-        assert_eq!(plain.settings().deletion_deadline, SignedDuration::from_mins(10));
+        assert!(plain.settings("here".into()).namespaces.is_empty() && plain.leader_elect);
+        assert_eq!(plain.settings("here".into()).deletion_deadline, SignedDuration::from_mins(10));
     }
 
     #[test]
     fn what_is_set_to_nothing_is_not_set() {
         let args = parsed(&["--context=", "--lease-namespace=", "--bridge-selector="]).unwrap();
         assert_eq!((args.cluster.choice().context, args.lease_namespace()), (None, None));
-        assert_eq!(args.settings().bridge_selector, None);
+        assert_eq!(args.settings("here".into()).bridge_selector, None);
     }
 
     #[test]

@@ -40,20 +40,24 @@ pub async fn apply(instance: Arc<WhatsAppInstance>, plan: Plan, context: &Contex
         finalizers.push(labels::FINALIZER.into());
         instance = set_finalizers(&instance, &finalizers, context).await?;
     }
-    if let Some(status) = status {
+    let contested = status.as_ref().map(|status| context.instances.contested(&instance, status)).unwrap_or_default();
+    if let Some(status) = status.filter(|_| contested.is_zero()) {
         let reservation = bind.as_ref().map(|choice| Reservation::take(&instance, choice, context)).transpose()?;
+        let before = Arc::clone(&instance);
         instance = write_status(&instance, &status, context).await?;
+        context.instances.wrote(&before, &status);
         if let Some(reservation) = reservation {
             reservation.keep();
         }
     }
-    for notice in &notices {
+    // They tell of what the status says.
+    for notice in notices.iter().filter(|_| contested.is_zero()) {
         context.events.tell(notice.into(), instance.object_ref(&()));
     }
     if let Some(spec) = put {
         put_session(&instance, &spec, context).await?;
     }
-    Ok(instance)
+    if contested.is_zero() { Ok(instance) } else { Err(ReconcileError::Contested { left: contested }) }
 }
 
 /// Removes our finalizer, which lets the object go.

@@ -6,7 +6,13 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Client, core::PartialObjectMeta};
 
-use super::{bridges::links::Links, events::Events, instances::Instances, metrics::ReconcileMetrics, owners::Owners};
+use super::{
+    bridges::{links::Links, own::BridgeMeta},
+    events::Events,
+    instances::Instances,
+    metrics::ReconcileMetrics,
+    owners::Owners,
+};
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance},
     platform::watch::Cache,
@@ -22,8 +28,8 @@ pub struct Context {
     pub instances: Arc<Instances>,
     /// The watched bridges.
     pub bridges: Cache<WhatsAppBridge>,
-    /// Every bridge there is, for an operator that serves only some of them; metadata only.
-    pub all_bridges: Option<Cache<PartialObjectMeta<WhatsAppBridge>>>,
+    /// Every bridge there is, those of other operators among them; metadata only.
+    pub all_bridges: Cache<BridgeMeta>,
     /// Whether no other operator serves instances of the same namespaces.
     pub namespaces_are_ours: bool,
     /// The watched namespaces, labels only.

@@ -41,6 +41,12 @@ pub enum ReconcileError {
     /// Another instance took the shard's last capacity meanwhile.
     #[error("the shard's last capacity was taken meanwhile")]
     CapacityTaken,
+    /// Another program writes over the status, and has done so too often for it to be put right at once.
+    #[error("another program writes over the status")]
+    Contested {
+        /// When it is put right again.
+        left: Duration,
+    },
     /// The reconcile as a whole took too long.
     #[error("the reconcile took too long")]
     TimedOut,
@@ -77,6 +83,7 @@ impl InRow {
                 doubled(RACE_PAUSE, self.raced.saturating_sub(RACES), LAST_RACE_PAUSE)
             }
             ReconcileError::Busy => BUSY_PAUSE,
+            ReconcileError::Contested { left } => return *left,
             _ => {
                 self.failed = self.failed.saturating_add(1);
                 doubled(FIRST_PAUSE, self.failed - 1, LAST_PAUSE)

@@ -3,6 +3,7 @@
 mod apply;
 mod bridges;
 mod cleanup;
+mod contest;
 mod context;
 mod decide;
 mod error;
@@ -29,7 +30,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    bridges::{Bridges, link::Listeners, links::Links},
+    bridges::{
+        Bridges,
+        link::Listeners,
+        links::Links,
+        own::{self, BridgeMeta},
+    },
     context::Context,
     events::Events,
     instances::Instances,
@@ -53,8 +59,10 @@ pub const WORKERS: u16 = 32;
 pub struct Settings {
     /// Only these namespaces; all when empty.
     pub namespaces: Vec<String>,
-    /// Only bridges with these labels; all when `None`.
+    /// Only bridges with these labels; when `None` all but those that another installation has made.
     pub bridge_selector: Option<String>,
+    /// The namespace of this installation.
+    pub installation: String,
     /// How long a deletion waits for its bridge before it gives up.
     pub deletion_deadline: SignedDuration,
     /// How many instances an owner may have whose `WhatsAppOwner` does not say.
@@ -76,7 +84,7 @@ pub async fn run(
     let instances = Arc::new(Instances::new(metrics.phases(), metrics.pairings()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances: Arc::clone(&instances) };
     let (objects, bridge_objects, namespaces) = (Cache::new(), Cache::new(), Cache::new());
-    let all_bridges = settings.bridge_selector.as_ref().map(|_| Cache::new());
+    let all_bridges = Cache::new();
     let (owners, woken_owners) = Owners::new(
         owner_objects.clone(),
         NamespaceScope::of(&settings.namespaces),
@@ -118,10 +126,15 @@ pub async fn run(
     objects.listen(instance_told(Arc::clone(&context), listeners.clone()));
     until(&stop, objects.clone().follow(changes_in(&client, &settings.namespaces, &everything, health)));
     bridge_objects.listen(bridge_told(Arc::clone(&bridges), gone));
-    until(&stop, bridge_objects.clone().follow(changes(vec![Api::all(client.clone())], &selected, health)));
-    if let Some(all) = &all_bridges {
-        all.listen(any_bridge_told(listeners.clone()));
-        until(&stop, all.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
+    all_bridges.listen(any_bridge_told(listeners.clone()));
+    let wanted = changes(vec![Api::all(client.clone())], &selected, health);
+    if settings.bridge_selector.is_some() {
+        until(&stop, bridge_objects.clone().follow(wanted));
+        until(&stop, all_bridges.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
+    } else {
+        let (own, all) = own::served(wanted, settings.installation.clone());
+        until(&stop, bridge_objects.clone().follow(own));
+        until(&stop, all_bridges.clone().follow(all));
     }
     namespaces.listen(namespace_told(listeners.clone()));
     until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
@@ -134,10 +147,8 @@ pub async fn run(
 
     // Deciding before the bridges are known would call every one of them missing.
     let listed = async {
-        if let Some(all) = &all_bridges {
-            all.until_listed().await;
-        }
         let _ = tokio::join!(
+            all_bridges.until_listed(),
             bridge_objects.until_listed(),
             namespaces.until_listed(),
             owner_objects.until_listed(),
@@ -243,7 +254,6 @@ fn any_bridge_told(listeners: Listeners) -> impl FnMut(Option<Arc<BridgeMeta>>, 
     }
 }
 
-type BridgeMeta = PartialObjectMeta<WhatsAppBridge>;
 type NamespaceMeta = PartialObjectMeta<Namespace>;
 
 fn namespace_told(listeners: Listeners) -> impl FnMut(Option<Arc<NamespaceMeta>>, Change<NamespaceMeta>) + Send {
@@ -285,7 +295,7 @@ mod tests {
             objects: Cache::new(),
             instances: Arc::clone(instances),
             bridges: Cache::new(),
-            all_bridges: None,
+            all_bridges: Cache::new(),
             namespaces_are_ours: false,
             namespaces: Cache::new(),
             owners: Owners::new(Cache::new(), NamespaceScope::All, 10, metrics::OwnerCounts::default()).0,

@@ -72,7 +72,7 @@ fn binding(instance: &WhatsAppInstance, uid: &str, context: &Context) -> Option<
 }
 
 fn is_of_another_operator(instance: &WhatsAppInstance, bound: Option<&BridgeBinding>, context: &Context) -> bool {
-    let Some(all) = &context.all_bridges else { return false };
+    let all = &context.all_bridges;
     // Where the namespaces are ours alone, so are those who ask for no bridge.
     let default = || binding::default_of(all.all().iter().map(Arc::as_ref)).map(ResourceExt::name_any);
     let default = || if context.namespaces_are_ours { None } else { default() };

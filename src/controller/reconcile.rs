@@ -61,9 +61,13 @@ async fn reconcile(instance: Arc<WhatsAppInstance>, context: &Context) -> Result
     let outcome = match &result {
         Ok(None) => Outcome::Success,
         // A lost race and a busy shard are part of the protocol, not errors to alert on.
-        Ok(_) | Err(ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken | ReconcileError::Busy) => {
-            Outcome::RequeueAfter
-        }
+        Ok(_)
+        | Err(
+            ReconcileError::Outdated { .. }
+            | ReconcileError::CapacityTaken
+            | ReconcileError::Busy
+            | ReconcileError::Contested { .. },
+        ) => Outcome::RequeueAfter,
         Err(_) => Outcome::Error,
     };
     context.metrics.ended(outcome, started.elapsed());
@@ -80,7 +84,12 @@ async fn step(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Opti
     let recheck = plan.recheck;
     if let Err(error) = apply::apply(Arc::clone(&instance), plan, context).await {
         report_failure(instance, &error, context).await?;
-        return Err(error);
+        return Err(match (error, recheck) {
+            (ReconcileError::Contested { left }, Some(at)) => {
+                ReconcileError::Contested { left: left.min(until(at, now)) }
+            }
+            (error, _) => error,
+        });
     }
     Ok(recheck.map(|at| until(at, now)))
 }
@@ -109,7 +118,10 @@ fn pause(instance: &WhatsAppInstance, error: &ReconcileError, context: &Context)
     let left = leaving.map(|leaving| context.deletion_deadline.saturating_sub(leaving.lasted));
     let pause = no_later(pause, left);
     match error {
-        ReconcileError::Outdated { .. } | ReconcileError::CapacityTaken | ReconcileError::Busy => {
+        ReconcileError::Outdated { .. }
+        | ReconcileError::CapacityTaken
+        | ReconcileError::Busy
+        | ReconcileError::Contested { .. } => {
             tracing::debug!(%error, "again");
         }
         _ => tracing::warn!(%error, retry_in_ms = pause.as_millis(), "reconcile failed"),

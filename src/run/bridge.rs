@@ -15,7 +15,6 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::default::installed_in;
 use self::{default::DefaultBridge, secret::TokenSecret};
 use crate::{
     admission::certificates::{CertificateSecret, Lifetimes, ToldBy},

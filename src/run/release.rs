@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 use thiserror::Error;
 
-use super::{RunError, bridge::installed_in};
+use super::RunError;
 use crate::{
     api::{WhatsAppBridge, WhatsAppInstance, labels},
     cli::release::ReleaseArgs,
@@ -163,7 +163,8 @@ async fn release(
 async fn another(api: &Api<Guarded<WhatsAppBridge>>, name: &str, ours: &str) -> Result<Option<String>, ReleaseError> {
     match call("read it", CALL_TIMEOUT, api.get_opt(name)).await {
         Ok(found) => {
-            let namespace = found.and_then(|found| found.0.ok()).and_then(|found| installed_in(&found));
+            let namespace =
+                found.and_then(|found| found.0.ok()).and_then(|found| found.installed_in().map(str::to_owned));
             Ok(namespace.filter(|namespace| namespace != ours))
         }
         Err(error) if error.is(is_missing) => Ok(None),

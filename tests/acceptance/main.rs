@@ -96,4 +96,5 @@ mod strict_bridge;
 mod together;
 mod traces;
 mod turns;
+mod two_installations;
 mod unclaimed;

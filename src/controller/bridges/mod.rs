@@ -4,6 +4,7 @@ pub mod link;
 #[cfg(test)]
 mod link_tests;
 pub mod links;
+pub mod own;
 pub mod sessions;
 mod status;
 
@@ -25,7 +26,10 @@ use self::{
     link::{Link, Listeners, ShardSummary},
     links::Links,
 };
-use super::events::Events;
+use super::{
+    contest::{Contest, digest},
+    events::Events,
+};
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppBridgeStatus, labels},
     drivers::{self, Endpoint},
@@ -79,6 +83,7 @@ impl Bridges {
     /// Writes statuses as links and objects change; does nothing while nothing does.
     pub async fn report(&self, mut gone: UnboundedReceiver<String>) {
         let mut written: HashMap<String, Instant> = HashMap::new();
+        let mut contests: HashMap<String, Contest> = HashMap::new();
         let mut due: Option<Instant> = None;
         loop {
             let sleep = async {
@@ -90,13 +95,17 @@ impl Bridges {
             tokio::select! {
                 () = self.listeners.bridges.notified() => tokio::time::sleep(GATHER).await,
                 () = sleep => {}
-                Some(name) = gone.recv() => drop(written.remove(&name)),
+                Some(name) = gone.recv() => {
+                    written.remove(&name);
+                    contests.remove(&name);
+                }
             }
             due = None;
             for bridge in self.store.all() {
                 let name = bridge.name_any();
                 let counts_due = written.get(&name).map(|at| *at + COUNTS).filter(|at| *at > Instant::now());
-                let again = match self.report_one(&bridge, counts_due.is_none()).await {
+                let contest = contests.entry(name.clone()).or_default();
+                let again = match self.report_one(&bridge, counts_due.is_none(), contest).await {
                     Reported::Nothing => None,
                     Reported::Written => {
                         written.insert(name, Instant::now());
@@ -104,6 +113,7 @@ impl Bridges {
                     }
                     Reported::Behind => Some(Instant::now() + GATHER),
                     Reported::Later => counts_due,
+                    Reported::Contested(left) => Some(Instant::now() + left),
                     Reported::Failed => Some(Instant::now() + CALL_TIMEOUT),
                 };
                 // One that failed does not put off another that needs only a moment.
@@ -112,7 +122,7 @@ impl Bridges {
         }
     }
 
-    async fn report_one(&self, bridge: &WhatsAppBridge, counts_too: bool) -> Reported {
+    async fn report_one(&self, bridge: &WhatsAppBridge, counts_too: bool, contest: &mut Contest) -> Reported {
         let linked = drivers::endpoints(bridge).into_iter().filter_map(|(binding, _)| {
             let link = self.links.get(&binding)?;
             Some((binding.shard, self.summary(&link)))
@@ -127,10 +137,22 @@ impl Bridges {
         if only_counts && !counts_too {
             return Reported::Later;
         }
+        let (found, wanted) = (digest((), &old.conditions), digest((), &new.conditions));
+        let left = contest.wait(found, wanted, Instant::now());
+        if !left.is_zero() {
+            return Reported::Contested(left);
+        }
         let api: Api<WhatsAppBridge> = Api::all(self.client.clone());
         let write = replace_status(&api, bridge, &new, labels::FIELD_MANAGER);
         match call("write the bridge's status", CALL_TIMEOUT, write).await {
             Ok(_) => {
+                if contest.wrote(found, wanted, Instant::now()) {
+                    tracing::error!(
+                        bridge = bridge.name_any(),
+                        "another program writes the status of this WhatsAppBridge, and something else than we do: are there two \
+                         operators? kubectl whatsapp doctor names them. From now on it is put right ever more slowly"
+                    );
+                }
                 self.warn_of_unclaimed(bridge, &old, &new);
                 Reported::Written
             }
@@ -167,5 +189,7 @@ enum Reported {
     /// The object has been written since, and the watch has not shown that yet.
     Behind,
     Later,
+    /// Another program writes over it.
+    Contested(Duration),
     Failed,
 }

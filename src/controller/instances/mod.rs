@@ -4,6 +4,7 @@
 //! It is also the index from a session's id back to its object, and counts what is bound to each shard.
 
 mod bindings;
+mod contests;
 mod failures;
 
 use std::{
@@ -18,6 +19,7 @@ use kube::ResourceExt;
 use self::failures::Failures;
 pub use self::{bindings::Strays, failures::BridgeCall};
 use super::{
+    contest::Contest,
     decide::facts::Leaving,
     metrics::{PairingTimes, PhaseCounts},
 };
@@ -41,6 +43,8 @@ struct Entry {
     leaving_since: Option<(Timestamp, Instant)>,
     /// Since then its bridge has shown that it had the session.
     bridge_had_session: bool,
+    /// What this process wrote of its status, and whether others write over that.
+    contest: Contest,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
     failures: Option<Box<Failures>>,
 }
@@ -58,6 +62,7 @@ impl Entry {
             leaving_since: None,
             // What the bridge showed during a deletion that another process began is not known here.
             bridge_had_session: instance.metadata.deletion_timestamp.is_some(),
+            contest: Contest::default(),
             failures: None,
         }
     }

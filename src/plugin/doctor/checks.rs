@@ -41,6 +41,7 @@ const CHECKS: &[Check] = &[
     cluster::definitions,
     cluster::stored_versions,
     cluster::workloads,
+    cluster::operators,
     cluster::pods,
     cluster::webhooks,
     cluster::trial,

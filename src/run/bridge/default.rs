@@ -11,10 +11,7 @@ use thiserror::Error;
 use tokio::{fs, time::sleep};
 
 use crate::{
-    api::{
-        WhatsAppBridge,
-        labels::{self, INSTALLER},
-    },
+    api::{WhatsAppBridge, labels::INSTALLER},
     platform::{
         kubernetes::{CALL_TIMEOUT, CallError, call},
         watch::Guarded,
@@ -96,7 +93,8 @@ impl DefaultBridge {
             there => there.map_err(failed)?,
         };
         // Two that each put it right would take each other's sessions for lost. One that cannot be read is put right.
-        if let Some(namespace) = there.and_then(|there| there.0.ok()).and_then(|there| installed_in(&there))
+        if let Some(namespace) =
+            there.and_then(|there| there.0.ok()).and_then(|there| there.installed_in().map(str::to_owned))
             && namespace != bridge.spec.credentials_secret_ref.namespace
         {
             return Err(DefaultError::Anothers { name, namespace });
@@ -106,12 +104,6 @@ impl DefaultBridge {
         applied.map_err(|source| DefaultError::Apply { name: name.clone(), source })?;
         Ok(Some((name, text)))
     }
-}
-
-/// The namespace of the installation that a bridge belongs to; `None` when no installation made it.
-pub fn installed_in(bridge: &WhatsAppBridge) -> Option<String> {
-    let ours = bridge.labels().get(labels::MANAGED_BY).is_some_and(|by| by == "whatsapp-operator");
-    ours.then(|| bridge.spec.credentials_secret_ref.namespace.clone())
 }
 
 fn parse(text: &str) -> Result<WhatsAppBridge, String> {

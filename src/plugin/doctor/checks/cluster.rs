@@ -128,6 +128,42 @@ pub fn workloads(seen: &Seen) -> Vec<Finding> {
     findings
 }
 
+/// Each bridge has one operator.
+pub fn operators(seen: &Seen) -> Vec<Finding> {
+    let found = seen.workloads.iter().flatten();
+    let found: Vec<&Value> =
+        found.filter(|object| object["metadata"]["labels"]["app.kubernetes.io/component"] == "operator").collect();
+    let unselective = found.iter().filter(|operator| !is_told_its_bridges(operator));
+    let unselective: Vec<String> = unselective.map(|operator| name(operator)).collect();
+    if found.len() < 2 || unselective.is_empty() {
+        return Vec::new();
+    }
+    let all: Vec<String> = found.iter().map(|operator| name(operator)).collect();
+    vec![Finding::wrong(
+        format!(
+            "{} operators are installed ({}), and nobody told {} which bridges are its own: it looks after all that no other installation has made, and all owners",
+            all.len(),
+            all.join(", "),
+            unselective.join(" and ")
+        ),
+        "one installation serves a cluster: uninstall the others; or give each of them operator.bridgeSelector (docs/operations.md, Two operators on one cluster)",
+    )]
+}
+
+fn is_told_its_bridges(operator: &Value) -> bool {
+    list(operator, "/spec/template/spec/containers").iter().any(|container| {
+        let arguments: Vec<&str> = list(container, "/args").iter().filter_map(Value::as_str).collect();
+        let flag =
+            arguments.iter().enumerate().any(|(at, argument)| match argument.strip_prefix("--bridge-selector") {
+                Some("") => arguments.get(at + 1).is_some_and(|value| !value.is_empty()),
+                Some(rest) => rest.len() > 1,
+                None => false,
+            });
+        let variable = |one: &Value| one["name"] == "WHATSAPP_OPERATOR_BRIDGE_SELECTOR" && one["value"] != "";
+        flag || list(container, "/env").iter().any(variable)
+    })
+}
+
 /// Pods that cannot start, or start again and again.
 pub fn pods(seen: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -97,6 +97,17 @@ fn what_is_wrong_is_said_with_what_to_do() {
             "no operator is found",
             "install the chart",
         ),
+        (
+            Box::new(|seen| {
+                let mut second = first(&mut seen.workloads).clone();
+                second["metadata"]["namespace"] = "other".into();
+                second["spec"]["template"]["spec"]["containers"] =
+                    json!([{"args": ["controller", "--bridge-selector=a=b"]}]);
+                seen.workloads.as_mut().unwrap().push(second);
+            }),
+            "2 operators are installed (whatsapp-system/operator, other/operator), and nobody told whatsapp-system/operator",
+            "operator.bridgeSelector",
+        ),
         (Box::new(move |seen| seen.pods = Ok(vec![crash])), "ImagePullBackOff", "pull secrets"),
         (Box::new(move |seen| seen.pods = Ok(vec![killed])), "for want of memory", "memory limit"),
         (Box::new(|seen| first(&mut seen.webhooks)["webhooks"][0]["clientConfig"] = json!({})), "no caBundle", "ready"),
@@ -146,6 +157,22 @@ fn what_is_wrong_is_said_with_what_to_do() {
         let finding = only(change);
         assert_eq!(finding.weight, Weight::Wrong, "{finding:?}");
         assert!(finding.what.contains(says) && finding.advice.contains(advises), "{finding:?}");
+    }
+}
+
+#[test]
+fn operators_that_are_told_their_bridges_may_be_many() {
+    for told in [
+        json!([{"args": ["--bridge-selector=a=b"]}]),
+        json!([{"args": ["--bridge-selector", "a=b"]}]),
+        json!([{"env": [{"name": "WHATSAPP_OPERATOR_BRIDGE_SELECTOR", "value": "a=b"}]}]),
+    ] {
+        let mut seen = well();
+        let first = first(&mut seen.workloads);
+        first["spec"]["template"]["spec"]["containers"] = told;
+        let second = first.clone();
+        seen.workloads.as_mut().unwrap().push(second);
+        assert_eq!(findings(&seen), []);
     }
 }
 
