@@ -44,6 +44,7 @@ mod dashboard_states;
 mod dashboard_windows;
 mod deletion;
 mod doctor;
+mod egress_proxy;
 mod examples;
 mod gate;
 mod gateway;
