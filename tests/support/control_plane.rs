@@ -183,7 +183,6 @@ impl ControlPlane {
 
     /// Ready is: /readyz says so, and the namespace `default` is there. `false` when the port was lost.
     async fn until_ready(&mut self, deadline: Instant) -> Result<bool, Error> {
-        let mut client = None;
         loop {
             if self.apiserver.lost_its_port() {
                 return Ok(false);
@@ -191,13 +190,11 @@ impl ControlPlane {
             // Whoever is late is asked first: an etcd that has ended is noticed long before.
             self.apiserver.check(deadline)?;
             self.etcd.check(deadline)?;
-            if client.is_none() {
-                // kube-apiserver writes its certificate before it listens.
-                client = fs::read(self.certificate()).ok().and_then(|pem| trusting(&pem));
-            }
-            if let Some(client) = &client
-                && self.answers(client, "/readyz").await
-                && self.answers(client, "/api/v1/namespaces/default").await
+            // kube-apiserver writes its certificate before it listens. Read at every look: one that was half written, or empty, once
+            // would never be answered.
+            if let Some(client) = fs::read(self.certificate()).ok().and_then(|pem| trusting(&pem))
+                && self.answers(&client, "/readyz").await
+                && self.answers(&client, "/api/v1/namespaces/default").await
             {
                 return Ok(true);
             }
