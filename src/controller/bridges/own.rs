@@ -77,6 +77,7 @@ impl Split {
             }
             // What cannot be read belongs to whoever says so.
             Change::Unfit(key, uid) => Some(Change::Unfit(key, uid)),
+            Change::Listing => Some(Change::Listing),
             Change::Listed => Some(Change::Listed),
         }
     }
@@ -92,6 +93,7 @@ fn metadata(change: &Change<WhatsAppBridge>) -> Change<BridgeMeta> {
     match change {
         Change::Present(key, bridge) => Change::Present(key.clone(), bridge.metadata.clone().into_response_partial()),
         Change::Unfit(key, _) | Change::Gone(key) => Change::Gone(key.clone()),
+        Change::Listing => Change::Listing,
         Change::Listed => Change::Listed,
     }
 }
@@ -119,6 +121,7 @@ mod tests {
             Change::Present(key, _) => format!("+{}", key.name),
             Change::Unfit(key, _) => format!("?{}", key.name),
             Change::Gone(key) => format!("-{}", key.name),
+            Change::Listing => "listing".to_owned(),
             Change::Listed => "listed".to_owned(),
         };
         batches.into_iter().flatten().map(one).collect()
