@@ -34,8 +34,9 @@ pub struct Args {
     #[arg(long, env = "WHATSAPP_BRIDGE_PLACE", value_name = "NAME")]
     pub place: Option<String>,
 
-    /// Take over a data directory that belongs to another shard, which is stopped for good, or that was restored from a copy. All its
-    /// sessions make new Signal sessions with their recipients, so leave it out again afterwards
+    /// Take over a data directory that belongs to another shard, which is stopped for good, or that was restored from a copy; and give
+    /// instances that were created anew (same namespace, name and owner) the sessions that they had. All sessions make new Signal sessions
+    /// with their recipients, so leave it out again afterwards
     #[arg(long, env = "WHATSAPP_BRIDGE_ADOPT_DATA")]
     pub adopt_data: bool,
 

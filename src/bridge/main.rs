@@ -161,11 +161,13 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         max_sessions: args.max_sessions,
         resume_interval: args.resume_interval,
         timings: Timings { connect: args.connect_timeout, ..Timings::default() },
+        adopts: args.adopt_data,
     };
     let history =
         History { age: SignedDuration::from_hours(24 * i64::from(args.history_days)), messages: args.history_messages };
     tokio::spawn(memory::watch(args.memory_dir, Arc::clone(&shared.permits)));
     tokio::spawn(history::prune(shared.store.clone(), history, history::EVERY, sessions::certain));
+    let stored = sessions::with_their_keys(&*shared.keys, stored).await;
     let found = stored.len();
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sessions = found, "whatsapp-bridge started");

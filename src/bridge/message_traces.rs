@@ -29,6 +29,11 @@ impl MessageTraces {
         }
     }
 
+    /// The messages of a session are followed no longer: they are another's.
+    pub fn forget(&self, session: &str) {
+        lock(&self.0).retain(|(of, _), _| of != session);
+    }
+
     /// The server has it, or it has ended.
     pub fn over(&self, message: &MessageStatus) {
         let mut followed = lock(&self.0);

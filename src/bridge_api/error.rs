@@ -67,6 +67,9 @@ fn refused(code: &Open<ErrorCode>) -> String {
              it; run the version of the bridge that wrote it, or delete the instance, which deletes the session's keys, remove the device on \
              the phone, and create the instance again"
             .to_owned(),
+        Open::Known(ErrorCode::TakenOver) => "it gave the session to an instance of the same name that was created anew, since it was \
+             started with --adopt-data; if there is another one, in another cluster, delete one of the two"
+            .to_owned(),
         Open::Known(ErrorCode::Internal) => "the bridge refused: Internal; its log says why, and it is asked again".to_owned(),
         code => format!("the bridge refused: {code:?}"),
     }

@@ -41,6 +41,11 @@ pub enum Capability {
     MessageBatches,
     /// [`PairingSpec::refresh_until`](super::PairingSpec::refresh_until).
     RefreshUntil,
+    /// [`SessionSpec::instance`](super::SessionSpec::instance).
+    Instance,
+    /// What only a bridge can do that was started to take over restored data: a session that it does not know yet gets what it has for the
+    /// same instance under another id.
+    Adopt,
     /// Telling of a claim without making one.
     ClaimLookup,
     /// Messages of plain text to anybody at any time, [`Content::Text`](super::Content::Text).
@@ -119,6 +124,8 @@ pub enum ErrorCode {
     Invalid,
     /// The session is being deleted (409).
     Deleting,
+    /// The session of that id was taken over by its instance, which was created anew and has another id (409).
+    TakenOver,
     /// The bridge holds as many sessions as it may (503).
     Full,
     /// No device is linked to the session, so it accepts no message (409).

@@ -26,6 +26,10 @@ pub struct SessionSpec {
     /// How fast it sends; asked of bridges with [`Capability::Messages`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub sending: Sending,
+    /// Whose session it is; asked of bridges with [`Capability::Instance`]. A bridge with [`Capability::Adopt`] gives a session that it
+    /// does not know yet the one that it has for the same instance under another id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<SessionInstance>,
     /// What a later release wants besides.
     #[serde(flatten)]
     pub extra: Extra,
@@ -55,22 +59,37 @@ impl SessionSpec {
         let sending = if can.include(Capability::Messages) { self.sending } else { Sending::default() };
         let refresh_until = self.pairing.refresh_until.filter(|_| can.include(Capability::RefreshUntil));
         let pairing = PairingSpec { refresh_until, ..self.pairing };
+        let instance = self.instance.filter(|_| can.include(Capability::Instance));
         let desired_state = if unlinks { self.desired_state } else { DesiredState::Disconnected.into() };
-        Self { desired_state, presence, pairing, sending, ..self }
+        Self { desired_state, presence, pairing, sending, instance, ..self }
     }
 
     /// Whether this is what `wanted` asks for, as far as this release can tell: a later bridge may answer with more.
     pub fn fulfils(&self, wanted: &Self) -> bool {
-        let Self { desired_state, presence, pairing, sending, extra: _ } = wanted;
+        let Self { desired_state, presence, pairing, sending, instance, extra: _ } = wanted;
         let PairingSpec { method, phone_number, auto_refresh, refresh_until, window, extra: _ } = pairing;
         (&self.desired_state, &self.presence, &self.pairing.method) == (desired_state, presence, method)
             && (&self.pairing.phone_number, self.pairing.auto_refresh) == (phone_number, *auto_refresh)
             && (&self.pairing.refresh_until, &self.pairing.window, &self.sending) == (refresh_until, window, sending)
+            // A bridge that is not to be told may know it from a later release.
+            && (instance.is_none() || self.instance == *instance)
     }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// The WhatsAppInstance that a session belongs to, as it can be known again when it is created anew and has another uid.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionInstance {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its owner: a person, so neither logs nor metrics show it.
+    pub owner: Sensitive,
 }
 
 /// How the device gets linked.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::decide::facts::{Acceptance, Candidate, Facts, LinkState, ShardLoad};
 use crate::{
     api::{BridgeBinding, InstanceRef, WhatsAppBridge, WhatsAppInstance, WhatsAppInstanceStatus, labels},
-    bridge_api::{Capability, Qr, Session, SessionPhase},
+    bridge_api::{Capabilities, Capability, Qr, Session, SessionPhase},
     model::Sensitive,
     platform::watch::Key,
 };
@@ -71,8 +71,13 @@ pub fn default_bridge(name: &str, shards: &[&str]) -> WhatsAppBridge {
 
 /// A bridge as a candidate, with this many instances on each of its shards, all up.
 pub fn candidate(bridge: WhatsAppBridge, loads: &[(&str, usize)]) -> Candidate {
-    let shards =
-        loads.iter().map(|(name, bound)| ShardLoad { name: (*name).into(), bound: *bound, link: LinkState::Up });
+    let shards = loads.iter().map(|(name, bound)| ShardLoad {
+        name: (*name).into(),
+        bound: *bound,
+        link: LinkState::Up,
+        capabilities: capabilities(),
+        former: None,
+    });
     Candidate { bridge: bridge.into(), shards: shards.collect() }
 }
 
@@ -89,13 +94,18 @@ pub fn facts(instance: &WhatsAppInstance, session: Option<Session>) -> Facts<'_>
         candidates: vec![candidate(default_bridge("main", &["s0"]), &[("s0", 0)])],
         namespace_labels: [].into(),
         link: LinkState::Up,
-        capabilities: [Capability::Presence].into_iter().collect(),
+        capabilities: capabilities(),
         session_since: session.as_ref().map_or(now(), |session| session.phase_since),
         code_since: now(),
         session: session.map(Into::into),
         failure: None,
         now: now(),
     }
+}
+
+/// What the bridges here can do.
+pub fn capabilities() -> Capabilities {
+    [Capability::Presence].into_iter().collect()
 }
 
 /// A session in this phase since long ago, with what such a session has.

@@ -10,12 +10,13 @@ use super::{
     decide::{
         binding,
         facts::{Acceptance, BridgeFault, Candidate, Facts, LinkState, ShardLoad},
+        session_instance,
     },
     instances::BridgeCall,
 };
 use crate::{
     api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels},
-    bridge_api::BridgeError,
+    bridge_api::{BridgeError, Capability},
     drivers,
 };
 
@@ -45,7 +46,7 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
         trouble,
         known_for: context.instances.known_for(&uid),
         primary,
-        candidates: if unbound { candidates(context) } else { Vec::new() },
+        candidates: if unbound { candidates(instance, &uid, context) } else { Vec::new() },
         namespace_labels: if unbound {
             namespace_labels(instance, context)
         } else {
@@ -97,17 +98,24 @@ fn look(bound: &BridgeBinding, instance: &WhatsAppInstance, uid: &str, context: 
     context.links.get(bound).map_or((LinkState::Unknown, None), |link| link.look(drivers::session_id(uid)))
 }
 
-fn candidates(context: &Context) -> Vec<Candidate> {
-    let load = |bridge: &WhatsAppBridge| {
-        let each = drivers::endpoints(bridge).into_iter().map(|(binding, _)| ShardLoad {
+fn candidates(instance: &WhatsAppInstance, uid: &str, context: &Context) -> Vec<Candidate> {
+    let its = session_instance(instance);
+    let shard = |binding: BridgeBinding| {
+        let link = context.links.get(&binding);
+        let capabilities = link.as_ref().map(|link| link.capabilities()).unwrap_or_default();
+        let adopting = link.as_ref().filter(|_| capabilities.include(Capability::Adopt));
+        ShardLoad {
             // Some sessions may have no instance here, and still take capacity of the bridge.
-            bound: context.instances.bound(&binding).max(context.links.get(&binding).map_or(0, |link| link.sessions())),
-            link: context.links.get(&binding).map_or(LinkState::Unknown, |link| link.look("").0),
+            bound: context.instances.bound(&binding).max(link.as_ref().map_or(0, |link| link.sessions())),
+            former: adopting.zip(its.as_ref()).and_then(|(link, its)| link.former(its, drivers::session_id(uid))),
+            link: link.map_or(LinkState::Unknown, |link| link.look("").0),
+            capabilities,
             name: binding.shard,
-        });
-        each.collect()
+        }
     };
-    context.bridges.all().into_iter().map(|bridge| Candidate { shards: load(&bridge), bridge }).collect()
+    let shards =
+        |bridge: &WhatsAppBridge| drivers::endpoints(bridge).into_iter().map(|(binding, _)| shard(binding)).collect();
+    context.bridges.all().into_iter().map(|bridge| Candidate { shards: shards(&bridge), bridge }).collect()
 }
 
 fn namespace_labels(instance: &WhatsAppInstance, context: &Context) -> std::collections::BTreeMap<String, String> {

@@ -27,6 +27,7 @@ mod clocks;
 mod control_plane;
 mod crashes;
 mod crds;
+mod created_anew;
 mod dashboard;
 mod dashboard_codes;
 mod dashboard_crowd;

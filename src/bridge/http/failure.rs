@@ -79,6 +79,7 @@ impl Failure {
                         (StatusCode::TOO_MANY_REQUESTS, E::QueueFull)
                     }
                     Refusal::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, E::StorageFull),
+                    Refusal::TakenOver => (StatusCode::CONFLICT, E::TakenOver),
                     Refusal::Deleting => (StatusCode::CONFLICT, E::Deleting),
                     Refusal::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, E::Full),
                     Refusal::Closing => {

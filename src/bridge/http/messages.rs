@@ -47,6 +47,7 @@ pub(super) async fn accept(
     id: &str,
     spec: MessageSpec,
 ) -> Result<(StatusCode, Message), Failure> {
+    let session = &*api.registry.now_named(session).await?;
     let message = match check_message(id, spec.clone()) {
         Err(Refusal::BadExpiry) => return expired(api, session, id, spec).await,
         message => message?,
@@ -81,7 +82,7 @@ pub(super) async fn read(
     State(api): State<Api>,
     Path((session, id)): Path<(String, String)>,
 ) -> Result<Json<Message>, Failure> {
-    check_id(&session)?;
+    let session = api.registry.now_named(&session).await?;
     let found = api.shared.store.reader.message(&session, &id).await.map_err(Refusal::from)?;
     let mut messages = [found.ok_or_else(|| Failure::NotFound(format!("session {session} has no message {id}")))?];
     api.registry.describe(&session, &mut messages).await?;

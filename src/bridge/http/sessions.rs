@@ -22,7 +22,8 @@ pub(super) async fn info(State(api): State<Api>) -> Json<Info> {
     use Capability as C;
     let messages = [C::Messages, C::MessageBatches, C::ClaimLookup, C::FreeText, C::CallerMessageId, C::ExactlyOnce];
     let capabilities = [C::Qr, C::PairingCode, C::Unlink, C::Events, C::Presence, C::UnlinkAndKeep, C::RefreshUntil];
-    let capabilities = capabilities.into_iter().chain(messages).collect();
+    let adopts = api.registry.adopts().then_some(C::Adopt);
+    let capabilities = capabilities.into_iter().chain([C::Instance]).chain(adopts).chain(messages).collect();
     Json(Info { version: env!("CARGO_PKG_VERSION").to_owned(), capabilities, sessions })
 }
 
@@ -33,7 +34,7 @@ pub(super) async fn read(State(api): State<Api>, Path(id): Path<String>) -> Resu
 
 pub(super) async fn put(State(api): State<Api>, Path(id): Path<String>, body: Bytes) -> Result<Json<Session>, Failure> {
     let spec: SessionSpec = serde_json::from_slice(&body).map_err(|error| {
-        Failure::misfit(&error, "a session spec (desiredState, presence, pairing: method, phoneNumber, autoRefresh, window, sending: perMinute, burst)")
+        Failure::misfit(&error, "a session spec (desiredState, presence, pairing: method, phoneNumber, autoRefresh, window, sending: perMinute, burst, instance: namespace, name, owner)")
     })?;
     Ok(Json(api.registry.put(&id, spec).await?))
 }

@@ -64,7 +64,8 @@ fn bridge(directory: &Path) -> Bridge {
         closing: CancellationToken::new(),
         clients: tokio::runtime::Handle::current(),
     });
-    let limits = Limits { max_sessions: 9, resume_interval: Some(Duration::ZERO), timings: Timings::default() };
+    let timings = Timings::default();
+    let limits = Limits { max_sessions: 9, resume_interval: Some(Duration::ZERO), timings, adopts: false };
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
     let token = Arc::new(Token::read(&token).unwrap());
     let ready = Arc::new(AtomicBool::new(true));

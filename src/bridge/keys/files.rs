@@ -143,6 +143,20 @@ impl KeyStore for KeyFiles {
         Ok(())
     }
 
+    async fn move_to(&self, to: &str, from: &str) -> Result<(), KeysError> {
+        let former = self.file(from);
+        let access = former.take_over().await?;
+        let moves = [
+            (self.data.session(from), self.data.session(to), self.data.keys(to)),
+            (self.data.lost(from), self.data.lost(to), self.data.lost(to)),
+        ];
+        // Nothing waits for the disk: after a power failure they are where they were, and are moved again.
+        on_a_thread("move", || moves.into_iter().try_for_each(|(from, to, there)| rename(&from, &to, &there))).await?;
+        self.files().remove(from);
+        drop(access);
+        Ok(())
+    }
+
     async fn bytes(&self) -> io::Result<u64> {
         let sessions = self.data.sessions();
         tokio::task::spawn_blocking(move || bytes(&sessions)).await.map_err(io::Error::other)?
@@ -169,6 +183,14 @@ async fn on_a_thread<T: Send + 'static>(
 ) -> Result<T, KeysError> {
     let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
     done.flatten().map_err(|source| KeysError::Disk { doing, source })
+}
+
+/// Renames a directory, unless `there` says that this was done before.
+fn rename(from: &Path, to: &Path, there: &Path) -> io::Result<()> {
+    if there.exists() {
+        return Ok(());
+    }
+    fs::rename(from, to).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 fn remove(directory: &Path) -> io::Result<()> {

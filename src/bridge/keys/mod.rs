@@ -36,6 +36,10 @@ pub trait KeyStore: Send + Sync + 'static {
     /// aside. Keys that are not there are deleted.
     async fn erase(&self, session: &str, all: bool) -> Result<(), KeysError>;
 
+    /// The keys of session `from`, and those that were set aside, are those of session `to` from here on. Neither has a client. May be
+    /// repeated, whatever came of it before: keys that are there already are not touched.
+    async fn move_to(&self, to: &str, from: &str) -> Result<(), KeysError>;
+
     /// How many bytes all keys take.
     async fn bytes(&self) -> io::Result<u64>;
 }

@@ -51,6 +51,10 @@ impl KeyStore for NotedKeys {
         self.files.erase(session, all).await
     }
 
+    async fn move_to(&self, to: &str, from: &str) -> Result<(), KeysError> {
+        self.files.move_to(to, from).await
+    }
+
     async fn bytes(&self) -> io::Result<u64> {
         self.files.bytes().await
     }

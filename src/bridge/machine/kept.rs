@@ -44,6 +44,10 @@ pub struct Kept {
     /// How many windows in a row passed unused.
     #[serde(default)]
     pub windows_passed: u32,
+    /// The ids that the session had before it was given to an instance that was created anew, the last one last. Its keys may still be where
+    /// that one says, and idempotency keys may name any of them; nobody else gets a session of these ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formerly: Vec<String>,
     /// What a later release keeps besides.
     #[serde(flatten)]
     pub extra: Extra,
@@ -76,6 +80,7 @@ impl Kept {
             restriction: None,
             last_disconnect: None,
             windows_passed: 0,
+            formerly: Vec::new(),
             extra: Extra::default(),
         }
     }

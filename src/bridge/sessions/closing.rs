@@ -1,13 +1,14 @@
-//! The process is about to end: the session keeps what its client says last.
+//! The process is about to end, or the session to be another's: it keeps what its client says last.
 
 use super::{
     clock,
-    session::{Actor, Input},
+    session::{Actor, Ended, Input},
 };
 use crate::machine::{Event, step};
 
 impl Actor {
-    pub(super) async fn close(mut self) {
+    /// Ends the client, and stores what it says until then.
+    pub(super) async fn close(&mut self) -> Ended {
         self.noted().await;
         if let Some(unstored) = self.unstored.take() {
             if !unstored.messages.changes.is_empty()
@@ -19,17 +20,18 @@ impl Actor {
                 self.keep(event).await;
             }
         }
-        let Some((generation, client)) = self.client.take() else { return };
+        let Some((generation, client)) = self.client.take() else { return Ended::Over };
         client.stop();
         while let Some(input) = self.inputs.recv().await {
             let Input::Event(event) = input else { continue };
             match *event {
-                Event::ClientEnded(ended, _) if ended == generation => return,
+                Event::ClientEnded(ended, _) if ended == generation => break,
                 // The last words of a client count: a device linked now is linked after the restart.
                 event @ Event::Client(..) => self.keep(event).await,
                 _ => {}
             }
         }
+        Ended::Over
     }
 
     async fn keep(&mut self, event: Event) {

@@ -10,6 +10,7 @@ mod delivery;
 mod effects;
 mod held_up;
 mod messages;
+mod moved_keys;
 mod new_message;
 mod noting;
 mod outboxes;
@@ -22,6 +23,7 @@ mod session;
 mod shared;
 mod showing;
 mod storing;
+mod take_over;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ mod writing;
 
 pub use asked_again::AskedAgain;
 pub use clock::certain;
+pub use moved_keys::with_their_keys;
 pub use new_message::{check as check_message, same as same_message};
 pub use outboxes::Outboxes;
 pub use people::People;

@@ -33,6 +33,12 @@ pub enum Refusal {
          bridge that wrote it; or delete the session, which deletes its keys, remove the device on the phone, and create the session again"
     )]
     Unreadable,
+    /// Its session is another's.
+    #[error(
+        "the session of this id was taken over by its instance, which was created anew and has another id (--adopt-data): if there are two of \
+         this instance, in two clusters, delete one"
+    )]
+    TakenOver,
     /// The session is being deleted.
     #[error("the session is being deleted: wait until it is gone, then create it again")]
     Deleting,

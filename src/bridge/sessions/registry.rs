@@ -20,6 +20,7 @@ use super::{
     Shared,
     clock::{self, for_people},
     messages::waits,
+    moved_keys::move_keys,
     refusal::{Refusal, check_id, check_spec},
     request::{Asked, MessageRequest, NewMessage, Request},
     task,
@@ -56,6 +57,8 @@ pub struct Limits {
     pub resume_interval: Option<Duration>,
     /// Timings of every session.
     pub timings: Timings,
+    /// Whether an instance that was created anew gets the session that it had.
+    pub adopts: bool,
 }
 
 struct Entry {
@@ -66,7 +69,7 @@ struct Entry {
 /// All sessions.
 pub struct Registry {
     pub(super) shared: Arc<Shared>,
-    limits: Limits,
+    pub(super) limits: Limits,
     entries: Mutex<Entries>,
     creating: tokio::sync::Mutex<()>,
 }
@@ -96,6 +99,21 @@ impl Registry {
         registry
     }
 
+    /// The id of the session that is meant by `id`: one that was taken over is named by its former id in idempotency keys.
+    pub async fn now_named(&self, id: &str) -> Result<String, Refusal> {
+        check_id(id)?;
+        let successor = match self.running(id)? {
+            Some(_) => None,
+            None => self.shared.store.reader.successor(id).await?,
+        };
+        Ok(successor.unwrap_or_else(|| id.to_owned()))
+    }
+
+    /// Whether an instance that was created anew gets the session that it had.
+    pub fn adopts(&self) -> bool {
+        self.limits.adopts
+    }
+
     pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
         lock(&self.entries)
     }
@@ -108,12 +126,16 @@ impl Registry {
     }
 
     /// Creates session `id` or changes what is wanted of it. Stored when this returns.
-    pub async fn put(&self, id: &str, spec: SessionSpec) -> Result<Session, Refusal> {
+    pub async fn put(self: &Arc<Self>, id: &str, spec: SessionSpec) -> Result<Session, Refusal> {
         check_id(id)?;
         check_spec(&spec)?;
         loop {
             let Some(requests) = self.find(id)? else {
-                self.create(id, spec.clone()).await?;
+                // A caller who gives up does not leave it half done.
+                let (registry, id, spec) = (Arc::clone(self), id.to_owned(), spec.clone());
+                tokio::spawn(async move { registry.create(&id, spec).await })
+                    .await
+                    .unwrap_or(Err(Refusal::Restarting))?;
                 continue;
             };
             let (answer, answered) = oneshot::channel();
@@ -136,7 +158,18 @@ impl Registry {
         if self.find(id)?.is_some() {
             return Ok(());
         }
-        self.shared.store.apply(vec![Change::create(id, &Kept::new(spec))?]).await?;
+        if self.shared.store.reader.successor(id).await?.is_some() {
+            return Err(Refusal::TakenOver);
+        }
+        if !self.take_over(id, &spec).await? {
+            self.has_room()?;
+            self.shared.store.apply(vec![Change::create(id, &Kept::new(spec))?]).await?;
+        }
+        self.start(id).await
+    }
+
+    /// Starts a session that is stored.
+    async fn start(&self, id: &str) -> Result<(), Refusal> {
         // Read back, because a creation that was cut off half-way may have left a row; and a session of this id that was deleted has left
         // its messages behind.
         let found = match self.shared.store.reader.session(id).await {
@@ -146,7 +179,9 @@ impl Registry {
             }
             found => found?.map(clock::from_disk),
         };
-        let Some(Stored { kept, waiting, last_sequence, .. }) = found else { return Err(Refusal::Deleting) };
+        let Some(stored) = found else { return Err(Refusal::Deleting) };
+        move_keys(&*self.shared.keys, &stored).await?;
+        let Stored { kept, waiting, last_sequence, .. } = stored;
         let mut entries = self.entries();
         if entries.closing {
             return Err(Refusal::Closing);
@@ -163,13 +198,13 @@ impl Registry {
             return Err(Refusal::Closing);
         }
         entries.by_id.retain(|_, entry| !entry.task.is_finished());
-        match entries.by_id.get(id) {
-            Some(entry) => Ok(Some(entry.requests.clone())),
-            None if entries.by_id.len() >= self.limits.max_sessions => {
-                Err(Refusal::Full { max: self.limits.max_sessions })
-            }
-            None => Ok(None),
-        }
+        Ok(entries.by_id.get(id).map(|entry| entry.requests.clone()))
+    }
+
+    /// Whether one more session may be created.
+    fn has_room(&self) -> Result<(), Refusal> {
+        let max = self.limits.max_sessions;
+        if self.entries().by_id.len() < max { Ok(()) } else { Err(Refusal::Full { max }) }
     }
 
     /// Has session `id` deleted. `None` when there is none, and then nothing of one is left on the disk either.
@@ -183,6 +218,17 @@ impl Registry {
         let _turn = self.creating.lock().await;
         if let Some(session) = self.tell(id, unlink).await? {
             return Ok(Some(session));
+        }
+        let reader = &self.shared.store.reader;
+        // Its keys are another session's by now.
+        if reader.successor(id).await?.is_some() {
+            return Ok(None);
+        }
+        // It was taken over, and its keys could not be moved: it may be linked.
+        let is_unmoved = |stored: Stored| !stored.kept.formerly.is_empty();
+        if reader.session(id).await.is_ok_and(|found| found.is_some_and(is_unmoved)) {
+            self.start(id).await?;
+            return self.tell(id, unlink).await;
         }
         let changes = vec![Change::remove(id), Change::abandon(id, MessageCause::SessionDeleted)];
         self.shared.store.apply(changes).await?;
@@ -236,7 +282,7 @@ impl Registry {
     }
 
     /// What became of a request without an answer: an error, unless the task of its session has ended because the session was deleted.
-    fn unanswered(&self, requests: &mpsc::Sender<Request>) -> Result<(), Refusal> {
+    pub(super) fn unanswered(&self, requests: &mpsc::Sender<Request>) -> Result<(), Refusal> {
         if self.entries().closing {
             Err(Refusal::Closing)
         } else if requests.is_closed() {

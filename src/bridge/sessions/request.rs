@@ -21,6 +21,14 @@ pub enum Request {
         /// Where the answer goes.
         answer: oneshot::Sender<Result<Session, StoreError>>,
     },
+    /// Give everything but the keys to the session of this id, and end; answered when that is on the disk, with `false` when the session
+    /// is being deleted and stays.
+    HandOver {
+        /// Which session gets it.
+        to: String,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<bool, StoreError>>,
+    },
     /// About its messages.
     Message(MessageRequest),
     /// Panic.

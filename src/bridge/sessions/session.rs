@@ -8,7 +8,7 @@ use std::{
 
 use jiff::SignedDuration;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::AbortHandle,
     time::Instant,
 };
@@ -71,6 +71,19 @@ pub struct Actor {
     pub(super) crowd: Crowd,
     /// What is being written while the session goes on.
     pub(super) noting: Option<Noting>,
+    /// Which session it is to be given to, and where the answer goes.
+    handing_over: Option<(String, oneshot::Sender<Result<bool, StoreError>>)>,
+}
+
+/// What follows when a session's task ends.
+pub enum Ended {
+    /// Nothing: the session is deleted, or another's by now, or the process closes.
+    Over,
+    /// It begins anew from what is stored. So many messages waited.
+    Anew {
+        /// How many.
+        waiting: usize,
+    },
 }
 
 /// A message that the client was given to send.
@@ -117,11 +130,12 @@ impl Actor {
             handed: None,
             crowd: Crowd::default(),
             noting: None,
+            handing_over: None,
         }
     }
 
-    /// Runs until the session is deleted or the process closes.
-    pub async fn run(mut self, requests: &mut mpsc::Receiver<Request>) {
+    /// Runs until the session is deleted or handed over, or the process closes.
+    pub async fn run(mut self, requests: &mut mpsc::Receiver<Request>) -> Ended {
         let shared = Arc::clone(&self.shared);
         // Whatever is wanted of a fresh or restored session starts by itself.
         self.take(Event::Tick).await;
@@ -149,7 +163,10 @@ impl Actor {
             }
             if self.state.is_gone() {
                 self.shared.feed.sessions.remove(self.state.id());
-                return;
+                return Ended::Over;
+            }
+            if let Some((to, answer)) = self.handing_over.take() {
+                return self.hand_over(&to, answer).await;
             }
         }
     }
@@ -202,6 +219,11 @@ impl Actor {
                     None => self.put(*spec).await,
                 });
             }
+            Request::HandOver { to, answer } => match failing {
+                Some(error) => drop(answer.send(Err(error))),
+                None if self.state.is_deleting() => drop(answer.send(Ok(false))),
+                None => self.handing_over = Some((to, answer)),
+            },
             Request::Delete { unlink, answer } => {
                 let stored = match failing {
                     Some(error) => Err(error),

@@ -11,7 +11,7 @@ use super::{
     session::Actor,
 };
 use crate::{
-    machine::{Effect, Event, State, step},
+    machine::{Effect, Event, Kept, State, step},
     store::{Change, StoreError},
 };
 
@@ -107,6 +107,11 @@ impl Actor {
         }
         self.step = step;
         Ok(())
+    }
+
+    /// What is to be stored of the session as it is now.
+    pub(super) fn kept_on_disk(&self) -> Kept {
+        clock::for_disk(&self.state.kept, clock::step()).into_owned()
     }
 
     pub(super) async fn store_again(&mut self) {

@@ -22,7 +22,7 @@ use super::{
     Shared,
     clock::{self, for_people},
     request::Request,
-    session::Actor,
+    session::{Actor, Ended},
 };
 use crate::{
     machine::{Kept, State, Timings},
@@ -63,16 +63,20 @@ pub(super) async fn run(
     loop {
         let began = Instant::now();
         // Boxed, so that the task of each session has room for one only.
-        if AssertUnwindSafe(Box::pin(actor.run(&mut requests))).catch_unwind().await.is_ok() {
-            return;
-        }
+        let left = match AssertUnwindSafe(Box::pin(actor.run(&mut requests))).catch_unwind().await {
+            Ok(Ended::Over) => return,
+            Ok(Ended::Anew { waiting }) => Some(waiting),
+            Err(_) => None,
+        };
         let next = wait_after(wait, began.elapsed());
         wait = Some(next);
-        tracing::error!(
-            session = id,
-            wait = next.as_secs(),
-            "the session's task panicked, which is a bug; it starts anew from what is stored"
-        );
+        if left.is_none() {
+            tracing::error!(
+                session = id,
+                wait = next.as_secs(),
+                "the session's task panicked, which is a bug; it starts anew from what is stored"
+            );
+        }
         let restored = tokio::select! {
             () = shared.closing.cancelled() => {
                 // Its client was told to stop, and closes its keys.
@@ -83,6 +87,8 @@ pub(super) async fn run(
             restored = restore(&shared, &id, next, timings) => restored,
         };
         let Some((state, messages)) = restored else {
+            // After all it was given to another session, which counts them.
+            shared.outboxes.leave(left.unwrap_or_default());
             return shared.feed.sessions.remove(&id);
         };
         actor = Actor::new(Arc::clone(&shared), state, messages, Arc::clone(&one_client));

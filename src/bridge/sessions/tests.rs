@@ -1,3 +1,5 @@
+mod take_over;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -37,7 +39,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Bench {
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     shared: Arc<Shared>,
     clients: mpsc::UnboundedReceiver<Running>,
     erased: Arc<Mutex<Vec<String>>>,
@@ -51,6 +53,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     fn start(directory: Arc<tempfile::TempDir>, permits: usize) -> Self {
+        Self::start_as(directory, permits, false)
+    }
+
+    fn start_as(directory: Arc<tempfile::TempDir>, permits: usize, adopts: bool) -> Self {
         let (script, clients) = Script::new();
         let keys = NotedKeys::new();
         let erased = Arc::clone(&keys.erased);
@@ -85,8 +91,9 @@ impl Bench {
             clients: tokio::runtime::Handle::current(),
         });
         let shown = shared.feed.sessions.subscribe(None);
-        let limits = Limits { max_sessions: 9, resume_interval: Some(Duration::ZERO), timings: Timings::default() };
-        let registry = Registry::resume(Arc::clone(&shared), limits, stored);
+        let timings = Timings::default();
+        let limits = Limits { max_sessions: 9, resume_interval: Some(Duration::ZERO), timings, adopts };
+        let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
         Self { registry, shared, clients, erased, shown, directory, gate, states }
     }
 

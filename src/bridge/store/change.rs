@@ -39,6 +39,12 @@ impl Change {
         Ok(Self::Session(SessionChange::Save { id: id.to_owned(), kept: encoded(kept)? }))
     }
 
+    /// Session `from`, with what is `kept` of it, is session `to` from here on.
+    pub fn rename(from: &str, to: &str, kept: &Kept) -> Result<Self, StoreError> {
+        let (from, to, kept) = (from.to_owned(), to.to_owned(), encoded(kept)?);
+        Ok(Self::Session(SessionChange::Rename { from, to, kept }))
+    }
+
     /// Session `id` is forgotten.
     pub fn remove(id: &str) -> Self {
         Self::Session(SessionChange::Remove { id: id.to_owned() })

@@ -27,7 +27,13 @@ pub(super) fn handed_over(connection: &Connection, session: &str, id: &str) -> r
 pub(super) fn remembered(connection: &Connection, session: &str, id: &str) -> rusqlite::Result<Option<Remembered>> {
     let query = format!("SELECT {COLUMNS}, digest FROM messages WHERE session = ?1 AND id = ?2");
     let remembered = |row: &Row<'_>| match row.get(15)? {
-        Some(digest) => Ok(Remembered::Remnant(read_with(row, |_| Ok(nothing()))?, digest)),
+        Some(digest) => {
+            let message = read_with(row, |_| Ok(nothing()))?;
+            // Where the text was stands the id that the session had before, if it had another one.
+            let before: String = row.get("content")?;
+            let session = if before.is_empty() { message.status.session.clone() } else { before };
+            Ok(Remembered::Remnant(message, digest, session))
+        }
         None => Ok(Remembered::Whole(read(row)?)),
     };
     connection.prepare_cached(&query)?.query_row(params![session, id], remembered).optional()

@@ -57,6 +57,18 @@ impl Reader {
         self.look(move |connection| sessions::one(connection, &id)).await
     }
 
+    /// Whether anything is there under this id: a session, or messages of one that was deleted.
+    pub async fn has_left(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.look(move |connection| sessions::has_left(connection, &id)).await
+    }
+
+    /// The session that had this id before it was given to an instance that was created anew.
+    pub async fn successor(&self, id: &str) -> Result<Option<String>, StoreError> {
+        let id = id.to_owned();
+        self.look(move |connection| sessions::successor(connection, &id)).await
+    }
+
     /// A message by its id.
     pub async fn message(&self, session: &str, id: &str) -> Result<Option<Message>, StoreError> {
         let (session, id) = (session.to_owned(), id.to_owned());

@@ -24,8 +24,8 @@ pub(super) const OVER: &str = "max(accepted_at, coalesce(ended_at, sent_at))";
 pub(super) enum Remembered {
     /// All of it.
     Whole(Message),
-    /// How far it came, and its digest; it says nothing.
-    Remnant(Message, Vec<u8>),
+    /// How far it came, its digest, and the id that its session had when that was made; it says nothing.
+    Remnant(Message, Vec<u8>, String),
 }
 
 impl Remembered {
@@ -34,10 +34,9 @@ impl Remembered {
     pub(super) fn asked_for(self, recipient: RecipientKey, to: &Sensitive, content: &Content) -> Message {
         match self {
             Self::Whole(message) => message,
-            Self::Remnant(message, known) => {
-                let status = &message.status;
+            Self::Remnant(message, known, session) => {
                 let said = serde_json::to_string(content).unwrap_or_default();
-                let same = digest(&status.session, &status.id, recipient, &said) == *known;
+                let same = digest(&session, &message.status.id, recipient, &said) == *known;
                 if same { Message { to: to.clone(), content: content.clone(), ..message } } else { message }
             }
         }
@@ -83,6 +82,16 @@ pub(super) fn forget(connection: &Connection, before: Timestamp, now: Timestamp,
     digests
         .iter()
         .try_for_each(|(session, sequence, digest)| leave.execute(params![session, sequence, digest]).map(drop))
+}
+
+/// Before a session gets another id: its remnants keep the one that their digests were made with, where the text was.
+pub(super) fn keep_session(connection: &Connection, session: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "UPDATE messages SET content = session WHERE session = ?1 AND digest IS NOT NULL AND content = ''",
+        )?
+        .execute([session])
+        .map(drop)
 }
 
 /// Forgets claims whose time has passed, and remnants that no claim names any more, at most so many of each.

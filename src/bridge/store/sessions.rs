@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{message_queries::waiting, row::unreadable};
+use super::{message_queries::waiting, remnants, row::unreadable};
 use crate::{machine::Kept, outbox::Waiting};
 
 /// A session as it was stored.
@@ -34,6 +34,15 @@ pub enum SessionChange {
         /// What is kept of it.
         kept: String,
     },
+    /// The session, as it was encoded now, has another id from here on, and so have its messages.
+    Rename {
+        /// Which one.
+        from: String,
+        /// Its new id, which no other session has.
+        to: String,
+        /// What is kept of it.
+        kept: String,
+    },
     /// The session is forgotten.
     Remove {
         /// Which one.
@@ -52,6 +61,15 @@ impl SessionChange {
                     "INSERT INTO sessions (id, kept) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET kept = ?2",
                 )?
                 .execute(params![id, kept])?,
+            Self::Rename { from, to, kept } => {
+                remnants::keep_session(connection, from)?;
+                connection
+                    .prepare_cached("UPDATE messages SET session = ?2 WHERE session = ?1")?
+                    .execute([from, to])?;
+                connection
+                    .prepare_cached("UPDATE sessions SET id = ?2, kept = ?3 WHERE id = ?1")?
+                    .execute([from, to, kept])?
+            }
             Self::Remove { id } => connection.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id])?,
         };
         Ok(())
@@ -84,6 +102,27 @@ pub(super) fn one(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     let Some(kept) = kept else { return Ok(None) };
     let kept = serde_json::from_str(&kept).map_err(|error| unreadable(0, error))?;
     stored(connection, id.to_owned(), kept).map(Some)
+}
+
+/// Whether anything is there under this id: a session, or messages of one that was deleted.
+pub(super) fn has_left(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sessions WHERE id = ?1) OR EXISTS (SELECT 1 FROM messages WHERE session = ?1)",
+        )?
+        .query_row([id], |row| row.get(0))
+}
+
+/// The session that had this id before it was given to an instance that was created anew.
+pub(super) fn successor(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    // There are at most a few thousand sessions, and this is asked of ids that none has.
+    connection
+        .prepare_cached(
+            "SELECT sessions.id FROM sessions, json_each(CASE WHEN json_valid(kept) THEN json_extract(kept, '$.formerly') END)
+             WHERE value = ?1",
+        )?
+        .query_row([id], |row| row.get(0))
+        .optional()
 }
 
 fn stored(connection: &Connection, id: String, kept: Kept) -> rusqlite::Result<Stored> {

@@ -433,6 +433,43 @@ async fn what_is_left_of_a_forgotten_message_says_nothing_and_knows_it_again_unt
 }
 
 #[tokio::test]
+async fn a_session_with_another_id_keeps_its_messages_and_knows_those_again_that_were_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    let (store, _) = Store::open(&path, |_| ()).unwrap();
+    saved(&store, "a", &kept("+15550001")).await.unwrap();
+    sent_after(&store, 1).await.unwrap();
+    forget(&store, at(DAY), at(8 * DAY)).await;
+    store.apply(vec![accepted(2, "TWO", "+15551234567")]).await.unwrap();
+    let renamed = Kept { formerly: vec!["a".to_owned()], ..kept("+15550001") };
+    store.apply(vec![Change::rename("a", "b", &renamed).unwrap()]).await.unwrap();
+
+    assert_eq!(store.reader.successor("a").await.unwrap().as_deref(), Some("b"));
+    assert_eq!(store.reader.successor("b").await.unwrap(), None);
+    assert!(!store.reader.has_left("a").await.unwrap() && store.reader.has_left("b").await.unwrap());
+    assert_eq!(store.reader.waiting("b").await.unwrap().0.len(), 1);
+    assert_eq!(store.reader.page("b", None, 9).await.unwrap().0.len(), 1, "what was forgotten stays so");
+    let again = async |text: &str| {
+        let spec = serde_json::from_value(json!({"to": "+15551234567", "content": {"type": "text", "text": text}}));
+        let recipient = Recipient::parse("+15551234567").unwrap().key();
+        store.reader.accepted("b", "ONE", recipient, &spec.unwrap()).await.unwrap().unwrap()
+    };
+    assert_eq!(again("Hello").await.to.reveal(), "+15551234567");
+    assert!(again("Hello!").await.to.reveal().is_empty(), "another text");
+    // Whatever comes after, of that one or of the next one's.
+    let next = Kept { formerly: vec!["a".to_owned(), "b".to_owned()], ..kept("+15550001") };
+    store.apply(vec![Change::rename("b", "c", &next).unwrap()]).await.unwrap();
+    assert_eq!(store.reader.waiting("c").await.unwrap().0.len(), 1);
+    // A row that this version cannot read names nobody.
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch("INSERT INTO sessions VALUES ('odd', 'no JSON')").unwrap();
+    for id in ["a", "b"] {
+        assert_eq!(store.reader.successor(id).await.unwrap().as_deref(), Some("c"));
+    }
+    assert_eq!(store.reader.successor("no").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn what_no_key_can_name_any_more_is_forgotten_at_once_and_the_oldest_go_first() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");

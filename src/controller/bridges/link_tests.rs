@@ -21,10 +21,17 @@ use super::{link::Listeners, links::Links};
 use crate::{
     api::{SecretKeyRef, conditions::reason},
     bridge_api::{
-        Event, Session, SessionPhase,
+        Event, Session, SessionInstance, SessionPhase, SessionSpec,
         scripted_bridge::{self, Scripted},
     },
-    controller::{decide::facts::LinkState, fixtures, instances::Instances},
+    controller::{
+        decide::{
+            self,
+            facts::{FormerSession, LinkState},
+        },
+        fixtures,
+        instances::Instances,
+    },
     drivers::{self, Endpoint, Update},
     platform::{lock, watch::Key},
 };
@@ -153,6 +160,41 @@ async fn a_session_that_cannot_be_read_is_its_own_trouble_and_not_the_shards() {
     follower.send("run-4", &event(SessionPhase::Connected));
     world.until(|state, session| *state == LinkState::Up && session.is_some()).await;
     assert!(!link.is_unreadable(fixtures::UID));
+}
+
+#[tokio::test]
+async fn a_session_that_an_instance_had_under_another_id_is_found_unless_it_is_somebodys() {
+    let mut world = world("token").await;
+    let follower = world.follower().await;
+    let its = decide::session_instance(&fixtures::instance()).unwrap();
+    let spec = SessionSpec { instance: Some(its.clone()), ..SessionSpec::default() };
+    let send = |at, id: &str, phase| {
+        let session = Session { id: id.into(), spec: spec.clone(), ..fixtures::session(phase) };
+        follower.send(at, &Event::Session { session: Box::new(session) });
+    };
+    send("run-1", "going", SessionPhase::Deleting);
+    send("run-2", fixtures::UID, SessionPhase::Opening);
+    world.until(|_, session| session.is_some()).await;
+    let link = world.links.get(&fixtures::binding()).unwrap();
+    let former = |its: &SessionInstance| link.former(its, fixtures::UID);
+    assert_eq!(former(&its), None, "its own, and one that is being deleted");
+    send("run-3", "unlinked", SessionPhase::Opening);
+    send("run-4", fixtures::UID, SessionPhase::AwaitingPairing);
+    world.until(|_, session| session.is_some_and(|session| session.phase == SessionPhase::AwaitingPairing)).await;
+    assert_eq!(former(&its), Some(FormerSession { linked: false }));
+    send("run-5", "linked", SessionPhase::Connected);
+    send("run-6", fixtures::UID, SessionPhase::Opening);
+    world.until(|_, session| session.is_some_and(|session| session.phase == SessionPhase::Opening)).await;
+    assert_eq!(former(&its), Some(FormerSession { linked: true }));
+    let other = SessionInstance { name: "other".into(), ..its.clone() };
+    assert_eq!(former(&other), None);
+    // There are objects of these uids, be it that one cannot be read.
+    let mut theirs = fixtures::instance();
+    theirs.metadata.uid = Some("linked".into());
+    world.listeners.instances.note(&fixtures::named("team", "theirs"), &theirs);
+    assert_eq!(former(&its), Some(FormerSession { linked: false }));
+    world.listeners.instances.note_unfit(&fixtures::named("team", "unread"), Some("unlinked".into()));
+    assert_eq!(former(&its), None);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    bridge_api::Session,
+    bridge_api::{Session, SessionInstance},
     drivers::Snapshot,
     platform::packed::{Packed, Packer},
 };
@@ -59,9 +60,16 @@ pub struct Seen {
 struct Known {
     /// `None`: the bridge has it, and describes it in a form that cannot be read.
     session: Option<Packed<Session>>,
+    /// Stands for the instance that it says it belongs to.
+    instance: Option<u64>,
     since: Instant,
     code_since: Instant,
     revision: u64,
+}
+
+/// Stands for an instance, so that not every session has to be unpacked to find those of one.
+fn mark(instance: &SessionInstance) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(instance)
 }
 
 /// Sessions by id. Every change gets a revision, so that an answer that an event has overtaken is recognised.
@@ -87,6 +95,14 @@ impl Sessions {
     /// Whether the bridge has a session with this id that cannot be read.
     pub fn is_unreadable(&self, id: &str) -> bool {
         self.by_id.get(id).is_some_and(|known| known.session.is_none())
+    }
+
+    /// Those that say that they belong to this instance, whatever their ids are.
+    pub fn of(&self, instance: &SessionInstance) -> impl Iterator<Item = Session> {
+        let mark = Some(mark(instance));
+        let marked = self.by_id.values().filter(move |known| known.instance == mark);
+        let sessions = marked.filter_map(|known| known.session.as_ref()?.value());
+        sessions.filter(move |session| session.spec.instance.as_ref() == Some(instance))
     }
 
     /// Whether there is one of this id, readable or not.
@@ -129,7 +145,8 @@ impl Sessions {
         });
         let code_since = same_code.map_or(now.steady, |before| before.code_since);
         if let Some(packed) = self.packer.pack(&session) {
-            let known = Known { session: Some(packed), since, code_since, revision: self.revision };
+            let instance = session.spec.instance.as_ref().map(mark);
+            let known = Known { session: Some(packed), instance, since, code_since, revision: self.revision };
             self.by_id.insert(session.id, known);
         }
         fresh
@@ -138,7 +155,8 @@ impl Sessions {
     /// A session as an event shows it that cannot be read. Returns whether it is new here.
     pub fn insert_unreadable(&mut self, id: String, now: Moment) -> bool {
         self.revision += 1;
-        let unreadable = Known { session: None, since: now.steady, code_since: now.steady, revision: self.revision };
+        let unreadable =
+            Known { session: None, instance: None, since: now.steady, code_since: now.steady, revision: self.revision };
         self.by_id.insert(id, unreadable).is_none()
     }
 

@@ -71,7 +71,8 @@ pub fn of(bridge: &WhatsAppBridge, shards: &[(String, ShardSummary)], now: Times
         }
         Some(_) => {
             let text = "The bridge holds sessions that no WhatsAppInstance claims (status.sessions.unclaimed). They are left \
-                        alone; delete them on the bridge if their instances are gone for good and not of another cluster. Their \
+                        alone. After a restore, instances that are created anew get them back from a bridge that is started with \
+                        --adopt-data. Delete them on the bridge if their instances are gone for good and not of another cluster: their \
                         devices may still be linked.";
             Some(condition(SESSIONS_CLAIMED, Finding::new("False", reason::UNCLAIMED_SESSIONS, text)))
         }

@@ -7,9 +7,12 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 
-use super::facts::{BridgeFault, Candidate, Facts, LinkState};
-use crate::api::{
-    BridgeBinding, NamespacesFrom, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels::IS_DEFAULT_BRIDGE,
+use super::facts::{BridgeFault, Candidate, Facts, FormerSession, LinkState, ShardLoad};
+use crate::{
+    api::{
+        BridgeBinding, NamespacesFrom, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels::IS_DEFAULT_BRIDGE,
+    },
+    bridge_api::{Capabilities, Capability},
 };
 
 /// Where an instance is to run.
@@ -21,6 +24,23 @@ pub struct Choice {
     pub capacity: usize,
     /// The state of the link to the shard.
     pub link: LinkState,
+    /// What the bridge there can do.
+    pub capabilities: Capabilities,
+}
+
+/// Why an instance has no shard yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unbound {
+    /// Something is wrong.
+    Fault(BridgeFault),
+    /// This shard is just being connected to.
+    Awaits(BridgeBinding),
+}
+
+impl From<BridgeFault> for Unbound {
+    fn from(fault: BridgeFault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 /// Where the session of an instance is that lost its binding, by the shards that have one of its id: of the bridge that it
@@ -54,18 +74,36 @@ pub fn default_of<'a, K: Resource>(bridges: impl IntoIterator<Item = &'a K>) -> 
     bridges.into_iter().filter(is_default).min_by_key(age)
 }
 
-/// Chooses for good: a binding never changes, because two shards with one session's keys would destroy the session.
+/// Chooses for good: a binding never changes, because two shards with one session's keys would destroy the session. An instance that was
+/// created anew goes where its session is, when the bridge takes over restored data.
 ///
 /// # Errors
-/// The fault that keeps the instance unbound; it is tried again when bridges, namespaces or instances change.
-pub fn choose(facts: &Facts<'_>) -> Result<Choice, BridgeFault> {
+/// What keeps the instance unbound; it is tried again when bridges, namespaces or instances change.
+pub fn choose(facts: &Facts<'_>) -> Result<Choice, Unbound> {
     let candidate = bridge_of(facts.instance, &facts.candidates)?;
-    let name = candidate.bridge.name_any();
+    let name = candidate.bridge.metadata.name.as_deref().unwrap_or_default();
     admits(&candidate.bridge, &facts.namespace_labels)?;
+    let choice = |shard: &ShardLoad, capacity| Choice {
+        binding: BridgeBinding { name: name.to_owned(), shard: shard.name.clone() },
+        capacity,
+        link: shard.link.clone(),
+        capabilities: shard.capabilities.clone(),
+    };
     let capacity = candidate.bridge.spec.capacity.sessions_per_shard as usize;
+    let former = |linked| only(candidate.shards.iter().filter(move |one| one.former == Some(FormerSession { linked })));
+    // The session is there already and needs no room.
+    if let Some(shard) = former(true) {
+        return Ok(choice(shard, usize::MAX));
+    }
+    all_are_seen_that_may_have_it(name, &candidate.shards)?;
+    if let Some(shard) = former(false).filter(|_| candidate.shards.iter().all(|one| one.former != LINKED)) {
+        return Ok(choice(shard, usize::MAX));
+    }
     let free = candidate.shards.iter().filter(|shard| shard.bound < capacity);
-    // A shard that is down now serves a new session only when no other has room.
-    let shard = free.min_by_key(|shard| (matches!(shard.link, LinkState::Down(_)), shard.bound)).ok_or_else(|| {
+    // A shard that is down now serves a new session only when no other has room. Where several have a session of the instance, nobody
+    // knows which it should have.
+    let order = |shard: &&ShardLoad| (matches!(shard.link, LinkState::Down(_)), shard.former.is_some(), shard.bound);
+    let shard = free.min_by_key(order).ok_or_else(|| {
         BridgeFault::new(
             reason::BRIDGE_FULL,
             format!(
@@ -73,8 +111,42 @@ pub fn choose(facts: &Facts<'_>) -> Result<Choice, BridgeFault> {
             ),
         )
     })?;
-    let binding = BridgeBinding { name, shard: shard.name.clone() };
-    Ok(Choice { binding, capacity, link: shard.link.clone() })
+    Ok(choice(shard, capacity))
+}
+
+const LINKED: Option<FormerSession> = Some(FormerSession { linked: true });
+
+/// The only one.
+fn only<'a>(mut shards: impl Iterator<Item = &'a ShardLoad>) -> Option<&'a ShardLoad> {
+    shards.next().filter(|_| shards.next().is_none())
+}
+
+/// Whether no shard that cannot be used now may have the session that the instance had before it was created anew. That is known once one
+/// answers that does not take over restored data; where one does, or none answers, each may have it.
+fn all_are_seen_that_may_have_it(bridge: &str, shards: &[ShardLoad]) -> Result<(), Unbound> {
+    let mut up = shards.iter().filter(|shard| shard.link == LinkState::Up).peekable();
+    let none_is_up = up.peek().is_none();
+    if !none_is_up && !up.any(|shard| shard.capabilities.include(Capability::Adopt)) {
+        return Ok(());
+    }
+    if let Some(shard) = shards.iter().find(|shard| shard.link == LinkState::Unknown) {
+        return Err(Unbound::Awaits(BridgeBinding { name: bridge.to_owned(), shard: shard.name.clone() }));
+    }
+    let down = shards.iter().find_map(|shard| match &shard.link {
+        LinkState::Down(fault) => Some(fault),
+        _ => None,
+    });
+    match down {
+        None => Ok(()),
+        Some(fault) if none_is_up => Err(fault.clone().into()),
+        Some(fault) => {
+            let text = format!(
+                "{} The session of this instance may be there: the bridge takes over restored data (--adopt-data), so no other shard begins one.",
+                fault.message
+            );
+            Err(BridgeFault::new(fault.reason, text).into())
+        }
+    }
 }
 
 fn bridge_of<'a>(instance: &WhatsAppInstance, candidates: &'a [Candidate]) -> Result<&'a Candidate, BridgeFault> {

@@ -68,6 +68,17 @@ pub struct ShardLoad {
     pub bound: usize,
     /// The state of its link.
     pub link: LinkState,
+    /// What it can do, as it said last.
+    pub capabilities: Capabilities,
+    /// The session that the instance had there before it was created anew, if the shard would give it that one.
+    pub former: Option<FormerSession>,
+}
+
+/// A session of the instance under another id, which no instance claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormerSession {
+    /// Whether a device is linked to it.
+    pub linked: bool,
 }
 
 /// One bridge, as a candidate.

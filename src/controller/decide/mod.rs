@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use self::{
-    binding::Choice,
+    binding::{Choice, Unbound},
     facts::{Acceptance, BridgeFault, Facts, Leaving, LinkState},
     notices::Notice,
     status::{Next, Outlook},
@@ -27,7 +27,8 @@ use crate::{
         conditions::{self, reason},
         labels,
     },
-    bridge_api::{PairingSpec, Session, SessionSpec},
+    bridge_api::{PairingSpec, Session, SessionInstance, SessionSpec},
+    model::Sensitive,
     platform::hex::sha256,
     rules::{Denial, link::LinkingLink},
 };
@@ -108,16 +109,18 @@ pub fn decide(facts: &Facts<'_>) -> Plan {
     {
         return wait(facts, || status::awaiting_shard(facts, &shard));
     }
-    let wanted = session_spec(facts.instance, facts.session.as_deref()).within(&facts.capabilities);
     let chosen = if facts.binding().is_none() { Some(binding::choose(facts)) } else { None };
     let (bind, fault) = match chosen {
         Some(Ok(choice)) => (Some(choice), None),
-        Some(Err(fault)) => (None, Some(fault)),
+        Some(Err(Unbound::Fault(fault))) => (None, Some(fault)),
+        Some(Err(Unbound::Awaits(shard))) => return wait(facts, || status::awaiting_shard(facts, &shard)),
         None => (None, None),
     };
     let link = bind.as_ref().map_or(&facts.link, |choice| &choice.link);
     let binding = facts.binding().or(bind.as_ref().map(|choice| &choice.binding));
     let session = facts.session.as_deref();
+    let can = bind.as_ref().map_or(&facts.capabilities, |choice| &choice.capabilities);
+    let wanted = session_spec(facts.instance, session).within(can);
     let agrees = session.is_some_and(|session| session.spec.fulfils(&wanted));
     // A call that failed on our side may have succeeded on theirs.
     let failure = facts.failure.as_ref().filter(|_| !agrees).map(|error| {
@@ -235,8 +238,19 @@ pub fn session_spec(instance: &WhatsAppInstance, session: Option<&Session>) -> S
             ..PairingSpec::default()
         },
         sending: instance.spec.sending,
+        instance: session_instance(instance),
         ..SessionSpec::default()
     }
+}
+
+/// Whose session it is, told so that the instance gets it back when it is created anew. One that has no owner cannot be told from
+/// somebody else's.
+pub fn session_instance(instance: &WhatsAppInstance) -> Option<SessionInstance> {
+    Some(SessionInstance {
+        namespace: instance.namespace()?,
+        name: instance.name_any(),
+        owner: Sensitive::new(instance.owner()?),
+    })
 }
 
 /// Names the window that the refresh annotation asks for. A value may be a quarter of a megabyte, and the bridge repeats

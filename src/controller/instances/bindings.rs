@@ -75,6 +75,12 @@ impl Instances {
         entries.synced.then_some(strays)
     }
 
+    /// Whether there is an instance of this uid, be it one that cannot be read.
+    pub fn knows(&self, uid: &str) -> bool {
+        let entries = lock(&self.entries);
+        entries.by_uid.contains_key(uid) || entries.unfit.has(uid)
+    }
+
     /// How many instances are bound to a shard.
     pub fn bound(&self, shard: &BridgeBinding) -> usize {
         lock(&self.entries).bound.get(shard).copied().unwrap_or(0)

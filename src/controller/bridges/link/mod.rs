@@ -18,12 +18,12 @@ pub use self::calls::{AllCalls, Call};
 use super::sessions::{Moment, Seen, Sessions};
 use crate::{
     api::BridgeBinding,
-    bridge_api::{BridgeError, Capabilities, Deletion, Info, SessionSpec},
+    bridge_api::{BridgeError, Capabilities, Deletion, Info, Session, SessionInstance, SessionPhase, SessionSpec},
     controller::{
-        decide::facts::LinkState,
+        decide::facts::{FormerSession, LinkState},
         instances::{Instances, Strays},
     },
-    drivers::{Credentials, Driver, Endpoint},
+    drivers::{self, Credentials, Driver, Endpoint},
     platform::{lock, watch::Key},
 };
 
@@ -191,6 +191,23 @@ impl Link {
     /// Whether the shard last listed a session of this id.
     pub(super) fn holds(&self, id: &str) -> bool {
         lock(&self.shared).sessions.holds(id)
+    }
+
+    /// The session that `instance` had before it was created anew and has session `id`: one of the same instance that none claims, and that
+    /// stays. Of several a linked one.
+    pub fn former(&self, instance: &SessionInstance, id: &str) -> Option<FormerSession> {
+        let shared = lock(&self.shared);
+        if shared.state != LinkState::Up {
+            return None;
+        }
+        let is_former = |session: &Session| {
+            session.id != id
+                && session.phase != SessionPhase::Deleting
+                && session.phase != SessionPhase::Unlinking
+                && !self.listeners.instances.knows(drivers::instance_uid(&session.id))
+        };
+        let found = shared.sessions.of(instance).filter(is_former);
+        found.map(|session| FormerSession { linked: session.paired }).max_by_key(|former| former.linked)
     }
 
     /// The shard.

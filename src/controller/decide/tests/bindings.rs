@@ -122,9 +122,95 @@ fn a_status_that_lost_its_binding_gets_it_back_and_begins_no_second_session() {
         plan_deletion(&Facts { now: now() + patience, ..unknown.clone() }, patience).step,
         DeletionStep::Release
     );
-    // What nothing was begun for waits for nobody.
+    // What nothing was begun for waits too, until one shard tells whether it may have the session of this instance.
     let fresh = instance();
-    assert!(decide(&Facts { instance: &fresh, ..unknown }).bind.is_some());
+    assert_eq!(decide(&Facts { instance: &fresh, ..unknown.clone() }), waiting);
+    let mut one_up = candidate(default_bridge("main", &["s0", "s1"]), &[("s0", 0), ("s1", 5)]);
+    one_up.shards[0].link = LinkState::Unknown;
+    assert!(decide(&Facts { instance: &fresh, candidates: vec![one_up], ..unknown }).bind.is_some());
+}
+
+/// Where an instance goes by its shards: name, link, whether the bridge takes over restored data, and the session that the instance had.
+fn placed(shards: Vec<(&str, LinkState, bool, Option<bool>)>) -> Result<String, String> {
+    let object = instance();
+    let mut one = candidate(default_bridge("main", &[]), &[]);
+    one.shards = shards
+        .into_iter()
+        .enumerate()
+        .map(|(bound, (name, link, adopts, linked))| ShardLoad {
+            name: name.into(),
+            bound,
+            link,
+            capabilities: adopts.then_some(Capability::Adopt).into_iter().collect(),
+            former: linked.map(|linked| FormerSession { linked }),
+        })
+        .collect();
+    let plan = decide(&Facts { candidates: vec![one], ..facts(&object, None) });
+    let why = |plan: &Plan| plan.status.as_ref().map(|status| says(status, conditions::BRIDGE_AVAILABLE).to_owned());
+    assert!(plan.put.is_none() || plan.bind.is_some());
+    plan.bind
+        .as_ref()
+        .map(|choice| choice.binding.shard.clone())
+        .ok_or_else(|| why(&plan).unwrap_or("waits".to_owned()))
+}
+
+#[test]
+fn an_instance_that_was_created_anew_goes_to_the_shard_that_has_its_session() {
+    let up = || LinkState::Up;
+    let on = |shard: &str| Ok(shard.to_owned());
+    assert_eq!(placed(vec![("a", up(), true, None), ("b", up(), true, Some(true))]), on("b"));
+    assert_eq!(placed(vec![("a", up(), true, None), ("b", up(), true, Some(false))]), on("b"));
+    assert_eq!(placed(vec![("a", up(), true, None), ("b", up(), true, None)]), on("a"), "as always");
+    assert_eq!(placed(vec![("a", up(), true, Some(false)), ("b", up(), true, Some(true))]), on("b"), "the linked one");
+    // Which one it should have is not known: neither, where there is another shard.
+    for linked in [true, false] {
+        let two = vec![("a", up(), true, Some(linked)), ("b", up(), true, Some(linked)), ("c", up(), true, None)];
+        assert_eq!(placed(two), on("c"));
+    }
+}
+
+#[test]
+fn while_a_shard_may_have_the_session_of_an_instance_no_other_begins_one() {
+    let (up, unknown) = (|| LinkState::Up, || LinkState::Unknown);
+    let on = |shard: &str| Ok(shard.to_owned());
+    let may_be_there = Err(
+        "It is gone. The session of this instance may be there: the bridge takes over restored data (--adopt-data), \
+                            so no other shard begins one."
+            .to_owned(),
+    );
+    // The order in which they come up does not matter.
+    assert_eq!(placed(vec![("a", down(), false, None), ("b", down(), false, None)]), Err("It is gone.".to_owned()));
+    assert_eq!(placed(vec![("a", up(), true, None), ("b", down(), false, None)]), may_be_there);
+    assert_eq!(placed(vec![("a", up(), true, None), ("b", unknown(), false, None)]), Err("waits".to_owned()));
+    assert_eq!(
+        placed(vec![("a", up(), true, Some(false)), ("b", down(), true, None)]),
+        may_be_there,
+        "it may be linked there"
+    );
+    assert_eq!(placed(vec![("a", up(), true, Some(true)), ("b", down(), true, None)]), on("a"));
+    // A bridge that does not take over anything does not hold up new instances.
+    assert_eq!(placed(vec![("a", down(), false, None), ("b", up(), false, None)]), on("b"));
+}
+
+#[test]
+fn the_bridge_is_told_with_the_first_request_whose_session_it_is() {
+    let object = instance();
+    let mut one = candidate(default_bridge("main", &["s0"]), &[("s0", 0)]);
+    one.shards[0].capabilities = [Capability::Instance, Capability::Adopt].into_iter().collect();
+    let plan = decide(&Facts {
+        candidates: vec![one.clone()],
+        capabilities: [].into_iter().collect(),
+        ..facts(&object, None)
+    });
+    let told = plan.put.unwrap().instance.unwrap();
+    assert_eq!((&*told.namespace, &*told.name, told.owner.reveal()), ("team", "one", "alice"));
+    assert_eq!(plan.bind.unwrap().capabilities, one.shards[0].capabilities);
+    // Nobody's could be anybody's.
+    let mut nobodys = object.clone();
+    nobodys.spec.owner = None;
+    assert_eq!(decide(&Facts { candidates: vec![one], ..facts(&nobodys, None) }).put.unwrap().instance, None);
+    // A bridge of an earlier release is not told.
+    assert_eq!(decide(&facts(&object, None)).put.unwrap().instance, None);
 }
 
 #[test]

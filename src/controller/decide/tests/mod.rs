@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::{
     DeletionPlan, DeletionStep, Plan, binding, decide,
-    facts::{Acceptance, BridgeFault, Facts, Leaving, LinkState},
+    facts::{Acceptance, BridgeFault, Facts, FormerSession, Leaving, LinkState, ShardLoad},
     notices, session_spec,
 };
 use crate::controller::fixtures::{self, bound, candidate, default_bridge, facts, instance, now, session};
@@ -26,8 +26,8 @@ use crate::{
         labels,
     },
     bridge_api::{
-        BridgeError, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase, SessionReason,
-        SessionSpec,
+        BridgeError, Capability, ErrorCode, LastDisconnect, Restriction, RestrictionKind, Session, SessionPhase,
+        SessionReason, SessionSpec,
     },
     model::Sensitive,
     rules::{Denial, InstanceFacts},

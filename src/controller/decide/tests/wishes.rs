@@ -56,6 +56,7 @@ fn from_create_to_connected_takes_four_writes_when_the_first_code_is_scanned() {
 fn a_link_that_comes_up_just_after_the_binding_is_not_worth_a_write() {
     let object = instance();
     let mut early = facts(&object, None);
+    early.candidates = vec![candidate(default_bridge("main", &["s0", "s1"]), &[("s0", 0), ("s1", 9)])];
     early.candidates[0].shards[0].link = LinkState::Unknown;
     let plan = decide(&early);
     assert_eq!(condition(plan.status.as_ref().unwrap(), conditions::BRIDGE_AVAILABLE).0, "Unknown");
