@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     BridgeClient, BridgeError, Capabilities, Capability, Deletion, Event, PairingMethod, PairingSpec, Presence,
-    Session, SessionPhase, SessionSpec, scripted_bridge,
+    Session, SessionInstance, SessionPhase, SessionSpec, scripted_bridge,
 };
 use crate::{model::Sensitive, platform::lock};
 
@@ -132,9 +132,12 @@ async fn nothing_is_asked_of_a_bridge_of_the_first_release_that_it_would_refuse(
         window: "w1".into(),
         ..PairingSpec::default()
     };
+    let (namespace, name) = ("team".to_owned(), "shop".to_owned());
+    let its = SessionInstance { namespace, name, owner: Sensitive::new("alice") };
     for spec in [
         SessionSpec::default(),
         SessionSpec { presence: Presence::Visible.into(), ..SessionSpec::default() },
+        SessionSpec { instance: Some(its.clone()), ..SessionSpec::default() },
         SessionSpec {
             desired_state: super::DesiredState::Disconnected.into(),
             pairing: by_code,
@@ -150,6 +153,9 @@ async fn nothing_is_asked_of_a_bridge_of_the_first_release_that_it_would_refuse(
         assert!(echo.fulfils(&wanted), "{echo:?}");
     }
     let visible = SessionSpec { presence: Presence::Visible.into(), ..SessionSpec::default() };
+    // A bridge that is told whose its sessions are learns it of those that it has; that it knows it from before is no reason to ask again.
+    let told = SessionSpec { instance: Some(its), ..SessionSpec::default() };
+    assert!(!SessionSpec::default().fulfils(&told) && told.fulfils(&SessionSpec::default()));
     let later: Capabilities = [Capability::Presence].into_iter().collect();
     assert!(asked(&visible, &later).contains("Visible") && !visible.clone().within(&can).fulfils(&visible));
 }

@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use whatsapp_operator::api::{Phase, WhatsAppBridge, WhatsAppInstance};
 
 use crate::{
+    bridge::Bench,
     messages::id,
     support::{
+        death::Death,
         gateway::until,
         history::Ask as _,
         program::Program,
@@ -160,14 +162,12 @@ async fn objects_that_were_created_anew_get_their_sessions_back_with_what_waits(
     }
     until("have arrived", async || world.whatsapp.inbox(FRIEND).await.len() >= 4).await;
     let inbox = world.whatsapp.inbox(FRIEND).await;
-    let found: Vec<_> = inbox.iter().map(|one| (one.id.clone(), one.text.as_str(), one.count, &*one.from)).collect();
+    // One that was with the server when its session was taken over is sent again, under its id, by which the phone knows it.
+    let found: Vec<_> = inbox.iter().map(|one| (&*one.id, &*one.text, one.from.trim_start_matches('+'))).collect();
+    let ids = [1, 2, 3, 4].map(id);
     let texts = ["Waits 1", "Waits 2", "Waits 3", "Afterwards"];
-    let wanted = (1..).zip(texts).map(|(number, text)| (id(number), text, 1, shop_phone.trim_start_matches('+')));
-    let from = |from: &str| from.trim_start_matches('+').to_owned();
-    assert_eq!(
-        found.iter().map(|one| (one.0.clone(), one.1, one.2, from(one.3))).collect::<Vec<_>>(),
-        wanted.map(|one| (one.0, one.1, one.2, from(one.3))).collect::<Vec<_>>()
-    );
+    let wanted: Vec<_> = ids.iter().zip(texts).map(|(id, text)| (&**id, text, &shop_phone[1..])).collect();
+    assert_eq!(found, wanted);
 
     // From now on it is theirs like any other session.
     world.bridge.stop();
@@ -222,6 +222,56 @@ async fn what_is_somebody_elses_or_was_not_asked_for_is_not_taken() {
     assert_eq!(world.sessions().await.len(), 3, "the others are left alone");
     assert_eq!(world.whatsapp.devices().await.len(), 1);
     world.says_nothing(&[&world.bridge], &[alice, bob], &[phone]).await;
+}
+
+/// An instance that is created anew again and again; each time the bridge is killed while it takes the session over, one call later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_is_killed_while_it_takes_a_session_over_goes_on_with_it() {
+    let phone = "+15550503031";
+    let mut bench = Bench::start("created-anew-deaths", &["--adopt-data"]).await;
+    let death = Death::new(&bench.dir);
+    bench.bridge.stop();
+    let unused = Program::new("whatsapp-bridge", &bench.dir.join("unused"));
+    bench.bridge = death.threatens(std::mem::replace(&mut bench.bridge, unused), "whatsapp-bridge");
+    bench.address = bench.bridge.start().await;
+    let instance = json!({"namespace": "team", "name": "shop", "owner": "alice-deaths@example.com"});
+    let spec = json!({"instance": instance, "sending": {"perMinute": 0}});
+    let life = |number: usize| format!("life-{number}");
+    bench.put(&life(0), spec.clone()).await;
+    bench.link(&life(0), phone).await;
+    let mut last = 0;
+    for number in 1.. {
+        bench.accepted(&life(last), &id(number), FRIEND, &format!("Number {number}")).await;
+        last = number;
+        death.at(i64::try_from(number).unwrap());
+        let answer = bench.try_to_ask(Method::PUT, &format!("/v1/sessions/{}", life(last)), spec.clone()).await;
+        let left = death.left();
+        death.never();
+        if left <= 0 {
+            bench.bridge.wait();
+            bench.address = bench.bridge.start().await;
+            bench.put(&life(last), spec.clone()).await;
+        } else {
+            assert_eq!(answer.map(|(status, _)| status), Some(StatusCode::OK));
+        }
+        let session = bench.until_it(&life(last), |session| session["phase"] != "Connecting").await;
+        assert_eq!((&session["phase"], &session["paired"]), (&json!("Connected"), &json!(true)), "death {number}");
+        let list = bench.ask(Method::GET, "/v1/sessions", None).await.1;
+        assert_eq!(list["items"].as_array().unwrap().len(), 1, "death {number}: {list}");
+        assert!(bench.has_keys(&life(last)) && !bench.has_keys(&life(last - 1)), "death {number}");
+        if left > 0 {
+            break;
+        }
+    }
+    println!("{last} deaths");
+    for number in 1..=last {
+        // A receipt may be lost with the process.
+        bench.until_message(&life(last), &id(number), &["Sent", "Delivered"]).await;
+    }
+    let ids: Vec<String> = bench.whatsapp.inbox(FRIEND).await.into_iter().map(|one| one.id).collect();
+    assert_eq!(ids, (1..=last).map(id).collect::<Vec<_>>(), "each is one message");
+    assert_eq!(bench.whatsapp.devices().await.len(), 1);
+    bench.nothing_leaked(&[phone, FRIEND, "Number", "alice-deaths"]).await;
 }
 
 /// A second shard.

@@ -1,5 +1,5 @@
 /* Preloaded into the program whose name is DEATH_OF, this kills it (as kill -9 does) before the call that leaves a trace, a write
-   to a file or a socket or a flush, that brings the number in the file DEATH down to nothing; nothing there, and it lives. */
+   to a file or a socket, a flush or a new name of a file, that brings the number in the file DEATH down to nothing; nothing there, and it lives. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +57,8 @@ ssize_t sendmsg(int socket, const struct msghdr *message, int flags) {
     call();
     return syscall(SYS_sendmsg, socket, message, flags);
 }
+
+int rename(const char *from, const char *to) { call(); return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0); }
 
 int fsync(int file) { call(); return (int)syscall(SYS_fsync, file); }
 

@@ -17,7 +17,7 @@ use tokio::{
     sync::{MappedMutexGuard, Mutex, MutexGuard},
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use wacore::store::error::{Result, StoreError};
 use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
 
@@ -41,9 +41,14 @@ pub(super) struct Access {
     pub(super) store: Option<SqliteStore>,
     /// Cancelled once nothing is left of the store opened last, operations included whose caller has given up.
     gone: CancellationToken,
+    /// Cancelled once the file is made ready for its holder, and no thread works on that whose lease nobody waits for any more.
+    ready: CancellationToken,
     used_at: Instant,
     holder: Fence,
 }
+
+/// Held by whatever makes a file ready, also by a thread whose caller has given up.
+pub(super) type Preparing = Arc<DropGuard>;
 
 /// Stands between the file and the holder of a lease on it. Once lowered it stays so.
 #[derive(Clone)]
@@ -60,7 +65,8 @@ impl KeyFile {
         let gone = CancellationToken::new();
         gone.cancel();
         let holder = Fence(gone.clone());
-        let access = Mutex::new(Access { store: None, gone, used_at: Instant::now(), holder });
+        let ready = gone.clone();
+        let access = Mutex::new(Access { store: None, gone, ready, used_at: Instant::now(), holder });
         Self { path, rest, access, sent }
     }
 
@@ -77,7 +83,8 @@ impl KeyFile {
     pub(super) async fn take_over(&self) -> std::result::Result<MutexGuard<'_, Access>, KeysError> {
         let mut access = timeout(LET_GO, self.access.lock()).await.map_err(|_| KeysError::InUse)?;
         access.holder.0.cancel();
-        if access.close().await { Ok(access) } else { Err(KeysError::InUse) }
+        let is_free = access.close().await && timeout(LET_GO, access.ready.cancelled()).await.is_ok();
+        if is_free { Ok(access) } else { Err(KeysError::InUse) }
     }
 
     /// A lease on the file that `access` was taken over of.
@@ -89,6 +96,12 @@ impl KeyFile {
 }
 
 impl Access {
+    /// The file is made ready for its next holder, for as long as a clone of this lives.
+    pub(super) fn prepare(&mut self) -> Preparing {
+        self.ready = CancellationToken::new();
+        Arc::new(self.ready.clone().drop_guard())
+    }
+
     /// Closing writes the log of changes back into the file, which takes a moment of a thread. Says whether that is done.
     async fn close(&mut self) -> bool {
         if let Some(store) = self.store.take() {

@@ -16,7 +16,7 @@ use whatsapp_operator::platform::lock;
 use super::{
     KeyStore, KeysError, Lease, Linked, LostKeys, SentMessages,
     check::{Found, look},
-    file::KeyFile,
+    file::{KeyFile, Preparing},
     rollback,
     sent::Sent,
 };
@@ -56,9 +56,18 @@ impl KeyFiles {
     }
 
     /// Makes the keys ready for use, and notes that they are used.
-    async fn begin(&self, session: &str, file: &Arc<KeyFile>, found: Found) -> Result<(), KeysError> {
+    async fn begin(
+        &self,
+        session: &str,
+        file: &Arc<KeyFile>,
+        found: Found,
+        preparing: Preparing,
+    ) -> Result<(), KeysError> {
         let (directory, start, file) = (self.data.session(session), Arc::clone(&self.machine_start), Arc::clone(file));
-        let renewing = move || Ok(make_ready(file.path(), &found, &directory, &start));
+        let renewing = move || {
+            let _preparing = preparing;
+            Ok(make_ready(file.path(), &found, &directory, &start))
+        };
         if let Some(sessions) = on_a_thread(NOTING, renewing).await?? {
             tracing::warn!(
                 session,
@@ -77,11 +86,12 @@ impl KeyFiles {
     }
 
     /// Moves keys away that are of no use to the session, and makes room for new ones.
-    async fn set_aside(&self, session: &str) -> Result<(), KeysError> {
+    async fn set_aside(&self, session: &str, preparing: Preparing) -> Result<(), KeysError> {
         let (directory, lost) = (self.data.session(session), self.data.lost(session));
         let aside = lost.join(Timestamp::now().as_millisecond().to_string());
         tracing::warn!(session, aside = %aside.display(), "its keys are kept, until the session is deleted");
         let moved = move || {
+            let _preparing = preparing;
             fs::create_dir_all(&lost)?;
             fs::rename(&directory, aside)?;
             fs::create_dir_all(directory)
@@ -103,8 +113,10 @@ impl KeyStore for KeyFiles {
             // The keys were deleted while we waited for them. The caller retries, and then gets a new file.
             return Err(KeysError::InUse);
         }
-        let (looked_at, directory) = (Arc::clone(&file), self.data.session(session));
+        let preparing = access.prepare();
+        let (looked_at, directory, looking) = (Arc::clone(&file), self.data.session(session), Arc::clone(&preparing));
         let found = on_a_thread("look at", move || {
+            let _looking = looking;
             fs::create_dir_all(directory)?;
             Ok(look(looked_at.path()))
         })
@@ -117,17 +129,17 @@ impl KeyStore for KeyFiles {
                     ?found,
                     "the session is not linked and its keys are of no use: it gets new ones"
                 );
-                self.set_aside(session).await?;
+                self.set_aside(session, Arc::clone(&preparing)).await?;
             }
             Err(lost) => {
                 // Or the next client, which has none to look for, would take another account's.
                 if lost != LostKeys::Missing {
-                    self.set_aside(session).await?;
+                    self.set_aside(session, Arc::clone(&preparing)).await?;
                 }
                 return Err(KeysError::Lost(lost));
             }
         }
-        self.begin(session, &file, found).await?;
+        self.begin(session, &file, found, preparing).await?;
         Ok(Box::new(file.lease(&mut access)))
     }
 

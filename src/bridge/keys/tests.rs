@@ -304,6 +304,22 @@ async fn keys_of_the_linked_device_are_given_out() {
     assert!(bench.files.bytes().await.unwrap() > 100_000);
 }
 
+/// A client that is told to stop gives up on its lease, and the thread that looks at the keys works on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_lease_that_was_given_up_does_not_meet_the_next_holder() {
+    let bench = Bench::new();
+    bench.links("a", "15550001").await;
+    for number in 0..50 {
+        let (from, to) = if number % 2 == 0 { ("a", "b") } else { ("b", "a") };
+        // Polled once: its thread has begun by now, or begins later.
+        let lease = bench.linked(from, "+15550001");
+        assert!(futures::future::FutureExt::now_or_never(lease).is_none());
+        bench.files.move_to(to, from).await.unwrap();
+        assert!(bench.path(to).is_file() && !bench.path(from).parent().unwrap().exists(), "{number}");
+    }
+    assert!(bench.linked("a", "+15550001").await.is_ok());
+}
+
 #[tokio::test]
 async fn lost_keys_are_told_apart() {
     let bench = Bench::new();

@@ -13,10 +13,7 @@ use super::{
     request::Request,
     session::{Actor, Ended},
 };
-use crate::{
-    machine::Kept,
-    store::{Change, StoreError},
-};
+use crate::store::{Change, StoreError};
 
 /// Which session an instance gets that has none under its id.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,7 +117,10 @@ mod tests {
     use whatsapp_operator::model::Sensitive;
 
     use super::*;
-    use crate::{machine::Timings, sessions::task};
+    use crate::{
+        machine::{Kept, Timings},
+        sessions::task,
+    };
 
     fn instance(namespace: &str, name: &str, owner: &str) -> SessionInstance {
         SessionInstance { namespace: namespace.to_owned(), name: name.to_owned(), owner: Sensitive::new(owner) }

@@ -35,6 +35,13 @@ pub fn bridges(seen: &Seen) -> Vec<Finding> {
                 format!("docs/troubleshooting.md, {}", text(stray, "/reason")),
             ));
         }
+        let can = bridge["status"]["capabilities"].as_array();
+        if can.is_some_and(|can| can.iter().any(|one| *one == "adopt")) {
+            findings.push(Finding::note(
+                format!("WhatsAppBridge {name} takes over restored data (--adopt-data)"),
+                "once the sessions of a restore are back, set bridge.adoptData to false; docs/operations.md, Backup",
+            ));
+        }
         let version = text(bridge, "/status/version");
         if !version.is_empty() && version != seen.plugin {
             findings.push(Finding::note(

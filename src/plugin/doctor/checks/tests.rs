@@ -197,6 +197,10 @@ fn what_is_no_fault_is_only_noted() {
             "WhatsAppBridge builtin: It holds others.",
         ),
         (
+            Box::new(|seen| first(&mut seen.bridges)["status"]["capabilities"] = json!(["qr", "adopt"])),
+            "WhatsAppBridge builtin takes over restored data",
+        ),
+        (
             Box::new(|seen| first(&mut seen.definitions)["status"]["storedVersions"] = json!(["v1alpha0", "v1alpha1"])),
             "may be stored as v1alpha0 still",
         ),
