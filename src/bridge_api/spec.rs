@@ -29,7 +29,7 @@ pub struct SessionSpec {
     /// Whose session it is; asked of bridges with [`Capability::Instance`]. A bridge with [`Capability::Adopt`] gives a session that it
     /// does not know yet the one that it has for the same instance under another id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<SessionInstance>,
+    pub instance: Option<Box<SessionInstance>>,
     /// What a later release wants besides.
     #[serde(flatten)]
     pub extra: Extra,

@@ -133,7 +133,7 @@ async fn nothing_is_asked_of_a_bridge_of_the_first_release_that_it_would_refuse(
         ..PairingSpec::default()
     };
     let (namespace, name) = ("team".to_owned(), "shop".to_owned());
-    let its = SessionInstance { namespace, name, owner: Sensitive::new("alice") };
+    let its = Box::new(SessionInstance { namespace, name, owner: Sensitive::new("alice") });
     for spec in [
         SessionSpec::default(),
         SessionSpec { presence: Presence::Visible.into(), ..SessionSpec::default() },

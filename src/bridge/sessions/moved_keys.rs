@@ -12,7 +12,7 @@ pub async fn with_their_keys(keys: &dyn KeyStore, stored: Vec<Stored>) -> Vec<St
         match move_keys(keys, &session).await {
             Ok(()) => ready.push(session),
             Err(error) => {
-                tracing::error!(session = session.id, %error, "the session is left alone until its instance asks for it")
+                tracing::error!(session = session.id, %error, "the session is left alone until its instance asks for it");
             }
         }
     }

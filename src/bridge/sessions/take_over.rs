@@ -30,7 +30,7 @@ enum Choice {
 fn choose(sessions: &[Session], instance: &SessionInstance) -> Choice {
     let stays =
         |session: &&Session| session.phase != SessionPhase::Deleting && session.phase != SessionPhase::Unlinking;
-    let its = |session: &&Session| session.spec.instance.as_ref() == Some(instance);
+    let its = |session: &&Session| session.spec.instance.as_deref() == Some(instance);
     let mut found: Vec<&Session> = sessions.iter().filter(stays).filter(its).collect();
     let count = found.len();
     if count > 1 {
@@ -46,7 +46,7 @@ fn choose(sessions: &[Session], instance: &SessionInstance) -> Choice {
 impl Registry {
     /// Gives what the bridge has for the instance of `spec` to session `id`, which it does not know. Says whether there was something.
     pub(super) async fn take_over(&self, id: &str, spec: &SessionSpec) -> Result<bool, Refusal> {
-        let Some(instance) = spec.instance.as_ref().filter(|_| self.limits.adopts) else { return Ok(false) };
+        let Some(instance) = spec.instance.as_deref().filter(|_| self.limits.adopts) else { return Ok(false) };
         if self.shared.store.reader.has_left(id).await? {
             return Ok(false);
         }
@@ -127,7 +127,8 @@ mod tests {
     }
 
     fn session(id: &str, paired: bool) -> Session {
-        let spec = SessionSpec { instance: Some(instance("team", "shop", "alice")), ..SessionSpec::default() };
+        let spec =
+            SessionSpec { instance: Some(Box::new(instance("team", "shop", "alice"))), ..SessionSpec::default() };
         let kept = Kept { paired, ..Kept::new(spec) };
         task::state(id.to_owned(), kept, Timestamp::UNIX_EPOCH, Timings::default()).view()
     }
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(choose(&[session("a", false), session("b", false)], &shop), Choice::Unclear(2));
         for going in [SessionPhase::Deleting, SessionPhase::Unlinking] {
             let going = Session { phase: going.into(), ..session("b", true) };
-            assert_eq!(choose(&[going.clone()], &shop), Choice::None);
+            assert_eq!(choose(std::slice::from_ref(&going), &shop), Choice::None);
             assert_eq!(choose(&[session("a", true), going], &shop), one());
         }
     }

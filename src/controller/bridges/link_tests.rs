@@ -167,7 +167,7 @@ async fn a_session_that_an_instance_had_under_another_id_is_found_unless_it_is_s
     let mut world = world("token").await;
     let follower = world.follower().await;
     let its = decide::session_instance(&fixtures::instance()).unwrap();
-    let spec = SessionSpec { instance: Some(its.clone()), ..SessionSpec::default() };
+    let spec = SessionSpec { instance: Some(Box::new(its.clone())), ..SessionSpec::default() };
     let send = |at, id: &str, phase| {
         let session = Session { id: id.into(), spec: spec.clone(), ..fixtures::session(phase) };
         follower.send(at, &Event::Session { session: Box::new(session) });

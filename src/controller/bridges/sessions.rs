@@ -102,7 +102,7 @@ impl Sessions {
         let mark = Some(mark(instance));
         let marked = self.by_id.values().filter(move |known| known.instance == mark);
         let sessions = marked.filter_map(|known| known.session.as_ref()?.value());
-        sessions.filter(move |session| session.spec.instance.as_ref() == Some(instance))
+        sessions.filter(move |session| session.spec.instance.as_deref() == Some(instance))
     }
 
     /// Whether there is one of this id, readable or not.
@@ -145,7 +145,7 @@ impl Sessions {
         });
         let code_since = same_code.map_or(now.steady, |before| before.code_since);
         if let Some(packed) = self.packer.pack(&session) {
-            let instance = session.spec.instance.as_ref().map(mark);
+            let instance = session.spec.instance.as_deref().map(mark);
             let known = Known { session: Some(packed), instance, since, code_since, revision: self.revision };
             self.by_id.insert(session.id, known);
         }

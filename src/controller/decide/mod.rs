@@ -238,7 +238,7 @@ pub fn session_spec(instance: &WhatsAppInstance, session: Option<&Session>) -> S
             ..PairingSpec::default()
         },
         sending: instance.spec.sending,
-        instance: session_instance(instance),
+        instance: session_instance(instance).map(Box::new),
         ..SessionSpec::default()
     }
 }

@@ -9,7 +9,11 @@ use crate::{sessions::with_their_keys, store::Stored};
 fn spec(name: &str, owner: &str) -> SessionSpec {
     let (namespace, name, owner) = ("team".to_owned(), name.to_owned(), Sensitive::new(owner));
     let sending = Sending { per_minute: 0, burst: 0 };
-    SessionSpec { instance: Some(SessionInstance { namespace, name, owner }), sending, ..SessionSpec::default() }
+    SessionSpec {
+        instance: Some(Box::new(SessionInstance { namespace, name, owner })),
+        sending,
+        ..SessionSpec::default()
+    }
 }
 
 fn adopting() -> Bench {
