@@ -158,9 +158,6 @@ impl Registry {
         if self.find(id)?.is_some() {
             return Ok(());
         }
-        if self.shared.store.reader.successor(id).await?.is_some() {
-            return Err(Refusal::TakenOver);
-        }
         if !self.take_over(id, &spec).await? {
             self.has_room()?;
             self.shared.store.apply(vec![Change::create(id, &Kept::new(spec))?]).await?;
@@ -179,7 +176,10 @@ impl Registry {
             }
             found => found?.map(clock::from_disk),
         };
-        let Some(stored) = found else { return Err(Refusal::Deleting) };
+        let Some(stored) = found else {
+            let successor = self.shared.store.reader.successor(id).await?;
+            return Err(if successor.is_some() { Refusal::TakenOver } else { Refusal::Deleting });
+        };
         move_keys(&*self.shared.keys, &stored).await?;
         let Stored { kept, waiting, last_sequence, .. } = stored;
         let mut entries = self.entries();

@@ -57,7 +57,7 @@ impl Reader {
         self.look(move |connection| sessions::one(connection, &id)).await
     }
 
-    /// Whether anything is there under this id: a session, or messages of one that was deleted.
+    /// Whether anything is there under this id: a session, messages of one that was deleted, or one that has another id by now.
     pub async fn has_left(&self, id: &str) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.look(move |connection| sessions::has_left(connection, &id)).await

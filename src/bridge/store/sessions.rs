@@ -20,7 +20,8 @@ pub struct Stored {
 /// A change of the table of sessions.
 #[derive(Clone)]
 pub enum SessionChange {
-    /// There is a session, as it was encoded now, unless there is a row of this id already: that is left as it is.
+    /// There is a session, as it was encoded now, unless there is a row of this id already, which is left as it is, or a session that
+    /// had this id.
     Create {
         /// Which one.
         id: String,
@@ -53,8 +54,11 @@ pub enum SessionChange {
 impl SessionChange {
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         match self {
+            // Not one that was given another id: what came of it is the other's.
             Self::Create { id, kept } => connection
-                .prepare_cached("INSERT INTO sessions (id, kept) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING")?
+                .prepare_cached(&format!(
+                    "INSERT INTO sessions (id, kept) SELECT ?1, ?2 WHERE NOT EXISTS ({SUCCESSOR}) ON CONFLICT (id) DO NOTHING"
+                ))?
                 .execute(params![id, kept])?,
             Self::Save { id, kept } => connection
                 .prepare_cached(
@@ -104,25 +108,24 @@ pub(super) fn one(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     stored(connection, id.to_owned(), kept).map(Some)
 }
 
-/// Whether anything is there under this id: a session, or messages of one that was deleted.
+/// The session that had the id ?1 before it was given to an instance that was created anew. There are at most a few thousand sessions, and
+/// this is asked of ids that none has.
+const SUCCESSOR: &str = "SELECT sessions.id
+    FROM sessions, json_each(CASE WHEN json_valid(kept) THEN json_extract(kept, '$.formerly') END) WHERE value = ?1";
+
+/// Whether anything is there under this id: a session, messages of one that was deleted, or one that has another id by now.
 pub(super) fn has_left(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM sessions WHERE id = ?1) OR EXISTS (SELECT 1 FROM messages WHERE session = ?1)",
-        )?
+        .prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM sessions WHERE id = ?1) OR EXISTS (SELECT 1 FROM messages WHERE session = ?1)
+                 OR EXISTS ({SUCCESSOR})"
+        ))?
         .query_row([id], |row| row.get(0))
 }
 
 /// The session that had this id before it was given to an instance that was created anew.
 pub(super) fn successor(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
-    // There are at most a few thousand sessions, and this is asked of ids that none has.
-    connection
-        .prepare_cached(
-            "SELECT sessions.id FROM sessions, json_each(CASE WHEN json_valid(kept) THEN json_extract(kept, '$.formerly') END)
-             WHERE value = ?1",
-        )?
-        .query_row([id], |row| row.get(0))
-        .optional()
+    connection.prepare_cached(SUCCESSOR)?.query_row([id], |row| row.get(0)).optional()
 }
 
 fn stored(connection: &Connection, id: String, kept: Kept) -> rusqlite::Result<Stored> {

@@ -446,7 +446,12 @@ async fn a_session_with_another_id_keeps_its_messages_and_knows_those_again_that
 
     assert_eq!(store.reader.successor("a").await.unwrap().as_deref(), Some("b"));
     assert_eq!(store.reader.successor("b").await.unwrap(), None);
-    assert!(!store.reader.has_left("a").await.unwrap() && store.reader.has_left("b").await.unwrap());
+    for id in ["a", "b"] {
+        assert!(store.reader.has_left(id).await.unwrap());
+    }
+    assert!(!store.reader.has_left("c").await.unwrap());
+    store.apply(vec![Change::create("a", &kept("+15550001")).unwrap()]).await.unwrap();
+    assert!(store.reader.session("a").await.unwrap().is_none(), "it is the other's");
     assert_eq!(store.reader.waiting("b").await.unwrap().0.len(), 1);
     assert_eq!(store.reader.page("b", None, 9).await.unwrap().0.len(), 1, "what was forgotten stays so");
     let again = async |text: &str| {
