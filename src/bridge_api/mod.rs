@@ -26,8 +26,8 @@
 //!
 //! *Whose it is.* A session has the id of its instance. With [`SessionSpec::instance`] a bridge knows an instance again that was created anew
 //! and has another id: one with [`Capability::Adopt`] renames the session that it has for it when the new id is put for the first time. The events
-//! tell that the former id is deleted and the new one there; requests for messages of the former id are answered for the new one, since claims
-//! name it, and `PUT` of the former id is refused ([`ErrorCode::TakenOver`]).
+//! tell that the former id is deleted and the new one there; `PUT` and `GET` of a message of the former id are answered for the new one, since
+//! claims name it, and `PUT` of the former id is refused ([`ErrorCode::TakenOver`]).
 //!
 //! *Alive.* Something comes on the event stream at least every 15 s, a comment when there is nothing to tell (this project's
 //! bridge: every 10 s). A caller takes a stream that is silent for 25 s for dead and connects anew.

@@ -20,7 +20,7 @@ const FREE: u32 = 5;
 /// The first pause after that; it doubles up to [`LAST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_mins(5);
-/// What was written last so long ago is no contest any more.
+/// A status that was last written over so long ago is no longer contested.
 const FORGOTTEN: Duration = Duration::from_mins(15);
 
 /// What a status says, without its times, codes and counts.
@@ -38,6 +38,8 @@ pub fn digest(what: impl Debug, conditions: &[Condition]) -> u64 {
 pub struct Contest {
     wrote: Option<(u64, Instant)>,
     again: u32,
+    /// When it last had to.
+    last: Option<Instant>,
 }
 
 impl Contest {
@@ -46,7 +48,7 @@ impl Contest {
     pub fn wait(&mut self, found: u64, wanted: u64, now: Instant) -> Duration {
         let Some((wrote, at)) = self.wrote.filter(|_| found != wanted) else { return Duration::ZERO };
         let since = now.duration_since(at);
-        if since > FORGOTTEN {
+        if self.last.is_none_or(|last| now.duration_since(last) > FORGOTTEN) {
             self.again = 0;
         }
         if wrote != wanted {
@@ -56,11 +58,12 @@ impl Contest {
         pause.saturating_sub(since)
     }
 
-    /// It was written. Answers whether this was the last time at once.
+    /// It was written. Says whether it was put right at once for the last time.
     pub fn wrote(&mut self, found: u64, wanted: u64, now: Instant) -> bool {
         let again = self.wrote.is_some_and(|(wrote, _)| wrote == wanted && found != wanted);
         if again {
             self.again = self.again.saturating_add(1);
+            self.last = Some(now);
         }
         self.wrote = Some((wanted, now));
         again && self.again == FREE
@@ -92,6 +95,18 @@ mod tests {
         assert_eq!(tried.iter().filter(|(_, said)| *said).count(), 1);
         now += FORGOTTEN + FIRST;
         assert_eq!(put_right(&mut contest, &mut now), (Duration::ZERO, false));
+    }
+
+    #[test]
+    fn corrections_that_are_far_apart_are_no_contest_however_often_the_status_is_written_meanwhile() {
+        let (mut contest, mut now) = (Contest::default(), Instant::now());
+        for _ in 0..20 {
+            assert_eq!(put_right(&mut contest, &mut now), (Duration::ZERO, false));
+            for other in [7, OURS] {
+                now += FORGOTTEN * 2 / 3;
+                contest.wrote(other, other, now);
+            }
+        }
     }
 
     #[test]

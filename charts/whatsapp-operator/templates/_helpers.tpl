@@ -108,7 +108,7 @@ https://{{ first .httpRoute.hostnames -}}
 
 {{/* Whether the cluster chooses users and groups itself. */}}
 {{- define "whatsapp-operator.openshift" -}}
-{{- $said := .Values.openshift | toString -}}
+{{- $said := ternary "auto" (.Values.openshift | toString) (kindIs "invalid" .Values.openshift) -}}
 {{- if or (eq $said "true") (and (eq $said "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}true{{ end -}}
 {{- end -}}
 
@@ -125,10 +125,11 @@ securityContext:
 {{- end -}}
 
 {{- define "whatsapp-operator.ipFamilies" -}}
-{{- with .Values.services.ipFamilyPolicy }}
+{{- /* Values of an earlier release (helm upgrade --reuse-values) have none of this. */}}
+{{- with (.Values.services | default dict).ipFamilyPolicy }}
 ipFamilyPolicy: {{ . }}
 {{- end }}
-{{- with .Values.services.ipFamilies }}
+{{- with (.Values.services | default dict).ipFamilies }}
 ipFamilies: {{ toJson . }}
 {{- end }}
 {{- end -}}

@@ -35,11 +35,12 @@ pub async fn connect(proxy: &Uri, there: &str, names: &Names) -> io::Result<TcpS
     socket.write_all(request.as_bytes()).await?;
     let head = head(&mut socket).await?;
     // "HTTP/1.1 200 Connection established"
-    let status = head.split_whitespace().nth(1).filter(|_| head.starts_with("HTTP/1."));
+    let is_status = |word: &&str| word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let status = head.split_whitespace().nth(1).filter(|_| head.starts_with("HTTP/1.")).filter(is_status);
     match status {
         Some(status) if status.starts_with('2') => Ok(socket),
         Some("407") => Err(io::Error::other("it wants a user and a password, or others; they stand in its address")),
-        Some(status) => Err(io::Error::other(format!("it answers {}", status.escape_debug()))),
+        Some(status) => Err(io::Error::other(format!("it answers {status}"))),
         None => Err(io::Error::other("what answers is no HTTP proxy")),
     }
 }

@@ -4,7 +4,7 @@
 //! How often it is sent again is bounded here: the library believes a device that says each time that it asks for the first time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
@@ -24,16 +24,29 @@ pub(super) struct Sent {
     elsewhere: Arc<dyn SentMessages>,
     /// How often messages were read, by chat and id, since the process started.
     readings: Mutex<HashMap<(String, String), u32>>,
+    /// What was found elsewhere. The library puts back what it has read; that would be a copy with an age of its own.
+    found_elsewhere: Mutex<HashSet<(String, String)>>,
 }
 
 impl Sent {
     pub(super) fn new(session: &str, elsewhere: Arc<dyn SentMessages>) -> Self {
-        Self { session: session.to_owned(), elsewhere, readings: Mutex::default() }
+        Self { session: session.to_owned(), elsewhere, readings: Mutex::default(), found_elsewhere: Mutex::default() }
     }
 
     /// The message, where the file of keys does not have it.
     pub(super) async fn look_elsewhere(&self, chat: &str, message_id: &str) -> Option<Vec<u8>> {
-        self.elsewhere.message(&self.session, chat, message_id).await
+        let found = self.elsewhere.message(&self.session, chat, message_id).await?;
+        let mut all = lock(&self.found_elsewhere);
+        if all.len() >= COUNTED {
+            all.clear();
+        }
+        all.insert((chat.to_owned(), message_id.to_owned()));
+        Some(found)
+    }
+
+    /// Whether a message that is put back is one that was found elsewhere.
+    pub(super) fn is_elsewhere(&self, chat: &str, message_id: &str) -> bool {
+        lock(&self.found_elsewhere).contains(&(chat.to_owned(), message_id.to_owned()))
     }
 
     /// Whether this message may be read once more.

@@ -23,9 +23,12 @@ diesel::table! {
     }
 }
 
-/// Keeps a message. One that is there already gets the new content and keeps its age.
+/// Keeps a message. One that is there already gets the new content and keeps its age; one that was found elsewhere is there.
 pub(super) async fn keep(keys: &FileKeys, chat: &str, message_id: &str, payload: &[u8]) -> Result<()> {
     let store = keys.open().await?;
+    if keys.sent().is_elsewhere(chat, message_id) {
+        return Ok(());
+    }
     let row = (
         sent_messages::chat_jid.eq(chat.to_owned()),
         sent_messages::message_id.eq(message_id.to_owned()),

@@ -227,6 +227,9 @@ async fn what_the_file_does_not_have_is_looked_up_elsewhere_and_counted_the_same
     }
     assert_eq!(read("chat", "one").await, None);
     assert_eq!(read("other", "one").await, None);
+    // As the library does.
+    keys.store_sent_message("chat", "one", b"from the tables").await.unwrap();
+    assert_eq!(keys.delete_expired_sent_messages(i64::MAX).await.unwrap(), 0, "it is in the tables and nowhere else");
     keys.store_sent_message("chat", "two", b"content").await.unwrap();
     assert_eq!(read("chat", "two").await.as_deref(), Some(&b"content"[..]));
     // Whoever has no right to the keys any more does not get it from elsewhere either.

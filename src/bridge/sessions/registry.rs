@@ -11,6 +11,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
+use tracing::Instrument as _;
 use whatsapp_operator::{
     bridge_api::{Message, MessageCause, MessageState, Session, SessionSpec},
     platform::lock,
@@ -133,7 +134,7 @@ impl Registry {
             let Some(requests) = self.find(id)? else {
                 // A caller who gives up does not leave it half done.
                 let (registry, id, spec) = (Arc::clone(self), id.to_owned(), spec.clone());
-                tokio::spawn(async move { registry.create(&id, spec).await })
+                tokio::spawn(async move { registry.create(&id, spec).await }.in_current_span())
                     .await
                     .unwrap_or(Err(Refusal::Restarting))?;
                 continue;
@@ -225,8 +226,11 @@ impl Registry {
             return Ok(None);
         }
         // It was taken over, and its keys could not be moved: it may be linked.
-        let is_unmoved = |stored: Stored| !stored.kept.formerly.is_empty();
-        if reader.session(id).await.is_ok_and(|found| found.is_some_and(is_unmoved)) {
+        let found = match reader.session(id).await {
+            Err(error) if error.is_unreadable() => None,
+            found => found?,
+        };
+        if found.is_some_and(|stored| !stored.kept.formerly.is_empty()) {
             self.start(id).await?;
             return self.tell(id, unlink).await;
         }

@@ -99,17 +99,19 @@ pub fn choose(facts: &Facts<'_>) -> Result<Choice, Unbound> {
     if let Some(shard) = former(false).filter(|_| candidate.shards.iter().all(|one| one.former != LINKED)) {
         return Ok(choice(shard, usize::MAX));
     }
-    let free = candidate.shards.iter().filter(|shard| shard.bound < capacity);
-    // A shard that is down now serves a new session only when no other has room. Where several have a session of the instance, nobody
-    // knows which it should have.
-    let order = |shard: &&ShardLoad| (matches!(shard.link, LinkState::Down(_)), shard.former.is_some(), shard.bound);
+    // Where several have a session of the instance, nobody knows which it should have.
+    let free = candidate.shards.iter().filter(|shard| shard.former.is_none() && shard.bound < capacity);
+    // A shard that is down now serves a new session only when no other has room.
+    let order = |shard: &&ShardLoad| (matches!(shard.link, LinkState::Down(_)), shard.bound);
     let shard = free.min_by_key(order).ok_or_else(|| {
-        BridgeFault::new(
-            reason::BRIDGE_FULL,
+        let text = if candidate.shards.iter().any(|shard| shard.former.is_some()) {
             format!(
-                "Every shard of WhatsAppBridge {name} holds {capacity} sessions; add a shard, or delete instances."
-            ),
-        )
+                "Several shards of WhatsAppBridge {name} have a session of this instance, and no other has room; delete on the bridge those that are not needed, or add a shard."
+            )
+        } else {
+            format!("Every shard of WhatsAppBridge {name} holds {capacity} sessions; add a shard, or delete instances.")
+        };
+        BridgeFault::new(reason::BRIDGE_FULL, text)
     })?;
     Ok(choice(shard, capacity))
 }
@@ -124,11 +126,20 @@ fn only<'a>(mut shards: impl Iterator<Item = &'a ShardLoad>) -> Option<&'a Shard
 /// Whether no shard that cannot be used now may have the session that the instance had before it was created anew. That is known once one
 /// answers that does not take over restored data; where one does, or none answers, each may have it.
 fn all_are_seen_that_may_have_it(bridge: &str, shards: &[ShardLoad]) -> Result<(), Unbound> {
-    let mut up = shards.iter().filter(|shard| shard.link == LinkState::Up).peekable();
-    let none_is_up = up.peek().is_none();
-    if !none_is_up && !up.any(|shard| shard.capabilities.include(Capability::Adopt)) {
+    let is_up = |shard: &&ShardLoad| shard.link == LinkState::Up;
+    let (adopting, others): (Vec<_>, Vec<_>) =
+        shards.iter().filter(is_up).partition(|shard| shard.capabilities.include(Capability::Adopt));
+    if adopting.is_empty() && !others.is_empty() {
         return Ok(());
     }
+    if let Some(other) = others.first() {
+        let text = format!(
+            "Shard {} of WhatsAppBridge {bridge} was not started with --adopt-data yet, as others were, and the session of this instance may be there; it is waited for.",
+            other.name
+        );
+        return Err(BridgeFault::new(reason::BRIDGE_UNREACHABLE, text).into());
+    }
+    let none_is_up = adopting.is_empty();
     if let Some(shard) = shards.iter().find(|shard| shard.link == LinkState::Unknown) {
         return Err(Unbound::Awaits(BridgeBinding { name: bridge.to_owned(), shard: shard.name.clone() }));
     }

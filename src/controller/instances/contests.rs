@@ -34,5 +34,7 @@ impl Instances {
 }
 
 fn of(status: Option<&WhatsAppInstanceStatus>) -> u64 {
-    status.map_or(0, |status| digest(status.phase, &status.conditions))
+    status.map_or(0, |status| {
+        digest((status.phase, &status.bridge, status.primary, &status.session_id), &status.conditions)
+    })
 }

@@ -12,14 +12,10 @@ use std::{
 use kube::runtime::watcher;
 use tokio::{sync::watch, time::Instant};
 
-use crate::platform::backoff::Backoff;
+use super::pauses::{Pauses, QUIET};
 
 /// For how long a watch may fail before it counts as blind. An API server that restarts is back sooner.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The pause after a failure. It doubles up to the last one. (The watcher's own begins anew with every list that it asks for,
-/// even if that is refused.)
-const FIRST_PAUSE: Duration = Duration::from_millis(800);
-const LAST_PAUSE: Duration = Duration::from_secs(15);
 
 /// The watches that are blind, by their kind. Clones share them.
 #[derive(Clone, Debug)]
@@ -52,12 +48,7 @@ impl Health {
     /// One more watch, of this kind.
     pub(super) fn of(&self, kind: &str) -> Course {
         let which = self.known.fetch_add(1, Ordering::Relaxed);
-        Course {
-            health: self.clone(),
-            name: (kind.to_owned(), which),
-            state: State::Works,
-            pauses: Backoff::new(FIRST_PAUSE, LAST_PAUSE),
-        }
+        Course { health: self.clone(), name: (kind.to_owned(), which), state: State::Works, pauses: Pauses::default() }
     }
 }
 
@@ -82,15 +73,14 @@ pub(super) struct Course {
     health: Health,
     name: (String, usize),
     state: State,
-    pauses: Backoff,
+    pauses: Pauses,
 }
 
 /// How a watch goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Next {
-    /// It is started again with a list, and not taken up where it was. While the API server was away the cluster may have been restored
-    /// from a backup, which counts from an older version again: asked for what came after a later one, it answers with nothing, not even
-    /// an error, until it has counted that far. A list also shows at once that the watch works.
+    /// It is started again with a list, and not taken up where it was: where the API server may have been away, and after failing for long,
+    /// since a list shows at once that it works.
     pub anew: bool,
     /// After this long.
     pub pause: Duration,
@@ -99,9 +89,9 @@ pub(super) struct Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Works,
-    /// It has failed since then, and lists anew: it works again once that is through.
-    Fails(Instant),
-    /// It has failed for too long.
+    /// It has failed since the one time, last at the other.
+    Fails(Instant, Instant),
+    /// It has failed for too long, and lists anew: it works again once that is through.
     Blind,
 }
 
@@ -118,25 +108,21 @@ impl Course {
     pub(super) fn take<K>(&mut self, event: &Result<watcher::Event<K>, watcher::Error>, now: Instant) -> Next {
         let sign = sign(event);
         let next = next(self.state, sign, now, self.health.patience);
-        let anew = self.state == State::Works && next != State::Works;
-        self.turn(next);
-        if sign == Sign::Works {
-            self.pauses.reset();
+        let anew = self.turn(next);
+        match event {
+            Ok(_) => Next { anew, pause: Duration::ZERO },
+            Err(error) => Next { anew: anew || may_have_been_away(error), pause: self.pauses.after_failure(now) },
         }
-        let mut pause = Duration::ZERO;
-        if event.is_err() {
-            pause = self.pauses.pause();
-        }
-        Next { anew, pause }
     }
 
     /// It is known why there is nothing to see: that is no failure of the watch.
     pub(super) fn excuse(&mut self) {
         self.turn(State::Works);
-        self.pauses.reset();
+        self.pauses = Pauses::default();
     }
 
-    fn turn(&mut self, next: State) {
+    /// Takes the next state. Whether it has just gone blind.
+    fn turn(&mut self, next: State) -> bool {
         let (was, is) = (self.state == State::Blind, next == State::Blind);
         self.state = next;
         if was != is {
@@ -148,6 +134,7 @@ impl Course {
                 }
             });
         }
+        is && !was
     }
 }
 
@@ -169,31 +156,45 @@ fn sign<K>(event: &Result<watcher::Event<K>, watcher::Error>) -> Sign {
     }
 }
 
+/// Whether the API server may have been away. Meanwhile the cluster may have been restored from a backup, which counts from an earlier
+/// version: asked for what came after a later one, the API server answers with nothing, not even an error, until it has counted that
+/// far. One that refuses a watch has been there all the time.
+fn may_have_been_away(error: &watcher::Error) -> bool {
+    match error {
+        // 410: too old.
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 410 || !is_refusal(status.code),
+        watcher::Error::WatchError(status) => !is_refusal(status.code),
+        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => {
+            true
+        }
+        // It asks for a list anyway.
+        watcher::Error::InitialListFailed(_) => false,
+    }
+}
+
+fn is_refusal(code: u16) -> bool {
+    (400..500).contains(&code)
+}
+
 fn next(state: State, sign: Sign, now: Instant, patience: Duration) -> State {
     match (sign, state) {
         (Sign::Works, _) => State::Works,
         (Sign::Nothing, state) | (Sign::Fails, state @ State::Blind) => state,
-        (Sign::Fails, State::Fails(since)) if now - since >= patience => State::Blind,
-        (Sign::Fails, State::Fails(since)) => State::Fails(since),
-        (Sign::Fails, State::Works) => State::Fails(now),
+        (Sign::Fails, State::Fails(since, last)) if now - last < QUIET => {
+            if now - since < patience {
+                State::Fails(since, now)
+            } else {
+                State::Blind
+            }
+        }
+        (Sign::Fails, State::Fails(..) | State::Works) => State::Fails(now, now),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_watch_that_fails_is_begun_anew_with_a_list() {
-        let mut course = Health::default().of("things");
-        let mut is_begun_anew = |event| course.take::<()>(&event, Instant::now()).anew;
-        let (refused, listed) = (|| Err(watcher::Error::NoResourceVersion), || Ok(watcher::Event::InitDone));
-        assert!(is_begun_anew(refused()));
-        assert!(!is_begun_anew(Ok(watcher::Event::Init)));
-        assert!(!is_begun_anew(refused()), "it asks for a list already");
-        assert!(!is_begun_anew(listed()));
-        assert!(is_begun_anew(refused()));
-    }
+    use crate::platform::watch::pauses::{FIRST, LAST};
 
     /// Whether a watch is blind after these signs, each so many seconds after the start.
     fn is_blind(signs: &[(u64, Sign)]) -> bool {
@@ -210,6 +211,8 @@ mod tests {
             (&[(0, Fails), (30, Fails), (60, Fails)], true),
             (&[(0, Fails), (30, Works), (60, Fails), (100, Fails)], false),
             (&[(0, Fails), (30, Fails), (45, Nothing), (60, Fails)], true),
+            // Taken up again in between, without a sign.
+            (&[(0, Fails), (60, Fails), (110, Fails)], false),
             (&[(0, Fails), (59, Fails), (61, Fails), (62, Nothing), (600, Fails)], true),
             (&[(0, Fails), (59, Fails), (61, Fails), (62, Works)], false),
         ] {
@@ -218,13 +221,30 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_while_it_fails_though_lists_are_begun_and_are_short_again_once_it_works() {
-        let mut course = Health::default().of("things");
-        let mut pause = |event| course.take::<()>(&event, Instant::now()).pause;
-        let refused = || Err(watcher::Error::NoResourceVersion);
-        let pauses: Vec<_> = (0..6).map(|_| (pause(Ok(watcher::Event::Init)), pause(refused())).1).collect();
-        assert_eq!((pauses[0], pauses[1], pauses[5]), (FIRST_PAUSE, FIRST_PAUSE * 2, LAST_PAUSE));
-        assert_eq!(pause(Ok(watcher::Event::InitDone)), Duration::ZERO);
-        assert_eq!(pause(refused()), FIRST_PAUSE);
+    fn a_watch_is_begun_anew_with_a_list_where_the_api_server_may_have_been_away() {
+        let answered = |code| Box::new(kube::core::Status { code, ..Default::default() });
+        let refused = |code| watcher::Error::WatchStartFailed(kube::Error::Api(answered(code)));
+        let anew = |error| Health::default().of("things").take::<()>(&Err(error), Instant::now()).anew;
+        assert!(anew(refused(503)) && anew(refused(410)) && anew(watcher::Error::WatchError(answered(500))));
+        assert!(anew(watcher::Error::WatchStartFailed(kube::Error::LinesCodecMaxLineLengthExceeded)));
+        assert!(anew(watcher::Error::WatchFailed(kube::Error::LinesCodecMaxLineLengthExceeded)));
+        assert!(!anew(refused(429)) && !anew(refused(403)), "it is there");
+        assert!(!anew(watcher::Error::WatchError(answered(410))), "the watcher lists by itself");
+        assert!(!anew(watcher::Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded)));
+    }
+
+    #[test]
+    fn lists_that_are_answered_while_watches_break_make_no_pause_short() {
+        let (mut course, now) = (Health::default().of("things"), Instant::now());
+        let broken = || Err(watcher::Error::WatchFailed(kube::Error::LinesCodecMaxLineLengthExceeded));
+        let mut pause = |event| course.take::<()>(&event, now).pause;
+        let pauses: Vec<_> = (0..6)
+            .map(|_| {
+                assert_eq!(pause(Ok(watcher::Event::Init)), Duration::ZERO);
+                assert_eq!(pause(Ok(watcher::Event::InitDone)), Duration::ZERO);
+                pause(broken())
+            })
+            .collect();
+        assert_eq!((pauses[0], pauses[1], pauses[5]), (FIRST, FIRST * 2, LAST));
     }
 }

@@ -8,6 +8,7 @@ mod guarded;
 mod health;
 mod merge;
 mod one;
+mod pauses;
 mod recent;
 mod source;
 

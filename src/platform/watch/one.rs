@@ -1,6 +1,6 @@
 //! Says when one object may have changed, for those who read it themselves.
 
-use std::{fmt::Debug, time::Duration};
+use std::fmt::Debug;
 
 use futures::{
     Stream, StreamExt as _,
@@ -12,12 +12,8 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{fit::watch_error, watch_config};
-use crate::platform::backoff::{Backoff, spread};
-
-/// The pause after a failure. It doubles up to the last one.
-const FIRST_PAUSE: Duration = Duration::from_millis(800);
-const LAST_PAUSE: Duration = Duration::from_secs(15);
+use super::{fit::watch_error, pauses::Pauses, watch_config};
+use crate::platform::backoff::spread;
 
 /// A watch of one object.
 struct One<K> {
@@ -26,7 +22,7 @@ struct One<K> {
     /// What it is to people, for the log.
     what: &'static str,
     watch: BoxStream<'static, Result<Event<K>, watcher::Error>>,
-    pauses: Backoff,
+    pauses: Pauses,
 }
 
 /// Tells each time that the object with this name may have changed: when it has, when it is gone, and after the API server was away. Then it
@@ -37,7 +33,7 @@ where
 {
     let config = watch_config().fields(&format!("metadata.name={name}"));
     let watch = watcher(api.clone(), config.clone()).boxed();
-    let one = One { api, config, what, watch, pauses: Backoff::new(FIRST_PAUSE, LAST_PAUSE) };
+    let one = One { api, config, what, watch, pauses: Pauses::default() };
     stream::unfold(one, async |mut one| one.next().await.map(|()| ((), one))).boxed()
 }
 
@@ -50,13 +46,11 @@ where
             match self.watch.next().await? {
                 // The beginning of a list tells nothing yet.
                 Ok(Event::Init) => {}
-                Ok(_) => {
-                    self.pauses.reset();
-                    return Some(());
-                }
+                Ok(_) => return Some(()),
                 Err(error) => {
                     tracing::warn!(error = watch_error(&error), "watch {}", self.what);
-                    tokio::time::sleep(spread(self.pauses.pause())).await;
+                    let pause = self.pauses.after_failure(tokio::time::Instant::now());
+                    tokio::time::sleep(spread(pause)).await;
                     self.watch = watcher(self.api.clone(), self.config.clone()).boxed();
                 }
             }
@@ -66,9 +60,12 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
     };
 
     use axum::{Json, Router, extract::Query, http::StatusCode, response::IntoResponse as _, routing::get};

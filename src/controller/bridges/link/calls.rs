@@ -45,10 +45,11 @@ impl Drop for Call<'_> {
     }
 }
 
-/// How many calls one shard may have while so many to all are under way: a third of the workers that are left, so that however many shards
-/// hang, the next one finds some. (Dynamic thresholds, as switches share a buffer among their ports: Choudhury and Hahne, 1998.)
+/// How many calls one shard may have while so many to all are under way: a third of the workers that are left, so that the more shards hang
+/// the less each of them takes; and one as long as there is a worker left. (Dynamic thresholds, as switches share a buffer among their ports: Choudhury and Hahne, 1998.)
 fn share(all: usize) -> usize {
-    usize::from(WORKERS).saturating_sub(all) / 3
+    let left = usize::from(WORKERS).saturating_sub(all);
+    (left / 3).max(left.min(1))
 }
 
 #[cfg(test)]
@@ -63,7 +64,7 @@ mod tests {
         let taken: Vec<Vec<Call<'_>>> =
             shards.iter().map(|shard| std::iter::from_fn(|| shard.begin()).collect()).collect();
         let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
-        assert_eq!(counts, [8, 6, 4, 3, 3, 2, 1, 1, 1, 1, 0, 0]);
+        assert_eq!(counts, [8, 6, 4, 3, 3, 2, 1, 1, 1, 1, 1, 1]);
         drop(taken);
         assert_eq!(all.0.load(Ordering::Relaxed), 0, "what was refused does not count");
         assert_eq!(std::iter::from_fn(|| shards[11].begin()).collect::<Vec<_>>().len(), 8);

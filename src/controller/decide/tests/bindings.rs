@@ -166,7 +166,16 @@ fn an_instance_that_was_created_anew_goes_to_the_shard_that_has_its_session() {
     for linked in [true, false] {
         let two = vec![("a", up(), true, Some(linked)), ("b", up(), true, Some(linked)), ("c", up(), true, None)];
         assert_eq!(placed(two), on("c"));
+        let nowhere = placed(vec![("a", up(), true, Some(linked)), ("b", up(), true, Some(linked))]).unwrap_err();
+        assert!(
+            nowhere.starts_with("Several shards of WhatsAppBridge main have a session of this instance"),
+            "{nowhere}"
+        );
     }
+    // The bridge is being restarted with --adopt-data, shard by shard.
+    let half = placed(vec![("a", up(), true, None), ("b", up(), false, None)]).unwrap_err();
+    assert!(half.starts_with("Shard b of WhatsAppBridge main was not started with --adopt-data yet"), "{half}");
+    assert_eq!(placed(vec![("a", up(), true, Some(true)), ("b", up(), false, None)]), on("a"));
 }
 
 #[test]

@@ -127,6 +127,8 @@ async fn an_ack_may_be_an_error_late_or_lost_and_a_message_too() {
     assert_eq!(scene.inbox(BOB, 1).await[0]["id"], unconfirmed, "what was refused went no further");
     scene.rules("15550001", json!({"acks": {"swallowed": true, "times": 1}})).await;
     send(&companion, Jid::pn(BOB), "swallowed").await;
+    // What is asked after it is answered after it: by then the server has gone by the rule.
+    companion.client.contacts().is_on_whatsapp(&[Jid::pn(BOB)]).await.unwrap();
     scene.rules("15550001", json!({"acks": {"delayMs": 700}})).await;
     let since = std::time::Instant::now();
     let late = send(&companion, Jid::pn(BOB), "late").await;
