@@ -71,8 +71,7 @@ pub struct WhatsAppBridgeSpec {
 impl WhatsAppBridge {
     /// The namespace of the installation that made it, which is that of its Secret; `None` when no installation did.
     pub fn installed_in(&self) -> Option<&str> {
-        let made = self.metadata.labels.as_ref().and_then(|labels| labels.get(super::labels::MANAGED_BY));
-        made.is_some_and(|by| by == "whatsapp-operator").then_some(&self.spec.credentials_secret_ref.namespace)
+        super::labels::is_of_an_installation(&self.metadata).then_some(&self.spec.credentials_secret_ref.namespace)
     }
 }
 

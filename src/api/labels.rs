@@ -1,5 +1,7 @@
 //! Annotation keys, the finalizer and the field manager: names that outlive any one release.
 
+use kube::core::ObjectMeta;
+
 /// Asks for a new pairing window. Any new value opens one; the same value again does nothing.
 pub const REFRESH_QR: &str = "whatsapp-operator.dev/refresh-qr";
 
@@ -26,6 +28,11 @@ pub const ROTATE_TOKEN: &str = "whatsapp-operator.dev/rotate-token";
 
 /// Who made an object, as a label that Kubernetes itself recommends.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Whether an installation of the operator made this object.
+pub fn is_of_an_installation(metadata: &ObjectMeta) -> bool {
+    metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == "whatsapp-operator")
+}
 
 /// Field manager of the `WhatsAppBridge` that the operator is installed with.
 pub const INSTALLER: &str = "whatsapp-operator-install";

@@ -125,6 +125,13 @@ pub enum SessionReason {
     MessagesNotAcknowledged,
 }
 
+impl Session {
+    /// Whether it is neither being deleted nor unlinked, after which nothing of it is left.
+    pub fn stays(&self) -> bool {
+        self.phase != SessionPhase::Deleting && self.phase != SessionPhase::Unlinking
+    }
+}
+
 impl SessionReason {
     /// All of them.
     pub const ALL: [Self; 17] = [

@@ -180,9 +180,7 @@ async fn delete_bridge(api: &Api<WhatsAppBridge>, name: &str) -> Result<(), Rele
         Err(error) if error.is(is_missing) => None,
         Err(error) => return Err(failed(error)),
     };
-    let ours =
-        found.filter(|bridge| bridge.labels().get(labels::MANAGED_BY).is_some_and(|by| by == "whatsapp-operator"));
-    if ours.is_some() {
+    if found.is_some_and(|bridge| labels::is_of_an_installation(&bridge.metadata)) {
         match call("delete it", CALL_TIMEOUT, api.delete(name, &DeleteParams::default())).await {
             Ok(_) => tracing::info!(name, "deleted the WhatsAppBridge of the installation"),
             Err(error) if error.is(is_missing) => {}

@@ -69,6 +69,13 @@ impl World {
         seen.filter(|instance| instance.uid().as_deref() == Some(uid)).filter_map(|instance| instance.phase()).collect()
     }
 
+    /// It is created for this owner, and gets a new session, which is to be scanned.
+    async fn begins_anew(&mut self, name: &str, owner: &str) {
+        self.apply(name, json!({"owner": owner})).await;
+        self.restart_operator().await;
+        self.qr(name).await;
+    }
+
     /// It is connected, and nobody was asked to scan anything.
     async fn comes_back(&self, name: &str, former: &WhatsAppInstance) -> WhatsAppInstance {
         let is_back =
@@ -196,9 +203,7 @@ async fn what_is_somebody_elses_or_was_not_asked_for_is_not_taken() {
     // Nobody has asked for it: a new one, to be scanned.
     world.operator.stop();
     world.vanish("shop").await;
-    world.apply("shop", json!({"owner": alice})).await;
-    world.restart_operator().await;
-    world.qr("shop").await;
+    world.begins_anew("shop", alice).await;
     stays(&world, 1).await;
 
     // Another owner's has no claim to it.
@@ -208,9 +213,7 @@ async fn what_is_somebody_elses_or_was_not_asked_for_is_not_taken() {
     world.bridge.add(["--adopt-data"]);
     world.restart_bridge().await;
     world.whatsapp.until_connected(&[phone]).await;
-    world.apply("shop", json!({"owner": bob})).await;
-    world.restart_operator().await;
-    world.qr("shop").await;
+    world.begins_anew("shop", bob).await;
     stays(&world, 2).await;
 
     // Of the two that are Alice's, hers is the one that is linked.

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// As a snapshot of the volume holds it, taken while the bridge runs.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
         let target = to.join(entry.file_name());

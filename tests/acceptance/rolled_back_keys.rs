@@ -5,20 +5,12 @@ use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde_json::json;
 
-use crate::{bridge::Bench, messages::id};
+use crate::{bridge::Bench, messages::id, moved_volumes};
 
 /// The files in `from`, as they are, instead of those in `to`.
 fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).unwrap();
-    for file in fs::read_dir(from).unwrap().map(|file| file.unwrap()) {
-        let to = to.join(file.file_name());
-        if file.path().is_dir() {
-            copy(&file.path(), &to);
-        } else {
-            fs::copy(file.path(), to).unwrap();
-        }
-    }
+    moved_volumes::copy(from, to);
 }
 
 impl Bench {

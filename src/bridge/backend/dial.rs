@@ -60,7 +60,7 @@ pub async fn dial(url: Option<&str>, names: &Names, environment: &Environment) -
     };
     let port = uri.port_u16().unwrap_or(port);
     let there = reach::authority(&host, port);
-    let socket = connect(&host, port, scheme == "wss", names, environment).await?;
+    let socket = connect(&host, port, &there, scheme == "wss", names, environment).await?;
     let turned_away = |error| DialError::TurnedAway(there.clone(), error);
     let socket = connector.wrap(&host, socket).await.map_err(|error| {
         if is_certificate_error(&error) { DialError::Intercepted(there.clone(), error) } else { turned_away(error) }
@@ -75,20 +75,20 @@ pub async fn dial(url: Option<&str>, names: &Names, environment: &Environment) -
 async fn connect(
     host: &str,
     port: u16,
+    there: &str,
     tls: bool,
     names: &Names,
     environment: &Environment,
 ) -> Result<TcpStream, DialError> {
-    let there = reach::authority(host, port);
-    let http: Uri = format!("{}://{there}", if tls { "https" } else { "http" })
-        .parse()
-        .map_err(|_| DialError::Address(there.clone()))?;
+    let named = || there.to_owned();
+    let http: Uri =
+        format!("{}://{there}", if tls { "https" } else { "http" }).parse().map_err(|_| DialError::Address(named()))?;
     match environment.proxy(&http, None) {
-        Err(error) => Err(DialError::NoProxy(there, error)),
-        Ok(Some(through)) => proxy::connect(&through, &there, names)
+        Err(error) => Err(DialError::NoProxy(named(), error)),
+        Ok(Some(through)) => proxy::connect(&through, there, names)
             .await
-            .map_err(|error| DialError::Proxy(there, shown(&through).trim_end_matches('/').to_owned(), error)),
-        Ok(None) => reach::connect(host, port, names).await.map_err(|error| DialError::Unreachable(there, error)),
+            .map_err(|error| DialError::Proxy(named(), shown(&through).trim_end_matches('/').to_owned(), error)),
+        Ok(None) => reach::connect(host, port, names).await.map_err(|error| DialError::Unreachable(named(), error)),
     }
 }
 

@@ -59,16 +59,7 @@ async fn head(socket: &mut TcpStream) -> io::Result<String> {
 
 /// `%40` is `@`: what may not stand in an address is written so.
 fn unescaped(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        let code = others.get(..2).filter(|_| *first == b'%').and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => (bytes, rest) = ([bytes, vec![byte]].concat(), &others[2..]),
-            None => (bytes, rest) = ([bytes, vec![*first]].concat(), others),
-        }
-    }
-    bytes
+    percent_encoding::percent_decode_str(text).collect()
 }
 
 #[cfg(test)]

@@ -202,9 +202,14 @@ fn rename(from: &Path, to: &Path, there: &Path) -> io::Result<()> {
     if there.exists() {
         return Ok(());
     }
-    fs::rename(from, to).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    unless_absent(fs::rename(from, to))
 }
 
 fn remove(directory: &Path) -> io::Result<()> {
-    fs::remove_dir_all(directory).or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+    unless_absent(fs::remove_dir_all(directory))
+}
+
+/// What is not there needs nothing done.
+fn unless_absent(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }

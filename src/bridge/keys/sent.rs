@@ -4,7 +4,7 @@
 //! How often it is sent again is bounded here: the library believes a device that says each time that it asks for the first time.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex},
 };
 
@@ -22,42 +22,51 @@ pub(super) struct Sent {
     session: String,
     /// The bridge's own tables.
     elsewhere: Arc<dyn SentMessages>,
-    /// How often messages were read, by chat and id, since the process started.
-    readings: Mutex<HashMap<(String, String), u32>>,
-    /// What was found elsewhere. The library puts back what it has read; that would be a copy with an age of its own.
-    found_elsewhere: Mutex<HashSet<(String, String)>>,
+    /// What is known of messages that were read since the process started, by chat and id.
+    asked_for: Mutex<HashMap<(String, String), AskedFor>>,
+}
+
+/// A message that was read.
+#[derive(Default)]
+struct AskedFor {
+    /// How often.
+    readings: u32,
+    /// Found elsewhere. The library puts back what it has read; that would be a copy with an age of its own.
+    elsewhere: bool,
 }
 
 impl Sent {
     pub(super) fn new(session: &str, elsewhere: Arc<dyn SentMessages>) -> Self {
-        Self { session: session.to_owned(), elsewhere, readings: Mutex::default(), found_elsewhere: Mutex::default() }
+        Self { session: session.to_owned(), elsewhere, asked_for: Mutex::default() }
     }
 
     /// The message, where the file of keys does not have it.
     pub(super) async fn look_elsewhere(&self, chat: &str, message_id: &str) -> Option<Vec<u8>> {
         let found = self.elsewhere.message(&self.session, chat, message_id).await?;
-        let mut all = lock(&self.found_elsewhere);
-        if all.len() >= COUNTED {
-            all.clear();
-        }
-        all.insert((chat.to_owned(), message_id.to_owned()));
+        self.note(chat, message_id, |asked_for| asked_for.elsewhere = true);
         Some(found)
     }
 
     /// Whether a message that is put back is one that was found elsewhere.
     pub(super) fn is_elsewhere(&self, chat: &str, message_id: &str) -> bool {
-        lock(&self.found_elsewhere).contains(&(chat.to_owned(), message_id.to_owned()))
+        let key = (chat.to_owned(), message_id.to_owned());
+        lock(&self.asked_for).get(&key).is_some_and(|asked_for| asked_for.elsewhere)
     }
 
     /// Whether this message may be read once more.
     pub(super) fn count(&self, chat: &str, message_id: &str) -> bool {
-        let mut counts = lock(&self.readings);
+        self.note(chat, message_id, |asked_for| {
+            asked_for.readings = asked_for.readings.saturating_add(1);
+            asked_for.readings <= READINGS
+        })
+    }
+
+    fn note<T>(&self, chat: &str, message_id: &str, note: impl FnOnce(&mut AskedFor) -> T) -> T {
+        let mut all = lock(&self.asked_for);
         let key = (chat.to_owned(), message_id.to_owned());
-        if counts.len() >= COUNTED && !counts.contains_key(&key) {
-            counts.clear();
+        if all.len() >= COUNTED && !all.contains_key(&key) {
+            all.clear();
         }
-        let count = counts.entry(key).or_default();
-        *count = count.saturating_add(1);
-        *count <= READINGS
+        note(all.entry(key).or_default())
     }
 }

@@ -1,6 +1,7 @@
 //! All sessions of the process: makes them, finds them, closes them.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -70,7 +71,7 @@ struct Entry {
 /// All sessions.
 pub struct Registry {
     pub(super) shared: Arc<Shared>,
-    pub(super) limits: Limits,
+    limits: Limits,
     entries: Mutex<Entries>,
     creating: tokio::sync::Mutex<()>,
 }
@@ -101,13 +102,13 @@ impl Registry {
     }
 
     /// The id of the session that is meant by `id`: one that was taken over is named by its former id in idempotency keys.
-    pub async fn now_named(&self, id: &str) -> Result<String, Refusal> {
+    pub async fn now_named<'a>(&self, id: &'a str) -> Result<Cow<'a, str>, Refusal> {
         check_id(id)?;
         let successor = match self.running(id)? {
             Some(_) => None,
             None => self.shared.store.reader.successor(id).await?,
         };
-        Ok(successor.unwrap_or_else(|| id.to_owned()))
+        Ok(successor.map_or(Cow::Borrowed(id), Cow::Owned))
     }
 
     /// Whether an instance that was created anew gets the session that it had.

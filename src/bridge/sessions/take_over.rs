@@ -5,7 +5,7 @@
 //! client of the new session, or when the process starts, if it was killed in between.
 
 use tokio::sync::oneshot;
-use whatsapp_operator::bridge_api::{Session, SessionInstance, SessionPhase, SessionSpec};
+use whatsapp_operator::bridge_api::{Session, SessionInstance, SessionSpec};
 
 use super::{
     Registry,
@@ -28,10 +28,8 @@ enum Choice {
 
 /// The session of `instance`: of several, the one that is linked. One that is being deleted or unlinked is nobody's any more.
 fn choose(sessions: &[Session], instance: &SessionInstance) -> Choice {
-    let stays =
-        |session: &&Session| session.phase != SessionPhase::Deleting && session.phase != SessionPhase::Unlinking;
-    let its = |session: &&Session| session.spec.instance.as_deref() == Some(instance);
-    let mut found: Vec<&Session> = sessions.iter().filter(stays).filter(its).collect();
+    let its = |session: &&Session| session.stays() && session.spec.instance.as_deref() == Some(instance);
+    let mut found: Vec<&Session> = sessions.iter().filter(its).collect();
     let count = found.len();
     if count > 1 {
         found.retain(|session| session.paired);
@@ -46,7 +44,7 @@ fn choose(sessions: &[Session], instance: &SessionInstance) -> Choice {
 impl Registry {
     /// Gives what the bridge has for the instance of `spec` to session `id`, which it does not know. Says whether there was something.
     pub(super) async fn take_over(&self, id: &str, spec: &SessionSpec) -> Result<bool, Refusal> {
-        let Some(instance) = spec.instance.as_deref().filter(|_| self.limits.adopts) else { return Ok(false) };
+        let Some(instance) = spec.instance.as_deref().filter(|_| self.adopts()) else { return Ok(false) };
         if self.shared.store.reader.has_left(id).await? {
             return Ok(false);
         }
@@ -114,7 +112,7 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use whatsapp_operator::model::Sensitive;
+    use whatsapp_operator::{bridge_api::SessionPhase, model::Sensitive};
 
     use super::*;
     use crate::{

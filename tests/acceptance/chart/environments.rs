@@ -148,9 +148,7 @@ fn no_budget_holds_up_a_drain_for_ever() {
 #[test]
 fn further_ways_out_are_open_to_all_programs() {
     let objects = with(&["networkPolicy.enabled=true", "networkPolicy.extraEgress[0].ports[0].port=3128"]).unwrap();
-    let policies: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "NetworkPolicy").collect();
-    assert_eq!(policies.len(), 3);
-    for policy in policies {
+    for policy in policies(&objects) {
         let rules = policy["spec"]["egress"].as_array().unwrap();
         assert!(rules.contains(&json!({"ports": [{"port": 3128}]})), "{policy}");
     }

@@ -96,6 +96,13 @@ pub fn of<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
 }
 
 /// The pods that objects make, each with the object's kind and name.
+/// The NetworkPolicies: one for each program.
+fn policies(objects: &[Value]) -> Vec<&Value> {
+    let policies: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "NetworkPolicy").collect();
+    assert_eq!(policies.len(), 3);
+    policies
+}
+
 fn pods(objects: &[Value]) -> impl Iterator<Item = (String, &Value)> {
     objects.iter().filter_map(|object| {
         let pod = object.pointer("/spec/template/spec")?;

@@ -99,9 +99,7 @@ fn people_get_roles_and_nobody_sees_codes_by_default() {
 #[test]
 fn policies_name_pods_and_ports_that_exist() {
     let objects = with(&["networkPolicy.enabled=true", "gateway.tls.secretName=tls"]).unwrap();
-    let policies: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "NetworkPolicy").collect();
-    assert_eq!(policies.len(), 3);
-    for policy in policies {
+    for policy in policies(&objects) {
         let selector = &policy["spec"]["podSelector"]["matchLabels"];
         let selects = |object: &&Value| object.pointer("/spec/selector/matchLabels") == Some(selector);
         let mut workloads = objects.iter().filter(|object| object.pointer("/spec/template/spec").is_some());

@@ -18,7 +18,7 @@ pub use self::calls::{AllCalls, Call};
 use super::sessions::{Moment, Seen, Sessions};
 use crate::{
     api::BridgeBinding,
-    bridge_api::{BridgeError, Capabilities, Deletion, Info, Session, SessionInstance, SessionPhase, SessionSpec},
+    bridge_api::{BridgeError, Capabilities, Deletion, Info, Session, SessionInstance, SessionSpec},
     controller::{
         decide::facts::{FormerSession, LinkState},
         instances::{Instances, Strays},
@@ -201,10 +201,7 @@ impl Link {
             return None;
         }
         let is_former = |session: &Session| {
-            session.id != id
-                && session.phase != SessionPhase::Deleting
-                && session.phase != SessionPhase::Unlinking
-                && !self.listeners.instances.knows(drivers::instance_uid(&session.id))
+            session.id != id && session.stays() && !self.listeners.instances.knows(drivers::instance_uid(&session.id))
         };
         let found = shared.sessions.of(instance).filter(is_former);
         found.map(|session| FormerSession { linked: session.paired }).max_by_key(|former| former.linked)
