@@ -53,7 +53,7 @@ use crate::{
     message_traces::MessageTraces,
     metrics::Metrics,
     permits::Permits,
-    sessions::{AskedAgain, Limits, Outboxes, People, Registry, Shared},
+    sessions::{AskedAgain, Limits, Outboxes, People, Registry, RunningClients, Shared},
     store::{
         Store, StoreError, Told,
         history::{self, History},
@@ -136,8 +136,8 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         session.kept.taken_up_by(&presented);
     }
     let listeners = serve::bind(&args).await?;
-    let people = People::default();
-    let sent = AskedAgain::new(store.reader.clone(), people.clone());
+    let (people, running) = (People::default(), RunningClients::default());
+    let sent = AskedAgain::new(store.reader.clone(), people.clone(), running.clone());
     let keys = KeyFiles::new(data.clone(), Arc::new(sent));
     if args.adopt_data {
         keys.restored().map_err(|source| DataError::Unusable { path: data.sessions(), source })?;
@@ -147,6 +147,7 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
         keys: Arc::new(keys),
         data,
         clients,
+        running,
         backend,
         store,
         feed,

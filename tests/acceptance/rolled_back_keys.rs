@@ -58,24 +58,23 @@ async fn what_is_sent_after_the_machine_went_down_is_read() {
     bench.nothing_leaked(&[sender, friend, "Number"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_phone_could_not_read_is_sent_again_after_the_machine_went_down() {
-    let sender = "+15550003063";
-    let mut bench = Bench::start("asked-again-later", &[]).await;
+/// A phone could not read what was sent to it and asks for it again, by its number and by its linked id, when the machine under the bridge
+/// was down in between. The numbers are those written to, and the same as WhatsApp has them.
+async fn is_sent_again(name: &str, sender: &str, friends: [(&str, &str); 2]) {
+    let mut bench = Bench::start(name, &[]).await;
     bench.sender("a", sender).await;
     let (keys, on_the_disk) = (bench.dir.join("bridge/sessions/a"), bench.dir.join("on-the-disk"));
-    for (number, address) in ["pn", "lid"].into_iter().enumerate() {
-        let friend = format!("+1555000396{}", number + 3);
+    for (number, ((written, friend), address)) in friends.into_iter().zip(["pn", "lid"]).enumerate() {
         let text = format!("Asked for by {address}");
         // It has been written to before, and asks for the next message once the bridge is gone.
-        bench.accepted("a", &id(number * 2), &friend, "Before").await;
+        bench.accepted("a", &id(number * 2), written, "Before").await;
         bench.until_message("a", &id(number * 2), &["Delivered"]).await;
         bench.bridge.kill();
         copy(&keys, &on_the_disk);
         bench.address = bench.bridge.start().await;
         let late = json!({"retry": {"times": 1}, "receipts": {"address": address, "afterMs": 5000}});
-        bench.whatsapp.rules(&friend, late).await;
-        bench.accepted("a", &id(number * 2 + 1), &friend, &text).await;
+        bench.whatsapp.rules(friend, late).await;
+        bench.accepted("a", &id(number * 2 + 1), written, &text).await;
         bench.until_message("a", &id(number * 2 + 1), &["Sent"]).await;
         bench.bridge.kill();
 
@@ -84,11 +83,24 @@ async fn what_a_phone_could_not_read_is_sent_again_after_the_machine_went_down()
         fs::write(keys.join("in-use"), "another start").unwrap();
         bench.address = bench.bridge.start().await;
         bench.until_message("a", &id(number * 2 + 1), &["Delivered"]).await;
-        let inbox = bench.whatsapp.inbox(&friend).await;
+        let inbox = bench.whatsapp.inbox(friend).await;
         let lines: Vec<_> = inbox.iter().map(|line| (&*line.text, line.count, line.retries)).collect();
         assert_eq!(lines, [("Before", 1, 0), (&*text, 1, 1)]);
-        bench.nothing_leaked(&[sender, &friend, "Asked for"]).await;
+        bench.nothing_leaked(&[sender, written, friend, "Asked for"]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_phone_could_not_read_is_sent_again_after_the_machine_went_down() {
+    let friends = [("+15550003963", "+15550003963"), ("+15550003964", "+15550003964")];
+    is_sent_again("asked-again-later", "+15550003063", friends).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_it_is_where_whatsapp_has_the_number_in_another_form() {
+    // Brazil: written with the ninth digit, and kept without.
+    let friends = [("+5511987653965", "+551187653965"), ("+5511987653966", "+551187653966")];
+    is_sent_again("asked-again-in-brazil", "+15550003064", friends).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

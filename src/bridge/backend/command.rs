@@ -26,6 +26,8 @@ pub enum Command {
     ShowOnline(bool),
     /// Hand a message to the server.
     Send(Box<Outgoing>, Answer<Delivery>),
+    /// Ask the server who a recipient is.
+    Identify(Box<Recipient>, Answer<Identity>),
     /// The server acknowledges nothing any more: end, as with a server that does not answer.
     GiveUp,
     /// Close the connection and end. Said once; nothing comes after it.
@@ -52,13 +54,20 @@ pub enum Delivery {
     HandedOver {
         /// For the phone.
         keyed: bool,
-        /// Who the recipient is, however they were written: the key of the address that the server has for them.
-        person: RecipientKey,
-        /// The same person by their linked id, where the server named it.
-        lid: Option<RecipientKey>,
+        /// Who the recipient is.
+        identity: Identity,
     },
     /// It is not, for this reason.
     Hindered(Obstacle),
+}
+
+/// Who a recipient is, however they were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The key of the address that the server has for them.
+    pub person: RecipientKey,
+    /// The same person by their linked id, where the server named it.
+    pub lid: Option<RecipientKey>,
 }
 
 /// Where the answer to a command goes. Dropped without one, it says that the client is over.
@@ -143,6 +152,11 @@ impl ClientHandle {
     /// Has it hand a message to the server.
     pub async fn send(&self, message: Outgoing) -> Result<Delivery, Refused> {
         self.ask(|answer| Command::Send(Box::new(message), answer)).await
+    }
+
+    /// Has it ask the server who a recipient is.
+    pub async fn identify(&self, recipient: Recipient) -> Result<Identity, Refused> {
+        self.ask(|answer| Command::Identify(Box::new(recipient), answer)).await
     }
 
     /// Has it give up a server that acknowledges nothing any more.

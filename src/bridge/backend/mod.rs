@@ -23,7 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use self::{
-    command::{ClientHandle, Command, Commands, Delivery, Outgoing, Refused, commands},
+    command::{ClientHandle, Command, Commands, Delivery, Identity, Outgoing, Refused, commands},
     sending::encoded,
 };
 use crate::{

@@ -22,7 +22,7 @@ use whatsapp_rust::{
     wacore_binary::NodeRef,
 };
 
-use super::{Delivery, Outgoing};
+use super::{Delivery, Identity, Outgoing, Refused};
 use crate::outbox::{Obstacle, Recipient};
 
 /// How many recipients a client remembers the address of. More are asked for again.
@@ -38,6 +38,12 @@ struct Found {
     address: Jid,
     /// Their linked id, where the server named it.
     lid: Option<Jid>,
+}
+
+impl Found {
+    fn identity(&self) -> Identity {
+        Identity { person: person(&self.address).key(), lid: self.lid.as_ref().map(|lid| person(lid).key()) }
+    }
 }
 
 impl Addresses {
@@ -57,11 +63,12 @@ impl Addresses {
 /// Hands a message over under the id it has. The server's acknowledgement comes as an event.
 pub async fn send(client: &Client, addresses: &Addresses, outgoing: Outgoing) -> Delivery {
     let Outgoing { id, to, content, fresh } = outgoing;
-    let Found { address, lid } = match find(client, addresses, &to, fresh).await {
+    let found = match find(client, addresses, &to, fresh).await {
         Ok(found) => found,
         Err(obstacle) => return Delivery::Hindered(obstacle),
     };
     let content = message(content);
+    let address = &found.address;
     let send = |options| client.send_message_with_options(address.clone(), content.clone(), options);
     let as_known = SendOptions::default().with_message_id(id);
     let sent = if fresh {
@@ -74,12 +81,22 @@ pub async fn send(client: &Client, addresses: &Addresses, outgoing: Outgoing) ->
         // whatsapp-rust 0.7.0 sends, and says that all is well, also when the phone's keys could not be had and only other
         // devices of the recipient get something they can read (send/mod.rs).
         Ok(_) => Delivery::HandedOver {
-            keyed: client.signal().validate_session(&address).await.unwrap_or(false),
-            person: person(&address).key(),
-            lid: lid.map(|lid| person(&lid).key()),
+            keyed: client.signal().validate_session(address).await.unwrap_or(false),
+            identity: found.identity(),
         },
         Err(error) => Delivery::Hindered(obstacle(&error)),
     }
+}
+
+/// Who a recipient is, as the server says.
+pub async fn identify(client: &Client, addresses: &Addresses, recipient: &Recipient) -> Result<Identity, Refused> {
+    let found = find(client, addresses, recipient, false).await.map_err(|obstacle| match obstacle {
+        Obstacle::NotOnWhatsApp | Obstacle::NotMentioned | Obstacle::Recipient | Obstacle::Unsendable => {
+            Refused::ByServer
+        }
+        Obstacle::Passing | Obstacle::Connection => Refused::NotAnswered,
+    })?;
+    Ok(found.identity())
 }
 
 /// What a message says, as WhatsApp has it.

@@ -27,7 +27,7 @@ use crate::{
     machine::Timings,
     metrics::Metrics,
     outbox::{Recipient, Settled},
-    sessions::{Limits, Outboxes, People, Registry, Shared},
+    sessions::{Limits, Outboxes, People, Registry, RunningClients, Shared},
     store::{Change, MessageChange, Store},
 };
 
@@ -63,6 +63,7 @@ fn bridge(directory: &Path) -> Bridge {
         message_traces: Arc::default(),
         closing: CancellationToken::new(),
         clients: tokio::runtime::Handle::current(),
+        running: RunningClients::default(),
     });
     let timings = Timings::default();
     let limits = Limits { max_sessions: 9, resume_interval: Some(Duration::ZERO), timings, adopts: false };

@@ -44,6 +44,7 @@ pub(super) async fn run(
         Err(error) => return without_keys(id, &error),
     };
     let end = {
+        let _runs = shared.running.note(id, &handle);
         let begun = Arc::new(AtomicBool::new(false));
         let client = shared.backend.run(id, start, lease.keys(), commands, noting(&begun, events));
         let overdue = async {

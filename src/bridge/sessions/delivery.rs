@@ -62,11 +62,8 @@ impl Actor {
         tokio::spawn(async move {
             let written = outgoing.to.key();
             let event = match handle.send(outgoing).await {
-                Ok(Delivery::HandedOver { keyed, person, lid }) => {
-                    if let Some(lid) = lid {
-                        people.learn(lid, person);
-                    }
-                    let person = people.learn(written, person);
+                Ok(Delivery::HandedOver { keyed, identity }) => {
+                    let person = people.recognize(written, identity);
                     let _ = loopback.send(Input::Recognized(person));
                     Event::HandedOver { sequence, keyed }
                 }

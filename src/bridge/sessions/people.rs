@@ -1,5 +1,6 @@
 //! Which ways of writing a recipient lead to one person, as far as WhatsApp's server has said: in Brazil, Mexico and Argentina one
-//! phone has two numbers, and everybody has a linked id beside the number. Known as long as the process lives, and learned again with the next message that is sent.
+//! phone has two numbers, and everybody has a linked id beside the number. Known as long as the process lives, and learned again with the next
+//! message that is sent, or when somebody asks for one again.
 
 use std::{
     collections::HashMap,
@@ -8,7 +9,7 @@ use std::{
 
 use whatsapp_operator::platform::lock;
 
-use crate::outbox::RecipientKey;
+use crate::{backend::Identity, outbox::RecipientKey};
 
 /// Of how many ways of writing somebody is remembered who it is, at about 100 bytes each. Beyond it all are learned anew, each with the next
 /// message.
@@ -44,6 +45,14 @@ impl People {
         }
         known.ways.entry(person).or_default().push(written);
         person
+    }
+
+    /// The server says who it is that is `written` so; who that is by all that is known.
+    pub fn recognize(&self, written: RecipientKey, Identity { person, lid }: Identity) -> RecipientKey {
+        if let Some(lid) = lid {
+            self.learn(lid, person);
+        }
+        self.learn(written, person)
     }
 
     /// Who somebody is: the key of the address that the server has for them, or, while that is not known, the one they are written with.

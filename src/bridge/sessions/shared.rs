@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Outboxes, People};
+use super::{Outboxes, People, RunningClients};
 use crate::{
     backend::Backend, data::DataDir, feed::Feed, keys::KeyStore, message_traces::MessageTraces, metrics::Metrics,
     permits::Permits, store::Store,
@@ -17,6 +17,8 @@ pub struct Shared {
     pub backend: Arc<dyn Backend>,
     /// Where they run.
     pub clients: Handle,
+    /// Those that run.
+    pub running: RunningClients,
     /// Where everything is kept.
     pub data: DataDir,
     /// What clients need to be who they are.

@@ -17,7 +17,7 @@ use whatsapp_operator::{
 
 use crate::{
     backend::{
-        Command, Delivery,
+        Command, Delivery, Identity, Outgoing,
         script::{Running, Script},
     },
     feed::{Feed, Subscription},
@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     outbox::Settled,
     sessions::{
-        Limits, Outboxes, People, Refusal, Registry, Shared, check_message,
+        Limits, Outboxes, People, Refusal, Registry, RunningClients, Shared, check_message,
         crowd::MOST_INPUTS,
         new_message::queued,
         request::{NewMessage, Request},
@@ -89,6 +89,7 @@ impl Bench {
             message_traces: Arc::default(),
             closing: CancellationToken::new(),
             clients: tokio::runtime::Handle::current(),
+            running: RunningClients::default(),
         });
         let shown = shared.feed.sessions.subscribe(None);
         let timings = Timings::default();
@@ -466,11 +467,16 @@ fn accept(session: &str, new: &NewMessage) -> Change {
     Change::Message(MessageChange::Accept { message, recipient: new.recipient.key() })
 }
 
+/// What a client says when it has handed a message over.
+fn handed_over(message: &Outgoing) -> Delivery {
+    Delivery::HandedOver { keyed: true, identity: Identity { person: message.to.key(), lid: None } }
+}
+
 /// Sends a message up to the server's word that it has it.
 async fn acknowledged(client: &mut Running, id: &str) {
     let Command::Send(outgoing, answer) = told(client).await else { panic!("it is handed over") };
     assert_eq!(outgoing.id, id);
-    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
+    answer.give(Ok(handed_over(&outgoing)));
     client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
 }
 
@@ -567,7 +573,7 @@ async fn no_message_is_handed_over_while_an_earlier_change_is_owed_to_the_store(
     bench.registry.send("a", text(second, "+15550002")).await.unwrap().unwrap();
     let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
     assert_eq!(outgoing.id, second);
-    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
+    answer.give(Ok(handed_over(&outgoing)));
     bench.registry.send("a", text(third, "+15550001")).await.unwrap().unwrap();
 
     // It cannot be written that nothing came of the second.
@@ -618,7 +624,7 @@ async fn a_message_that_was_forgotten_is_not_sent_again_while_a_key_may_name_it(
     let id = "3EB0000000000000000001";
     bench.registry.send("a", text(id, "+15550001")).await.unwrap().unwrap();
     let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
-    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
+    answer.give(Ok(handed_over(&outgoing)));
     client.says(ClientEvent::Message(MessageNews::Answered { id: id.to_owned(), refused: None, at: None }));
     let sent = async {
         while bench.shared.outboxes.waiting() > 0 {

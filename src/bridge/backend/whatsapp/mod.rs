@@ -160,6 +160,10 @@ impl Backend for WhatsApp {
                         let (client, addresses) = (Arc::clone(&client), addresses.clone());
                         tokio::spawn(async move { answer.give(Ok(sending::send(&client, &addresses, *message).await)) });
                     }
+                    Command::Identify(recipient, answer) => {
+                        let (client, addresses) = (Arc::clone(&client), addresses.clone());
+                        tokio::spawn(async move { answer.give(sending::identify(&client, &addresses, &recipient).await) });
+                    }
                     Command::GiveUp => {
                         give_up(id, handle).await;
                         return End::Failed(SessionReason::ServerNotAnswering);

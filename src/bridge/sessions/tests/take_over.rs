@@ -84,7 +84,7 @@ async fn an_instance_that_was_created_anew_gets_the_session_that_it_had_with_wha
     let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is sent") };
     assert_eq!(outgoing.id, first);
     assert_eq!(bench.shared.outboxes.waiting(), 2, "each is counted once");
-    answer.give(Ok(Delivery::HandedOver { keyed: true, person: outgoing.to.key(), lid: None }));
+    answer.give(Ok(handed_over(&outgoing)));
     client.says(ClientEvent::Message(MessageNews::Answered { id: first.to_owned(), refused: None, at: None }));
     acknowledged(&mut client, second).await;
 
