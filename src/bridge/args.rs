@@ -88,7 +88,7 @@ pub struct Args {
     #[arg(long, env = "WHATSAPP_BRIDGE_MAX_WAITING", value_name = "N", default_value_t = 200_000)]
     pub max_waiting: usize,
 
-    /// How many days a message is remembered after it was over
+    /// How many days a message is remembered after it was over; for so long a recipient's phone that could not read it gets it again
     #[arg(long, env = "WHATSAPP_BRIDGE_HISTORY_DAYS", value_name = "DAYS", default_value_t = 8)]
     pub history_days: u32,
 
@@ -183,6 +183,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_was_sent_is_kept_for_phones_that_were_off_for_a_week() {
+        assert!(Args::try_parse_from(["whatsapp-bridge", "--token-file", "t"]).unwrap().history_days > 7);
     }
 
     #[test]

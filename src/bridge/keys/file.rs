@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use wacore::store::error::{Result, StoreError};
 use whatsapp_rust_sqlite_storage::{SqliteStore, SqliteStoreConfig};
 
-use super::{KeysError, Lease, rollback, sent::Sent};
+use super::{KeysError, Lease, rollback, sent::Sent, tokens::Tokens};
 
 /// How long a former client's last operation may take. A disk that needs longer is asked again later.
 const LET_GO: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ impl KeyFile {
     pub(super) fn lease(self: &Arc<Self>, access: &mut Access) -> FileLease {
         let fence = Fence(CancellationToken::new());
         access.holder = fence.clone();
-        FileLease(FileKeys { file: Arc::clone(self), fence })
+        FileLease(FileKeys { file: Arc::clone(self), fence, tokens: Arc::default() })
     }
 }
 
@@ -116,12 +116,23 @@ impl Access {
 pub(super) struct FileKeys {
     file: Arc<KeyFile>,
     fence: Fence,
+    tokens: Arc<Tokens>,
 }
 
 impl FileKeys {
     /// What the session has sent; also by those who had the file before.
     pub(super) fn sent(&self) -> &Sent {
         &self.file.sent
+    }
+
+    /// The tokens that this holder has looked up.
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// An error once the lease is over.
+    pub(super) fn held(&self) -> Result<()> {
+        if self.fence.0.is_cancelled() { Err(StoreError::Connection(Box::new(Over))) } else { Ok(()) }
     }
 
     /// Waits until everything that was written is on the disk, which the library's own writes do not wait for.
@@ -139,9 +150,7 @@ impl FileKeys {
 
     pub(super) async fn open(&self) -> Result<MappedMutexGuard<'_, SqliteStore>> {
         let mut access = self.file.access.lock().await;
-        if self.fence.0.is_cancelled() {
-            return Err(StoreError::Connection(Box::new(Over)));
-        }
+        self.held()?;
         access.used_at = Instant::now();
         let store = match access.store.take() {
             Some(store) => store,
@@ -157,7 +166,7 @@ impl FileKeys {
     }
 }
 
-async fn close_unused(FileKeys { file, fence }: FileKeys) {
+async fn close_unused(FileKeys { file, fence, .. }: FileKeys) {
     let mut until = Instant::now() + file.rest;
     loop {
         tokio::select! {

@@ -13,9 +13,9 @@ mod rollback;
 #[cfg(test)]
 pub mod script;
 mod sent;
-mod sent_table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::{io, sync::Arc};
 

@@ -1,5 +1,8 @@
-//! What a session has sent, for devices that could not decrypt it and ask again: where it is looked up besides the file of keys, and how
-//! often it may be.
+//! What a session has sent, for devices that could not decrypt it and ask again.
+//!
+//! It is read from the bridge's own tables, which had it on the disk before it went out, and have it for as long as its history lasts. The
+//! library would keep a copy of each message in its file of keys, take that out when somebody asks for it, and put it back later: a
+//! second device that asks in between would get nothing.
 //!
 //! How often it is sent again is bounded here: the library believes a device that says each time that it asks for the first time.
 
@@ -8,9 +11,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use wacore::store::error::Result;
 use whatsapp_operator::platform::lock;
 
-use super::SentMessages;
+use super::{SentMessages, file::FileKeys};
 
 /// How often a message is read for those who ask for it again: four times each, as WhatsApp's own clients do, by ten devices.
 pub(super) const READINGS: u32 = 40;
@@ -20,53 +24,40 @@ const COUNTED: usize = 1024;
 /// What one session has sent.
 pub(super) struct Sent {
     session: String,
-    /// The bridge's own tables.
-    elsewhere: Arc<dyn SentMessages>,
-    /// What is known of messages that were read since the process started, by chat and id.
-    asked_for: Mutex<HashMap<(String, String), AskedFor>>,
-}
-
-/// A message that was read.
-#[derive(Default)]
-struct AskedFor {
-    /// How often.
-    readings: u32,
-    /// Found elsewhere. The library puts back what it has read; that would be a copy with an age of its own.
-    elsewhere: bool,
+    messages: Arc<dyn SentMessages>,
+    /// How often messages were read since the process started, by chat and id.
+    readings: Mutex<HashMap<(String, String), u32>>,
 }
 
 impl Sent {
-    pub(super) fn new(session: &str, elsewhere: Arc<dyn SentMessages>) -> Self {
-        Self { session: session.to_owned(), elsewhere, asked_for: Mutex::default() }
-    }
-
-    /// The message, where the file of keys does not have it.
-    pub(super) async fn look_elsewhere(&self, chat: &str, message_id: &str) -> Option<Vec<u8>> {
-        let found = self.elsewhere.message(&self.session, chat, message_id).await?;
-        self.note(chat, message_id, |asked_for| asked_for.elsewhere = true);
-        Some(found)
-    }
-
-    /// Whether a message that is put back is one that was found elsewhere.
-    pub(super) fn is_elsewhere(&self, chat: &str, message_id: &str) -> bool {
-        let key = (chat.to_owned(), message_id.to_owned());
-        lock(&self.asked_for).get(&key).is_some_and(|asked_for| asked_for.elsewhere)
+    /// What `session` has sent, of all these.
+    pub(super) fn new(session: &str, messages: Arc<dyn SentMessages>) -> Self {
+        Self { session: session.to_owned(), messages, readings: Mutex::default() }
     }
 
     /// Whether this message may be read once more.
-    pub(super) fn count(&self, chat: &str, message_id: &str) -> bool {
-        self.note(chat, message_id, |asked_for| {
-            asked_for.readings = asked_for.readings.saturating_add(1);
-            asked_for.readings <= READINGS
-        })
-    }
-
-    fn note<T>(&self, chat: &str, message_id: &str, note: impl FnOnce(&mut AskedFor) -> T) -> T {
-        let mut all = lock(&self.asked_for);
+    fn count(&self, chat: &str, message_id: &str) -> bool {
+        let mut all = lock(&self.readings);
         let key = (chat.to_owned(), message_id.to_owned());
         if all.len() >= COUNTED && !all.contains_key(&key) {
             all.clear();
         }
-        note(all.entry(key).or_default())
+        let readings = all.entry(key).or_default();
+        *readings = readings.saturating_add(1);
+        *readings <= READINGS
     }
+}
+
+/// Keeps no message: it is in the tables.
+#[allow(clippy::unused_async)] // the library's
+pub(super) async fn keep(keys: &FileKeys, _chat: &str, _message_id: &str, _payload: &[u8]) -> Result<()> {
+    keys.held()
+}
+
+/// Reads a message; nothing once it was read too often.
+pub(super) async fn read(keys: &FileKeys, chat: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
+    keys.held()?;
+    let sent = keys.sent();
+    let found = sent.messages.message(&sent.session, chat, message_id).await;
+    Ok(found.filter(|_| sent.count(chat, message_id)))
 }

@@ -7,6 +7,7 @@ use std::{
 
 use diesel::{SqliteConnection, connection::SimpleConnection as _};
 use tokio::sync::oneshot;
+use wacore::store::traits::TcTokenEntry;
 use whatsapp_operator::model::Sensitive;
 
 use super::{
@@ -159,82 +160,78 @@ async fn what_a_killed_process_left_is_found() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_sent_is_there_for_every_device_that_asks_until_it_is_old() {
+async fn what_was_sent_is_read_from_the_tables_and_not_for_ever() {
+    struct Tables;
+    #[async_trait::async_trait]
+    impl SentMessages for Tables {
+        async fn message(&self, session: &str, chat: &str, id: &str) -> Option<Vec<u8>> {
+            (session == "a" && chat != "other" && id == "one").then(|| b"content".to_vec())
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.db");
+    let file = Arc::new(KeyFile::new(path.clone(), NEVER, Sent::new("a", Arc::new(Tables))));
+    let lease = leased(&file).await;
+    let keys = lease.keys();
+    let read = async |chat: &str, id: &str| keys.take_sent_message(chat, id).await.unwrap();
+    assert_eq!((read("number", "two").await, read("other", "one").await), (None, None));
+    // To a device that says each time that it asks for the first time.
+    for _ in 0..READINGS {
+        assert_eq!(read("number", "one").await.as_deref(), Some(&b"content"[..]));
+        // As the library does each time.
+        keys.store_sent_message("number", "one", b"content").await.unwrap();
+    }
+    assert_eq!(read("number", "one").await, None);
+    assert!(read("lid", "one").await.is_some(), "counted by chat");
+    // Another login begins no new count, and whoever has no right to the keys any more gets nothing.
+    let next = leased(&file).await;
+    assert!(keys.take_sent_message("lid", "one").await.is_err());
+    assert_eq!(next.keys().take_sent_message("number", "one").await.unwrap(), None);
+    // What was sent stands in one place.
+    next.keys().put_identity("alice", KEY).await.unwrap();
+    next.close().await;
+    let count = |table: &str| -> i64 {
+        let file = rusqlite::Connection::open(&path).unwrap();
+        file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((count("identities"), count("sent_messages")), (1, 0));
+}
+
+#[tokio::test]
+async fn tokens_are_as_they_were_last_written_and_only_for_the_holder() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
     let file = file(path.clone(), NEVER);
     let lease = leased(&file).await;
     let keys = lease.keys();
-    keys.store_sent_message("chat", "one", b"content").await.unwrap();
-    keys.store_sent_message("chat", "two", b"content").await.unwrap();
-    let read = async |id: &str| keys.take_sent_message("chat", id).await.unwrap();
-    for device in 1..=3 {
-        assert_eq!(read("one").await.as_deref(), Some(&b"content"[..]), "device {device}");
-    }
-    assert_eq!(read("three").await, None);
-    assert_eq!(keys.take_sent_message("other", "one").await.unwrap(), None);
-    // Sent long ago, and put back by the library every time somebody asks for it.
-    lease.close().await;
-    let aged = "UPDATE sent_messages SET created_at = 1000 WHERE message_id = 'one'";
-    rusqlite::Connection::open(&path).unwrap().execute(aged, []).unwrap();
-    let lease = leased(&file).await;
-    let keys = lease.keys();
-    let read = async |id: &str| keys.take_sent_message("chat", id).await.unwrap();
-    keys.store_sent_message("chat", "one", b"again").await.unwrap();
-    assert_eq!(read("one").await.as_deref(), Some(&b"again"[..]));
-    assert_eq!(keys.delete_expired_sent_messages(1001).await.unwrap(), 1);
-    assert_eq!(read("one").await, None);
-    assert!(read("two").await.is_some());
-}
+    let token =
+        |text: &str, sender_timestamp| TcTokenEntry { token: text.into(), token_timestamp: 1000, sender_timestamp };
+    let kept = async |jid: &str| {
+        let twice = [keys.get_tc_token(jid).await.unwrap(), keys.get_tc_token(jid).await.unwrap()];
+        let [first, second] = twice.map(|entry| entry.map(|entry| (entry.token, entry.sender_timestamp)));
+        assert_eq!(first, second);
+        first
+    };
+    assert_eq!(kept("1").await, None);
+    keys.put_tc_token("1", &token("one", None)).await.unwrap();
+    assert_eq!(kept("1").await, Some((b"one".to_vec(), None)));
+    keys.touch_tc_token_sender_timestamp("1", 2000).await.unwrap();
+    assert_eq!(kept("1").await, Some((b"one".to_vec(), Some(2000))));
+    keys.store_received_tc_token("1", b"two", 3000).await.unwrap();
+    assert_eq!(kept("1").await, Some((b"two".to_vec(), Some(2000))));
+    keys.put_tc_token("2", &token("old", None)).await.unwrap();
+    assert!(kept("2").await.is_some());
+    keys.delete_expired_tc_tokens(2000, 2000).await.unwrap();
+    assert_eq!((kept("1").await.is_some(), kept("2").await), (true, None));
+    keys.delete_tc_token("1").await.unwrap();
+    assert_eq!(kept("1").await, None);
 
-#[tokio::test]
-async fn a_message_is_not_sent_again_for_ever_to_a_device_that_always_asks_for_the_first_time() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = file(directory.path().join("keys.db"), NEVER);
-    let lease = leased(&file).await;
-    let keys = lease.keys();
-    for chat in ["number", "lid"] {
-        keys.store_sent_message(chat, "one", b"content").await.unwrap();
-    }
-    for _ in 0..READINGS {
-        assert!(keys.take_sent_message("number", "one").await.unwrap().is_some());
-        // As the library does each time.
-        keys.store_sent_message("number", "one", b"content").await.unwrap();
-    }
-    assert_eq!(keys.take_sent_message("number", "one").await.unwrap(), None);
-    assert!(keys.take_sent_message("lid", "one").await.unwrap().is_some(), "counted by chat");
-    // Another login begins no new count.
+    keys.put_tc_token("3", &token("three", None)).await.unwrap();
+    assert!(kept("3").await.is_some());
     let next = leased(&file).await;
-    assert_eq!(next.keys().take_sent_message("number", "one").await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn what_the_file_does_not_have_is_looked_up_elsewhere_and_counted_the_same() {
-    struct Tables;
-    #[async_trait::async_trait]
-    impl SentMessages for Tables {
-        async fn message(&self, session: &str, chat: &str, id: &str) -> Option<Vec<u8>> {
-            ((session, chat, id) == ("a", "chat", "one")).then(|| b"from the tables".to_vec())
-        }
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let file = Arc::new(KeyFile::new(directory.path().join("keys.db"), NEVER, Sent::new("a", Arc::new(Tables))));
-    let lease = leased(&file).await;
-    let keys = lease.keys();
-    let read = async |chat: &str, id: &str| keys.take_sent_message(chat, id).await.unwrap();
-    for _ in 0..READINGS {
-        assert_eq!(read("chat", "one").await.as_deref(), Some(&b"from the tables"[..]));
-    }
-    assert_eq!(read("chat", "one").await, None);
-    assert_eq!(read("other", "one").await, None);
-    // As the library does.
-    keys.store_sent_message("chat", "one", b"from the tables").await.unwrap();
-    assert_eq!(keys.delete_expired_sent_messages(i64::MAX).await.unwrap(), 0, "it is in the tables and nowhere else");
-    keys.store_sent_message("chat", "two", b"content").await.unwrap();
-    assert_eq!(read("chat", "two").await.as_deref(), Some(&b"content"[..]));
-    // Whoever has no right to the keys any more does not get it from elsewhere either.
-    drop(leased(&file).await);
-    assert!(keys.take_sent_message("chat", "three").await.is_err());
+    assert!(keys.get_tc_token("3").await.is_err());
+    next.keys().delete_tc_token("3").await.unwrap();
+    assert!(next.keys().get_tc_token("3").await.unwrap().is_none());
 }
 
 /// A data directory with keys in it.
