@@ -3,9 +3,14 @@
 #   docker build --build-arg REVISION=$(git rev-parse HEAD) --target operator .
 #   docker build --build-arg REVISION=$(git rev-parse HEAD) --target bridge .
 #
+# `docker buildx build --platform linux/amd64,linux/arm64 ...` makes them for both architectures: the programs are compiled on the
+# machine's own, by a cross compiler, and nothing is emulated.
+#
 # The programs, the libraries they are linked to, the authorities of the web, and nothing else: no shell, no package manager,
 # nobody but user 65532, nothing that has to be written. `make images` builds the same two last stages without a network.
-FROM docker.io/library/rust:1.95-slim-trixie AS build
+
+# Builders that know no platforms leave the variable empty; `linux` alone is the machine's own.
+FROM --platform=${BUILDPLATFORM:-linux} docker.io/library/rust:1.95-slim-trixie AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils ca-certificates \
     && rm -rf /var/lib/apt/lists/*
@@ -13,15 +18,19 @@ RUN apt-get update \
 ARG REVISION
 RUN case "$REVISION" in '' | unknown) echo 'say which commit this is: docker build --build-arg REVISION=$(git rev-parse HEAD) ...' >&2; exit 1 ;; esac
 WORKDIR /src
+# Empty as well where platforms are not known. It has no default on purpose: one would take precedence over what the builder says.
+ARG TARGETARCH
+# What another architecture than the machine's takes; it does not change with the source.
+COPY rust-toolchain.toml ./
+COPY .ci/architectures .ci/cross-tools .ci/
+RUN .ci/cross-tools "${TARGETARCH:-$(dpkg --print-architecture)}" && rm -rf /var/lib/apt/lists/*
 COPY . .
-# Cargo would note the folder's path; the same bytes come from the same commit wherever it is built.
-ENV CARGO_INCREMENTAL=0 RUSTFLAGS="--remap-path-prefix=/src=/ --remap-path-prefix=/usr/local/cargo=/cargo"
-RUN cargo build --locked --release --bin whatsapp-operator \
-    && .ci/rootfs /rootfs/operator target/release/whatsapp-operator \
-    && .ci/sbom operator >/rootfs/operator/licenses/sbom.cdx.json
-RUN cargo build --locked --release --features bridge --bin whatsapp-bridge \
-    && .ci/rootfs /rootfs/bridge target/release/whatsapp-bridge \
-    && .ci/sbom bridge >/rootfs/bridge/licenses/sbom.cdx.json
+RUN export ARCHITECTURES="${TARGETARCH:-$(dpkg --print-architecture)}" \
+    && .ci/programs whatsapp-operator whatsapp-bridge \
+    && for name in operator bridge; do \
+        .ci/rootfs "/rootfs/$name" "target/shipped/$ARCHITECTURES/whatsapp-$name" \
+        && .ci/sbom "$name" "$ARCHITECTURES" >"/rootfs/$name/licenses/sbom.cdx.json" || exit 1; \
+    done
 
 FROM scratch AS operator
 COPY --from=build /rootfs/operator/ /

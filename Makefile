@@ -11,13 +11,6 @@ TEST_THREADS ?= 6
 PLUGIN_REFERENCE := src/plugin/REFERENCE.md
 CHART := charts/whatsapp-operator
 
-# What is given to others: without the paths of this checkout and of cargo's home, as the Dockerfile has it, so that the same commit
-# gives the same bytes in whichever folder it is built, one with spaces in its name included (the flags are separated by 0x1f). The programs go
-# into a folder of their own, since other flags build everything anew.
-SHIPPED := target/shipped
-SHIP := CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$(CURDIR)=/"$$'\x1f'"--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
-    cargo build --locked --release --target-dir $(SHIPPED)
-
 .PHONY: help
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,17 +48,20 @@ deny: ## licences, bans and sources of all dependencies (cargo-deny; built once,
 chart-check: control-plane helm helm3 promtool ## the chart: lint, what it renders, what a real API server makes of it (part of `make test`)
 	cargo test --locked $(CARGO_SET) --test acceptance chart
 
+# For which architectures: amd64, arm64 or both. Another one than the machine's own takes a cross compiler; what is missing is said
+# before anything is built. A release is for both, unless one is said: clusters have nodes of both kinds, and a digest stands for all.
+images: ARCHITECTURES ?= $(shell source .ci/architectures && own_architecture)
+release: ARCHITECTURES ?= amd64 arm64
+
 .PHONY: images
-images: ## both images from release programs, without a network: target/images/*.tar (needs buildah; elsewhere: docker build)
-	$(SHIP) --bin whatsapp-operator
-	$(SHIP) --features bridge --bin whatsapp-bridge
-	@.ci/images target/images $(SHIPPED)/release
+images: ## both images from release programs, without a network: target/images/*.tar (needs buildah; elsewhere: docker build); ARCHITECTURES="amd64 arm64"
+	@ARCHITECTURES="$(ARCHITECTURES)" .ci/programs whatsapp-operator whatsapp-bridge
+	@.ci/images target/images $(addprefix target/shipped/,$(ARCHITECTURES))
 
 .PHONY: release
-release: helm ## everything that a release consists of, in target/release-files; signed with RELEASE_KEY; nothing is uploaded
-	$(SHIP) --bin whatsapp-operator --bin kubectl-whatsapp
-	$(SHIP) --features bridge --bin whatsapp-bridge
-	@.ci/release target/release-files $(SHIPPED)/release
+release: helm ## everything that a release consists of, for amd64 and arm64, in target/release-files; signed with RELEASE_KEY; nothing is uploaded
+	@ARCHITECTURES="$(ARCHITECTURES)" .ci/programs whatsapp-operator kubectl-whatsapp whatsapp-bridge
+	@.ci/release target/release-files $(addprefix target/shipped/,$(ARCHITECTURES))
 
 .PHONY: cluster-test
 cluster-test: programs helm ## images, chart install and everything that needs pods, on the cluster of KUBECONFIG (LOAD_IMAGES: see the script)

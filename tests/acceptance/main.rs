@@ -14,6 +14,7 @@ mod admission;
 mod admission_storms;
 mod alerts;
 mod api_check;
+mod architectures;
 mod arguments;
 mod audit_replay;
 mod authorities;

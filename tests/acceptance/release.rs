@@ -1,4 +1,5 @@
-//! What `make release` makes, with a throw-away key: the command of docs/install.md accepts it, and nothing that was changed.
+//! What `make release` makes for two architectures, with a throw-away key: the command of docs/install.md accepts it, and nothing
+//! that was changed.
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +9,52 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::Value;
-use sha2::{Digest as _, Sha256};
+use serde_json::{Value, json};
 
-use super::chart::ROOT;
-use crate::support::program::profile_dir;
+use super::{
+    architectures::{
+        elf::{AMD64, ARM64, Elf},
+        index::{self, sha256},
+        path_with, script,
+    },
+    chart::ROOT,
+};
+
+/// In place of buildah, which not every machine has: an image whose one layer is its program, for the platform that was asked for.
+const BUILDAH: &str = r#"root=$4
+last=${!#}
+mkdir -p "$root"
+if [ "$7" = build ]; then
+    while [ "$1" != --platform ]; do shift; done
+    echo "${2#linux/}" >"$root/architecture"
+    cp "$last"/whatsapp-* "$root/layer"
+    exit
+fi
+image=${last#oci-archive:}
+blobs=$root/archive/blobs/sha256
+rm -rf "$root/archive"
+mkdir -p "$blobs"
+blob() { # file; prints what refers to it
+    local hash size
+    hash=$(sha256sum "$1" | cut -d ' ' -f 1) size=$(wc -c <"$1")
+    cp "$1" "$blobs/$hash"
+    echo "\"digest\":\"sha256:$hash\",\"size\":$size"
+}
+echo "{\"architecture\":\"$(cat "$root/architecture")\",\"os\":\"linux\"}" >"$root/config"
+echo "{\"config\":{$(blob "$root/config")},\"layers\":[{$(blob "$root/layer")}]}" >"$root/manifest"
+echo "{\"manifests\":[{$(blob "$root/manifest"),\"annotations\":{\"org.opencontainers.image.ref.name\":\"${image#*:}\"}}]}" >"$root/archive/index.json"
+tar -C "$root/archive" -cf "${image%%:*}" ."#;
+
+/// Folders with the programs of each architecture, and one with the tools that take the place of others.
+fn prepare(dir: &Path) {
+    for (architecture, machine) in [("amd64", AMD64), ("arm64", ARM64)] {
+        for program in ["whatsapp-operator", "whatsapp-bridge", "kubectl-whatsapp"] {
+            let elf = Elf { machine, loader: None, needs: &[], pages: 0x10000 };
+            elf.write(&dir.join(architecture).join(program));
+        }
+    }
+    script(&dir.join("tools/buildah"), BUILDAH);
+}
 
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
@@ -20,11 +62,10 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-fn release(out: &Path, key: &Path) {
+fn release(dir: &Path, out: &Path, key: &Path) {
     let mut command = Command::new(format!("{ROOT}/.ci/release"));
-    // Images need buildah, which not every machine has; the command is the same for all files.
-    command.arg(out).arg(profile_dir()).env("RELEASE_KEY", key).env("WITHOUT_IMAGES", "1");
-    run(&mut command);
+    command.arg(out).args([dir.join("amd64"), dir.join("arm64")]).env("RELEASE_KEY", key);
+    run(command.env("PATH", path_with(&dir.join("tools"))));
 }
 
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -38,10 +79,6 @@ fn verify(dir: &Path) -> bool {
     let command =
         docs.lines().find(|line| line.starts_with("openssl pkeyutl -verify")).expect("the command is in the docs");
     Command::new("bash").args(["-c", command]).current_dir(dir).output().unwrap().status.success()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The lines of a file that tell a user to run this.
@@ -67,7 +104,7 @@ fn an_image_is_not_built_without_the_commit_that_it_is_of() {
     }
     assert!(accepted("0ccad59").0);
     // It comes before everything that takes long, and who reads the docs knows.
-    assert!(dockerfile.find("RUN case").unwrap() < dockerfile.find("cargo build").unwrap());
+    assert!(dockerfile.find("RUN case").unwrap() < dockerfile.find("RUN export ARCHITECTURES").unwrap());
     for file in ["Dockerfile", "docs/install.md"] {
         let told = told(file, "docker build");
         assert_eq!(told.len(), 2, "{file}: {told:?}");
@@ -78,35 +115,14 @@ fn an_image_is_not_built_without_the_commit_that_it_is_of() {
     assert!(ignored.lines().any(|line| line == "/tests/cluster/.work"));
 }
 
-/// A program that holds the path of its checkout is another one in every folder.
-#[test]
-fn what_is_given_to_others_is_built_without_the_paths_of_the_machine() {
-    let mut make = Command::new("make");
-    let make = make.args(["--dry-run", "images", "release", "HELM=/bin/true"]).current_dir(ROOT);
-    let output = run(make.env("CARGO_HOME", "/home/somebody/.cargo").env_remove("MAKEFLAGS").env_remove("MAKELEVEL"));
-    let said = String::from_utf8_lossy(&output.stdout);
-    let builds: Vec<&str> = said.lines().filter(|line| line.contains("cargo build")).collect();
-    assert_eq!(builds.len(), 4, "{said}");
-    // By the path without symbolic links, as make knows it, and with a separator that no path holds, as a space would be.
-    let here = fs::canonicalize(ROOT).unwrap().display().to_string();
-    let separated =
-        format!(r#"--remap-path-prefix={here}=/"$'\x1f'"--remap-path-prefix=${{CARGO_HOME:-$HOME/.cargo}}=/cargo""#);
-    for build in &builds {
-        assert!(build.contains(&separated), "{separated}\n{build}");
-    }
-    // What is packed is what was built so.
-    assert_eq!(said.matches(" target/shipped/release").count(), 2, "{said}");
-    let dockerfile = fs::read_to_string(format!("{ROOT}/Dockerfile")).unwrap();
-    assert!(dockerfile.contains("--remap-path-prefix=/src=/ --remap-path-prefix=/usr/local/cargo=/cargo"));
-}
-
 #[test]
 fn a_release_is_the_same_bytes_twice_and_one_command_tells_whether_it_was_changed() {
     let dir = tempfile::tempdir().unwrap();
     let (key, one, two) = (dir.path().join("key"), dir.path().join("one"), dir.path().join("two"));
     run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key));
-    release(&one, &key);
-    release(&two, &key);
+    prepare(dir.path());
+    release(dir.path(), &one, &key);
+    release(dir.path(), &two, &key);
     let made = files(&one);
     assert!(made == files(&two), "the same commit gives other bytes");
     let version = env!("CARGO_PKG_VERSION");
@@ -115,13 +131,30 @@ fn a_release_is_the_same_bytes_twice_and_one_command_tells_whether_it_was_change
         assert!(made.contains_key(name), "{name}: {:?}", made.keys());
     }
 
-    // The Krew manifest knows the archive that is there.
+    // The Krew manifest knows the archives that are there, and each holds the plugin of its architecture.
     let manifest: Value = serde_saphyr::from_slice(&made["whatsapp.krew.yaml"]).unwrap();
-    let platform = &manifest["spec"]["platforms"][0];
-    let archive = platform["uri"].as_str().unwrap().rsplit('/').next().unwrap();
-    assert_eq!(platform["sha256"], sha256(&made[archive]));
-    let listed = run(Command::new("tar").arg("-tzf").arg(one.join(archive)));
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("./kubectl-whatsapp\n"));
+    let platforms = manifest["spec"]["platforms"].as_array().unwrap();
+    for (architecture, platform) in ["amd64", "arm64"].iter().zip(platforms) {
+        assert_eq!(platform["selector"]["matchLabels"], json!({"os": "linux", "arch": architecture}));
+        let archive = platform["uri"].as_str().unwrap().rsplit('/').next().unwrap();
+        assert_eq!(platform["sha256"], sha256(&made[archive]));
+        let plugin = run(Command::new("tar").arg("-xzOf").arg(one.join(archive)).arg("./kubectl-whatsapp"));
+        assert_eq!(plugin.stdout, fs::read(dir.path().join(architecture).join("kubectl-whatsapp")).unwrap());
+    }
+    assert_eq!(platforms.len(), 2, "{manifest}");
+
+    // What an installation is told to run is the digest under which every node finds the programs of its own architecture.
+    let digests: Value = serde_saphyr::from_slice(&made["digests.yaml"]).unwrap();
+    for (image, told) in [("operator", &digests["image"]), ("bridge", &digests["bridge"]["image"])] {
+        let (name, digest, found) = index::read(&one.join(format!("{image}.tar")));
+        assert_eq!(name, format!("localhost/whatsapp-operator/whatsapp-{image}:{version}"));
+        assert_eq!(told["digest"], digest);
+        let of = |architecture: &str| {
+            let program = dir.path().join(architecture).join(format!("whatsapp-{image}"));
+            (architecture.to_owned(), fs::read(program).unwrap())
+        };
+        assert_eq!(found, [of("amd64"), of("arm64")]);
+    }
 
     // The statement is about every file there was, and signed as a whole with its type.
     let envelope: Value = serde_json::from_slice(&made["provenance.intoto.jsonl"]).unwrap();
@@ -136,6 +169,8 @@ fn a_release_is_the_same_bytes_twice_and_one_command_tells_whether_it_was_change
     run(check.arg("-in").arg(&signed).arg("-sigfile").arg(&signature));
     let statement: Value = serde_json::from_slice(&statement).unwrap();
     assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    let parameters = &statement["predicate"]["buildDefinition"]["externalParameters"];
+    assert_eq!(*parameters, json!({"version": version, "architectures": ["amd64", "arm64"]}));
     let subjects = statement["subject"].as_array().unwrap();
     for subject in subjects {
         assert_eq!(subject["digest"]["sha256"], sha256(&made[subject["name"].as_str().unwrap()]), "{subject}");
@@ -144,14 +179,14 @@ fn a_release_is_the_same_bytes_twice_and_one_command_tells_whether_it_was_change
     assert_eq!(subjects.len(), made.len() - 4, "{:?}", made.keys());
 
     assert!(verify(&one));
-    for name in [chart.as_str(), "SHA256SUMS", "crds.yaml"] {
+    for name in [chart.as_str(), "SHA256SUMS", "crds.yaml", "operator.tar"] {
         fs::write(one.join(name), [&made[name][..], b"\n"].concat()).unwrap();
         assert!(!verify(&one), "{name} was changed, and that is not noticed");
         fs::write(one.join(name), &made[name]).unwrap();
     }
     // Another key's signature over the very same files.
     run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key));
-    release(&two, &key);
+    release(dir.path(), &two, &key);
     fs::copy(two.join("SHA256SUMS.sig"), one.join("SHA256SUMS.sig")).unwrap();
     assert!(!verify(&one), "signed by somebody else, and that is not noticed");
 }
