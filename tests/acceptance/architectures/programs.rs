@@ -147,3 +147,19 @@ fn a_release_is_for_both_architectures_unless_one_is_said() {
         assert!(packed.ends_with(&folders.join(" ")), "{said}");
     }
 }
+
+/// `docker buildx build --platform` compiles on the machine's own platform; a builder that knows no platforms builds for that.
+#[test]
+fn the_dockerfile_compiles_for_the_platform_asked_for_and_emulates_none() {
+    let dockerfile = fs::read_to_string(format!("{ROOT}/Dockerfile")).unwrap();
+    let stages: Vec<&str> = dockerfile.lines().filter(|line| line.starts_with("FROM ")).collect();
+    let [build, rest @ ..] = stages.as_slice() else { panic!("no stage") };
+    // `linux` alone is this machine's, for whoever leaves the variable empty; an empty platform is refused.
+    assert!(build.starts_with("FROM --platform=${BUILDPLATFORM:-linux} "), "{build}");
+    assert!(rest.iter().all(|stage| stage.starts_with("FROM scratch AS ")), "{stages:?}");
+    // A default in the Dockerfile would take precedence over what the builder says.
+    let declared: Vec<&str> =
+        dockerfile.lines().filter(|line| line.starts_with("ARG ") && line.contains("ARCH")).collect();
+    assert_eq!(declared, ["ARG TARGETARCH"]);
+    assert_eq!(dockerfile.matches("${TARGETARCH:-$(dpkg --print-architecture)}").count(), 2);
+}
