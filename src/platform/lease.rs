@@ -1,7 +1,8 @@
 //! Leader election on a `Lease`: one process reconciles, the others wait.
 //!
 //! As in client-go, a foreign lease has expired when *we* have watched its record unchanged for its whole duration; no two
-//! machines' clocks are compared. Every write carries the resourceVersion it was decided on.
+//! machines' clocks are compared. Every write carries the resourceVersion it was decided on. Unlike there, a lease that somebody deletes,
+//! or whose holder somebody clears, is no free one: who holds it does not know yet, and makes it anew within seconds.
 
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,8 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// for this long at most, so that one dead connection does not cost the lease.
 const ATTEMPT: Duration = Duration::from_secs(4);
+/// How long a lease that was given up is said to last, as by client-go. One without a holder that lasts longer was given up by nobody.
+const RELEASED: Duration = Duration::from_secs(1);
 
 /// Why the lease is not held.
 #[derive(Debug, Error)]
@@ -59,6 +62,13 @@ pub struct Record {
     pub version: String,
 }
 
+impl Record {
+    /// Whether its holder gave it up.
+    fn is_released(&self) -> bool {
+        self.holder.is_empty() && self.duration <= RELEASED
+    }
+}
+
 /// What to do about a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -72,14 +82,15 @@ pub enum Step {
     Wait,
 }
 
-/// Decides from the record, and since when *we* have seen exactly this record.
-pub fn decide(record: Option<&Record>, seen_since: Instant, now: Instant, me: &str) -> Step {
+/// Decides from the record that there is, and from the last one that *we* saw with the moment since when we saw exactly that.
+pub fn decide(record: Option<&Record>, seen: Option<&(Record, Instant)>, now: Instant, me: &str) -> Step {
+    let run_out = seen.is_none_or(|(seen, since)| seen.holder == me || now.duration_since(*since) > seen.duration);
     match record {
-        None => Step::Create,
+        // Its holder renews it for as long as it takes to notice.
+        None if run_out || seen.is_some_and(|(seen, _)| seen.is_released()) => Step::Create,
         Some(record) if record.holder == me => Step::Renew,
-        Some(record) if record.holder.is_empty() => Step::Take,
-        Some(record) if now.duration_since(seen_since) > record.duration => Step::Take,
-        Some(_) => Step::Wait,
+        Some(record) if record.is_released() || run_out => Step::Take,
+        _ => Step::Wait,
     }
 }
 
@@ -159,7 +170,7 @@ impl Candidate {
             let spec = lease.spec.get_or_insert_default();
             if spec.holder_identity.as_deref() == Some(&self.me) {
                 spec.holder_identity = Some(String::new());
-                spec.lease_duration_seconds = Some(1);
+                spec.lease_duration_seconds = RELEASED.as_secs().try_into().ok();
                 self.api.replace(&self.name, &PostParams::default(), &lease).await?;
             }
             Ok::<(), kube::Error>(())
@@ -176,14 +187,20 @@ impl Candidate {
         let found = self.api.get_opt(&self.name).await?;
         let now = Instant::now();
         let record = found.as_ref().map(record);
-        let seen_since = match (&self.seen, &record) {
-            (Some((seen, since)), Some(record)) if seen == record => *since,
-            _ => now,
+        if let Some(record) = &record
+            && self.seen.as_ref().is_none_or(|(seen, _)| seen != record)
+        {
+            self.seen = Some((record.clone(), now));
+        }
+        let step = match decide(record.as_ref(), self.seen.as_ref(), now, &self.me) {
+            // Somebody cleared the holder, which is us.
+            Step::Wait if record.as_ref().is_some_and(|record| record.holder.is_empty()) && self.holds() => Step::Renew,
+            step => step,
         };
-        self.seen = record.clone().map(|record| (record, seen_since));
-        let step = decide(record.as_ref(), seen_since, now, &self.me);
         let written = match (step, found) {
-            (Step::Wait, _) => return Ok(Some(record.map(|record| record.holder).unwrap_or_default())),
+            (Step::Wait, _) => {
+                return Ok(Some(self.seen.as_ref().map(|(seen, _)| seen.holder.clone()).unwrap_or_default()));
+            }
             (_, None) => self.api.create(&PostParams::default(), &self.fresh()).await,
             (step, Some(mut lease)) => {
                 let spec = lease.spec.get_or_insert_default();
@@ -214,6 +231,11 @@ impl Candidate {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it is ours, as far as we know.
+    fn holds(&self) -> bool {
+        self.renewed.is_some_and(|at| at.elapsed() < RENEW_DEADLINE)
     }
 
     fn fresh(&self) -> Lease {
@@ -265,32 +287,98 @@ fn short(error: &kube::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     fn held_by(holder: &str) -> Record {
         Record { holder: holder.into(), duration: LEASE_DURATION, version: "1".into() }
     }
 
-    #[test]
-    fn a_missing_lease_is_created_and_a_released_one_taken_at_once() {
-        let now = Instant::now();
-        assert_eq!(decide(None, now, now, "me"), Step::Create);
-        assert_eq!(decide(Some(&held_by("")), now, now, "me"), Step::Take);
+    fn released() -> Record {
+        Record { duration: RELEASED, ..held_by("") }
     }
 
     #[test]
-    fn our_own_is_renewed_however_old() {
+    fn a_lease_that_never_was_is_created_and_a_released_one_taken_at_once() {
         let now = Instant::now();
-        assert_eq!(decide(Some(&held_by("me")), now, now + LEASE_DURATION * 9, "me"), Step::Renew);
+        assert_eq!(decide(None, None, now, "me"), Step::Create);
+        let seen = (released(), now);
+        assert_eq!(decide(Some(&seen.0), Some(&seen), now, "me"), Step::Take);
+        assert_eq!(decide(None, Some(&seen), now, "me"), Step::Create);
+    }
+
+    #[test]
+    fn our_own_is_renewed_however_old_and_made_anew_when_it_was_deleted() {
+        let since = Instant::now();
+        let seen = (held_by("me"), since);
+        assert_eq!(decide(Some(&seen.0), Some(&seen), since + LEASE_DURATION * 9, "me"), Step::Renew);
+        assert_eq!(decide(None, Some(&seen), since, "me"), Step::Create);
     }
 
     #[test]
     fn anothers_is_taken_only_after_we_saw_it_unchanged_for_its_whole_duration() {
         let since = Instant::now();
-        let record = held_by("you");
-        assert_eq!(decide(Some(&record), since, since, "me"), Step::Wait);
-        assert_eq!(decide(Some(&record), since, since + LEASE_DURATION, "me"), Step::Wait);
-        assert_eq!(decide(Some(&record), since, since + LEASE_DURATION + Duration::from_millis(1), "me"), Step::Take);
+        let seen = (held_by("you"), since);
+        let (run_out, cleared) = (since + LEASE_DURATION + Duration::from_millis(1), (held_by(""), since));
+        for (record, seen, then) in [
+            (Some(&seen.0), &seen, Step::Take),
+            // Deleted by somebody, or without a holder because somebody cleared it: who holds it does not know yet.
+            (None, &seen, Step::Create),
+            (Some(&cleared.0), &cleared, Step::Take),
+        ] {
+            assert_eq!(decide(record, Some(seen), since, "me"), Step::Wait);
+            assert_eq!(decide(record, Some(seen), since + LEASE_DURATION, "me"), Step::Wait);
+            assert_eq!(decide(record, Some(seen), run_out, "me"), then);
+        }
+    }
+
+    /// An API server without a lease; what there is of one then, and how often one was made.
+    fn without_a_lease() -> (Client, Arc<Mutex<(Option<Lease>, usize)>>) {
+        use axum::{Json, http::StatusCode, response::IntoResponse as _, routing};
+        let there: Arc<Mutex<(Option<Lease>, usize)>> = Arc::default();
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
+        let (found, made, replaced) = (there.clone(), there.clone(), there.clone());
+        let get = async move || {
+            let lease: Option<Lease> = found.lock().unwrap().0.clone();
+            let missing = || {
+                let status = serde_json::json!({"status": "Failure", "reason": "NotFound", "code": 404});
+                (StatusCode::NOT_FOUND, Json(status)).into_response()
+            };
+            lease.map_or_else(missing, |lease| Json(lease).into_response())
+        };
+        let post = async move |Json(lease): Json<Lease>| {
+            let mut there = made.lock().unwrap();
+            *there = (Some(lease.clone()), there.1 + 1);
+            (StatusCode::CREATED, Json(lease))
+        };
+        let put = async move |Json(lease): Json<Lease>| {
+            replaced.lock().unwrap().0 = Some(lease.clone());
+            Json(lease)
+        };
+        let app = axum::Router::new()
+            .route(leases, routing::post(post))
+            .route(&format!("{leases}/operator"), routing::get(get).put(put));
+        (Client::new(app, "ns"), there)
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_somebody_deletes_or_clears_stays_with_its_holder() {
+        let (client, there) = without_a_lease();
+        let candidate = |me: &str| Candidate::new(client.clone(), "ns", "operator", me.into());
+        let (mut holder, mut standby) = (candidate("holder"), candidate("standby"));
+        let holds = Some("holder".to_owned());
+        assert_eq!((holder.attempt().await.unwrap(), standby.attempt().await.unwrap()), (None, holds.clone()));
+        there.lock().unwrap().0 = None;
+        assert_eq!(standby.attempt().await.unwrap(), holds, "it does not know yet");
+        assert_eq!((holder.attempt().await.unwrap(), there.lock().unwrap().1), (None, 2));
+        assert_eq!(standby.attempt().await.unwrap(), holds);
+        there.lock().unwrap().0.as_mut().unwrap().spec.as_mut().unwrap().holder_identity = None;
+        assert_eq!(standby.attempt().await.unwrap(), Some(String::new()));
+        assert_eq!(holder.attempt().await.unwrap(), None);
+        assert_eq!(standby.attempt().await.unwrap(), holds);
+        holder.release().await;
+        assert_eq!(standby.attempt().await.unwrap(), None, "given up, it is taken at once");
     }
 
     #[test]
@@ -302,7 +390,7 @@ mod tests {
         let ago = LEASE_DURATION.checked_sub(Duration::from_millis(300)).unwrap();
         let at = since + ago + look(ago);
         assert!(look(ago) < RETRY_PERIOD / 2, "{:?}", look(ago));
-        assert_eq!(decide(Some(&seen.0), since, at, "me"), Step::Take);
+        assert_eq!(decide(Some(&seen.0), Some(&seen), at, "me"), Step::Take);
         // What has run out and could not be taken is not asked for without a pause.
         for seen in [Some(&seen), None] {
             assert!(until_next_look(seen, since + LEASE_DURATION) >= RETRY_PERIOD);
