@@ -10,17 +10,16 @@ use futures::{Stream, stream::try_unfold};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
-    client::ClientBuilder,
     config::AuthInfo,
     core::{PartialObjectMeta, Status},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
-use tower::timeout::TimeoutLayer;
 
 use super::{
     cluster_proxy::{ProxyError, shown},
     kubeconfig::{self, Unusable},
+    repeated,
 };
 
 /// One call to the API server, answer included.
@@ -229,8 +228,8 @@ pub fn connect_without_credentials(cluster: &Cluster) -> Result<Client, ClusterE
 
 /// A client that waits for the head of an answer no longer than [`ANSWER`].
 fn client(config: Config) -> Result<Client, ClusterError> {
-    let builder = ClientBuilder::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))?;
-    Ok(builder.with_layer(&TimeoutLayer::new(ANSWER)).build())
+    let once = Client::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))?;
+    Ok(repeated::client(once, ANSWER))
 }
 
 /// Where the API server is, for messages, and how it is reached when that is not directly.

@@ -21,6 +21,7 @@ pub mod qr;
 pub mod random;
 pub mod rbac;
 pub mod refusal;
+mod repeated;
 pub mod server_sent;
 pub mod shutdown;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use whatsapp_operator::api::{Phase, WhatsAppInstance, conditions::CONNECTED};
 
 use crate::support::{
@@ -267,4 +267,50 @@ async fn a_live_connection_that_is_ended_with_429_waits_before_the_next_login() 
     world.history.until_phase("one", Phase::Connected, 3 * SOON).await;
     let next = i64::try_from(world.whatsapp.logins(PHONE).await[before].at).unwrap();
     assert!(next - ended >= 25_000, "the next login came after {} ms", next - ended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_no_short_cut_lets_its_sessions_in_all_the_same() {
+    let world = start("short-cuts").await;
+    let cases = [
+        ("hangs-up", "+15550009191", "ikRefused"),
+        ("long-way-only", "+15550009192", "onlyXx"),
+        // The client waits 20 s for an answer.
+        ("says-nothing", "+15550009193", "ikIgnored"),
+        ("lost-route", "+15550009194", "routedRefused"),
+    ];
+    for (name, phone, fault) in cases {
+        world.connected(name, phone).await;
+        assert_eq!(world.whatsapp.act(phone, json!({"act": "route"})).await, 1);
+        answers(&world, phone).await;
+        // The session takes both short cuts with this server,
+        come_back(&world, phone, &["ikTotal", "routedTotal"]).await;
+        world.whatsapp.newcomers(json!({"hello": fault})).await;
+        // and comes back when it does not take them any more.
+        come_back(&world, phone, &[]).await;
+        world.history.until_phase(name, Phase::Connected, SOON).await;
+        world.whatsapp.newcomers(json!({})).await;
+    }
+}
+
+/// Waits until the session has read what was sent to it before.
+async fn answers(world: &World, phone: &str) {
+    let sent = world.whatsapp.write(phone, json!({"from": "+15550009195", "text": "Are you there?"})).await;
+    let received = async {
+        while !world.whatsapp.written(phone).await.iter().any(|one| sent.contains(&one.id) && !one.receipts.is_empty())
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, received).await.expect("the session answers");
+}
+
+/// Drops the connection and waits for the next login; these counters of the server have grown by then.
+async fn come_back(world: &World, phone: &str, counters: &[&str]) {
+    let count = |stats: Value| counters.iter().map(|&name| stats[name].as_u64().unwrap()).collect::<Vec<_>>();
+    let (before, logins) = (count(world.whatsapp.stats().await), world.whatsapp.logins(phone).await.len());
+    world.whatsapp.happens(phone, "drop").await;
+    world.whatsapp.until_logins_within(phone, logins + 1, 3 * SOON).await;
+    let after = count(world.whatsapp.stats().await);
+    assert!(before.iter().zip(&after).all(|(before, after)| after > before), "{counters:?}: {before:?}, {after:?}");
 }

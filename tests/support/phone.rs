@@ -142,7 +142,7 @@ impl WhatsApp {
 
     /// Something goes wrong once on the open connections of an account; returns on how many. Forms:
     /// `{"act": "end" or "streamError", "code": 503, "conflict": "replaced"}`, `{"act": "damagedFrame"}`,
-    /// `{"act": "halfFrame"}`, `{"act": "reset"}`, `{"act": "silent", "about": "everything" or "answers"}`.
+    /// `{"act": "halfFrame"}`, `{"act": "reset"}`, `{"act": "route"}`, `{"act": "silent", "about": "everything" or "answers"}`.
     pub async fn act(&self, phone: &str, what: Value) -> u64 {
         let digits = phone.trim_start_matches('+');
         let answer = self.post(&format!("/v1/phones/{digits}/act"), what).await.unwrap();
@@ -161,7 +161,7 @@ impl WhatsApp {
 
     /// What goes wrong for clients whose phone is not known yet: `refuse`, `references` (none, one, notUtf8,
     /// controlCharacters, huge), `refuseCode {stage, code, backoff, times}`, and for all clients `hello` (truncated, halfFrame,
-    /// thenHangUp) with `helloTimes`.
+    /// thenHangUp) with `helloTimes`; also ikRefused, ikIgnored, onlyXx, routedRefused.
     pub async fn newcomers(&self, rules: Value) {
         self.post("/v1/newcomers", rules).await.unwrap();
     }
@@ -256,6 +256,11 @@ impl WhatsApp {
 
     /// Waits until this phone's devices have tried that often to log in; returns the tries.
     pub async fn until_logins(&self, phone: &str, count: usize) -> Vec<Login> {
+        self.until_logins_within(phone, count, SOON).await
+    }
+
+    /// The same, where it may take longer.
+    pub async fn until_logins_within(&self, phone: &str, count: usize, patience: Duration) -> Vec<Login> {
         let search = async {
             loop {
                 let logins = self.logins(phone).await;
@@ -265,7 +270,7 @@ impl WhatsApp {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(SOON, search).await.unwrap_or_else(|_| panic!("fewer than {count} logins"))
+        tokio::time::timeout(patience, search).await.unwrap_or_else(|_| panic!("fewer than {count} logins"))
     }
 
     /// What this phone's devices said of being available, oldest first.

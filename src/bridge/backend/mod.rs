@@ -13,6 +13,7 @@ mod runtime;
 #[cfg(test)]
 pub mod script;
 mod sending;
+mod short_cuts;
 mod stanzas;
 pub mod transport;
 mod watchdog;

@@ -140,6 +140,12 @@ impl ConnectionRecorder {
         self.record().fell_silent = true;
     }
 
+    /// Whether the server was spoken to, and nobody is logged in.
+    pub fn was_in_vain(&self) -> bool {
+        let record = self.record();
+        record.sent > 0 && !record.logged_in
+    }
+
     /// Why the connection is over.
     pub fn cause(&self) -> SessionReason {
         cause(*self.record())

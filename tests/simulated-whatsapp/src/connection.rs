@@ -146,8 +146,14 @@ impl Connection {
     fn receive(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         if let Phase::Intro(buffer) = &mut self.phase {
             buffer.extend_from_slice(bytes);
+            let routed = handshake::is_routed(buffer);
             if !handshake::take_intro(buffer)? {
                 return Ok(());
+            }
+            if routed {
+                self.world.counters.routed.fetch_add(1, Ordering::Relaxed);
+                let refused = self.world.faults.newcomers().hello == Some(HelloFault::RoutedRefused);
+                anyhow::ensure!(!refused, "there is no route to where this connection wants to be routed to");
             }
             let rest = std::mem::take(buffer);
             self.phase = Phase::Hello;
@@ -177,26 +183,50 @@ impl Connection {
                 let established = awaiting.finish(&frame)?;
                 self.established(established)
             }
-            _ => match handshake::answer_hello(&self.world.identity, &frame)? {
-                Hello::AwaitingFinish { reply, awaiting, fallback } => {
-                    let counters = &self.world.counters;
-                    if fallback { &counters.fallback } else { &counters.xx }.fetch_add(1, Ordering::Relaxed);
-                    self.phase = Phase::Finish(awaiting);
-                    self.hello(&reply)
-                }
-                Hello::Established { reply, established } => {
-                    self.world.counters.ik.fetch_add(1, Ordering::Relaxed);
-                    self.hello(&reply)?;
-                    if self.closing || self.silence.is_some() { Ok(()) } else { self.established(*established) }
-                }
+            _ => match self.answer_hello(&frame)? {
+                None => Ok(()),
+                Some(answer) => self.greet(answer),
             },
+        }
+    }
+
+    /// What a client's first message is answered with; nothing, by some rules.
+    fn answer_hello(&mut self, frame: &[u8]) -> anyhow::Result<Option<Hello>> {
+        let identity = &self.world.identity;
+        match self.world.faults.newcomers().hello {
+            Some(HelloFault::IkRefused) if handshake::is_ik(frame)? => anyhow::bail!("no short handshake here"),
+            Some(HelloFault::IkIgnored) if handshake::is_ik(frame)? => {
+                self.silence = Some(Silence::Everything);
+                Ok(None)
+            }
+            Some(HelloFault::OnlyXx) => Ok(Some(handshake::answer_every_hello_by_xx(identity, frame)?)),
+            _ => Ok(Some(handshake::answer_hello(identity, frame)?)),
+        }
+    }
+
+    fn greet(&mut self, answer: Hello) -> anyhow::Result<()> {
+        match answer {
+            Hello::AwaitingFinish { reply, awaiting, fallback } => {
+                let counters = &self.world.counters;
+                if fallback { &counters.fallback } else { &counters.xx }.fetch_add(1, Ordering::Relaxed);
+                self.phase = Phase::Finish(awaiting);
+                self.hello(&reply)
+            }
+            Hello::Established { reply, established } => {
+                self.world.counters.ik.fetch_add(1, Ordering::Relaxed);
+                self.hello(&reply)?;
+                if self.closing || self.silence.is_some() { Ok(()) } else { self.established(*established) }
+            }
         }
     }
 
     /// Sends the server hello, whole or as the rules have it. After half a hello nothing else comes.
     fn hello(&mut self, reply: &[u8]) -> anyhow::Result<()> {
         match self.world.faults.take_hello_fault() {
-            None => self.write(reply),
+            None
+            | Some(HelloFault::IkRefused | HelloFault::IkIgnored | HelloFault::OnlyXx | HelloFault::RoutedRefused) => {
+                self.write(reply)
+            }
             Some(HelloFault::ThenHangUp) => {
                 self.closing = true;
                 self.write(reply)
@@ -300,6 +330,7 @@ impl Connection {
         match live {
             Live::End(ending) => self.obey(ending.node().map_or(Command::Close, Command::SendThenClose)),
             Live::StreamError(error) => error.node().map_or(Ok(()), |node| self.send(&node)),
+            Live::Route => self.send(&stanza::route(b"somewhere")),
             Live::DamagedFrame => {
                 // Not sealed at all: it takes no number of the server's count of frames, but one of a client that counts
                 // what it cannot read, and such a client can read nothing that follows.

@@ -116,6 +116,10 @@ pub struct Stats {
     pub connections_accepted: u64,
     /// Devices linked since the start.
     pub registrations_total: u64,
+    /// Handshakes by IK that were answered as such.
+    pub ik_total: u64,
+    /// Connections that began with where they are to be routed to.
+    pub routed_total: u64,
 }
 
 /// Body of `ban` and `restrict`; may be left out.
@@ -235,6 +239,8 @@ async fn stats(State(world): Shared) -> Json<Stats> {
         pairings_open: world.open_pairings(),
         connections_accepted: world.counters.connections.load(Ordering::Relaxed),
         registrations_total: world.counters.registrations.load(Ordering::Relaxed),
+        ik_total: world.counters.ik.load(Ordering::Relaxed),
+        routed_total: world.counters.routed.load(Ordering::Relaxed),
     })
 }
 

@@ -170,6 +170,14 @@ pub enum HelloFault {
     HalfFrame,
     /// A good hello, then the connection closes.
     ThenHangUp,
+    /// Who begins with the short handshake of those who have been here before (IK) is hung up on, as long as the rules say so.
+    IkRefused,
+    /// The same, and nothing is said.
+    IkIgnored,
+    /// A server that has never heard of the short handshake, and answers it as it does the long one (XX).
+    OnlyXx,
+    /// Who says where they were routed to the last time is hung up on.
+    RoutedRefused,
 }
 
 /// The references a client is given to show.
@@ -268,6 +276,8 @@ pub enum Live {
     End(Ending),
     /// A stream error, and the connection stays open.
     StreamError(Ending),
+    /// The client is told where to have itself routed to the next time.
+    Route,
     /// A frame whose content was damaged on its way.
     DamagedFrame,
     /// A frame that announces more than comes.

@@ -6,7 +6,10 @@ use crate::keys::Key;
 use bytes::{Buf, BytesMut};
 use wacore_binary::consts::{NOISE_PATTERN_IK, NOISE_PATTERN_XX, NOISE_PATTERN_XXFALLBACK, WA_CONN_HEADER};
 use wacore_noise::{HandshakeError as NoiseFailure, NoiseCipher, NoiseHandshake};
-use waproto::whatsapp::{HandshakeMessage, handshake_message::ServerHello};
+use waproto::whatsapp::{
+    HandshakeMessage,
+    handshake_message::{ClientHello, ServerHello},
+};
 
 /// The optional block in front of the connection header: `ED 00 01`, three length bytes, routing data.
 const EDGE_ROUTING: &[u8; 4] = b"ED\x00\x01";
@@ -53,6 +56,12 @@ pub fn take_intro(buffer: &mut BytesMut) -> Result<bool, HandshakeError> {
     Ok(true)
 }
 
+/// Whether what a connection begins with has a routing block, as far as it has come.
+#[must_use]
+pub fn is_routed(buffer: &[u8]) -> bool {
+    buffer.starts_with(EDGE_ROUTING)
+}
+
 /// A finished handshake.
 pub struct Established {
     /// The client's Noise static key: what a paired device is recognised by.
@@ -84,12 +93,7 @@ pub struct AwaitingFinish {
 /// # Errors
 /// See [`HandshakeError`]. An IK hello for a key we no longer have is no error: it gets an XX-fallback hello.
 pub fn answer_hello(identity: &ServerIdentity, message: &[u8]) -> Result<Hello, HandshakeError> {
-    let hello = waproto::codec::handshake_message_decode(message)?
-        .client_hello
-        .into_option()
-        .ok_or(HandshakeError::Incomplete)?;
-    let client_ephemeral: [u8; 32] =
-        hello.ephemeral.as_deref().and_then(|key| key.try_into().ok()).ok_or(HandshakeError::Incomplete)?;
+    let (hello, client_ephemeral) = read_hello(message)?;
     let (Some(sealed_static), Some(sealed_payload)) = (hello.r#static, hello.payload) else {
         return open_xx(identity, NOISE_PATTERN_XX, &client_ephemeral);
     };
@@ -97,6 +101,33 @@ pub fn answer_hello(identity: &ServerIdentity, message: &[u8]) -> Result<Hello, 
         Ok(accepted) => Ok(accepted),
         Err(_) => open_xx(identity, NOISE_PATTERN_XXFALLBACK, &client_ephemeral),
     }
+}
+
+/// Answers a client hello as a server does that knows XX alone: what an IK hello has besides is not looked at.
+///
+/// # Errors
+/// See [`HandshakeError`].
+pub fn answer_every_hello_by_xx(identity: &ServerIdentity, message: &[u8]) -> Result<Hello, HandshakeError> {
+    let (_, client_ephemeral) = read_hello(message)?;
+    open_xx(identity, NOISE_PATTERN_XX, &client_ephemeral)
+}
+
+/// Whether a client hello is one of IK.
+///
+/// # Errors
+/// See [`HandshakeError`].
+pub fn is_ik(message: &[u8]) -> Result<bool, HandshakeError> {
+    let (hello, _) = read_hello(message)?;
+    Ok(hello.r#static.is_some() && hello.payload.is_some())
+}
+
+fn read_hello(message: &[u8]) -> Result<(ClientHello, [u8; 32]), HandshakeError> {
+    let hello = waproto::codec::handshake_message_decode(message)?
+        .client_hello
+        .into_option()
+        .ok_or(HandshakeError::Incomplete)?;
+    let ephemeral = hello.ephemeral.as_deref().and_then(|key| key.try_into().ok()).ok_or(HandshakeError::Incomplete)?;
+    Ok((hello, ephemeral))
 }
 
 fn open_xx(identity: &ServerIdentity, pattern: &str, client_ephemeral: &[u8; 32]) -> Result<Hello, HandshakeError> {

@@ -36,6 +36,14 @@ pub fn receipt_ids(receipt: &NodeRef<'_>) -> Vec<String> {
     ids
 }
 
+/// Tells a client where to have itself routed to the next time.
+#[must_use]
+pub fn route(to: &[u8]) -> Node {
+    let info = NodeBuilder::new("routing_info").bytes(to.to_vec()).build();
+    let routing = NodeBuilder::new("edge_routing").children([info]).build();
+    NodeBuilder::new("ib").attr("from", server()).children([routing]).build()
+}
+
 /// The `type=result` answer to an IQ, with `children`.
 #[must_use]
 pub fn result(request: &NodeRef<'_>, children: impl IntoIterator<Item = Node>) -> Node {

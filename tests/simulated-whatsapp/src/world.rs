@@ -72,6 +72,8 @@ pub struct Counters {
     pub ik: AtomicU64,
     /// IK hellos answered with XX-fallback.
     pub fallback: AtomicU64,
+    /// Connections that began with where they are to be routed to.
+    pub routed: AtomicU64,
     /// Requests of companions for their phone's app-state key.
     pub key_requests: AtomicU64,
 }

@@ -36,6 +36,7 @@ use super::{
     presence::Presence,
     runtime::ClientRuntime,
     sending::{self, Addresses},
+    short_cuts,
     transport::{ConnectionRecorder, RecordingFactory},
     watchdog,
 };
@@ -143,10 +144,12 @@ impl Backend for WhatsApp {
                 () = &mut handle => {
                     // The run loop ended without flushing; the cause is read first, before we hang up ourselves.
                     let reason = recorder.cause();
+                    short_cuts::forget_if_in_vain(&client, &recorder).await;
                     client.disconnect().await;
                     return End::Failed(reason);
                 }
                 () = &mut dead => {
+                    short_cuts::forget_if_in_vain(&client, &recorder).await;
                     give_up(id, handle).await;
                     return End::Failed(SessionReason::ServerNotAnswering);
                 }

@@ -252,6 +252,25 @@ fn a_device_that_was_never_linked_is_refused_and_not_logged_out() {
 }
 
 #[test]
+fn keys_of_a_link_that_whatsapp_never_heard_of_make_way_for_a_new_code() {
+    let mut story = Story::fresh();
+    for erased in [false, true, false, true] {
+        if story.state.phase() != SessionPhase::Opening || !story.starts() {
+            story.passes(70);
+        }
+        story.happens(Event::PermitGranted).hears(ClientEvent::Unauthorized).ends(End::Stopped);
+        assert_eq!(story.asks(&Effect::Erase), erased);
+        if erased {
+            story.happens(Event::Erased);
+        }
+        assert_ne!(story.state.phase(), SessionPhase::LoggedOut);
+    }
+    // Of a device that is linked meanwhile, the first refusal is not the last one.
+    story.passes(70).happens(Event::PermitGranted).shows("one", 60).hears(PAIRED).hears(ClientEvent::Unauthorized);
+    assert!(story.state.kept.paired && !story.state.kept.keys_doomed);
+}
+
+#[test]
 fn a_login_lasts_as_long_as_something_arrives() {
     let mut story = linked();
     for _ in 0..10 {

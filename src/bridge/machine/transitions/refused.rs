@@ -42,18 +42,22 @@ pub(super) fn banned(state: &mut State, code: i64, length: Duration, now: Timest
 }
 
 /// The first time, nothing but a wait follows, and one more login that asks again: keys that were deleted for a mistake of
-/// the server's are lost for good. Such a mistake may last for a moment, so the wait is some seconds. A device that was never linked
-/// is only refused.
+/// the server's are lost for good. Such a mistake may last for a moment, so the wait is some seconds.
 pub(super) fn unauthorized(state: &mut State, now: Timestamp) {
-    if state.kept.paired && state.unauthorized > 0 && !held(state, now) {
+    let confirmed = state.unauthorized > 0 && !held(state, now);
+    if state.kept.paired && confirmed {
         return logged_out(state, now);
     }
     if state.kept.paired {
         state.failures = state.failures.max(CONFIRMED);
-        failed(state, SessionReason::ServerRefused, now);
-        state.unauthorized += 1;
+    }
+    failed(state, SessionReason::ServerRefused, now);
+    if confirmed {
+        // The phone used a code, and the connection broke before WhatsApp had our answer: in the keys there is a device that it does not
+        // know. With them the client would log in for ever, and show no code.
+        (state.kept.keys_doomed, state.unauthorized) = (true, 0);
     } else {
-        failed(state, SessionReason::ServerRefused, now);
+        state.unauthorized += 1;
     }
 }
 
