@@ -103,7 +103,7 @@ async fn write_all(mut queue: mpsc::Receiver<QueuedEvent>, client: &Client, repo
                 let publish = recorder.publish(&event, &about);
                 let Err(error) = call("publish an Event", CALL_TIMEOUT, publish).await else { break };
                 let is_waited_for = done.as_ref().is_some_and(|done| !done.is_closed());
-                if error.is_unanswered() && is_waited_for {
+                if error.is_trouble() && is_waited_for {
                     tokio::time::sleep(spread(backoff.pause())).await;
                     continue;
                 }

@@ -15,6 +15,7 @@ use kube::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
+use tokio::time::{Instant, sleep};
 
 use super::{
     cluster_proxy::{ProxyError, shown},
@@ -82,6 +83,12 @@ impl CallError {
     /// Whether the API server answered with such a status.
     pub fn is(&self, kind: fn(&Status) -> bool) -> bool {
         matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
+    }
+
+    /// Whether it is only known that the API server has trouble, or does not know who asks: nothing is said of what was asked for. While
+    /// etcd is ill or has a new leader, or its disk is full, answers are 500; those of a load balancer in between are 502.
+    pub fn is_trouble(&self) -> bool {
+        self.is_unanswered() || self.is(|status| status.code == 401 || status.code >= 500)
     }
 
     /// Whether the API server did not answer what was asked, or only that it has no time now: another try may help.
@@ -253,6 +260,12 @@ fn configuration(cluster: &Cluster) -> Result<Config, ClusterError> {
     Ok(config)
 }
 
+/// For how long a program that starts asks an API server again that answers, and has no time or no storage for it now: a program that ended
+/// for it would be started again after minutes.
+const BUSY: Duration = Duration::from_secs(15);
+/// Between two such questions.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+
 /// Lists one object of a kind, to say in one sentence what is wrong instead of retrying for ever.
 ///
 /// # Errors
@@ -261,17 +274,41 @@ pub async fn probe<K>(api: &Api<K>, url: &str) -> Result<(), ClusterError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
+    probe_for(api, url, BUSY).await
+}
+
+async fn probe_for<K>(api: &Api<K>, url: &str, patience: Duration) -> Result<(), ClusterError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
     let plural = K::plural(&()).into_owned();
     let page = ListParams::default().limit(1);
-    match call("list one object", CALL_TIMEOUT, api.list_metadata(&page)).await {
-        Ok(_) => Ok(()),
-        Err(CallError::Slow { .. }) => Err(ClusterError::Unreachable { url: url.into(), cause: "timed out".into() }),
-        Err(CallError::Api { source, .. }) => Err(match *source {
+    let unreachable = |cause: String| ClusterError::Unreachable { url: url.into(), cause };
+    let began = Instant::now();
+    loop {
+        let source = match call("list one object", CALL_TIMEOUT, api.list_metadata(&page)).await {
+            Ok(_) => return Ok(()),
+            Err(CallError::Slow { .. }) => return Err(unreachable("timed out".into())),
+            Err(CallError::Api { source, .. }) => source,
+        };
+        return Err(match *source {
             kube::Error::Api(status) if is_missing(&status) => ClusterError::NotInstalled { plural },
+            kube::Error::Api(status) if may_pass(&status) => {
+                if began.elapsed() < patience {
+                    sleep(BUSY_PAUSE).await;
+                    continue;
+                }
+                unreachable(format!("{} ({})", status.message, status.code))
+            }
             kube::Error::Api(status) => ClusterError::Refused { plural, cause: status.message.clone() },
-            error => ClusterError::Unreachable { url: url.into(), cause: chain(&error) },
-        }),
+            error => unreachable(chain(&error)),
+        });
     }
+}
+
+/// Whether a refusal says something of the API server, and nothing of who asks.
+fn may_pass(status: &Status) -> bool {
+    status.code == 429 || status.code >= 500
 }
 
 /// Replaces the status of the very object it was computed from: its uid and resourceVersion are the condition.
@@ -348,7 +385,13 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use k8s_openapi::api::core::v1::Secret;
+    use serde_json::json;
 
     use super::*;
 
@@ -358,6 +401,37 @@ mod tests {
         let api: Api<Secret> = Api::all(Client::new(axum::Router::new().fallback(unknown), "ns"));
         let text = probe(&api, "https://cluster").await.unwrap_err().to_string();
         assert!(text.contains("does not serve secrets"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_has_no_time_is_asked_again_for_a_while_and_no_right_is_missed() {
+        use axum::{Json, http::StatusCode, response::IntoResponse as _};
+        let busy_for = |times: usize, code: u16| {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&asked);
+            let answer = async move || {
+                let status = json!({"status": "Failure", "message": "not now", "code": code});
+                if count.fetch_add(1, Ordering::Relaxed) < times {
+                    return (StatusCode::from_u16(code).unwrap(), Json(status)).into_response();
+                }
+                let list = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList", "metadata": {}, "items": []});
+                Json(list).into_response()
+            };
+            let api: Api<Secret> = Api::all(Client::new(axum::Router::new().fallback(answer), "ns"));
+            (api, asked)
+        };
+        for code in [429, 500, 503, 504] {
+            probe(&busy_for(1, code).0, "https://cluster").await.unwrap();
+            let for_ever = busy_for(usize::MAX, code).0;
+            let error = probe_for(&for_ever, "https://cluster", Duration::ZERO).await.unwrap_err();
+            assert!(
+                matches!(error, ClusterError::Unreachable { .. }) && error.to_string().contains("not now"),
+                "{error}"
+            );
+        }
+        let (refusing, asked) = busy_for(usize::MAX, 403);
+        assert!(matches!(probe(&refusing, "https://cluster").await, Err(ClusterError::Refused { .. })));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -333,14 +333,21 @@ mod tests {
         }
     }
 
-    /// An API server without a lease; what there is of one then, and how often one was made.
-    fn without_a_lease() -> (Client, Arc<Mutex<(Option<Lease>, usize)>>) {
+    /// What an API server has of a lease, and how often one was made.
+    #[derive(Default)]
+    struct There {
+        lease: Option<Lease>,
+        made: usize,
+    }
+
+    /// An API server without a lease.
+    fn without_a_lease() -> (Client, Arc<Mutex<There>>) {
         use axum::{Json, http::StatusCode, response::IntoResponse as _, routing};
-        let there: Arc<Mutex<(Option<Lease>, usize)>> = Arc::default();
+        let there: Arc<Mutex<There>> = Arc::default();
         let leases = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
         let (found, made, replaced) = (there.clone(), there.clone(), there.clone());
         let get = async move || {
-            let lease: Option<Lease> = found.lock().unwrap().0.clone();
+            let lease: Option<Lease> = found.lock().unwrap().lease.clone();
             let missing = || {
                 let status = serde_json::json!({"status": "Failure", "reason": "NotFound", "code": 404});
                 (StatusCode::NOT_FOUND, Json(status)).into_response()
@@ -349,11 +356,11 @@ mod tests {
         };
         let post = async move |Json(lease): Json<Lease>| {
             let mut there = made.lock().unwrap();
-            *there = (Some(lease.clone()), there.1 + 1);
+            *there = There { lease: Some(lease.clone()), made: there.made + 1 };
             (StatusCode::CREATED, Json(lease))
         };
         let put = async move |Json(lease): Json<Lease>| {
-            replaced.lock().unwrap().0 = Some(lease.clone());
+            replaced.lock().unwrap().lease = Some(lease.clone());
             Json(lease)
         };
         let app = axum::Router::new()
@@ -369,11 +376,11 @@ mod tests {
         let (mut holder, mut standby) = (candidate("holder"), candidate("standby"));
         let holds = Some("holder".to_owned());
         assert_eq!((holder.attempt().await.unwrap(), standby.attempt().await.unwrap()), (None, holds.clone()));
-        there.lock().unwrap().0 = None;
+        there.lock().unwrap().lease = None;
         assert_eq!(standby.attempt().await.unwrap(), holds, "it does not know yet");
-        assert_eq!((holder.attempt().await.unwrap(), there.lock().unwrap().1), (None, 2));
+        assert_eq!((holder.attempt().await.unwrap(), there.lock().unwrap().made), (None, 2));
         assert_eq!(standby.attempt().await.unwrap(), holds);
-        there.lock().unwrap().0.as_mut().unwrap().spec.as_mut().unwrap().holder_identity = None;
+        there.lock().unwrap().lease.as_mut().unwrap().spec.as_mut().unwrap().holder_identity = None;
         assert_eq!(standby.attempt().await.unwrap(), Some(String::new()));
         assert_eq!(holder.attempt().await.unwrap(), None);
         assert_eq!(standby.attempt().await.unwrap(), holds);

@@ -5,7 +5,7 @@
 //! client does by itself: kubectl and every controller in Go have it. Of a write it is not known whether it was made; who makes it
 //! decides.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::{Method, Request, Response, header, request::Parts};
 use kube::{Client, Error, client::Body};
@@ -13,6 +13,9 @@ use tower::{Layer as _, timeout::TimeoutLayer};
 
 /// How often a question is asked again. Several connections may have been closed, and each is found out by asking.
 const AGAIN: usize = 4;
+/// And for how long: a connection that is closed shows at once. What takes longer to fail, such as an address at which nobody is, would
+/// only take longer still.
+const WITHIN: Duration = Duration::from_secs(3);
 
 /// A client that asks again what `once` asks once, and waits for the head of an answer no longer than `limit` in all.
 pub(super) fn client(once: Client, limit: Duration) -> Client {
@@ -27,10 +30,10 @@ async fn ask(client: Client, request: Request<Body>) -> Result<Response<Body>, E
         return client.send(Request::from_parts(head, body)).await;
     }
     let body = body.collect_bytes().await?;
-    let mut left = AGAIN;
+    let (mut left, began) = (AGAIN, Instant::now());
     loop {
         match client.send(Request::from_parts(head.clone(), Body::from(body.clone()))).await {
-            Err(error) if left > 0 && !matches!(error, Error::Auth(_)) => {
+            Err(error) if left > 0 && began.elapsed() < WITHIN && !matches!(error, Error::Auth(_)) => {
                 tracing::debug!("the API server is asked again: the connection broke before it answered");
                 left -= 1;
             }

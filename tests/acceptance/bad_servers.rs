@@ -167,7 +167,7 @@ async fn a_link_that_fails_says_so_and_the_next_code_works() {
     world.apply("one", json!({})).await;
     until_says(&world, "one", "PairingCodesUnusable").await;
     world.whatsapp.newcomers(json!({})).await;
-    for fault in ["wrongHmac", "wrongSignature", "garbledIdentity"] {
+    for fault in ["wrongHmac", "wrongSignature", "garbledIdentity", "unheard"] {
         let code = world.qr("one").await;
         // The answer to the phone may be an error: it is told that the link failed.
         let _ = world.whatsapp.scan_wrong(&code, PHONE, fault).await;

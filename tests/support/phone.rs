@@ -135,7 +135,7 @@ impl WhatsApp {
     }
 
     /// The phone scans a QR code and answers with a link that is wrong: wrongHmac, wrongSignature, noIdentity,
-    /// garbledIdentity or hosted.
+    /// garbledIdentity, unheard or hosted.
     pub async fn scan_wrong(&self, qr: &str, phone: &str, fault: &str) -> Result<Value, String> {
         self.post("/v1/scan", json!({"qr": qr, "phone": phone, "pushName": "", "fault": fault})).await
     }

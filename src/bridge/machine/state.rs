@@ -28,6 +28,8 @@ pub struct State {
     /// When the client of a connection that holds is replaced by one that logs in again.
     pub(super) log_in_anew_at: Option<Timestamp>,
     pub(super) was_connected: bool,
+    /// A device was linked just now, and has not logged in yet.
+    pub(super) unproven: bool,
     pub(super) shown: Option<Arc<Shown>>,
     /// The window, from its first code on, or from the first time that the server refused one.
     pub(super) window: Option<Window>,
@@ -73,6 +75,7 @@ impl State {
             last_active_at: None,
             log_in_anew_at: None,
             was_connected: false,
+            unproven: false,
             shown: None,
             window: None,
             refused_until: None,

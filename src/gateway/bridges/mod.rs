@@ -208,7 +208,8 @@ enum Newest<A, K> {
     Known(K),
 }
 
-/// Asks the API server, no longer than [`PATIENCE`] when something is known. Nothing when it refuses, or nothing is known.
+/// Asks the API server, no longer than [`PATIENCE`] when something is known. Nothing when it refuses, or nothing is known: an API server
+/// that has trouble is no reason to let go of a bridge.
 async fn newest<A, K>(
     doing: &'static str,
     known: Option<K>,
@@ -219,7 +220,7 @@ async fn newest<A, K>(
         Ok(answer) => Some(Newest::Answer(answer)),
         Err(error) => {
             tracing::warn!(%error, "{doing}");
-            known.filter(|_| error.is_unanswered()).map(Newest::Known)
+            known.filter(|_| error.is_trouble()).map(Newest::Known)
         }
     }
 }
@@ -246,16 +247,17 @@ fn unavailable() -> Failure {
 mod tests {
     use std::{
         collections::BTreeSet,
-        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+        sync::atomic::{AtomicU16, AtomicUsize, Ordering},
     };
 
     use axum::{
         Json, Router,
-        http::{HeaderMap, StatusCode},
+        http::{HeaderMap, Response, StatusCode},
         response::IntoResponse as _,
         routing::get,
     };
     use k8s_openapi::ByteString;
+    use kube::client::Body;
     use serde_json::json;
     use tokio::net::TcpListener;
 
@@ -348,23 +350,28 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (right, reads) = (Arc::new(Mutex::new("token")), Arc::new(AtomicUsize::new(0)));
         let url = bridge(Arc::clone(&right)).await;
-        let answers = Arc::new(AtomicBool::new(true));
         let whole = api(url, Arc::clone(&right), Arc::clone(&reads));
+        // 200 for what it answers by itself, 0 for nothing, or the status of a refusal.
+        let answers = Arc::new(AtomicU16::new(200));
         let gate = Arc::clone(&answers);
         let service = tower::service_fn(move |request| {
             let (whole, gate) = (whole.clone(), Arc::clone(&gate));
             async move {
-                if !gate.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
-                }
-                whole.send(request).await
+                let code = match gate.load(Ordering::Relaxed) {
+                    200 => return whole.send(request).await,
+                    0 => std::future::pending().await,
+                    code => code,
+                };
+                let status = json!({"status": "Failure", "message": "etcdserver: leader changed", "code": code});
+                let body = Body::from(status.to_string().into_bytes());
+                Ok(Response::builder().status(code).body(body).unwrap())
             }
         });
         let bridges = Bridges::new(Client::new(service, "ns"), None, Duration::ZERO, CancellationToken::new());
         let binding = shard(0);
         let ask = async || bridges.ask(&binding, |shard| async move { shard.read("s", "m").await }).await;
         ask().await.unwrap();
-        answers.store(false, Ordering::Relaxed);
+        answers.store(0, Ordering::Relaxed);
         // As if KNOWN had passed.
         let expire = || {
             lock(&bridges.listed).as_mut().unwrap().1 = Instant::now();
@@ -375,7 +382,17 @@ mod tests {
         let begun = Instant::now();
         ask().await.unwrap();
         assert!(begun.elapsed() < PATIENCE, "the API server is not waited for each time");
-        answers.store(true, Ordering::Relaxed);
+        for trouble in [500, 502, 503, 504, 429, 401] {
+            answers.store(trouble, Ordering::Relaxed);
+            expire();
+            assert_eq!(ask().await.unwrap().status.id, "3EB0AB", "{trouble} says nothing of the bridge");
+        }
+        for refusal in [403, 404] {
+            answers.store(refusal, Ordering::Relaxed);
+            expire();
+            assert!(ask().await.is_err(), "{refusal}");
+        }
+        answers.store(200, Ordering::Relaxed);
         expire();
         *lock(&right) = " ";
         assert!(ask().await.is_err() && ask().await.is_err());

@@ -254,6 +254,8 @@ pub enum LinkFault {
     NoIdentity,
     /// `device-identity` is no protobuf.
     GarbledIdentity,
+    /// No fault of the phone's: the connection breaks before the server has the client's answer.
+    Unheard,
     /// No fault of the phone's: the account is a business in coexistence, hosted outside while this device is not.
     Hosted,
 }

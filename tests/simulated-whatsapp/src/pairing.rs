@@ -47,6 +47,8 @@ struct Offer {
     key: DeviceKey,
     identity: [u8; 32],
     link: LinkOffer,
+    /// The connection breaks before the answer comes.
+    unheard: bool,
     answer: oneshot::Sender<Result<Jid, Refusal>>,
 }
 
@@ -122,6 +124,10 @@ impl Pairing {
         }
         let Some(offer) = lock(&self.offer).take() else { return false };
         let outcome = match signature {
+            Some(_) if offer.unheard => {
+                let _ = self.outbox.send(Command::Close);
+                Err(Refusal::Rejected("the connection broke before the companion's answer came".to_owned()))
+            }
             Some(signature) => self.complete(world, &offer, signature),
             None => {
                 let code =
@@ -217,7 +223,8 @@ pub async fn link(
         if slot.is_some() {
             return Err(Refusal::Conflict("this QR code is being scanned already".to_owned()));
         }
-        *slot = Some(Offer { key, identity: *identity, link: offer, answer });
+        *slot =
+            Some(Offer { key, identity: *identity, link: offer, unheard: *fault == Some(LinkFault::Unheard), answer });
     }
     let iq = server_iq("pair-success").attr("t", now()).children([success]).build();
     if pairing.outbox.send(Command::Send(iq)).is_err() {

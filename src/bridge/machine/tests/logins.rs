@@ -265,8 +265,16 @@ fn keys_of_a_link_that_whatsapp_never_heard_of_make_way_for_a_new_code() {
         }
         assert_ne!(story.state.phase(), SessionPhase::LoggedOut);
     }
-    // Of a device that is linked meanwhile, the first refusal is not the last one.
+    // The same where it is noted that a device was linked: a person waits for it, so there is another code.
     story.passes(70).happens(Event::PermitGranted).shows("one", 60).hears(PAIRED).hears(ClientEvent::Unauthorized);
+    assert!(story.state.kept.paired, "the first refusal may be a mistake");
+    story.ends(End::Stopped).passes(12).hears(ClientEvent::Unauthorized).ends(End::Stopped);
+    assert!(story.asks(&Effect::Erase) && !story.state.kept.paired);
+    story.happens(Event::Erased).because(R::PairingFailed).happens(Event::PermitGranted);
+    assert!(story.starts());
+    story.shows("two", 60).is(P::AwaitingPairing);
+    // Of a device that is linked meanwhile, the first refusal is not the last one.
+    story.happens(Event::PermitGranted).shows("one", 60).hears(PAIRED).hears(ClientEvent::Unauthorized);
     assert!(story.state.kept.paired && !story.state.kept.keys_doomed);
 }
 

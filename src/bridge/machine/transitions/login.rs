@@ -32,7 +32,7 @@ pub(super) fn logged_in(
     now: Timestamp,
 ) {
     belongs_to(state, phone_number.as_ref());
-    state.kept.paired = true;
+    (state.kept.paired, state.unproven) = (true, false);
     state.kept.phone_number = phone_number.or(state.kept.phone_number.take());
     state.kept.push_name = push_name.or(state.kept.push_name.take());
     if let Stage::Unlinking { ready, .. } = &mut state.stage {
@@ -93,10 +93,23 @@ pub(super) fn logged_out(state: &mut State, now: Timestamp) {
     state.stage = Stage::LoggedOut;
 }
 
-/// Without its keys a session is gone for good: no login can bring it back. It is linked anew as one that never was; the
-/// reason stays until that is done. The keys that are of no use are replaced with the first client that starts.
+/// Without its keys a session is gone for good: no login can bring it back. The keys that are of no use are replaced with the first
+/// client that starts.
 pub(super) fn keys_lost(state: &mut State, now: Timestamp) {
-    note_disconnect(state, SessionReason::SessionLost, now);
+    link_anew(state, SessionReason::SessionLost, now);
+}
+
+/// The phone used a code, and WhatsApp does not know the device that came of it: our answer did not reach it. The person with the phone
+/// is still there, so there is another code, and not the word that a device was unlinked.
+pub(super) fn link_failed(state: &mut State, now: Timestamp) {
+    state.unauthorized = 0;
+    state.kept.keys_doomed = true;
+    link_anew(state, SessionReason::PairingFailed, now);
+}
+
+/// A device is linked as to a session that never had one; the reason stays until that is done.
+fn link_anew(state: &mut State, reason: SessionReason, now: Timestamp) {
+    note_disconnect(state, reason, now);
     forget_device(state);
     state.kept.windows_passed = 0;
     (state.failures, state.flaps, state.unauthorized) = (0, 0, 0);
@@ -105,12 +118,12 @@ pub(super) fn keys_lost(state: &mut State, now: Timestamp) {
         return erase_and_go(state, false);
     }
     go(state, now);
-    state.reason = Some(SessionReason::SessionLost);
+    state.reason = Some(reason);
 }
 
 /// No device is linked any more.
 fn forget_device(state: &mut State) {
-    state.kept.paired = false;
+    (state.kept.paired, state.unproven) = (false, false);
     state.kept.phone_number = None;
     state.kept.push_name = None;
     state.kept.restriction = None;

@@ -138,8 +138,8 @@ pub(super) fn passkey_wanted(state: &mut State, now: Timestamp) {
 /// The phone used the code.
 pub(super) fn paired(state: &mut State, phone_number: Option<&Sensitive>, now: Timestamp) {
     belongs_to(state, phone_number);
-    state.kept.paired = true;
-    state.kept.windows_passed = 0;
+    (state.kept.paired, state.unproven) = (true, true);
+    (state.kept.windows_passed, state.failures) = (0, 0);
     if state.stage.is_pairing() {
         state.stage = Stage::Linking { by: later(now, state.timings.link) };
     }
@@ -155,7 +155,7 @@ pub(super) fn linked_late(state: &mut State, now: Timestamp) {
         }
         _ if state.is_deleting() => {}
         _ => {
-            state.kept.paired = true;
+            (state.kept.paired, state.unproven) = (true, true);
             state.kept.parked = Parked::None;
             go(state, now);
         }

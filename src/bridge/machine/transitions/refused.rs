@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use whatsapp_operator::bridge_api::{Restriction, RestrictionKind, SessionReason};
 
 use super::{
-    login::logged_out,
+    login::{link_failed, logged_out},
     steps::{failed, held, note_disconnect},
 };
 use crate::machine::{Presented, kept::Parked, stage::Stage, state::State, timings::later};
@@ -46,7 +46,7 @@ pub(super) fn banned(state: &mut State, code: i64, length: Duration, now: Timest
 pub(super) fn unauthorized(state: &mut State, now: Timestamp) {
     let confirmed = state.unauthorized > 0 && !held(state, now);
     if state.kept.paired && confirmed {
-        return logged_out(state, now);
+        return if state.unproven { link_failed(state, now) } else { logged_out(state, now) };
     }
     if state.kept.paired {
         state.failures = state.failures.max(CONFIRMED);
