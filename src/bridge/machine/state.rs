@@ -15,6 +15,7 @@ use super::{
 };
 
 /// A session.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     pub(super) id: Arc<str>,
