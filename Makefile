@@ -96,6 +96,7 @@ generate: programs ## write crds/, the roles and the references from the code
 	target/debug/whatsapp-operator crd --dir $(CHART)/files/crds
 	target/debug/whatsapp-operator rbac > examples/rbac.yaml
 	cp examples/rbac.yaml $(CHART)/files/rbac.yaml
+	cp $(CHART)/values.yaml $(CHART)/files/defaults.yaml
 	target/debug/whatsapp-operator webhook-configuration --service whatsapp-system/whatsapp-operator-webhook > $(CHART)/files/webhook-configuration.yaml
 	.ci/chart-readme > $(CHART)/README.md
 	target/debug/whatsapp-operator rbac --table > docs/reference/rbac.md

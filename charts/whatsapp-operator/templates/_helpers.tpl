@@ -1,3 +1,28 @@
+{{/*
+A value that is not there gets its default again: one that was set to null, and one that the release before this one did not know, as
+`helm upgrade --reuse-values` leaves it out. Rendered, it would be an argument without a value, with which no program starts. Parts
+that a null takes out on purpose stay out (resources, security contexts, an image's registry, the labels of the Grafana dashboard), as
+do `replicas`, for an autoscaler. Every template begins with this, since none knows which of them is rendered first.
+*/}}
+{{- define "whatsapp-operator.defaults" -}}
+{{- include "whatsapp-operator.fill" (dict "values" .Values "defaults" (.Files.Get "files/defaults.yaml" | fromYaml)) -}}
+{{- end -}}
+{{- define "whatsapp-operator.fill" -}}
+{{- $values := .values -}}
+{{- range $key, $default := .defaults -}}
+{{- $missing := or (not (hasKey $values $key)) (kindIs "invalid" (index $values $key)) -}}
+{{- if has $key (list "resources" "podSecurityContext" "securityContext" "labels") -}}
+{{- if $missing }}{{ $_ := set $values $key dict }}{{ end -}}
+{{- else if has $key (list "registry" "replicas") -}}
+{{- if $missing }}{{ $_ := set $values $key "" }}{{ end -}}
+{{- else if $missing -}}
+{{- $_ := set $values $key $default -}}
+{{- else if kindIs "map" $default -}}
+{{- include "whatsapp-operator.fill" (dict "values" (index $values $key) "defaults" $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Beginning of all names. 40 characters leave room for what follows: a pod's name has at most 63. */}}
 {{- define "whatsapp-operator.fullname" -}}
 {{- if .Values.fullnameOverride -}}
@@ -12,7 +37,7 @@
 {{/* What pods are selected by: (dict "root" $ "component" "gateway"). Never changes. */}}
 {{- define "whatsapp-operator.selector" -}}
 app.kubernetes.io/name: whatsapp-operator
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
@@ -29,9 +54,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* Metadata: (dict "root" $ "component" "gateway" "name" "..." "cluster" false "annotations" (dict) "labels" (dict)) */}}
 {{- define "whatsapp-operator.metadata" -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{- if not .cluster }}
-namespace: {{ .namespace | default .root.Release.Namespace }}
+namespace: {{ .namespace | default .root.Release.Namespace | quote }}
 {{- end }}
 labels:
   {{- include "whatsapp-operator.labels" . | nindent 2 }}
@@ -108,7 +133,7 @@ https://{{ first .httpRoute.hostnames -}}
 
 {{/* Whether the cluster chooses users and groups itself. */}}
 {{- define "whatsapp-operator.openshift" -}}
-{{- $said := ternary "auto" (.Values.openshift | toString) (kindIs "invalid" .Values.openshift) -}}
+{{- $said := .Values.openshift | toString -}}
 {{- if or (eq $said "true") (and (eq $said "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1")) }}true{{ end -}}
 {{- end -}}
 
@@ -125,11 +150,10 @@ securityContext:
 {{- end -}}
 
 {{- define "whatsapp-operator.ipFamilies" -}}
-{{- /* Values of an earlier release (helm upgrade --reuse-values) have none of this. */}}
-{{- with (.Values.services | default dict).ipFamilyPolicy }}
+{{- with .Values.services.ipFamilyPolicy }}
 ipFamilyPolicy: {{ . }}
 {{- end }}
-{{- with (.Values.services | default dict).ipFamilies }}
+{{- with .Values.services.ipFamilies }}
 ipFamilies: {{ toJson . }}
 {{- end }}
 {{- end -}}
@@ -161,7 +185,7 @@ imagePullSecrets:
 {{- include "whatsapp-operator.podSecurityContext" (dict "root" .root "context" .values.podSecurityContext) }}
 terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .values.nodeSelector }}
 nodeSelector:
@@ -231,7 +255,7 @@ spec:
 apiVersion: whatsapp-operator.dev/v1alpha1
 kind: WhatsAppBridge
 metadata:
-  name: {{ .Values.bridge.name }}
+  name: {{ .Values.bridge.name | quote }}
   labels:
     {{- include "whatsapp-operator.selector" (dict "root" . "component" "bridge") | nindent 4 }}
     app.kubernetes.io/managed-by: whatsapp-operator
@@ -251,8 +275,8 @@ spec:
       {{- . | nindent 6 }}
     {{- end }}
   credentialsSecretRef:
-    namespace: {{ .Release.Namespace }}
-    name: {{ include "whatsapp-operator.bridgeSecret" . }}
+    namespace: {{ .Release.Namespace | quote }}
+    name: {{ include "whatsapp-operator.bridgeSecret" . | quote }}
     key: token
   allowedNamespaces:
     {{- toYaml .Values.bridge.allowedNamespaces | nindent 4 }}

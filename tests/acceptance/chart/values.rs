@@ -155,6 +155,125 @@ fn the_readme_is_up_to_date() {
 }
 
 #[test]
+fn the_defaults_of_what_is_missing_are_the_values() {
+    let file = |name: &str| std::fs::read_to_string(format!("{}/{name}", chart())).unwrap();
+    assert!(
+        file("files/defaults.yaml") == file("values.yaml"),
+        "the chart's defaults are out of date: run `make generate`"
+    );
+}
+
+/// The values with null for everything that has a default which a null does not take out on purpose.
+fn without_values(values: &Value) -> Value {
+    let out = ["resources", "podSecurityContext", "securityContext", "labels", "registry", "replicas"];
+    let members = values.as_object().into_iter().flatten().filter(|(key, _)| !out.contains(&key.as_str()));
+    let nulls = members.map(|(key, value)| {
+        // What is a map has to say what it is, and one that is empty has nothing to lose.
+        let is_map = value.as_object().is_some_and(|members| !members.is_empty()) && key != "allowedNamespaces";
+        (key.clone(), if is_map { without_values(value) } else { Value::Null })
+    });
+    nulls.collect()
+}
+
+/// Helm takes a key that is null out of the values, and `--reuse-values` knows none that came with a newer chart.
+#[test]
+fn a_value_that_is_missing_has_its_default() {
+    let values: Value = serde_saphyr::from_str(&std::fs::read_to_string(chart() + "/values.yaml").unwrap()).unwrap();
+    let everything =
+        &["networkPolicy.enabled=true", "metrics.serviceMonitor.enabled=true", "metrics.prometheusRule.enabled=true"];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("nulls.yaml").display().to_string();
+    std::fs::write(&file, without_values(&values).to_string()).unwrap();
+    let switches = sets(everything);
+    let switches: Vec<&str> = switches.iter().map(String::as_str).collect();
+    let nulls = rendered(&[&["--values", file.as_str()], &switches[..]].concat()).unwrap();
+    assert_eq!(nulls, with(everything).unwrap());
+
+    // Whole parts; of those with a part that a null takes out, what is left is not the usual.
+    let usual = rendered(&[]).unwrap();
+    for part in values.as_object().unwrap().keys() {
+        let objects = with(&[&format!("{part}=null")]).unwrap_or_else(|error| panic!("{part}: {error}"));
+        assert!(objects == usual, "{part}: it is rendered otherwise without it");
+    }
+}
+
+#[test]
+fn an_autoscaler_is_left_the_number_of_replicas() {
+    let objects = with(&["gateway.replicas=null", "operator.replicas=null"]).unwrap();
+    for name in ["whatsapp-operator", "whatsapp-operator-gateway"] {
+        assert_eq!(of(&objects, "Deployment", name)["spec"].get("replicas"), None, "{name}");
+        of(&objects, "PodDisruptionBudget", name);
+    }
+    assert!(with(&["gateway.replicas=1"]).unwrap().iter().all(|object| {
+        object["kind"] != "PodDisruptionBudget" || object["metadata"]["name"] != "whatsapp-operator-gateway"
+    }));
+}
+
+/// YAML takes some words for numbers, for true, or for nothing.
+#[test]
+fn names_that_are_words_of_yaml_stay_names() {
+    for name in ["42", "1e3", "0x1f", "true", "on", "null", "y"] {
+        let override_name = ["true", "on", "null", "y"].contains(&name).then(|| format!("fullnameOverride={name}"));
+        let chart = chart();
+        let mut arguments = vec!["template", name, &chart, "--namespace", name];
+        for value in override_name.iter().map(String::as_str).chain([
+            "operator.priorityClassName=on",
+            "bridge.persistence.storageClassName=off",
+            "bridge.name=true",
+            "gateway.ingress.className=no",
+        ]) {
+            arguments.extend(["--set-string", value]);
+        }
+        let others = [
+            "gateway.ingress.enabled=true",
+            "gateway.ingress.hosts={a.example}",
+            "metrics.serviceMonitor.enabled=true",
+        ];
+        arguments.extend(others.iter().flat_map(|value| ["--set", *value]));
+        let text = helm(&arguments).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap().iter().filter(|object| !object.is_null()) {
+            names_are_texts(object, "", name);
+        }
+    }
+}
+
+/// Every name and every label is a text; booleans and numbers stand where they belong only.
+fn names_are_texts(value: &Value, at: &str, release: &str) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let is_label = ["labels", "matchLabels", "annotations", "nodeSelector"].contains(&at);
+                let is_name = ["name", "namespace", "serviceAccountName", "secretName", "priorityClassName"]
+                    .contains(&key.as_str())
+                    || ["storageClassName", "ingressClassName", "serviceName"].contains(&key.as_str());
+                let is_schema = value.is_object() || value.is_array();
+                assert!(is_schema || value.is_string() || !(is_label || is_name), "{release}: {at}.{key} is {value}");
+                names_are_texts(value, key, release);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| names_are_texts(value, at, release)),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_kubernetes_wants_as_text_is_asked_for_as_text() {
+    for value in [
+        "operator.extraEnv[0].name=A,operator.extraEnv[0].value=5",
+        "gateway.extraEnv[0].name=A,gateway.extraEnv[0].value=true",
+        "bridge.extraEnv[0].value=a",
+        "bridge.tolerations[0].key=a,bridge.tolerations[0].value=true",
+        "operator.extraArgs[0]=5",
+    ] {
+        let refusal = with(&[value]).expect_err(value);
+        let key = value.split(['[', '.']).nth(1).unwrap();
+        assert!(refusal.contains(&format!("/{key}/0")), "{value}: {refusal}");
+    }
+    with(&["operator.extraEnv[0].name=A,operator.extraEnv[0].valueFrom.fieldRef.fieldPath=spec.nodeName"]).unwrap();
+    with(&["bridge.tolerations[0].operator=Exists,bridge.tolerations[0].tolerationSeconds=30"]).unwrap();
+}
+
+#[test]
 fn names_follow_the_release_and_fit() {
     let long = "a-release-with-a-name-of-fifty-three-characters-xxxxx";
     let begin = ["template", long, &chart(), "--namespace", "a-namespace"];
