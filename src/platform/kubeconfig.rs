@@ -19,7 +19,10 @@ use kube::{
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use thiserror::Error;
 
-use super::cluster_proxy::{Environment, ProxyError};
+use super::{
+    cluster_proxy::{Environment, ProxyError},
+    credentials,
+};
 
 /// A kubeconfig that leads nowhere.
 #[derive(Debug, Error)]
@@ -129,8 +132,11 @@ fn config(kubeconfig: &Kubeconfig, context: Option<&str>, environment: &Environm
         config.root_cert =
             Some(authorities.collect::<Result<_, _>>().map_err(|_| Unusable::Authority(context.cluster.clone()))?);
     }
-    if let Some(exec) = user.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
-        exec.cluster = Some(read);
+    if let Some(exec) = &mut user.exec {
+        credentials::keep_input_from(exec);
+        if exec.provide_cluster_info {
+            exec.cluster = Some(read);
+        }
     }
     config.auth_info = user;
     if let Some(namespace) = &context.namespace {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     cluster_proxy::{ProxyError, shown},
+    credentials,
     kubeconfig::{self, Unusable},
     repeated,
 };
@@ -206,7 +207,7 @@ impl From<Unusable> for ClusterError {
     fn from(error: Unusable) -> Self {
         match error {
             Unusable::Proxy(error) => Self::Proxy(error),
-            error => Self::Nowhere(chain(&error)),
+            error => Self::Nowhere(root_cause(&error)),
         }
     }
 }
@@ -235,7 +236,7 @@ pub fn connect_without_credentials(cluster: &Cluster) -> Result<Client, ClusterE
 
 /// A client that waits for the head of an answer no longer than [`ANSWER`].
 fn client(config: Config) -> Result<Client, ClusterError> {
-    let once = Client::try_from(config).map_err(|error| ClusterError::Nowhere(chain(&error)))?;
+    let once = Client::try_from(config).map_err(|error| ClusterError::Nowhere(root_cause(&error)))?;
     Ok(repeated::client(once, ANSWER))
 }
 
@@ -301,7 +302,7 @@ where
                 unreachable(format!("{} ({})", status.message, status.code))
             }
             kube::Error::Api(status) => ClusterError::Refused { plural, cause: status.message.clone() },
-            error => unreachable(chain(&error)),
+            error => unreachable(root_cause(&error)),
         });
     }
 }
@@ -374,8 +375,12 @@ pub fn escape_selector(value: &str) -> String {
     value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
 }
 
-/// An error and its innermost cause, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+/// The innermost error: "connection refused" says more than "service error". Of a credential plugin, what it did and nothing that it
+/// printed.
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(blamed) = credentials::blamed(error) {
+        return blamed;
+    }
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -8,6 +8,7 @@ pub mod announce;
 pub mod arguments;
 pub mod backoff;
 pub mod cluster_proxy;
+pub mod credentials;
 pub mod hex;
 pub mod https;
 pub mod kubeconfig;

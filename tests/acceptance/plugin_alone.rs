@@ -14,7 +14,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt as _, BufReader},
     process::Command,
     time::timeout,
 };
@@ -213,6 +213,64 @@ async fn lists_choose_by_owner_and_refusals_say_what_is_missing() {
     assert!(said.code == 1 && said.err.contains("may not patch whatsappinstances.whatsapp-operator.dev"), "{said:?}");
     let said = bench.run(&["status", "none"]).await;
     assert!(said.code == 1 && said.err.contains("kubectl whatsapp list"), "{said:?}");
+}
+
+/// Cloud providers' kubeconfigs sign in by a program of theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_plugin_leaves_the_input_alone_and_is_named_when_it_fails() {
+    let bench = Bench::with_instance("plugin-credentials", json!({})).await;
+    let directory = tempfile::tempdir().unwrap();
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(&bench.kubeconfig).unwrap()).unwrap();
+    let token = config["users"][0]["user"]["token"].as_str().unwrap();
+    let answer =
+        json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": token}});
+    let kubeconfig = |name: &str, script: &str| {
+        let exec = json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh", "args": ["-c", script],
+            "interactiveMode": "IfAvailable", "installHint": "get it from the cellar",
+        });
+        let mut config = config.clone();
+        config["users"][0]["user"] = json!({"exec": exec});
+        if script.is_empty() {
+            config["users"][0]["user"]["exec"]["command"] = json!("no-such-login-program");
+        }
+        let path = directory.path().join(name);
+        std::fs::write(&path, config.to_string()).unwrap();
+        Bench { client: bench.client.clone(), kubeconfig: path, namespace: bench.namespace }
+    };
+
+    let greedy = kubeconfig("greedy", &format!("cat > '{}/eaten'; echo '{answer}'", directory.path().display()));
+    let mut command = greedy.plugin(&["status", "shop"]);
+    command.stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"what comes next in the script\n").await.unwrap();
+    drop(input);
+    let said = Said::from(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap());
+    assert!(said.code == 0 && said.out.contains("shop"), "{said:?}");
+    assert_eq!(std::fs::read_to_string(directory.path().join("eaten")).unwrap(), "");
+
+    for (name, script, words) in [
+        (
+            "missing",
+            "",
+            "cannot be run (No such file or directory (os error 2)): no-such-login-program; get it from the cellar",
+        ),
+        (
+            "ended",
+            "echo hush; echo 'the session has ended' >&2; exit 9",
+            "failed (exit status: 9): /bin/sh; the session has ended",
+        ),
+        ("unread", "echo 'token: hush'; echo '- ['", "something that does not read as an ExecCredential"),
+        ("empty", "echo '{\"kind\": \"ExecCredential\"}'", "without a status"),
+    ] {
+        let said = kubeconfig(name, script).run(&["list"]).await;
+        assert!(
+            said.code == 1 && said.err.contains(words) && said.err.contains("cannot sign in by context"),
+            "{name}: {said:?}"
+        );
+        assert!(!said.err.contains("hush") && said.err.lines().count() == 1, "{name}: {said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     api::WhatsAppInstance,
     platform::{
+        credentials,
         kubeconfig::{self, Found, Unusable},
         kubernetes::{escape_selector, place},
     },
@@ -73,7 +74,8 @@ impl Cluster {
             answer
         });
         let client = ClientBuilder::try_from(config.clone());
-        let client = client.map_err(|error| PluginError::Kubeconfig(root_cause(&error)))?.with_layer(&hears).build();
+        let client = client.map_err(|error| not_signed_in(&error, &config, &target.context))?;
+        let client = client.with_layer(&hears).build();
         Ok(Self { client, clock, config, target, namespace, request_timeout: global.request_timeout.0 })
     }
 
@@ -203,6 +205,17 @@ pub fn read(object: DynamicObject) -> Result<WhatsAppInstance, PluginError> {
 pub fn contexts(global: &Global) -> Vec<String> {
     let kubeconfig = kubeconfig::read(global.kubeconfig.as_deref()).unwrap_or_default();
     kubeconfig.contexts.into_iter().map(|context| context.name).collect()
+}
+
+/// Why there is no client: a credential plugin is named, with what it said last and the kubeconfig's own hint on how to get it.
+fn not_signed_in(error: &kube::Error, config: &Config, context: &str) -> PluginError {
+    let Some(blamed) = credentials::blamed(error) else { return PluginError::Kubeconfig(root_cause(error)) };
+    let exec = config.auth_info.exec.as_ref();
+    let program = exec.and_then(|exec| exec.command.as_deref()).unwrap_or_default();
+    let hint = exec.and_then(|exec| exec.install_hint.as_deref()).map(str::trim).filter(|hint| !hint.is_empty());
+    let more = [credentials::complaint(error), hint.map(str::to_owned)].into_iter().flatten();
+    let cause = [format!("{blamed}: {program}")].into_iter().chain(more).collect::<Vec<_>>().join("; ");
+    PluginError::CredentialPlugin { context: context.to_owned(), cause }
 }
 
 /// The way to the cluster, and what to call it.

@@ -1,11 +1,12 @@
 //! The plugin's error for a refusal by the API server, or for its silence.
 
-use std::error::Error as StdError;
-
 use kube::core::Status;
 
 use super::PluginError;
-use crate::platform::refusal::{Refusal, refusal};
+use crate::platform::{
+    kubernetes::root_cause,
+    refusal::{Refusal, refusal},
+};
 
 /// Where requests go; for error messages.
 #[derive(Debug, Clone)]
@@ -73,15 +74,6 @@ pub fn explain_status(status: &Status, target: &Target, attempt: Attempt<'_>) ->
 /// The sentence for a server that does not answer.
 pub fn unreachable_server(target: &Target, cause: String) -> PluginError {
     PluginError::Unreachable { context: target.context.clone(), server: target.server.clone(), cause }
-}
-
-/// The innermost error: "connection refused" says more than "service error".
-pub fn root_cause(error: &dyn StdError) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::io;
 
 use thiserror::Error;
 
-pub use self::api_server::{Attempt, Target, explain, explain_status, root_cause, unreachable_server};
+pub use self::api_server::{Attempt, Target, explain, explain_status, unreachable_server};
+pub use crate::platform::kubernetes::root_cause;
 
 /// Why a verb failed.
 #[derive(Debug, Error)]
@@ -17,6 +18,14 @@ pub enum PluginError {
     /// No usable kubeconfig.
     #[error("cannot tell which cluster to use: {0}; set KUBECONFIG, or choose with --kubeconfig and --context")]
     Kubeconfig(String),
+    /// The kubeconfig's credential plugin gives no credentials.
+    #[error("cannot sign in by context \"{context}\": {cause}")]
+    CredentialPlugin {
+        /// Kubeconfig context in use.
+        context: String,
+        /// What it did, what it said, and how to get it.
+        cause: String,
+    },
     /// No such instance.
     #[error(
         "there is no WhatsAppInstance \"{name}\" in namespace \"{namespace}\"; list them with `kubectl whatsapp list -A`"
