@@ -42,6 +42,7 @@ impl Recipient {
     /// # Errors
     /// See [`BadRecipient`].
     pub fn parse(text: &str) -> Result<Self, BadRecipient> {
+        let text = Self::plain(text);
         let text = text.trim();
         let Some((user, server)) = text.split_once('@') else { return phone_number(text) };
         match server {
@@ -54,11 +55,21 @@ impl Recipient {
         }
     }
 
-    /// What a caller wrote, for bridges of any release: without layout, and with the dashes that all of them know.
+    /// What a caller wrote, as bridges of any release read it: without what address books, other programs and other scripts add to a
+    /// number or an address. The rest stays as it was written: a repetition is known by it, also at a gateway of another release.
     pub fn plain(text: &str) -> String {
-        let dash = |character| if matches!(character, '\u{2010}'..='\u{2015}') { '-' } else { character };
-        let space = |character: char| if character.is_whitespace() { ' ' } else { character };
-        text.chars().filter(|character| !is_mark(*character)).map(dash).map(space).collect()
+        let text: String = text.chars().filter(|character| !is_mark(*character)).map(usual).collect();
+        let bare = without_scheme(text.trim());
+        let plain = if let Some((user, server)) = bare.split_once('@') {
+            format!("{}@{}", without_device(user), server.to_ascii_lowercase())
+        } else {
+            // The country code in brackets, as in (+1) 555 123 4567.
+            match bare.strip_prefix("(+").and_then(|rest| rest.split_once(')')) {
+                Some((code, rest)) if is_digits(code) => format!("+{code} {}", rest.trim_start()),
+                _ => bare.to_owned(),
+            }
+        };
+        if plain == text.trim() { text } else { plain }
     }
 
     /// A number that stands for it, the same after every restart.
@@ -72,10 +83,55 @@ impl Recipient {
     }
 }
 
+/// The character that stands in most numbers for this one: a plain dash or space, and digits, plus and brackets of ASCII.
+fn usual(character: char) -> char {
+    match character {
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
+        '\u{ff0b}' | '\u{fe62}' => '+',
+        '\u{ff08}' => '(',
+        '\u{ff09}' => ')',
+        _ if character.is_whitespace() => ' ',
+        _ => digit(character).unwrap_or(character),
+    }
+}
+
+/// Where the ten digits of a script begin in Unicode: those that people write phone numbers in.
+const ZEROS: [u32; 19] = [
+    0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66, 0x0e50, 0x0ed0,
+    0x0f20, 0x1040, 0x17e0, 0x1810, 0xff10,
+];
+
+/// The ASCII digit that a digit of another script means.
+fn digit(character: char) -> Option<char> {
+    let zero = ZEROS.into_iter().find(|zero| (*zero..zero + 10).contains(&u32::from(character)))?;
+    char::from_digit(u32::from(character) - zero, 10)
+}
+
+/// Without what programs put before a number to say what it is: a `tel:` link (RFC 3966), or `whatsapp:` as other APIs want it.
+fn without_scheme(text: &str) -> &str {
+    let after = |scheme: &str| {
+        let begins = text.get(..scheme.len())?.eq_ignore_ascii_case(scheme);
+        begins.then(|| text.get(scheme.len()..).unwrap_or_default().trim_start())
+    };
+    after("tel:").or_else(|| after("whatsapp:")).unwrap_or(text)
+}
+
+/// The person of an address that names one of their devices (15551234567:2@s.whatsapp.net).
+fn without_device(user: &str) -> &str {
+    match user.split_once(':') {
+        Some((person, device)) if is_digits(person) && is_digits(device) => person,
+        _ => user,
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
-    let text: String = text.chars().filter(|character| !is_layout(*character)).collect();
+    let text: String = text.chars().filter(|character| *character != ' ').collect();
     let digits = text.strip_prefix('+').unwrap_or(&text);
-    let punctuation = |character: char| matches!(character, '-' | '\u{2010}'..='\u{2015}' | '.' | '(' | ')' | '/');
+    let punctuation = |character: char| matches!(character, '-' | '.' | '(' | ')' | '/');
     if text.is_empty() || !digits.chars().all(|character| character.is_ascii_digit() || punctuation(character)) {
         return Err(BadRecipient::Unreadable);
     }
@@ -89,11 +145,6 @@ fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
         return Err(BadRecipient::NotInternational);
     }
     Ok(Recipient::PhoneNumber(Sensitive::new(digits)))
-}
-
-/// Spaces of any width, and marks.
-fn is_layout(character: char) -> bool {
-    is_mark(character) || character.is_whitespace()
 }
 
 /// The marks of writing direction that address books put around the numbers that are copied out of them, and others without a width.
@@ -117,17 +168,32 @@ mod tests {
             "15551234567@c.us",
             "001 555 1234567",
             "\u{202a}+1\u{202f}555\u{2011}123\u{2013}4567\u{202c}",
+            "(+1) 555 123 4567",
+            "(001) 555 123 4567",
+            "tel:+1-555-123-4567",
+            "TEL: +15551234567",
+            "whatsapp:+15551234567",
+            "15551234567:2@s.whatsapp.net",
+            "15551234567@S.WhatsApp.Net",
+            "\u{ff0b}\u{ff11}\u{ff15}\u{ff15}\u{ff15} \u{ff08}123\u{ff09} 4567",
+            "+\u{661}\u{665}\u{665}\u{665}\u{661}\u{662}\u{663}\u{664}\u{665}\u{666}\u{667}",
+            "+\u{6f1}555\u{967}\u{968}\u{969}4567",
         ] {
             assert_eq!(key(same), key("+15551234567"), "{same}");
         }
         assert_ne!(key("15551234567@lid"), key("+15551234567"));
+        assert_eq!(key("15551234567:3@lid"), key("15551234567@lid"));
     }
 
     #[test]
     fn what_address_books_add_is_not_handed_on() {
         let copied = "\u{202a}+1\u{202f}555\u{2011}123\u{2013}4567\u{202c}";
         assert_eq!(Recipient::plain(copied), "+1 555-123-4567");
+        assert_eq!(Recipient::plain(" +1 (555) 1234567 "), " +1 (555) 1234567 ");
         assert_eq!(Recipient::plain("15551234567@s.whatsapp.net"), "15551234567@s.whatsapp.net");
+        assert_eq!(Recipient::plain("15551234567:2@S.whatsapp.net"), "15551234567@s.whatsapp.net");
+        assert_eq!(Recipient::plain("tel:(+1) 555 1234567"), "+1 555 1234567");
+        assert_eq!(Recipient::plain("+\u{664}\u{669} 170"), "+49 170");
     }
 
     #[test]
@@ -150,6 +216,16 @@ mod tests {
             ("+49 ( 0 ) 170 1234567", B::TrunkPrefix),
             ("\u{202a}\u{202c}", B::Unreadable),
             ("+", B::NotInternational),
+            ("tel:", B::Unreadable),
+            ("tel:0170 1234567", B::NotInternational),
+            ("tel:+15551234567;ext=5", B::Unreadable),
+            ("(+1 555) 123 4567", B::Unreadable),
+            ("(+) 15551234567", B::Unreadable),
+            // A device is told apart from the number, or the address is refused: its digits must not become some of the number.
+            ("15551234567:@s.whatsapp.net", B::Unreadable),
+            ("15551234567.0:2@s.whatsapp.net", B::Unreadable),
+            ("+15551234567:2", B::Unreadable),
+            ("mailto:15551234567", B::Unreadable),
             ("123-456@g.us", B::NotAPerson),
             ("1@newsletter", B::NotAPerson),
         ] {

@@ -22,3 +22,27 @@ pub struct Success<T: ToSchema> {
 pub fn with<T: Serialize + ToSchema>(status: StatusCode, data: T) -> Response {
     (status, Json(Success { success: true, data })).into_response()
 }
+
+/// A moment that is known to fractions of a second, in an answer: always to the millisecond. So the answer that accepts a message and
+/// the later ones, which have it from the bridge's disk, write it alike, and such texts sort as the moments do.
+pub fn moment(at: jiff::Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_in_one_way() {
+        for (given, written) in [
+            ("2026-11-30T21:37:14.523999614Z", "2026-11-30T21:37:14.523Z"),
+            ("2026-11-30T21:37:14.523Z", "2026-11-30T21:37:14.523Z"),
+            ("2026-11-30T21:37:14.64Z", "2026-11-30T21:37:14.640Z"),
+            ("2026-11-30T21:37:14Z", "2026-11-30T21:37:14.000Z"),
+            ("2026-12-31T23:59:59.999999999Z", "2026-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(moment(given.parse().unwrap()), written);
+        }
+    }
+}

@@ -55,14 +55,23 @@ pub fn removed(headers: &HeaderMap) -> impl Iterator<Item = HeaderValue> {
 }
 
 /// Whether a request comes from a page of this gateway, as far as the browser says (Fetch Metadata; `Origin` from those that
-/// do not send it). Scripts can set neither header.
+/// do not send it, and from all of them where no TLS is). Scripts can set neither header, nor what the proxy says of the host
+/// that the browser asked: for a page of another site that takes a leave which the gateway does not give (CORS).
 pub fn is_own_page(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site == "same-origin";
     }
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()?.parse::<Uri>().ok());
     let origin = origin.as_ref().and_then(|origin| origin.authority());
-    origin.is_some_and(|origin| host(headers).is_some_and(|host| host.eq_ignore_ascii_case(origin.as_str())))
+    origin.is_some_and(|origin| is_asked_for(headers, origin.as_str()))
+}
+
+/// Whether this is the host that the browser asked for, port included: as `Host` has it, or the proxy in front, which may have a name
+/// of its own for the gateway.
+fn is_asked_for(headers: &HeaderMap, authority: &str) -> bool {
+    // The first of several proxies is the one that the browser came to.
+    let forwarded = text(headers, "x-forwarded-host").and_then(|hosts| hosts.split(',').next()).map(str::trim);
+    [host(headers), forwarded].into_iter().flatten().any(|host| host.eq_ignore_ascii_case(authority))
 }
 
 /// Whether a browser says that another page made the request. Programs say nothing, and are none.
@@ -81,11 +90,10 @@ pub fn is_other_site(headers: &HeaderMap, welcome: &[String]) -> bool {
     }
     match text(headers, "sec-fetch-site") {
         Some(site) => site == "cross-site" || site == "same-site",
-        // An older browser. The proxy may have a name of its own for the gateway.
+        // An older browser, or no TLS.
         None => origin.is_some_and(|origin| {
             let at = origin.split_once("://").map_or("", |(_, authority)| authority);
-            let own = [host(headers), text(headers, "x-forwarded-host")];
-            !own.into_iter().flatten().any(|host| host.eq_ignore_ascii_case(at))
+            !is_asked_for(headers, at)
         }),
     }
 }
@@ -171,6 +179,10 @@ mod tests {
             (vec![("origin", "http://a.example:8000")], true, false),
             (vec![("origin", "http://a.example")], false, true),
             (vec![("origin", "null")], false, true),
+            (vec![("origin", "http://wa.lan:81"), ("x-forwarded-host", "wa.lan:81")], true, false),
+            (vec![("origin", "http://wa.lan:81"), ("x-forwarded-host", "WA.lan:81, inner")], true, false),
+            (vec![("origin", "http://wa.lan:81"), ("x-forwarded-host", "wa.lan")], false, true),
+            (vec![("sec-fetch-site", "cross-site"), ("origin", "http://b"), ("x-forwarded-host", "b")], false, true),
             (vec![], false, false),
         ] {
             let given = headers(&[vec![host], more.clone()].concat());
@@ -191,6 +203,7 @@ mod tests {
             (vec![("sec-fetch-site", "cross-site"), ("origin", "https://shop.example")], false),
             (vec![("origin", "https://gateway.internal")], false),
             (vec![("origin", "https://a.example"), ("x-forwarded-host", "a.example")], false),
+            (vec![("origin", "https://a.example"), ("x-forwarded-host", "a.example, gateway.internal")], false),
             (vec![("origin", "https://a.example")], true),
             (vec![("origin", "null")], true),
         ] {

@@ -41,15 +41,19 @@ pub struct PartOfAPage;
 /// How long a browser may remember that an origin may call.
 const PREFLIGHT_SECONDS: &str = "600";
 
-/// The path as routes are written: those below `/api/v1/sessions/` and `/api/v1/messages/` end with a slash, others do not. Both forms are the same.
+/// The path as routes are written: those below `/api/v1/sessions/` and `/api/v1/messages/` end with a slash, others do not. Both forms are the same;
+/// so are several slashes and one, which come of an address that ends with a slash and a path that begins with one.
 pub fn canonical(mut request: Request) -> Request {
-    let path = request.uri().path();
-    let slashed = path.ends_with('/');
-    let wanted = ["/api/v1/sessions/", "/api/v1/messages/"].iter().any(|room| path.starts_with(room));
-    if slashed == wanted || path == "/" {
+    let given = request.uri().path();
+    let names: Vec<&str> = given.split('/').filter(|name| !name.is_empty()).collect();
+    let mut path = format!("/{}", names.join("/"));
+    if matches!(names[..], ["api", "v1", "sessions" | "messages", _, ..]) {
+        path.push('/');
+    }
+    // What is no path, as the target of `OPTIONS *`, stays.
+    if !given.starts_with('/') || path == given {
         return request;
     }
-    let path = if wanted { format!("{path}/") } else { path.trim_end_matches('/').to_owned() };
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut parts = request.uri().clone().into_parts();
     parts.path_and_query = format!("{path}{query}").parse().ok();
@@ -177,7 +181,8 @@ fn decorate(gateway: &Gateway, story: Option<&Story>, origin: Option<HeaderValue
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, DELETE"),
             (
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-Request-Id",
+                // The last three are added by libraries for traces and event streams. None of a proxy's, which the gateway goes by.
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Traceparent, X-Request-Id, Baggage, Cache-Control, Tracestate",
             ),
             (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Idempotent-Replayed, Location, Retry-After, X-Request-Id"),
             (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
@@ -228,6 +233,13 @@ mod tests {
             ("/api/v1/events/?owner=a", "/api/v1/events?owner=a"),
             ("/api/v1/openapi.json", "/api/v1/openapi.json"),
             ("/", "/"),
+            ("//", "/"),
+            ("//api/v1/me", "/api/v1/me"),
+            ("//api//v1/sessions//list//?owner=a//b", "/api/v1/sessions/list/?owner=a//b"),
+            ("/api/v1/sessions/status/a%2F%2Fb", "/api/v1/sessions/status/a%2F%2Fb/"),
+            ("/api/v1/sessions/", "/api/v1/sessions"),
+            ("http://a.example//api/v1/me", "http://a.example/api/v1/me"),
+            ("*", "*"),
         ] {
             let request = Request::builder().uri(given).body(Body::empty()).unwrap();
             assert_eq!(canonical(request).uri(), path);

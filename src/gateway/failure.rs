@@ -62,7 +62,8 @@ impl Failure {
     pub fn cross_site() -> Self {
         Self::new(
             Code::CrossSite,
-            "the request was made by a page of another site, or the browser does not say by which; use the dashboard, or send the token as a bearer token",
+            "the request was made by a page of another site, or the browser does not say by which; use the dashboard, or send the token as a bearer token. \
+             A proxy in front of the dashboard has to pass on the header Host as the browser sent it, with its port, or to say it in X-Forwarded-Host",
         )
     }
 

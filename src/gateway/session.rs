@@ -5,6 +5,7 @@ use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::answer::moment;
 use crate::{
     api::{PairingMethod, Phase, WhatsAppInstance, WhatsAppInstanceStatus, conditions},
     drivers,
@@ -206,7 +207,7 @@ impl Session {
             qr_expires_at: expires.map(text),
             link_expires_at: LinkingLink::of(instance)
                 .filter(|link| !link.is_used(status))
-                .map(|link| text(link.expires_at())),
+                .map(|link| moment(link.expires_at())),
             qr_code: None,
             pairing_code: None,
             reason: holds.map(|ready| ready.reason.clone()),

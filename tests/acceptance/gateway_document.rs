@@ -60,7 +60,9 @@ fn operations(document: &Value, victim: &Victim) -> Vec<Operation> {
                     ("query", "owner") => victim.owner.clone(),
                     ("query", "session_id") => victim.session.clone(),
                     ("query", "wait") => "0".to_owned(),
-                    ("query", "namespace" | "limit" | "cursor" | "messages") | ("header", _) => continue,
+                    ("query", "namespace" | "limit" | "cursor" | "messages" | "lastEventId") | ("header", _) => {
+                        continue;
+                    }
                     (place, name) => panic!("say what {place} parameter {name} of {method} {path} is to be here"),
                 };
                 if place == "path" {

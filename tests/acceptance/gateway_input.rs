@@ -1,11 +1,11 @@
-//! What callers send wrong, each with the field and the rule; nothing half done.
+//! What callers send wrong, each with the field and the rule; nothing half done. And what is not wrong, only unusual.
 
 use serde_json::{Value, json};
 
 use crate::{
-    gateway_messages::{connected, until_primary},
+    gateway_messages::{connected, send, until_primary},
     support::{
-        gateway::{ALL_VERBS, Answer, Rest, account, answered},
+        gateway::{ALL_VERBS, Answer, Rest, account, answered, until},
         world::{Wishes, World},
     },
 };
@@ -31,7 +31,7 @@ async fn a_body_that_is_wrong_is_refused_by_its_field_and_rule() {
         ("null", 400, "BadRequest", "must be a JSON object"),
         ("{}", 422, "Invalid", "field \"name\" is missing"),
         (r#"{"name":7}"#, 422, "Invalid", "field \"name\" must be a string"),
-        (r#"{"name":null}"#, 422, "Invalid", "field \"name\" must be a string"),
+        (r#"{"name":null}"#, 422, "Invalid", "field \"name\" must not be null"),
         (r#"{"name":""}"#, 422, "Invalid", "1 to 100 characters"),
         (r#"{"name":" "}"#, 422, "NameBlank", "must not be blank"),
         (r#"{"name":"a\u001b[2J"}"#, 422, "NameUnprintable", "U+001B"),
@@ -148,7 +148,7 @@ async fn a_message_that_is_asked_for_wrongly_is_refused_by_its_field_and_rule() 
         (json!({"message": "Hi"}).to_string(), 422, "Invalid", "field \"recipient\" is missing"),
         (json!({"recipient": friend}).to_string(), 422, "Invalid", "field \"message\" is missing"),
         (with("recipient", json!(15_550_208_993_u64)), 422, "Invalid", "field \"recipient\" must be a string"),
-        (with("recipient", Value::Null), 422, "Invalid", "field \"recipient\" must be a string"),
+        (with("recipient", Value::Null), 422, "Invalid", "field \"recipient\" must not be null"),
         (with("recipient", json!("")), 422, "Invalid", "field \"recipient\" must be 1 to 64 characters long"),
         (with("recipient", json!("1".repeat(65))), 422, "Invalid", "field \"recipient\" must be 1 to 64 characters"),
         (with("recipient", json!("anna")), 422, "Invalid", international),
@@ -285,4 +285,46 @@ async fn a_message_that_is_asked_for_wrongly_is_refused_by_its_field_and_rule() 
     assert_eq!(world.whatsapp.inbox(friend).await[0].text.chars().count(), LONGEST);
     rest.nothing_leaked(&world, &[friend, phone], &[&token]).await;
     world.nothing_leaked(&[friend, phone]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_write_in_ways_of_their_own_is_understood() {
+    let (friend, phone) = ("+15550208995", "+15550208035");
+    let world = World::start_with("gateway-own-ways", Wishes { webhooks: true, ..Wishes::default() }).await;
+    let rest = Rest::start(&world, &[]).await;
+    let token = account(&world, "app", ALL_VERBS).await;
+
+    // All the fields that a client knows, and null where there is nothing to say.
+    let nulls = json!({"name": "Nulls", "owner": null, "namespace": null, "primary": null, "bridge": world.name, "pairing": {
+        "method": null, "phone_number": null, "auto_refresh": null,
+    }});
+    let made = rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", nulls).await.data(201).clone();
+    let no_pairing = json!({"name": "None", "bridge": world.name, "pairing": null});
+    rest.call(&token, "POST", "/api/v1/sessions/init/?wait=0", no_pairing).await.data(201);
+    let path = format!("/api/v1/sessions/disconnect/{}/?wait=0", made["id"].as_str().unwrap());
+    let nothing = rest.request("POST", &path).bearer_auth(&token).json(&Value::Null);
+    assert_eq!(answered(nothing).await.body["success"], true, "a body of null is none");
+
+    // An address that ends with a slash, and a path that begins with one.
+    let listed = rest.get(&token, "//api/v1//sessions/list//?owner=*").await;
+    assert_eq!(listed.data(200)["total_count"], 2);
+
+    let id = connected(&world, &rest, &token, "First", phone).await;
+    let digits = friend.trim_start_matches('+');
+    let forms = [
+        friend.to_owned(),
+        format!("tel:{friend}"),
+        format!("whatsapp:{friend}"),
+        format!("(+1) {}", &digits[1..]),
+        format!("{digits}:4@S.whatsapp.net"),
+        digits.chars().map(|digit| char::from_u32(0x660 + digit.to_digit(10).unwrap()).unwrap()).collect(),
+    ];
+    let count = forms.len();
+    for recipient in forms {
+        let body = json!({
+            "recipient": recipient, "message": "Hi", "session_id": id, "routing": null, "expires_in": 600.0,
+        });
+        send(&rest, &token, "/api/v1/messages/send/", &body, None).await.data(202);
+    }
+    until("does the friend have them all", async || world.whatsapp.inbox(friend).await.len() == count).await;
 }

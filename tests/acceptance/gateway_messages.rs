@@ -127,6 +127,12 @@ async fn a_message_goes_through_the_primary_session_and_is_one_message_whoever_a
     until("is it delivered", async || other.get(&token, &path).await.data(200)["status"] == "delivered").await;
     let again = send(&rest, &token, SEND, &waits, Some("order-20")).await;
     assert_eq!(again.data(200)["id"], waiting["id"]);
+    // The answer that accepted it and those from the bridge's disk write a moment alike.
+    for field in ["accepted_at", "expires_at"] {
+        let written = waiting[field].as_str().unwrap();
+        assert_eq!(again.body["data"][field], written, "{field}");
+        assert_eq!(written.len(), "2026-01-01T12:00:00.000Z".len(), "{written}");
+    }
     let inbox = world.whatsapp.inbox(friend).await;
     assert_eq!(inbox.iter().filter(|line| line.text == "When it is back").count(), 1);
     assert!(inbox.iter().all(|line| line.text != "Later"), "what was called back is not sent");

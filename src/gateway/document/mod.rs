@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use self::{
     codes::codes,
-    schemas::{example, example_of, failure_schema, only_its_type, only_itself, without_null},
+    schemas::{example, example_of, failure_schema, only_its_type, only_itself},
 };
 use super::{code::Code, server::described};
 
@@ -44,9 +44,6 @@ pub fn document() -> String {
     });
     let schemas = &mut document["components"]["schemas"];
     schemas["Failure"] = failure_schema();
-    for sent in ["NewSession", "NewPairing", "Changes", "NewMessage", "SignIn", "NewLink", "Opened"] {
-        without_null(&mut schemas[sent]);
-    }
     // Of the items of a list the macros cannot say it.
     let sessions = &mut schemas["Bulk"]["properties"]["session_ids"];
     sessions["uniqueItems"] = true.into();

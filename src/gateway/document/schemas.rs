@@ -25,15 +25,6 @@ pub fn example_of(schema: &Value, schemas: &Value) -> Value {
     }
 }
 
-/// A field that need not be sent is left out, not null.
-pub fn without_null(schema: &mut Value) {
-    let Some(properties) = schema["properties"].as_object_mut() else { return };
-    for property in properties.values_mut() {
-        only_its_type(property);
-        only_itself(property);
-    }
-}
-
 /// Without null as its alternative.
 pub fn only_itself(schema: &mut Value) {
     if let Some(only) = schema["oneOf"].as_array().and_then(|all| all.first()).cloned() {

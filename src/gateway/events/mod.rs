@@ -37,6 +37,10 @@ const AHEAD: usize = 32;
 /// Proxies that collect answers before they pass them on are asked not to.
 const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
+/// Where libraries for browsers put the id of the last event when they connect again (event-source-polyfill, reconnecting-eventsource): a page
+/// of another site may not send the header to every server.
+const IN_QUERY: &str = "lastEventId";
+
 /// Follow sessions and messages
 ///
 /// Server-sent events. First every session as an event `session`, then `ready`, then a `session` or a `deleted` with each
@@ -50,6 +54,7 @@ const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-bufferi
         WhichSessions,
         ("messages" = Option<bool>, Query, description = "Whether messages are told as well; true when not given."),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that arrived."),
+        ("lastEventId" = Option<String>, Query, description = "The same, from clients that put it here; the header counts before it."),
     ),
     responses((status = 200, description = "Events until one side ends it.", content_type = "text/event-stream", body = StreamEvent)),
 )]
@@ -59,9 +64,9 @@ pub async fn events(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let parameters = Parameters::of(&uri, &["owner", "namespace", "messages"])?;
+    let parameters = Parameters::of(&uri, &["owner", "namespace", "messages", IN_QUERY])?;
     let which = which(&gateway, &caller, &parameters)?;
-    let since = last_event_id(&headers)?;
+    let since = last_event_id(&headers, &parameters)?;
     let wants_messages = parameters.flag("messages")?.unwrap_or(true);
     let open = gateway.streams.open(&caller.user, &gateway.metrics)?;
     // An id that cannot be read says nothing of either.
@@ -86,11 +91,12 @@ pub async fn events(
     Ok(([UNBUFFERED], stream).into_response())
 }
 
-/// The id in the header `Last-Event-ID`, if there is one. A value that is no text counts as an id that the gateway never gave.
+/// The id in the header `Last-Event-ID`, if there is one, or else in the query. A value that is no text counts as an id that the gateway
+/// never gave.
 ///
 /// # Errors
 /// When the header is there twice: it is not known then which of the two events arrived last.
-fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+fn last_event_id(headers: &HeaderMap, parameters: &Parameters) -> Result<Option<String>, Failure> {
     let mut given = headers.get_all("last-event-id").iter();
     let first = given.next().map(|value| value.to_str().unwrap_or("?").to_owned());
     if given.next().is_some() {
@@ -99,7 +105,8 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Failure> {
             "the header Last-Event-ID is given twice; give it once, with the id of the last event that arrived",
         ));
     }
-    Ok(first.filter(|id| !id.is_empty()))
+    let asked = || parameters.get(IN_QUERY).map(str::to_owned);
+    Ok(first.filter(|id| !id.is_empty()).or_else(asked).filter(|id| !id.is_empty()))
 }
 
 #[cfg(test)]
@@ -108,12 +115,24 @@ mod tests {
 
     #[test]
     fn the_last_events_id_is_given_once() {
-        let given = |values: &[&str]| {
+        let asked = |query: &str, values: &[&str]| {
             let headers = values.iter().map(|value| ("last-event-id".parse().unwrap(), value.parse().unwrap()));
-            last_event_id(&headers.collect())
+            let parameters = Parameters::of(&format!("/?{query}").parse().unwrap(), &[IN_QUERY]).unwrap();
+            last_event_id(&headers.collect(), &parameters)
         };
+        let given = |values: &[&str]| asked("", values);
         assert_eq!((given(&[]).unwrap(), given(&[""]).unwrap()), (None, None));
         assert_eq!(given(&["42"]).unwrap().as_deref(), Some("42"));
+        assert_eq!(asked("lastEventId=41%7Ea", &[]).unwrap().as_deref(), Some("41~a"));
+        assert_eq!(
+            asked("lastEventId=41", &["42"]).unwrap().as_deref(),
+            Some("42"),
+            "a browser's own is the later one"
+        );
+        assert_eq!(
+            (asked("lastEventId=41", &[""]).unwrap().as_deref(), asked("lastEventId=", &[]).unwrap()),
+            (Some("41"), None)
+        );
         for twice in [&["42", "42"], &["42", "43"], &["", "42"]] {
             assert_eq!(given(twice).unwrap_err().code, Code::BadRequest, "{twice:?}");
         }

@@ -4,7 +4,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Number, value::RawValue};
 
 use super::{
     bad, invalid,
@@ -14,6 +14,9 @@ use crate::{
     gateway::{code::Code, failure::Failure},
     rules::{ComparableName, text},
 };
+
+/// No value.
+const NULL: &str = "null";
 
 /// The fields of a JSON object, each once.
 #[derive(Debug)]
@@ -34,12 +37,21 @@ impl Fields {
         Self::parse(text, String::new(), allowed)
     }
 
+    /// The object in a body that need not be there. Some clients write "no body" as null.
+    ///
+    /// # Errors
+    /// See [`Self::of`].
+    pub fn optional(text: Option<&str>, allowed: &[&str]) -> Result<Option<Self>, Failure> {
+        let text = text.filter(|text| text.trim() != NULL);
+        text.map(|text| Self::parse(text, String::new(), allowed)).transpose()
+    }
+
     /// Nothing, or an empty object: for requests that say everything by their path.
     ///
     /// # Errors
     /// When there is something in it.
     pub fn none(text: Option<&str>) -> Result<(), Failure> {
-        text.map_or(Ok(()), |text| Self::parse(text, String::new(), &[]).map(drop))
+        Self::optional(text, &[]).map(drop)
     }
 
     fn parse(text: &str, within: String, allowed: &[&str]) -> Result<Self, Failure> {
@@ -69,11 +81,17 @@ impl Fields {
     }
 
     fn there<T>(&self, name: &str, value: Option<T>) -> Result<T, Failure> {
-        value.ok_or_else(|| invalid(format!("field {:?} is missing", self.full(name))))
+        let is_null = || self.fields.iter().any(|(field, _)| field == name);
+        value.ok_or_else(|| {
+            let wrong = if is_null() { "must not be null" } else { "is missing" };
+            invalid(format!("field {:?} {wrong}", self.full(name)))
+        })
     }
 
+    /// What stands there. A field that is null counts as one that is not given: many clients write all the fields they know.
     fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.get())
+        let given = self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.get());
+        given.filter(|text| *text != NULL)
     }
 
     fn typed<'a, T: Deserialize<'a>>(&'a self, name: &str, must: &str) -> Result<Option<T>, Failure> {
@@ -124,17 +142,17 @@ impl Fields {
         Ok(texts)
     }
 
-    /// A whole number.
+    /// A whole number. To JSON 60 and 60.0 are one number, and languages without whole numbers write the second.
     ///
     /// # Errors
     /// When it is something else, or outside these bounds.
     pub fn number(&self, name: &str, (least, most): (u64, u64)) -> Result<Option<u64>, Failure> {
         let must = format!("a whole number from {least} to {most}");
-        let number: Option<u64> = self.typed(name, &must)?;
-        if number.is_some_and(|number| !(least..=most).contains(&number)) {
-            return Err(invalid(format!("field {:?} must be {must}", self.full(name))));
-        }
-        Ok(number)
+        let given: Option<Number> = self.typed(name, &must)?;
+        let whole = |given: Number| given.as_u64().or_else(|| whole(given.as_f64()?));
+        let fits = |given| whole(given).filter(|number| (least..=most).contains(number));
+        let wrong = || invalid(format!("field {:?} must be {must}", self.full(name)));
+        given.map(|given| fits(given).ok_or_else(wrong)).transpose()
     }
 
     /// True or false.
@@ -152,6 +170,13 @@ impl Fields {
     pub fn object(&self, name: &str, allowed: &[&str]) -> Result<Option<Self>, Failure> {
         self.get(name).map(|text| Self::parse(text, format!("{}.", self.full(name)), allowed)).transpose()
     }
+}
+
+/// The whole number that a number with a point or an exponent is, if it is one.
+fn whole(number: f64) -> Option<u64> {
+    // As text, since a conversion would round what does not fit.
+    let text = format!("{number:.0}");
+    text.parse().ok().filter(|whole: &u64| number.fract() == 0.0 && text == whole.to_string())
 }
 
 /// The field `name` as a display name: what the rules say of it is said before the API server's schema says less.
@@ -226,7 +251,7 @@ mod tests {
             ("{\"name\":\"\\ud800\"}", Code::Invalid, "field \"name\" must be a string"),
             ("{}", Code::Invalid, "field \"name\" is missing"),
             ("{\"name\":7}", Code::Invalid, "field \"name\" must be a string"),
-            ("{\"name\":null}", Code::Invalid, "field \"name\" must be a string"),
+            ("{\"name\":null}", Code::Invalid, "field \"name\" must not be null"),
             ("{\"name\":\"\"}", Code::Invalid, "field \"name\" must be 1 to 5 characters long"),
             ("{\"name\":\"sechse\"}", Code::Invalid, "1 to 5"),
             ("{\"name\":\"a\",\"name\":\"b\"}", Code::BadRequest, "field \"name\" is given twice"),
@@ -256,6 +281,41 @@ mod tests {
         assert!(
             Fields::none(None).is_ok() && Fields::none(Some("{}")).is_ok() && Fields::none(Some("{\"a\":1}")).is_err()
         );
+    }
+
+    #[test]
+    fn a_field_that_is_null_is_one_that_is_not_given() {
+        let fields = Fields::of(Some(r#"{"name":"a","primary":null,"pairing": null }"#), ALLOWED).unwrap();
+        assert_eq!(fields.text("primary", (1, 5)).unwrap(), None);
+        assert_eq!((fields.flag("primary").unwrap(), fields.number("primary", (1, 5)).unwrap()), (None, None));
+        assert!(fields.object("pairing", &["method"]).unwrap().is_none());
+        assert!(fields.texts("primary", (1, 5), (1, 5)).unwrap_err().message.contains("must not be null"));
+        assert!(Fields::none(Some(" null\n")).is_ok() && Fields::optional(Some("null"), ALLOWED).unwrap().is_none());
+        assert!(Fields::of(Some("null"), ALLOWED).unwrap_err().message.contains("must be a JSON object"));
+    }
+
+    #[test]
+    fn a_number_is_whole_however_it_is_written() {
+        let number = |text: &str| {
+            let fields = Fields::of(Some(&format!("{{\"name\":{text}}}")), ALLOWED).unwrap();
+            fields.number("name", (1, 2_592_000)).ok().flatten()
+        };
+        for (text, read) in [
+            ("60", Some(60)),
+            ("60.0", Some(60)),
+            ("6e1", Some(60)),
+            ("2592000.0", Some(2_592_000)),
+            ("60.5", None),
+            ("0.0", None),
+            ("-60.0", None),
+            ("-0.0", None),
+            ("2592000.5", None),
+            ("1e300", None),
+            ("\"60\"", None),
+            ("true", None),
+        ] {
+            assert_eq!(number(text), read, "{text}");
+        }
     }
 
     proptest! {

@@ -260,7 +260,7 @@ fn shown(instance: &WhatsAppInstance, secret: &str, now: Timestamp) -> Option<Li
         qr_drawing: qr.filter(|_| is_shown).as_deref().and_then(drawing),
         pairing_code: typed.filter(|_| is_shown),
         code_expires_at,
-        link_expires_at: link.expires_at().to_string(),
+        link_expires_at: answer::moment(link.expires_at()),
     })
 }
 

@@ -109,12 +109,12 @@ pub async fn link(
     );
     let begin = gateway.settings.public_url.as_deref().unwrap_or_default();
     let address = format!("{begin}/dashboard/link#{}.{secret}", changed.uid().unwrap_or_default());
-    Ok(answer::with(StatusCode::CREATED, Made { link: address, expires_at: link.expires_at().to_string() }))
+    Ok(answer::with(StatusCode::CREATED, Made { link: address, expires_at: answer::moment(link.expires_at()) }))
 }
 
 fn lasts(text: Option<&str>) -> Result<Duration, Failure> {
-    let Some(text) = text else { return Ok(LONGEST) };
-    let given = Fields::of(Some(text), &["expires_in"])?.number("expires_in", (SHORTEST, LONGEST.as_secs()))?;
+    let Some(fields) = Fields::optional(text, &["expires_in"])? else { return Ok(LONGEST) };
+    let given = fields.number("expires_in", (SHORTEST, LONGEST.as_secs()))?;
     Ok(given.map_or(LONGEST, Duration::from_secs))
 }
 

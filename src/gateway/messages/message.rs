@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::{
     bridge_api::{Content, MessageState, MessageStatus, Open},
-    gateway::{code::Code, failure::Failure},
+    gateway::{answer::moment, code::Code, failure::Failure},
 };
 
 /// A message.
@@ -20,7 +20,7 @@ pub struct Message {
     /// The session that sends it.
     #[schema(example = "7f0c6c1e-5a3b-4b5e-9d55-2f9b0a3c1d10")]
     pub session_id: String,
-    /// Who is to get it, as the caller wrote it.
+    /// Who is to get it, as the caller wrote it, but for what is neither number nor layout (`tel:`, digits of other scripts).
     #[schema(example = "+15551234567")]
     pub recipient: String,
     /// What it says.
@@ -38,14 +38,14 @@ pub struct Message {
     #[schema(example = json!(null))]
     pub code: Option<i64>,
     /// When it was accepted, which is when it was on the bridge's disk.
-    #[schema(example = "2026-01-01T12:00:00Z")]
+    #[schema(example = "2026-01-01T12:00:00.000Z")]
     pub accepted_at: String,
     /// Until when it may be handed to WhatsApp.
-    #[schema(example = "2026-01-02T12:00:00Z")]
+    #[schema(example = "2026-01-02T12:00:00.000Z")]
     pub expires_at: String,
     /// When a queued message is expected to be sent, by the pace and by what waits before it; where it waits for a connection or the end
     /// of a restriction, not before then.
-    #[schema(example = "2026-01-01T12:00:03Z")]
+    #[schema(example = "2026-01-01T12:00:03.000Z")]
     pub estimated_send_at: Option<String>,
     /// When WhatsApp's server took it.
     #[schema(example = json!(null))]
@@ -95,7 +95,7 @@ impl Message {
     pub fn at(message: &crate::bridge_api::Message, status: &MessageStatus) -> Self {
         let MessageStatus { id, session, waits_for, cause, code, accepted_at, expires_at, estimated_send_at, .. } =
             status;
-        let time = |at: Option<jiff::Timestamp>| at.map(|at| at.to_string());
+        let time = |at: Option<jiff::Timestamp>| at.map(moment);
         let Content::Text { text } = &message.content;
         Self {
             id: public_id(session, id),
@@ -107,8 +107,8 @@ impl Message {
             waits_for: waits_for.as_ref().map(word),
             cause: cause.as_ref().map(word),
             code: *code,
-            accepted_at: accepted_at.to_string(),
-            expires_at: expires_at.to_string(),
+            accepted_at: moment(*accepted_at),
+            expires_at: moment(*expires_at),
             estimated_send_at: time(*estimated_send_at),
             sent_at: time(status.sent_at),
             delivered_at: time(status.delivered_at),

@@ -33,6 +33,8 @@ pub struct Changes {
 }
 
 /// Rename a session
+///
+/// Only the name that people see changes; id, device and place stay.
 #[utoipa::path(
     patch, path = "/api/v1/sessions/{id}/", operation_id = "rename", tag = "sessions",
     params(OneSession, InNamespace),
