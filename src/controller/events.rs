@@ -10,6 +10,7 @@ use kube::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot};
 
+use super::long_events::publish;
 use crate::platform::{
     backoff::{Backoff, spread},
     kubernetes::{CALL_TIMEOUT, call},
@@ -100,7 +101,7 @@ async fn write_all(mut queue: mpsc::Receiver<QueuedEvent>, client: &Client, repo
             let Some(QueuedEvent { event, about, done }) = queue.recv().await else { return };
             let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
             loop {
-                let publish = recorder.publish(&event, &about);
+                let publish = publish(&recorder, client, reporter, &event, &about);
                 let Err(error) = call("publish an Event", CALL_TIMEOUT, publish).await else { break };
                 let is_waited_for = done.as_ref().is_some_and(|done| !done.is_closed());
                 if error.is_trouble() && is_waited_for {

@@ -11,6 +11,7 @@ mod events;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod instances;
+mod long_events;
 mod metrics;
 mod observe;
 mod owners;

@@ -49,6 +49,12 @@ pub struct GatewayFlags {
     pub as_service_account: Option<String>,
 }
 
+/// What the header of this name may hold; a line break out of a file, for example, could not be sent at all.
+fn idempotency_key(text: &str) -> Result<String, String> {
+    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.to_owned()) } else { Err("give 1 to 255 visible ASCII characters".to_owned()) }
+}
+
 /// Arguments of `send`.
 #[derive(Debug, Args)]
 pub struct SendArgs {
@@ -67,7 +73,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub timeout: Limit,
     /// Names the message, so that repeating the command is the same message; a new name when not given.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
     pub idempotency_key: Option<String>,
     /// How long it may wait to be sent, for example 1h; 24h when not given.
     #[arg(long, value_name = "DURATION")]

@@ -130,13 +130,29 @@ fn text(given: &str) -> Result<String, PluginError> {
 }
 
 fn from_input() -> Result<String, PluginError> {
-    // A character has at most four bytes; one more tells that there is too much.
-    let most = 4 * LONGEST_TEXT as u64 + 1;
-    let mut text = String::new();
-    let read = std::io::stdin().take(most).read_to_string(&mut text);
+    // A character has at most four bytes; one more tells that there is too much, and the mark at the beginning has three.
+    let most = 4 * LONGEST_TEXT as u64 + 4;
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().take(most).read_to_end(&mut bytes);
     read.map_err(|error| PluginError::Usage(format!("cannot read the text from standard input: {error}")))?;
-    // The line break that ends a file is not meant.
-    Ok(text.strip_suffix('\n').map_or(text.clone(), |text| text.strip_suffix('\r').unwrap_or(text).to_owned()))
+    if bytes.len() as u64 == most {
+        return Err(PluginError::Usage(format!(
+            "the text on standard input is too long; a message has at most {LONGEST_TEXT} characters"
+        )));
+    }
+    as_text(bytes)
+}
+
+/// The text in a file or from another program, without what is only there because it is one: a byte order mark at the beginning, and the
+/// line break at the end.
+fn as_text(bytes: Vec<u8>) -> Result<String, PluginError> {
+    let is_wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let hint = if is_wide { ", and is UTF-16, as PowerShell writes it" } else { "" };
+        PluginError::Usage(format!("the text on standard input must be UTF-8{hint}"))
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    Ok(text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text)).to_owned())
 }
 
 /// What a first try that failed means for this command.
@@ -160,6 +176,35 @@ mod tests {
 
     use super::*;
     use crate::plugin::args::{Args, Verb};
+
+    #[test]
+    fn what_makes_a_text_a_file_is_not_sent() {
+        let text = |bytes: &[u8]| as_text(bytes.to_vec()).map_err(|error| error.to_string());
+        for (bytes, sent) in [
+            (&b"Hello"[..], "Hello"),
+            (b"Hello\n", "Hello"),
+            (b"one\r\ntwo\r\n", "one\r\ntwo"),
+            (b"two\n\n", "two\n"),
+            (b"\xef\xbb\xbfHello\r\n", "Hello"),
+            (b"", ""),
+        ] {
+            assert_eq!(text(bytes).unwrap(), sent, "{bytes:?}");
+        }
+        assert!(text(b"\xff\xfeH\0i\0").unwrap_err().contains("must be UTF-8, and is UTF-16"));
+        assert!(text(b"Hall\xf6").unwrap_err().ends_with("must be UTF-8"));
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_hold_is_a_mistake_on_the_line() {
+        let parse = |key: &str| {
+            Args::try_parse_from(["kubectl-whatsapp", "send", "shop", "--to", "1", "--idempotency-key", key, "Hi"])
+        };
+        assert!(parse("order-17").is_ok() && parse(&"k".repeat(255)).is_ok());
+        for bad in ["", "order 17", "order-17\r", "schl\u{fc}ssel", &"k".repeat(256)] {
+            let said = parse(bad).unwrap_err().to_string();
+            assert!(said.contains("1 to 255 visible ASCII characters"), "{said}");
+        }
+    }
 
     fn args(line: &[&str]) -> SendArgs {
         let line = ["kubectl-whatsapp", "send", "shop"].iter().chain(line);
