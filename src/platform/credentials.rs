@@ -60,6 +60,7 @@ mod tests {
     use std::{io, os::unix::process::ExitStatusExt as _, process::Output};
 
     use super::*;
+    use crate::platform::kubernetes::{describe, root_cause};
 
     fn failed(stdout: &str, stderr: &str) -> kube::Error {
         let status = std::process::ExitStatus::from_raw(255 << 8);
@@ -73,6 +74,9 @@ mod tests {
         assert!(blamed(&missing).unwrap().contains("cannot be run (entity not found)"));
         let told = blamed(&failed("token: hush", "log in: hush")).unwrap();
         assert!(told.contains("failed (exit status: 255)") && !told.contains("hush"), "{told}");
+        for words in [describe(&failed("token: hush", "")), root_cause(&failed("token: hush", ""))] {
+            assert_eq!(words, told, "wherever it is told");
+        }
         let error = serde_saphyr::from_str::<bool>("token: hush").unwrap_err();
         let unread = kube::Error::Auth(AuthError::AuthExecParse(Box::new(error)));
         let told = blamed(&unread).unwrap();

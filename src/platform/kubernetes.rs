@@ -151,7 +151,7 @@ pub fn describe(error: &kube::Error) -> String {
         }
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         kube::Error::SerdeError(_) => "the answer does not fit this version's types".into(),
-        other => other.to_string(),
+        other => credentials::blamed(other).unwrap_or_else(|| other.to_string()),
     }
 }
 
