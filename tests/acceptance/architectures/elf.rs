@@ -53,7 +53,7 @@ impl Elf<'_> {
         }
         bytes.extend(0u32.to_le_bytes());
         for half in [HEADER, SEGMENT, SEGMENTS, 64, 0, 0] {
-            bytes.extend((half as u16).to_le_bytes());
+            bytes.extend(u16::try_from(half).unwrap().to_le_bytes());
         }
         // Of a program without a loader the segment is there and says nothing.
         let interpreter = match loader {
@@ -63,7 +63,7 @@ impl Elf<'_> {
         for (kind, at, length, alignment) in
             [interpreter, (1, 0, size, self.pages), (2, dynamic_at, size - dynamic_at, 8)]
         {
-            bytes.extend((kind as u32).to_le_bytes());
+            bytes.extend(u32::to_le_bytes(kind));
             bytes.extend(4u32.to_le_bytes());
             for value in [at, at, at, length, length, alignment] {
                 bytes.extend(value.to_le_bytes());
