@@ -185,7 +185,7 @@ mod tests {
         let fields =
             ["accepted", "expires", "estimated_send", "sent", "delivered", "companion_delivered", "read", "ended"];
         for (second, field) in fields.iter().enumerate() {
-            assert_eq!(shown[format!("{field}_at")], format!("2026-01-01T00:00:0{second}Z"), "{field}");
+            assert_eq!(shown[format!("{field}_at")], format!("2026-01-01T00:00:0{second}.000Z"), "{field}");
         }
     }
 
