@@ -59,13 +59,16 @@ impl Recipient {
     /// number or an address. The rest stays as it was written: a repetition is known by it, also at a gateway of another release.
     pub fn plain(text: &str) -> String {
         let text: String = text.chars().filter(|character| !is_mark(*character)).map(usual).collect();
-        let bare = without_scheme(text.trim());
+        let bare = without_scheme(text.trim()).filter(|bare| is_international(bare)).unwrap_or(text.trim());
         let plain = if let Some((user, server)) = bare.split_once('@') {
             format!("{}@{}", without_device(user), server.to_ascii_lowercase())
         } else {
             // The country code in brackets, as in (+1) 555 123 4567.
             match bare.strip_prefix("(+").and_then(|rest| rest.split_once(')')) {
-                Some((code, rest)) if is_digits(code) => format!("+{code} {}", rest.trim_start()),
+                // A zero after it is dialled within the country alone, except in Italy.
+                Some((code, rest)) if is_digits(code) && (code == "39" || !begins_with_zero(rest)) => {
+                    format!("+{code} {}", rest.trim_start())
+                }
                 _ => bare.to_owned(),
             }
         };
@@ -107,13 +110,23 @@ fn digit(character: char) -> Option<char> {
     char::from_digit(u32::from(character) - zero, 10)
 }
 
-/// Without what programs put before a number to say what it is: a `tel:` link (RFC 3966), or `whatsapp:` as other APIs want it.
-fn without_scheme(text: &str) -> &str {
+/// What follows on that with which programs say that something is a number: a `tel:` link (RFC 3966), or `whatsapp:` as other APIs want it.
+fn without_scheme(text: &str) -> Option<&str> {
     let after = |scheme: &str| {
         let begins = text.get(..scheme.len())?.eq_ignore_ascii_case(scheme);
         begins.then(|| text.get(scheme.len()..).unwrap_or_default().trim_start())
     };
-    after("tel:").or_else(|| after("whatsapp:")).unwrap_or(text)
+    after("tel:").or_else(|| after("whatsapp:"))
+}
+
+/// Whether a number says by itself that it begins with its country's code. One in a link that does not is a local one: read as
+/// international it would be somebody else's.
+fn is_international(number: &str) -> bool {
+    ["+", "00", "(+"].iter().any(|begin| number.starts_with(begin))
+}
+
+fn begins_with_zero(text: &str) -> bool {
+    text.trim_start_matches(|character: char| !character.is_ascii_digit()).starts_with('0')
 }
 
 /// The person of an address that names one of their devices (15551234567:2@s.whatsapp.net).
@@ -129,6 +142,9 @@ fn is_digits(text: &str) -> bool {
 }
 
 fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
+    if let Some(local) = without_scheme(text) {
+        return Err(if local.is_empty() { BadRecipient::Unreadable } else { BadRecipient::NotInternational });
+    }
     let text: String = text.chars().filter(|character| *character != ' ').collect();
     let digits = text.strip_prefix('+').unwrap_or(&text);
     let punctuation = |character: char| matches!(character, '-' | '.' | '(' | ')' | '/');
@@ -218,6 +234,9 @@ mod tests {
             ("+", B::NotInternational),
             ("tel:", B::Unreadable),
             ("tel:0170 1234567", B::NotInternational),
+            ("tel:6591234567", B::NotInternational),
+            ("whatsapp: 4795551234", B::NotInternational),
+            ("(+49) 0170 1234567", B::Unreadable),
             ("tel:+15551234567;ext=5", B::Unreadable),
             ("(+1 555) 123 4567", B::Unreadable),
             ("(+) 15551234567", B::Unreadable),

@@ -82,10 +82,19 @@ pub enum Step {
     Wait,
 }
 
-/// Decides from the record that there is, and from the last one that *we* saw with the moment since when we saw exactly that.
-pub fn decide(record: Option<&Record>, seen: Option<&(Record, Instant)>, now: Instant, me: &str) -> Step {
-    let run_out = seen.is_none_or(|(seen, since)| seen.holder == me || now.duration_since(*since) > seen.duration);
+/// Decides from the record that there is, from the last one that *we* saw with the moment since when we saw exactly that, and from
+/// whether the lease is ours as far as we know.
+pub fn decide(
+    record: Option<&Record>,
+    seen: Option<&(Record, Instant)>,
+    now: Instant,
+    (me, holds): (&str, bool),
+) -> Step {
+    let run_out = seen.is_none_or(|(seen, since)| now.duration_since(*since) > seen.duration);
     match record {
+        // Somebody deleted it, or cleared its holder, which is us.
+        None if holds => Step::Create,
+        Some(record) if record.holder.is_empty() && holds => Step::Renew,
         // Its holder renews it for as long as it takes to notice.
         None if run_out || seen.is_some_and(|(seen, _)| seen.is_released()) => Step::Create,
         Some(record) if record.holder == me => Step::Renew,
@@ -192,11 +201,7 @@ impl Candidate {
         {
             self.seen = Some((record.clone(), now));
         }
-        let step = match decide(record.as_ref(), self.seen.as_ref(), now, &self.me) {
-            // Somebody cleared the holder, which is us.
-            Step::Wait if record.as_ref().is_some_and(|record| record.holder.is_empty()) && self.holds() => Step::Renew,
-            step => step,
-        };
+        let step = decide(record.as_ref(), self.seen.as_ref(), now, (&self.me, self.holds()));
         let written = match (step, found) {
             (Step::Wait, _) => {
                 return Ok(Some(self.seen.as_ref().map(|(seen, _)| seen.holder.clone()).unwrap_or_default()));
@@ -291,6 +296,9 @@ mod tests {
 
     use super::*;
 
+    /// A candidate that does not hold it.
+    const ME: (&str, bool) = ("me", false);
+
     fn held_by(holder: &str) -> Record {
         Record { holder: holder.into(), duration: LEASE_DURATION, version: "1".into() }
     }
@@ -302,18 +310,24 @@ mod tests {
     #[test]
     fn a_lease_that_never_was_is_created_and_a_released_one_taken_at_once() {
         let now = Instant::now();
-        assert_eq!(decide(None, None, now, "me"), Step::Create);
+        assert_eq!(decide(None, None, now, ME), Step::Create);
         let seen = (released(), now);
-        assert_eq!(decide(Some(&seen.0), Some(&seen), now, "me"), Step::Take);
-        assert_eq!(decide(None, Some(&seen), now, "me"), Step::Create);
+        assert_eq!(decide(Some(&seen.0), Some(&seen), now, ME), Step::Take);
+        assert_eq!(decide(None, Some(&seen), now, ME), Step::Create);
     }
 
     #[test]
     fn our_own_is_renewed_however_old_and_made_anew_when_it_was_deleted() {
         let since = Instant::now();
         let seen = (held_by("me"), since);
-        assert_eq!(decide(Some(&seen.0), Some(&seen), since + LEASE_DURATION * 9, "me"), Step::Renew);
-        assert_eq!(decide(None, Some(&seen), since, "me"), Step::Create);
+        assert_eq!(decide(Some(&seen.0), Some(&seen), since + LEASE_DURATION * 9, ME), Step::Renew);
+        let (cleared, holder) = ((held_by(""), since), ("me", true));
+        for seen in [&seen, &cleared] {
+            assert_eq!(decide(None, Some(seen), since, holder), Step::Create);
+            assert_eq!(decide(Some(&cleared.0), Some(seen), since, holder), Step::Renew);
+            // One that has not renewed it for long is no holder any more: another one may be, whom it has not seen.
+            assert_eq!(decide(None, Some(seen), since, ME), Step::Wait);
+        }
     }
 
     #[test]
@@ -327,9 +341,9 @@ mod tests {
             (None, &seen, Step::Create),
             (Some(&cleared.0), &cleared, Step::Take),
         ] {
-            assert_eq!(decide(record, Some(seen), since, "me"), Step::Wait);
-            assert_eq!(decide(record, Some(seen), since + LEASE_DURATION, "me"), Step::Wait);
-            assert_eq!(decide(record, Some(seen), run_out, "me"), then);
+            assert_eq!(decide(record, Some(seen), since, ME), Step::Wait);
+            assert_eq!(decide(record, Some(seen), since + LEASE_DURATION, ME), Step::Wait);
+            assert_eq!(decide(record, Some(seen), run_out, ME), then);
         }
     }
 
@@ -397,7 +411,7 @@ mod tests {
         let ago = LEASE_DURATION.checked_sub(Duration::from_millis(300)).unwrap();
         let at = since + ago + look(ago);
         assert!(look(ago) < RETRY_PERIOD / 2, "{:?}", look(ago));
-        assert_eq!(decide(Some(&seen.0), Some(&seen), at, "me"), Step::Take);
+        assert_eq!(decide(Some(&seen.0), Some(&seen), at, ME), Step::Take);
         // What has run out and could not be taken is not asked for without a pause.
         for seen in [Some(&seen), None] {
             assert!(until_next_look(seen, since + LEASE_DURATION) >= RETRY_PERIOD);

@@ -8,7 +8,10 @@
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, Request, Response, header, request::Parts};
-use kube::{Client, Error, client::Body};
+use kube::{
+    Client, Error,
+    client::{AuthError, Body},
+};
 use tower::{Layer as _, timeout::TimeoutLayer};
 
 /// How often a question is asked again. Several connections may have been closed, and each is found out by asking.
@@ -33,13 +36,28 @@ async fn ask(client: Client, request: Request<Body>) -> Result<Response<Body>, E
     let (mut left, began) = (AGAIN, Instant::now());
     loop {
         match client.send(Request::from_parts(head.clone(), Body::from(body.clone()))).await {
-            Err(error) if left > 0 && began.elapsed() < WITHIN && !matches!(error, Error::Auth(_)) => {
+            Err(error) if left > 0 && began.elapsed() < WITHIN && broke(&error) => {
                 tracing::debug!("the API server is asked again: the connection broke before it answered");
                 left -= 1;
             }
             answer => return answer,
         }
     }
+}
+
+/// Whether it was a connection that broke. Where none could be made, or no credentials could be had, asking again at once is no help.
+fn broke(error: &Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref().map(std::io::Error::kind);
+        let no_connection = matches!(kind, Some(ConnectionRefused | HostUnreachable | NetworkUnreachable | TimedOut));
+        if no_connection || error.is::<AuthError>() || matches!(error.downcast_ref(), Some(Error::Auth(_))) {
+            return false;
+        }
+        cause = error.source();
+    }
+    true
 }
 
 /// Whether a request changes nothing: a read, but for one that turns into another protocol, or a question whose a token is and what they
@@ -150,6 +168,9 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let api: Api<ConfigMap> = Api::namespaced(client_of(&url), "ns");
-        assert!(api.get("one").await.is_err());
+        let error = api.get("one").await.unwrap_err();
+        assert!(!broke(&error), "there was no connection that could break: {error:?}");
+        let no_token = Error::Service(Box::new(AuthError::ExecPluginFailed));
+        assert!(!broke(&no_token), "the plugin would run again");
     }
 }

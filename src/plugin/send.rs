@@ -130,8 +130,9 @@ fn text(given: &str) -> Result<String, PluginError> {
 }
 
 fn from_input() -> Result<String, PluginError> {
-    // A character has at most four bytes; one more tells that there is too much, and the mark at the beginning has three.
-    let most = 4 * LONGEST_TEXT as u64 + 4;
+    // A character has at most four bytes, the mark at the beginning three, and the line break at the end two; one more tells that there is
+    // too much.
+    let most = 4 * LONGEST_TEXT as u64 + 6;
     let mut bytes = Vec::new();
     let read = std::io::stdin().take(most).read_to_end(&mut bytes);
     read.map_err(|error| PluginError::Usage(format!("cannot read the text from standard input: {error}")))?;

@@ -22,14 +22,14 @@ use whatsapp_rust::bytes::Bytes;
 use super::{file::FileKeys, sent, tokens};
 
 // The traits' own versions of some methods are several steps where the library's store takes one: all must be passed on. What
-// stands behind `=` is done by us instead; what stands behind `by` opens the file for it.
+// stands behind `=` is done by us instead; what `changes tokens` has us forget those that were looked up.
 macro_rules! pass_on {
-    ($(impl $store:ident { $(fn $method:ident($($name:ident: $type:ty),*) -> $answer:ty $(= $own:path)? $(, by $open:path)?;)* })*) => {$(
+    ($(impl $store:ident { $(fn $method:ident($($name:ident: $type:ty),*) -> $answer:ty $(= $own:path)? $(, changes $kept:ident)?;)* })*) => {$(
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl $store for FileKeys {
             $(async fn $method(&self, $($name: $type),*) -> Result<$answer> {
-                call!(self, $method, ($($name),*) $(, = $own)? $(, by $open)?)
+                call!(self, $method, ($($name),*) $(, = $own)? $(, changes $kept)?)
             })*
         }
     )*};
@@ -38,7 +38,11 @@ macro_rules! pass_on {
 macro_rules! call {
     ($keys:ident, $method:ident, ($($name:ident),*)) => { $keys.open().await?.$method($($name),*).await };
     ($keys:ident, $method:ident, ($($name:ident),*), = $own:path) => { $own($keys, $($name),*).await };
-    ($keys:ident, $method:ident, ($($name:ident),*), by $open:path) => { $open($keys).await?.$method($($name),*).await };
+    ($keys:ident, $method:ident, ($($name:ident),*), changes tokens) => {{
+        let answer = tokens::to_change($keys).await?.$method($($name),*).await;
+        $keys.tokens().changed();
+        answer
+    }};
 }
 
 pass_on! {
@@ -105,12 +109,12 @@ pass_on! {
         fn put_group_metadata(group: &str, blob: &[u8]) -> ();
         fn delete_group_metadata(group: &str) -> ();
         fn get_tc_token(jid: &str) -> Option<TcTokenEntry> = tokens::get;
-        fn put_tc_token(jid: &str, entry: &TcTokenEntry) -> (), by tokens::to_change;
-        fn delete_tc_token(jid: &str) -> (), by tokens::to_change;
+        fn put_tc_token(jid: &str, entry: &TcTokenEntry) -> (), changes tokens;
+        fn delete_tc_token(jid: &str) -> (), changes tokens;
         fn get_all_tc_token_jids() -> Vec<String>;
-        fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> u32, by tokens::to_change;
-        fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> (), by tokens::to_change;
-        fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> (), by tokens::to_change;
+        fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> u32, changes tokens;
+        fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> (), changes tokens;
+        fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> (), changes tokens;
         fn store_sent_message(chat: &str, message_id: &str, payload: &[u8]) -> () = sent::keep;
         fn take_sent_message(chat: &str, message_id: &str) -> Option<Vec<u8>> = sent::read;
         fn delete_expired_sent_messages(cutoff: i64) -> u32;

@@ -60,6 +60,8 @@ impl SentMessages for AskedAgain {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
     use serde_json::json;
     use tempfile::TempDir;
@@ -79,6 +81,7 @@ mod tests {
     const LID: &str = "4711@lid";
     const SOMEBODY_ELSE: &str = "15550003961@s.whatsapp.net";
     const ID: &str = "3EB0000000000001";
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     fn key(text: &str) -> RecipientKey {
         Recipient::parse(text).unwrap().key()
@@ -147,7 +150,8 @@ mod tests {
         let identity = Identity { person: key(AS_KEPT), lid: Some(key(LID)) };
         let mut asked = async |chat: &str, says: Result<Identity, Refused>| {
             let answering = async {
-                let Command::Identify(who, answer) = told.next().await else { panic!("it is asked who that is") };
+                let next = tokio::time::timeout(PATIENCE, told.next()).await.expect("it is asked");
+                let Command::Identify(who, answer) = next else { panic!("it is asked who that is") };
                 assert_eq!(who.key(), key(TO));
                 answer.give(says);
             };

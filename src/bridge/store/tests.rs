@@ -125,6 +125,9 @@ fn every_layout_is_told_of_where_people_look_before_an_upgrade() {
         .take_while(|line| !line.starts_with("## "))
         .filter_map(row)
         .collect();
+    // Each says so for all before it.
+    let since: Vec<i64> = layout::all().map(|(_, since)| since).collect();
+    assert!(since.is_sorted() && layout::all().all(|(layout, since)| since <= layout), "{since:?}");
     assert_eq!(
         told,
         layout::all().collect::<Vec<_>>(),

@@ -199,10 +199,13 @@ fn a_value_that_is_missing_has_its_default() {
 
 #[test]
 fn an_autoscaler_is_left_the_number_of_replicas() {
-    let objects = with(&["gateway.replicas=null", "operator.replicas=null"]).unwrap();
-    for name in ["whatsapp-operator", "whatsapp-operator-gateway"] {
-        assert_eq!(of(&objects, "Deployment", name)["spec"].get("replicas"), None, "{name}");
-        of(&objects, "PodDisruptionBudget", name);
+    // Helm 4 leaves a null of an umbrella chart's values out before this chart hears of it.
+    for left in [["gateway.replicas=null", "operator.replicas=null"], ["gateway.replicas=", "operator.replicas="]] {
+        let objects = with(&left).unwrap();
+        for name in ["whatsapp-operator", "whatsapp-operator-gateway"] {
+            assert_eq!(of(&objects, "Deployment", name)["spec"].get("replicas"), None, "{name}");
+            of(&objects, "PodDisruptionBudget", name);
+        }
     }
     assert!(with(&["gateway.replicas=1"]).unwrap().iter().all(|object| {
         object["kind"] != "PodDisruptionBudget" || object["metadata"]["name"] != "whatsapp-operator-gateway"

@@ -273,9 +273,21 @@ fn keys_of_a_link_that_whatsapp_never_heard_of_make_way_for_a_new_code() {
     story.happens(Event::Erased).because(R::PairingFailed).happens(Event::PermitGranted);
     assert!(story.starts());
     story.shows("two", 60).is(P::AwaitingPairing);
-    // Of a device that is linked meanwhile, the first refusal is not the last one.
+    // Of a device that is linked meanwhile, the first refusal is not the last one, whatever was refused before.
+    let mut story = Story::fresh();
+    story.happens(Event::PermitGranted).hears(ClientEvent::Unauthorized).ends(End::Stopped).passes(70);
     story.happens(Event::PermitGranted).shows("one", 60).hears(PAIRED).hears(ClientEvent::Unauthorized);
     assert!(story.state.kept.paired && !story.state.kept.keys_doomed);
+}
+
+#[test]
+fn keys_are_not_given_up_for_a_mistake_of_a_moment_also_where_no_device_is_noted() {
+    let mut story = Story::fresh();
+    story.happens(Event::PermitGranted).hears(ClientEvent::Unauthorized).ends(End::Stopped);
+    story.passes(6);
+    assert!(!story.asks(&Effect::RequestPermit), "the next login comes some seconds later");
+    story.passes(6);
+    assert!(story.asks(&Effect::RequestPermit));
 }
 
 #[test]

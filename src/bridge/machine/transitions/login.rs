@@ -118,7 +118,8 @@ fn link_anew(state: &mut State, reason: SessionReason, now: Timestamp) {
         return erase_and_go(state, false);
     }
     go(state, now);
-    state.reason = Some(reason);
+    // Where none is wanted the wish is fulfilled.
+    state.reason = (!state.kept.spec.wants_unlinked()).then_some(reason);
 }
 
 /// No device is linked any more.

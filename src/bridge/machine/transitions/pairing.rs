@@ -138,7 +138,7 @@ pub(super) fn passkey_wanted(state: &mut State, now: Timestamp) {
 /// The phone used the code.
 pub(super) fn paired(state: &mut State, phone_number: Option<&Sensitive>, now: Timestamp) {
     belongs_to(state, phone_number);
-    (state.kept.paired, state.unproven) = (true, true);
+    just_linked(state);
     (state.kept.windows_passed, state.failures) = (0, 0);
     if state.stage.is_pairing() {
         state.stage = Stage::Linking { by: later(now, state.timings.link) };
@@ -155,9 +155,14 @@ pub(super) fn linked_late(state: &mut State, now: Timestamp) {
         }
         _ if state.is_deleting() => {}
         _ => {
-            (state.kept.paired, state.unproven) = (true, true);
+            just_linked(state);
             state.kept.parked = Parked::None;
             go(state, now);
         }
     }
+}
+
+/// What was refused before was no login of this device.
+fn just_linked(state: &mut State) {
+    (state.kept.paired, state.unproven, state.unauthorized) = (true, true, 0);
 }

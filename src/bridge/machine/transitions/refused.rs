@@ -48,9 +48,8 @@ pub(super) fn unauthorized(state: &mut State, now: Timestamp) {
     if state.kept.paired && confirmed {
         return if state.unproven { link_failed(state, now) } else { logged_out(state, now) };
     }
-    if state.kept.paired {
-        state.failures = state.failures.max(CONFIRMED);
-    }
+    // Also where no device is noted: there may be one in the keys, when the process ended before it was noted.
+    state.failures = state.failures.max(CONFIRMED);
     failed(state, SessionReason::ServerRefused, now);
     if confirmed {
         // The phone used a code, and the connection broke before WhatsApp had our answer: in the keys there is a device that it does not
