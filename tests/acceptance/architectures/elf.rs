@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 pub const AMD64: u16 = 62;
 pub const ARM64: u16 = 183;
 
-const HEADER: usize = 64;
-const SEGMENT: usize = 56;
-const SEGMENTS: usize = 3;
+const HEADER: u16 = 64;
+const SEGMENT: u16 = 56;
+const SEGMENTS: u16 = 3;
 
 pub struct Elf<'a> {
     pub machine: u16,
@@ -33,7 +33,7 @@ impl Elf<'_> {
         };
         let loader = self.loader.map(&mut named);
         let needs: Vec<u64> = self.needs.iter().map(|name| named(name)).collect();
-        let strings_at = (HEADER + SEGMENTS * SEGMENT) as u64;
+        let strings_at = u64::from(HEADER + SEGMENTS * SEGMENT);
         strings.resize(strings.len().next_multiple_of(8), 0);
 
         let (needed, table, table_size, end) = (1, 5, 10, 0);
@@ -48,22 +48,22 @@ impl Elf<'_> {
             bytes.extend(half.to_le_bytes());
         }
         bytes.extend(1u32.to_le_bytes());
-        for address in [0, HEADER as u64, 0] {
+        for address in [0, u64::from(HEADER), 0] {
             bytes.extend(address.to_le_bytes());
         }
         bytes.extend(0u32.to_le_bytes());
         for half in [HEADER, SEGMENT, SEGMENTS, 64, 0, 0] {
-            bytes.extend(u16::try_from(half).unwrap().to_le_bytes());
+            bytes.extend(half.to_le_bytes());
         }
         // Of a program without a loader the segment is there and says nothing.
         let interpreter = match loader {
-            Some(at) => (3, strings_at + at, self.loader.unwrap_or_default().len() as u64 + 1, 1),
+            Some(at) => (3u32, strings_at + at, self.loader.unwrap_or_default().len() as u64 + 1, 1),
             None => (0, 0, 0, 1),
         };
         for (kind, at, length, alignment) in
             [interpreter, (1, 0, size, self.pages), (2, dynamic_at, size - dynamic_at, 8)]
         {
-            bytes.extend(u32::to_le_bytes(kind));
+            bytes.extend(kind.to_le_bytes());
             bytes.extend(4u32.to_le_bytes());
             for value in [at, at, at, length, length, alignment] {
                 bytes.extend(value.to_le_bytes());
