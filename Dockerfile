@@ -9,7 +9,8 @@
 # The programs, the libraries they are linked to, the authorities of the web, and nothing else: no shell, no package manager,
 # nobody but user 65532, nothing that has to be written. `make images` builds the same two last stages without a network.
 
-# Builders that know no platforms leave the variable empty; `linux` alone is the machine's own.
+# Builders that know no platforms leave the variable empty; `linux` alone is the machine's own. (An old buildah, 1.28 for one, does not
+# know that word: --build-arg BUILDPLATFORM=linux/amd64.)
 FROM --platform=${BUILDPLATFORM:-linux} docker.io/library/rust:1.95-slim-trixie AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils ca-certificates \
