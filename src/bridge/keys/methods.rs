@@ -19,7 +19,7 @@ use wacore::{
 };
 use whatsapp_rust::bytes::Bytes;
 
-use super::{file::FileKeys, sent, tokens};
+use super::{file::FileKeys, own};
 
 // The traits' own versions of some methods are several steps where the library's store takes one: all must be passed on. What
 // stands behind `=` is done by us instead; what `changes tokens` has us forget those that were looked up.
@@ -39,7 +39,7 @@ macro_rules! call {
     ($keys:ident, $method:ident, ($($name:ident),*)) => { $keys.open().await?.$method($($name),*).await };
     ($keys:ident, $method:ident, ($($name:ident),*), = $own:path) => { $own($keys, $($name),*).await };
     ($keys:ident, $method:ident, ($($name:ident),*), changes tokens) => {{
-        let answer = tokens::to_change($keys).await?.$method($($name),*).await;
+        let answer = own::to_change_tokens($keys).await?.$method($($name),*).await;
         $keys.tokens().changed();
         answer
     }};
@@ -108,15 +108,15 @@ pass_on! {
         fn get_group_metadata(group: &str) -> Option<Vec<u8>>;
         fn put_group_metadata(group: &str, blob: &[u8]) -> ();
         fn delete_group_metadata(group: &str) -> ();
-        fn get_tc_token(jid: &str) -> Option<TcTokenEntry> = tokens::get;
+        fn get_tc_token(jid: &str) -> Option<TcTokenEntry> = own::token;
         fn put_tc_token(jid: &str, entry: &TcTokenEntry) -> (), changes tokens;
         fn delete_tc_token(jid: &str) -> (), changes tokens;
         fn get_all_tc_token_jids() -> Vec<String>;
         fn delete_expired_tc_tokens(token_cutoff: i64, sender_cutoff: i64) -> u32, changes tokens;
         fn touch_tc_token_sender_timestamp(jid: &str, sender_timestamp: i64) -> (), changes tokens;
         fn store_received_tc_token(jid: &str, token: &[u8], token_timestamp: i64) -> (), changes tokens;
-        fn store_sent_message(chat: &str, message_id: &str, payload: &[u8]) -> () = sent::keep;
-        fn take_sent_message(chat: &str, message_id: &str) -> Option<Vec<u8>> = sent::read;
+        fn store_sent_message(chat: &str, message_id: &str, payload: &[u8]) -> () = own::keep_sent;
+        fn take_sent_message(chat: &str, message_id: &str) -> Option<Vec<u8>> = own::read_sent;
         fn delete_expired_sent_messages(cutoff: i64) -> u32;
         fn store_pending_inbound(chat: &str, sender: &str, id: &str, message: &[u8]) -> ();
         fn get_pending_inbound(chat: &str, sender: &str, id: &str) -> Option<Vec<u8>>;

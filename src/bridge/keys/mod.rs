@@ -9,6 +9,7 @@ mod check;
 mod file;
 pub mod files;
 mod methods;
+mod own;
 mod rollback;
 #[cfg(test)]
 pub mod script;

@@ -11,10 +11,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use wacore::store::error::Result;
 use whatsapp_operator::platform::lock;
 
-use super::{SentMessages, file::FileKeys};
+use super::SentMessages;
 
 /// How often a message is read for those who ask for it again: four times each, as WhatsApp's own clients do, by ten devices.
 pub(super) const READINGS: u32 = 40;
@@ -35,6 +34,12 @@ impl Sent {
         Self { session: session.to_owned(), messages, readings: Mutex::default() }
     }
 
+    /// A message; nothing once it was read too often.
+    pub(super) async fn read(&self, chat: &str, message_id: &str) -> Option<Vec<u8>> {
+        let found = self.messages.message(&self.session, chat, message_id).await;
+        found.filter(|_| self.count(chat, message_id))
+    }
+
     /// Whether this message may be read once more.
     fn count(&self, chat: &str, message_id: &str) -> bool {
         let mut all = lock(&self.readings);
@@ -46,18 +51,4 @@ impl Sent {
         *readings = readings.saturating_add(1);
         *readings <= READINGS
     }
-}
-
-/// Keeps no message: it is in the tables.
-#[allow(clippy::unused_async)] // the library's
-pub(super) async fn keep(keys: &FileKeys, _chat: &str, _message_id: &str, _payload: &[u8]) -> Result<()> {
-    keys.held()
-}
-
-/// Reads a message; nothing once it was read too often.
-pub(super) async fn read(keys: &FileKeys, chat: &str, message_id: &str) -> Result<Option<Vec<u8>>> {
-    keys.held()?;
-    let sent = keys.sent();
-    let found = sent.messages.message(&sent.session, chat, message_id).await;
-    Ok(found.filter(|_| sent.count(chat, message_id)))
 }

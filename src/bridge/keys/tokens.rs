@@ -9,15 +9,8 @@ use std::{
     },
 };
 
-use tokio::sync::MappedMutexGuard;
-use wacore::store::{
-    error::Result,
-    traits::{ProtocolStore as _, TcTokenEntry},
-};
+use wacore::store::traits::TcTokenEntry;
 use whatsapp_operator::platform::lock;
-use whatsapp_rust_sqlite_storage::SqliteStore;
-
-use super::file::FileKeys;
 
 /// Of how many contacts it is kept what the file has, at about 200 bytes each. Beyond it all are looked up anew.
 const KEPT: usize = 128;
@@ -32,36 +25,54 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// A change is over.
+    /// What the file has of a contact, where that was looked up.
+    #[allow(clippy::option_option)] // of most it is known that there is none
+    pub(super) fn known(&self, jid: &str) -> Option<Option<TcTokenEntry>> {
+        lock(&self.kept).get(jid).cloned()
+    }
+
+    /// This was looked up, and the file is still held.
+    pub(super) fn keep(&self, jid: &str, found: Option<&TcTokenEntry>) {
+        if self.changing.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        let mut kept = lock(&self.kept);
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(jid.to_owned(), found.cloned());
+    }
+
+    /// Whoever holds the file changes it.
+    pub(super) fn change(&self) {
+        self.changing.fetch_add(1, Ordering::Relaxed);
+        lock(&self.kept).clear();
+    }
+
+    /// The change is over.
     pub(super) fn changed(&self) {
         self.changing.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The token of a contact.
-pub(super) async fn get(keys: &FileKeys, jid: &str) -> Result<Option<TcTokenEntry>> {
-    keys.held()?;
-    let tokens = keys.tokens();
-    if let Some(known) = lock(&tokens.kept).get(jid) {
-        return Ok(known.clone());
-    }
-    // Held until it is kept: nobody changes it in between.
-    let store = keys.open().await?;
-    let found = store.get_tc_token(jid).await?;
-    if tokens.changing.load(Ordering::Relaxed) == 0 {
-        let mut kept = lock(&tokens.kept);
-        if kept.len() >= KEPT {
-            kept.clear();
-        }
-        kept.insert(jid.to_owned(), found.clone());
-    }
-    Ok(found)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The file, for a change of tokens, which forgets what was looked up.
-pub(super) async fn to_change(keys: &FileKeys) -> Result<MappedMutexGuard<'_, SqliteStore>> {
-    let store = keys.open().await?;
-    keys.tokens().changing.fetch_add(1, Ordering::Relaxed);
-    lock(&keys.tokens().kept).clear();
-    Ok(store)
+    #[test]
+    fn nothing_is_kept_once_a_change_was_given_up() {
+        let tokens = Tokens::default();
+        tokens.keep("1", None);
+        assert!(tokens.known("1").is_some_and(|entry| entry.is_none()) && tokens.known("2").is_none());
+        tokens.change();
+        assert!(tokens.known("1").is_none());
+        tokens.changed();
+        tokens.keep("1", None);
+        assert!(tokens.known("1").is_some());
+        tokens.change();
+        tokens.change();
+        tokens.changed();
+        tokens.keep("1", None);
+        assert!(tokens.known("1").is_none(), "what is read now may be from before the first change");
+    }
 }
