@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{ErrorCode, ErrorDetail, Open};
-use crate::api::conditions::reason;
+use crate::{api::conditions::reason, platform::causes::innermost};
 
 /// Why a bridge could not be used. Policy matches on the variant; texts never carry tokens, codes or numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -123,11 +123,7 @@ impl BridgeError {
     }
 
     pub(super) fn of_transport(error: &reqwest::Error) -> Self {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let cause = cause.to_string();
+        let cause = innermost(error);
         // A connection that was not made in time has carried nothing either.
         if error.is_connect() {
             Self::Unreachable { cause }

@@ -253,6 +253,11 @@ pub struct LoadList {
 /// How long a claim counts after its message has expired; so long a bridge knows a message again that it accepted.
 pub const CLAIM_OUTLASTS: SignedDuration = SignedDuration::from_hours(24);
 
+/// Whether a text can be an idempotency key: 1 to 255 visible ASCII characters, which is what the header of that name may hold.
+pub fn is_idempotency_key(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Where a message with an idempotency key went: asked for at one shard, the same for every caller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -8,6 +8,8 @@ use kube::{
     config::{ExecConfig, ExecInteractiveMode},
 };
 
+use super::causes::causes;
+
 /// A credential plugin has standard input only where that is a terminal, as with kubectl. Otherwise it would read what is not meant
 /// for it: the text of a message, or the lines that a shell's loop has still to go through.
 pub fn keep_input_from(exec: &mut ExecConfig) {
@@ -36,23 +38,23 @@ pub fn complaint(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 fn of_plugin<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a AuthError> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let found = match error.downcast_ref::<kube::Error>() {
-            Some(kube::Error::Auth(error)) => Some(error),
-            _ => error.downcast_ref::<AuthError>(),
-        };
-        match found {
-            Some(
-                AuthError::AuthExecStart(_)
+    causes(error).filter_map(of_credentials).find(|error| {
+        matches!(
+            error,
+            AuthError::AuthExecStart(_)
                 | AuthError::AuthExecRun { .. }
                 | AuthError::ExecPluginFailed
-                | AuthError::AuthExecParse(_),
-            ) => return found,
-            _ => cause = error.source(),
-        }
+                | AuthError::AuthExecParse(_)
+        )
+    })
+}
+
+/// What is said of credentials by this very error.
+pub(super) fn of_credentials<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a AuthError> {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Auth(error)) => Some(error),
+        _ => error.downcast_ref::<AuthError>(),
     }
-    None
 }
 
 #[cfg(test)]

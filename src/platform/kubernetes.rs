@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    causes::innermost,
     cluster_proxy::{ProxyError, shown},
     credentials,
     kubeconfig::{self, Unusable},
@@ -375,17 +376,9 @@ pub fn escape_selector(value: &str) -> String {
     value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
 }
 
-/// The innermost error: "connection refused" says more than "service error". Of a credential plugin, what it did and nothing that it
-/// printed.
+/// The innermost error. Of a credential plugin, what it did and nothing that it printed.
 pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    if let Some(blamed) = credentials::blamed(error) {
-        return blamed;
-    }
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    credentials::blamed(error).unwrap_or_else(|| innermost(error))
 }
 
 #[cfg(test)]

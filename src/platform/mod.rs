@@ -7,6 +7,7 @@ pub mod anew;
 pub mod announce;
 pub mod arguments;
 pub mod backoff;
+pub mod causes;
 pub mod cluster_proxy;
 pub mod credentials;
 pub mod hex;

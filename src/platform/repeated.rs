@@ -8,11 +8,10 @@
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, Request, Response, header, request::Parts};
-use kube::{
-    Client, Error,
-    client::{AuthError, Body},
-};
+use kube::{Client, Error, client::Body};
 use tower::{Layer as _, timeout::TimeoutLayer};
+
+use super::{causes::causes, credentials::of_credentials};
 
 /// How often a question is asked again. Several connections may have been closed, and each is found out by asking.
 const AGAIN: usize = 4;
@@ -48,16 +47,11 @@ async fn ask(client: Client, request: Request<Body>) -> Result<Response<Body>, E
 /// Whether it was a connection that broke. Where none could be made, or no credentials could be had, asking again at once is no help.
 fn broke(error: &Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
+    !causes(error).any(|error| {
         let kind = error.downcast_ref().map(std::io::Error::kind);
         let no_connection = matches!(kind, Some(ConnectionRefused | HostUnreachable | NetworkUnreachable | TimedOut));
-        if no_connection || error.is::<AuthError>() || matches!(error.downcast_ref(), Some(Error::Auth(_))) {
-            return false;
-        }
-        cause = error.source();
-    }
-    true
+        no_connection || of_credentials(error).is_some()
+    })
 }
 
 /// Whether a request changes nothing: a read, but for one that turns into another protocol, or a question whose a token is and what they
@@ -77,7 +71,7 @@ mod tests {
     };
 
     use k8s_openapi::api::core::v1::ConfigMap;
-    use kube::{Api, Config, api::PostParams};
+    use kube::{Api, Config, api::PostParams, client::AuthError};
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream},

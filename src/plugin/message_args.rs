@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::{InstanceName, Limit, MessageId};
+use crate::bridge_api::is_idempotency_key;
 
 pub(super) const SEND_HELP: &str = "\
 The message is on the bridge's disk when the command ends, and reaches WhatsApp once: every message is sent with an
@@ -51,8 +52,11 @@ pub struct GatewayFlags {
 
 /// What the header of this name may hold; a line break out of a file, for example, could not be sent at all.
 fn idempotency_key(text: &str) -> Result<String, String> {
-    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(text.to_owned()) } else { Err("give 1 to 255 visible ASCII characters".to_owned()) }
+    if is_idempotency_key(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("give 1 to 255 visible ASCII characters".to_owned())
+    }
 }
 
 /// Arguments of `send`.

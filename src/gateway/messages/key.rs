@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    bridge_api::{CLAIM_OUTLASTS, Claim},
+    bridge_api::{CLAIM_OUTLASTS, Claim, is_idempotency_key},
     gateway::{bridges::Unanswered, caller::Caller, code::Code, failure::Failure, state::Gateway},
     platform::hex::sha256,
 };
@@ -36,8 +36,7 @@ pub fn of(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     };
     let text = value.to_str().map_err(|_| bad())?.trim();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let fits = (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if given.next().is_some() || !fits {
+    if given.next().is_some() || !is_idempotency_key(text) {
         return Err(bad());
     }
     Ok(Some(text.to_owned()))
