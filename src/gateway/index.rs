@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -16,12 +17,16 @@ use tokio::sync::watch;
 use crate::{
     api::{BridgeBinding, Phase, WhatsAppInstance},
     platform::{
-        kubernetes::ObjectRef,
+        kubernetes::{ObjectRef, version},
         lock,
         watch::{Change, Key},
     },
     rules::link::LinkingLink,
 };
+
+/// How long an answer waits at most until messages are routed by what it says. The watch is milliseconds behind, mostly; one that is
+/// seconds behind must not make every answer as late.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// What the gateway keeps of an instance that its own account may read: no number, no code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +78,8 @@ struct Shared {
     listed: watch::Sender<bool>,
     /// Counts up with every change.
     changes: watch::Sender<u64>,
+    /// The newest resource version seen. A watch tells changes in the order of their versions.
+    newest: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -117,10 +124,16 @@ impl Index {
     pub async fn follow(self, changes: impl Stream<Item = Vec<Change<WhatsAppInstance>>> + Send) {
         let mut changes = std::pin::pin!(changes);
         while let Some(changes) = changes.next().await {
+            let newest = changes.iter().map(version_of).max().unwrap_or_default();
             for change in changes {
                 self.take(change);
             }
             self.0.changes.send_modify(|count| *count += 1);
+            self.0.newest.send_if_modified(|seen| {
+                let newer = newest > *seen;
+                *seen = newest.max(*seen);
+                newer
+            });
         }
     }
 
@@ -128,6 +141,24 @@ impl Index {
     pub async fn until_listed(&self) {
         // The sender lives in us.
         let _ = self.0.listed.subscribe().wait_for(|listed| *listed).await;
+    }
+
+    /// Waits until these are known as they are here, or newer, for a second at most. Who is told that a session is the primary one,
+    /// or offline, sends their next message by that: it has to be routed by it too, though the caller read the API server and
+    /// messages are routed by a watch.
+    pub async fn catch_up(&self, told: impl IntoIterator<Item = &WhatsAppInstance>) {
+        let told = told.into_iter().map(version).max().unwrap_or_default();
+        let mut newest = self.0.newest.subscribe();
+        // The sender lives in us; when the time is up, the answer is given all the same.
+        let _ = tokio::time::timeout(CATCH_UP, newest.wait_for(|newest| *newest >= told)).await;
+    }
+
+    /// Waits until the instance with this uid is not known any more, for a second at most: after an answer that it is gone, nothing is
+    /// sent through it.
+    pub async fn forget(&self, uid: &str) {
+        let mut changes = self.0.changes.subscribe();
+        // As in catch_up.
+        let _ = tokio::time::timeout(CATCH_UP, changes.wait_for(|_| self.known(uid).is_none())).await;
     }
 
     fn take(&self, change: Change<WhatsAppInstance>) {
@@ -144,6 +175,13 @@ impl Index {
                 self.0.listed.send_replace(true);
             }
         }
+    }
+}
+
+fn version_of(change: &Change<WhatsAppInstance>) -> u64 {
+    match change {
+        Change::Present(_, object) => version(object),
+        Change::Gone(_) | Change::Unfit(..) | Change::Listing | Change::Listed => 0,
     }
 }
 
@@ -173,6 +211,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use serde_json::json;
 
     use super::*;
@@ -200,5 +239,35 @@ mod tests {
         assert_eq!(index.of_owner("alice").iter().map(|known| &*known.uid).collect::<Vec<_>>(), ["3"]);
         assert_eq!(index.known("3").unwrap().name, "a");
         assert!(index.of_owner("bob").is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_waits_until_what_it_says_is_known_but_not_for_ever() {
+        let at = |version: u64| {
+            let Change::Present(key, mut object) = present("a", "1") else { unreachable!() };
+            object.metadata.resource_version = Some(version.to_string());
+            (object.clone(), Change::Present(key, object))
+        };
+        let index = Index::default();
+        let known = async |version: u64| {
+            index.clone().follow(futures::stream::iter([vec![at(version).1]])).await;
+        };
+        known(7).await;
+        assert!(index.catch_up([&at(6).0, &at(7).0]).now_or_never().is_some());
+        assert!(index.catch_up([]).now_or_never().is_some());
+        let told = [at(9).0];
+        let mut waiting = std::pin::pin!(index.catch_up(&told));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        known(8).await;
+        assert!(futures::poll!(&mut waiting).is_pending());
+        known(9).await;
+        assert!(futures::poll!(&mut waiting).is_ready());
+        index.catch_up([&at(10).0]).await;
+
+        let mut waiting = std::pin::pin!(index.forget("1"));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        let Change::Present(key, _) = at(9).1 else { unreachable!() };
+        index.clone().follow(futures::stream::iter([vec![Change::Gone(key)]])).await;
+        assert!(futures::poll!(&mut waiting).is_ready());
     }
 }

@@ -82,8 +82,8 @@ pub fn standing(goal: Goal, instance: &WhatsAppInstance) -> Standing {
     }
 }
 
-/// Follows `instance` to a goal; how it is then (none when it is gone), and how far that is. A caller that may not watch is
-/// told at once how it stands.
+/// Follows `instance` to a goal; how it is then (none when it is gone), and how far that is, once messages are routed by it. A
+/// caller that may not watch is told at once how it stands.
 pub async fn until(
     gateway: &Gateway,
     caller: &Caller,
@@ -117,11 +117,15 @@ pub async fn until(
     tokio::select! {
         far = following => match far {
             Some(far) => reached = far,
-            None => return (None, if goal == Goal::Gone { Standing::Reached } else { Standing::Over }),
+            None => {
+                gateway.index.forget(&uid.unwrap_or_default()).await;
+                return (None, if goal == Goal::Gone { Standing::Reached } else { Standing::Over });
+            }
         },
         () = tokio::time::sleep_until(caller.story.until(limit)) => {}
         () = gateway.closing.cancelled() => {}
     }
+    gateway.index.catch_up([&last]).await;
     (Some(last), reached)
 }
 

@@ -157,6 +157,8 @@ async fn the_gateway_is_called_with_the_kubeconfigs_own_credentials_or_it_is_sai
     let token = account(&world, "app", ALL_VERBS).await;
     world.apply("shop", json!({"owner": crate::support::gateway::user(&world, "app")})).await;
     world.qr("shop").await;
+    // What the gateway answers about a session, it also goes by.
+    rest.get(&token, &format!("/api/v1/sessions/status/shop/?namespace={}", world.name)).await.data(200);
     let list = ["messages", "shop"];
     let empty = |output: &Output| text(output, 0).1.contains("No messages of \"shop\"");
 
