@@ -30,7 +30,7 @@ RUN export ARCHITECTURES="${TARGETARCH:-$(dpkg --print-architecture)}" \
     && .ci/programs whatsapp-operator whatsapp-bridge \
     && for name in operator bridge; do \
         .ci/rootfs "/rootfs/$name" "target/shipped/$ARCHITECTURES/whatsapp-$name" \
-        && .ci/sbom "$name" "$ARCHITECTURES" >"/rootfs/$name/licenses/sbom.cdx.json" || exit 1; \
+        && ROOTFS="/rootfs/$name" .ci/sbom "$name" "$ARCHITECTURES" >"/rootfs/$name/licenses/sbom.cdx.json" || exit 1; \
     done
 
 FROM scratch AS operator

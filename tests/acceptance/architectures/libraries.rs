@@ -82,10 +82,51 @@ fn an_image_for_another_architecture_holds_what_its_programs_name() {
     assert_eq!(fs::read(image.join("whatsapp-operator")).unwrap(), fs::read(&operator).unwrap());
     assert_eq!(fs::read_link(image.join("kubectl-whatsapp")).unwrap(), Path::new("whatsapp-operator"));
 
+    assert!(!image.join("var/lib/dpkg/status.d/libc6").exists(), "a sysroot without packages has none to note");
+
     // A static program needs nothing, and no sysroot.
     Elf { machine: ARM64, loader: None, needs: &[], pages: 0x10000 }.write(&operator);
     assert_eq!(refusal(&mut rootfs(&image, &operator, Some(dir.path()))), None);
     assert_eq!(libraries(&image), BTreeSet::new());
+}
+
+/// Scanners of images look there for packages, since nothing else tells which C library this is.
+#[test]
+fn an_image_says_which_packages_its_libraries_are_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, operator, sysroot) =
+        (dir.path().join("image"), dir.path().join("whatsapp-operator"), sysroot(dir.path()));
+    program(&operator);
+    let files = [
+        ("etc/os-release", "ID=debian\nVERSION_ID=\"13\"\n"),
+        (
+            "var/lib/dpkg/status",
+            "Package: libc6\nStatus: install ok installed\nMaintainer: A <a@example.org>\nArchitecture: arm64\nMulti-Arch: same\n\
+             Source: glibc\nVersion: 1:2.41-12+deb13u1\nDescription: C library\n",
+        ),
+        ("var/lib/dpkg/arch", "amd64\narm64\n"),
+        ("var/lib/dpkg/info/format", "1\n"),
+        // By the name of the folder before it moved below /usr.
+        ("var/lib/dpkg/info/libc6:arm64.list", "/lib/aarch64-linux-gnu/libc.so.6\n"),
+    ];
+    for (name, text) in files {
+        let file = sysroot.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    assert_eq!(refusal(&mut rootfs(&image, &operator, Some(&sysroot))), None);
+    let noted = fs::read_to_string(image.join("var/lib/dpkg/status.d/libc6")).expect("Debian's dpkg is installed");
+    assert!(noted.contains("Source: glibc\n") && noted.contains("Version: 1:2.41-12+deb13u1\n"), "{noted}");
+    assert!(!image.join("var/lib/dpkg/status.d/libgcc-s1").exists(), "of no package there");
+    assert_eq!(fs::read_to_string(image.join("etc/os-release")).unwrap(), files[0].1);
+
+    let sbom = Command::new(format!("{ROOT}/.ci/sbom")).arg("operator").env("ROOTFS", &image).output().unwrap();
+    let sbom: serde_json::Value = serde_json::from_slice(&sbom.stdout).unwrap();
+    let parts = sbom["components"].as_array().unwrap();
+    let c_library = parts.iter().find(|part| part["name"] == "libc6").unwrap();
+    assert_eq!(c_library["version"], "1:2.41-12+deb13u1");
+    assert_eq!(c_library["purl"], "pkg:deb/debian/libc6@1%3A2.41-12%2Bdeb13u1?arch=arm64&distro=debian-13");
+    assert!(parts.iter().any(|part| part["name"] == "kube"), "and the crates");
 }
 
 #[test]
