@@ -6,12 +6,11 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, stream::try_unfold};
 use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ListParams, PostParams},
     config::AuthInfo,
-    core::{PartialObjectMeta, Status},
+    core::Status,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -87,6 +86,13 @@ impl CallError {
         matches!(self, Self::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if kind(status)))
     }
 
+    /// From where a list can go on that the API server has dropped (410): its answer says.
+    pub fn next_place(&self) -> Option<String> {
+        let Self::Api { source, .. } = self else { return None };
+        let kube::Error::Api(status) = &**source else { return None };
+        status.metadata.as_ref()?.continue_.clone().filter(|token| !token.is_empty())
+    }
+
     /// Whether it is only known that the API server has trouble, or does not know who asks: nothing is said of what was asked for. While
     /// etcd is ill or has a new leader, or its disk is full, answers are 500; those of a load balancer in between are 502.
     pub fn is_trouble(&self) -> bool {
@@ -119,23 +125,6 @@ pub async fn call<T>(
         Ok(answer) => answer.map_err(|source| CallError::Api { doing, source: Box::new(source) }),
         Err(_) => Err(CallError::Slow { doing, limit }),
     }
-}
-
-/// Objects that are read at once.
-const PAGE: u32 = 500;
-
-/// The metadata of all objects, page by page.
-pub fn pages<K>(api: &Api<K>) -> impl Stream<Item = Result<Vec<PartialObjectMeta<K>>, CallError>>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    try_unfold(Some(ListParams::default().limit(PAGE)), move |page| async move {
-        let Some(page) = page else { return Ok(None) };
-        let listed = call("list them", CALL_TIMEOUT, api.list_metadata(&page)).await?;
-        let token = listed.metadata.continue_.filter(|token| !token.is_empty());
-        let next = token.map(|token| ListParams::default().limit(PAGE).continue_token(&token));
-        Ok(Some((listed.items, next)))
-    })
 }
 
 /// Whether the object is not there, or its very kind. Of a kind without a definition the API server speaks in plain text, which

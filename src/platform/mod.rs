@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod namespaces;
 pub mod on_behalf;
 pub mod packed;
+pub mod pages;
 pub mod qr;
 pub mod random;
 pub mod rbac;

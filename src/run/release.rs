@@ -17,8 +17,9 @@ use crate::{
     api::{WhatsAppBridge, WhatsAppInstance, labels},
     cli::release::ReleaseArgs,
     platform::{
-        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing, pages},
+        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing},
         lease::{self, Candidate},
+        pages::pages,
         telemetry::{self, LogFormat},
         watch::Guarded,
     },

@@ -19,7 +19,8 @@ use crate::{
     api::crd,
     cli::storage::StorageArgs,
     platform::{
-        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing, pages},
+        kubernetes::{self, CALL_TIMEOUT, CallError, ObjectRef, call, is_missing},
+        pages::pages,
         telemetry::{self, LogFormat},
     },
 };
