@@ -223,6 +223,9 @@ pub struct ListArgs {
     /// Only the instances of this owner.
     #[arg(long, value_name = "OWNER")]
     pub owner: Option<String>,
+    /// Only the instances with such labels, as in kubectl: team=sales, 'env in (test,dev)', '!legacy'.
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
     /// A table with more columns, the objects, or their names.
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<ListOutput>,

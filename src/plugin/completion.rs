@@ -190,7 +190,7 @@ fn global_flags(words: &[String]) -> Global {
 
 async fn instances(global: &Global) -> Vec<String> {
     let Ok(cluster) = Cluster::open(global) else { return Vec::new() };
-    let found = cluster.list(false, None).await.unwrap_or_default();
+    let found = cluster.list(false, None, None).await.unwrap_or_default();
     let phase =
         |data: &serde_json::Value| data.pointer("/status/phase").and_then(|phase| phase.as_str().map(str::to_owned));
     found
@@ -218,7 +218,7 @@ async fn messages(global: &Global, words: &[String]) -> Vec<String> {
     };
     let Ok(cluster) = Cluster::open(global) else { return Vec::new() };
     let Ok(gateway) = Gateway::open(&cluster, &flags).await else { return Vec::new() };
-    let instances = cluster.list(false, None).await.unwrap_or_default();
+    let instances = cluster.list(false, None, None).await.unwrap_or_default();
     let mut found = Vec::new();
     for session in instances.iter().filter_map(ResourceExt::uid).take(INSTANCES) {
         let Ok(request) = gateway.request(Method::GET, &["messages", "list", ""], &[("session_id", &session)]) else {

@@ -28,7 +28,7 @@ const COLUMNS: [(&str, &str, bool); 8] = [
 /// # Errors
 /// See [`PluginError`].
 pub async fn run(cluster: &Cluster, args: &ListArgs) -> Result<(), PluginError> {
-    let mut found = cluster.list(args.all_namespaces, args.owner.as_deref()).await?;
+    let mut found = cluster.list(args.all_namespaces, args.owner.as_deref(), args.selector.as_deref()).await?;
     for object in &mut found {
         object.metadata.managed_fields = None;
     }
@@ -39,7 +39,8 @@ pub async fn run(cluster: &Cluster, args: &ListArgs) -> Result<(), PluginError> 
         None | Some(ListOutput::Wide) if found.is_empty() => {
             let place =
                 if args.all_namespaces { "the cluster".into() } else { format!("namespace \"{}\"", cluster.namespace) };
-            return Ok(output::note(&format!("No WhatsAppInstances in {place}."))?);
+            let chosen = if args.owner.is_some() || args.selector.is_some() { " that fit" } else { "" };
+            return Ok(output::note(&format!("No WhatsAppInstances{chosen} in {place}."))?);
         }
         None | Some(ListOutput::Wide) => {
             rows(&found, args.all_namespaces, args.output == Some(ListOutput::Wide), Timestamp::now())

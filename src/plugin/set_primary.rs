@@ -45,8 +45,8 @@ pub async fn run(cluster: &Cluster, args: &ActArgs) -> Result<(), PluginError> {
 /// The owner's instances, as far as the caller may see them.
 async fn others(cluster: &Cluster, instance: &WhatsAppInstance) -> Result<Vec<WhatsAppInstance>, PluginError> {
     let owner = instance.spec.owner.as_deref();
-    let found = match cluster.list(true, owner).await {
-        Err(PluginError::Forbidden { .. }) => cluster.list(false, owner).await,
+    let found = match cluster.list(true, owner, None).await {
+        Err(PluginError::Forbidden { .. }) => cluster.list(false, owner, None).await,
         found => found,
     };
     Ok(found?.into_iter().filter_map(|object| read(object).ok()).collect())

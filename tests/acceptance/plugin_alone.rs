@@ -201,6 +201,11 @@ async fn lists_choose_by_owner_and_refusals_say_what_is_missing() {
     assert_eq!(bench.run(&["list", "-A", "--owner", "team,a=b", "-o", "name"]).await.out, name);
     let none = bench.run(&["list", "--owner", "else"]).await;
     assert!(none.code == 0 && none.out.is_empty() && none.err.contains("plugin-list"), "{none:?}");
+    assert_eq!(bench.run(&["list", "-l", "!tier,tier notin (x)", "-o", "name"]).await.out, name);
+    let none = bench.run(&["list", "-l", "tier=front"]).await;
+    assert!(none.code == 0 && none.out.is_empty() && none.err.contains("that fit"), "{none:?}");
+    let wrong = bench.run(&["list", "-l", "tier in front"]).await;
+    assert!(wrong.code == 1 && wrong.err.contains("unable to parse requirement"), "{wrong:?}");
     let mut asking = Command::new(executable("kubectl-whatsapp"));
     asking
         .args(["__complete", "--", "-n", bench.namespace, "--kubeconfig"])

@@ -88,11 +88,16 @@ impl Cluster {
         self.limited(self.attempt("get", name), api.get(name.as_str())).await
     }
 
-    /// Lists instances, in this namespace or in all of them, optionally of one owner.
+    /// Lists instances, in this namespace or in all of them, optionally of one owner or with such labels.
     ///
     /// # Errors
     /// See [`PluginError`].
-    pub async fn list(&self, all_namespaces: bool, owner: Option<&str>) -> Result<Vec<DynamicObject>, PluginError> {
+    pub async fn list(
+        &self,
+        all_namespaces: bool,
+        owner: Option<&str>,
+        selector: Option<&str>,
+    ) -> Result<Vec<DynamicObject>, PluginError> {
         let resource = ApiResource::erase::<WhatsAppInstance>(&());
         let (api, namespace) = if all_namespaces {
             (Api::<DynamicObject>::all_with(self.client.clone(), &resource), None)
@@ -102,6 +107,9 @@ impl Cluster {
         let mut params = ListParams::default().limit(PAGE);
         if let Some(owner) = owner {
             params = params.fields(&format!("spec.owner={}", escape_selector(owner)));
+        }
+        if let Some(selector) = selector {
+            params = params.labels(selector);
         }
         let mut found = Vec::new();
         loop {
