@@ -308,7 +308,7 @@ contexts:
     async fn an_unreachable_server_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let cluster = open(&global(&directory, None)).unwrap();
-        let error = cluster.list(false, None).await.unwrap_err();
+        let error = cluster.list(false, None, None).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("https://127.0.0.1:1/") && text.contains("\"one\""), "{text}");
     }
