@@ -151,9 +151,10 @@ fn name(object: &str) -> String {
     format!("{object}.?spec.?name.orValue('')")
 }
 
-/// Whether there is a `spec.owner`, in CEL.
+/// Whether there is a `spec.owner`, in CEL. An empty one is none: templates write it so where they know of no owner.
 fn is_owned(object: &str) -> String {
-    format!("{object}.?spec.?owner.hasValue()")
+    let owner = format!("{object}.?spec.?owner.orValue('')");
+    format!("({owner} != '' && {owner} != null)")
 }
 
 /// `spec.primary`, in CEL.

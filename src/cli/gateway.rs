@@ -48,7 +48,7 @@ pub struct GatewayArgs {
     pub tls_key: Option<PathBuf>,
 
     /// Where sessions are created and looked for when a request does not say; the namespace of the kubeconfig's context or
-    /// of the pod when not given
+    /// of the pod when not given, or the first of --watch-namespaces if it is none of those
     #[arg(long, env = "WHATSAPP_OPERATOR_GATEWAY_NAMESPACE", value_name = "NAMESPACE", value_parser = namespace)]
     pub namespace: Option<String>,
 

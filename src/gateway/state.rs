@@ -24,6 +24,8 @@ const STREAMS: usize = 1000;
 pub struct Settings {
     /// Where instances are created and looked for, unless a request says otherwise.
     pub namespace: String,
+    /// The namespaces that the operator looks after; all when there are none.
+    pub watched: Vec<String>,
     /// Web pages of these origins may call the gateway from a browser.
     pub origins: Vec<String>,
     /// Callers come over TLS.

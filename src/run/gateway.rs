@@ -73,13 +73,20 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     }
     let index = follow_uids(&client, &namespaces, &admin, &shutdown.closing);
     let metrics = GatewayMetrics::register(admin.metrics());
-    let namespace = args.namespace().unwrap_or_else(|| client.default_namespace()).to_owned();
+    let namespace = default_namespace(args.namespace(), &namespaces, client.default_namespace());
+    if !namespaces.is_empty() && !namespaces.contains(&namespace) {
+        tracing::warn!(
+            namespace,
+            "--namespace is none of --watch-namespaces: whoever creates a session has to name one of those"
+        );
+    }
     let restart = Duration::from_secs(args.restart_wait);
     let bridges = Bridges::new(client.clone(), args.bridge_selector(), restart, last_waits(&shutdown.closing));
     let bridges = Arc::new(bridges);
     let gateway = Gateway {
         settings: Settings {
             namespace,
+            watched: namespaces,
             origins: args.origins(),
             https: tls.is_some(),
             public_url: args.public_url(),
@@ -117,6 +124,13 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let _ = tokio::task::spawn_blocking(export::stop).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where sessions are created when a request does not say: as given, else where the gateway's own account is, or in the first of the namespaces
+/// that the operator looks after.
+fn default_namespace(given: Option<&str>, watched: &[String], own: &str) -> String {
+    let first = || watched.first().filter(|_| !watched.iter().any(|name| name == own)).map_or(own, |first| first);
+    given.unwrap_or_else(first).to_owned()
 }
 
 /// Is cancelled when requests wait no longer for a bridge that restarts, since the gateway is closing.

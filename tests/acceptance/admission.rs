@@ -83,6 +83,13 @@ async fn whose_is_whose() {
     let patched = as_alice.patch("defaulted", &PatchParams::default(), &Patch::Merge(stamp)).await.unwrap();
     assert!(!patched.annotations().contains_key(PRIMARY_SINCE), "not by a write of metadata alone either");
 
+    // Templates write an empty owner, or null, where they know of none, and their files are applied again and again.
+    for owner in [json!(""), Value::Null] {
+        let again = Patch::Merge(json!({"spec": {"owner": owner}}));
+        let patched = as_alice.patch("defaulted", &PatchParams::default(), &again).await.unwrap();
+        assert_eq!(patched.spec.owner.as_ref(), Some(&alice), "{owner}");
+    }
+
     let as_mallory = gate.acting_as("mallory", &[everybody]).await;
     let mut texts = Vec::new();
     for owner in [&alice, &gate.owner("nobody")] {

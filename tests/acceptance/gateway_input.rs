@@ -309,6 +309,14 @@ async fn what_clients_write_in_ways_of_their_own_is_understood() {
     let listed = rest.get(&token, "//api/v1//sessions/list//?owner=*").await;
     assert_eq!(listed.data(200)["total_count"], 2);
 
+    // Where no operator looks, a session would wait for its code for ever.
+    let elsewhere = Rest::beside(&world, "elsewhere", &["--watch-namespaces", "gateway-elsewhere"]).await;
+    let unwatched = json!({"name": "Unwatched", "bridge": world.name});
+    let refused = elsewhere.call(&token, "POST", "/api/v1/sessions/init/?wait=0", unwatched).await;
+    let said = refused.refused(422, "Invalid");
+    assert!(said.contains(&world.name) && said.ends_with("one of: gateway-elsewhere"), "{said}");
+    assert_eq!(rest.get(&token, "/api/v1/sessions/list/?owner=*").await.data(200)["total_count"], 2);
+
     let id = connected(&world, &rest, &token, "First", phone).await;
     let digits = friend.trim_start_matches('+');
     let forms = [

@@ -258,6 +258,29 @@ async fn sent_is_said_only_of_what_the_recipients_phone_can_read() {
     bench.nothing_leaked(&[SENDER, FRIEND, "Hello again"]).await;
 }
 
+/// A phone that has written has a session; that does not say that the next message is for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn sent_is_not_said_where_the_server_names_the_companions_of_a_phone_alone() {
+    let (account, friend) = ("+15550003041", "+15550003941");
+    let bench = Bench::start("messages-unlisted", &[]).await;
+    bench.sender("a", account).await;
+    bench.sender("companion", friend).await;
+    bench.whatsapp.rules(friend, json!({"phoneUnlisted": true})).await;
+    bench.whatsapp.write(account, json!({"from": friend, "text": "Write to me"})).await;
+    crate::support::gateway::until("has the letter arrived", async || {
+        bench.whatsapp.written(account).await.iter().any(|letter| !letter.receipts.is_empty())
+    })
+    .await;
+    bench.accepted("a", &id(1), friend, "Hello").await;
+    let failed = bench.until_message("a", &id(1), &["Failed", "Sent", "Delivered"]).await;
+    assert_eq!((&failed["state"], &failed["cause"]), (&json!("Failed"), &json!("RecipientUnreachable")));
+    // The list is asked for anew, so the phone gets what comes when it is named again.
+    bench.whatsapp.rules(friend, json!({})).await;
+    bench.accepted("a", &id(2), friend, "Hello again").await;
+    bench.until_message("a", &id(2), &["Delivered"]).await;
+    assert_eq!(bench.whatsapp.inbox(friend).await.iter().map(|line| &*line.text).collect::<Vec<_>>(), ["Hello again"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_phone_could_not_read_is_sent_again_also_by_a_bridge_that_was_killed_meanwhile() {
     const RETRIER: &str = "+15550003021";

@@ -153,7 +153,7 @@ impl WhatsApp {
     /// `refuse {reason, code, expire, times}`, `endLogin {afterMs, with {failure, code, conflict}, times}`,
     /// `unanswered [{xmlns, type, child}]`, `keepAppStateKey`, `ordinary`; for what its devices send `acks {error, lost, swallowed,
     /// delayMs, behindSecs, times}`; for what it receives `receipts {delivered, read, afterMs, address}`, `retry {times}`, `keepKeys`,
-    /// `notOnWhatsapp`, `unsignedDevices`.
+    /// `notOnWhatsapp`, `unsignedDevices`, `phoneUnlisted`.
     pub async fn rules(&self, phone: &str, rules: Value) {
         let digits = phone.trim_start_matches('+');
         self.post(&format!("/v1/phones/{digits}/rules"), rules).await.unwrap();

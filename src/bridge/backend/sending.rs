@@ -78,14 +78,20 @@ pub async fn send(client: &Client, addresses: &Addresses, outgoing: Outgoing) ->
         send(as_known).await
     };
     match sent {
-        // whatsapp-rust 0.7.0 sends, and says that all is well, also when the phone's keys could not be had and only other
-        // devices of the recipient get something they can read (send/mod.rs).
-        Ok(_) => Delivery::HandedOver {
-            keyed: client.signal().validate_session(address).await.unwrap_or(false),
-            identity: found.identity(),
-        },
+        Ok(_) => Delivery::HandedOver { keyed: is_keyed(client, address).await, identity: found.identity() },
         Err(error) => Delivery::Hindered(obstacle(&error)),
     }
+}
+
+/// Whether a message that was handed over was for the recipient's phone too. whatsapp-rust 0.7.0 sends, and says that all is well, also when
+/// the phone's keys could not be had, or the server named other devices of the recipient alone, and only those get something they can read
+/// (send/mod.rs, usync.rs). The phone is device 0.
+async fn is_keyed(client: &Client, address: &Jid) -> bool {
+    // They are known since it was sent. Where they are not any more, the session tells enough.
+    let devices = client.signal().get_user_devices(std::slice::from_ref(address)).await;
+    let is_left_out =
+        devices.is_ok_and(|devices| !devices.is_empty() && devices.iter().all(|device| device.device != 0));
+    !is_left_out && client.signal().validate_session(address).await.unwrap_or(false)
 }
 
 /// Who a recipient is, as the server says.
@@ -111,9 +117,10 @@ pub fn encoded(content: Content) -> Vec<u8> {
 
 /// Whether the server answered, and the library cannot read what. Nothing was sent. Asked for the devices anew it wants more of the
 /// answer than otherwise, a signed list for each that has companions, and of the account's own devices too (whatsapp-rust 0.7.0,
-/// client/device_registry.rs): the same message goes out as the first try would have had it.
+/// client/device_registry.rs): the same message goes out as the first try would have had it. A list without any device is an internal
+/// error to it (usync.rs).
 fn is_about_the_list(error: &SendError) -> bool {
-    matches!(error, SendError::Iq(IqError::ParseError(_)))
+    matches!(error, SendError::Iq(IqError::ParseError(_)) | SendError::Internal(_))
 }
 
 /// Why a message was not sent. In whatsapp-rust 0.7.0 nothing fails after the message itself went out, and everything before asks

@@ -57,19 +57,19 @@ pub fn of(because: &str) -> &'static str {
             "WhatsApp received too many requests and asked the bridge to wait. It tries again, less often; nothing to do."
         }
         reason::STREAM_REPLACED => {
-            "Another client uses the same keys; stop it, then take over again: `kubectl whatsapp refresh NAME`."
+            "Another client uses the same keys; stop it, then take over again: `kubectl whatsapp connect NAME`."
         }
         reason::CLIENT_OUTDATED => "WhatsApp no longer accepts this version of the bridge; upgrade it.",
         reason::TEMPORARY_BAN => {
             "WhatsApp has banned the account for a time (status.restriction); the bridge connects again when the ban ends."
         }
         reason::ACCOUNT_LOCKED => {
-            "WhatsApp has locked the account; unlock it in WhatsApp on the phone, then `kubectl whatsapp disconnect NAME` and `connect NAME`. \
-             The device stays linked, and the bridge tries once a day."
+            "WhatsApp has locked the account; unlock it in WhatsApp on the phone, then `kubectl whatsapp connect NAME`. The device stays linked, and \
+             the bridge tries once a day."
         }
         reason::ACCOUNT_BANNED => {
-            "WhatsApp has banned the account; ask for a review in WhatsApp on the phone. The device stays linked, and the bridge tries once \
-             a day."
+            "WhatsApp has banned the account; ask for a review in WhatsApp on the phone, and once the ban is lifted: `kubectl whatsapp connect \
+             NAME`. The device stays linked, and the bridge tries once a day."
         }
         reason::REACHOUT_TIMELOCK => {
             "Connected, but WhatsApp forbids this account to start new chats for a time (status.restriction)."

@@ -79,13 +79,21 @@ impl Outgoing {
         match self {
             Self::Event(event) => event,
             Self::Message { whole, status, place } => {
-                // What a message waits for stands only in what was read.
-                let status = if whole.status.state == status.state { &whole.status } else { &*status };
-                let data = json!({"type": "message", "message": Message::at(&whole, status)});
+                let data =
+                    json!({"type": "message", "message": Message::at(&whole, &completed(&whole.status, *status))});
                 sse::Event::default().id(place).event("message").data(data.to_string())
             }
         }
     }
+}
+
+/// What an event says of a message, with what it waits for, which stands only in what was `read`.
+fn completed(read: &MessageStatus, mut told: MessageStatus) -> MessageStatus {
+    if read.state == told.state {
+        told.waits_for = told.waits_for.or_else(|| read.waits_for.clone());
+        told.estimated_send_at = told.estimated_send_at.or(read.estimated_send_at);
+    }
+    told
 }
 
 impl Told<'_> {
@@ -109,4 +117,26 @@ impl Told<'_> {
 /// Without its codes: they are for whoever asks for them.
 fn session(instance: &WhatsAppInstance) -> Value {
     json!({ "session": serde_json::to_value(Session::brief(instance)).unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_says_what_it_is_about_and_what_the_message_waits_for() {
+        let time = "2026-01-01T00:00:00Z";
+        let status = |more: Value| -> MessageStatus {
+            let mut all = json!({"id": "1", "session": "s", "sequence": 1, "state": "Sent", "acceptedAt": time, "expiresAt": time});
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value(all).unwrap()
+        };
+        // A gateway that read the message when it was sent already, and hears of the recipient's linked device now.
+        let arrived = status(json!({"companionDeliveredAt": time}));
+        assert_eq!(completed(&status(json!({})), arrived.clone()), arrived);
+        let waits = json!({"state": "Queued", "waitsFor": "Pacing", "estimatedSendAt": time});
+        let queued = status(json!({"state": "Queued"}));
+        assert_eq!(completed(&status(waits.clone()), queued.clone()), status(waits.clone()));
+        assert_eq!(completed(&status(waits), arrived.clone()), arrived, "it does not wait any more");
+    }
 }

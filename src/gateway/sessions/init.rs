@@ -90,6 +90,16 @@ pub async fn init(
     let text = body(&headers, content).await?;
     let (namespace, instance) = wanted(text.as_deref(), &caller.user)?;
     let namespace = namespace.as_deref().unwrap_or(&gateway.settings.namespace);
+    let watched = &gateway.settings.watched;
+    if !watched.is_empty() && !watched.iter().any(|name| name == namespace) {
+        return Err(Failure::new(
+            Code::Invalid,
+            format!(
+                "no operator looks after sessions in the namespace \"{namespace}\"; give \"namespace\" one of: {}",
+                watched.join(", ")
+            ),
+        ));
+    }
     let begin = slug(&instance.spec.name);
     let made = instances::create(&caller, namespace, &begin, instance).await?;
     let (known, _) = wait::until(&gateway, &caller, made.clone(), Gate::open(), Goal::Code, limit).await;

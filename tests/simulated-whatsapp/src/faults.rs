@@ -142,6 +142,9 @@ pub struct Rules {
     /// The server says which devices the phone has without the list that the phone has signed.
     #[serde(default)]
     pub unsigned_devices: bool,
+    /// The server names the companions of the phone and not the phone itself to whoever asks for the devices.
+    #[serde(default)]
+    pub phone_unlisted: bool,
     /// What the server does with messages that the phone's devices send.
     pub acks: Option<AckRule>,
     /// What the phone sends back for messages that arrive.

@@ -80,7 +80,10 @@ fn answer_user(world: &World, user: &NodeRef<'_>, protocols: &[String], now: u64
 
 fn devices(world: &World, account: &Account, now: u64) -> anyhow::Result<Node> {
     let companions = world.registry.devices(Some(account.phone));
-    let mut list = vec![NodeBuilder::new("device").attr("id", 0_u16).build()];
+    let mut list = Vec::new();
+    if !world.faults.rules(account.phone).phone_unlisted {
+        list.push(NodeBuilder::new("device").attr("id", 0_u16).build());
+    }
     for companion in &companions {
         list.push(
             NodeBuilder::new("device").attr("id", companion.key.device).attr("key-index", companion.key_index).build(),
