@@ -110,12 +110,12 @@ export async function readLimit() {
   }
 }
 
-let limitSoon;
+let limitSoon = [];
 
-// The count of slots follows the sessions a moment later, and many may come at once.
+// The count of slots follows the sessions a moment later, a busy operator some seconds later, and many may come at once.
 function limitMoved() {
-  clearTimeout(limitSoon);
-  limitSoon = setTimeout(readLimit, 250);
+  limitSoon.forEach(clearTimeout);
+  limitSoon = [250, 3000].map((pause) => setTimeout(readLimit, pause));
 }
 
 addEventListener('visibilitychange', () => document.visibilityState === 'visible' && readLimit());
