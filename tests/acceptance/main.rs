@@ -90,6 +90,7 @@ mod presence;
 mod primary;
 mod quiet;
 mod readiness;
+mod refused_questions;
 mod release;
 mod reports;
 mod restored_cluster;

@@ -151,7 +151,7 @@ impl WhatsApp {
 
     /// What goes wrong on every connection of an account until other rules replace these (`{}` ends them):
     /// `refuse {reason, code, expire, times}`, `endLogin {afterMs, with {failure, code, conflict}, times}`,
-    /// `unanswered [{xmlns, type, child}]`, `keepAppStateKey`, `ordinary`; for what its devices send `acks {error, lost, swallowed,
+    /// `unanswered [{xmlns, type, child}]`, `refused [{iq {xmlns, type, child}, code, times}]`, `keepAppStateKey`, `ordinary`; for what its devices send `acks {error, lost, swallowed,
     /// delayMs, behindSecs, times}`; for what it receives `receipts {delivered, read, afterMs, address}`, `retry {times}`, `keepKeys`,
     /// `notOnWhatsapp`, `unsignedDevices`, `phoneUnlisted`.
     pub async fn rules(&self, phone: &str, rules: Value) {

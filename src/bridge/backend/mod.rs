@@ -6,6 +6,7 @@ mod dial;
 pub mod http;
 mod library;
 mod names;
+mod passive;
 mod presence;
 mod proxy;
 mod reach;

@@ -5,12 +5,14 @@
 //!   (wacore/src/pair.rs) and reports a wrong signature, where the inner type decides.
 //! - That a live connection is ended with 429, "too many requests".
 //! - That the server answered something after the login: `<success>` alone has been followed by nothing.
+//! - That it refuses something while it delivers nothing yet: whatsapp-rust takes it for granted that what it asks for first is done.
 
 use std::{
     borrow::Cow,
     sync::{Mutex, MutexGuard},
 };
 
+use tokio::sync::Notify;
 use waproto::{
     codec::{adv_device_identity_decode, adv_signed_device_identity_decode, adv_signed_device_identity_hmac_decode},
     whatsapp::ADVEncryptionType,
@@ -29,6 +31,10 @@ struct Seen {
     answered: bool,
     /// The login is through for the library; it is told when something is answered.
     held_back: bool,
+    /// The device is logged in.
+    logged_in: bool,
+    /// The backlog is delivered, or begins to be: the device is not passive any more.
+    delivers: bool,
 }
 
 /// What a stanza is about that has to be acted on.
@@ -42,23 +48,36 @@ pub enum Remark {
 
 /// Reads along.
 #[derive(Default)]
-pub struct Stanzas(Mutex<Seen>);
+pub struct Stanzas {
+    seen: Mutex<Seen>,
+    /// Something was refused while nothing is delivered.
+    refused: Notify,
+}
 
 impl Stanzas {
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        lock(&self.0)
+        lock(&self.seen)
     }
 
     /// Reads a stanza that arrived.
     pub fn read(&self, stanza: &NodeRef<'_>) -> Option<Remark> {
         let mut seen = self.seen();
         match stanza.tag.as_ref() {
-            "success" => (seen.answered, seen.held_back) = (false, false),
+            "success" => {
+                *seen = Seen { logged_in: true, answered: false, held_back: false, delivers: false, ..*seen };
+            }
+            // The first says what the backlog holds, the second that it is over.
+            "ib" if ["offline_preview", "offline"].iter().any(|name| stanza.get_optional_child(name).is_some()) => {
+                seen.delivers = true;
+            }
             "stream:error" if attribute(stanza, "code").as_deref() == Some(TOO_MANY_REQUESTS) => {
                 return Some(Remark::TooManyRequests);
             }
             "iq" if matches!(attribute(stanza, "type").as_deref(), Some("result" | "error")) => {
                 seen.answered = true;
+                if seen.logged_in && !seen.delivers && attribute(stanza, "type").as_deref() == Some("error") {
+                    self.refused.notify_one();
+                }
                 return std::mem::take(&mut seen.held_back).then_some(Remark::Believed);
             }
             "iq" => {
@@ -83,6 +102,16 @@ impl Stanzas {
     /// Whether the last link was that of an account in coexistence.
     pub fn is_coexistence(&self) -> bool {
         self.seen().coexistence
+    }
+
+    /// Waits until something is refused while nothing is delivered.
+    pub async fn refused(&self) {
+        self.refused.notified().await;
+    }
+
+    /// Whether the server delivers what there is for the device.
+    pub fn delivers(&self) -> bool {
+        self.seen().delivers
     }
 
     /// Whether the server has answered something since the login. If not, [`Remark::Believed`] follows when it does.

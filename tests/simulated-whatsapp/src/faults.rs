@@ -111,6 +111,18 @@ impl IqKind {
     }
 }
 
+/// A kind of IQ that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RefusedIq {
+    /// Which.
+    pub iq: IqKind,
+    /// With this code.
+    pub code: u16,
+    /// How often; left out, always.
+    pub times: Option<u32>,
+}
+
 /// What the server says instead of whether somebody has an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -133,6 +145,9 @@ pub struct Rules {
     /// IQs that are never answered.
     #[serde(default)]
     pub unanswered: Vec<IqKind>,
+    /// IQs that are answered with an error.
+    #[serde(default)]
+    pub refused: Vec<RefusedIq>,
     /// The phone does not share its app-state key, asked or not.
     #[serde(default)]
     pub keep_app_state_key: bool,
@@ -381,6 +396,20 @@ impl Faults {
     #[must_use]
     pub fn ignores(&self, phone: u64, iq: &NodeRef<'_>) -> bool {
         lock(&self.0).phones.get(&phone).is_some_and(|rules| rules.unanswered.iter().any(|kind| kind.is(iq)))
+    }
+
+    /// The code with which this IQ is refused.
+    #[must_use]
+    pub fn refuses(&self, phone: u64, iq: &NodeRef<'_>) -> Option<u16> {
+        let mut kept = lock(&self.0);
+        let rules = &mut kept.phones.get_mut(&phone)?.refused;
+        rules.iter_mut().find_map(|rule| {
+            if !rule.iq.is(iq) {
+                return None;
+            }
+            spend(&mut rule.times)?;
+            Some(rule.code)
+        })
     }
 }
 

@@ -102,6 +102,10 @@ impl Session {
         if kind == "result" || kind == "error" || world.faults.ignores(self.key.phone, iq) {
             return Ok(());
         }
+        if let Some(code) = world.faults.refuses(self.key.phone, iq) {
+            self.send(stanza::error(iq, code, "refused"));
+            return Ok(());
+        }
         match stanza::attr(iq, "xmlns").unwrap_or_default().as_str() {
             "encrypt" => {
                 let (answer, uploaded) = prekeys::answer(world, self.key, iq)?;

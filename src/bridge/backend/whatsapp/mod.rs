@@ -33,10 +33,12 @@ use super::{
     http::Http,
     library,
     names::Names,
+    passive,
     presence::Presence,
     runtime::ClientRuntime,
     sending::{self, Addresses},
     short_cuts,
+    stanzas::Stanzas,
     transport::{ConnectionRecorder, RecordingFactory},
     watchdog,
 };
@@ -115,6 +117,7 @@ struct Unbuilt;
 impl Backend for WhatsApp {
     async fn run(&self, id: &str, start: Start, keys: Arc<dyn Keys>, mut commands: Commands, events: EventSink) -> End {
         let (recorder, presence) = (ConnectionRecorder::new(start.linked.is_none()), Presence::new(start.shows_online));
+        let stanzas = Arc::<Stanzas>::default();
         let adapter = EventAdapter {
             session: id.into(),
             events: events.clone(),
@@ -124,7 +127,7 @@ impl Backend for WhatsApp {
             told_of: Arc::default(),
             activity: Arc::new(Activity::new()),
             presence: presence.clone(),
-            stanzas: Arc::default(),
+            stanzas: Arc::clone(&stanzas),
             pair_with_code: start.pair_with_code.clone(),
             version: self.version,
         };
@@ -139,6 +142,7 @@ impl Backend for WhatsApp {
         let mut handle: BotHandle = bot.spawn();
         let addresses = Addresses::default();
         let mut dead = std::pin::pin!(watchdog::watch(&recorder, &client, &events));
+        let mut deaf = std::pin::pin!(passive::leave(&stanzas, &client, &recorder));
         loop {
             tokio::select! {
                 () = &mut handle => {
@@ -152,6 +156,11 @@ impl Backend for WhatsApp {
                     short_cuts::forget_if_in_vain(&client, &recorder).await;
                     give_up(id, handle).await;
                     return End::Failed(SessionReason::ServerNotAnswering);
+                }
+                () = &mut deaf => {
+                    tracing::warn!(session = id, "WhatsApp does not deliver anything to this device after its login");
+                    give_up(id, handle).await;
+                    return End::Failed(SessionReason::ServerRefused);
                 }
                 command = commands.next() => match command {
                     Command::Unlink(answer) => {
