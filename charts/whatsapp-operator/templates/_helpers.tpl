@@ -41,15 +41,15 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
+{{/*
+Labels: (dict "root" $ "component" "gateway" "labels" (dict)). Each stands there once, whoever sets it: Kustomize takes no key twice. What
+pods are selected by, and what Helm knows its objects by, nobody can set.
+*/}}
 {{- define "whatsapp-operator.labels" -}}
-{{ include "whatsapp-operator.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/part-of: whatsapp-operator
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $fixed := set (include "whatsapp-operator.selector" . | fromYaml) "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $chart := printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- $usual := dict "app.kubernetes.io/version" .root.Chart.AppVersion "app.kubernetes.io/part-of" "whatsapp-operator" "helm.sh/chart" $chart -}}
+{{- toYaml (merge $fixed (.labels | default dict) .root.Values.commonLabels $usual) -}}
 {{- end -}}
 
 {{/* Metadata: (dict "root" $ "component" "gateway" "name" "..." "cluster" false "annotations" (dict) "labels" (dict)) */}}
@@ -60,9 +60,6 @@ namespace: {{ .namespace | default .root.Release.Namespace | quote }}
 {{- end }}
 labels:
   {{- include "whatsapp-operator.labels" . | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- $annotations := merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 {{- with $annotations }}
 annotations:
@@ -109,6 +106,18 @@ annotations:
 {{- end -}}
 {{- define "whatsapp-operator.makesCertificate" -}}
 {{- if and .Values.bridge.enabled .Values.bridge.tls.enabled (not .Values.bridge.tls.existingSecret) }}true{{ end -}}
+{{- end -}}
+
+{{/* Where the gateway creates sessions when a request does not say: where the operator looks. */}}
+{{- define "whatsapp-operator.defaultNamespace" -}}
+{{- $watched := .Values.operator.watchNamespaces -}}
+{{- if .Values.gateway.defaultNamespace -}}
+{{- .Values.gateway.defaultNamespace -}}
+{{- else if and $watched (not (has .Release.Namespace $watched)) -}}
+{{- first $watched -}}
+{{- else -}}
+{{- .Release.Namespace -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "whatsapp-operator.gatewayScheme" -}}
@@ -160,16 +169,11 @@ ipFamilies: {{ toJson . }}
 
 {{/* The parts that all pods have in common: (dict "root" $ "component" "gateway" "values" .Values.gateway) */}}
 {{- define "whatsapp-operator.podMetadata" -}}
+{{- /* Not the chart's version: a chart that changes nothing for a pod must not restart it. */}}
+{{- $fixed := include "whatsapp-operator.selector" . | fromYaml }}
+{{- $usual := dict "app.kubernetes.io/part-of" "whatsapp-operator" }}
 labels:
-  # Not the chart's version: a chart that changes nothing for a pod must not restart it.
-  {{- include "whatsapp-operator.selector" . | nindent 2 }}
-  app.kubernetes.io/part-of: whatsapp-operator
-  {{- with .root.Values.commonLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- with .values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- toYaml (merge $fixed (.values.podLabels | default dict) .root.Values.commonLabels $usual) | nindent 2 }}
 {{- $annotations := merge (dict) (.podAnnotations | default dict) .values.podAnnotations .root.Values.commonAnnotations }}
 {{- with $annotations }}
 annotations:
@@ -256,9 +260,14 @@ apiVersion: whatsapp-operator.dev/v1alpha1
 kind: WhatsAppBridge
 metadata:
   name: {{ .Values.bridge.name | quote }}
+  {{- /* With what the operator chooses its bridges by: it would not serve its own otherwise. */}}
+  {{- $labels := set (include "whatsapp-operator.selector" (dict "root" . "component" "bridge") | fromYaml) "app.kubernetes.io/managed-by" "whatsapp-operator" }}
+  {{- range splitList "," .Values.operator.bridgeSelector }}
+  {{- $pair := splitn "=" 2 . }}
+  {{- if and $pair._0 (not (hasKey $labels $pair._0)) }}{{ $_ := set $labels $pair._0 ($pair._1 | default "") }}{{ end }}
+  {{- end }}
   labels:
-    {{- include "whatsapp-operator.selector" (dict "root" . "component" "bridge") | nindent 4 }}
-    app.kubernetes.io/managed-by: whatsapp-operator
+    {{- toYaml $labels | nindent 4 }}
   {{- if .Values.bridge.default }}
   annotations:
     whatsapp-operator.dev/is-default: "true"

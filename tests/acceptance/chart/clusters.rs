@@ -231,6 +231,34 @@ async fn a_release_goes_from_one_helm_to_the_other_and_back() {
     assert_eq!(cluster.uids(), before.0, "definitions and instances stay");
 }
 
+/// What would take the volumes from sessions is refused with words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_goes_and_gets_another_name_only_when_no_session_is_on_it() {
+    let cluster = Cluster::start().await;
+    let chart = chart();
+    let upgrade = |value: &str| {
+        cluster.helm(&[&["upgrade", "whatsapp-operator", &chart, "--set", value][..], &WITHOUT_OPERATOR].concat())
+    };
+    cluster.helm(&[&["install", "whatsapp-operator", &chart][..], &WITHOUT_OPERATOR].concat()).unwrap();
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"], "").unwrap();
+    let example = format!("{ROOT}/examples/instance.yaml");
+    cluster.kubectl(&["apply", "-n", "default", "-f", &example], "").unwrap();
+    let name = cluster.kubectl(&["get", "wa", "-n", "default", "-o", "name"], "").unwrap();
+    let bound =
+        json!({"status": {"phase": "Connected", "bridge": {"name": "builtin", "shard": "shard-0"}}}).to_string();
+    let bind = ["patch", "-n", "default", name.trim(), "--subresource=status", "--type=merge", "-p", &bound];
+    cluster.kubectl(&bind, "").unwrap();
+
+    let refusal = upgrade("bridge.enabled=false").unwrap_err();
+    assert!(refusal.contains("1 instances are bound to this bridge"), "{refusal}");
+    let refusal = upgrade("fullnameOverride=wa").unwrap_err();
+    assert!(refusal.contains("all sessions would be lost") && refusal.contains("(whatsapp-operator)"), "{refusal}");
+    upgrade("bridge.shards=2").unwrap();
+    upgrade("bridge.shards=1").unwrap();
+    cluster.kubectl(&["delete", "-n", "default", name.trim()], "").unwrap();
+    upgrade("bridge.enabled=false").unwrap();
+}
+
 /// Instances that are no longer looked after would keep a finalizer that nobody takes off.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_namespaces_get_fewer_only_when_nothing_is_left_behind() {

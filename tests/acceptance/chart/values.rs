@@ -291,6 +291,28 @@ fn names_follow_the_release_and_fit() {
     assert!(manifest.contains(&format!("https://{full}-bridge-0.{full}-bridge.a-namespace.svc:8443")), "{manifest}");
 }
 
+/// Kustomize, and whoever else reads YAML strictly, takes no key twice.
+#[test]
+fn a_label_stands_once_whoever_sets_it() {
+    assert!(serde_saphyr::from_str::<Value>("a: 1\na: 2\n").is_err(), "what follows would find no key twice");
+    let objects = with(&[
+        r"commonLabels.app\.kubernetes\.io/part-of=platform",
+        "commonLabels.team=a",
+        "operator.podLabels.team=b",
+        r"operator.podLabels.app\.kubernetes\.io/name=other",
+        "metrics.serviceMonitor.enabled=true",
+        "metrics.serviceMonitor.labels.team=c",
+    ])
+    .unwrap();
+    let operator = of(&objects, "Deployment", "whatsapp-operator");
+    let (own, pods) = (&operator["metadata"]["labels"], &operator["spec"]["template"]["metadata"]["labels"]);
+    assert_eq!((&own["team"], &own["app.kubernetes.io/part-of"]), (&json!("a"), &json!("platform")));
+    assert_eq!((&pods["team"], &pods["app.kubernetes.io/part-of"]), (&json!("b"), &json!("platform")));
+    assert_eq!(pods["app.kubernetes.io/name"], "whatsapp-operator", "pods are selected by it");
+    let monitor = objects.iter().find(|object| object["kind"] == "ServiceMonitor").unwrap();
+    assert_eq!(monitor["metadata"]["labels"]["team"], "c");
+}
+
 #[test]
 fn values_reach_the_programs() {
     let objects = with(&[
@@ -325,7 +347,12 @@ fn values_reach_the_programs() {
     let gateway = arguments(&objects, "Deployment", "whatsapp-operator-gateway");
     assert!(gateway.contains(&"--cors-origins=https://a.example,https://b.example".to_owned()), "{gateway:?}");
     assert!(gateway.contains(&"--tls-key=/etc/whatsapp-operator/tls/tls.key".to_owned()), "{gateway:?}");
-    assert!(gateway.contains(&"--bridge-selector=operator=blue".to_owned()), "{gateway:?}");
+    for wanted in ["--bridge-selector=operator=blue", "--max-instances-per-owner=3", "--namespace=a"] {
+        assert!(gateway.iter().any(|argument| argument == wanted), "{wanted}: {gateway:?}");
+    }
+    let bridge = of(&objects, "ConfigMap", "whatsapp-operator-bridge")["data"]["bridge.yaml"].as_str().unwrap();
+    let bridge: Value = serde_saphyr::from_str(bridge).unwrap();
+    assert_eq!(bridge["metadata"]["labels"]["operator"], "blue", "the operator serves its own bridge");
     let service = of(&objects, "Service", "whatsapp-operator-gateway");
     assert_eq!(
         (&service["spec"]["ports"][0]["name"], &service["spec"]["ports"][0]["port"]),
