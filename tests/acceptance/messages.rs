@@ -258,6 +258,30 @@ async fn sent_is_said_only_of_what_the_recipients_phone_can_read() {
     bench.nothing_leaked(&[SENDER, FRIEND, "Hello again"]).await;
 }
 
+/// An acknowledgement can be lost, also each of them; a receipt of the phone says more than it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_phone_says_it_has_was_sent_though_the_server_says_nothing() {
+    let (account, friend) = ("+15550003042", "+15550003942");
+    let bench = Bench::start("messages-receipt-only", &[]).await;
+    bench.sender("a", account).await;
+    let logins = bench.whatsapp.logins(account).await.len();
+    bench.whatsapp.rules(account, json!({"acks": {"lost": true}})).await;
+    let ids: Vec<String> = (1..=5).map(id).collect();
+    for id in &ids {
+        bench.accepted("a", id, friend, "Hello").await;
+    }
+    for id in &ids {
+        let message = bench.until_message("a", id, &["Delivered"]).await;
+        assert!(message["sentAt"].is_string() && message["deliveredAt"].is_string(), "{}", message["state"]);
+    }
+    assert_eq!(bench.whatsapp.logins(account).await.len(), logins, "the connection is not given up");
+    let inbox = bench.whatsapp.inbox(friend).await;
+    assert_eq!(
+        inbox.iter().map(|line| (&line.id, line.count)).collect::<Vec<_>>(),
+        ids.iter().map(|id| (id, 1)).collect::<Vec<_>>()
+    );
+}
+
 /// A phone that has written has a session; that does not say that the next message is for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn sent_is_not_said_where_the_server_names_the_companions_of_a_phone_alone() {
@@ -360,6 +384,8 @@ async fn a_refusal_has_its_code_and_a_silence_is_a_lost_connection() {
 
     let (logins, untouched) = (bench.whatsapp.logins(SENDER).await.len(), bench.whatsapp.logins(UNTOUCHED).await.len());
     bench.whatsapp.rules(SENDER, json!({"acks": {"lost": true, "times": 1}})).await;
+    // Nor does the phone say that it has it.
+    bench.whatsapp.rules(FRIEND, json!({"receipts": {"delivered": false}})).await;
     bench.accepted("a", &id(2), FRIEND, "Not acknowledged").await;
     // Another session goes on meanwhile.
     bench.accepted("b", &id(3), "+15550003905", "From the other").await;

@@ -97,6 +97,13 @@ pub enum Receipt {
     Read,
 }
 
+impl Receipt {
+    /// Whether it proves that the recipient's phone has the message.
+    pub fn is_proof(self) -> bool {
+        matches!(self, Self::Delivered | Self::Read)
+    }
+}
+
 /// News of a message that was sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MessageNews {

@@ -83,6 +83,14 @@ pub enum Event {
         /// When, by the server's clock.
         at: Option<Timestamp>,
     },
+    /// The recipient's phone tells that it has it, or it was read. So the server had it, whether or not it says so, and the phone could
+    /// read it.
+    Arrived {
+        /// Which.
+        sequence: u64,
+        /// When, by the server's clock.
+        at: Timestamp,
+    },
     /// The server does not want it.
     Refused {
         /// Which.

@@ -99,13 +99,7 @@ impl Outbox {
         self.refusals = 0;
         if keyed {
             self.flying = None;
-            self.recipient_failures.over(message.recipient);
-            if !message.known {
-                self.mark_known(&[message.recipient]);
-            }
-            let sent = Settled::ended(MessageState::Sent, None, at.unwrap_or(now));
-            let settled = Settled { by_server: at.is_some(), ..sent };
-            return writes.push(Write::Settle(message.sequence, settled));
+            return self.is_sent(&message, at, now, writes);
         }
         match self.recipient_failures.not_keyed(message.recipient) {
             Verdict::Unreachable | Verdict::NotOnWhatsApp => {
@@ -115,6 +109,31 @@ impl Outbox {
                 self.land();
                 self.wait_a_while(now);
             }
+        }
+    }
+
+    fn is_sent(&mut self, message: &Waiting, at: Option<Timestamp>, now: Timestamp, writes: &mut Vec<Write>) {
+        self.recipient_failures.over(message.recipient);
+        if !message.known {
+            self.mark_known(&[message.recipient]);
+        }
+        let sent = Settled::ended(MessageState::Sent, None, at.unwrap_or(now));
+        writes.push(Write::Settle(message.sequence, Settled { by_server: at.is_some(), ..sent }));
+    }
+
+    /// The recipient's phone has a message: by the attempt that is under way, or by one before it to which there was no answer.
+    pub(super) fn arrived(&mut self, sequence: u64, at: Timestamp, now: Timestamp, writes: &mut Vec<Write>) {
+        if let Some(flying) = self.flying_of(sequence) {
+            flying.keyed = Some(true);
+            flying.acknowledged.get_or_insert(Acknowledgement { at: Some(at) });
+            self.suspicions = 0;
+            return self.conclude(now, writes);
+        }
+        let Some(position) = self.waiting.position(sequence) else { return };
+        if self.waiting.get(position).is_some_and(|waiting| waiting.handed_over)
+            && let Some(message) = self.waiting.remove(position)
+        {
+            self.is_sent(&message, Some(at), now, writes);
         }
     }
 

@@ -215,6 +215,7 @@ impl Outbox {
                     self.conclude(now, writes);
                 }
             }
+            Event::Arrived { sequence, at } => self.arrived(sequence, at, now, writes),
             Event::NotHandedOver { sequence, why } => self.hindered(sequence, why, now, writes),
             Event::Refused { sequence, code } => self.refused(sequence, code, now, writes),
         }

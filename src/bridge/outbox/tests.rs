@@ -483,6 +483,30 @@ fn what_waits_is_told_with_what_holds_up_the_session() {
 }
 
 #[test]
+fn what_the_phone_has_is_sent_whether_the_server_says_so_or_not() {
+    let mut story = Story::unpaced();
+    // While it is with the server, and before the client has said that it handed it over.
+    for (sequence, handed_over) in [(1, true), (2, false)] {
+        story.accepts(sequence, 1).goes_up(CLIENT);
+        if handed_over {
+            story.happens(Event::HandedOver { sequence, keyed: true });
+        }
+        story.happens(Event::Arrived { sequence, at: story.now });
+        assert_eq!(story.outbox.len(), 0, "{sequence}");
+    }
+    // When its connection is gone, before it goes again.
+    story.accepts(3, 1).happens(Event::HandedOver { sequence: 3, keyed: true });
+    story.happens(Event::Reach(Reach::Down(WaitsFor::Connection)));
+    assert_eq!(story.outbox.len(), 1);
+    story.happens(Event::Arrived { sequence: 3, at: story.now });
+    assert_eq!(story.outbox.len(), 0);
+    // What was never handed over has arrived nowhere.
+    story.accepts(4, 1);
+    story.happens(Event::Arrived { sequence: 4, at: story.now });
+    assert_eq!(story.outbox.len(), 1);
+}
+
+#[test]
 fn what_could_not_be_written_was_never_accepted() {
     let mut story = Story::unpaced();
     story.goes_up(CLIENT).accepts(1, 1).sends(1);
@@ -533,6 +557,8 @@ enum Step {
     /// The client's and the server's words on the message that is out: keyed, acknowledged, refused.
     Keyed(bool),
     Acknowledge,
+    /// The recipient's phone has it, though the client or the server may have said nothing yet.
+    Arrive,
     Refuse(i64),
     Hinder(Obstacle),
     Crash,
@@ -558,6 +584,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Fate)>> {
         3 => (0..100_u64).prop_map(Step::Pass),
         4 => prop::bool::weighted(0.8).prop_map(Step::Keyed),
         4 => Just(Step::Acknowledge),
+        2 => Just(Step::Arrive),
         1 => prop_oneof![Just(463), Just(475), Just(479), Just(503)].prop_map(Step::Refuse),
         1 => prop_oneof![
             Just(Obstacle::NotOnWhatsApp), Just(Obstacle::NotMentioned), Just(Obstacle::Recipient),
@@ -622,6 +649,13 @@ proptest! {
                     let Some((_, sequence)) = out else { continue };
                     acknowledged.insert(sequence);
                     Event::Acknowledged { sequence, at: None }
+                }
+                Step::Arrive => {
+                    // Of the message that is out, or else of one that was out before and waits to go again.
+                    let before = || unanswered.iter().copied().find(|sequence| disk.waiting.contains_key(sequence));
+                    let Some(sequence) = out.map(|(_, sequence)| sequence).or_else(before) else { continue };
+                    acknowledged.insert(sequence);
+                    Event::Arrived { sequence, at: now }
                 }
                 Step::Refuse(code) => {
                     let Some((_, sequence)) = out else { continue };

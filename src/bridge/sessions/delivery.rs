@@ -38,6 +38,11 @@ impl Actor {
         let outgoing = match kept {
             Some(outgoing) => Some(Outgoing { fresh, ..outgoing }),
             None => match self.shared.store.reader.message_at(self.state.id(), sequence).await {
+                // Its receipt came when nobody waited for it any more, or before a restart.
+                Ok(Some(message)) if let Some(at) = message.status.delivered_at.or(message.status.read_at) => {
+                    let _ = self.loopback.send(Input::Message(client, Event::Arrived { sequence, at }));
+                    return;
+                }
                 Ok(Some(message)) => Recipient::parse(message.to.reveal()).ok().map(|to| Outgoing {
                     id: message.status.id,
                     to,
@@ -97,7 +102,15 @@ impl Actor {
                 };
                 self.told_by(client, event).await;
             }
-            MessageNews::Receipt { ids, receipt, at } => self.receipt(ids, receipt, at).await,
+            MessageNews::Receipt { ids, receipt, at } => {
+                // An acknowledgement can be lost. What the phone has is not sent again, and what waits behind it goes on.
+                let arrived = self.handed.as_ref().filter(|handed| receipt.is_proof() && ids.contains(&handed.id));
+                let arrived = arrived.map(|handed| Event::Arrived { sequence: handed.sequence, at });
+                self.receipt(ids, receipt, at).await;
+                if let Some(event) = arrived {
+                    self.message_event(event).await;
+                }
+            }
         }
     }
 
