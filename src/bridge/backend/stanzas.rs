@@ -31,10 +31,19 @@ struct Seen {
     answered: bool,
     /// The login is through for the library; it is told when something is answered.
     held_back: bool,
-    /// The device is logged in.
-    logged_in: bool,
-    /// The backlog is delivered, or begins to be: the device is not passive any more.
-    delivers: bool,
+    mail: Mail,
+}
+
+/// Whether the server delivers what there is for the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mail {
+    /// The device has not logged in.
+    #[default]
+    None,
+    /// Not yet: a device that has just logged in is passive.
+    Passive,
+    /// The backlog, or what comes after it.
+    Delivered,
 }
 
 /// What a stanza is about that has to be acted on.
@@ -64,18 +73,18 @@ impl Stanzas {
         let mut seen = self.seen();
         match stanza.tag.as_ref() {
             "success" => {
-                *seen = Seen { logged_in: true, answered: false, held_back: false, delivers: false, ..*seen };
+                *seen = Seen { answered: false, held_back: false, mail: Mail::Passive, ..*seen };
             }
             // The first says what the backlog holds, the second that it is over.
             "ib" if ["offline_preview", "offline"].iter().any(|name| stanza.get_optional_child(name).is_some()) => {
-                seen.delivers = true;
+                seen.mail = Mail::Delivered;
             }
             "stream:error" if attribute(stanza, "code").as_deref() == Some(TOO_MANY_REQUESTS) => {
                 return Some(Remark::TooManyRequests);
             }
             "iq" if matches!(attribute(stanza, "type").as_deref(), Some("result" | "error")) => {
                 seen.answered = true;
-                if seen.logged_in && !seen.delivers && attribute(stanza, "type").as_deref() == Some("error") {
+                if seen.mail == Mail::Passive && attribute(stanza, "type").as_deref() == Some("error") {
                     self.refused.notify_one();
                 }
                 return std::mem::take(&mut seen.held_back).then_some(Remark::Believed);
@@ -111,7 +120,7 @@ impl Stanzas {
 
     /// Whether the server delivers what there is for the device.
     pub fn delivers(&self) -> bool {
-        self.seen().delivers
+        self.seen().mail == Mail::Delivered
     }
 
     /// Whether the server has answered something since the login. If not, [`Remark::Believed`] follows when it does.

@@ -4,7 +4,10 @@ use super::{
     clock,
     session::{Actor, Ended, Input},
 };
-use crate::machine::{Event, step};
+use crate::{
+    machine::{ClientEvent, Event, Generation, MessageNews, step},
+    store::Change,
+};
 
 impl Actor {
     /// Ends the client, and stores what it says until then.
@@ -20,18 +23,40 @@ impl Actor {
                 self.keep(event).await;
             }
         }
-        let Some((generation, client)) = self.client.take() else { return Ended::Over };
-        client.stop();
-        while let Some(input) = self.inputs.recv().await {
-            let Input::Event(event) = input else { continue };
-            match *event {
-                Event::ClientEnded(ended, _) if ended == generation => break,
-                // The last words of a client count: a device linked now is linked after the restart.
-                event @ Event::Client(..) => self.keep(event).await,
-                _ => {}
-            }
+        let client = self.client.take().map(|(generation, client)| {
+            client.stop();
+            generation
+        });
+        let receipts = self.last_words(client).await;
+        if !receipts.is_empty()
+            && let Err(error) = self.shared.store.apply(receipts).await
+        {
+            tracing::error!(session = self.state.id(), %error, "the last receipts are lost");
         }
         Ended::Over
+    }
+
+    /// Takes what has come in already, and what a client that runs says until it ends. The last words of a client count: a device linked
+    /// now is linked after the restart, and the server, told that a receipt arrived, does not send it again. What is said of messages otherwise
+    /// is found out anew.
+    async fn last_words(&mut self, mut client: Option<Generation>) -> Vec<Change> {
+        let mut receipts = Vec::new();
+        loop {
+            let input = if client.is_some() { self.inputs.recv().await } else { self.inputs.try_recv().ok() };
+            match input {
+                None => return receipts,
+                Some(Input::Unwritten(changes)) => receipts.extend(changes),
+                Some(Input::Event(event)) => match *event {
+                    Event::ClientEnded(ended, _) if Some(ended) == client => client = None,
+                    Event::Client(_, ClientEvent::Message(MessageNews::Receipt { ids, receipt, at })) => {
+                        receipts.extend(self.changes_of(ids, receipt, at));
+                    }
+                    event @ Event::Client(..) => self.keep(event).await,
+                    _ => {}
+                },
+                Some(Input::Permit(_) | Input::Message(..) | Input::Recognized(_)) => {}
+            }
+        }
     }
 
     async fn keep(&mut self, event: Event) {

@@ -130,10 +130,8 @@ impl Actor {
     /// Nothing waits for the disk: a receipt that gets lost in a crash costs the news, and what it says comes again with the next. What the
     /// store does not take it gets later, since the server has been told that the receipt arrived.
     async fn receipt(&self, ids: Vec<String>, receipt: Receipt, at: Timestamp) {
-        let session = self.state.id().to_owned();
-        let change = |id| Change::Message(MessageChange::Receipt { session: session.clone(), id, receipt, at });
-        let changes: Vec<Change> = ids.into_iter().map(change).collect();
-        let loopback = self.loopback.clone();
+        let changes = self.changes_of(ids, receipt, at);
+        let (session, loopback) = (self.state.id().to_owned(), self.loopback.clone());
         // Asked for here, not in the task: tasks that are spawned in a row need not start in that order, and a receipt that a message was
         // read, written first, would leave nothing to be told of its delivery.
         let written = self.shared.store.begin(changes.clone()).await;
@@ -143,5 +141,11 @@ impl Actor {
                 let _ = loopback.send(Input::Unwritten(changes));
             }
         });
+    }
+
+    pub(super) fn changes_of(&self, ids: Vec<String>, receipt: Receipt, at: Timestamp) -> Vec<Change> {
+        let session = self.state.id();
+        let change = |id| Change::Message(MessageChange::Receipt { session: session.to_owned(), id, receipt, at });
+        ids.into_iter().map(change).collect()
     }
 }

@@ -481,6 +481,29 @@ async fn acknowledged(client: &mut Running, id: &str) {
 }
 
 /// On several threads: there a task may start before one that was spawned earlier.
+/// The server is told that a receipt arrived before it is stored, and does not send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_that_come_while_the_process_ends_are_kept() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let (id, now) = ("3EB00000000000000001", Timestamp::now());
+    let message = Box::new(queued(&text(id, "+15550001"), "a", 1, now, now));
+    let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: now, by_server: true };
+    let recipient = text(id, "+15550001").recipient.key();
+    let accept = Change::Message(MessageChange::Accept { message, recipient });
+    let settle = Change::Message(MessageChange::Settle { session: "a".to_owned(), sequence: 1, settled });
+    bench.shared.store.apply(vec![accept, settle]).await.unwrap();
+    let stop = async {
+        told_to_stop(&mut client).await;
+        let news = MessageNews::Receipt { ids: vec![id.to_owned()], receipt: Receipt::Delivered, at: now };
+        client.says(ClientEvent::Message(news));
+        client.ends(End::Stopped);
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(bench.registry.close(), stop) }).await.expect("closing ends");
+    let status = bench.shared.store.reader.message("a", id).await.unwrap().unwrap().status;
+    assert!(status.delivered_at.is_some(), "{:?}", status.state);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_are_told_in_the_order_in_which_they_come_and_each_of_the_ids_in_one() {
     use MessageState as S;
