@@ -20,6 +20,8 @@ fn what_is_wrong_is_refused_with_what_to_do() {
         (&["gateway.httpRoute.backendTls.enabled=true"], "needs gateway.httpRoute.enabled and gateway.tls.secretName"),
         (&["gateway.httpRoute.backendTls.caCertificateRefs={a}"], "/gateway/httpRoute/backendTls/caCertificateRefs/0"),
         (&["bridge.tls.existingSecret=a"], "needs bridge.tls.caBundle"),
+        (&["operator.watchNamespaces={team-a}", "gateway.defaultNamespace=team-b"], "Set it to one of: team-a"),
+        (&["bridge.allowedNamespaces.from=Selector"], "selector"),
         (&["bridge.credentials.existingSecret=a"], "needs bridge.tls.existingSecret"),
         (&["operator.adminPort=9443"], "webhooks.port and operator.adminPort are both 9443"),
         (&["operator.adminPort=80"], "/operator/adminPort"),
