@@ -35,6 +35,8 @@ pub struct Known {
     pub place: ObjectRef,
     /// Its uid, which is its session's id.
     pub uid: String,
+    /// How new this is: its resource version.
+    pub version: u64,
     /// Whose it is.
     pub owner: Option<String>,
     /// Its display name.
@@ -57,6 +59,7 @@ impl Known {
         Self {
             place,
             uid: instance.uid().unwrap_or_default(),
+            version: version(instance),
             owner: instance.owner().map(str::to_owned),
             name: instance.spec.name.clone(),
             primary: status.is_some_and(|status| status.primary),
@@ -78,8 +81,6 @@ struct Shared {
     listed: watch::Sender<bool>,
     /// Counts up with every change.
     changes: watch::Sender<u64>,
-    /// The newest resource version seen. A watch tells changes in the order of their versions.
-    newest: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -124,16 +125,10 @@ impl Index {
     pub async fn follow(self, changes: impl Stream<Item = Vec<Change<WhatsAppInstance>>> + Send) {
         let mut changes = std::pin::pin!(changes);
         while let Some(changes) = changes.next().await {
-            let newest = changes.iter().map(version_of).max().unwrap_or_default();
             for change in changes {
                 self.take(change);
             }
             self.0.changes.send_modify(|count| *count += 1);
-            self.0.newest.send_if_modified(|seen| {
-                let newer = newest > *seen;
-                *seen = newest.max(*seen);
-                newer
-            });
         }
     }
 
@@ -147,10 +142,16 @@ impl Index {
     /// or offline, sends their next message by that: it has to be routed by it too, though the caller read the API server and
     /// messages are routed by a watch.
     pub async fn catch_up(&self, told: impl IntoIterator<Item = &WhatsAppInstance>) {
-        let told = told.into_iter().map(version).max().unwrap_or_default();
-        let mut newest = self.0.newest.subscribe();
+        let told = told.into_iter().map(|told| (told.uid().unwrap_or_default(), version(told)));
+        let is_behind = |uid: &str, version: u64| self.known(uid).is_none_or(|known| known.version < version);
+        let mut behind: Vec<_> = told.filter(|(uid, version)| is_behind(uid, *version)).collect();
+        let mut changes = self.0.changes.subscribe();
+        let caught_up = changes.wait_for(|_| {
+            behind.retain(|(uid, version)| is_behind(uid, *version));
+            behind.is_empty()
+        });
         // The sender lives in us; when the time is up, the answer is given all the same.
-        let _ = tokio::time::timeout(CATCH_UP, newest.wait_for(|newest| *newest >= told)).await;
+        let _ = tokio::time::timeout(CATCH_UP, caught_up).await;
     }
 
     /// Waits until the instance with this uid is not known any more, for a second at most: after an answer that it is gone, nothing is
@@ -175,13 +176,6 @@ impl Index {
                 self.0.listed.send_replace(true);
             }
         }
-    }
-}
-
-fn version_of(change: &Change<WhatsAppInstance>) -> u64 {
-    match change {
-        Change::Present(_, object) => version(object),
-        Change::Gone(_) | Change::Unfit(..) | Change::Listing | Change::Listed => 0,
     }
 }
 

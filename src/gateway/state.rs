@@ -5,14 +5,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     access::Access, bridges::Bridges, code::Code, failure::Failure, feed::Feeds, identities::Identities, index::Index,
     input::LongBodies, metrics::GatewayMetrics, rate::Rate,
 };
-use crate::platform::{lock, on_behalf::OnBehalf};
+use crate::{
+    api::WhatsAppInstance,
+    platform::{lock, on_behalf::OnBehalf},
+};
 
 /// Event streams of one caller.
 const STREAMS_EACH: usize = 20;
@@ -65,6 +68,18 @@ pub struct Gateway {
     /// Cancelled when the listener closes: handlers that wait for something answer at once then, but for those that
     /// wait for a bridge that restarts.
     pub closing: CancellationToken,
+}
+
+impl Gateway {
+    /// Waits until messages are routed by what callers are told of these. See [`Index::catch_up`].
+    pub async fn catch_up(&self, told: impl IntoIterator<Item = &WhatsAppInstance>) {
+        let watched = &self.settings.watched;
+        // What nobody watches, nothing is routed by.
+        let is_watched = |told: &&WhatsAppInstance| {
+            watched.is_empty() || told.namespace().is_some_and(|name| watched.contains(&name))
+        };
+        self.index.catch_up(told.into_iter().filter(is_watched)).await;
+    }
 }
 
 /// The gateway, as handlers hold it.

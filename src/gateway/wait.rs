@@ -125,7 +125,7 @@ pub async fn until(
         () = tokio::time::sleep_until(caller.story.until(limit)) => {}
         () = gateway.closing.cancelled() => {}
     }
-    gateway.index.catch_up([&last]).await;
+    gateway.catch_up([&last]).await;
     (Some(last), reached)
 }
 

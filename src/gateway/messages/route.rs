@@ -83,6 +83,7 @@ mod tests {
         Arc::new(Known {
             place: ObjectRef { namespace: "ns".into(), name: n.to_string() },
             uid: format!("uid-{n}"),
+            version: 0,
             owner: Some("alice".into()),
             name: n.to_string(),
             primary,

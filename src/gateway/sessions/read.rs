@@ -57,7 +57,7 @@ pub fn which(gateway: &Gateway, caller: &Caller, parameters: &Parameters) -> Res
 pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri, &["owner", "namespace"])?;
     let found = instances::list(&caller, &which(&gateway, &caller, &parameters)?).await?;
-    gateway.index.catch_up(&found).await;
+    gateway.catch_up(&found).await;
     let mut sessions: Vec<Session> = found.iter().map(Session::brief).collect();
     sessions.sort_by(|one, other| (&one.instance_name, &one.id).cmp(&(&other.instance_name, &other.id)));
     let connected_count = sessions.iter().filter(|session| session.status == Status::Connected).count();
@@ -75,6 +75,6 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
 pub async fn status(State(gateway): State<Shared>, caller: Caller, Id(id): Id, uri: Uri) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri, &["namespace"])?;
     let found = instances::find(&gateway, &caller, &id, parameters.namespace()?).await?;
-    gateway.index.catch_up([&found]).await;
+    gateway.catch_up([&found]).await;
     Ok(answer::with(StatusCode::OK, Session::whole(&found)))
 }
