@@ -144,7 +144,7 @@ impl Index {
     pub async fn catch_up(&self, told: impl IntoIterator<Item = &WhatsAppInstance>) {
         let told = told.into_iter().map(|told| (told.uid().unwrap_or_default(), version(told)));
         let is_behind = |uid: &str, version: u64| self.known(uid).is_none_or(|known| known.version < version);
-        let mut behind: Vec<_> = told.filter(|(uid, version)| is_behind(uid, *version)).collect();
+        let mut behind: Vec<_> = told.collect();
         let mut changes = self.0.changes.subscribe();
         let caught_up = changes.wait_for(|_| {
             behind.retain(|(uid, version)| is_behind(uid, *version));

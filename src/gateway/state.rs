@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     api::WhatsAppInstance,
+    model::NamespaceScope,
     platform::{lock, on_behalf::OnBehalf},
 };
 
@@ -27,8 +28,8 @@ const STREAMS: usize = 1000;
 pub struct Settings {
     /// Where instances are created and looked for, unless a request says otherwise.
     pub namespace: String,
-    /// The namespaces that the operator looks after; all when there are none.
-    pub watched: Vec<String>,
+    /// The namespaces that the operator looks after.
+    pub watched: NamespaceScope,
     /// Web pages of these origins may call the gateway from a browser.
     pub origins: Vec<String>,
     /// Callers come over TLS.
@@ -73,11 +74,9 @@ pub struct Gateway {
 impl Gateway {
     /// Waits until messages are routed by what callers are told of these. See [`Index::catch_up`].
     pub async fn catch_up(&self, told: impl IntoIterator<Item = &WhatsAppInstance>) {
-        let watched = &self.settings.watched;
         // What nobody watches, nothing is routed by.
-        let is_watched = |told: &&WhatsAppInstance| {
-            watched.is_empty() || told.namespace().is_some_and(|name| watched.contains(&name))
-        };
+        let is_watched =
+            |told: &&WhatsAppInstance| self.settings.watched.includes(&told.namespace().unwrap_or_default());
         self.index.catch_up(told.into_iter().filter(is_watched)).await;
     }
 }

@@ -20,30 +20,26 @@ pub fn pages<K>(api: &Api<K>) -> impl Stream<Item = Result<Vec<PartialObjectMeta
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    try_unfold(Some(None), move |place: Option<Option<String>>| async move {
-        let Some(place) = place else { return Ok(None) };
-        let listed = page(api, place).await?;
-        let next = listed.metadata.continue_.filter(|token| !token.is_empty());
-        Ok(Some((listed.items, next.map(Some))))
+    try_unfold(Some(ListParams::default().limit(PAGE)), move |page| async move {
+        let Some(page) = page else { return Ok(None) };
+        let listed = list(api, &page).await?;
+        let token = listed.metadata.continue_.filter(|token| !token.is_empty());
+        Ok(Some((listed.items, token.map(|token| page.continue_token(&token)))))
     })
 }
 
-/// A page, the first when no place is given. An API server keeps the list as it was for some minutes only (etcd is compacted every five); whoever
-/// works on a page for longer is refused with 410 and the place from which the rest can be had, as it is by then.
-async fn page<K>(api: &Api<K>, place: Option<String>) -> Result<ObjectList<PartialObjectMeta<K>>, CallError>
+/// A page. An API server keeps the list as it was for some minutes only (etcd is compacted every five); whoever works on a page for longer is
+/// refused with 410 and the place from which the rest can be had, as it is by then.
+async fn list<K>(api: &Api<K>, page: &ListParams) -> Result<ObjectList<PartialObjectMeta<K>>, CallError>
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    let at = |place: Option<&String>| {
-        let first = ListParams::default().limit(PAGE);
-        place.map_or_else(|| first.clone(), |token| first.clone().continue_token(token))
-    };
-    let list = async |params: ListParams| call("list them", CALL_TIMEOUT, api.list_metadata(&params)).await;
-    match list(at(place.as_ref())).await {
+    let list = async |page: &ListParams| call("list them", CALL_TIMEOUT, api.list_metadata(page)).await;
+    match list(page).await {
         // Without a place to go on from, all is listed again: what has been done then is found done.
-        Err(error) if place.is_some() && error.is(|status| status.code == 410) => {
+        Err(error) if page.continue_token.is_some() && error.is(|status| status.code == 410) => {
             tracing::info!("the API server has dropped the list as it was; the rest is listed as it is now");
-            list(at(error.next_place().as_ref())).await
+            list(&ListParams { continue_token: error.next_place(), ..page.clone() }).await
         }
         listed => listed,
     }

@@ -27,6 +27,7 @@ use crate::{
         server::router,
         state::{Gateway, Settings, Streams},
     },
+    model::NamespaceScope,
     platform::{
         admin::{Admin, Part},
         announce::{self, announce},
@@ -73,8 +74,9 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     }
     let index = follow_uids(&client, &namespaces, &admin, &shutdown.closing);
     let metrics = GatewayMetrics::register(admin.metrics());
-    let namespace = default_namespace(args.namespace(), &namespaces, client.default_namespace());
-    if !namespaces.is_empty() && !namespaces.contains(&namespace) {
+    let watched = NamespaceScope::of(&namespaces);
+    let namespace = default_namespace(args.namespace(), &watched, client.default_namespace()).to_owned();
+    if !watched.includes(&namespace) {
         tracing::warn!(
             namespace,
             "--namespace is none of --watch-namespaces: whoever creates a session has to name one of those"
@@ -86,7 +88,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     let gateway = Gateway {
         settings: Settings {
             namespace,
-            watched: namespaces,
+            watched,
             origins: args.origins(),
             https: tls.is_some(),
             public_url: args.public_url(),
@@ -128,9 +130,14 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
 
 /// Where sessions are created when a request does not say: as given, else where the gateway's own account is, or in the first of the namespaces
 /// that the operator looks after.
-fn default_namespace(given: Option<&str>, watched: &[String], own: &str) -> String {
-    let first = || watched.first().filter(|_| !watched.iter().any(|name| name == own)).map_or(own, |first| first);
-    given.unwrap_or_else(first).to_owned()
+fn default_namespace<'a>(given: Option<&'a str>, watched: &'a NamespaceScope, own: &'a str) -> &'a str {
+    match (given, watched) {
+        (Some(given), _) => given,
+        (None, NamespaceScope::Only(namespaces)) if !watched.includes(own) => {
+            namespaces.first().map_or(own, String::as_str)
+        }
+        (None, _) => own,
+    }
 }
 
 /// Is cancelled when requests wait no longer for a bridge that restarts, since the gateway is closing.

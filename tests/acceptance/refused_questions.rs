@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{bridge::Bench, support::gateway::until};
+use crate::bridge::Bench;
 
 impl Bench {
     /// Connects this session anew, while the server refuses these questions of its account.
@@ -11,16 +11,6 @@ impl Bench {
         self.until(session, "Stopped", None).await;
         self.whatsapp.rules(account, json!({"refused": refused})).await;
         self.put(session, json!({"sending": {"perMinute": 0}})).await;
-    }
-
-    /// Whether what somebody writes arrives at the account's device.
-    async fn hears(&self, account: &str, friend: &str) {
-        let sent = self.whatsapp.write(account, json!({"from": friend, "text": "Hi"})).await;
-        until("is the letter received", async || {
-            let written = self.whatsapp.written(account).await;
-            written.iter().any(|letter| sent.contains(&letter.id) && !letter.receipts.is_empty())
-        })
-        .await;
     }
 }
 
@@ -33,13 +23,13 @@ async fn a_device_that_is_not_let_out_of_the_passive_mode_asks_again_and_is_not_
     bench.connects_refused("a", account, passive(json!(2))).await;
     bench.until("a", "Connected", None).await;
     assert_eq!(bench.whatsapp.logins(account).await.len(), 2, "on the same connection");
-    bench.hears(account, friend).await;
+    bench.whatsapp.is_heard(friend, account).await;
 
     bench.connects_refused("a", account, passive(Value::Null)).await;
     bench.until_it("a", |session| session["reason"] == "ServerRefused" && session["phase"] != "Connected").await;
     bench.whatsapp.rules(account, json!({})).await;
     bench.until("a", "Connected", None).await;
-    bench.hears(account, friend).await;
+    bench.whatsapp.is_heard(friend, account).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +56,7 @@ async fn nothing_else_that_is_refused_keeps_a_session_from_sending_and_receiving
         let id = format!("3EB0{number:018}");
         bench.accepted("a", &id, friend, "Hello").await;
         bench.until_message("a", &id, &["Delivered"]).await;
-        bench.hears(account, friend).await;
+        bench.whatsapp.is_heard(friend, account).await;
     }
     assert_eq!(bench.whatsapp.logins(account).await.len(), 5, "none ended a connection");
 }

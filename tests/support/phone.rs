@@ -192,6 +192,17 @@ impl WhatsApp {
         serde_json::from_value(answer["ids"].clone()).unwrap()
     }
 
+    /// Writes to this phone, and waits until one of its devices has told that it received that.
+    pub async fn is_heard(&self, from: &str, phone: &str) {
+        let sent = self.write(phone, json!({"from": from, "text": "Are you there?"})).await;
+        let received = async {
+            while !self.written(phone).await.iter().any(|one| sent.contains(&one.id) && !one.receipts.is_empty()) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(SOON, received).await.expect("the session answers");
+    }
+
     /// What became of what was written to this phone's devices, oldest first.
     pub async fn written(&self, phone: &str) -> Vec<Delivery> {
         let digits = phone.trim_start_matches('+');

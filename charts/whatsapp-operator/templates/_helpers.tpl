@@ -108,16 +108,15 @@ annotations:
 {{- if and .Values.bridge.enabled .Values.bridge.tls.enabled (not .Values.bridge.tls.existingSecret) }}true{{ end -}}
 {{- end -}}
 
-{{/* Where the gateway creates sessions when a request does not say: where the operator looks. */}}
-{{- define "whatsapp-operator.defaultNamespace" -}}
-{{- $watched := .Values.operator.watchNamespaces -}}
-{{- if .Values.gateway.defaultNamespace -}}
-{{- .Values.gateway.defaultNamespace -}}
-{{- else if and $watched (not (has .Release.Namespace $watched)) -}}
-{{- first $watched -}}
-{{- else -}}
-{{- .Release.Namespace -}}
+{{/* A namespace if the operator looks there, else the first in which it does: (dict "root" $ "namespace" "default") */}}
+{{- define "whatsapp-operator.watched" -}}
+{{- $watched := .root.Values.operator.watchNamespaces -}}
+{{- if or (not $watched) (has .namespace $watched) }}{{ .namespace }}{{ else }}{{ first $watched }}{{ end -}}
 {{- end -}}
+
+{{/* Where the gateway creates sessions when a request does not say. */}}
+{{- define "whatsapp-operator.defaultNamespace" -}}
+{{- .Values.gateway.defaultNamespace | default (include "whatsapp-operator.watched" (dict "root" . "namespace" .Release.Namespace)) -}}
 {{- end -}}
 
 {{- define "whatsapp-operator.gatewayScheme" -}}

@@ -72,9 +72,7 @@ impl Stanzas {
     pub fn read(&self, stanza: &NodeRef<'_>) -> Option<Remark> {
         let mut seen = self.seen();
         match stanza.tag.as_ref() {
-            "success" => {
-                *seen = Seen { answered: false, held_back: false, mail: Mail::Passive, ..*seen };
-            }
+            "success" => (seen.answered, seen.held_back, seen.mail) = (false, false, Mail::Passive),
             // The first says what the backlog holds, the second that it is over.
             "ib" if ["offline_preview", "offline"].iter().any(|name| stanza.get_optional_child(name).is_some()) => {
                 seen.mail = Mail::Delivered;

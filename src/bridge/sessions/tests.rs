@@ -481,21 +481,26 @@ async fn acknowledged(client: &mut Running, id: &str) {
 }
 
 /// On several threads: there a task may start before one that was spawned earlier.
+/// A message of session "a" that the server has.
+async fn is_sent(bench: &Bench, id: &str, sequence: u64) {
+    let (new, now) = (text(id, "+15550001"), Timestamp::now());
+    let message = Box::new(queued(&new, "a", sequence, now, now));
+    let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: now, by_server: true };
+    let accept = MessageChange::Accept { message, recipient: new.recipient.key() };
+    let settle = MessageChange::Settle { session: "a".to_owned(), sequence, settled };
+    bench.shared.store.apply(vec![Change::Message(accept), Change::Message(settle)]).await.unwrap();
+}
+
 /// The server is told that a receipt arrived before it is stored, and does not send it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_that_come_while_the_process_ends_are_kept() {
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
-    let (id, now) = ("3EB00000000000000001", Timestamp::now());
-    let message = Box::new(queued(&text(id, "+15550001"), "a", 1, now, now));
-    let settled = Settled { state: MessageState::Sent, cause: None, code: None, at: now, by_server: true };
-    let recipient = text(id, "+15550001").recipient.key();
-    let accept = Change::Message(MessageChange::Accept { message, recipient });
-    let settle = Change::Message(MessageChange::Settle { session: "a".to_owned(), sequence: 1, settled });
-    bench.shared.store.apply(vec![accept, settle]).await.unwrap();
+    let id = "3EB00000000000000001";
+    is_sent(&bench, id, 1).await;
     let stop = async {
         told_to_stop(&mut client).await;
-        let news = MessageNews::Receipt { ids: vec![id.to_owned()], receipt: Receipt::Delivered, at: now };
+        let news = MessageNews::Receipt { ids: vec![id.to_owned()], receipt: Receipt::Delivered, at: Timestamp::now() };
         client.says(ClientEvent::Message(news));
         client.ends(End::Stopped);
     };
@@ -512,12 +517,7 @@ async fn receipts_are_told_in_the_order_in_which_they_come_and_each_of_the_ids_i
     let client = bench.linked("a").await;
     let ids: Vec<String> = (0..MESSAGES).map(|n| format!("3EB0{n:016X}")).collect();
     for (id, sequence) in ids.iter().zip(1..) {
-        let (new, now) = (text(id, "+15550001"), Timestamp::now());
-        let message = Box::new(queued(&new, "a", sequence, now, now));
-        let settled = Settled { state: S::Sent, cause: None, code: None, at: now, by_server: true };
-        let accept = MessageChange::Accept { message, recipient: new.recipient.key() };
-        let settle = MessageChange::Settle { session: "a".to_owned(), sequence, settled };
-        bench.shared.store.apply(vec![Change::Message(accept), Change::Message(settle)]).await.unwrap();
+        is_sent(&bench, id, sequence).await;
     }
     // What waits at a login comes at once: of each pair of messages, that both were delivered, and then that both were read.
     for pair in ids.chunks(2) {

@@ -22,7 +22,7 @@ use crate::{
         state::Shared,
         wait::{self, Goal},
     },
-    model::{Sensitive, is_international},
+    model::{NamespaceScope, Sensitive, is_international},
     rules::{progress::Gate, text},
 };
 
@@ -90,8 +90,9 @@ pub async fn init(
     let text = body(&headers, content).await?;
     let (namespace, instance) = wanted(text.as_deref(), &caller.user)?;
     let namespace = namespace.as_deref().unwrap_or(&gateway.settings.namespace);
-    let watched = &gateway.settings.watched;
-    if !watched.is_empty() && !watched.iter().any(|name| name == namespace) {
+    if let NamespaceScope::Only(watched) = &gateway.settings.watched
+        && !gateway.settings.watched.includes(namespace)
+    {
         return Err(Failure::new(
             Code::Invalid,
             format!(

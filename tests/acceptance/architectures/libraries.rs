@@ -65,12 +65,26 @@ fn sysroot(dir: &Path) -> PathBuf {
     sysroot
 }
 
+struct Prepared {
+    dir: tempfile::TempDir,
+    /// Where the image is to be.
+    image: PathBuf,
+    /// The program that it is for.
+    operator: PathBuf,
+    sysroot: PathBuf,
+}
+
+fn prepared() -> Prepared {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, operator) = (dir.path().join("image"), dir.path().join("whatsapp-operator"));
+    program(&operator);
+    let sysroot = sysroot(dir.path());
+    Prepared { dir, image, operator, sysroot }
+}
+
 #[test]
 fn an_image_for_another_architecture_holds_what_its_programs_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let (image, operator, sysroot) =
-        (dir.path().join("image"), dir.path().join("whatsapp-operator"), sysroot(dir.path()));
-    program(&operator);
+    let Prepared { dir, image, operator, sysroot } = prepared();
     assert_eq!(refusal(&mut rootfs(&image, &operator, Some(&sysroot))), None);
     let expected =
         [LOADER, "/lib/aarch64-linux-gnu/libm.so.6", "/usr/lib/aarch64-linux-gnu/libc.so.6", "/lib/libgcc_s.so.1"];
@@ -93,10 +107,7 @@ fn an_image_for_another_architecture_holds_what_its_programs_name() {
 /// Scanners of images look there for packages, since nothing else tells which C library this is.
 #[test]
 fn an_image_says_which_packages_its_libraries_are_of() {
-    let dir = tempfile::tempdir().unwrap();
-    let (image, operator, sysroot) =
-        (dir.path().join("image"), dir.path().join("whatsapp-operator"), sysroot(dir.path()));
-    program(&operator);
+    let Prepared { dir: _dir, image, operator, sysroot } = prepared();
     let files = [
         ("etc/os-release", "ID=debian\nVERSION_ID=\"13\"\n"),
         (
@@ -131,10 +142,7 @@ fn an_image_says_which_packages_its_libraries_are_of() {
 
 #[test]
 fn an_image_that_would_not_start_is_not_made() {
-    let dir = tempfile::tempdir().unwrap();
-    let (image, operator, sysroot) =
-        (dir.path().join("image"), dir.path().join("whatsapp-operator"), sysroot(dir.path()));
-    program(&operator);
+    let Prepared { dir, image, operator, sysroot } = prepared();
     let said = |sysroot: &Path| refusal(&mut rootfs(&image, &operator, Some(sysroot))).expect("refused");
     let without = said(&dir.path().join("empty"));
     assert!(without.contains(LOADER) && without.contains("install libc6:arm64"), "{without}");
