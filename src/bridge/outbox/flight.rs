@@ -133,6 +133,10 @@ impl Outbox {
         if self.waiting.get(position).is_some_and(|waiting| waiting.handed_over)
             && let Some(message) = self.waiting.remove(position)
         {
+            // Those behind it waited for it to go again.
+            if position == 0 {
+                self.not_before = None;
+            }
             self.is_sent(&message, Some(at), now, writes);
         }
     }

@@ -6,7 +6,7 @@
 //! - One message at a time is with the server. So their order is kept, and after a crash or a lost connection there is one
 //!   message of which it is not known whether it arrived; it goes out again with the id it has, and is the same message to all.
 //! - That a message is handed over is on the disk before it is. Until then it may expire and be called back; from then on
-//!   only the server's word settles it. Where it is certain that nothing came of it, that is written too; an attempt to which
+//!   only the server's word settles it, or that of the recipient's phone. Where it is certain that nothing came of it, that is written too; an attempt to which
 //!   there was no answer stays one, whatever the server says to a later one.
 //! - What is for one person goes in order. What cannot be handed over holds up the others for a minute, and then only those for
 //!   the same person.
@@ -164,6 +164,11 @@ impl Outbox {
     /// How many wait, the one that is with the server included.
     pub fn len(&self) -> usize {
         self.waiting.len() + usize::from(self.flying.is_some())
+    }
+
+    /// Whether the server may have one of those that wait.
+    pub fn has_unanswered(&self) -> bool {
+        self.flying.is_some() || self.waiting.iter().any(|waiting| waiting.handed_over)
     }
 
     /// How fast it sends.

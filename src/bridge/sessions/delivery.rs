@@ -38,11 +38,6 @@ impl Actor {
         let outgoing = match kept {
             Some(outgoing) => Some(Outgoing { fresh, ..outgoing }),
             None => match self.shared.store.reader.message_at(self.state.id(), sequence).await {
-                // Its receipt came when nobody waited for it any more, or before a restart.
-                Ok(Some(message)) if let Some(at) = message.status.delivered_at.or(message.status.read_at) => {
-                    let _ = self.loopback.send(Input::Message(client, Event::Arrived { sequence, at }));
-                    return;
-                }
                 Ok(Some(message)) => Recipient::parse(message.to.reveal()).ok().map(|to| Outgoing {
                     id: message.status.id,
                     to,
@@ -61,7 +56,7 @@ impl Actor {
             },
         };
         let Some(outgoing) = outgoing else { return self.hindered(client, sequence, Obstacle::Unsendable) };
-        self.handed = Some(Handed { id: outgoing.id.clone(), sequence, since: Some(Instant::now()) });
+        self.handed.insert(outgoing.id.clone(), Handed { sequence, since: Some(Instant::now()) });
         let Some(handle) = self.client(client).cloned() else { return };
         let (loopback, people) = (self.loopback.clone(), self.shared.people.clone());
         tokio::spawn(async move {
@@ -85,11 +80,32 @@ impl Actor {
         let _ = self.loopback.send(Input::Message(client, Event::NotHandedOver { sequence, why }));
     }
 
+    /// Finds out which messages the process before had handed over without an answer. Those of which the recipient's phone has told since
+    /// are settled, before they could be sent again.
+    pub(super) async fn recall_unanswered(&mut self) {
+        if !self.outbox.has_unanswered() {
+            return;
+        }
+        let found = match self.shared.store.reader.unanswered(self.state.id()).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(session = self.state.id(), %error, "cannot read which messages were handed over; they go out again under the same ids");
+                return;
+            }
+        };
+        for (id, sequence, arrived_at) in found {
+            self.handed.insert(id, Handed { sequence, since: None });
+            if let Some(at) = arrived_at {
+                self.message_event(Event::Arrived { sequence, at }).await;
+            }
+        }
+    }
+
     /// What the server or a recipient says of a message.
     pub(super) async fn news(&mut self, client: Generation, news: MessageNews) {
         match news {
             MessageNews::Answered { id, refused, at } => {
-                let Some(handed) = self.handed.as_mut().filter(|handed| handed.id == id) else { return };
+                let Some(handed) = self.handed.get_mut(&id) else { return };
                 let sequence = handed.sequence;
                 let event = match refused {
                     Some(code) => Event::Refused { sequence, code },
@@ -104,11 +120,11 @@ impl Actor {
             }
             MessageNews::Receipt { ids, receipt, at } => {
                 // An acknowledgement can be lost. What the phone has is not sent again, and what waits behind it goes on.
-                let arrived = self.handed.as_ref().filter(|handed| receipt.is_proof() && ids.contains(&handed.id));
-                let arrived = arrived.map(|handed| Event::Arrived { sequence: handed.sequence, at });
+                let handed = ids.iter().filter_map(|id| self.handed.get(id)).filter(|_| receipt.is_proof());
+                let arrived: Vec<u64> = handed.map(|handed| handed.sequence).collect();
                 self.receipt(ids, receipt, at).await;
-                if let Some(event) = arrived {
-                    self.message_event(event).await;
+                for sequence in arrived {
+                    self.message_event(Event::Arrived { sequence, at }).await;
                 }
             }
         }

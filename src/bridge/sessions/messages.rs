@@ -91,6 +91,11 @@ impl Actor {
     pub(super) async fn message_event(&mut self, event: Event) {
         let was = self.outbox.is_unacknowledged();
         let (writes, effects) = self.outbox.step(event, clock::now());
+        for write in &writes {
+            if let Write::Settle(settled, _) = write {
+                self.handed.retain(|_, handed| handed.sequence != *settled);
+            }
+        }
         // What is taken back may be handed over anew, and that must not be overtaken.
         let waits = !effects.is_empty() || writes.iter().any(|write| matches!(write, Write::TakeBack(_)));
         let changes: Vec<Change> = writes.into_iter().map(|write| self.change(write)).collect();

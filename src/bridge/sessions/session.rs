@@ -2,6 +2,7 @@
 //! follows from it.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
@@ -65,8 +66,9 @@ pub struct Actor {
     pub(super) last_sequence: u64,
     /// The message that was accepted last: often it is the next to be sent.
     pub(super) outgoing: Option<(u64, Outgoing)>,
-    /// The message that is with the server.
-    pub(super) handed: Option<Handed>,
+    /// The messages that wait and that the server may have, by their ids at WhatsApp: the one that is with it, and those that came
+    /// back from there without an answer.
+    pub(super) handed: HashMap<String, Handed>,
     /// Whether too many inputs wait.
     pub(super) crowd: Crowd,
     /// What is being written while the session goes on.
@@ -86,13 +88,11 @@ pub enum Ended {
     },
 }
 
-/// A message that the client was given to send.
+/// A message that a client was given to send.
 pub(super) struct Handed {
-    /// Its id at WhatsApp.
-    pub(super) id: String,
     /// Its sequence among the session's messages.
     pub(super) sequence: u64,
-    /// When the client got it; none once it is acknowledged.
+    /// When the client got it; none once it is acknowledged, and where that was before a restart.
     pub(super) since: Option<Instant>,
 }
 
@@ -127,7 +127,7 @@ impl Actor {
             held_up,
             last_sequence,
             outgoing: None,
-            handed: None,
+            handed: HashMap::new(),
             crowd: Crowd::default(),
             noting: None,
             handing_over: None,
@@ -137,6 +137,7 @@ impl Actor {
     /// Runs until the session is deleted or handed over, or the process closes.
     pub async fn run(mut self, requests: &mut mpsc::Receiver<Request>) -> Ended {
         let shared = Arc::clone(&self.shared);
+        self.recall_unanswered().await;
         // Whatever is wanted of a fresh or restored session starts by itself.
         self.take(Event::Tick).await;
         loop {

@@ -103,7 +103,8 @@ impl Actor {
         self.shared.store.apply(changes).await?;
         if cause.is_some() {
             self.outbox.clear();
-            (self.outgoing, self.handed) = (None, None);
+            self.outgoing = None;
+            self.handed.clear();
         }
         self.step = step;
         Ok(())

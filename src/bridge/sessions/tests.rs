@@ -670,6 +670,60 @@ async fn a_message_that_was_forgotten_is_not_sent_again_while_a_key_may_name_it(
     assert_eq!(outgoing.id, "3EB0000000000000000002");
 }
 
+impl Bench {
+    /// Waits until a message is delivered, as it is on the disk.
+    async fn is_delivered(&self, id: &str) {
+        let delivered = async {
+            let read = || self.shared.store.reader.message("a", id);
+            while read().await.unwrap().unwrap().status.state != MessageState::Delivered {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, delivered).await.expect("it is delivered");
+    }
+}
+
+#[tokio::test]
+async fn what_the_phone_tells_of_is_settled_whether_it_is_out_or_came_back_or_was_out_before_a_restart() {
+    let mut bench = Bench::fresh();
+    let mut client = bench.linked("a").await;
+    let unpaced = SessionSpec { sending: Sending { per_minute: 0, burst: 0 }, ..SessionSpec::default() };
+    bench.registry.put("a", unpaced).await.unwrap();
+    let ids = ["3EB0000000000001", "3EB0000000000002", "3EB0000000000003"];
+    for (id, to) in ids.into_iter().zip(["+15550001", "+15550002", "+15550003"]) {
+        bench.registry.send("a", text(id, to)).await.unwrap().unwrap();
+    }
+    let at = Timestamp::from_second(1_800_000_000).unwrap();
+    let tells =
+        |id: &str, receipt| ClientEvent::Message(MessageNews::Receipt { ids: vec![id.to_owned()], receipt, at });
+    let Command::Send(outgoing, answer) = told(&mut client).await else { panic!("it is handed over") };
+    answer.give(Ok(handed_over(&outgoing)));
+    // That a companion has it does not say that the phone can read it.
+    client.says(tells(ids[0], Receipt::CompanionDelivered));
+    client.says(tells(ids[0], Receipt::Delivered));
+    bench.is_delivered(ids[0]).await;
+    let Command::Send(outgoing, _unanswered) = told(&mut client).await else { panic!("the next is handed over") };
+    assert_eq!(outgoing.id, ids[1]);
+
+    // The process is killed between the receipt of the second and what follows from it.
+    let receipt =
+        MessageChange::Receipt { session: "a".to_owned(), id: ids[1].to_owned(), receipt: Receipt::Delivered, at };
+    bench.shared.store.apply(vec![Change::Message(receipt)]).await.unwrap();
+    let mut next = Bench::start(Arc::clone(&bench.directory), 9);
+    let mut client = next.client().await;
+    next.is_delivered(ids[1]).await;
+    client.says(ClientEvent::Connected { phone_number: None, push_name: None });
+    let Command::Send(outgoing, _unanswered) = told(&mut client).await else { panic!("the third is handed over") };
+    assert_eq!(outgoing.id, ids[2]);
+
+    // Of the third the process after that hears before it is connected.
+    let mut last = Bench::start(Arc::clone(&bench.directory), 9);
+    let client = last.client().await;
+    client.says(tells(ids[2], Receipt::Delivered));
+    last.is_delivered(ids[2]).await;
+    assert_eq!(last.shared.outboxes.waiting(), 0);
+}
+
 #[tokio::test]
 async fn a_deletion_that_meets_the_end_of_the_process_is_not_called_done() {
     let mut bench = Bench::fresh();

@@ -105,6 +105,22 @@ pub(super) fn waiting(connection: &Connection, session: &str) -> rusqlite::Resul
     Ok((waiting, last.map_or(0, from_sql)))
 }
 
+/// The messages that wait and were handed over: id, sequence, and when the recipient's phone told that it has it.
+pub(super) fn unanswered(
+    connection: &Connection,
+    session: &str,
+) -> rusqlite::Result<Vec<(String, u64, Option<Timestamp>)>> {
+    connection
+        .prepare_cached(
+            "SELECT id, sequence, coalesce(delivered_at, read_at) FROM messages
+             WHERE session = ?1 AND state = 'Queued' AND handed_over ORDER BY sequence",
+        )?
+        .query_map(params![session], |row| {
+            Ok((row.get(0)?, from_sql(row.get(1)?), row.get::<_, Option<i64>>(2)?.map(time)))
+        })?
+        .collect()
+}
+
 /// To whom of those that wait a message of the session has been sent before.
 pub(super) fn known(connection: &Connection, session: &str) -> rusqlite::Result<Vec<RecipientKey>> {
     connection

@@ -125,6 +125,12 @@ impl Reader {
         self.look(move |connection| message_queries::waiting(connection, &session)).await
     }
 
+    /// The messages that wait and were handed over: id, sequence, and when the recipient's phone told that it has it.
+    pub async fn unanswered(&self, session: &str) -> Result<Vec<(String, u64, Option<Timestamp>)>, StoreError> {
+        let session = session.to_owned();
+        self.look(move |connection| message_queries::unanswered(connection, &session)).await
+    }
+
     /// To whom of those that wait a message of the session has been sent before.
     pub async fn known(&self, session: &str) -> Result<Vec<RecipientKey>, StoreError> {
         let session = session.to_owned();
