@@ -52,6 +52,16 @@ pods are selected by, and what Helm knows its objects by, nobody can set.
 {{- toYaml (merge $fixed (.labels | default dict) .root.Values.commonLabels $usual) -}}
 {{- end -}}
 
+{{/* Whether an object of the cluster is a bridge of this release, by its labels: (dict "root" $ "object" .) */}}
+{{- define "whatsapp-operator.isBridgeOfRelease" -}}
+{{- $labels := .object.metadata.labels | default dict -}}
+{{- $other := false -}}
+{{- range $key, $value := include "whatsapp-operator.selector" (dict "root" .root "component" "bridge") | fromYaml -}}
+{{- if ne (get $labels $key) $value }}{{ $other = true }}{{ end -}}
+{{- end -}}
+{{- if not $other }}true{{ end -}}
+{{- end -}}
+
 {{/* Metadata: (dict "root" $ "component" "gateway" "name" "..." "cluster" false "annotations" (dict) "labels" (dict)) */}}
 {{- define "whatsapp-operator.metadata" -}}
 name: {{ .name | quote }}
@@ -251,6 +261,16 @@ spec:
       {{- include "whatsapp-operator.selector" . | nindent 6 }}
 {{- end -}}
 
+{{/* Labels of this release's WhatsAppBridge, with what the operator chooses its bridges by: it would not serve its own otherwise. */}}
+{{- define "whatsapp-operator.bridgeLabels" -}}
+{{- $labels := set (include "whatsapp-operator.selector" (dict "root" . "component" "bridge") | fromYaml) "app.kubernetes.io/managed-by" "whatsapp-operator" -}}
+{{- range splitList "," .Values.operator.bridgeSelector -}}
+{{- $pair := splitn "=" 2 . -}}
+{{- if and $pair._0 (not (hasKey $labels $pair._0)) }}{{ $_ := set $labels $pair._0 ($pair._1 | default "") }}{{ end -}}
+{{- end -}}
+{{- toYaml $labels -}}
+{{- end -}}
+
 {{/* The WhatsAppBridge of this release, as the operator makes it. */}}
 {{- define "whatsapp-operator.bridgeManifest" -}}
 {{- $full := printf "%s-bridge" (include "whatsapp-operator.fullname" .) -}}
@@ -259,14 +279,8 @@ apiVersion: whatsapp-operator.dev/v1alpha1
 kind: WhatsAppBridge
 metadata:
   name: {{ .Values.bridge.name | quote }}
-  {{- /* With what the operator chooses its bridges by: it would not serve its own otherwise. */}}
-  {{- $labels := set (include "whatsapp-operator.selector" (dict "root" . "component" "bridge") | fromYaml) "app.kubernetes.io/managed-by" "whatsapp-operator" }}
-  {{- range splitList "," .Values.operator.bridgeSelector }}
-  {{- $pair := splitn "=" 2 . }}
-  {{- if and $pair._0 (not (hasKey $labels $pair._0)) }}{{ $_ := set $labels $pair._0 ($pair._1 | default "") }}{{ end }}
-  {{- end }}
   labels:
-    {{- toYaml $labels | nindent 4 }}
+    {{- include "whatsapp-operator.bridgeLabels" . | nindent 4 }}
   {{- if .Values.bridge.default }}
   annotations:
     whatsapp-operator.dev/is-default: "true"

@@ -249,13 +249,29 @@ async fn a_bridge_goes_and_gets_another_name_only_when_no_session_is_on_it() {
     let bind = ["patch", "-n", "default", name.trim(), "--subresource=status", "--type=merge", "-p", &bound];
     cluster.kubectl(&bind, "").unwrap();
 
-    let refusal = upgrade("bridge.enabled=false").unwrap_err();
-    assert!(refusal.contains("1 instances are bound to this bridge"), "{refusal}");
+    // As the operator makes it. Before, the instance is bound to a bridge of somebody else's.
+    upgrade("gateway.replicas=3").unwrap();
+    let manifest =
+        ["get", "configmap", "whatsapp-operator-bridge", "-n", NAMESPACE, "-o", r"jsonpath={.data.bridge\.yaml}"];
+    let bridge = cluster.kubectl(&manifest, "").unwrap();
+    cluster.kubectl(&["apply", "-f", "-"], &bridge).unwrap();
+
+    // Nor does it matter that the bridge stands still.
+    cluster
+        .kubectl(&["scale", "statefulset", "whatsapp-operator-bridge", "-n", NAMESPACE, "--replicas=0"], "")
+        .unwrap();
+    for value in ["bridge.enabled=false", "bridge.enabled=false,bridge.name=other"] {
+        let refusal = upgrade(value).unwrap_err();
+        assert!(refusal.contains("1 instances are bound to this bridge"), "{value}: {refusal}");
+    }
+    let refusal = upgrade("bridge.name=other").unwrap_err();
+    assert!(refusal.contains("by the name builtin"), "{refusal}");
     let refusal = upgrade("fullnameOverride=wa").unwrap_err();
     assert!(refusal.contains("all sessions would be lost") && refusal.contains("(whatsapp-operator)"), "{refusal}");
     upgrade("bridge.shards=2").unwrap();
     upgrade("bridge.shards=1").unwrap();
     cluster.kubectl(&["delete", "-n", "default", name.trim()], "").unwrap();
+    upgrade("fullnameOverride=wa").unwrap();
     upgrade("bridge.enabled=false").unwrap();
 }
 

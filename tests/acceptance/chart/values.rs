@@ -26,9 +26,18 @@ fn what_is_wrong_is_refused_with_what_to_do() {
         (&["operator.adminPort=9443"], "webhooks.port and operator.adminPort are both 9443"),
         (&["operator.adminPort=80"], "/operator/adminPort"),
         (&["webhooks.hostNetwork=true", "networkPolicy.enabled=true"], "needs networkPolicy.nodeCIDRs"),
+        (&["operator.terminationGracePeriodSeconds=24"], "/operator/terminationGracePeriodSeconds"),
+        (&["networkPolicy.apiServerPorts={}"], "/networkPolicy/apiServerPorts"),
+        (&["gateway.service.externalTrafficPolicy=local"], "/gateway/service/externalTrafficPolicy"),
+        (&[r"operator.bridgeSelector=app\.kubernetes\.io/component=gateway"], "Select by a label of your own"),
+        (&[r"operator.bridgeSelector=a=b\,a=c"], "Select by a label of your own"),
     ] {
         let refusal = with(values).expect_err(&format!("{values:?} is let in"));
         assert!(refusal.contains(says), "{values:?}: {refusal}");
+    }
+    for release in ["9team", "team.a"] {
+        let refusal = helm(&["template", release, &chart()]).expect_err(release);
+        assert!(refusal.contains("begins with a letter and has no point"), "{release}: {refusal}");
     }
     // What an umbrella chart hands down is none of our business.
     with(&["global.storageClass=x", "enabled=true"]).unwrap();
@@ -218,7 +227,9 @@ fn an_autoscaler_is_left_the_number_of_replicas() {
 #[test]
 fn names_that_are_words_of_yaml_stay_names() {
     for name in ["42", "1e3", "0x1f", "true", "on", "null", "y"] {
-        let override_name = ["true", "on", "null", "y"].contains(&name).then(|| format!("fullnameOverride={name}"));
+        // No name of a Service begins with a digit.
+        let full = if name.starts_with(|first: char| first.is_ascii_digit()) { "wa" } else { name };
+        let override_name = Some(format!("fullnameOverride={full}"));
         let chart = chart();
         let mut arguments = vec!["template", name, &chart, "--namespace", name];
         for value in override_name.iter().map(String::as_str).chain([
@@ -313,6 +324,28 @@ fn a_label_stands_once_whoever_sets_it() {
     assert_eq!(pods["app.kubernetes.io/name"], "whatsapp-operator", "pods are selected by it");
     let monitor = objects.iter().find(|object| object["kind"] == "ServiceMonitor").unwrap();
     assert_eq!(monitor["metadata"]["labels"]["team"], "c");
+}
+
+#[test]
+fn the_service_of_the_gateway_is_the_load_balancer_that_is_wanted() {
+    let spec = |values: &[&str]| {
+        let objects = with(values).unwrap();
+        of(&objects, "Service", "whatsapp-operator-gateway")["spec"].clone()
+    };
+    let usual = spec(&[]);
+    let members: Vec<&String> = usual.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["ports", "selector", "type"]);
+    assert_eq!(usual["ports"][0].get("nodePort"), None);
+    let asked = spec(&[
+        "gateway.service.type=LoadBalancer",
+        "gateway.service.loadBalancerClass=example.com/internal",
+        "gateway.service.loadBalancerSourceRanges={10.0.0.0/8,fd00::/8}",
+        "gateway.service.externalTrafficPolicy=Local",
+        "gateway.service.nodePort=30080",
+    ]);
+    assert_eq!(asked["loadBalancerClass"], "example.com/internal");
+    assert_eq!(asked["loadBalancerSourceRanges"], json!(["10.0.0.0/8", "fd00::/8"]));
+    assert_eq!((&asked["externalTrafficPolicy"], &asked["ports"][0]["nodePort"]), (&json!("Local"), &json!(30080)));
 }
 
 #[test]
