@@ -82,7 +82,7 @@ pub async fn run(
     synced: impl FnOnce() + Send,
 ) {
     let (queue, woken) = mpsc::unbounded_channel::<Key>();
-    let instances = Arc::new(Instances::new(metrics.phases(), metrics.pairings()));
+    let instances = Arc::new(Instances::new(metrics.phases(), metrics.waits(), metrics.pairings()));
     let listeners = Listeners { queue, bridges: Arc::new(Notify::new()), instances: Arc::clone(&instances) };
     let (objects, bridge_objects, namespaces) = (Cache::new(), Cache::new(), Cache::new());
     let all_bridges = Cache::new();

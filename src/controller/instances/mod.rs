@@ -21,7 +21,7 @@ pub use self::{bindings::Strays, failures::BridgeCall};
 use super::{
     contest::Contest,
     decide::facts::Leaving,
-    metrics::{PairingTimes, PhaseCounts},
+    metrics::{PairingTimes, PhaseCounts, Wait, Waits},
 };
 use crate::{
     api::{BridgeBinding, InstanceRef, Phase, WhatsAppInstance},
@@ -37,6 +37,8 @@ struct Entry {
     /// The binding is only reserved: nothing has shown it recorded yet.
     reserved: bool,
     phase: Option<Phase>,
+    /// What it waits for, and since when.
+    wait: Option<(Wait, Instant)>,
     /// Since when it has shown a code; none once it is connected, or the window has passed.
     code_since: Option<Instant>,
     /// Since when this process has known that it is to go.
@@ -58,6 +60,7 @@ impl Entry {
             binding: None,
             reserved: false,
             phase: None,
+            wait: None,
             code_since: None,
             leaving_since: None,
             // What the bridge showed during a deletion that another process began is not known here.
@@ -107,13 +110,14 @@ impl Unfit {
 pub struct Instances {
     entries: Mutex<Entries>,
     phases: PhaseCounts,
+    waits: Waits,
     pairings: PairingTimes,
 }
 
 impl Instances {
-    /// An empty table that keeps `phases` and `pairings` current.
-    pub fn new(phases: PhaseCounts, pairings: PairingTimes) -> Self {
-        Self { entries: Mutex::default(), phases, pairings }
+    /// An empty table that keeps `phases`, `waits` and `pairings` current.
+    pub fn new(phases: PhaseCounts, waits: Waits, pairings: PairingTimes) -> Self {
+        Self { entries: Mutex::default(), phases, waits, pairings }
     }
 
     /// Notes an instance as it is now. Returns whether it was not known before.
@@ -129,6 +133,11 @@ impl Instances {
         let entry = entries.by_uid.entry(uid).or_insert_with(|| Entry::new(key, instance));
         entry.code_since = self.code_since(fresh, entry.code_since, phase);
         self.phases.change(std::mem::replace(&mut entry.phase, phase), phase);
+        let wait = phase.and_then(Wait::of).map(|wait| {
+            let lasting = entry.wait.filter(|(before, _)| *before == wait);
+            lasting.unwrap_or_else(|| (wait, Instant::now()))
+        });
+        self.waits.change(std::mem::replace(&mut entry.wait, wait), wait);
         // The watch may still show an object as it was before our own write: a binding, once made, stays.
         if let Some(binding) = binding {
             entry.reserved = false;
@@ -174,6 +183,7 @@ impl Instances {
         let Some(entry) = entries.by_uid.remove(uid) else { return false };
         entries.count(entry.binding.as_ref(), None);
         self.phases.change(entry.phase, None);
+        self.waits.change(entry.wait, None);
         entry.binding.is_some()
     }
 

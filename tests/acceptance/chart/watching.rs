@@ -7,8 +7,15 @@ use super::*;
 fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     let read = |path: &str| std::fs::read_to_string(format!("{}/files/monitoring/{path}", chart())).unwrap();
     let mut source = String::new();
-    for folder in ["src/controller", "src/admission", "src/gateway", "src/bridge"] {
-        source += &std::fs::read_to_string(format!("{ROOT}/{folder}/metrics.rs")).unwrap();
+    for file in [
+        "controller/metrics/mod.rs",
+        "controller/metrics/owner_counts.rs",
+        "controller/metrics/waits.rs",
+        "admission/metrics.rs",
+        "gateway/metrics.rs",
+        "bridge/metrics.rs",
+    ] {
+        source += &std::fs::read_to_string(format!("{ROOT}/src/{file}")).unwrap();
     }
     let text = read("alerts.yaml") + &read("dashboard.json");
     let word = |c: char| c.is_ascii_lowercase() || c == '_';
@@ -63,7 +70,7 @@ fn alerts_and_dashboard_ask_for_words_that_the_programs_say() {
         files.map(|file| program(std::fs::read_to_string(file).unwrap())).collect()
     };
     let reviews = sources("src/admission") + &sources("src/rules") + &read("src/api/conditions.rs");
-    let (controller, bridge) = (read("src/controller/metrics.rs"), read("src/bridge/metrics.rs"));
+    let (controller, bridge) = (sources("src/controller/metrics"), read("src/bridge/metrics.rs"));
     let codes = read("docs/reference/errors.md");
     let quoted = |source: &str, word: &str| source.contains(&format!("\"{word}\""));
     let said = |metric: &str, label: &str, word: &str| match (metric, label) {
@@ -75,7 +82,9 @@ fn alerts_and_dashboard_ask_for_words_that_the_programs_say() {
         ("whatsapp_operator_gateway_requests_total", "answer") => {
             codes.contains(&format!("\n| `{word}` | ")) || word == "ok"
         }
-        ("whatsapp_owners", "state") => quoted(&controller, word),
+        ("whatsapp_owners", "state") | ("whatsapp_instances_longest_wait_seconds", "waits_for") => {
+            quoted(&controller, word)
+        }
         ("whatsapp_bridge_messages_accepted_total", "repeated") => quoted(&bridge, word),
         (metric, "controller") if metric.starts_with("controller_runtime_") => quoted(&controller, word),
         _ => panic!("{metric}: which words does its label {label} have? Say it here"),
