@@ -14,6 +14,9 @@ use crate::{
     store::{Change, MessageChange},
 };
 
+/// How many messages of one receipt are noted with one flush at most: all other sessions wait for as long as that takes.
+const NOTED_TOGETHER: usize = 256;
+
 impl Actor {
     pub(super) async fn carry_out_messages(&mut self, effects: Vec<Effect>) {
         for effect in effects {
@@ -122,7 +125,9 @@ impl Actor {
                 // An acknowledgement can be lost. What the phone has is not sent again, and what waits behind it goes on.
                 let handed = ids.iter().filter_map(|id| self.handed.get(id)).filter(|_| receipt.is_proof());
                 let arrived: Vec<u64> = handed.map(|handed| handed.sequence).collect();
-                self.receipt(ids, receipt, at).await;
+                for ids in ids.chunks(NOTED_TOGETHER) {
+                    self.receipt(ids.to_vec(), receipt, at).await;
+                }
                 for sequence in arrived {
                     self.message_event(Event::Arrived { sequence, at }).await;
                 }
