@@ -280,6 +280,14 @@ async fn drain<T: Send + 'static>(
 
 /// Says at the start, in one sentence each, what the controller could not do: list one of the kinds it watches.
 async fn probe(client: &Client, url: &str, namespaces: &[String]) -> Result<(), ClusterError> {
+    probe_instances(client, url, namespaces).await?;
+    kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), url).await?;
+    kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), url).await?;
+    kubernetes::probe(&Api::<Namespace>::all(client.clone()), url).await
+}
+
+/// The same for the instances of these namespaces, or of all of them.
+async fn probe_instances(client: &Client, url: &str, namespaces: &[String]) -> Result<(), ClusterError> {
     if namespaces.is_empty() {
         kubernetes::probe(&Api::<WhatsAppInstance>::all(client.clone()), url).await?;
     }
@@ -302,9 +310,7 @@ async fn probe(client: &Client, url: &str, namespaces: &[String]) -> Result<(), 
     {
         return Err(error);
     }
-    kubernetes::probe(&Api::<WhatsAppBridge>::all(client.clone()), url).await?;
-    kubernetes::probe(&Api::<WhatsAppOwner>::all(client.clone()), url).await?;
-    kubernetes::probe(&Api::<Namespace>::all(client.clone()), url).await
+    Ok(())
 }
 
 /// Comes back when the lease is lost; never without one.

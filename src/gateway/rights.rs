@@ -19,6 +19,14 @@ pub const RIGHTS: &[Right] = &[
         why: "know which object a session's id is, and which instance sends a message; no number and no code is kept",
     },
     Right {
+        group: "",
+        resources: &["namespaces"],
+        verbs: &["list"],
+        names: &[],
+        reach: Cluster,
+        why: "with --watch-namespaces, tell a namespace that is gone from one without rights",
+    },
+    Right {
         group: GROUP,
         resources: &["whatsappbridges"],
         verbs: &["list"],

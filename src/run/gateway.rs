@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use kube::{Api, Client, Resource, core::NamespaceResourceScope};
+use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, ready};
+use super::{RunError, probe_instances, ready};
 use crate::{
     api::WhatsAppInstance,
     cli::gateway::{GatewayArgs, OpenapiArgs},
@@ -37,7 +37,7 @@ use crate::{
         shutdown::Shutdown,
         telemetry, tokens,
         trace::export,
-        watch::{Guarded, Health, changes, watch_config},
+        watch::{Health, changes_in, watch_config},
     },
 };
 
@@ -65,9 +65,7 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
 
     let (client, url) = kubernetes::connect(&args.cluster.choice())?;
     let namespaces = namespaces(&args.watch_namespaces);
-    for api in apis::<WhatsAppInstance>(&client, &namespaces) {
-        kubernetes::probe(&api, &url).await?;
-    }
+    probe_instances(&client, &url, &namespaces).await?;
     // No user's token: what matters is whether the question may be asked.
     if let Err(error) = tokens::user_of(&client, "nobodys", &args.audiences(), CALL_TIMEOUT).await {
         return Err(RunError::TokenReview(error.to_string()));
@@ -167,22 +165,10 @@ fn namespaces(given: &[String]) -> Vec<String> {
     given.iter().filter(|namespace| !namespace.is_empty()).cloned().collect()
 }
 
-/// The instances of these namespaces, or of all of them.
-fn apis<K>(client: &Client, namespaces: &[String]) -> Vec<Api<K>>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    if namespaces.is_empty() {
-        return vec![Api::all(client.clone())];
-    }
-    namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
-}
-
 /// Where the object of each uid is, as the gateway's own account sees it.
 fn follow_uids(client: &Client, namespaces: &[String], admin: &Admin, closing: &CancellationToken) -> Index {
     let (index, health) = (Index::default(), Health::default());
-    let instances = apis::<Guarded<WhatsAppInstance>>(client, namespaces);
-    let changes = changes::<WhatsAppInstance>(instances, &watch_config(), &health);
+    let changes = changes_in::<WhatsAppInstance>(client, namespaces, &watch_config(), &health);
     let (follow, stop) = (index.clone().follow(changes), closing.clone());
     tokio::spawn(async move { stop.run_until_cancelled(follow).await });
     admin.unready(Part::Objects, UNLISTED);
