@@ -27,7 +27,10 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{events::Reporter, watcher},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -124,27 +127,32 @@ pub async fn run(
     let everything = watch_config();
     let selected = watcher::Config { label_selector: settings.bridge_selector.clone(), ..watch_config() };
     let (gone, gone_bridges) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
     objects.listen(instance_told(Arc::clone(&context), listeners.clone()));
-    until(&stop, objects.clone().follow(changes_in(&client, &settings.namespaces, &everything, health)));
+    until(&mut tasks, &stop, objects.clone().follow(changes_in(&client, &settings.namespaces, &everything, health)));
     bridge_objects.listen(bridge_told(Arc::clone(&bridges), gone));
     all_bridges.listen(any_bridge_told(listeners.clone()));
     let wanted = changes(vec![Api::all(client.clone())], &selected, health);
     if settings.bridge_selector.is_some() {
-        until(&stop, bridge_objects.clone().follow(wanted));
-        until(&stop, all_bridges.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
+        until(&mut tasks, &stop, bridge_objects.clone().follow(wanted));
+        until(
+            &mut tasks,
+            &stop,
+            all_bridges.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)),
+        );
     } else {
         let (own, all) = own::served(wanted, settings.installation.clone());
-        until(&stop, bridge_objects.clone().follow(own));
-        until(&stop, all_bridges.clone().follow(all));
+        until(&mut tasks, &stop, bridge_objects.clone().follow(own));
+        until(&mut tasks, &stop, all_bridges.clone().follow(all));
     }
     namespaces.listen(namespace_told(listeners.clone()));
-    until(&stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
+    until(&mut tasks, &stop, namespaces.clone().follow(changes(vec![Api::all(client.clone())], &everything, health)));
     let told = {
         let owners = Arc::clone(&owners);
         move |before: Option<Arc<WhatsAppOwner>>, change| owners.object_changed(before.as_deref(), change)
     };
     owner_objects.listen(told);
-    until(&stop, async move { bridges.report(gone_bridges).await });
+    until(&mut tasks, &stop, async move { bridges.report(gone_bridges).await });
 
     // Deciding before the bridges are known would call every one of them missing.
     let listed = async {
@@ -156,26 +164,47 @@ pub async fn run(
             objects.until_listed()
         );
     };
-    if stop.run_until_cancelled(listed).await.is_none() {
-        return;
+    tokio::select! {
+        () = listed => {}
+        () = stop.cancelled() => return,
+        () = one_fails(&mut tasks, &stop) => return,
     }
     instances.set_synced();
     // Before everything is listed, a ledger would lose those that are not.
     let queue = listeners.queue.clone();
     let settler = OwnerSettler { owners, client, objects: objects.clone(), queue };
-    tokio::spawn(settler.run(woken_owners, stop.clone()));
+    tasks.spawn(settler.run(woken_owners, stop.clone()));
     listeners.bridges.notify_one();
     tracing::info!(instances = objects.len(), bridges = bridge_objects.len(), "everything is listed");
     synced();
 
     let turn = |key| reconcile::turn(key, Arc::clone(&context));
-    work_queue::run(woken, WORKERS.into(), stop, turn).await;
+    tokio::select! {
+        () = work_queue::run(woken, WORKERS.into(), stop.clone(), turn) => {}
+        () = one_fails(&mut tasks, &stop) => return,
+    }
+    // Owners that are being settled, too: whoever waits for this gives the lease up next.
+    while tasks.join_next().await.is_some() {}
 }
 
 /// Runs a task that only watches and may be dropped at any time.
-fn until(stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+fn until(tasks: &mut JoinSet<()>, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
     let stop = stop.clone();
-    tokio::spawn(async move { stop.run_until_cancelled(task).await });
+    tasks.spawn(async move {
+        let _: Option<()> = stop.run_until_cancelled(task).await;
+    });
+}
+
+/// Comes back when one of the tasks ends before it is told to. That is a defect; going on without it, the controller would decide by what was
+/// true then.
+async fn one_fails(tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+    while let Some(ended) = tasks.join_next().await {
+        if !stop.is_cancelled() {
+            tracing::error!(panicked = ended.is_err(), "a part of the controller has ended by itself");
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 fn instance_told(
