@@ -202,6 +202,8 @@ pub async fn controller(args: &ControllerArgs) -> Result<(), RunError> {
             }
         };
         if stop.run_until_cancelled(candidate.acquire(looked)).await.is_none() {
+            // It may have become ours in this very moment.
+            candidate.release().await;
             if let Some(webhooks) = webhooks {
                 webhooks.ended().await;
             }

@@ -177,17 +177,20 @@ impl Candidate {
         let release = async {
             let mut lease = self.api.get(&self.name).await?;
             let spec = lease.spec.get_or_insert_default();
-            if spec.holder_identity.as_deref() == Some(&self.me) {
+            let ours = spec.holder_identity.as_deref() == Some(&self.me);
+            if ours {
                 spec.holder_identity = Some(String::new());
                 spec.lease_duration_seconds = RELEASED.as_secs().try_into().ok();
                 self.api.replace(&self.name, &PostParams::default(), &lease).await?;
             }
-            Ok::<(), kube::Error>(())
+            Ok::<bool, kube::Error>(ours)
         };
-        if let Ok(Ok(())) = tokio::time::timeout(RETRY_PERIOD, release).await {
-            tracing::info!(lease = self.name, "released the lease");
-        } else {
-            tracing::warn!(lease = self.name, "could not release the lease; it expires by itself");
+        match tokio::time::timeout(RETRY_PERIOD, release).await {
+            Ok(Ok(true)) => tracing::info!(lease = self.name, "released the lease"),
+            Ok(Ok(false)) => {}
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(lease = self.name, "could not release the lease; if it is ours, it expires by itself");
+            }
         }
     }
 
