@@ -145,10 +145,14 @@ impl KeyStore for KeyFiles {
 
     async fn erase(&self, session: &str, all: bool) -> Result<(), KeysError> {
         let file = self.file(session);
-        let access = file.take_over().await?;
-        let (directory, lost) = (self.data.session(session), self.data.lost(session));
-        on_a_thread("delete", move || remove(&directory).and_then(|()| if all { remove(&lost) } else { Ok(()) }))
-            .await?;
+        let mut access = file.take_over().await?;
+        let (directory, lost, preparing) = (self.data.session(session), self.data.lost(session), access.prepare());
+        // The thread goes on when nobody waits for it any more, and nobody else gets the keys before it is through.
+        let deleted = move || {
+            let _preparing = preparing;
+            remove(&directory).and_then(|()| if all { remove(&lost) } else { Ok(()) })
+        };
+        on_a_thread("delete", deleted).await?;
         // It cannot be used any more: a session of the same name gets another one.
         self.files().remove(session);
         drop(access);
@@ -157,13 +161,18 @@ impl KeyStore for KeyFiles {
 
     async fn move_to(&self, to: &str, from: &str) -> Result<(), KeysError> {
         let former = self.file(from);
-        let access = former.take_over().await?;
+        let mut access = former.take_over().await?;
+        let preparing = access.prepare();
         let moves = [
             (self.data.session(from), self.data.session(to), self.data.keys(to)),
             (self.data.lost(from), self.data.lost(to), self.data.lost(to)),
         ];
         // Nothing waits for the disk: after a power failure they are where they were, and are moved again.
-        on_a_thread("move", || moves.into_iter().try_for_each(|(from, to, there)| rename(&from, &to, &there))).await?;
+        let moved = move || {
+            let _preparing = preparing;
+            moves.into_iter().try_for_each(|(from, to, there)| rename(&from, &to, &there))
+        };
+        on_a_thread("move", moved).await?;
         self.files().remove(from);
         drop(access);
         Ok(())

@@ -210,11 +210,20 @@ impl Registry {
     }
 
     /// Has session `id` deleted. `None` when there is none, and then nothing of one is left on the disk either.
-    pub async fn delete(&self, id: &str, unlink: bool) -> Result<Option<Session>, Refusal> {
+    pub async fn delete(self: &Arc<Self>, id: &str, unlink: bool) -> Result<Option<Session>, Refusal> {
         check_id(id)?;
         if let Some(session) = self.tell(id, unlink).await? {
             return Ok(Some(session));
         }
+        // A caller who gives up does not leave it half done.
+        let (registry, id) = (Arc::clone(self), id.to_owned());
+        tokio::spawn(async move { registry.delete_remains(&id, unlink).await }.in_current_span())
+            .await
+            .unwrap_or(Err(Refusal::Restarting))
+    }
+
+    /// Deletes what there may be of a session that does not run.
+    async fn delete_remains(&self, id: &str, unlink: bool) -> Result<Option<Session>, Refusal> {
         // A creation that was cut off half-way left a row, and an unreadable row keeps its keys: both would be a session
         // again after the next start. One at a time, so that no other request creates the session meanwhile.
         let _turn = self.creating.lock().await;
