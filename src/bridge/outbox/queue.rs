@@ -63,8 +63,11 @@ impl Queue {
 
     /// These people have got a message of this session before.
     pub(super) fn mark_known(&mut self, recipients: &[RecipientKey]) {
+        // There may be as many of them as messages.
+        let mut recipients = recipients.to_vec();
+        recipients.sort_unstable();
         for waiting in &mut self.waiting {
-            waiting.known |= recipients.contains(&waiting.recipient);
+            waiting.known |= recipients.binary_search(&waiting.recipient).is_ok();
         }
     }
 
