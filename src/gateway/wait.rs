@@ -4,14 +4,12 @@
 use std::{pin::pin, time::Duration};
 
 use futures::StreamExt as _;
-use kube::{
-    ResourceExt as _,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{ResourceExt as _, runtime::watcher};
 
 use super::{caller::Caller, instances::beside, session::phase, state::Gateway};
 use crate::{
     api::{Phase, WhatsAppInstance},
+    platform::watch::watch_object,
     rules::progress::{Gate, lags_behind, needs_somebody},
 };
 
@@ -96,7 +94,7 @@ pub async fn until(
     let mut last = instance;
     let mut reached = Standing::Pending;
     let following = async {
-        let mut changes = pin!(watcher::watch_object(api, &name).default_backoff());
+        let mut changes = pin!(watch_object(api, &name));
         while let Some(change) = changes.next().await {
             match change {
                 Ok(Some(now)) if now.uid() == uid => {

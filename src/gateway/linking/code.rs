@@ -11,10 +11,7 @@ use axum::{
 };
 use futures::StreamExt as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{
-    Api, ResourceExt as _,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Api, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -34,7 +31,7 @@ use crate::{
         state::{Gateway, Shared},
         story::Story,
     },
-    platform::hex::sha256,
+    platform::{hex::sha256, watch::watch_object},
     rules::link::LinkingLink,
 };
 
@@ -208,7 +205,7 @@ async fn follow(
     limit: Duration,
 ) -> Result<LinkingCode, Failure> {
     let api: Api<WhatsAppInstance> = Api::namespaced(gateway.client.clone(), &known.place.namespace);
-    let mut changes = pin!(watcher::watch_object(api, &known.place.name).default_backoff());
+    let mut changes = pin!(watch_object(api, &known.place.name));
     let mut end = pin!(tokio::time::sleep(limit));
     let mut last: Option<WhatsAppInstance> = None;
     loop {

@@ -17,7 +17,7 @@ pub use changes::{changes, changes_in};
 pub use fit::watch_error;
 pub use guarded::{Guarded, Salvage, Unfit};
 pub use health::{Blind, Health};
-pub use one::changes_of_one;
+pub use one::{changes_of_one, watch_object};
 
 use std::sync::Arc;
 

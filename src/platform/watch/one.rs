@@ -1,6 +1,6 @@
-//! Says when one object may have changed, for those who read it themselves.
+//! One object: as it is whenever it has changed, or only that it may have, for those who read it themselves.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, future::ready};
 
 use futures::{
     Stream, StreamExt as _,
@@ -8,7 +8,10 @@ use futures::{
 };
 use kube::{
     Api, Resource,
-    runtime::watcher::{self, Event, watcher},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 
@@ -35,6 +38,32 @@ where
     let watch = watcher(api.clone(), config.clone()).boxed();
     let one = One { api, config, what, watch, pauses: Pauses::default() };
     stream::unfold(one, async |mut one| one.next().await.map(|()| ((), one))).boxed()
+}
+
+/// The object with this name, as it is whenever it has changed; none when there is none of this name. Errors pass: the watch is made again.
+/// As kube's `watch_object`, with watches that are short enough to notice dead connections.
+pub fn watch_object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::Result<Option<K>>> + Send + use<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = watch_config().fields(&format!("metadata.name={name}"));
+    let mut seen = false;
+    watcher(api, config).default_backoff().filter_map(move |event| {
+        ready(match event {
+            Ok(Event::Init) => {
+                seen = false;
+                None
+            }
+            Ok(Event::InitApply(object)) => {
+                seen = true;
+                Some(Ok(Some(object)))
+            }
+            Ok(Event::InitDone) => (!seen).then_some(Ok(None)),
+            Ok(Event::Apply(object)) => Some(Ok(Some(object))),
+            Ok(Event::Delete(_)) => Some(Ok(None)),
+            Err(error) => Some(Err(error)),
+        })
+    })
 }
 
 impl<K> One<K>

@@ -14,7 +14,7 @@ use kube::{
     Api, Client, Config, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
     client::{ClientBuilder, DynBody},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
 use serde_json::Value;
 use tower::util::MapResponseLayer;
@@ -30,6 +30,7 @@ use crate::{
         credentials,
         kubeconfig::{self, Found, Unusable},
         kubernetes::{escape_selector, place},
+        watch::watch_object,
     },
 };
 
@@ -151,7 +152,7 @@ impl Cluster {
         let target = self.target.clone();
         let namespace = self.namespace.clone();
         let wanted = name.clone();
-        watcher::watch_object(self.instances(), name.as_str()).default_backoff().filter_map(move |seen| {
+        watch_object(self.instances(), name.as_str()).filter_map(move |seen| {
             let attempt = |verb| Attempt { verb, namespace: Some(&namespace), name: Some(wanted.as_str()) };
             let seen = match seen {
                 Ok(Some(object)) => read(object).map(Box::new).map(Some),
