@@ -106,6 +106,7 @@ pub enum Refused {
 pub struct ClientHandle {
     queue: mpsc::Sender<Command>,
     stop: CancellationToken,
+    given_up: CancellationToken,
 }
 
 /// A client's side of the handle.
@@ -113,13 +114,15 @@ pub struct ClientHandle {
 pub struct Commands {
     queue: mpsc::Receiver<Command>,
     stop: CancellationToken,
+    given_up: CancellationToken,
 }
 
 /// A handle, and the client's side of it.
 pub fn commands() -> (ClientHandle, Commands) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let stop = CancellationToken::new();
-    (ClientHandle { queue: sender, stop: stop.clone() }, Commands { queue: receiver, stop })
+    let (stop, given_up) = (CancellationToken::new(), CancellationToken::new());
+    let handle = ClientHandle { queue: sender, stop: stop.clone(), given_up: given_up.clone() };
+    (handle, Commands { queue: receiver, stop, given_up })
 }
 
 impl ClientHandle {
@@ -159,10 +162,9 @@ impl ClientHandle {
         self.ask(|answer| Command::Identify(Box::new(recipient), answer)).await
     }
 
-    /// Has it give up a server that acknowledges nothing any more.
+    /// Has it give up a server that acknowledges nothing any more. Heard before whatever else waits.
     pub fn give_up(&self) {
-        // A client that is over has given up.
-        let _ = self.queue.try_send(Command::GiveUp);
+        self.given_up.cancel();
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refused> {
@@ -188,6 +190,7 @@ impl Commands {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Command::Stop,
+            () = self.given_up.cancelled() => Command::GiveUp,
             command = self.queue.recv() => command.unwrap_or(Command::Stop),
         }
     }
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stop_is_heard_before_what_waits_and_by_a_client_without_a_handle() {
+    async fn stop_and_giving_up_are_heard_before_what_waits_and_stop_by_a_client_without_a_handle() {
         let (client, mut told) = commands();
         let asked: Vec<_> = (0..QUEUE)
             .map(|_| {
@@ -226,6 +229,8 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(client.unlink().await, Err(Refused::Busy));
+        client.give_up();
+        assert!(matches!(told.next().await, Command::GiveUp));
         client.stop();
         assert!(matches!(told.next().await, Command::Stop));
         assert_eq!(client.unlink().await, Err(Refused::Over));
