@@ -57,7 +57,7 @@ impl DefaultBridge {
         loop {
             let done = self.step(applied.as_ref().filter(|_| looks < AGAIN)).await;
             match done {
-                Ok(None) => looks += 1,
+                Ok(None) => (looks, complained) = (looks + 1, None),
                 Ok(Some((name, text))) => {
                     if applied.as_ref() != Some(&text) {
                         tracing::info!(name, "applied the WhatsAppBridge of the installation");
