@@ -81,9 +81,8 @@ struct Remembered {
 }
 
 impl Ledgers {
-    /// Ledgers reached through `client`, by a process that looks after the namespaces in `scope` and may not look into others.
-    /// The cache saves reads where it is fresh and costs one where it is not; nothing
-    /// else depends on it.
+    /// Ledgers reached through `client`, by a process that looks after the namespaces in `scope` and may not look into others. The cache
+    /// saves reads where it is fresh and costs one where it is not; nothing else depends on it.
     pub fn new(client: Client, scope: NamespaceScope, cache: Option<Cache<WhatsAppOwner>>, default_limit: u32) -> Self {
         let owners = Api::all(client.clone());
         Self { client, owners, scope, cache, default_limit, remembered: std::sync::Mutex::default() }

@@ -19,9 +19,9 @@ pub fn is_secure(https: bool, headers: &HeaderMap) -> bool {
     https || [forwarded, origin].into_iter().flatten().any(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
 }
 
-/// The token in the cookies; whether the API server accepts it is not known yet. Where the browser came over TLS the name without `__Host-` does not count:
-/// another host of the domain, or somebody on the way where no TLS is, can set that one too. `__Host-` always counts: browsers
-/// take and send it over TLS only, and most of what they ask for does not say what [`is_secure`] goes by.
+/// The token in the cookies; whether the API server accepts it is not known yet. Where the browser came over TLS the name without
+/// `__Host-` does not count: another host of the domain, or somebody on the way where no TLS is, can set that one too. `__Host-` always
+/// counts: browsers take and send it over TLS only, and most of what they ask for does not say what [`is_secure`] goes by.
 pub fn token(https: bool, headers: &HeaderMap) -> Option<&str> {
     let plain = (!is_secure(https, headers)).then(|| name(headers, false));
     let names = [Some(name(headers, true)), plain];

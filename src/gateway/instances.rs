@@ -1,4 +1,4 @@
-//! The only file that reads and writes instances at the API server, always as the caller.
+//! Finds, lists and changes instances at the API server, always as the caller. Nothing else does; what is only watched is watched elsewhere.
 
 use std::time::Duration;
 

@@ -87,7 +87,7 @@ pub enum LostKeys {
 /// Keys cannot be used or deleted.
 #[derive(Debug, Error)]
 pub enum KeysError {
-    /// The session is to be linked, and its keys are lost.
+    /// The session counts as linked, and its keys are lost.
     #[error("the session's keys are {0}")]
     Lost(LostKeys),
     /// What is left of a former client still has them. It has to let go sooner or later.

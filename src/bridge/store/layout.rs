@@ -49,8 +49,9 @@ const STEPS: &[Step] = &[
 /// Makes a layout of the one before it.
 struct Step {
     sql: &'static str,
-    /// The oldest layout whose programs can use what it makes, and what those before it have made: the former one's where there is only more of what they leave alone, tables,
-    /// indexes, and columns that may be empty. It is written into the file, where releases read it that do not know the step.
+    /// The oldest layout whose programs can use what it makes, and what those before it have made: the former one's where there is only
+    /// more of what they leave alone, tables, indexes, and columns that may be empty. It is written into the file, where releases read it
+    /// that do not know the step.
     usable_since: i64,
 }
 

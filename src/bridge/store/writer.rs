@@ -27,9 +27,8 @@ pub(super) struct Write {
     pub(super) done: oneshot::Sender<Result<Vec<Told>, StoreError>>,
 }
 
-/// Writes until every handle to the store is gone; `failing` says whether the last transaction failed, `commits`
-/// how many were made. `listener` hears what came
-/// of every change, in the order in which they were made.
+/// Writes until every handle to the store is gone; `failing` says whether the last transaction failed, `commits` how many were made.
+/// `listener` hears what came of every change, in the order in which they were made.
 pub(super) fn run(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Write>,

@@ -32,7 +32,7 @@ const STALE_CODE: SignedDuration = SignedDuration::from_secs(5);
 const FIRST_QR: SignedDuration = SignedDuration::from_secs(60);
 const NEXT_QR: SignedDuration = SignedDuration::from_secs(20);
 const PAIRING_CODE: SignedDuration = SignedDuration::from_secs(180);
-/// `lastActiveAt` is written at most this often (design 3.10: status never ticks).
+/// `lastActiveAt` is written at most this often: a status that ticks would be a write for each message.
 const ACTIVITY: SignedDuration = SignedDuration::from_mins(15);
 /// How long a deletion may take before it shows in the status.
 const QUICK_DELETION: SignedDuration = SignedDuration::from_secs(5);

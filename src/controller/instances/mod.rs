@@ -43,7 +43,7 @@ struct Entry {
     code_since: Option<Instant>,
     /// Since when this process has known that it is to go.
     leaving_since: Option<(Timestamp, Instant)>,
-    /// Since then its bridge has shown that it had the session.
+    /// Since it is to go, its bridge has shown that it had the session.
     bridge_had_session: bool,
     /// What this process wrote of its status, and whether others write over that.
     contest: Contest,
@@ -187,9 +187,9 @@ impl Instances {
         entry.binding.is_some()
     }
 
-    /// For how long this process could have tried to delete the session of an instance that is to go: since `now`, when it
-    /// is asked for the first time. The time at which the API server got the request does not
-    /// count: no controller may have run then, and it is by another clock.
+    /// For how long this process could have tried to delete the session of an instance that is to go: since `now`, when it is asked for
+    /// the first time. The time at which the API server got the request does not count: no controller may have run then, and it is by
+    /// another clock.
     pub fn leaving(&self, uid: &str, now: Timestamp) -> Leaving {
         let mut entries = lock(&self.entries);
         let known = entries.by_uid.get_mut(uid).map(|entry| *entry.leaving_since.get_or_insert((now, Instant::now())));

@@ -174,17 +174,17 @@ impl ReconcileMetrics {
         own
     }
 
-    /// The phase counts, for the directory to keep.
+    /// The phase counts, for the table of instances to keep.
     pub fn phases(&self) -> PhaseCounts {
         self.phases.clone()
     }
 
-    /// How long instances have waited, for the directory to keep.
+    /// How long instances have waited, for the table of instances to keep.
     pub fn waits(&self) -> Waits {
         self.waits.clone()
     }
 
-    /// The times of pairings, for the directory to keep.
+    /// The times of pairings, for the table of instances to keep.
     pub fn pairings(&self) -> PairingTimes {
         self.pairings.clone()
     }
