@@ -65,6 +65,10 @@ pub fn canonical(mut request: Request) -> Request {
 
 /// No such path.
 pub async fn no_such_route() -> Failure {
+    missing_route()
+}
+
+fn missing_route() -> Failure {
     Failure::new(Code::NoSuchRoute, "there is no such path; /api/v1/openapi.json lists those there are")
 }
 
@@ -132,9 +136,7 @@ fn of_the_library(response: &Response) -> Option<Failure> {
             Code::MethodNotAllowed,
             "the path exists, the method does not; the header Allow has those that do",
         )),
-        StatusCode::NOT_FOUND => {
-            Some(Failure::new(Code::NoSuchRoute, "there is no such path; /api/v1/openapi.json lists those there are"))
-        }
+        StatusCode::NOT_FOUND => Some(missing_route()),
         _ if status.is_client_error() => {
             Some(Failure::new(Code::BadRequest, "the request cannot be read: its path, query or headers are malformed"))
         }

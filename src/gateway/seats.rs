@@ -2,50 +2,64 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 
 use crate::platform::lock;
 
-/// The seats.
+/// The seats. Clones are the same.
+#[derive(Clone)]
 pub struct Seats {
     most: usize,
     most_of_a_caller: usize,
-    /// How many each caller has who has any.
-    taken: Mutex<HashMap<String, usize>>,
+    taken: Taken,
 }
 
+/// How many each caller has who has any.
+type Taken = Arc<Mutex<HashMap<String, usize>>>;
+
 /// A seat that is taken; given back when it is dropped.
-pub struct Seat<'a> {
-    seats: &'a Seats,
+pub struct Seat {
+    taken: Taken,
     caller: String,
+}
+
+/// There is no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The caller has as many as one may have: so many.
+    OfCaller(usize),
+    /// All are taken.
+    OfAll,
 }
 
 impl Seats {
     /// So many, of which one caller may have so many.
     pub fn new(most: usize, most_of_a_caller: usize) -> Self {
-        Self { most, most_of_a_caller, taken: Mutex::default() }
+        Self { most, most_of_a_caller, taken: Taken::default() }
     }
 
-    /// A seat for a request of this caller, unless they have as many as they may, or none is left.
-    pub fn take(&self, caller: &str) -> Option<Seat<'_>> {
-        let mut taken = self.taken();
+    /// A seat for a request of this caller.
+    ///
+    /// # Errors
+    /// When they have as many as they may, or none is left.
+    pub fn take(&self, caller: &str) -> Result<Seat, Full> {
+        let mut taken = lock(&self.taken);
         let of_caller = taken.get(caller).copied().unwrap_or(0);
-        if of_caller >= self.most_of_a_caller || taken.values().sum::<usize>() >= self.most {
-            return None;
+        if of_caller >= self.most_of_a_caller {
+            return Err(Full::OfCaller(of_caller));
+        }
+        if taken.values().sum::<usize>() >= self.most {
+            return Err(Full::OfAll);
         }
         taken.insert(caller.to_owned(), of_caller + 1);
-        Some(Seat { seats: self, caller: caller.to_owned() })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        lock(&self.taken)
+        Ok(Seat { taken: Arc::clone(&self.taken), caller: caller.to_owned() })
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self.seats.taken();
+        let mut taken = lock(&self.taken);
         if let Some(of_caller) = taken.get_mut(&self.caller) {
             *of_caller -= 1;
             if *of_caller == 0 {
@@ -62,13 +76,13 @@ mod tests {
     #[test]
     fn one_caller_leaves_places_for_others_and_all_are_given_back() {
         let seats = Seats::new(5, 2);
-        let greedy: Vec<_> = (0..9).filter_map(|_| seats.take("greedy")).collect();
-        assert_eq!(greedy.len(), 2);
-        let others: Vec<_> = ["a", "a", "b", "c"].into_iter().filter_map(|caller| seats.take(caller)).collect();
-        assert_eq!(others.len(), 3, "no more than there are");
+        let greedy: Vec<_> = (0..9).filter_map(|_| seats.take("greedy").ok()).collect();
+        assert_eq!((greedy.len(), seats.take("greedy").err()), (2, Some(Full::OfCaller(2))));
+        let others: Vec<_> = ["a", "a", "b", "c"].into_iter().filter_map(|caller| seats.take(caller).ok()).collect();
+        assert_eq!((others.len(), seats.take("c").err()), (3, Some(Full::OfAll)), "no more than there are");
         drop(greedy);
-        assert!(seats.take("c").is_some(), "a seat is free when a request is answered");
+        assert!(seats.take("c").is_ok(), "a seat is free when a request is answered");
         drop(others);
-        assert!(seats.taken().is_empty(), "nobody is remembered who waits for nothing");
+        assert!(lock(&seats.taken).is_empty(), "nobody is remembered who waits for nothing");
     }
 }

@@ -1,22 +1,24 @@
 //! What every request of the gateway may use. None of it is worth keeping: any replica can answer any request.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    access::Access, bridges::Bridges, code::Code, failure::Failure, feed::Feeds, identities::Identities, index::Index,
-    input::LongBodies, metrics::GatewayMetrics, rate::Rate,
+    access::Access,
+    bridges::Bridges,
+    code::Code,
+    failure::Failure,
+    feed::Feeds,
+    identities::Identities,
+    index::Index,
+    input::LongBodies,
+    metrics::GatewayMetrics,
+    rate::Rate,
+    seats::{Full, Seat, Seats},
 };
-use crate::{
-    api::WhatsAppInstance,
-    model::NamespaceScope,
-    platform::{lock, on_behalf::OnBehalf},
-};
+use crate::{api::WhatsAppInstance, model::NamespaceScope, platform::on_behalf::OnBehalf};
 
 /// Event streams of one caller.
 const STREAMS_EACH: usize = 20;
@@ -85,14 +87,18 @@ impl Gateway {
 pub type Shared = Arc<Gateway>;
 
 /// Counts open event streams.
-#[derive(Clone, Default)]
-pub struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+pub struct Streams(Seats);
 
 /// One open stream; closed when dropped.
 pub struct Stream {
-    streams: Streams,
-    caller: String,
+    _seat: Seat,
     metrics: GatewayMetrics,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Seats::new(STREAMS, STREAMS_EACH))
+    }
 }
 
 impl Streams {
@@ -101,31 +107,21 @@ impl Streams {
     /// # Errors
     /// When there are too many.
     pub fn open(&self, caller: &str, metrics: &GatewayMetrics) -> Result<Stream, Failure> {
-        let mut open = lock(&self.0);
-        let own = open.get(caller).copied().unwrap_or(0);
-        if own >= STREAMS_EACH {
-            return Err(Failure::new(
-                Code::TooManyStreams,
-                format!("you have {own} event streams open already; close one"),
-            ));
-        }
-        if open.values().sum::<usize>() >= STREAMS {
-            return Err(Failure::new(Code::TooManyStreams, "too many event streams are open; try again later"));
-        }
-        open.insert(caller.to_owned(), own + 1);
+        let seat = self.0.take(caller).map_err(|full| {
+            let why = match full {
+                Full::OfCaller(own) => format!("you have {own} event streams open already; close one"),
+                Full::OfAll => "too many event streams are open; try again later".to_owned(),
+            };
+            Failure::new(Code::TooManyStreams, why)
+        })?;
         metrics.stream(true);
-        Ok(Stream { streams: self.clone(), caller: caller.to_owned(), metrics: metrics.clone() })
+        Ok(Stream { _seat: seat, metrics: metrics.clone() })
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.metrics.stream(false);
-        let mut open = lock(&self.streams.0);
-        match open.get_mut(&self.caller) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(open.remove(&self.caller)),
-        }
     }
 }
 
@@ -142,6 +138,5 @@ mod tests {
         open.pop();
         assert!(streams.open("alice", &metrics).is_ok());
         drop(open);
-        assert!(lock(&streams.0).is_empty());
     }
 }

@@ -33,9 +33,19 @@ pub mod trace;
 pub mod watch;
 pub mod work_queue;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
 
 /// Locks, also after a panic elsewhere: what these locks guard is valid after every single statement.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So long after a time; the last time that there is when that is too long.
+pub fn later(at: Timestamp, wait: Duration) -> Timestamp {
+    at.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::authority::{MakeError, Pair};
+use crate::platform::later;
 
 /// How long things last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,11 +116,11 @@ pub fn due(
         // Noted by a clock that was ahead, it would count from then only.
         None => (now, Due::NotePublished),
         Some(since) if since > now => (now, Due::NotePublished),
-        Some(since) => (after(since, lifetimes.overlap), Due::SwitchAuthority),
+        Some(since) => (later(since, lifetimes.overlap), Due::SwitchAuthority),
     });
     let retirement = certificates.previous.as_ref().map(|previous| match previous.since {
         since if since > now => (now, Due::NoteRetired),
-        since => (after(since, lifetimes.overlap), Due::RetireAuthority),
+        since => (later(since, lifetimes.overlap), Due::RetireAuthority),
     });
     let steps = [
         change,
@@ -136,7 +137,7 @@ pub fn due(
     match soonest {
         Some((at, step)) if at <= now => step,
         Some((at, _)) => Due::Nothing(at),
-        None => Due::Nothing(after(now, lifetimes.overlap)),
+        None => Due::Nothing(later(now, lifetimes.overlap)),
     }
 }
 
@@ -205,10 +206,6 @@ fn wanted_hosts(certificates: Option<&Certificates>, hosts: &[String]) -> Vec<St
 fn two_thirds(pair: &Pair) -> Timestamp {
     let life = pair.ends.duration_since(pair.made);
     pair.made.saturating_add(life * 2 / 3).unwrap_or(pair.ends)
-}
-
-fn after(at: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait).ok().and_then(|wait| at.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ use super::{
 use crate::{
     api::labels::FIELD_MANAGER,
     platform::{
+        backoff::{Backoff, spread},
         kubernetes::{CALL_TIMEOUT, call},
         watch::changes_of_one,
     },
@@ -75,7 +76,7 @@ impl Publisher {
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
     {
         let mut changes = changes_of_one(api.clone(), &self.name, "the webhook configurations");
-        let (mut retry, mut memory, mut injected) = (FIRST_RETRY, Memory::default(), false);
+        let (mut backoff, mut memory, mut injected) = (Backoff::new(FIRST_RETRY, LAST_RETRY), Memory::default(), false);
         while !stop.is_cancelled() {
             let (current, leads) = (self.bundle.borrow_and_update().clone(), *self.leads.borrow_and_update());
             let done = match &current {
@@ -84,14 +85,12 @@ impl Publisher {
             };
             let again = match done {
                 Ok(again) => {
-                    retry = FIRST_RETRY;
+                    backoff.reset();
                     again
                 }
                 Err(error) => {
                     tracing::warn!(kind = %K::kind(&()), name = self.name, error, "write the webhook's authorities");
-                    let again = retry;
-                    retry = (retry * 2).min(LAST_RETRY);
-                    again
+                    spread(backoff.pause())
                 }
             };
             tokio::select! {

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::platform::{
     anew::Anew,
+    backoff::{Backoff, spread},
     https::{Tls, TlsError},
     kubernetes::{CALL_TIMEOUT, CallError, call},
     watch::changes_of_one,
@@ -124,17 +125,17 @@ pub enum ToldBy {
 impl CertificateSecret {
     /// Shows the certificate and passes on the bundle, both as they are in the Secret, and does what is due, until `stop`.
     pub async fn keep(&self, tls: Arc<Tls>, bundle: watch::Sender<Option<String>>, stop: CancellationToken) {
-        let (mut changes, mut retry, mut memory) = (self.changes(), FIRST_RETRY, Memory::default());
+        let (mut changes, mut memory) = (self.changes(), Memory::default());
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         while !stop.is_cancelled() {
             let wait = match self.step(&tls, &bundle, &mut memory).await {
                 Ok(wait) => {
-                    retry = FIRST_RETRY;
+                    backoff.reset();
                     wait.min(LOOK)
                 }
                 Err(error) => {
-                    tracing::error!(%error, retry_in_ms = retry.as_millis(), secret = self.name, "keep certificates");
-                    let wait = retry;
-                    retry = (retry * 2).min(LAST_RETRY);
+                    let wait = spread(backoff.pause());
+                    tracing::error!(%error, retry_in_ms = wait.as_millis(), secret = self.name, "keep certificates");
                     wait
                 }
             };

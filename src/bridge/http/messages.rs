@@ -135,12 +135,8 @@ pub(super) async fn call_back(
 
 pub(super) async fn claim(State(api): State<Api>, Path(key): Path<String>, body: Bytes) -> Result<Response, Failure> {
     check_id(&key)?;
-    let claim: Claim = serde_json::from_slice(&body).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        Failure::Invalid(format!(
-            "the body is not a claim (fingerprint, session, place, message, expiresAt), at line {line} column {column}"
-        ))
-    })?;
+    let of = "a claim (fingerprint, session, place, message, expiresAt)";
+    let claim: Claim = serde_json::from_slice(&body).map_err(|error| Failure::misfit(&error, of))?;
     let change = Change::Claim { key, claim, now: certain() };
     let told = api.shared.store.apply(vec![change]).await.map_err(Refusal::from)?;
     match told.into_iter().next() {

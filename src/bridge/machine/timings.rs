@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+pub use whatsapp_operator::platform::later;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,10 +41,4 @@ impl Default for Timings {
             log_in_anew: Duration::from_secs(7 * 24 * 3600),
         }
     }
-}
-
-/// `at` plus `wait`, or the end of time.
-pub fn later(at: Timestamp, wait: Duration) -> Timestamp {
-    let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

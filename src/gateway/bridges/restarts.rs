@@ -104,7 +104,7 @@ impl Restarts {
     {
         let last = story.began() + self.patience;
         let (mut open, mut breaks, mut has_broken, mut turn) = (None, 0, false, None);
-        let mut seat: Option<Seat<'_>> = None;
+        let mut seat: Option<Seat> = None;
         loop {
             let answer = ask().await;
             drop(turn.take());
@@ -127,7 +127,7 @@ impl Restarts {
                 continue;
             }
             if seat.is_none() {
-                seat = self.seats.take(story.caller());
+                seat = self.seats.take(story.caller()).ok();
                 if seat.is_none() {
                     return Err(open.map_or_else(|| too_many().into(), Unanswered::Bridge));
                 }
@@ -352,7 +352,7 @@ mod tests {
     async fn few_of_one_caller_wait_at_a_time_and_none_once_it_is_over() {
         let over = CancellationToken::new();
         let restarts = Restarts::new(PATIENCE, over.clone());
-        let taken: Vec<_> = (0..MOST).filter_map(|_| restarts.seats.take("greedy")).collect();
+        let taken: Vec<_> = (0..MOST).filter_map(|_| restarts.seats.take("greedy").ok()).collect();
         // Refused at once and told what to do; a caller who has asked for nothing else waits.
         let Err(Unanswered::Unasked(refused)) = heard_by("greedy", &restarts, &[Err(gone()), Ok(1)]).await.0 else {
             panic!("one caller took all seats");

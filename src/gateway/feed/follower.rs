@@ -9,7 +9,10 @@ use super::Feeds;
 use crate::{
     api::BridgeBinding,
     bridge_api::{Cursor, MessageEvent},
-    platform::lock,
+    platform::{
+        backoff::{Backoff, spread},
+        lock,
+    },
 };
 
 /// First pause before a shard is tried again; doubles, up to the longest.
@@ -22,18 +25,17 @@ const QUIET: u32 = 6;
 
 /// Follows a shard for ever.
 pub(super) async fn follow(feeds: &Feeds, binding: &BridgeBinding) {
-    let (mut at, mut pause) = (None, PAUSE);
+    let (mut at, mut backoff) = (None, Backoff::new(PAUSE, LONGEST_PAUSE));
     loop {
         let before = at.clone();
         let ended = once(feeds, binding, &mut at).await;
         feeds.tried(binding);
         if at != before {
-            pause = PAUSE;
+            backoff.reset();
         }
         let Ended(why) = ended;
         tracing::debug!(bridge = binding.name, shard = binding.shard, why, "following messages anew");
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(spread(backoff.pause())).await;
     }
 }
 

@@ -74,14 +74,14 @@ pub async fn long_body(
     LongBodies(seats): &LongBodies,
     caller: &str,
 ) -> Result<Option<String>, Failure> {
-    body_of(headers, body, LARGEST_MESSAGE, || seats.take(caller)).await
+    body_of(headers, body, LARGEST_MESSAGE, || seats.take(caller).ok()).await
 }
 
-async fn body_of<'a>(
+async fn body_of(
     headers: &HeaderMap,
     body: Body,
     most: usize,
-    seat: impl Fn() -> Option<Seat<'a>>,
+    seat: impl Fn() -> Option<Seat>,
 ) -> Result<Option<String>, Failure> {
     let too_large = || Failure::new(Code::TooLarge, format!("the body must be at most {most} bytes long"));
     let said: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -139,7 +139,7 @@ enum Read {
 
 /// All of a body, if it is not too large and there is a seat for a long one. Otherwise it is read on and thrown away, up to a limit: a
 /// caller who is still sending does not hear an answer.
-async fn read<'a>(body: Body, most: usize, take: impl Fn() -> Option<Seat<'a>>) -> Result<Read, axum::Error> {
+async fn read(body: Body, most: usize, take: impl Fn() -> Option<Seat>) -> Result<Read, axum::Error> {
     let (mut kept, mut seen, mut parts) = (Vec::new(), 0, body.into_data_stream());
     let (mut seat, mut no_seat) = (None, false);
     while let Some(part) = parts.next().await {

@@ -19,6 +19,7 @@ use crate::{
     model::Sensitive,
     platform::{
         anew::Anew,
+        backoff::{Backoff, spread},
         kubernetes::{CALL_TIMEOUT, CallError, call},
         watch::changes_of_one,
     },
@@ -59,7 +60,8 @@ impl TokenSecret {
     /// Keeps token and authorities, until `stop`. With a `bundle`, nothing is written before there is one, so that a reader
     /// who finds a token finds the authorities to trust too.
     pub async fn keep(&self, mut bundle: Option<watch::Receiver<Option<String>>>, stop: CancellationToken) {
-        let (mut changes, mut retry, mut anew) = (self.changes(), FIRST_RETRY, Anew::default());
+        let (mut changes, mut anew) = (self.changes(), Anew::default());
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         while !stop.is_cancelled() {
             let authorities = bundle.as_mut().map(|bundle| bundle.borrow_and_update().clone());
             let wait = if authorities == Some(None) {
@@ -67,13 +69,12 @@ impl TokenSecret {
             } else {
                 match self.step(authorities.flatten().as_deref(), &mut anew).await {
                     Ok(wait) => {
-                        retry = FIRST_RETRY;
+                        backoff.reset();
                         wait
                     }
                     Err(error) => {
-                        tracing::error!(%error, secret = self.name, retry_in_ms = retry.as_millis(), "keep the bridge's token");
-                        let wait = retry;
-                        retry = (retry * 2).min(LAST_RETRY);
+                        let wait = spread(backoff.pause());
+                        tracing::error!(%error, secret = self.name, retry_in_ms = wait.as_millis(), "keep the bridge's token");
                         wait
                     }
                 }

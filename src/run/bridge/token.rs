@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{model::Sensitive, platform::random};
+use crate::{
+    model::Sensitive,
+    platform::{later, random},
+};
 
 /// What the Secret holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,7 +83,7 @@ pub fn due(
         new.change = Change { asked, step: Step::Done, at: None };
         return Due { held: new, at: None };
     };
-    let passed = |times: u32| new.change.at.map(|at| after(at, overlap.saturating_mul(times)));
+    let passed = |times: u32| new.change.at.map(|at| later(at, overlap.saturating_mul(times)));
     match new.change.step {
         Step::Done if new.change.asked != asked && asked.is_some() => {
             new.accepted = vec![token, fresh()];
@@ -102,8 +105,8 @@ pub fn due(
     }
     let at = match new.change.step {
         Step::Done => None,
-        Step::Announced => new.change.at.map(|at| after(at, overlap)),
-        Step::Switched => new.change.at.map(|at| after(at, overlap.saturating_mul(3))),
+        Step::Announced => new.change.at.map(|at| later(at, overlap)),
+        Step::Switched => new.change.at.map(|at| later(at, overlap.saturating_mul(3))),
     };
     Due { held: new, at }
 }
@@ -121,10 +124,6 @@ pub fn fresh() -> Result<Sensitive, rustls::crypto::GetRandomFailed> {
     random::secret::<32>().map(Sensitive::new)
 }
 
-fn after(at: Timestamp, wait: Duration) -> Timestamp {
-    SignedDuration::try_from(wait).ok().and_then(|wait| at.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +131,7 @@ mod tests {
     const OVERLAP: Duration = Duration::from_secs(300);
 
     fn at(minutes: i64) -> Timestamp {
-        "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)
+        "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + k8s_openapi::jiff::SignedDuration::from_mins(minutes)
     }
 
     fn token(name: &str) -> Sensitive {
