@@ -31,6 +31,11 @@ pub enum BadRecipient {
     /// With a 0 in brackets, which is dialled from within the country only.
     #[error("the recipient's phone number must be in international form: leave out the (0)")]
     TrunkPrefix,
+    /// With something after it, or between its digits, that need not be part of it: read as one number it would be somebody else's.
+    #[error(
+        "what follows the last point or stroke in the recipient's phone number may not be part of it; give one number, without an extension and without decimals, such as +15551234567"
+    )]
+    Ambiguous,
     /// Groups, channels and broadcast lists.
     #[error("messages can be sent to people only: groups, channels and broadcast lists are not supported yet")]
     NotAPerson,
@@ -46,7 +51,7 @@ impl Recipient {
         let text = text.trim();
         let Some((user, server)) = text.split_once('@') else { return phone_number(text) };
         match server {
-            "s.whatsapp.net" | "c.us" => phone_number(user),
+            "s.whatsapp.net" | "c.us" if is_digits(user.strip_prefix('+').unwrap_or(user)) => phone_number(user),
             "lid" if !user.is_empty() && user.len() <= 20 && user.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Ok(Self::Lid(Sensitive::new(user)))
             }
@@ -154,6 +159,9 @@ fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
     if text.contains("(0)") {
         return Err(BadRecipient::TrunkPrefix);
     }
+    if has_decimals(&text) || has_something_else_after_a_stroke(&text) {
+        return Err(BadRecipient::Ambiguous);
+    }
     let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
     // What is dialled before a country code in most of the world (ITU-T E.164), where others write a plus.
     let digits = if text.starts_with('+') { &digits } else { digits.strip_prefix("00").unwrap_or(&digits) };
@@ -161,6 +169,27 @@ fn phone_number(text: &str) -> Result<Recipient, BadRecipient> {
         return Err(BadRecipient::NotInternational);
     }
     Ok(Recipient::PhoneNumber(Sensitive::new(digits)))
+}
+
+/// Whether it is a number of a spreadsheet, 4917012345678.0: points are also what people put between all groups of digits.
+fn has_decimals(number: &str) -> bool {
+    number.split_once('.').is_some_and(|(_, tail)| {
+        let digits = tail.bytes().filter(u8::is_ascii_digit).count();
+        !tail.contains('.') && (digits < 3 || tail.bytes().all(|byte| byte == b'0'))
+    })
+}
+
+/// Digits up to a stroke at most, where it stands between the code of an area and the number: up to three of the country, and five.
+const BEFORE_A_STROKE: usize = 8;
+/// Digits after it at least. Fewer are an extension, or the end of another number.
+const AFTER_A_STROKE: usize = 5;
+
+/// Whether a stroke parts anything but the code of an area from the number, as in +1 555 000 9999 / 8888.
+fn has_something_else_after_a_stroke(number: &str) -> bool {
+    let digits = |part: &str| part.bytes().filter(u8::is_ascii_digit).count();
+    number.split_once('/').is_some_and(|(before, after)| {
+        after.contains('/') || digits(before) > BEFORE_A_STROKE || digits(after) < AFTER_A_STROKE
+    })
 }
 
 /// The marks of writing direction that address books put around the numbers that are copied out of them, and others without a width.
@@ -179,6 +208,9 @@ mod tests {
             "15551234567",
             "+1 (555) 123-4567",
             "1.555.123.4567",
+            "+1 (555) / 1234567",
+            "1555/1234567",
+            "+1555.1234567",
             " +15551234567 ",
             "15551234567@s.whatsapp.net",
             "15551234567@c.us",
@@ -245,6 +277,15 @@ mod tests {
             ("15551234567.0:2@s.whatsapp.net", B::Unreadable),
             ("+15551234567:2", B::Unreadable),
             ("mailto:15551234567", B::Unreadable),
+            // Digits that need not be part of it must not become some of it.
+            ("15551234567.0", B::Ambiguous),
+            ("+15551234567.00", B::Ambiguous),
+            ("+1 555 123 4567.000", B::Ambiguous),
+            ("15551234567.0@s.whatsapp.net", B::Unreadable),
+            ("1555/1234567@s.whatsapp.net", B::Unreadable),
+            ("+1 555 123 4567 / 8888", B::Ambiguous),
+            ("+1 555 123 4567/89012", B::Ambiguous),
+            ("+49 170 123/45/67", B::Ambiguous),
             ("123-456@g.us", B::NotAPerson),
             ("1@newsletter", B::NotAPerson),
         ] {

@@ -216,7 +216,8 @@ async fn a_namespace_that_does_not_exist_is_named_and_waited_for_patiently() {
     };
     until("tried again", &|| api.calls(&Method::POST).len() == 3).await;
     let tries = api.calls(&Method::POST);
-    assert!(tries[2] - tries[1] >= Duration::from_secs(1), "{tries:?}");
+    // A second, or up to a quarter less: many that fail together do not come back together.
+    assert!(tries[2] - tries[1] >= Duration::from_millis(750), "{tries:?}");
     // As soon as it exists, everything is made.
     api.0.lock().unwrap().has_namespace = true;
     until("certified", &|| tls.is_ready()).await;

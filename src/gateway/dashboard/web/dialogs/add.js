@@ -13,11 +13,14 @@ const LONGEST = 100;
 const NEARLY = 80;
 const NUMBER = /^\+[1-9][0-9]{6,14}$/;
 
+// Decimals of a spreadsheet, an extension after a stroke: as the server does, these are not taken for some of the number.
+const AMBIGUOUS = /^[^.]*\.(\D*\d){0,2}\D*$|^[^.]*\.0+$|\/.*\/|\/(\D*\d){0,4}\D*$|^(\D*\d){9,}\D*\//;
+
 // A number as the server takes it, of what people write; empty when there is none. Without its brackets a (0), which is dialled
 // within the country only, would make another number of it.
 function international(written) {
   const number = written.replace(/[\s\u200b-\u200f\u202a-\u202e\u2060-\u2069]/g, '');
-  const plain = number.includes('(0)') ? '' : number.replace(/[().\/\u00ad\u2010-\u2015\u2212\ufe58\uff0d-]/g, '');
+  const plain = number.includes('(0)') || AMBIGUOUS.test(number) ? '' : number.replace(/[().\/\u00ad\u2010-\u2015\u2212\ufe58\uff0d-]/g, '');
   return NUMBER.test(plain) ? plain : '';
 }
 
