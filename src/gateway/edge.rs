@@ -1,6 +1,8 @@
 //! What every request goes through, whatever answers it: its id, its log line and counts, the form of refusals, the headers
 //! that browsers go by, and whose pages may call.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{MatchedPath, Request, State},
@@ -72,6 +74,9 @@ fn missing_route() -> Failure {
     Failure::new(Code::NoSuchRoute, "there is no such path; /api/v1/openapi.json lists those there are")
 }
 
+/// What is counted as the answer to a caller who did not wait for one.
+const GONE: &str = "gone";
+
 /// Around every request.
 pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
@@ -82,11 +87,14 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let origin = allowed_origin(&gateway, request.headers());
+    let mut gone =
+        Gone { gateway: Arc::clone(&gateway), story: story.clone(), method, route: route.clone(), answered: false };
     let mut response = if origin.is_some() && is_preflight(&request) {
         StatusCode::NO_CONTENT.into_response()
     } else {
         trace::within(Some(trace), next.run(request)).await
     };
+    gone.answered = true;
     let failure = response.extensions_mut().remove::<Failure>().or_else(|| of_the_library(&response));
     if let Some(failure) = &failure {
         response = written(failure, &story, response);
@@ -110,6 +118,37 @@ pub async fn edge(State(gateway): State<Shared>, mut request: Request, next: Nex
         tracing::info!(request = id, trace, span, caller, instance, method, route, status, answer, ms, "answered");
     }
     response
+}
+
+/// A request whose caller may be gone before it is answered: it is dropped then, and something may have come of it.
+struct Gone {
+    gateway: Shared,
+    story: Story,
+    method: &'static str,
+    route: String,
+    answered: bool,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let Self { gateway, story, method, route, .. } = self;
+        let took = story.began().elapsed();
+        gateway.metrics.answered(method, route, GONE, took);
+        let (id, caller, instance, ms) = (story.id(), story.caller(), story.instance(), took.as_millis());
+        tracing::info!(
+            request = id,
+            caller,
+            instance,
+            method,
+            route,
+            answer = GONE,
+            ms,
+            "the caller is gone; what was asked for may be done"
+        );
+    }
 }
 
 /// The step of a request with what is known of it besides. Who called stays out, and so does what callers name their requests: traces

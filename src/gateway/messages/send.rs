@@ -111,13 +111,6 @@ pub async fn send(
         extra: Extra::default(),
     };
     let message = submit(&gateway, &caller, &to, &spec, wait).await?;
-    tracing::info!(
-        request = caller.story.id(),
-        caller = caller.user,
-        message_id = message.id,
-        replayed = to.replayed,
-        "message accepted"
-    );
     let status = if message.is_settled() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = answer::with(status, message);
     if to.replayed {

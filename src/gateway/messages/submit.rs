@@ -36,6 +36,14 @@ pub async fn submit(
     let accepted = accepted(gateway, caller, to, spec).await?;
     gateway.feeds.accepted(&accepted);
     let message = Message::of(&accepted);
+    // Now, since the caller may be gone before there is an answer.
+    tracing::info!(
+        request = caller.story.id(),
+        caller = caller.user,
+        message_id = message.id,
+        replayed = to.replayed,
+        "message accepted"
+    );
     match waiter.filter(|_| !message.is_settled()) {
         Some(waiter) => Ok(until_settled(gateway, caller, to, &waiter, deadline).await.unwrap_or(message)),
         None => Ok(message),

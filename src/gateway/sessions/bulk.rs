@@ -25,7 +25,7 @@ use crate::{
         instances,
         state::{Gateway, Shared},
     },
-    platform::lock,
+    platform::{lock, trace},
 };
 
 /// Sessions of one request at most: as many as a table of the dashboard shows at a time.
@@ -121,14 +121,18 @@ pub async fn bulk(
     content: Body,
 ) -> Result<Response, Failure> {
     let parameters = Parameters::of(&uri, &["namespace"])?;
-    let namespace = parameters.namespace()?;
+    let namespace = parameters.namespace()?.map(str::to_owned);
     let (action, ids) = wanted(body(&headers, content).await?.as_deref())?;
     // One is counted by now.
     gateway.rate.charge(&caller.user, ids.len() - 1, Instant::now()).map_err(Failure::rate_limited)?;
-    let (began, asked) = (Instant::now(), Mutex::default());
-    let outcomes = ids.into_iter().map(|id| outcome(&gateway, &caller, action, id, namespace, began, &asked));
-    let outcomes = stream::iter(outcomes);
-    let outcomes = outcomes.buffered(AT_ONCE).collect().await;
+    let all = async move {
+        let (began, asked, namespace) = (Instant::now(), Mutex::default(), namespace.as_deref());
+        let outcomes = ids.into_iter().map(|id| outcome(&gateway, &caller, action, id, namespace, began, &asked));
+        stream::iter(outcomes).buffered(AT_ONCE).collect().await
+    };
+    // A caller who is gone meanwhile does not leave it half done.
+    let all = tokio::spawn(trace::within(trace::current(), all));
+    let outcomes = all.await.map_err(|_| Failure::new(Code::Internal, "the gateway failed; look at each session"))?;
     Ok(answer::with(StatusCode::OK, Outcomes { outcomes }))
 }
 
