@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use whatsapp_operator::{
     bridge_api::{PairingMethod, SessionReason},
     model::Sensitive,
@@ -109,7 +109,7 @@ pub(super) fn acknowledgement(ack: &ServerAck) -> Option<MessageNews> {
         id: ack.id.clone(),
         // A refusal whose code is no number is one all the same.
         refused: ack.error.as_ref().map(|_| refused_with(ack).unwrap_or(0)),
-        at: ack.timestamp.and_then(|at| Timestamp::from_second(at.timestamp()).ok()),
+        at: ack.timestamp.and_then(|at| within_the_second(at.timestamp(), Timestamp::now())),
     })
 }
 
@@ -127,8 +127,16 @@ pub(super) fn receipt(told: &events::Receipt) -> Option<MessageNews> {
     Some(MessageNews::Receipt {
         ids: told.message_ids.iter().map(ToString::to_string).collect(),
         receipt,
-        at: Timestamp::from_second(told.timestamp.timestamp()).unwrap_or_else(|_| Timestamp::now()),
+        at: within_the_second(told.timestamp.timestamp(), Timestamp::now()).unwrap_or_else(Timestamp::now),
     })
+}
+
+/// WhatsApp's times are whole seconds. Within its second a thing happened when it was heard of at the latest: so what follows on each other
+/// is told in that order, and nothing was sent before it was accepted.
+fn within_the_second(second: i64, heard: Timestamp) -> Option<Timestamp> {
+    let begin = Timestamp::from_second(second).ok()?;
+    let end = begin.saturating_add(SignedDuration::from_millis(999)).ok()?;
+    Some(heard.clamp(begin, end))
 }
 
 /// Why the server refused a pairing code. Its 400 may mean too many requests, too, and may not.
