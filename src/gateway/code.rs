@@ -60,7 +60,7 @@ codes! {
     MethodNotAllowed 405: "The path exists, the method does not.", "Use a method of the header Allow.";
     NotAcceptable 406: "The code cannot be given in any form that Accept names.", "Accept application/json, image/svg+xml or image/png.";
     NameTaken 409: "The owner has an instance of this name already.", "Choose another name.";
-    AlreadyConnected 409: "The session is connected, so there is no code and none to ask for.", "Nothing; or delete the session to link another account.";
+    AlreadyConnected 409: "The session is connected, so there is no code and none to ask for.", "Nothing; or unlink the session's device (sessions/unlink) to link another account.";
     NoCode 409 retry 2: "There is no code to show now; the message says where the session stands.", "Ask again, or for a new code with refresh-qr.";
     NoPrimary 409: "The owner has no session to send through.", "Create one, or name one with session_id.";
     NotPaired 409: "No device is linked to the session.", "Scan its QR code, or send through another.";
@@ -76,7 +76,7 @@ codes! {
     LinkOver 410: "The linking link does not work any more, or never did: it has expired, was used, or was taken back.", "Have a new one made.";
     TooLarge 413: "The body is larger than the gateway reads.", "Send less.";
     UnsupportedMediaType 415: "The body is not said to be JSON.", "Send `Content-Type: application/json`.";
-    KeyReused 422: "The idempotency key was used for another message, or for one that was never accepted and whose time is over.", "Use a new key.";
+    KeyReused 422: "The idempotency key was used for another message, or for one that was never accepted and whose time is over.", "Repeat the request as it was, the recipient written alike; a new message needs a new key.";
     Invalid 422: "A field has a value that it must not have; the message names the field and the rule.", "Correct the field.";
     NameBlank 422: "The name shows nothing.", "Give 1 to 100 visible characters.";
     NameUnprintable 422: "The name holds control characters or characters that change the direction of text.", "Remove them.";

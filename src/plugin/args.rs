@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-pub use super::values::{InstanceName, Limit};
+pub use super::values::{InstanceName, Lifetime, Limit};
 use super::{
     doctor_args::{DOCTOR_HELP, DoctorArgs},
     help::{COMPLETION_HELP, DASHBOARD_HELP, EXIT_CODES, LINK_HELP, QR_HELP},
@@ -202,7 +202,7 @@ pub struct LinkArgs {
     pub name: InstanceName,
     /// How long the address works, 30s to 10m; ten minutes when not given.
     #[arg(long, value_name = "DURATION", default_value = "10m")]
-    pub expires_in: Limit,
+    pub expires_in: Lifetime,
     /// Take the address back instead.
     #[arg(long, conflicts_with_all = ["expires_in", "output"])]
     pub revoke: bool,

@@ -26,8 +26,8 @@ pub async fn run(cluster: &Cluster, args: &LinkArgs) -> Result<(), PluginError> 
         gateway.ask(gateway.request(Method::DELETE, &path, &[])?, Duration::ZERO).await?;
         return Ok(output::line(&format!("whatsappinstance/{}: no link opens it any more", args.name))?);
     }
-    let lasts = args.expires_in.0.map_or(json!({}), |lasts| json!({"expires_in": lasts.as_secs()}));
-    let request = gateway.request(Method::POST, &path, &[])?.json(&lasts);
+    let lasts = args.expires_in.0.as_secs();
+    let request = gateway.request(Method::POST, &path, &[])?.json(&json!({"expires_in": lasts}));
     let mut made = gateway.ask(request, Duration::ZERO).await?.data;
     let has_host = complete(&mut made, args.gateway.gateway.as_deref());
     output::note(&words(&made, args.name.as_str(), has_host))?;

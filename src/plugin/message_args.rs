@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{InstanceName, Limit, MessageId};
+use super::values::{InstanceName, Lifetime, Limit, MessageId};
 use crate::bridge_api::is_idempotency_key;
 
 pub(super) const SEND_HELP: &str = "\
@@ -79,9 +79,9 @@ pub struct SendArgs {
     /// Names the message, so that repeating the command is the same message; a new name when not given.
     #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
     pub idempotency_key: Option<String>,
-    /// How long it may wait to be sent, for example 1h; 24h when not given.
+    /// How long it may wait to be sent, for example 1h or 7d; 24h when not given.
     #[arg(long, value_name = "DURATION")]
-    pub expires_in: Option<Limit>,
+    pub expires_in: Option<Lifetime>,
     /// The message as an object, or its id, instead of a line.
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<MessageOutput>,

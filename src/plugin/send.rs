@@ -14,7 +14,7 @@ use super::{
     message::{self, is_sent, standing},
     message_args::SendArgs,
     output,
-    values::Limit,
+    values::Lifetime,
 };
 use crate::bridge_api::LONGEST_TEXT;
 
@@ -33,12 +33,8 @@ pub async fn run(cluster: &Cluster, args: &SendArgs) -> Result<(), PluginError> 
     let instance = cluster.get(&args.name).await?;
     let key = args.idempotency_key.clone().unwrap_or_else(|| format!("{:032x}", fastrand::u128(..)));
     let mut body = json!({"recipient": args.to, "message": text, "session_id": instance.uid()});
-    if let Some(Limit(lasts)) = args.expires_in {
-        let seconds = lasts.map_or(0, |lasts| lasts.as_secs());
-        if seconds == 0 {
-            return Err(PluginError::Usage("--expires-in must be at least 1s".to_owned()));
-        }
-        body["expires_in"] = seconds.into();
+    if let Some(Lifetime(lasts)) = args.expires_in {
+        body["expires_in"] = lasts.as_secs().into();
     }
     let sending = Sending { gateway: &gateway, key: &key, body: &body };
     let accepted = sending.once(&*gateway.current().await, 0).await.map_err(|error| explain(error, args, &key))?;

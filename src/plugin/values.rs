@@ -62,6 +62,26 @@ impl FromStr for Limit {
     }
 }
 
+/// How long something lasts: at least a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime(pub Duration);
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "write how long, at least a second, such as 90s, 10m, 24h or 7d".to_owned();
+        let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+        let duration = match days.and_then(|days| days.checked_mul(24 * 60 * 60)).or_else(|| text.parse().ok()) {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => {
+                Duration::try_from(text.parse::<jiff::SignedDuration>().map_err(|_| wrong())?).map_err(|_| wrong())?
+            }
+        };
+        if duration.as_secs() > 0 { Ok(Self(duration)) } else { Err(wrong()) }
+    }
+}
+
 /// The id of a message, as `send` and `messages` print it; `message/ID` is taken too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageId(String);
@@ -101,6 +121,15 @@ mod tests {
     fn rejects_what_could_not_be_a_name() {
         for text in ["", "Shop", "a/b", "pod/shop", "-a", "a-", "../x", "wa/", "a b", "ü"] {
             assert!(text.parse::<InstanceName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_lasts_lasts_a_second_at_least_and_days_at_most() {
+        let lifetime = |text: &str| text.parse::<Lifetime>().map(|lifetime| lifetime.0.as_secs());
+        assert_eq!(["90", "10m", "1h30m", "7d"].map(|text| lifetime(text).unwrap()), [90, 600, 5400, 604_800]);
+        for wrong in ["0", "0s", "0d", "500ms", "-5s", "d", "1x", "", "999999999999999999d"] {
+            assert!(lifetime(wrong).unwrap_err().contains("such as"), "{wrong}");
         }
     }
 

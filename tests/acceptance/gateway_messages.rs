@@ -164,7 +164,7 @@ async fn what_is_somebody_elses_is_not_there_until_rbac_says_so() {
     send(&rest, &owner, SEND, &through, Some("order-1001")).await.data(202);
     send(&rest, &other, &as_owner, &through_theirs, Some("order-1001")).await.refused(404, "NotFound");
     rest.get(&other, &path).await.refused(404, "MessageNotFound");
-    rest.get(&other, &format!("/api/v1/messages/list/?session_id={id}")).await.refused(404, "MessageNotFound");
+    rest.get(&other, &format!("/api/v1/messages/list/?session_id={id}")).await.refused(404, "NotFound");
     rest.post(&other, &path.replace("/messages/", "/messages/cancel/")).await.refused(404, "MessageNotFound");
     for token in ["", "garbage"] {
         send(&rest, token, SEND, &through, None).await.refused(401, "Unauthorized");

@@ -63,9 +63,12 @@ async fn file(Path((version, name)): Path<(String, String)>, headers: HeaderMap)
 fn answer(asset: &'static Asset, asked: &HeaderMap, keep: &'static str) -> Response {
     let has = |name: HeaderName, wanted: &str| {
         let values = asked.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values
-            .flat_map(|value| value.split(','))
-            .any(|value| value.split(';').next().is_some_and(|v| v.trim() == wanted))
+        values.flat_map(|value| value.split(',')).any(|value| {
+            let (value, weight) = value.split_once(';').unwrap_or((value, ""));
+            let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.trim().parse::<f32>().ok());
+            // A proxy that packs a file anew makes its tag a weak one, which is the same to this question (RFC 9110, 13.1.2).
+            value.trim().trim_start_matches("W/") == wanted && weight != Some(0.0)
+        })
     };
     let common = [(header::CACHE_CONTROL, keep), (header::VARY, "Accept-Encoding"), (header::CONTENT_TYPE, asset.kind)];
     // What is kept for ever is not asked for again.
@@ -95,6 +98,8 @@ mod tests {
         assert!(plain.headers().get(header::CONTENT_ENCODING).is_none());
         let packed = file(name(), asked("accept-encoding", "br, gzip;q=0.8")).await.unwrap();
         assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
+        let unpacked = file(name(), asked("accept-encoding", "gzip;q=0, identity")).await.unwrap();
+        assert!(unpacked.headers().get(header::CONTENT_ENCODING).is_none());
         let of_another_version = || Path(("old".into(), "start.js".into()));
         let old = file(of_another_version(), HeaderMap::new()).await.unwrap();
         assert_eq!(old.headers()[header::CACHE_CONTROL], ASK_AGAIN);

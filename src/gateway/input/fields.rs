@@ -105,7 +105,11 @@ impl Fields {
     /// When it is something else, or longer or shorter than `length` allows (in characters).
     pub fn text(&self, name: &str, length: (usize, usize)) -> Result<Option<String>, Failure> {
         let (least, most) = length;
-        let text: Option<String> = self.typed(name, "a string")?;
+        // A quoted text that is none is one that was cut in the middle of a character: JavaScript's slice() does that.
+        let begins = self.get(name).is_some_and(|text| text.starts_with('"'));
+        let must =
+            if begins { "a string of whole characters: it holds half of one (a lone surrogate)" } else { "a string" };
+        let text: Option<String> = self.typed(name, must)?;
         if text.as_ref().is_some_and(|text| !(least..=most).contains(&text.chars().count())) {
             let name = self.full(name);
             return Err(invalid(format!("field {name:?} must be {least} to {most} characters long")));
@@ -248,7 +252,7 @@ mod tests {
             ("[]", Code::BadRequest, "the body must be a JSON object"),
             ("{\"name\":\"a\"", Code::BadRequest, "no valid JSON"),
             ("{\"name\":\"a\"} x", Code::BadRequest, "no valid JSON"),
-            ("{\"name\":\"\\ud800\"}", Code::Invalid, "field \"name\" must be a string"),
+            ("{\"name\":\"\\ud800\"}", Code::Invalid, "field \"name\" must be a string of whole characters"),
             ("{}", Code::Invalid, "field \"name\" is missing"),
             ("{\"name\":7}", Code::Invalid, "field \"name\" must be a string"),
             ("{\"name\":null}", Code::Invalid, "field \"name\" must not be null"),

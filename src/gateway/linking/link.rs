@@ -90,8 +90,9 @@ pub async fn link(
     }
     if !wants_device(&found) {
         let phase = phase(&found);
-        let message =
-            format!("there is no device to link: the session is {phase}; connect it first, or unlink its device");
+        let message = format!(
+            "there is no code to show: the session is {phase}; connect it first (POST sessions/connect/{{id}}/)"
+        );
         return Err(Failure::new(Code::NoCode, message));
     }
     let secret = random::secret::<32>()

@@ -69,7 +69,7 @@ impl Key {
         if counts.fingerprint != self.fingerprint {
             return Err(Failure::new(
                 Code::KeyReused,
-                "this idempotency key was used for another message; a new message needs a new key",
+                "this idempotency key was used for another message, or with the recipient written otherwise; repeat the request as it was, and give a new message a new key",
             ));
         }
         // Told by the message, because the shard may have been asked more than once.

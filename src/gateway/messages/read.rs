@@ -43,10 +43,18 @@ pub struct Messages {
     pub next_cursor: Option<String>,
 }
 
-/// The instance of a session, if the caller may do this with its messages.
-async fn known(gateway: &Gateway, caller: &Caller, session: &str, verb: Verb) -> Result<Arc<Known>, Failure> {
-    let missing =
-        || Failure::new(Code::MessageNotFound, "there is no such message, or you may not see it; check its id");
+fn no_such_message() -> Failure {
+    Failure::new(Code::MessageNotFound, "there is no such message, or you may not see it; check its id")
+}
+
+/// The instance of a session, if the caller may do this with its messages; else it is `missing`.
+async fn known(
+    gateway: &Gateway,
+    caller: &Caller,
+    session: &str,
+    verb: Verb,
+    missing: fn() -> Failure,
+) -> Result<Arc<Known>, Failure> {
     let known = gateway.index.known(drivers::instance_uid(session)).ok_or_else(missing)?;
     if !gateway.access.may(&caller.identity, verb, known.owner.as_deref(), &known.place.namespace).await? {
         return Err(missing());
@@ -71,7 +79,7 @@ fn shard(known: &Known) -> Result<&BridgeBinding, Failure> {
 pub async fn message(State(gateway): State<Shared>, caller: Caller, Id(id): Id, uri: Uri) -> Result<Response, Failure> {
     Parameters::of(&uri, &[])?;
     let (session, message) = parts(&id)?;
-    let known = known(&gateway, &caller, session, Verb::Get).await?;
+    let known = known(&gateway, &caller, session, Verb::Get, no_such_message).await?;
     let uid = known.uid.as_str();
     let found = gateway
         .bridges
@@ -102,7 +110,7 @@ pub async fn list(State(gateway): State<Shared>, caller: Caller, uri: Uri) -> Re
     if !(1..=PAGE).contains(&limit) {
         return Err(bad("query parameter \"limit\" must be a number from 1 to 50"));
     }
-    let known = known(&gateway, &caller, session, Verb::Get).await?;
+    let known = known(&gateway, &caller, session, Verb::Get, Failure::not_found).await?;
     // A session that no bridge runs yet exists and has sent nothing, so its page is empty; MessageNotFound would say that it is gone.
     let Some(shard) = &known.bridge else {
         return Ok(answer::with(StatusCode::OK, Messages { messages: Vec::new(), next_cursor: None }));
@@ -137,7 +145,7 @@ pub async fn cancel(
     Parameters::of(&uri, &[])?;
     Fields::none(body(&headers, content).await?.as_deref())?;
     let (session, message) = parts(&id)?;
-    let known = known(&gateway, &caller, session, Verb::Create).await?;
+    let known = known(&gateway, &caller, session, Verb::Create, no_such_message).await?;
     let uid = known.uid.as_str();
     let found = gateway
         .bridges

@@ -46,14 +46,24 @@ function operation(path, method, described) {
     if (body) parts.push(`-d ${quoted(body)}`);
     curl.textContent = `${parts.join(' ')} ${quoted(location.origin + url)}`;
   };
+  // One request at a time: a second click would send a message twice. A stream of events goes on until it is stopped.
+  let open;
   const send = async () => {
+    if (open) return open.abort();
+    open = new AbortController();
+    button.textContent = 'Stop';
+    await ask(open.signal);
+    button.textContent = 'Send';
+    open = undefined;
+  };
+  const ask = async (signal) => {
     const { url, headers, body } = request();
     answer.hidden = false;
     picture.hidden = true;
     answer.textContent = 'Sent; waiting for the answer.';
     try {
       const response = await fetch(url, {
-        method: method.toUpperCase(), body, headers: { ...headers, Authorization: `Bearer ${token.value}` },
+        method: method.toUpperCase(), body, headers: { ...headers, Authorization: `Bearer ${token.value}` }, signal,
       });
       const kind = response.headers.get('content-type') ?? '';
       const first = `${response.status} ${response.statusText}\n`;
@@ -67,7 +77,8 @@ function operation(path, method, described) {
         answer.textContent = first + (json ? JSON.stringify(json, null, 2) : text);
       }
     } catch (error) {
-      answer.textContent = `The gateway did not answer: ${error.message}`;
+      if (signal.aborted) answer.textContent += '\nStopped; what was asked for may be done all the same.';
+      else answer.textContent = `There is no answer: ${error.message}`;
     }
   };
   const draw = async () => {
@@ -79,12 +90,13 @@ function operation(path, method, described) {
     picture.hidden = false;
   };
 
+  const button = element('button', { type: 'button', onclick: send }, 'Send');
   const block = element('details', {},
     element('summary', {}, element('code', {}, `${method.toUpperCase()} ${path}`), ` ${described.summary ?? ''}`),
     element('p', {}, described.description ?? ''));
   for (const { label, input } of fields) block.append(label, input);
   if (body) block.append(element('label', { htmlFor: body.id }, 'Body'), body);
-  block.append(element('button', { type: 'button', onclick: send }, 'Send'));
+  block.append(button);
   if (described.operationId === 'qr') block.append(element('button', { type: 'button', onclick: draw }, 'Draw'));
   block.append(curl, answer, picture);
   block.addEventListener('input', show);

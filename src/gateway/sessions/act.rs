@@ -241,6 +241,6 @@ pub fn is_connected(instance: &WhatsAppInstance) -> bool {
 pub fn already_connected() -> Failure {
     Failure::new(
         Code::AlreadyConnected,
-        "the session is connected, so there is no code; delete it to link another account",
+        "the session is connected, so there is no code; unlink its device first (POST sessions/unlink/{id}/) to link another account",
     )
 }

@@ -7,14 +7,16 @@ import { Button, Field, Problem } from '../parts/controls.js';
 import { Dialog } from '../parts/dialog.js';
 import { toast } from '../parts/toasts.js';
 
-const same = (one, other) => one.normalize('NFC').trim() === other.normalize('NFC').trim();
+// As it is seen: a page shows several spaces as one, and keyboards of phones write other quotes than those of computers.
+const seen = (name) => name.normalize('NFKC').replace(/[\u2018\u2019\u02bc]/g, "'").replace(/[\u201c\u201d\u201e]/g, '"')
+  .replace(/[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, '').replace(/\s+/g, ' ').trim();
 
 export default function RemoveDialog({ id, onClose }) {
   const session = useStore().sessions.get(id);
   const [name] = useState(session?.instance_name ?? '');
   const [typed, setTyped] = useState('');
   const [refused, setRefused] = useState(null);
-  const agreed = same(typed, name);
+  const agreed = seen(typed) === seen(name);
 
   async function submit() {
     if (!agreed) return;
