@@ -172,10 +172,13 @@ async fn run(args: Args, data: DataDir, token: Token, clients: Handle) -> Result
     let found = stored.len();
     let registry = Arc::new(Registry::resume(Arc::clone(&shared), limits, stored));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sessions = found, "whatsapp-bridge started");
-    let token = Arc::new(token);
-    tokio::spawn(Arc::clone(&token).keep());
-    let api =
-        Api { registry, shared, token, ready: Arc::new(AtomicBool::new(true)), closing: CancellationToken::new() };
+    let api = Api {
+        registry,
+        shared,
+        token: Arc::new(token),
+        ready: Arc::new(AtomicBool::new(true)),
+        closing: CancellationToken::new(),
+    };
     serve::until_told_to_stop(listeners, api).await?;
     tracing::info!("whatsapp-bridge stopped");
     Ok(())

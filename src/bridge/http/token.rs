@@ -3,13 +3,12 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::Mutex,
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tokio::{task::spawn_blocking, time::sleep};
 use whatsapp_operator::platform::lock;
 
 /// A changed file counts after this long at most. Kubernetes itself needs up to a minute to change a mounted Secret.
@@ -40,13 +39,13 @@ pub enum TokenError {
     },
 }
 
-/// The token, which is [kept](Self::keep) up with its file so that it can be changed without a restart.
+/// The token, read again from time to time so that it can be changed without a restart.
 ///
 /// The file may hold several, one a line, of which any is good: while a token is changed, some callers still show the one
 /// before, and others already the next.
 pub struct Token {
     path: PathBuf,
-    current: Mutex<Vec<Digested>>,
+    current: Mutex<(Instant, Vec<Digested>)>,
 }
 
 /// What is kept of a token.
@@ -56,24 +55,22 @@ impl Token {
     /// The tokens in the file at `path`; white space around them and empty lines do not count.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let digests = load(path)?;
-        Ok(Self { path: path.to_owned(), current: Mutex::new(digests) })
-    }
-
-    /// Reads the file again from time to time, on a thread of its own: no request waits for a disk that hangs. While the file is being
-    /// replaced the last token stays good.
-    pub async fn keep(self: Arc<Self>) {
-        loop {
-            sleep(REREAD).await;
-            let path = self.path.clone();
-            if let Ok(Ok(fresh)) = spawn_blocking(move || load(&path)).await {
-                *lock(&self.current) = fresh;
-            }
-        }
+        Ok(Self { path: path.to_owned(), current: Mutex::new((Instant::now(), digests)) })
     }
 
     /// Whether `shown` is one of them. Takes the same time whatever is shown, because digests are compared, all of them.
     pub fn accepts(&self, shown: &str) -> bool {
-        let digests = lock(&self.current).clone();
+        let digests = {
+            let mut current = lock(&self.current);
+            if current.0.elapsed() >= REREAD {
+                // While the file is being replaced the last token stays good.
+                if let Ok(fresh) = load(&self.path) {
+                    current.1 = fresh;
+                }
+                current.0 = Instant::now();
+            }
+            current.1.clone()
+        };
         let shown: Digested = Sha256::digest(shown.as_bytes()).into();
         let is = |digest: &Digested| {
             shown.iter().zip(digest).fold(0, |difference, (left, right)| difference | (left ^ right)) == 0
