@@ -235,6 +235,17 @@ fn keys_are_given_up_only_when_a_second_login_is_refused_too() {
 }
 
 #[test]
+fn a_login_that_held_counts_however_its_connection_ended() {
+    let mut story = linked();
+    logs_in(&mut story).passes(2).hears(ClientEvent::Unauthorized).ends(End::Stopped).passes(12);
+    logs_in(&mut story).passes(31);
+    story.puts(|spec| spec.desired_state = DesiredState::Disconnected.into()).ends(End::Stopped).is(P::Stopped);
+    story.puts(|spec| spec.desired_state = DesiredState::Connected.into());
+    story.hears(ClientEvent::Unauthorized);
+    assert!(story.state.kept.paired && !story.effects.contains(&Effect::Erase), "the first refusal since then");
+}
+
+#[test]
 fn a_device_linked_anew_after_lost_keys_is_believed_like_any_other() {
     let mut story = linked();
     story.hears(ClientEvent::Unauthorized).ends(End::Stopped).passes(12);

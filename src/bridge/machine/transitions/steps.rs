@@ -31,7 +31,7 @@ pub(super) const WINDOW_GRACE: Duration = Duration::from_secs(5);
 pub(super) fn go(state: &mut State, now: Timestamp) {
     state.shown = None;
     state.window = None;
-    state.connected_at = None;
+    disconnected(state, now);
     state.stage = state.aim(now);
     if state.stage == Stage::Stopped {
         state.was_connected = false;
@@ -74,9 +74,7 @@ pub(super) fn erase_and_go(state: &mut State, unlink: bool) {
 
 /// The client is of no use any more, or will not be: try again later.
 pub(super) fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
-    if held(state, now) {
-        (state.flaps, state.unauthorized) = (0, 0);
-    } else if state.connected_at.is_some() {
+    if !held(state, now) && state.connected_at.is_some() {
         state.flaps = state.flaps.saturating_add(1);
     }
     note_disconnect(state, reason, now);
@@ -109,6 +107,14 @@ pub(super) fn failed(state: &mut State, reason: SessionReason, now: Timestamp) {
     };
 }
 
+/// There is no connection any more, by whosever wish. One that held has shown that the login is good, and that logins hold.
+pub(super) fn disconnected(state: &mut State, now: Timestamp) {
+    if held(state, now) {
+        (state.flaps, state.unauthorized) = (0, 0);
+    }
+    state.connected_at = None;
+}
+
 /// Whether the connection that there is has held for long enough to be believed.
 pub(super) fn held(state: &State, now: Timestamp) -> bool {
     state.connected_at.is_some_and(|since| now.duration_since(since) >= STABLE)
@@ -127,7 +133,9 @@ pub(super) fn belongs_to(state: &mut State, number: Option<&Sensitive>) {
 }
 
 pub(super) fn note_disconnect(state: &mut State, reason: SessionReason, now: Timestamp) {
-    if state.connected_at.take().is_some() {
+    let was_connected = state.connected_at.is_some();
+    disconnected(state, now);
+    if was_connected {
         state.kept.last_disconnect = Some(LastDisconnect { reason: reason.into(), at: now });
     }
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use whatsapp_operator::bridge_api::SessionReason;
 
-use super::steps::{ACTIVITY_GRAIN, failed, go, window_passed};
+use super::steps::{ACTIVITY_GRAIN, disconnected, failed, go, window_passed};
 use crate::machine::{kept::Parked, stage::Stage, state::State, timings::later};
 
 /// Nothing was sent or received for this long: twice the grain in which it is noted.
@@ -62,6 +62,7 @@ fn log_in_anew(state: &mut State, now: Timestamp) {
         state.log_in_anew_at = now.checked_add(ACTIVITY_GRAIN).ok();
         return;
     }
-    (state.renew, state.connected_at) = (true, None);
+    disconnected(state, now);
+    state.renew = true;
     state.stage = Stage::Connecting { by: later(now, state.timings.connect) };
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use whatsapp_operator::bridge_api::SessionSpec;
 
-use super::steps::{erase_and_go, go, restart_window, unlink_first};
+use super::steps::{disconnected, erase_and_go, go, restart_window, unlink_first};
 use crate::machine::{kept::Parked, stage::Stage, state::State};
 
 /// What a new wish changes.
@@ -84,7 +84,7 @@ fn turn_off(state: &mut State, now: Timestamp) {
     if state.kept.spec.wants_unlinked() && state.kept.paired {
         state.reason = None;
         let ready = state.stage == Stage::Connected;
-        go_offline(state);
+        go_offline(state, now);
         state.stage = state.unlinking(ready, now);
         return;
     }
@@ -110,11 +110,12 @@ fn open(state: &mut State, now: Timestamp) {
 }
 
 /// Nothing is shown of a session that is being unlinked, nor waited for.
-fn go_offline(state: &mut State) {
+fn go_offline(state: &mut State, now: Timestamp) {
     if state.kept.parked.ends_with_going_offline() {
         state.kept.parked = Parked::None;
     }
-    (state.shown, state.window, state.connected_at, state.was_connected) = (None, None, None, false);
+    disconnected(state, now);
+    (state.shown, state.window, state.was_connected) = (None, None, false);
 }
 
 pub(super) fn delete(state: &mut State, unlink: bool, now: Timestamp) {
