@@ -61,10 +61,23 @@ pub(super) fn look(path: &Path) -> Result<Found, KeysError> {
         1..SMALLEST => return Ok(Found::Unreadable),
         _ => {}
     }
-    match read(path, size <= READ_WHOLE) {
+    let whole = size <= READ_WHOLE;
+    if whole {
+        // SQLite's check says of a page that the disk did not give, once, what it says of one that is damaged for good.
+        is_readable(path).and_then(|()| is_readable(&path.with_extension("db-wal")))?;
+    }
+    match read(path, whole) {
         Ok(found) => Ok(found),
         Err(error) if damaged(&error) => Ok(Found::Unreadable),
         Err(source) => Err(KeysError::Database { doing: "look at", source }),
+    }
+}
+
+/// Whether the disk gives all of a file, if it is there.
+fn is_readable(path: &Path) -> Result<(), KeysError> {
+    match fs::File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink())) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KeysError::Disk { doing: "look at", source }),
+        _ => Ok(()),
     }
 }
 
