@@ -205,7 +205,7 @@ async fn the_gateway_is_called_with_the_kubeconfigs_own_credentials_or_it_is_sai
     let viewer = account(&world, "viewer", &["get", "list", "watch"]).await;
     let viewer = kubeconfig(&world, "viewer", json!({ "token": viewer }));
     let (_, err) = text(&ended(plugin(&world, &viewer, &rest.url, &list)).await, 1);
-    assert!(err.contains("MessageNotFound"), "{err}");
+    assert!(err.contains("(NotFound, "), "{err}");
 
     // Where the gateway is.
     let own = kubeconfig(&world, "token", json!({ "token": token }));

@@ -54,6 +54,8 @@ pub(super) struct InFlight {
     pub(super) keyed: Option<bool>,
     /// What the server said, when that was faster than the client.
     pub(super) acknowledged: Option<Acknowledgement>,
+    /// The recipient's phone has it.
+    pub(super) arrived: bool,
     pub(super) suspected: bool,
 }
 
@@ -62,7 +64,7 @@ impl Outbox {
         self.flying.as_mut().filter(|flying| flying.message.sequence == sequence)
     }
 
-    pub(super) fn reach_changed(&mut self, reach: Reach, now: Timestamp) {
+    pub(super) fn reach_changed(&mut self, reach: Reach, now: Timestamp, writes: &mut Vec<Write>) {
         let was = self.flying.filter(|flying| reach.client() != Some(flying.client));
         // What was suspected is over when what was known is, or has run out.
         if self.reach.is_timelocked() && matches!(reach, Reach::Up { timelocked: false, .. }) {
@@ -73,9 +75,11 @@ impl Outbox {
             self.recipient_failures.reconnected();
         }
         self.reach = reach;
-        if let Some(InFlight { message, suspected, keyed, .. }) = was {
-            if suspected && keyed.is_none() {
-                self.recipient_failures.silent(message.recipient, now);
+        if let Some(InFlight { message, suspected, keyed, .. }) = was
+            && !self.has_arrived(message.sequence, now, writes)
+        {
+            if suspected {
+                self.recipient_failures.silent(message.recipient, keyed.is_some(), now);
             }
             // Whatever is with a client that is gone goes out again by the next one.
             self.land();
@@ -124,8 +128,10 @@ impl Outbox {
     /// The recipient's phone has a message: by the attempt that is under way, or by one before it to which there was no answer.
     pub(super) fn arrived(&mut self, sequence: u64, at: Timestamp, now: Timestamp, writes: &mut Vec<Write>) {
         if let Some(flying) = self.flying_of(sequence) {
-            flying.keyed = Some(true);
+            flying.arrived = true;
             flying.acknowledged.get_or_insert(Acknowledgement { at: Some(at) });
+            // With the client's word comes who the recipient is, by which what is next goes. It may be slower than the phone's.
+            flying.keyed = flying.keyed.map(|_| true);
             self.suspicions = 0;
             return self.conclude(now, writes);
         }
@@ -141,8 +147,19 @@ impl Outbox {
         }
     }
 
+    /// Settles the message that is with the server if the recipient's phone has it, whatever else is said of it; whether that is so.
+    fn has_arrived(&mut self, sequence: u64, now: Timestamp, writes: &mut Vec<Write>) -> bool {
+        let Some(flying) = self.flying_of(sequence).filter(|flying| flying.arrived) else { return false };
+        flying.keyed = Some(true);
+        self.conclude(now, writes);
+        true
+    }
+
     pub(super) fn hindered(&mut self, sequence: u64, why: Obstacle, now: Timestamp, writes: &mut Vec<Write>) {
         let Some(InFlight { message, .. }) = self.flying_of(sequence).copied() else { return };
+        if self.has_arrived(sequence, now, writes) {
+            return;
+        }
         match why {
             Obstacle::NotOnWhatsApp => self.fail(message, MessageCause::NotOnWhatsApp, None, now, writes),
             Obstacle::Unsendable => self.fail(message, MessageCause::Unsendable, None, now, writes),
@@ -158,6 +175,9 @@ impl Outbox {
     pub(super) fn refused(&mut self, sequence: u64, code: i64, now: Timestamp, writes: &mut Vec<Write>) {
         let Some(InFlight { message, .. }) = self.flying_of(sequence).copied() else { return };
         self.suspicions = 0;
+        if self.has_arrived(sequence, now, writes) {
+            return;
+        }
         match nacks::meaning(code) {
             NackMeaning::NewChat => {
                 self.recipient_failures.not_started(message.recipient, now);
@@ -178,7 +198,14 @@ impl Outbox {
             Verdict::Unreachable => self.fail(message, MessageCause::RecipientUnreachable, None, now, writes),
             Verdict::Again => {
                 self.take_back(writes);
-                self.wait_a_while(now);
+                if !self.recipient_failures.was_aside(message.recipient) {
+                    self.wait_a_while(now);
+                }
+                // It is this recipient's fault, by all that is known: the others need not wait for it. What fails next begins with a short
+                // wait again, longer by those who are set aside: where they are many, it may be the server's fault after all.
+                if let Some(set_aside) = self.recipient_failures.set_aside(message.recipient, now) {
+                    self.refusals = set_aside;
+                }
             }
         }
     }

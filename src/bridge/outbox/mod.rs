@@ -197,7 +197,7 @@ impl Outbox {
                 self.waiting.insert(waiting);
             }
             Event::CallBack(sequence) => self.call_back(sequence, now, writes),
-            Event::Reach(reach) => self.reach_changed(reach, now),
+            Event::Reach(reach) => self.reach_changed(reach, now, writes),
             Event::Pace(spec) => self.pace.set(spec),
             Event::Unrestricted if self.reach.is_timelocked() => {
                 self.restricted_until = None;
@@ -209,7 +209,7 @@ impl Outbox {
             Event::Tick => {}
             Event::HandedOver { sequence, keyed } => {
                 if let Some(flying) = self.flying_of(sequence) {
-                    (flying.keyed, flying.since) = (Some(keyed), now);
+                    (flying.keyed, flying.since) = (Some(keyed || flying.arrived), now);
                     self.conclude(now, writes);
                 }
             }
@@ -277,6 +277,7 @@ impl Outbox {
             unanswered,
             keyed: None,
             acknowledged: None,
+            arrived: false,
             suspected: false,
         });
         let fresh = self.recipient_failures.has_failed(message.recipient);

@@ -18,14 +18,14 @@ pub struct Pace {
     spec: Sending,
     /// When the bucket would be full again. Every message moves it on by one interval.
     full_at: Option<Timestamp>,
-    /// Whom the last message went to, and when the next one may.
-    last: Option<(RecipientKey, Timestamp)>,
+    /// Who was written to within the last second or two, and when they may be again.
+    recent: Vec<(RecipientKey, Timestamp)>,
 }
 
 impl Pace {
     /// A bucket that is full.
     pub fn new(spec: Sending) -> Self {
-        Self { spec, full_at: None, last: None }
+        Self { spec, full_at: None, recent: Vec::new() }
     }
 
     /// What it goes by.
@@ -36,7 +36,7 @@ impl Pace {
     /// Goes by another pace from now on.
     pub fn set(&mut self, spec: Sending) {
         if spec != self.spec {
-            *self = Self { last: self.last, ..Self::new(spec) };
+            *self = Self { recent: std::mem::take(&mut self.recent), ..Self::new(spec) };
         }
     }
 
@@ -50,8 +50,8 @@ impl Pace {
         let Some(interval) = self.interval() else { return now };
         let reserve = interval.saturating_mul(self.spec.burst.max(1) - 1);
         let permitted = self.full_at.map_or(now, |full_at| earlier(full_at, reserve));
-        let again = self.last.filter(|(last, _)| *last == recipient).map_or(now, |(_, at)| at);
-        permitted.max(again).max(now)
+        let again = self.recent.iter().filter(|(written, _)| *written == recipient).map(|(_, at)| *at).max();
+        permitted.max(again.unwrap_or(now)).max(now)
     }
 
     /// When the message after `before` others may go, by the average.
@@ -66,10 +66,10 @@ impl Pace {
 
     /// Whoever was known as `written` is this person.
     pub fn rename(&mut self, written: RecipientKey, person: RecipientKey) {
-        if let Some((last, _)) = &mut self.last
-            && *last == written
-        {
-            *last = person;
+        for (recent, _) in &mut self.recent {
+            if *recent == written {
+                *recent = person;
+            }
         }
     }
 
@@ -78,7 +78,8 @@ impl Pace {
         let Some(interval) = self.interval() else { return };
         self.full_at = Some(later(self.full_at.map_or(now, |full_at| full_at.max(now)), interval));
         let spread = SAME_RECIPIENT / 2 * u32::try_from(jitter % 1001).unwrap_or(0) / 1000;
-        self.last = Some((recipient, later(now, SAME_RECIPIENT + spread)));
+        self.recent.retain(|(written, at)| *at > now && *written != recipient);
+        self.recent.push((recipient, later(now, SAME_RECIPIENT + spread)));
     }
 }
 
@@ -120,9 +121,14 @@ mod tests {
         pace.spend(1, at(0), 1000);
         assert_eq!(pace.next(1, at(0)), at(1500));
         assert_eq!(pace.next(2, at(0)), at(0));
+        // Nor when somebody else was written to between.
+        pace.spend(5, at(10), 0);
+        assert_eq!((pace.next(1, at(20)), pace.next(5, at(20))), (at(1500), at(1010)));
         pace.rename(3, 4);
         pace.rename(1, 2);
         assert_eq!((pace.next(2, at(0)), pace.next(4, at(0))), (at(1500), at(0)));
+        pace.spend(6, at(1600), 0);
+        assert_eq!(pace.recent.len(), 1, "who may be written to again is forgotten");
     }
 
     #[test]

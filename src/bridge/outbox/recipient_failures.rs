@@ -32,6 +32,10 @@ const NEW_CHAT_MAX: Duration = Duration::from_secs(6 * 3600);
 /// When this many recipients were refused as new chats, the account is treated as restricted, even if the server denies it.
 const SEVERAL: usize = 3;
 
+/// For so long others overtake a message that was handed over, and of which the server has said nothing on several connections: enough for
+/// another one to be handed over.
+pub(super) const ASIDE_UNANSWERED: Duration = Duration::from_secs(30);
+
 /// What stands between a session and one person.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct RecipientFailure {
@@ -119,12 +123,13 @@ impl RecipientFailures {
         self.0.remove(&recipient);
     }
 
-    /// A connection was given up, because the client heard nothing about them for too long.
-    pub(super) fn silent(&mut self, recipient: RecipientKey, now: Timestamp) {
+    /// A connection was given up, because the client heard nothing about them for too long, or the server nothing of a message to them that
+    /// was handed over: there may be no word on this one alone.
+    pub(super) fn silent(&mut self, recipient: RecipientKey, handed_over: bool, now: Timestamp) {
         let failure = self.0.entry(recipient).or_default();
         failure.silent = failure.silent.saturating_add(1);
         if failure.silent >= SILENT {
-            failure.aside_until = Some(later(now, ASIDE_MAX));
+            failure.aside_until = Some(later(now, if handed_over { ASIDE_UNANSWERED } else { ASIDE_MAX }));
         }
     }
 
@@ -144,6 +149,18 @@ impl RecipientFailures {
     /// Whether their devices are to be asked for anew.
     pub(super) fn has_failed(&self, recipient: RecipientKey) -> bool {
         self.0.get(&recipient).is_some_and(|failure| failure.unkeyed + failure.tries + failure.silent > 0)
+    }
+
+    /// Whether others overtook what is for them before it failed the last time.
+    pub(super) fn was_aside(&self, recipient: RecipientKey) -> bool {
+        self.0.get(&recipient).is_some_and(|failure| failure.tries > OVERTAKEN_AFTER)
+    }
+
+    /// How many recipients others overtake, if this is one of them.
+    pub(super) fn set_aside(&self, recipient: RecipientKey, now: Timestamp) -> Option<u32> {
+        self.aside_until(recipient, now)?;
+        let set_aside = self.0.values().filter(|failure| failure.aside_until.is_some_and(|until| until > now)).count();
+        Some(u32::try_from(set_aside).unwrap_or(u32::MAX))
     }
 
     /// Until when others overtake what is for them.

@@ -216,8 +216,12 @@ fn without_an_acknowledgement_the_connection_is_suspected_once() {
 #[test]
 fn connections_on_which_nothing_is_acknowledged_are_suspected_less_and_less_often() {
     let mut story = Story::unpaced();
-    story.accepts(1, 1).accepts(2, 2).goes_up(1);
+    story.accepts(1, 1).accepts(2, 1).goes_up(1);
     for (client, patience) in [(2, 20), (3, 40), (4, 80), (5, 160), (6, 320), (7, 600), (8, 600)] {
+        if client > 4 {
+            // Nobody else waits; whoever did would be next.
+            story.sends(None).passes(30);
+        }
         story.sends(1).happens(Event::HandedOver { sequence: 1, keyed: true }).passes(patience - 1);
         assert_eq!(story.effects, []);
         story.passes(1);
@@ -225,10 +229,52 @@ fn connections_on_which_nothing_is_acknowledged_are_suspected_less_and_less_ofte
         assert!(story.outbox.is_unacknowledged());
         story.happens(Event::Reach(Reach::Down(WaitsFor::Connection))).goes_up(client);
     }
-    story.sends(1).is_acknowledged(1).sends(2);
+    story.sends(None).passes(30).sends(1).is_acknowledged(1).sends(2);
     assert!(!story.outbox.is_unacknowledged());
     story.happens(Event::HandedOver { sequence: 2, keyed: true });
     assert_eq!(story.outbox.wake_at(story.now), Some(later(story.now, ACKNOWLEDGED_WITHIN)));
+}
+
+#[test]
+fn a_message_that_the_server_has_no_word_on_is_overtaken_and_goes_again() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 1).accepts(3, 3).goes_up(1);
+    for (client, patience) in [(2, 20), (3, 40), (4, 80)] {
+        story.sends(1).happens(Event::HandedOver { sequence: 1, keyed: true }).passes(patience);
+        story.happens(Event::Reach(Reach::Down(WaitsFor::Connection))).goes_up(client);
+    }
+    story.sends(3).happens(Event::HandedOver { sequence: 3, keyed: true });
+    story.happens(Event::Acknowledged { sequence: 3, at: None }).settles(3, MessageState::Sent, None).sends(None);
+    assert!(!story.outbox.can_be_called_back(1), "nobody knows whether it was sent");
+    story.passes(30).sends(1).is_acknowledged(1).sends(2);
+}
+
+#[test]
+fn several_who_cannot_be_written_to_hold_up_the_others_for_some_minutes_and_no_longer() {
+    let mut story = Story::unpaced();
+    story.accepts(1, 1).accepts(2, 2).accepts(3, 3).goes_up(CLIENT);
+    let mut waited = 0;
+    // The server has trouble with the first two, for as long as they are asked for.
+    while story.outbox.waits(3, story.now).is_some() {
+        let handed = story.effects.iter().find_map(|effect| match effect {
+            Effect::Send { sequence, .. } => Some(*sequence),
+            Effect::Suspect(_) => None,
+        });
+        match handed {
+            Some(3) => {
+                story.is_acknowledged(3);
+            }
+            Some(sequence) => {
+                story.happens(Event::NotHandedOver { sequence, why: Obstacle::Passing });
+            }
+            None => {
+                waited += 1;
+                story.passes(1);
+            }
+        }
+        assert!(waited < 300, "the third waits for ever");
+    }
+    assert!(waited > 120, "{waited} s: the first two had their minutes");
 }
 
 #[test]
@@ -485,24 +531,29 @@ fn what_waits_is_told_with_what_holds_up_the_session() {
 #[test]
 fn what_the_phone_has_is_sent_whether_the_server_says_so_or_not() {
     let mut story = Story::unpaced();
-    // While it is with the server, and before the client has said that it handed it over.
-    for (sequence, handed_over) in [(1, true), (2, false)] {
-        story.accepts(sequence, 1).goes_up(CLIENT);
-        if handed_over {
-            story.happens(Event::HandedOver { sequence, keyed: true });
-        }
+    // While it is with the server.
+    story.accepts(1, 1).goes_up(CLIENT).happens(Event::HandedOver { sequence: 1, keyed: true });
+    story.happens(Event::Arrived { sequence: 1, at: story.now }).settles(1, MessageState::Sent, None);
+    // Before the client has said that it handed it over. Who the recipient is, by which what is next goes, comes with that.
+    for (sequence, word) in [
+        (2, Event::HandedOver { sequence: 2, keyed: false }),
+        (3, Event::NotHandedOver { sequence: 3, why: Obstacle::Connection }),
+        (4, Event::Refused { sequence: 4, code: 479 }),
+        (5, Event::Reach(Reach::Down(WaitsFor::Connection))),
+    ] {
+        story.accepts(sequence, 1).sends(sequence);
         story.happens(Event::Arrived { sequence, at: story.now });
-        assert_eq!(story.outbox.len(), 0, "{sequence}");
+        assert_eq!(story.outbox.len(), 1, "{sequence}");
+        story.happens(word).settles(sequence, MessageState::Sent, None);
     }
     // When its connection is gone, before it goes again.
-    story.accepts(3, 1).happens(Event::HandedOver { sequence: 3, keyed: true });
+    story.accepts(6, 1).goes_up(2).happens(Event::HandedOver { sequence: 6, keyed: true });
     story.happens(Event::Reach(Reach::Down(WaitsFor::Connection)));
     assert_eq!(story.outbox.len(), 1);
-    story.happens(Event::Arrived { sequence: 3, at: story.now });
-    assert_eq!(story.outbox.len(), 0);
+    story.happens(Event::Arrived { sequence: 6, at: story.now }).settles(6, MessageState::Sent, None);
     // What was never handed over has arrived nowhere.
-    story.accepts(4, 1);
-    story.happens(Event::Arrived { sequence: 4, at: story.now });
+    story.accepts(7, 1);
+    story.happens(Event::Arrived { sequence: 7, at: story.now });
     assert_eq!(story.outbox.len(), 1);
 }
 
