@@ -249,7 +249,11 @@ impl EventHandler for EventAdapter {
                 }
             }
             Event::MexNotification(update) if update.op_name.contains("ReachoutTimelock") => {
-                self.events.tell(ClientEvent::Restricted(timelock::read(&update.payload)));
+                match timelock::read(&update.payload) {
+                    Some(told) => self.events.tell(told),
+                    // In words that are not known here; the server answers when it is asked.
+                    None => self.ask_for_timelock(None),
+                }
             }
             Event::Messages(_) => self.traffic(),
             _ => self.pairing(&event),

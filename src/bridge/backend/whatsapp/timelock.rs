@@ -20,8 +20,9 @@ pub(super) async fn ask(client: Arc<Client>, suspected: Option<Restriction>, eve
     }
 }
 
-/// Reads the state of the reach-out timelock out of a notification: the object that has `is_active` in it, wherever it is.
-pub(super) fn read(payload: &serde_json::Value) -> Option<Restriction> {
+/// Reads the state of the reach-out timelock out of a notification: the object that has `is_active` in it, wherever it is. Nothing where
+/// that cannot be read.
+pub(super) fn read(payload: &serde_json::Value) -> Option<ClientEvent> {
     fn find(value: &serde_json::Value) -> Option<&serde_json::Map<String, serde_json::Value>> {
         match value {
             serde_json::Value::Object(map) if map.contains_key("is_active") => Some(map),
@@ -31,15 +32,15 @@ pub(super) fn read(payload: &serde_json::Value) -> Option<Restriction> {
         }
     }
     let lock = find(payload)?;
-    if lock.get("is_active")?.as_bool() != Some(true) {
-        return None;
+    if !lock.get("is_active")?.as_bool()? {
+        return Some(ClientEvent::Restricted(None));
     }
     // Seconds since 1970, as a number or as text, by whom it was sent.
     let ends = lock.get("time_enforcement_ends").and_then(|at| match at {
         serde_json::Value::String(text) => text.parse().ok(),
         other => other.as_i64(),
     });
-    Some(reachout_timelock(ends))
+    Some(ClientEvent::Restricted(Some(reachout_timelock(ends))))
 }
 
 /// The restriction behind server error 463; `ends` in seconds since 1970.
@@ -61,9 +62,13 @@ mod tests {
     fn a_timelock_is_read_with_its_end_and_lifted_when_inactive() {
         let active = json!({"data": {"xwa2_notify_account_reachout_timelock":
             {"is_active": true, "time_enforcement_ends": "1800000000", "enforcement_type": "DEFAULT"}}});
-        let found = read(&active).unwrap();
+        let Some(ClientEvent::Restricted(Some(found))) = read(&active) else { panic!("it is active") };
         assert_eq!(found.expires_at.map(Timestamp::as_second), Some(1_800_000_000));
-        assert_eq!(read(&json!({"data": {"x": {"is_active": false}}})), None);
-        assert_eq!(read(&json!(null)), None);
+        let lifted = read(&json!({"data": {"x": {"is_active": false}}}));
+        assert_eq!(lifted, Some(ClientEvent::Restricted(None)));
+        for unknown in [json!(null), json!({"data": {"x": {"is_active": "true"}}}), json!({"data": {"active": false}})]
+        {
+            assert_eq!(read(&unknown), None, "{unknown}");
+        }
     }
 }

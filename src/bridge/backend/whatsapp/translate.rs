@@ -115,6 +115,10 @@ pub(super) fn acknowledgement(ack: &ServerAck) -> Option<MessageNews> {
 
 /// What a device of the recipient tells of messages.
 pub(super) fn receipt(told: &events::Receipt) -> Option<MessageNews> {
+    // Devices of this account say nothing about the recipient.
+    if told.source.is_from_me {
+        return None;
+    }
     let phone = told.source.sender.device == 0;
     let receipt = match told.r#type {
         ReceiptType::Delivered if phone => Receipt::Delivered,
