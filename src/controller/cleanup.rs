@@ -45,9 +45,14 @@ const HANDOVER: Duration = Duration::from_millis(100);
 /// # Errors
 /// When the API server or the bridge did not do its part; to be tried again.
 pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
+    let uid = instance.uid().unwrap_or_default();
+    // The API server may refuse to have the finalizer taken off, for a policy for example. What was done and told before is not done again.
+    if context.instances.is_session_over(&uid) {
+        return finish(&instance, context).await;
+    }
     let facts = observe(&instance, context);
     let now = facts.now;
-    let leaving = context.instances.leaving(&instance.uid().unwrap_or_default(), now);
+    let leaving = context.instances.leaving(&uid, now);
     let DeletionPlan { status: show, step, recheck } =
         decide::plan_deletion(&facts, leaving, context.deletion_deadline);
     let mut instance = Arc::clone(&instance);
@@ -64,10 +69,11 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
         DeletionStep::Wait => Ok(Some(wait)),
         DeletionStep::Delete { unlink } => match apply::delete_session(&instance, unlink, context).await? {
             Deletion::Gone => {
-                let had = context.instances.bridge_had_session(&instance.uid().unwrap_or_default());
+                let had = context.instances.bridge_had_session(&uid);
                 if unlink && !had && status::is_linked(&instance) {
                     tell(&notices::nothing_to_unlink(), &instance, context).await;
                 }
+                context.instances.note_session_over(&uid);
                 finish(&instance, context).await
             }
             Deletion::UnderWay => Ok(Some(wait)),
@@ -86,6 +92,7 @@ pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Resu
             if to_unlink || !gone {
                 tell(&notices::gave_up(to_unlink), &instance, context).await;
             }
+            context.instances.note_session_over(&uid);
             finish(&instance, context).await
         }
     }

@@ -21,6 +21,7 @@ use super::{
     cluster_proxy::{ProxyError, shown},
     credentials,
     kubeconfig::{self, Unusable},
+    refusal::policy_words,
     repeated,
 };
 
@@ -136,6 +137,10 @@ pub fn is_missing(status: &Status) -> bool {
 /// What an API error says, without the values of the refused object: they could be codes or phone numbers.
 pub fn describe(error: &kube::Error) -> String {
     match error {
+        // Kubernetes' own policies refuse with the code of an invalid object, and say what is wrong in words of the platform's.
+        kube::Error::Api(status) if let Some(words) = policy_words(&status.message) => {
+            format!("a policy refuses it ({}): {words}", status.code)
+        }
         kube::Error::Api(status) if status.is_invalid() => {
             format!("the API server calls the object invalid ({})", status.code)
         }

@@ -45,6 +45,8 @@ struct Entry {
     leaving_since: Option<(Timestamp, Instant)>,
     /// Since it is to go, its bridge has shown that it had the session.
     bridge_had_session: bool,
+    /// Nothing is left to do for its session: only its finalizer is still to be taken off.
+    session_over: bool,
     /// What this process wrote of its status, and whether others write over that.
     contest: Contest,
     /// What has gone wrong, while something has. Boxed, since nearly always nothing has.
@@ -65,6 +67,7 @@ impl Entry {
             leaving_since: None,
             // What the bridge showed during a deletion that another process began is not known here.
             bridge_had_session: instance.metadata.deletion_timestamp.is_some(),
+            session_over: false,
             contest: Contest::default(),
             failures: None,
         }
@@ -214,6 +217,18 @@ impl Instances {
     /// Whether it ever did, since the instance is to go.
     pub fn bridge_had_session(&self, uid: &str) -> bool {
         lock(&self.entries).by_uid.get(uid).is_some_and(|entry| entry.bridge_had_session)
+    }
+
+    /// The session of an instance that is to go is gone, or was given up.
+    pub fn note_session_over(&self, uid: &str) {
+        if let Some(entry) = lock(&self.entries).by_uid.get_mut(uid) {
+            entry.session_over = true;
+        }
+    }
+
+    /// Whether it is.
+    pub fn is_session_over(&self, uid: &str) -> bool {
+        lock(&self.entries).by_uid.get(uid).is_some_and(|entry| entry.session_over)
     }
 
     /// The watch has shown every instance once.
