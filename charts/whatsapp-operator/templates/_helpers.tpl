@@ -268,7 +268,7 @@ spec:
 {{- $pair := splitn "=" 2 . -}}
 {{- if and $pair._0 (not (hasKey $labels $pair._0)) }}{{ $_ := set $labels $pair._0 ($pair._1 | default "") }}{{ end -}}
 {{- end -}}
-{{- toYaml $labels -}}
+{{- toYaml (merge $labels .Values.commonLabels) -}}
 {{- end -}}
 
 {{/* The WhatsAppBridge of this release, as the operator makes it. */}}
@@ -281,9 +281,10 @@ metadata:
   name: {{ .Values.bridge.name | quote }}
   labels:
     {{- include "whatsapp-operator.bridgeLabels" . | nindent 4 }}
-  {{- if .Values.bridge.default }}
+  {{- $annotations := ternary (dict "whatsapp-operator.dev/is-default" "true") dict .Values.bridge.default }}
+  {{- with merge $annotations .Values.commonAnnotations }}
   annotations:
-    whatsapp-operator.dev/is-default: "true"
+    {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
   builtin:

@@ -324,6 +324,13 @@ fn a_label_stands_once_whoever_sets_it() {
     assert_eq!(pods["app.kubernetes.io/name"], "whatsapp-operator", "pods are selected by it");
     let monitor = objects.iter().find(|object| object["kind"] == "ServiceMonitor").unwrap();
     assert_eq!(monitor["metadata"]["labels"]["team"], "c");
+    // Also on what the operator makes of the chart's words.
+    let objects = with(&["commonLabels.team=a", "commonAnnotations.note=b"]).unwrap();
+    let bridge = of(&objects, "ConfigMap", "whatsapp-operator-bridge")["data"]["bridge.yaml"].as_str().unwrap();
+    let bridge: Value = serde_saphyr::from_str(bridge).unwrap();
+    let (labels, annotations) = (&bridge["metadata"]["labels"], &bridge["metadata"]["annotations"]);
+    assert_eq!((&labels["team"], &labels["app.kubernetes.io/component"]), (&json!("a"), &json!("bridge")));
+    assert_eq!((&annotations["note"], &annotations["whatsapp-operator.dev/is-default"]), (&json!("b"), &json!("true")));
 }
 
 #[test]
