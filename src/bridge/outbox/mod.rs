@@ -3,13 +3,13 @@
 //!
 //! Invariants:
 //!
-//! - One message at a time is with the server. So their order is kept, and after a crash or a lost connection there is one
-//!   message of which it is not known whether it arrived; it goes out again with the id it has, and is the same message to all.
-//! - That a message is handed over is on the disk before it is. Until then it may expire and be called back; from then on
-//!   only the server's word settles it, or that of the recipient's phone. Where it is certain that nothing came of it, that is written too; an attempt to which
-//!   there was no answer stays one, whatever the server says to a later one.
-//! - What is for one person goes in order. What cannot be handed over holds up the others for a minute, and then only those for
-//!   the same person.
+//! - One message at a time is with the server. So their order is kept. After a crash or a lost connection it is not known whether it
+//!   arrived; it goes out again with the id it has, and is the same message to all.
+//! - That a message is handed over is on the disk before it is. Until then it may expire and be called back; from then on only the
+//!   server's word settles it, or that of the recipient's phone. Where it is certain that nothing came of it, that is written too; an
+//!   attempt to which there was no answer stays one, whatever the server says to a later one.
+//! - What is for one person goes in order. What cannot be handed over holds up the others for a minute, and then only those for the same
+//!   person; what the server says nothing about, for three connections.
 //! - Everything but order and expiry of what waits stands on the disk and not in here: a hundred thousand waiting messages
 //!   are four megabytes.
 
