@@ -37,6 +37,8 @@ async fn nothing_else_that_is_refused_keeps_a_session_from_sending_and_receiving
     let (account, friend) = ("+15550003052", "+15550003952");
     let bench = Bench::start("refused-questions", &[]).await;
     bench.sender("a", account).await;
+    // Linked is not all: its keys are with the server some moments later, and from then on it is not asked whether it may give more.
+    bench.whatsapp.is_heard(friend, account).await;
     let kinds = [
         ("encrypt", "set"),
         ("w:sync:app:state", "set"),
