@@ -18,7 +18,7 @@ use super::{
     observe::observe,
 };
 use crate::{
-    api::{InstanceRef, WhatsAppInstance, labels},
+    api::{InstanceRef, WhatsAppInstance},
     bridge_api::Deletion,
     platform::kubernetes::CALL_TIMEOUT,
 };
@@ -47,8 +47,7 @@ const HANDOVER: Duration = Duration::from_millis(100);
 pub async fn cleanup(instance: Arc<WhatsAppInstance>, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     let uid = instance.uid().unwrap_or_default();
     // The API server may refuse to have the finalizer taken off, for a policy for example. What was done and told before is not done again.
-    let is_held = instance.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER);
-    if is_held && context.instances.is_session_over(&uid) {
+    if decide::has_finalizer(&instance) && context.instances.is_session_over(&uid) {
         return finish(&instance, context).await;
     }
     let facts = observe(&instance, context);

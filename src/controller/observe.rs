@@ -10,12 +10,12 @@ use super::{
     decide::{
         binding,
         facts::{Acceptance, BridgeFault, Candidate, Facts, LinkState, ShardLoad},
-        session_instance,
+        has_finalizer, session_instance,
     },
     instances::BridgeCall,
 };
 use crate::{
-    api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason, labels},
+    api::{BridgeBinding, WhatsAppBridge, WhatsAppInstance, conditions::reason},
     bridge_api::{BridgeError, Capability},
     drivers,
 };
@@ -67,9 +67,8 @@ pub fn observe<'a>(instance: &'a WhatsAppInstance, context: &Context) -> Facts<'
 fn binding(instance: &WhatsAppInstance, uid: &str, context: &Context) -> Option<BridgeBinding> {
     let shown = instance.status.as_ref().and_then(|status| status.bridge.clone());
     // Nothing was ever begun without our finalizer.
-    let begun = || instance.finalizers().iter().any(|name| name == labels::FINALIZER);
     let held = || binding::found(instance, context.links.holding(drivers::session_id(uid)));
-    shown.or_else(|| context.instances.binding(uid)).or_else(|| if begun() { held() } else { None })
+    shown.or_else(|| context.instances.binding(uid)).or_else(|| if has_finalizer(instance) { held() } else { None })
 }
 
 fn is_of_another_operator(instance: &WhatsAppInstance, bound: Option<&BridgeBinding>, context: &Context) -> bool {

@@ -588,8 +588,7 @@ async fn that_a_message_was_sent_is_written_once_the_store_takes_it() {
 async fn no_message_is_handed_over_while_an_earlier_change_is_owed_to_the_store() {
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
-    let unpaced = SessionSpec { sending: Sending { per_minute: 0, burst: 0 }, ..SessionSpec::default() };
-    bench.registry.put("a", unpaced).await.unwrap();
+    bench.unpaces("a").await;
     let (first, second, third) = ("3EB0000000000001", "3EB0000000000002", "3EB0000000000003");
     bench.registry.send("a", text(first, "+15550001")).await.unwrap().unwrap();
     acknowledged(&mut client, first).await;
@@ -671,6 +670,12 @@ async fn a_message_that_was_forgotten_is_not_sent_again_while_a_key_may_name_it(
 }
 
 impl Bench {
+    /// Nothing slows the session's messages down.
+    async fn unpaces(&self, session: &str) {
+        let unpaced = SessionSpec { sending: Sending { per_minute: 0, burst: 0 }, ..SessionSpec::default() };
+        self.registry.put(session, unpaced).await.unwrap();
+    }
+
     /// Waits until a message is delivered, as it is on the disk.
     async fn is_delivered(&self, id: &str) {
         let delivered = async {
@@ -687,8 +692,7 @@ impl Bench {
 async fn what_the_phone_tells_of_is_settled_whether_it_is_out_or_came_back_or_was_out_before_a_restart() {
     let mut bench = Bench::fresh();
     let mut client = bench.linked("a").await;
-    let unpaced = SessionSpec { sending: Sending { per_minute: 0, burst: 0 }, ..SessionSpec::default() };
-    bench.registry.put("a", unpaced).await.unwrap();
+    bench.unpaces("a").await;
     let ids = ["3EB0000000000001", "3EB0000000000002", "3EB0000000000003"];
     for (id, to) in ids.into_iter().zip(["+15550001", "+15550002", "+15550003"]) {
         bench.registry.send("a", text(id, to)).await.unwrap().unwrap();

@@ -262,6 +262,7 @@ fn window(value: &str) -> String {
     sha256(value)
 }
 
-fn has_finalizer(instance: &WhatsAppInstance) -> bool {
+/// Whether an instance has our finalizer.
+pub fn has_finalizer(instance: &WhatsAppInstance) -> bool {
     instance.finalizers().iter().any(|name| name == labels::FINALIZER)
 }

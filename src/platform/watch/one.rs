@@ -28,13 +28,18 @@ struct One<K> {
     pauses: Pauses,
 }
 
+/// How the object with this name is watched.
+fn of_one(name: &str) -> watcher::Config {
+    watch_config().fields(&format!("metadata.name={name}"))
+}
+
 /// Tells each time that the object with this name may have changed: when it has, when it is gone, and after the API server was away. Then it
 /// is looked at anew and not taken up where it was: see [`changes`](super::changes).
 pub fn changes_of_one<K>(api: Api<K>, name: &str, what: &'static str) -> impl Stream<Item = ()> + Unpin + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watch_config().fields(&format!("metadata.name={name}"));
+    let config = of_one(name);
     let watch = watcher(api.clone(), config.clone()).boxed();
     let one = One { api, config, what, watch, pauses: Pauses::default() };
     stream::unfold(one, async |mut one| one.next().await.map(|()| ((), one))).boxed()
@@ -46,9 +51,8 @@ pub fn watch_object<K>(api: Api<K>, name: &str) -> impl Stream<Item = watcher::R
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let config = watch_config().fields(&format!("metadata.name={name}"));
     let mut seen = false;
-    watcher(api, config).default_backoff().filter_map(move |event| {
+    watcher(api, of_one(name)).default_backoff().filter_map(move |event| {
         ready(match event {
             Ok(Event::Init) => {
                 seen = false;
